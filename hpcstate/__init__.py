@@ -1,0 +1,1 @@
+"""hpcstate: a GPU SLURM cluster from one description, and kept in that state."""

@@ -1,0 +1,56 @@
+"""What the user sees when something is wrong: what, where, and the next step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+class HpcstateError(Exception):
+    """A condition the user can act on. The command line prints it without a traceback and exits with 2.
+
+    ``where`` is the place in the user's terms (``.compute_nodes[2].gpus[0]``, a path, a node);
+    ``hint`` is the next step.
+    """
+
+    def __init__(self, message: str, *, where: str = "", hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.where = where
+        self.hint = hint
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.message}" if self.where else self.message
+        return f"{text}\n  hint: {self.hint}" if self.hint else text
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """One finding about a file the user wrote.
+
+    ``line`` is 1-based, 0 where there is none; ``place`` is the path inside the file
+    (``.clusters.hpc.compute_nodes[2].ip``).
+    """
+
+    line: int
+    place: str
+    message: str
+    hint: str = ""
+    severity: Literal["error", "warning"] = "error"
+
+
+class ProblemsError(HpcstateError):
+    """All the problems of one file at once. The command line prints each and exits with 1."""
+
+    def __init__(self, path: str, problems: tuple[Problem, ...]) -> None:
+        self.path = path
+        self.problems = tuple(sorted(problems))
+        lines = "\n".join(format_problem(path, problem) for problem in self.problems)
+        super().__init__(lines)
+
+
+def format_problem(path: str, problem: Problem) -> str:
+    """One problem as a person reads it: ``file:line: place: message`` and the hint below."""
+    position = f"{path}:{problem.line}" if problem.line else path
+    text = f"{position}: {problem.severity}: {problem.place}: {problem.message}"
+    return f"{text}\n    hint: {problem.hint}" if problem.hint else text

@@ -1,0 +1,24 @@
+"""What a user may declare, as frozen types. Parsed once by hpcstate.schema, then only passed around."""
+
+from hpcstate.model.cluster import Cluster, Description, Metadata, SlurmConfig
+from hpcstate.model.gpu import PassthroughDevice, SimulatedGpus
+from hpcstate.model.hardware import Acceleration, CpuTopology
+from hpcstate.model.network import Network
+from hpcstate.model.node import Node, Role, VirtioFsMount
+from hpcstate.model.partition import Partition
+
+__all__ = [
+    "Acceleration",
+    "Cluster",
+    "CpuTopology",
+    "Description",
+    "Metadata",
+    "Network",
+    "Node",
+    "Partition",
+    "PassthroughDevice",
+    "Role",
+    "SimulatedGpus",
+    "SlurmConfig",
+    "VirtioFsMount",
+]

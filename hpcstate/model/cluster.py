@@ -1,0 +1,78 @@
+"""A cluster and the file that describes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from hpcstate.model.hardware import Acceleration
+from hpcstate.model.network import Network
+from hpcstate.model.node import Node
+from hpcstate.model.partition import Partition
+
+
+@dataclass(frozen=True)
+class SlurmConfig:
+    """``slurm_config``: partitions and the parameters a user sets beside ours.
+
+    ``parameters`` are keys of slurm.conf that replace or extend what hpcstate renders.
+    """
+
+    partitions: tuple[Partition, ...]
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One cluster of a file: ``hpc`` (Slurm) or ``cloud`` (Kubernetes workloads)."""
+
+    kind: Literal["hpc", "cloud"]
+    name: str
+    network: Network
+    nodes: tuple[Node, ...]
+    acceleration: Acceleration = field(default_factory=Acceleration)
+    slurm: SlurmConfig | None = None
+    uri: str = "qemu:///system"
+
+    @property
+    def controller(self) -> Node:
+        """The controller (hpc) or the control plane (cloud)."""
+        return self.nodes[0]
+
+    @property
+    def workers(self) -> tuple[Node, ...]:
+        """The compute nodes (hpc) or the worker nodes (cloud)."""
+        return self.nodes[1:]
+
+    @property
+    def gpu_nodes(self) -> tuple[Node, ...]:
+        """The nodes that declare GPUs, real or simulated."""
+        return tuple(node for node in self.nodes if node.gres_types)
+
+    def domain_name(self, node: Node) -> str:
+        """The libvirt domain of ``node``; unique on the host because the cluster's name is."""
+        return f"{self.name}-{node.name}"
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """``metadata`` of the file."""
+
+    name: str
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Description:
+    """A whole cluster file: hpc, cloud, or both."""
+
+    path: Path
+    metadata: Metadata
+    clusters: tuple[Cluster, ...]
+    ignored: tuple[str, ...] = ()
+
+    def cluster(self, kind: str) -> Cluster | None:
+        """The cluster of that kind, or None."""
+        return next((cluster for cluster in self.clusters if cluster.kind == kind), None)

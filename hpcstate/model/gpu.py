@@ -1,0 +1,36 @@
+"""GPUs as declared: passed through from the host's PCI bus, or simulated by device nodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+DeviceType = Literal["gpu", "audio", "network", "storage", "other"]
+
+
+@dataclass(frozen=True)
+class PassthroughDevice:
+    """One PCI device that a node takes from the host (``pcie_passthrough.devices[]``).
+
+    ``pci_address`` is ``dddd:bb:dd.f`` in lower case; ``vendor_id`` and ``device_id`` are four hex digits
+    in lower case or empty; ``gres_type`` is the Slurm GRES type of a GPU, ``device_id`` unless the file
+    names another.
+    """
+
+    pci_address: str
+    device_type: DeviceType
+    vendor_id: str = ""
+    device_id: str = ""
+    iommu_group: int | None = None
+    gres_type: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class SimulatedGpus:
+    """GPUs that are only device nodes (character 195:N): real to Slurm's GRES and to the kernel's device
+    filter, no computing behind them. Shown as simulated everywhere.
+    """
+
+    count: int
+    gres_type: str = "simulated"

@@ -1,0 +1,61 @@
+"""A node: one virtual machine of a cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Literal
+
+from hpcstate.model.gpu import PassthroughDevice, SimulatedGpus
+
+Role = Literal["controller", "compute", "control_plane", "worker"]
+
+
+@dataclass(frozen=True)
+class VirtioFsMount:
+    """A host folder shared into a node (``virtio_fs_mounts[]``)."""
+
+    tag: str
+    host_path: str
+    mount_point: str
+    owner: str = "admin"
+    group: str = "admin"
+    mode: str = "0755"
+    options: str = "rw,relatime"
+
+
+@dataclass(frozen=True)
+class Node:
+    """One virtual machine. ``name`` is its hostname and its Slurm NodeName.
+
+    ``memory_mb`` is MiB, ``disk_gb`` GiB; ``mac`` is derived from cluster and node name, so that leases
+    are stable; ``place`` is where the file declares it (``.clusters.hpc.compute_nodes[0]``).
+    """
+
+    name: str
+    role: Role
+    cpu_cores: int
+    memory_mb: int
+    disk_gb: int
+    address: IPv4Address
+    mac: str
+    image: str
+    place: str
+    auto_start: bool = True
+    passthrough: tuple[PassthroughDevice, ...] = ()
+    simulated_gpus: SimulatedGpus | None = None
+    virtio_fs_mounts: tuple[VirtioFsMount, ...] = ()
+
+    @property
+    def gres_types(self) -> tuple[str, ...]:
+        """The GRES type of each declared GPU, in declaration order; passed-through ones come first."""
+        real = tuple(d.gres_type or d.device_id for d in self.passthrough if d.device_type == "gpu")
+        if self.simulated_gpus is None:
+            return real
+        return real + (self.simulated_gpus.gres_type,) * self.simulated_gpus.count
+
+    @property
+    def gres(self) -> str:
+        """The value of Slurm's ``Gres=`` for this node (``gpu:2805:1,gpu:simulated:2``), empty without GPUs."""
+        types = self.gres_types
+        return ",".join(f"gpu:{kind}:{types.count(kind)}" for kind in dict.fromkeys(types))

@@ -1,0 +1,78 @@
+"""Where things are. Every path of the project's artifacts is made here and nowhere else."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The project's root: the folder of dodo.py."""
+
+BUILD = Path(os.environ.get("HPCSTATE_BUILD", ROOT / "build"))
+"""Everything that was built. Set HPCSTATE_BUILD to put it on another disk."""
+
+TEMPLATES = ROOT / "templates"
+STORE = BUILD / "store"
+TOOLS = BUILD / "tools"
+
+
+def image(name: str) -> Path:
+    """The built image ``name`` (``hpc-base``): the path the earlier system used, so its files keep working."""
+    return BUILD / "packer" / name / name / f"{name}.qcow2"
+
+
+def sidecar(artifact: Path) -> Path:
+    """The small description beside an artifact; downstream tasks depend on it, never on the artifact."""
+    return artifact.with_name(artifact.name + ".json")
+
+
+@dataclass(frozen=True)
+class ClusterPaths:
+    """Everything one cluster owns on this machine, below ``build/<cluster name>/``."""
+
+    root: Path
+
+    @classmethod
+    def of(cls, cluster_name: str) -> ClusterPaths:
+        """The paths of the cluster called ``cluster_name``."""
+        return cls(BUILD / cluster_name)
+
+    @property
+    def secrets(self) -> Path:
+        """Generated once, directory mode 0700, files 0600: keys, passwords."""
+        return self.root / "secrets"
+
+    @property
+    def ssh_key(self) -> Path:
+        """The private key that opens the nodes."""
+        return self.secrets / "ssh_key"
+
+    @property
+    def known_hosts(self) -> Path:
+        """The nodes' host keys, generated before their first boot."""
+        return self.secrets / "known_hosts"
+
+    @property
+    def munge_key(self) -> Path:
+        """The cluster's munge key (1024 random bytes)."""
+        return self.secrets / "munge.key"
+
+    def host_key(self, node: str) -> Path:
+        """The SSH host key (ed25519) that cloud-init gives to ``node``."""
+        return self.secrets / f"host_key.{node}"
+
+    @property
+    def rendered(self) -> Path:
+        """The rendered configuration files."""
+        return self.root / "rendered"
+
+    @property
+    def console(self) -> Path:
+        """Serial consoles of the nodes, one file each."""
+        return self.root / "console"
+
+    @property
+    def proof(self) -> Path:
+        """The result of the last ``hpcstate check``."""
+        return self.root / "proof.json"

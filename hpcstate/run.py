@@ -1,0 +1,77 @@
+"""The only door to subprocesses."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpcstate.errors import HpcstateError
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished command left: exit code and output, decoded with replacement."""
+
+    argv: tuple[str, ...]
+    code: int
+    stdout: str
+    stderr: str
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    stdin: str | bytes | None = None,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout: float | None = None,
+    check: bool = True,
+    hint: str = "",
+) -> Result:
+    """Run ``argv`` to its end and return its output; standard input is ``stdin`` or empty.
+
+    ``timeout`` is in seconds. Secrets are passed by ``stdin`` or a file, never in ``argv``.
+
+    Raises HpcstateError when the program is missing, when it ran past ``timeout``, or, with ``check``,
+    when it exits with another code than 0; the message ends with its last lines.
+    """
+    words = tuple(str(word) for word in argv)
+    data = stdin.encode() if isinstance(stdin, str) else stdin
+    try:
+        done = subprocess.run(
+            words,
+            input=data if data is not None else b"",
+            capture_output=True,
+            cwd=cwd,
+            env=dict(env) if env is not None else None,
+            timeout=timeout,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise HpcstateError(
+            f"the program {words[0]!r} is not installed", hint="./hpc installs what is missing"
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise HpcstateError(f"{words[0]} did not end within {timeout:.0f} s", hint=hint) from error
+    result = Result(
+        words, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+    )
+    if check and result.code != 0:
+        raise HpcstateError(
+            f"{words[0]} exited with {result.code}:\n{tail(result.stderr or result.stdout)}", hint=hint
+        )
+    return result
+
+
+def tail(text: str, lines: int = 20) -> str:
+    """The last ``lines`` lines of ``text``, indented for a message."""
+    return "\n".join(f"    {line}" for line in text.rstrip().splitlines()[-lines:])
+
+
+def which(program: str) -> Path | None:
+    """The path of ``program`` on PATH, or None."""
+    found = shutil.which(program)
+    return Path(found) if found else None
