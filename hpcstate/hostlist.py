@@ -17,10 +17,8 @@ _BRACKETED = re.compile(r"^(?P<prefix>[^\[\]]*)\[(?P<ranges>[0-9,-]+)\](?P<suffi
 
 def compress(names: Sequence[str]) -> str:
     """One hostlist expression for ``names``, in their order: expanding it gives ``names`` again."""
-    return ",".join(
-        _bracket(prefix, [number for _, number in run])
-        for prefix, run in groupby(map(_split, names), _prefix)
-    )
+    runs = groupby(map(_split, names), lambda split: split[0])
+    return ",".join(_bracket(prefix, [number for _, number in run]) for prefix, run in runs)
 
 
 def expand(expression: str) -> tuple[str, ...]:
@@ -39,10 +37,6 @@ def _split(name: str) -> tuple[str, str]:
     return (found["prefix"], found["number"]) if found else (name, "")
 
 
-def _prefix(split: tuple[str, str]) -> str:
-    return split[0]
-
-
 def _bracket(prefix: str, numbers: Sequence[str]) -> str:
     if not numbers[0]:
         return ",".join([prefix] * len(numbers))
@@ -59,7 +53,7 @@ def _bracket(prefix: str, numbers: Sequence[str]) -> str:
 
 
 def _follows(before: str, number: str) -> bool:
-    """Whether counting on from ``before`` writes exactly ``number`` (``09`` then ``10``, ``9`` then ``10``)."""
+    """Whether counting on from ``before`` writes exactly ``number``: ``09`` and ``9`` then ``10``."""
     return str(int(before) + 1).zfill(len(before)) == number
 
 

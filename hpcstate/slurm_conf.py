@@ -33,7 +33,7 @@ class Section:
 
 @dataclass(frozen=True)
 class GresDevice:
-    """One device of a node for gres.conf: its GRES type and its device file. ``simulated`` has no hardware."""
+    """One device of a node for gres.conf: its GRES type and its device file; simulated: no hardware."""
 
     gres_type: str
     file: str
@@ -41,7 +41,7 @@ class GresDevice:
 
 
 def real_memory_mb(memory_mb: int) -> int:
-    """RealMemory (MiB) for a virtual machine of ``memory_mb`` MiB: surely below what ``slurmd -C`` will report.
+    """RealMemory (MiB) for a virtual machine of ``memory_mb`` MiB: surely less than ``slurmd -C`` reports.
 
     A node that reports less than configured is set INVAL and drained (slurm.conf(5), NODE CONFIGURATION).
     The kernel keeps about 64 MiB and 1.6 % for itself (a 2048 MiB guest reports 1960), and the daemons need
@@ -83,7 +83,7 @@ def slurm_conf(cluster: Cluster) -> str:
 
 
 def cgroup_conf(cluster: Cluster) -> str:
-    """The text of cgroup.conf, the same on every node. It does not depend on what ``cluster`` declares yet."""
+    """The text of cgroup.conf, the same on every node. What ``cluster`` declares does not change it."""
     del cluster
     return render("slurm/cgroup.conf.j2", parameters=CGROUP_PARAMETERS)
 
@@ -213,7 +213,7 @@ def _memory_per_cpu_mb(nodes: Sequence[Node]) -> int:
 
 
 def _with_overrides(sections: Sequence[Section], parameters: Mapping[str, str]) -> list[Section]:
-    """``sections`` with the user's values in the place of ours, and what we do not set in a section of its own.
+    """``sections`` with the user's values in the place of ours, and the rest in a section of its own.
 
     Keys are compared without case, as slurm.conf(5) does.
     """
