@@ -16,6 +16,9 @@ TEMPLATES = ROOT / "templates"
 STORE = BUILD / "store"
 TOOLS = BUILD / "tools"
 
+RESERVED = frozenset({"packer", "containers", "store", "tools"})
+"""Folders of build/ that are no cluster's: no cluster may have one of these names."""
+
 
 def image(name: str) -> Path:
     """The built image ``name`` (``hpc-base``): the path the earlier system used, so its files keep working."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from hpcstate.errors import Problem
 from hpcstate.model.hardware import Acceleration
 from hpcstate.model.network import Network
 from hpcstate.model.node import Node
@@ -66,12 +67,17 @@ class Metadata:
 
 @dataclass(frozen=True)
 class Description:
-    """A whole cluster file: hpc, cloud, or both."""
+    """A whole cluster file: hpc, cloud, or both.
+
+    ``ignored`` are the places of keys of the earlier system that are not used; ``warnings`` are all the
+    warnings about the file, those included.
+    """
 
     path: Path
     metadata: Metadata
     clusters: tuple[Cluster, ...]
     ignored: tuple[str, ...] = ()
+    warnings: tuple[Problem, ...] = ()
 
     def cluster(self, kind: str) -> Cluster | None:
         """The cluster of that kind, or None."""

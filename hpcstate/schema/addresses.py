@@ -1,0 +1,147 @@
+"""From entries to nodes: names, addresses and MAC addresses."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from ipaddress import IPv4Address, IPv4Network
+from itertools import chain
+
+from hpcstate.model import Network, Node
+from hpcstate.schema.node import Entry
+from hpcstate.schema.section import Report
+
+HEAD_OFFSET = 10
+WORKER_OFFSET = 11
+"""Where allotting begins: .10 for the head node, .11 for workers, as in the files of the earlier system."""
+
+
+def node_names(entries: Sequence[Entry]) -> Iterator[tuple[Entry, int, str]]:
+    """Each node of the cluster: its entry, its position in it, its name.
+
+    Workers are numbered through all entries, with as many digits as the highest number needs, at
+    least two (``compute-01``): so that names sort, and Slurm writes them as ``compute-[01-12]``.
+    """
+    total = sum(entry.count for entry in entries if entry.role in ("compute", "worker"))
+    width = max(2, len(str(total)))
+    number = 0
+    for entry in entries:
+        if entry.role in ("controller", "control_plane"):
+            yield entry, 0, entry.role.replace("_", "-")
+            continue
+        for position in range(entry.count):
+            number += 1
+            yield entry, position, f"{entry.role}-{number:0{width}}"
+
+
+def place_nodes(
+    cluster_name: str, network: Network, entries: Sequence[Entry], report: Report
+) -> tuple[Node, ...]:
+    """The nodes with their addresses; reports those that cannot have theirs, and a subnet that is full."""
+    total = sum(entry.count for entry in entries)
+    subnet = network.subnet
+    room = subnet.num_addresses - 3  # network, broadcast and gateway are taken
+    if total > room:
+        report.error(
+            max(entries, key=lambda entry: entry.count).place,
+            f"{total} nodes do not fit into {subnet}, which has room for {room}",
+            "take a larger subnet, or fewer nodes",
+        )
+        return ()
+    named = list(node_names(entries))
+    taken = {network.gateway, *_declared_addresses(network, named, report)}
+    workers = _free_addresses(subnet, WORKER_OFFSET, taken)
+    macs: set[str] = set()
+    nodes = []
+    for entry, position, name in named:
+        if entry.address is not None:
+            address = _nth(entry.address, position)
+        else:
+            is_head = entry.role in ("controller", "control_plane")
+            address = next(_free_addresses(subnet, HEAD_OFFSET, taken) if is_head else workers)
+            taken.add(address)
+        nodes.append(
+            Node(
+                name=name,
+                role=entry.role,
+                cpu_cores=entry.cpu_cores,
+                memory_mb=entry.memory_mb,
+                disk_gb=entry.disk_gb,
+                address=address,
+                mac=_free_mac(cluster_name, name, macs),
+                image=entry.image,
+                place=entry.place,
+                auto_start=entry.auto_start,
+                passthrough=entry.passthrough,
+                simulated_gpus=entry.simulated_gpus,
+                virtio_fs_mounts=entry.virtio_fs_mounts,
+            )
+        )
+    return tuple(nodes)
+
+
+def mac_address(cluster_name: str, node_name: str, attempt: int = 0) -> str:
+    """A stable MAC below QEMU's prefix 52:54:00, from the node's full name."""
+    seed = f"{cluster_name}/{node_name}" + (f"/{attempt}" if attempt else "")
+    digest = hashlib.sha256(seed.encode()).hexdigest()
+    return f"52:54:00:{digest[0:2]}:{digest[2:4]}:{digest[4:6]}"
+
+
+def _free_mac(cluster_name: str, node_name: str, used: set[str]) -> str:
+    """24 bits collide for one in thirty clusters of a thousand nodes: then the next attempt is taken."""
+    attempt = 0
+    while (mac := mac_address(cluster_name, node_name, attempt)) in used:
+        attempt += 1
+    used.add(mac)
+    return mac
+
+
+def _declared_addresses(
+    network: Network, named: Sequence[tuple[Entry, int, str]], report: Report
+) -> dict[IPv4Address, str]:
+    """The addresses that the file gives, by address; each that cannot be is reported."""
+    taken: dict[IPv4Address, str] = {}
+    unusable = set()  # entries whose range leaves the subnet: one report for the whole range
+    for entry, position, name in named:
+        if entry.address is None or entry.place in unusable:
+            continue
+        address = _nth(entry.address, position)
+        if problem := _unusable(address, network):
+            unusable.add(entry.place)
+            report.error(
+                entry.address_place,
+                f"{name} would have {address}, {problem}",
+                f"take one between {network.subnet[1]} and {network.subnet[-2]}",
+            )
+        elif address in taken:
+            report.error(
+                entry.address_place,
+                f"{name} would have {address}, which {taken[address]} has",
+                "give each node an address of its own, or leave ip out",
+            )
+        else:
+            taken[address] = name
+    return taken
+
+
+def _nth(first: IPv4Address, position: int) -> IPv4Address:
+    """``first`` counted up, ending at the highest address there is (which no subnet here contains)."""
+    return IPv4Address(min(int(first) + position, 2**32 - 1))
+
+
+def _unusable(address: IPv4Address, network: Network) -> str:
+    if address not in network.subnet:
+        return f"which is outside the subnet {network.subnet}"
+    if address == network.subnet.network_address:
+        return "which is the address of the subnet itself"
+    if address == network.subnet.broadcast_address:
+        return "which is the broadcast address of the subnet"
+    return "which is the gateway's address" if address == network.gateway else ""
+
+
+def _free_addresses(subnet: IPv4Network, start: int, taken: set[IPv4Address]) -> Iterator[IPv4Address]:
+    """Addresses to allot: from the offset ``start`` up, then those before it; never one that is taken."""
+    end = subnet.num_addresses - 1
+    for offset in chain(range(start, end), range(1, min(start, end))):
+        if subnet[offset] not in taken:
+            yield subnet[offset]

@@ -1,0 +1,79 @@
+"""One cluster of the file, ``hpc`` or ``cloud``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+from hpcstate import paths
+from hpcstate.model import Acceleration, Cluster, Node
+from hpcstate.schema import keys, leaf
+from hpcstate.schema.addresses import place_nodes
+from hpcstate.schema.network import read_acceleration, read_network
+from hpcstate.schema.node import DEFAULT_IMAGES, read_head, read_workers
+from hpcstate.schema.section import Report, Section
+from hpcstate.schema.slurm import Workers, read_slurm
+
+
+def default_image(kind: str) -> str:
+    """The image of a cluster that names none: the one that ``doit build_images`` builds, from the root."""
+    image = paths.image(DEFAULT_IMAGES[kind])
+    return str(image.relative_to(paths.ROOT) if image.is_relative_to(paths.ROOT) else image)
+
+
+def read_cluster(section: Section, kind: Literal["hpc", "cloud"]) -> Cluster | None:
+    """The cluster, or None when its network is missing or wrong (reported).
+
+    The result may be incomplete when problems were reported; then it serves for finding more of them.
+    """
+    name = section.required("name", leaf.CLUSTER_NAME, f"unnamed-{kind}")
+    if name in paths.RESERVED:
+        section.report.error(
+            section.at("name"), f"build/{name}/ is a folder of hpcstate's own", "take another name"
+        )
+    uri = section.value("uri", leaf.URI, Cluster.uri)
+    image = section.value("base_image_path", leaf.IMAGE, default_image(kind))
+    if "network" not in section:
+        section.missing("network")
+        network = None
+    else:
+        network = read_network(section.section("network", keys.NETWORK), name)
+    acceleration = read_acceleration(section.section("hardware", keys.HARDWARE))
+    storage = section.section("storage", keys.STORAGE)
+    shares_folders = storage.section("virtio_fs", keys.VIRTIO_FS).value("enabled", leaf.boolean, True)
+    head_key, workers_key = (
+        ("controller", "compute_nodes") if kind == "hpc" else ("control_plane", "worker_nodes")
+    )
+    for key in (head_key, workers_key):
+        if key not in section:
+            section.missing(key)
+    head = read_head(
+        section.section(head_key, keys.CONTROLLER), "controller" if kind == "hpc" else "control_plane", image
+    )
+    workers = read_workers(section, workers_key, "compute" if kind == "hpc" else "worker", image)
+    entries = [head, *workers]
+    if not shares_folders:
+        entries = [replace(entry, virtio_fs_mounts=()) for entry in entries]
+    nodes = place_nodes(name, network, entries, section.report) if network else ()
+    slurm = read_slurm(section, Workers.of(nodes) if nodes else None) if kind == "hpc" else None
+    if network is None or not nodes:
+        return None
+    _warn_topology(section.report, section.at("hardware"), acceleration, nodes)
+    return Cluster(kind, name, network, nodes, acceleration, slurm, uri)
+
+
+def _warn_topology(
+    report: Report, hardware: str, acceleration: Acceleration, nodes: tuple[Node, ...]
+) -> None:
+    """libvirt refuses a domain whose topology has another number of CPUs than the domain (formatdomain)."""
+    topology = acceleration.cpu_topology
+    if topology is None:
+        return
+    cpus = topology.sockets * topology.cores * topology.threads
+    others = [node.name for node in nodes if node.cpu_cores != cpus]
+    if others:
+        shown = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
+        report.warning(
+            f"{hardware}.acceleration.cpu_topology",
+            f"{cpus} CPUs (sockets x cores x threads); not applied to nodes with another cpu_cores: {shown}",
+        )

@@ -1,0 +1,231 @@
+"""Single values: what each may look like, and the type it becomes.
+
+A leaf is a function from the text in the file to a value; it raises LeafError, which says what was
+expected. Texts of any length and content are safe: nothing is converted before its form is known.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from typing import Literal, TypeVar, cast
+
+from hpcstate.model.gpu import DeviceType
+
+T = TypeVar("T")
+Leaf = Callable[[str], T]
+
+
+class LeafError(ValueError):
+    """``expected`` completes "expected ..."; ``hint`` is the next step."""
+
+    def __init__(self, expected: str, hint: str = "") -> None:
+        super().__init__(expected)
+        self.expected = expected
+        self.hint = hint
+
+
+def pattern(expression: str, expected: str, hint: str = "", *, longest: int = 255) -> Leaf[str]:
+    """Text that matches ``expression`` as a whole, at most ``longest`` characters."""
+    compiled = re.compile(expression, re.ASCII)
+
+    def leaf(text: str) -> str:
+        if len(text) > longest or not compiled.fullmatch(text):
+            raise LeafError(expected, hint)
+        return text
+
+    return leaf
+
+
+def choice(*allowed: str) -> Leaf[str]:
+    """One of ``allowed``."""
+
+    def leaf(text: str) -> str:
+        if text not in allowed:
+            raise LeafError(f"one of {', '.join(allowed)}", closest(text, allowed))
+        return text
+
+    return leaf
+
+
+def closest(text: str, known: tuple[str, ...]) -> str:
+    """The hint "did you mean" for a misspelt word, empty when nothing is near."""
+    import difflib  # 8 ms, and only a misspelt file needs it
+
+    near = difflib.get_close_matches(text[:100], known, n=1, cutoff=0.6)
+    return f"did you mean {near[0]!r}?" if near else ""
+
+
+def integer(low: int, high: int) -> Leaf[int]:
+    """A whole number from ``low`` to ``high``."""
+
+    def leaf(text: str) -> int:
+        # Twelve digits at most: int() of a million digits is slow, then refused by Python itself.
+        if re.fullmatch(r"[+-]?[0-9]{1,12}", text) and low <= int(text) <= high:
+            return int(text)
+        raise LeafError(f"a whole number from {low} to {high}")
+
+    return leaf
+
+
+def gibibytes_as_mib(low: float, high: int) -> Leaf[int]:
+    """A size in GiB, decimals allowed, from ``low`` to ``high``; the value is MiB."""
+
+    def leaf(text: str) -> int:
+        if re.fullmatch(r"[0-9]{1,7}(\.[0-9]{1,6})?", text) and low <= float(text) <= high:
+            return round(float(text) * 1024)
+        raise LeafError(f"a size in GiB from {low:g} to {high}, like 8 or 1.5")
+
+    return leaf
+
+
+def boolean(text: str) -> bool:
+    """A YAML 1.1 truth value, as the earlier system read it."""
+    values = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+    try:
+        return values[text.lower()]
+    except KeyError:
+        raise LeafError("true or false") from None
+
+
+def address(text: str) -> IPv4Address:
+    """An IPv4 address in dotted form."""
+    try:
+        return IPv4Address(text)
+    except AddressValueError:
+        raise LeafError("an IPv4 address like 192.168.150.11") from None
+
+
+def address_or_dhcp(text: str) -> IPv4Address | None:
+    """An IPv4 address, or None for ``DHCP``: the address is then allotted."""
+    if text == "DHCP":
+        return None
+    try:
+        return address(text)
+    except LeafError:
+        raise LeafError("an IPv4 address like 192.168.150.11, or DHCP") from None
+
+
+def subnet(text: str) -> IPv4Network:
+    """A private-size IPv4 network in CIDR form, /8 to /29, without host bits."""
+    expected = "an IPv4 subnet like 192.168.150.0/24 (from /8 to /29)"
+    if not re.fullmatch(r"[0-9.]{7,15}/[0-9]{1,2}", text, re.ASCII):
+        raise LeafError(expected)
+    try:
+        network = IPv4Network(text, strict=False)
+    except ValueError:
+        raise LeafError(expected) from None
+    if not 8 <= network.prefixlen <= 29:
+        raise LeafError(expected)
+    if text != str(network):
+        raise LeafError(expected, f"the network of this address is {network}")
+    if network.is_loopback or network.is_multicast or network.is_link_local or network.is_reserved:
+        raise LeafError(
+            "a subnet that can be routed to virtual machines", "take one from 192.168.0.0/16 or 10.0.0.0/8"
+        )
+    return network
+
+
+def text(value: str) -> str:
+    """Any text a person reads: at most 2000 characters, no control characters but line breaks."""
+    if len(value) > 2000 or not value.replace("\n", "").isprintable():
+        raise LeafError("text of at most 2000 printable characters")
+    return value
+
+
+def line(value: str) -> str:
+    """A single line of text, not empty, without quotes that would end it in a configuration file."""
+    if not value.strip() or len(value) > 1000 or not value.isprintable():
+        raise LeafError("a single line of text")
+    return value.strip()
+
+
+def one_of_devices(value: str) -> DeviceType:
+    """``device_type`` of a PCI device."""
+    return cast(DeviceType, choice("gpu", "audio", "network", "storage", "other")(value))
+
+
+def pci_address(value: str) -> str:
+    """A PCI address; lower case. Functions have one digit from 0 to 7 (lspci(8), option -s)."""
+    if not re.fullmatch(r"[0-9a-fA-F]{4}:[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7]", value, re.ASCII):
+        short = re.fullmatch(r"[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7]", value, re.ASCII)
+        raise LeafError("a PCI address like 0000:01:00.0", f"write 0000:{value}" if short else "see lspci -D")
+    return value.lower()
+
+
+def hex_id(value: str) -> str:
+    """A PCI vendor or device number: four hexadecimal digits; lower case."""
+    if not re.fullmatch(r"[0-9a-fA-F]{4}", value, re.ASCII):
+        raise LeafError("four hexadecimal digits like 10de", "see lspci -nn")
+    return value.lower()
+
+
+def expanded(known: Mapping[str, str]) -> Leaf[str]:
+    """An absolute path in which ``${NAME}`` is replaced from ``known``."""
+
+    def leaf(value: str) -> str:
+        def replace(match: re.Match[str]) -> str:
+            name = match.group(1)
+            if name not in known:
+                raise LeafError("a path whose variables are set", f"export {name}, or write the path out")
+            return known[name]
+
+        path = re.sub(r"\$\{([A-Za-z_][A-Za-z0-9_]{0,63})\}", replace, value)
+        if not path.startswith("/") or len(path) > 4096 or not path.isprintable():
+            raise LeafError("an absolute path")
+        return path
+
+    return leaf
+
+
+def time_limit(value: str) -> str:
+    """A time limit in Slurm's notation (slurm.conf(5), MaxTime)."""
+    forms = r"\d{1,7}|\d{1,5}:\d{2}|\d{1,5}:\d{2}:\d{2}|\d{1,4}-\d{1,2}(:\d{2}(:\d{2})?)?|INFINITE|UNLIMITED"
+    if not re.fullmatch(forms, value, re.ASCII):
+        raise LeafError("a Slurm time limit: minutes, H:MM:SS, D-HH:MM:SS, or INFINITE")
+    return value
+
+
+def forward(value: str) -> Literal["nat", "none"]:
+    """libvirt's forward mode of the network."""
+    return cast(Literal["nat", "none"], choice("nat", "none")(value))
+
+
+CLUSTER_NAME = pattern(
+    r"[a-z0-9]([a-z0-9-]*[a-z0-9])?",
+    "a cluster name: lower-case letters, digits and hyphens, at most 40 characters",
+    "it names libvirt domains, and Slurm wants ClusterName in lower case (slurm.conf(5))",
+    longest=40,
+)
+GRES_TYPE = pattern(
+    r"[A-Za-z0-9][A-Za-z0-9_.-]*",
+    "a GRES type: letters, digits, '_', '-' and '.', beginning with a letter or digit",
+    "it becomes the TYPE of --gres=gpu:TYPE:COUNT",
+    longest=64,
+)
+PARTITION_NAME = pattern(
+    r"[A-Za-z][A-Za-z0-9_-]*",
+    "a partition name: letters, digits, '_' and '-', beginning with a letter",
+    longest=64,
+)
+BRIDGE = pattern(
+    r"[A-Za-z0-9][A-Za-z0-9_.-]*",
+    "a bridge name of at most 15 letters, digits, '_', '.' and '-'",
+    "Linux allows 15 characters for the name of an interface",
+    longest=15,
+)
+NETWORK_NAME = pattern(
+    r"[A-Za-z0-9][A-Za-z0-9_.-]*",
+    "a libvirt network name: letters, digits, '_', '.' and '-'",
+    longest=64,
+)
+IMAGE = pattern(r"[^\x00-\x1f\x7f]+\.qcow2", "the path of a .qcow2 file", longest=4096)
+URI = pattern(r"[a-z][a-z0-9+]*:///?[^\s\x00-\x1f]*", "a libvirt URI like qemu:///system", longest=1024)
+CPU_FEATURE = pattern(r"[+-]?[A-Za-z0-9_.-]+", "a CPU feature like +avx2", longest=64)
+MOUNT_TAG = pattern(r"[A-Za-z0-9_-]+", "a tag of letters, digits, '_' and '-'", longest=36)
+MOUNT_MODE = pattern(r"0[0-7]{3}", "a mode like 0755")
+UNIX_NAME = pattern(r"[a-z_][a-z0-9_-]*", "a user or group name", longest=32)
+SLURM_PARAMETER = pattern(
+    r"[A-Z][A-Za-z0-9]*", "a parameter of slurm.conf in CamelCase, like SchedulerType", longest=64
+)

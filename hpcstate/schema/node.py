@@ -1,0 +1,192 @@
+"""Entries of ``controller``, ``compute_nodes``, ``control_plane`` and ``worker_nodes``, as declared."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from hpcstate import paths
+from hpcstate.model import PassthroughDevice, Role, SimulatedGpus, VirtioFsMount
+from hpcstate.model.gpu import DeviceType
+from hpcstate.schema import keys, leaf
+from hpcstate.schema.section import Section
+
+DEFAULT_CPU_CORES = 2
+DEFAULT_MEMORY_MB = 2048
+DEFAULT_DISK_GB = 20
+DEFAULT_IMAGES = {"hpc": "hpc-base", "cloud": "cloud-base"}
+
+MAX_COUNT = 10_000
+"""Nodes of one entry; Slurm's own default limit for a cluster is 65,533 (MAX_NODES), subnets end earlier."""
+
+UNTYPED_GPU = "passthrough"
+"""GRES type of a GPU that has neither ``gres_type`` nor ``device_id``; a type is needed in gres.conf."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of the file: one node, or ``count`` nodes that differ in name and address only.
+
+    ``address`` is None when it is to be allotted; ``address_place`` is where it stands, or would stand.
+    """
+
+    place: str
+    role: Role
+    count: int
+    cpu_cores: int
+    memory_mb: int
+    disk_gb: int
+    address: IPv4Address | None
+    address_place: str
+    image: str
+    auto_start: bool
+    passthrough: tuple[PassthroughDevice, ...] = ()
+    simulated_gpus: SimulatedGpus | None = None
+    virtio_fs_mounts: tuple[VirtioFsMount, ...] = ()
+
+
+def read_head(section: Section, role: Role, image: str) -> Entry:
+    """The controller or the control plane."""
+    return _read_entry(section, role, image, 1, (), None)
+
+
+def read_workers(cluster: Section, key: str, role: Role, image: str) -> tuple[Entry, ...]:
+    """The entries of ``compute_nodes`` or ``worker_nodes``, in the file's order.
+
+    Three shapes: a list; one mapping with a ``count``; a mapping of lists (``cpu``, ``gpu``), which the
+    earlier system has for worker nodes.
+    """
+    found = cluster.raw(key)
+    if isinstance(found, dict) and any(group in found for group in keys.WORKER_GROUPS.used):
+        groups = cluster.section(key, keys.WORKER_GROUPS)
+        listed = [entry for group in found if group in groups.keys.used for entry in groups.entries(group)]
+    elif isinstance(found, dict):
+        section = cluster.section(key, keys.WORKER)
+        if "count" not in section:
+            section.missing("count")
+        return (_read_worker(section, role, image),)
+    else:
+        listed = cluster.entries(key)
+    return tuple(
+        _read_worker(Section(cluster.report, place, value, keys.WORKER), role, image)
+        for place, value in listed
+    )
+
+
+def _read_worker(section: Section, role: Role, image: str) -> Entry:
+    count = section.value("count", leaf.integer(1, MAX_COUNT), 1)
+    passthrough = _read_passthrough(section.section("pcie_passthrough", keys.PCIE_PASSTHROUGH))
+    if passthrough and count > 1:
+        section.report.error(
+            section.at("count"),
+            f"{count} nodes cannot share the devices of pcie_passthrough",
+            "a PCI device goes to one node: write one entry for each",
+        )
+    simulated = None
+    if "simulated_gpus" in section:
+        gpus = section.section("simulated_gpus", keys.SIMULATED_GPUS)
+        number = gpus.required("count", leaf.integer(0, 64), 0)
+        kind = gpus.value("type", leaf.GRES_TYPE, SimulatedGpus(0).gres_type)
+        simulated = SimulatedGpus(number, kind) if number else None
+        if simulated and any(device.device_type == "gpu" for device in passthrough):
+            section.report.error(
+                section.at("simulated_gpus"),
+                "a node has either simulated GPUs or GPUs passed through",
+                "both would use the device nodes /dev/nvidia0 and on",
+            )
+    return _read_entry(section, role, image, count, passthrough, simulated)
+
+
+def _read_entry(
+    section: Section,
+    role: Role,
+    image: str,
+    count: int,
+    passthrough: tuple[PassthroughDevice, ...],
+    simulated: SimulatedGpus | None,
+) -> Entry:
+    address_key = "ip_address" if "ip_address" in section else "ip"
+    address = section.value(address_key, leaf.address_or_dhcp, None)
+    if "ip" in section and "ip_address" in section:
+        section.report.error(section.at("ip"), "ip and ip_address are the same key", "keep one of the two")
+    image_key = "base_image_path" if "base_image_path" in section else "image_path"
+    return Entry(
+        place=section.place,
+        role=role,
+        count=count,
+        cpu_cores=section.value("cpu_cores", leaf.integer(1, 1024), DEFAULT_CPU_CORES),
+        memory_mb=section.value("memory_gb", leaf.gibibytes_as_mib(0.5, 65536), DEFAULT_MEMORY_MB),
+        disk_gb=section.value("disk_gb", leaf.integer(10, 65536), DEFAULT_DISK_GB),
+        address=address,
+        address_place=section.at(address_key),
+        image=section.value(image_key, leaf.IMAGE, image),
+        auto_start=section.value("auto_start", leaf.boolean, True),
+        passthrough=passthrough,
+        simulated_gpus=simulated,
+        virtio_fs_mounts=_read_mounts(section),
+    )
+
+
+def _read_passthrough(section: Section) -> tuple[PassthroughDevice, ...]:
+    enabled = section.value("enabled", leaf.boolean, False)
+    devices = tuple(
+        _read_device(Section(section.report, place, value, keys.DEVICE))
+        for place, value in section.entries("devices")
+    )
+    if devices and not enabled:
+        section.report.warning(
+            section.at("devices"),
+            "the devices are not passed through: enabled is not true",
+            "set enabled: true, or remove the devices",
+        )
+    return devices if enabled else ()
+
+
+def _read_device(section: Section) -> PassthroughDevice:
+    device_type: DeviceType = section.required("device_type", leaf.one_of_devices, "other")
+    device_id = section.value("device_id", leaf.hex_id, "")
+    gres_type = section.value("gres_type", leaf.GRES_TYPE, "")
+    if gres_type and device_type != "gpu":
+        section.report.error(section.at("gres_type"), f"a device of type {device_type} is no GRES")
+    if device_type == "gpu":
+        gres_type = gres_type or device_id or UNTYPED_GPU
+    return PassthroughDevice(
+        pci_address=section.required("pci_address", leaf.pci_address, ""),
+        device_type=device_type,
+        vendor_id=section.value("vendor_id", leaf.hex_id, ""),
+        device_id=device_id,
+        iommu_group=section.value("iommu_group", leaf.integer(0, 65535), None),
+        gres_type=gres_type,
+        description=section.value("description", leaf.text, ""),
+    )
+
+
+def _read_mounts(node: Section) -> tuple[VirtioFsMount, ...]:
+    path = leaf.expanded(_variables(os.environ))
+    mounts = []
+    seen: set[str] = set()
+    for place, value in node.entries("virtio_fs_mounts"):
+        section = Section(node.report, place, value, keys.MOUNT)
+        mount = VirtioFsMount(
+            tag=section.required("tag", leaf.MOUNT_TAG, ""),
+            host_path=section.required("host_path", path, ""),
+            mount_point=section.required("mount_point", path, ""),
+            owner=section.value("owner", leaf.UNIX_NAME, VirtioFsMount.owner),
+            group=section.value("group", leaf.UNIX_NAME, VirtioFsMount.group),
+            mode=section.value("mode", leaf.MOUNT_MODE, VirtioFsMount.mode),
+            options=section.value("options", leaf.line, VirtioFsMount.options),
+        )
+        if mount.tag and mount.tag in seen:
+            section.report.error(
+                section.at("tag"), f"the tag {mount.tag} is used by another mount of this node"
+            )
+        seen.add(mount.tag)
+        mounts.append(mount)
+    return tuple(mounts)
+
+
+def _variables(environment: Mapping[str, str]) -> Mapping[str, str]:
+    """What ``${NAME}`` may stand for. The earlier system called the project's root TOT (top of tree)."""
+    return {"TOT": str(paths.ROOT), **environment}
