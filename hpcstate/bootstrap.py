@@ -1,0 +1,172 @@
+"""Make this machine ready: Debian packages, tools of other releases, the Python environment.
+
+`./hpc` runs it before every command, with Debian's Python: ``python3 -m hpcstate.bootstrap``. Where
+nothing is missing it says nothing and is done in a tenth of a second. Standard library only.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from hpcstate import environment, host_packages, tools
+from hpcstate.errors import HpcstateError
+from hpcstate.host_packages import Apt, Plan
+from hpcstate.paths import BUILD, ROOT, TOOLS
+
+VENV = ROOT / ".venv"
+
+
+def main() -> int:
+    """Make ready what is not; 0 when all is there, 2 when it could not be made."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        if not ready():
+            with lock():
+                make_ready()
+    except HpcstateError as error:
+        print(f"hpc: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("hpc: interrupted; the next ./hpc takes it up", file=sys.stderr)
+        return 130
+    return 0
+
+
+def plan() -> Plan:
+    """What this machine lacks now."""
+    wanted = tools.load()
+    return host_packages.decide(wanted, host_packages.observe(wanted), TOOLS)
+
+
+def environment_ready() -> bool:
+    """Whether the Python environment is that of the lock."""
+    return environment.read_stamp(VENV) == environment.wanted_stamp()
+
+
+def ready() -> bool:
+    """Whether nothing is to be done."""
+    return plan().empty and environment_ready()
+
+
+@contextmanager
+def lock() -> Iterator[None]:
+    """Hold other runs off while this one installs: they wait, and then find everything done."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    with Path(BUILD, "bootstrap.lock").open("w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def say(text: str) -> None:
+    """A line of progress."""
+    print(f"hpc: {text}", flush=True)
+
+
+def make_ready() -> None:
+    """Install what is missing: the packages for Python first, the others while pip is at work."""
+    lacking = plan()
+    packages = PackageInstallation(lacking)
+    if lacking.packages or lacking.backports:
+        announce(lacking)
+        packages.begin()
+    try:
+        if not environment_ready():
+            started = time.monotonic()
+            say("makes the Python environment .venv from requirements.lock")
+            environment.make(VENV, ROOT, packages.wait_for_compiler)
+            say(f"the Python environment is ready ({time.monotonic() - started:.0f} s)")
+    finally:
+        packages.wait()
+    for deb in lacking.debs:
+        say(f"fetches {deb.name} {deb.version} of {deb.suite} into {tools_folder()}: {deb.why}")
+        tools.unpack_deb(deb, tools=TOOLS)
+
+
+def tools_folder() -> Path:
+    """The folder of fetched tools, as a person in the project's root names it."""
+    return TOOLS.relative_to(ROOT) if TOOLS.is_relative_to(ROOT) else TOOLS
+
+
+def announce(lacking: Plan) -> None:
+    """Say which packages are installed, and why each."""
+    count = len(lacking.packages)
+    say(f"installs {count} Debian package{'' if count == 1 else 's'}:")
+    width = max((len(package.name) for package in lacking.packages), default=0)
+    for package in lacking.packages:
+        print(f"  {package.name:<{width}}  {package.why}")
+    for backport in lacking.backports:
+        print(f"  {', '.join(backport.packages)} of {backport.suite}: {backport.why}", flush=True)
+
+
+class PackageInstallation:
+    """The installation of a plan's packages, stage by stage, in a thread of its own after the first."""
+
+    def __init__(self, lacking: Plan) -> None:
+        self._lacking = lacking
+        self._compiler = threading.Event()
+        self._error: HpcstateError | None = None
+        self._thread: threading.Thread | None = None
+
+    def begin(self) -> None:
+        """Install what the Python environment needs, and start the thread for the others.
+
+        Raises HpcstateError when there is no way to root, or the first packages cannot be installed.
+        """
+        apt = Apt.with_rights(self._lacking)
+        started = time.monotonic()
+        apt.finish()
+        apt.update()
+        words = [word for backport in self._lacking.backports for word in self._from_suite(apt, backport)]
+        self._install(apt, "environment", ())
+        self._thread = threading.Thread(target=self._others, args=(apt, words, started))
+        self._thread.start()
+
+    @staticmethod
+    def _from_suite(apt: Apt, backport: tools.Backport) -> list[str]:
+        host_packages.add_suite(apt, backport, say)
+        return host_packages.suite_words(backport, say)
+
+    def _others(self, apt: Apt, words: Sequence[str], started: float) -> None:
+        try:
+            self._install(apt, "compiler", ())
+            self._compiler.set()
+            self._install(apt, "machine", words)
+            say(f"the Debian packages are installed ({time.monotonic() - started:.0f} s)")
+        except HpcstateError as error:
+            self._error = error
+        finally:
+            self._compiler.set()
+
+    def _install(self, apt: Apt, stage: str, words: Sequence[str]) -> None:
+        """Install the packages of one stage; ``words`` name packages of another suite, which win."""
+        elsewhere = {word.split("/")[0] for word in words}
+        names = [package.name for package in self._lacking.packages if package.stage == stage]
+        if install := [*(name for name in names if name not in elsewhere), *words]:
+            apt.install(install)
+
+    def wait_for_compiler(self) -> None:
+        """Return when the packages to compile with are installed. Raises HpcstateError when they failed."""
+        if self._thread is not None:
+            self._compiler.wait()
+        self._raise()
+
+    def wait(self) -> None:
+        """Return when all the packages are installed. Raises HpcstateError when one failed."""
+        if self._thread is not None:
+            self._thread.join()
+        self._raise()
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

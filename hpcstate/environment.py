@@ -1,0 +1,125 @@
+"""The project's Python environment ``.venv``: made from ``requirements.lock``, by pip, with digests.
+
+Standard library only: this module runs before the environment exists.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from hpcstate.errors import HpcstateError
+from hpcstate.paths import ROOT
+from hpcstate.run import run
+
+PYTHON = Path("/usr/bin/python3")
+"""Debian's own: libvirt-python is compiled against its headers."""
+
+PIP_WHEELS = Path("/usr/share/python-wheels")
+"""Debian's python3-venv brings pip here. Run from there, it need not be installed first (5 s less)."""
+
+SOURCE_ONLY = ("libvirt-python",)
+"""What the package index has no wheels of: compiled here, with the pinned setuptools of the environment."""
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What an environment was made from. Written last: an environment without its stamp is not finished.
+
+    ``folder`` is part of it, for an environment cannot be moved; of Python's version the part that
+    decides about compiled modules (``3.11``).
+    """
+
+    folder: str
+    python: str
+    lock: str
+    project: str
+
+
+def wanted_stamp(root: Path = ROOT) -> Stamp:
+    """The stamp of an environment made now."""
+    return Stamp(
+        folder=str(root),
+        python=".".join(platform.python_version_tuple()[:2]),
+        lock=_digest(root / "requirements.lock"),
+        project=_digest(root / "pyproject.toml"),
+    )
+
+
+def read_stamp(venv: Path) -> Stamp | None:
+    """The stamp of ``venv``, or None where it is missing or not readable as one."""
+    try:
+        return Stamp(**json.loads((venv / "hpcstate.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def split_lock(text: str) -> tuple[str, str]:
+    """The lock in two: what comes as wheels, and what is compiled here (``SOURCE_ONLY``)."""
+    wheels: list[str] = []
+    sources: list[str] = []
+    part = wheels
+    for line in text.splitlines(keepends=True):
+        if line[0].isalnum():
+            part = sources if line.split("==")[0].strip() in SOURCE_ONLY else wheels
+        part.append(line)
+    return "".join(wheels), "".join(sources)
+
+
+def make(venv: Path, root: Path, wait_for_compiler: Callable[[], None]) -> None:
+    """Make ``venv`` from the lock, or only renew the project's own entry where nothing else differs.
+
+    ``wait_for_compiler`` returns when the packages to compile with are installed; the wheels are
+    installed meanwhile. A later call takes up an interrupted one by starting again.
+
+    Raises HpcstateError with pip's last lines.
+    """
+    now, before = wanted_stamp(root), read_stamp(venv)
+    stamp = venv / "hpcstate.json"
+    stamp.unlink(missing_ok=True)
+    if before is None or replace(before, project=now.project) != now:
+        shutil.rmtree(venv, ignore_errors=True)
+        run([PYTHON, "-m", "venv", "--without-pip", venv])
+        wheels, sources = split_lock((root / "requirements.lock").read_text(encoding="utf-8"))
+        _install_locked(venv, wheels, ["--only-binary", ":all:"])
+        wait_for_compiler()
+        _install_locked(venv, sources, ["--no-build-isolation"])
+    _pip(venv, ["--no-build-isolation", "--editable", str(root)])
+    stamp.write_text(json.dumps(asdict(now), indent=1) + "\n", encoding="utf-8")
+
+
+def _install_locked(venv: Path, requirements: str, options: Sequence[str]) -> None:
+    with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
+        file.write(requirements)
+        file.flush()
+        _pip(venv, ["--require-hashes", *options, "--requirement", file.name])
+
+
+def _pip(venv: Path, words: Sequence[str]) -> None:
+    """Install without dependencies (the lock has them all) and without compiling (Python does, once used)."""
+    pip = next(iter(sorted(PIP_WHEELS.glob("pip-*.whl"))), None)
+    if pip is None:
+        raise HpcstateError(f"{PIP_WHEELS} has no pip", hint="apt-get install --reinstall python3-pip-whl")
+    unset = ("PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_PREFIX", "PIP_USER")
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
+    environment |= {
+        "PIP_NO_INPUT": "1",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_ROOT_USER_ACTION": "ignore",
+    }
+    run(
+        [venv / "bin/python", pip / "pip", "install", "--quiet", "--no-deps", "--no-compile", *words],
+        env=environment,
+        hint="is the package index reachable? pip's own settings (pip.conf, PIP_INDEX_URL) apply",
+    )
