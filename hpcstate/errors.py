@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,6 +38,16 @@ class Problem:
     message: str
     hint: str = ""
     severity: Literal["error", "warning"] = "error"
+
+
+def line_of(lines: Mapping[str, int], place: str) -> int:
+    """The line of ``place`` by the index ``lines``; of the nearest place around it when it is not there.
+
+    So a key that is missing has the line of the section that lacks it. 0 without an index.
+    """
+    while place and place not in lines:
+        place = place[: max(place.rfind("."), place.rfind("["), 0)]
+    return lines.get(place or ".", 0)
 
 
 class ProblemsError(HpcstateError):

@@ -70,7 +70,7 @@ class Description:
     """A whole cluster file: hpc, cloud, or both.
 
     ``ignored`` are the places of keys of the earlier system that are not used; ``warnings`` are all the
-    warnings about the file, those included.
+    warnings about the file, those included; ``lines`` is the line of each place, for later findings.
     """
 
     path: Path
@@ -78,6 +78,7 @@ class Description:
     clusters: tuple[Cluster, ...]
     ignored: tuple[str, ...] = ()
     warnings: tuple[Problem, ...] = ()
+    lines: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
 
     def cluster(self, kind: str) -> Cluster | None:
         """The cluster of that kind, or None."""

@@ -50,7 +50,7 @@ def parse(text: str, path: Path) -> Description:
     check_clusters(clusters, report)
     if report.failed:
         raise ProblemsError(str(path), report.problems)
-    return Description(path, metadata, clusters, tuple(report.ignored), report.problems)
+    return Description(path, metadata, clusters, tuple(report.ignored), report.problems, document.lines)
 
 
 def _read_clusters(file: Section) -> tuple[Cluster, ...]:

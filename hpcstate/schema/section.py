@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from hpcstate.errors import Problem
+from hpcstate.errors import Problem, line_of
 from hpcstate.schema.document import child, item, shown
 from hpcstate.schema.keys import Keys, sections_with
 from hpcstate.schema.leaf import Leaf, LeafError, closest
@@ -33,11 +33,8 @@ class Report:
         self._problems[Problem(self.line(place), place, message, hint, "warning")] = None
 
     def line(self, place: str) -> int:
-        """The line of ``place``; a key that is missing has the line of the section that lacks it."""
-        while place not in self._lines:
-            place = place[: max(place.rfind("."), place.rfind("["))] if place.strip(".") else "."
-            place = place or "."
-        return self._lines[place]
+        """The line of ``place``."""
+        return line_of(self._lines, place)
 
     @property
     def problems(self) -> tuple[Problem, ...]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from hpcstate import hostlist
 from hpcstate.model import Node, Partition, SlurmConfig
 from hpcstate.schema import keys, leaf
 from hpcstate.schema.leaf import LeafError, closest
@@ -14,8 +15,13 @@ from hpcstate.schema.section import NULL, Report, Section, read
 GPU_PARTITION = "gpu"
 """A partition of this name holds the nodes with GPUs, when there are any; other names hold all nodes."""
 
-DERIVED_PARAMETERS = ("ClusterName", "NodeName", "NodeSet", "PartitionName", "SlurmctldHost")
-"""Parameters of slurm.conf that come from the rest of the file and nowhere else."""
+MAX_HOSTS = 65_536
+"""More than Slurm can have (MAX_NODES), few enough to be expanded."""
+
+DERIVED_PARAMETERS = frozenset(
+    ("clustername", "slurmctldhost", "nodename", "partitionname", "nodeset", "include")
+)
+"""Parameters of slurm.conf, in lower case, that come from the rest of the file and nowhere else."""
 
 
 @dataclass(frozen=True)
@@ -69,25 +75,19 @@ def read_slurm(cluster: Section, workers: Workers | None) -> SlurmConfig:
 def expand_hostlist(text: str) -> tuple[str, ...]:
     """The names of Slurm's host list ``text`` (``compute-[01-03,07]``), one bracket at most.
 
-    Raises LeafError when it is none, or when it names more than 65,536 hosts.
+    Raises LeafError when it is none, or when it names more than MAX_HOSTS hosts: that is looked at before
+    anything is expanded.
     """
-    expected = "a node name or a host list like compute-[01-04]"
     match = re.fullmatch(
-        r"([a-z][a-z0-9-]{0,62})(?:\[(\d{1,6}(?:-\d{1,6})?(?:,\d{1,6}(?:-\d{1,6})?)*)\])?", text, re.ASCII
+        r"[a-z][a-z0-9-]{0,62}(?:\[(\d{1,6}(?:-\d{1,6})?(?:,\d{1,6}(?:-\d{1,6})?)*)\])?", text, re.ASCII
     )
     if not match:
-        raise LeafError(expected)
-    prefix, ranges = match.groups()
-    if ranges is None:
-        return (text,)
-    names: list[str] = []
-    for part in ranges.split(","):
-        first, _, last = part.partition("-")
-        numbers = range(int(first), int(last or first) + 1)
-        if not numbers or len(names) + len(numbers) > 65_536:
-            raise LeafError(expected, "a range counts up, to 65,536 nodes at most")
-        names.extend(f"{prefix}{number:0{len(first)}}" for number in numbers)
-    return tuple(names)
+        raise LeafError("a node name or a host list like compute-[01-04]")
+    bounds = [part.partition("-") for part in (match.group(1) or "").split(",") if part]
+    sizes = [int(last or first) - int(first) + 1 for first, _, last in bounds]
+    if any(size < 1 for size in sizes) or sum(sizes) > MAX_HOSTS:
+        raise LeafError("a host list that counts up", f"at most {MAX_HOSTS} nodes")
+    return hostlist.expand(text)
 
 
 def _read_partition(entry: Section, workers: Workers, max_time: str, check_names: bool) -> Partition:
@@ -155,7 +155,7 @@ def _check_parameters(report: Report, parent: str, found: dict[str, object]) -> 
         text = read(report, place, value, leaf.line, None)
         if read(report, place, name, leaf.SLURM_PARAMETER, None) is None or text is None:
             continue
-        if name in DERIVED_PARAMETERS:
+        if name.lower() in DERIVED_PARAMETERS:
             report.error(place, f"{name} is made from the rest of this file", "leave it out")
         parameters[name] = text
     return parameters

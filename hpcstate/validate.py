@@ -1,0 +1,233 @@
+"""Whether this host can run what a cluster file describes: the checks that need more than the file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from hpcstate import paths, pcie
+from hpcstate.errors import HpcstateError, Problem, line_of
+from hpcstate.model import Cluster, Description, Node, PassthroughDevice
+from hpcstate.pcie import PciDevice
+from hpcstate.run import run, which
+
+
+@dataclass(frozen=True)
+class Route:
+    """A route of the host, but for the default route. ``gateway`` is empty on a directly connected network."""
+
+    network: IPv4Network
+    device: str
+    gateway: str = ""
+
+
+@dataclass(frozen=True)
+class HostState:
+    """What the checks look at. ``memory_mb`` is MiB.
+
+    ``routes`` is None where they cannot be read, ``devices`` None when PCI devices are not to be checked;
+    ``exists`` tells whether a path does.
+    """
+
+    routes: tuple[Route, ...] | None
+    memory_mb: int
+    cpus: int
+    devices: tuple[PciDevice, ...] | None
+    exists: Callable[[Path], bool] = Path.exists
+
+
+def host_state(
+    *, pcie_devices: bool = True, sysfs: Path = pcie.SYSFS, proc: Path = Path("/proc")
+) -> HostState:
+    """The state of this host. ``pcie_devices=False`` leaves PCI out (``--skip-pcie-validation``)."""
+    return HostState(
+        routes=parse_routes(run(["ip", "-4", "-json", "route"]).stdout) if which("ip") else None,
+        memory_mb=parse_memory((proc / "meminfo").read_text()),
+        cpus=len(os.sched_getaffinity(0)),
+        devices=pcie.read_devices(sysfs) if pcie_devices else None,
+    )
+
+
+def parse_routes(text: str) -> tuple[Route, ...]:
+    """The routes in the output of ``ip -4 -json route`` (ip-route(8)), without the default route.
+
+    Raises HpcstateError when ``text`` is no such output.
+    """
+    try:
+        found = json.loads(text or "[]")
+        return tuple(
+            Route(IPv4Network(entry["dst"]), entry.get("dev", ""), entry.get("gateway", ""))
+            for entry in found
+            if entry["dst"] not in ("default", "0.0.0.0/0")
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise HpcstateError(f"the output of 'ip -json route' is not understood: {error}") from error
+
+
+def parse_memory(text: str) -> int:
+    """The memory of the host in MiB, from /proc/meminfo (proc_meminfo(5)).
+
+    Raises HpcstateError when there is no MemTotal.
+    """
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        if name == "MemTotal":
+            return int(value.split()[0]) // 1024
+    raise HpcstateError("/proc/meminfo has no MemTotal")
+
+
+def host_findings(description: Description, host: HostState) -> tuple[Problem, ...]:
+    """What stands between ``description`` and ``host``, in the order of the file. Pure but for ``host.exists``."""
+    local = [cluster for cluster in description.clusters if not urlsplit(cluster.uri).netloc]
+    findings: list[_Finding] = list(_memory_findings(local, host))
+    for cluster in description.clusters:
+        if cluster not in local:
+            findings.append(
+                _Finding(_place(cluster, "uri"), "another host: what it has is not checked", "", True)
+            )
+            continue
+        findings.extend(_route_findings(cluster, host.routes))
+        for node in {node.place: node for node in cluster.nodes}.values():
+            findings.extend(_node_findings(node, host))
+        if host.devices is not None:
+            findings.extend(_device_findings(cluster, {device.address: device for device in host.devices}))
+    return tuple(
+        sorted(
+            Problem(
+                line_of(description.lines, finding.place),
+                finding.place,
+                finding.message,
+                finding.hint,
+                "warning" if finding.is_warning else "error",
+            )
+            for finding in findings
+        )
+    )
+
+
+@dataclass(frozen=True)
+class _Finding:
+    place: str
+    message: str
+    hint: str
+    is_warning: bool = False
+
+
+def _place(cluster: Cluster, key: str) -> str:
+    return f".clusters.{cluster.kind}.{key}"
+
+
+def _memory_findings(clusters: Iterable[Cluster], host: HostState) -> Iterator[_Finding]:
+    wanted = sum(node.memory_mb for cluster in clusters for node in cluster.nodes if node.auto_start)
+    if wanted > host.memory_mb:
+        yield _Finding(
+            ".clusters",
+            f"the nodes have {wanted / 1024:.1f} GiB of memory together, this host has "
+            f"{host.memory_mb / 1024:.1f} GiB",
+            "lower memory_gb, or set auto_start: false on nodes that need not run",
+            True,
+        )
+
+
+def _route_findings(cluster: Cluster, routes: tuple[Route, ...] | None) -> Iterator[_Finding]:
+    place = _place(cluster, "network.subnet")
+    if routes is None:
+        yield _Finding(place, "the host's routes are not checked: no program 'ip'", "install iproute2", True)
+        return
+    subnet = cluster.network.subnet
+    for route in routes:
+        if route.device == cluster.network.bridge or not route.network.overlaps(subnet):
+            continue
+        # A wide route through a gateway still works beside a narrower network of our own.
+        wider = bool(route.gateway) and route.network.prefixlen < subnet.prefixlen
+        yield _Finding(
+            place,
+            f"{subnet} overlaps the host's route to {route.network} on {route.device or 'no device'}",
+            "hosts in it cannot be reached while the cluster runs"
+            if wider
+            else "take a free subnet (ip route)",
+            wider,
+        )
+
+
+def _node_findings(node: Node, host: HostState) -> Iterator[_Finding]:
+    if node.auto_start and node.cpu_cores > host.cpus:
+        yield _Finding(
+            f"{node.place}.cpu_cores",
+            f"{node.name} has {node.cpu_cores} CPUs, this host has {host.cpus}",
+            "it works, but slower than with fewer",
+            True,
+        )
+    image = paths.ROOT / node.image
+    if host.exists(image):
+        return
+    place = f"{node.place}.base_image_path"
+    if not image.is_relative_to(paths.BUILD) and not image.is_relative_to(paths.ROOT / "build"):
+        yield _Finding(place, f"there is no image {node.image}", "nothing builds it: put it there", True)
+    elif not host.exists(paths.ROOT / "packer" / image.stem):
+        yield _Finding(
+            place, f"there is no image {node.image}, and no packer/{image.stem}/ to build it", "", True
+        )
+
+
+def _device_findings(cluster: Cluster, present: dict[str, PciDevice]) -> Iterator[_Finding]:
+    for node in cluster.nodes:
+        given = {device.pci_address for device in node.passthrough}
+        for position, device in enumerate(node.passthrough):
+            place = f"{node.place}.pcie_passthrough.devices[{position}]"
+            found = present.get(device.pci_address)
+            if found is None:
+                yield _Finding(
+                    f"{place}.pci_address",
+                    f"this host has no PCI device {device.pci_address}",
+                    "see hpcstate inventory pcie, or pass --skip-pcie-validation on another host",
+                )
+                continue
+            yield from _identity_findings(place, device, found)
+            yield from _group_findings(place, found, given, present)
+
+
+def _identity_findings(place: str, device: PassthroughDevice, found: PciDevice) -> Iterator[_Finding]:
+    for key, declared, actual in (
+        ("vendor_id", device.vendor_id, found.vendor_id),
+        ("device_id", device.device_id, found.device_id),
+    ):
+        if declared and declared != actual:
+            yield _Finding(
+                f"{place}.{key}",
+                f"{found.address} is {found.vendor_id}:{found.device_id} on this host, not {key} {declared}",
+                f"write {actual}, if this is the device you mean",
+            )
+    if device.iommu_group is not None and found.iommu_group not in (None, device.iommu_group):
+        yield _Finding(
+            f"{place}.iommu_group",
+            f"{found.address} is in IOMMU group {found.iommu_group}, not {device.iommu_group}",
+            "groups can change with firmware and kernel: leave iommu_group out",
+            True,
+        )
+
+
+def _group_findings(
+    place: str, found: PciDevice, given: set[str], present: dict[str, PciDevice]
+) -> Iterator[_Finding]:
+    """vfio gives a group to one guest as a whole (kernel: Documentation/driver-api/vfio.rst)."""
+    if found.iommu_group is None:
+        yield _Finding(
+            f"{place}.pci_address",
+            f"{found.address} has no IOMMU group: the IOMMU is off",
+            "enable VT-d or AMD-Vi in the firmware, and intel_iommu=on on the kernel command line",
+        )
+        return
+    for other in present.values():
+        if other.iommu_group == found.iommu_group and other.address not in given and not other.is_bridge:
+            yield _Finding(
+                f"{place}.pci_address",
+                f"{found.address} shares IOMMU group {found.iommu_group} with {other.address} "
+                f"({other.vendor_id}:{other.device_id}), which this node does not get",
+                "list the whole group under this node's devices",
+            )

@@ -1,0 +1,3 @@
+from hpcstate.inventory import groups_beside
+
+globals().update(groups_beside(__file__))
