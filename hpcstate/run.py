@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,21 @@ def run(
             f"{words[0]} exited with {result.code}:\n{tail(result.stderr or result.stdout)}", hint=hint
         )
     return result
+
+
+def run_visibly(argv: Sequence[str | Path], *, cwd: Path | None = None) -> int:
+    """Run ``argv`` with its output going straight to the terminal, and return its exit code.
+
+    Raises HpcstateError when the program is missing.
+    """
+    words = [str(word) for word in argv]
+    sys.stdout.flush()
+    try:
+        return subprocess.run(words, stdin=subprocess.DEVNULL, cwd=cwd, check=False).returncode
+    except FileNotFoundError as error:
+        raise HpcstateError(
+            f"the program {words[0]!r} is not installed", hint="./hpc installs what is missing"
+        ) from error
 
 
 def tail(text: str, lines: int = 20) -> str:

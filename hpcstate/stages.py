@@ -1,0 +1,129 @@
+"""The stages of the project's tests: their order, their commands, their results and the summary."""
+
+from __future__ import annotations
+
+import atexit
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+from hpcstate.paths import BUILD, ROOT
+from hpcstate.run import run_visibly
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: Python modules run in turn with these words, or, with ``tests``, pytest on these folders.
+
+    ``needs`` names the doit tasks that must be done before.
+    """
+
+    name: str
+    commands: tuple[tuple[str, ...], ...] = ()
+    tests: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+
+
+STAGES = (
+    Stage("ruff", commands=(("ruff", "check", "."), ("ruff", "format", "--check", "."))),
+    Stage("mypy", commands=(("mypy",),)),
+    Stage("unit", tests=("tests/unit", "tests/facts", "tests/operations", "tests/render")),
+    Stage("graph", tests=("tests/graph",)),
+    Stage("lab", tests=("tests/lab",), needs=("build_images",)),
+)
+"""The quick ones first: the first that fails ends the run."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage came to: counts of tests (a linter is one test a command), and its duration in seconds."""
+
+    stage: str
+    passed: int
+    failed: int
+    skipped: int
+    seconds: float
+
+
+def run_stage(stage: Stage, reports: Path = BUILD / "test") -> Outcome:
+    """Run one stage with its output on the terminal; pytest's report goes below ``reports``."""
+    started = time.monotonic()
+    if stage.tests:
+        report = reports / f"{stage.name}.xml"
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.unlink(missing_ok=True)
+        words = [sys.executable, "-m", "pytest", *stage.tests, f"--junitxml={report}"]
+        code = run_visibly(words, cwd=ROOT)
+        passed, failed, skipped = counts(report.read_text(encoding="utf-8") if report.exists() else "")
+        failed = max(failed, int(code != 0))
+    else:
+        codes = [run_visibly([sys.executable, "-m", *words], cwd=ROOT) for words in stage.commands]
+        passed, failed, skipped = codes.count(0), len(codes) - codes.count(0), 0
+    return Outcome(stage.name, passed, failed, skipped, time.monotonic() - started)
+
+
+def counts(report: str) -> tuple[int, int, int]:
+    """Tests passed, failed (or in error) and skipped, from pytest's JUnit report; zeros for an empty text."""
+    passed = failed = skipped = 0
+    for case in ElementTree.fromstring(report).iter("testcase") if report else ():
+        if case.find("failure") is not None or case.find("error") is not None:
+            failed += 1
+        elif case.find("skipped") is not None:
+            skipped += 1
+        else:
+            passed += 1
+    return passed, failed, skipped
+
+
+def summary(outcomes: Sequence[Outcome], asked: Sequence[str]) -> str:
+    """The table of stages, and the line `N passed, N failed` that ends a run.
+
+    Of the stages ``asked`` for, those without an outcome are named as not run. Where that is not for a
+    stage that failed, something that they need did (an image, say), which counts as one failure.
+    """
+    ran = {outcome.stage for outcome in outcomes}
+    lines = []
+    for outcome in outcomes:
+        verdict = "failed" if outcome.failed else "passed"
+        lines.append(f"  {outcome.stage:<6} {verdict} {outcome.seconds:7.1f} s  {_tally(outcome)}")
+    missing = [name for name in asked if name not in ran]
+    lines += [f"  {name:<6} not run" for name in missing]
+    passed, failed, skipped = (
+        sum(getattr(outcome, field) for outcome in outcomes) for field in ("passed", "failed", "skipped")
+    )
+    failed = max(failed, int(bool(missing)))
+    lines.append(_tally(Outcome("", passed, failed, skipped, 0)))
+    return "\n".join(lines)
+
+
+def _tally(outcome: Outcome) -> str:
+    text = f"{outcome.passed} passed, {outcome.failed} failed"
+    return f"{text}, {outcome.skipped} skipped" if outcome.skipped else text
+
+
+class Run:
+    """The stages that one doit run has come to. Its summary is printed when the process ends.
+
+    doit prints its own account of a failed task last; only what is registered with atexit comes after
+    it, and the last line of a test run has to be the verdict.
+    """
+
+    def __init__(self) -> None:
+        self.outcomes: list[Outcome] = []
+
+    def stage(self, stage: Stage) -> bool:
+        """Run one stage and keep its outcome; False when something failed, as doit expects it."""
+        if not self.outcomes:
+            atexit.register(self._end)
+        print(f"== {stage.name}", flush=True)
+        outcome = run_stage(stage)
+        self.outcomes.append(outcome)
+        print(f"== {stage.name}: {_tally(outcome)} in {outcome.seconds:.1f} s", flush=True)
+        return outcome.failed == 0
+
+    def _end(self) -> None:
+        asked = [stage.name for stage in STAGES] if "test" in sys.argv[1:] else []
+        print(summary(self.outcomes, asked), flush=True)
