@@ -121,5 +121,5 @@ def _pip(venv: Path, words: Sequence[str]) -> None:
     run(
         [venv / "bin/python", pip / "pip", "install", "--quiet", "--no-deps", "--no-compile", *words],
         env=environment,
-        hint="is the package index reachable? pip's own settings (pip.conf, PIP_INDEX_URL) apply",
+        hint="if the package index was not reached: pip's own settings (pip.conf, PIP_INDEX_URL) apply",
     )
