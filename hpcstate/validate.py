@@ -19,11 +19,19 @@ from hpcstate.run import run, which
 
 @dataclass(frozen=True)
 class Route:
-    """A route of the host, but for the default route. ``gateway`` is empty on a directly connected network."""
+    """A route of the host. ``gateway`` is empty on a directly connected network."""
 
     network: IPv4Network
     device: str
     gateway: str = ""
+
+
+def exists(path: Path) -> bool:
+    """Whether ``path`` is there; a path that cannot be (too long, not permitted) is not."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,7 @@ class HostState:
     memory_mb: int
     cpus: int
     devices: tuple[PciDevice, ...] | None
-    exists: Callable[[Path], bool] = Path.exists
+    exists: Callable[[Path], bool] = exists
 
 
 def host_state(
@@ -82,7 +90,10 @@ def parse_memory(text: str) -> int:
 
 
 def host_findings(description: Description, host: HostState) -> tuple[Problem, ...]:
-    """What stands between ``description`` and ``host``, in the order of the file. Pure but for ``host.exists``."""
+    """What stands between ``description`` and ``host``, in the order of the file.
+
+    Pure but for ``host.exists``.
+    """
     local = [cluster for cluster in description.clusters if not urlsplit(cluster.uri).netloc]
     findings: list[_Finding] = list(_memory_findings(local, host))
     for cluster in description.clusters:

@@ -1,0 +1,80 @@
+"""Shell completion, generated from the parser: subcommands, options, their choices, and files.
+
+The scripts are static: completing starts no Python. Each walks the words before the cursor to find the
+subcommand (its path, ``inventory show``), then offers that command's words.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+SHELLS = ("bash", "zsh", "fish")
+
+FILE_METAVAR = "FILE"
+"""The metavar of a positional argument that is a cluster file."""
+
+
+@dataclass(frozen=True)
+class Word:
+    """A subcommand, or a choice of a positional argument."""
+
+    name: str
+    help: str
+
+
+@dataclass(frozen=True)
+class Option:
+    """One spelling of an option. ``choices`` are the values it takes, empty when any will do."""
+
+    name: str
+    help: str
+    takes_value: bool
+    choices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command as a shell sees it. ``path`` is ``inventory show``, empty for ``hpcstate`` itself."""
+
+    path: str
+    words: tuple[Word, ...]
+    options: tuple[Option, ...]
+    takes_file: bool
+
+
+def commands(parser: argparse.ArgumentParser, path: str = "") -> Iterator[Command]:
+    """The command of ``parser``, then its subcommands. argparse has no public way to ask for them."""
+    words: list[Word] = []
+    options: list[Option] = []
+    takes_file = False
+    below: list[Command] = []
+    for action in parser._actions:
+        text = action.help or ""
+        if isinstance(action, argparse._SubParsersAction):
+            summaries = {choice.dest: choice.help or "" for choice in action._choices_actions}
+            for name, subparser in action.choices.items():
+                words.append(Word(name, summaries.get(name, "")))
+                below.extend(commands(subparser, f"{path} {name}".strip()))
+        elif action.option_strings:
+            choices = tuple(str(choice) for choice in action.choices or ())
+            options.extend(Option(name, text, action.nargs != 0, choices) for name in action.option_strings)
+        else:
+            takes_file = takes_file or action.metavar == FILE_METAVAR
+            words.extend(Word(str(choice), text) for choice in action.choices or ())
+    yield Command(path, tuple(words), tuple(options), takes_file)
+    yield from below
+
+
+def script(shell: str, parser: argparse.ArgumentParser) -> str:
+    """The completion script of ``parser`` for ``shell``, one of SHELLS."""
+    from hpcstate.render import render  # Jinja, which no other command needs to start
+
+    return render(f"completion/{shell}.j2", commands=list(commands(parser)), quoted=fish_quoted)
+
+
+def fish_quoted(text: str) -> str:
+    """``text`` in single quotes for fish, which escapes by backslash there (fish-language, Quotes)."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

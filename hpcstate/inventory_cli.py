@@ -1,0 +1,181 @@
+"""``hpcstate inventory``: what pyinfra will get from a cluster file, and the GPUs of this host."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hpcstate import inventory, pcie, schema
+from hpcstate.cli import OK
+from hpcstate.model import Cluster, Node
+from hpcstate.pcie import PciDevice
+from hpcstate.table import table
+
+CLASS_NAMES = {0x0300: "VGA", 0x0302: "3D", 0x0380: "display"}
+
+
+def register(subparsers: Any) -> None:
+    """Add ``inventory show`` and ``inventory pcie``."""
+    parser = subparsers.add_parser("inventory", help="hosts, groups and GRES of a file; GPUs of this host")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    shown = commands.add_parser("show", help="the hosts, groups and GRES lines that pyinfra gets")
+    shown.add_argument("file", metavar="FILE", type=Path, help="the cluster file")
+    shown.add_argument("--json", action="store_true", help="print JSON")
+    shown.set_defaults(run=show)
+    devices = commands.add_parser("pcie", help="the GPUs of this host, their IOMMU groups and drivers")
+    devices.add_argument("--json", action="store_true", help="print JSON")
+    devices.set_defaults(run=show_pcie)
+
+
+def show(args: argparse.Namespace) -> int:
+    """The inventory of a cluster file."""
+    description = schema.load(args.file)
+    groups = inventory.groups(description)
+    clusters = [_cluster_data(cluster, groups) for cluster in description.clusters]
+    if args.json:
+        print(json.dumps({"file": str(args.file), "clusters": clusters}, indent=2))
+    else:
+        print("\n\n".join(_cluster_text(cluster) for cluster in clusters))
+    return OK
+
+
+def show_pcie(args: argparse.Namespace) -> int:
+    """The display controllers of this host, and what shares their IOMMU groups."""
+    devices = pcie.read_devices(pcie.SYSFS)
+    found = [_device_data(device, devices) for device in devices if device.is_display]
+    if args.json:
+        print(json.dumps({"devices": found}, indent=2))
+        return OK
+    if not found:
+        print("This host has no GPU on a PCI bus. inventories/gpu.yaml simulates some.")
+        return OK
+    header = ("address", "class", "vendor:device", "IOMMU group", "driver", "goes with")
+    print(table(header, [_device_row(device) for device in found], indent=""))
+    if any(device["iommu_group"] is None for device in found):
+        print("\nThe IOMMU is off: enable VT-d or AMD-Vi, and intel_iommu=on on the kernel command line.")
+    return OK
+
+
+def _cluster_data(cluster: Cluster, groups: inventory.Groups) -> dict[str, Any]:
+    return {
+        "name": cluster.name,
+        "kind": cluster.kind,
+        "subnet": str(cluster.network.subnet),
+        "bridge": cluster.network.bridge,
+        "nodes": [_node_data(node, groups) for node in cluster.nodes],
+        "partitions": [
+            {
+                "name": partition.name,
+                "nodes": list(partition.nodes),
+                "default": partition.default,
+                "max_time": partition.max_time,
+            }
+            for partition in (cluster.slurm.partitions if cluster.slurm else ())
+        ],
+    }
+
+
+def _node_data(node: Node, groups: inventory.Groups) -> dict[str, Any]:
+    from hpcstate.slurm_conf import GresDevice, gres_lines
+
+    first_simulated = len(node.gres_types) - (node.simulated_gpus.count if node.simulated_gpus else 0)
+    devices = [
+        GresDevice(kind, f"/dev/nvidia{number}", simulated=number >= first_simulated)
+        for number, kind in enumerate(node.gres_types)
+    ]
+    return {
+        "name": node.name,
+        "address": str(node.address),
+        "mac": node.mac,
+        "groups": [name for name, hosts in groups.items() if node.name in (host for host, _ in hosts)],
+        "cpu_cores": node.cpu_cores,
+        "memory_mb": node.memory_mb,
+        "disk_gb": node.disk_gb,
+        "image": node.image,
+        "auto_start": node.auto_start,
+        "gres": node.gres,
+        "gpus": [
+            {"type": device.gres_type, "file": device.file, "simulated": device.simulated}
+            for device in devices
+        ],
+        "gres_lines": gres_lines(node.name, devices).splitlines(),
+    }
+
+
+def _cluster_text(cluster: dict[str, Any]) -> str:
+    parts = [
+        f"{cluster['name']} ({cluster['kind']}), {cluster['subnet']} on {cluster['bridge']}",
+        table(
+            ("host", "address", "groups", "CPUs", "memory", "disk", "GPUs"),
+            [_node_row(node) for node in cluster["nodes"]],
+        ),
+    ]
+    if cluster["partitions"]:
+        parts += ["", *(_partition_text(partition) for partition in cluster["partitions"])]
+    lines = [
+        line + ("   # simulated" if gpu["simulated"] else "")
+        for node in cluster["nodes"]
+        for line, gpu in zip(node["gres_lines"], node["gpus"], strict=True)
+    ]
+    if lines:
+        parts += ["", "  gres.conf, as declared; the nodes get what they really have:"]
+        parts += [f"    {line}" for line in lines]
+    return "\n".join(parts)
+
+
+def _node_row(node: dict[str, Any]) -> tuple[str, ...]:
+    simulated = sum(gpu["simulated"] for gpu in node["gpus"])
+    real = len(node["gpus"]) - simulated
+    gpus = [str(real)] * bool(real) + [f"{simulated} simulated"] * bool(simulated)
+    return (
+        node["name"],
+        node["address"],
+        ", ".join(node["groups"]) or "(auto_start: false)",
+        str(node["cpu_cores"]),
+        f"{node['memory_mb'] / 1024:g} GiB",
+        f"{node['disk_gb']} GiB",
+        " + ".join(gpus) or "-",
+    )
+
+
+def _partition_text(partition: dict[str, Any]) -> str:
+    from hpcstate.hostlist import compress
+
+    nodes = compress(partition["nodes"]) or "no nodes"
+    default = ", default" if partition["default"] else ""
+    return f"  partition {partition['name']}: {nodes}, at most {partition['max_time']}{default}"
+
+
+def _device_data(device: PciDevice, devices: Sequence[PciDevice]) -> dict[str, Any]:
+    companions = [
+        other.address
+        for other in devices
+        if device.iommu_group is not None
+        and other.iommu_group == device.iommu_group
+        and other != device
+        and not other.is_bridge
+    ]
+    return {
+        "address": device.address,
+        "class": CLASS_NAMES.get(device.class_code >> 8, f"{device.class_code >> 8:04x}"),
+        "vendor_id": device.vendor_id,
+        "device_id": device.device_id,
+        "iommu_group": device.iommu_group,
+        "driver": device.driver,
+        "companions": companions,
+    }
+
+
+def _device_row(device: dict[str, Any]) -> tuple[str, ...]:
+    group = device["iommu_group"]
+    return (
+        device["address"],
+        device["class"],
+        f"{device['vendor_id']}:{device['device_id']}",
+        "-" if group is None else str(group),
+        device["driver"] or "-",
+        ", ".join(device["companions"]) or "-",
+    )
