@@ -1,0 +1,225 @@
+"""Jobs of the checks: started together, looked at later, and never left behind."""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from hpcstate.check import CheckFailed, CheckSkipped
+from hpcstate.live import Live, TimedOutError
+from hpcstate.model import Cluster, Node
+
+POLL_SECONDS = 0.3
+
+QUEUE_SECONDS = 15
+"""How long srun may wait in the queue: even on an idle cluster, jobs of the check before may be ending."""
+
+START_SECONDS = 30
+"""How long a job may take to start on an idle cluster, with software emulation."""
+
+_FILE = "=== output of "
+_WAITING = frozenset({"PENDING", "CONFIGURING"})
+_ACTIVE = _WAITING | {"RUNNING", "COMPLETING", "SUSPENDED", "STAGE_OUT"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job to start: ``arguments`` are those of srun, ``command`` is what each task runs."""
+
+    arguments: tuple[str, ...]
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class JobState:
+    """What Slurm says about a job: ``state`` and ``reason`` in its own words, ``output`` so far."""
+
+    job_id: str
+    state: str
+    reason: str
+    output: str
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the job has not started yet."""
+        return self.state in _WAITING
+
+    @property
+    def over(self) -> bool:
+        """Whether the job has ended, in whatever way."""
+        return self.state not in _ACTIVE
+
+
+class Jobs:
+    """Jobs under one check, run by srun on the controller as the ordinary user. A context manager: leaving it
+    cancels those still there and removes their output.
+    """
+
+    def __init__(self, live: Live, jobs: Mapping[str, Job]) -> None:
+        self._live = live
+        self._jobs = jobs
+        self._prefix = _new_name()
+        self._folder = f"/tmp/{self._prefix}"
+
+    def __enter__(self) -> Self:
+        try:
+            self.start(self._jobs)
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        names = ",".join(self._name(label) for label in self._jobs)
+        self._controller(f"scancel --quiet --name={names}; rm -rf {self._folder}", check=False)
+
+    def start(self, jobs: Mapping[str, Job]) -> None:
+        """Submit ``jobs`` (label to job), in their order."""
+        self._jobs = {**self._jobs, **jobs}
+        lines = [f"mkdir -p -m 700 {self._folder}"]
+        for label, job in jobs.items():
+            words = ("srun", f"--job-name={self._name(label)}", "--time=2", *job.arguments, *job.command)
+            # A session of its own, so that srun outlives this shell. The job's number is known once srun has
+            # submitted it, so waiting for the queue to show it keeps the jobs in their order.
+            lines.append(f"setsid {shlex.join(words)} >{self._folder}/{label} 2>&1 </dev/null &")
+            queued = f"squeue --noheader --states=all --name={self._name(label)} --format=%i"
+            lines.append(
+                f'for _ in $(seq 50); do [ -z "$({queued})" ] || break; '
+                f"[ ! -s {self._folder}/{label} ] || break; sleep 0.1; done"
+            )
+        self._controller("\n".join(lines))
+
+    def states(self) -> dict[str, JobState]:
+        """How the jobs stand now, by label. A job that srun could not even submit has the state FAILED."""
+        names = ",".join(self._name(label) for label in self._jobs)
+        script = (
+            f"squeue --noheader --states=all --name={names} --format='%j|%i|%T|%r'\n"
+            f'for f in {self._folder}/*; do printf \'\\n{_FILE}%s\\n\' "${{f##*/}}"; cat "$f"; done'
+        )
+        table, *files = self._controller(script).split(f"\n{_FILE}")
+        outputs = dict(file.partition("\n")[::2] for file in files)
+        rows = {row.split("|")[0]: row.split("|") for row in table.splitlines() if row.count("|") == 3}
+        states = {}
+        for label in self._jobs:
+            _, job_id, state, reason = rows.get(self._name(label), ("", "", "FAILED", "not submitted"))
+            states[label] = JobState(job_id, state, reason, outputs.get(label, "").strip())
+        return states
+
+    def wait(
+        self, done: Callable[[dict[str, JobState]], bool], expected: str, seconds: float = START_SECONDS
+    ) -> dict[str, JobState]:
+        """Wait until ``done(states)`` and return the states.
+
+        Raises CheckSkipped when it does not come true in ``seconds`` and somebody else's jobs are there,
+        CheckFailed (with ``expected``) when they are not.
+        """
+        limit = time.monotonic() + seconds
+        while True:
+            states = self.states()
+            if done(states):
+                return states
+            if time.monotonic() > limit:
+                break
+            time.sleep(POLL_SECONDS)
+        if any(state.waiting for state in states.values()):
+            skip_if_busy(self._live, self._prefix)
+        seen = "; ".join(f"{label}: {describe(state)}" for label, state in states.items())
+        raise CheckFailed(expected, seen, "`squeue` and `scontrol show job` on the controller say more")
+
+    def details(self, job_id: str) -> dict[str, str]:
+        """The fields of ``scontrol show job``."""
+        text = self._controller(f"scontrol --oneliner show job {shlex.quote(job_id)}")
+        return dict(word.partition("=")[::2] for word in text.split())
+
+    def cancel(self, *labels: str) -> None:
+        """Cancel the jobs of ``labels``."""
+        self._controller(f"scancel --quiet --name={','.join(self._name(label) for label in labels)}")
+
+    def _name(self, label: str) -> str:
+        return f"{self._prefix}-{label}"
+
+    def _controller(self, script: str, *, check: bool = True) -> str:
+        return self._live.run(self._live.cluster.controller.name, script, user="hpc", check=check).stdout
+
+
+def _new_name() -> str:
+    """A job name that no other run of the checks has, on whatever machine."""
+    return f"hpcstate-check-{secrets.token_hex(4)}"
+
+
+def srun(live: Live, arguments: Sequence[str], command: Sequence[str], *, seconds: int = 30) -> str:
+    """Run one job on the controller as the ordinary user and return what its tasks printed.
+
+    The job must get its resources and end within ``seconds``. Raises CheckSkipped when somebody else's jobs
+    hold the resources, CheckFailed when the job fails in any other way.
+    """
+    name = _new_name()
+    words = ("srun", f"--job-name={name}", "--time=2", f"--immediate={QUEUE_SECONDS}", *arguments, *command)
+    controller = live.cluster.controller.name
+    try:
+        answer = live.run(controller, shlex.join(words), user="hpc", timeout=seconds, check=False)
+    except TimedOutError as error:
+        live.run(controller, f"scancel --quiet --name={name}", user="hpc", check=False)
+        ended, said = f"did not end within {seconds} s", error.message.splitlines()[1:]
+    else:
+        if answer.code == 0:
+            return answer.stdout
+        ended = f"ended with {answer.code}"
+        said = [*answer.stderr.strip().splitlines()[-3:], *answer.stdout.strip().splitlines()[-3:]]
+    # Whether it was somebody else's jobs that stood in the way.
+    if any("Unable to allocate resources" in line for line in said):
+        skip_if_busy(live, name)
+    raise CheckFailed(
+        f"`{shlex.join(['srun', *arguments, *command[:1]])}` succeeds",
+        f"it {ended}: {' / '.join(line.strip() for line in said) or 'nothing was printed'}",
+        "`sinfo -N -l` on the controller and /var/log/slurm/slurmd.log on the nodes say more",
+    )
+
+
+def skip_if_busy(live: Live, own: str) -> None:
+    """Raise CheckSkipped when jobs other than those named ``own…`` are in the cluster."""
+    text = live.run(live.cluster.controller.name, "squeue --noheader --format='%j|%i|%u|%T'").stdout
+    others = [row.split("|") for row in text.splitlines() if row and not row.startswith(own)]
+    if others:
+        _, job_id, user, state = others[0]
+        raise CheckSkipped(f"the cluster is busy: job {job_id} of {user} is {state.lower()}")
+
+
+def describe(state: JobState) -> str:
+    """A job's state as a person reads it."""
+    reason = f" ({state.reason})" if state.reason not in ("None", "") else ""
+    last = state.output.splitlines()[-1:]
+    return f"{state.state}{reason}" + (f", said {last[0]!r}" if last else "")
+
+
+def together(cluster: Cluster, nodes: Sequence[Node]) -> list[tuple[str, ...]]:
+    """Split ``nodes`` into the fewest jobs: srun arguments that place a job on all nodes of one partition.
+
+    A node in no partition is an error of the cluster, reported as CheckFailed.
+    """
+    partitions = cluster.slurm.partitions if cluster.slurm else ()
+    remaining = [node.name for node in nodes]
+    jobs: list[tuple[str, ...]] = []
+    while remaining:
+        best = max(partitions, key=lambda part: len(set(part.nodes) & set(remaining)), default=None)
+        here = [name for name in remaining if best is not None and name in best.nodes]
+        if best is None or not here:
+            raise CheckFailed("every node in a partition", f"{', '.join(remaining)} in none")
+        jobs.append((f"--partition={best.name}", f"--nodes={len(here)}", f"--nodelist={','.join(here)}"))
+        remaining = [name for name in remaining if name not in here]
+    return jobs
+
+
+def on(cluster: Cluster, node: Node) -> tuple[str, ...]:
+    """The srun arguments that place a job on ``node``."""
+    return together(cluster, [node])[0]

@@ -1,0 +1,114 @@
+"""MPI programs over several nodes, started by srun over PMIx.
+
+Without PMIx, Open MPI 5 starts each task as a world of its own, and a program that does not look at the size
+of its world seems to work: so the size is looked at, and the hosts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from hpcstate.check import CheckFailed, CheckSkipped, check, fault
+from hpcstate.live import Live
+from hpcstate.model import Node
+from tests.suites.breaking import SLURM_CONF, Edit, edited, set_key
+from tests.suites.jobs import srun, together
+from tests.suites.slurm import program, reports
+
+MEMORY = "--mem=400M"
+BYTES = 1_000_000
+
+
+@check(
+    "mpi.two_nodes",
+    "An MPI program on two nodes is one world: rank count, sum and hosts are right",
+    needs_nodes=2,
+)
+def two_nodes(live: Live) -> str:
+    nodes = _pair(live)
+    ranks = _run(live, nodes)
+    count = _ranks_per_node(nodes) * 2
+    wanted = (count, sum(range(count)), BYTES)
+    seen = {(rank["size"], rank["sum"], rank["bytes"]) for rank in ranks}
+    hosts = sorted({rank["host"] for rank in ranks})
+    numbers = sorted(rank["rank"] for rank in ranks)
+    if seen != {wanted} or numbers != list(range(count)) or hosts != sorted(node.name for node in nodes):
+        raise CheckFailed(
+            f"{count} ranks of one world of {count} on two nodes, sum {wanted[1]}",
+            "; ".join(f"rank {r['rank']} of {r['size']} on {r['host']}, sum {r['sum']}" for r in ranks)
+            or "no rank reported",
+            "a world of size 1 means that MPI started without PMIx: MpiDefault=pmix in slurm.conf",
+        )
+    return f"rank count {count}, sum {wanted[1]}, hosts {' '.join(hosts)}, {ranks[0]['library']}"
+
+
+@check(
+    "mpi.environment",
+    "Tasks are told their job, their rank and the namespace by Slurm and PMIx alike",
+    needs_nodes=2,
+)
+def environment(live: Live) -> str:
+    nodes = _pair(live)
+    script = (
+        'echo "{\\"job\\": \\"$SLURM_JOB_ID\\", \\"slurm_rank\\": \\"$SLURM_PROCID\\", '
+        '\\"slurm_size\\": \\"$SLURM_NTASKS\\", \\"pmix_rank\\": \\"$PMIX_RANK\\", '
+        '\\"pmix_namespace\\": \\"$PMIX_NAMESPACE\\"}"'
+    )
+    tasks = reports(srun(live, _arguments(live, nodes), ["sh", "-c", script]))
+    count = _ranks_per_node(nodes) * 2
+    ranks = sorted(task["slurm_rank"] for task in tasks)
+    jobs = {task["job"] for task in tasks}
+    spaces = {task["pmix_namespace"] for task in tasks}
+    right = (
+        ranks == [str(rank) for rank in range(count)]
+        and all(task["pmix_rank"] == task["slurm_rank"] for task in tasks)
+        and {task["slurm_size"] for task in tasks} == {str(count)}
+        and len(jobs) == len(spaces) == 1
+        and "" not in jobs | spaces
+    )
+    if not right:
+        raise CheckFailed(
+            f"ranks 0 to {count - 1} alike in SLURM_PROCID and PMIX_RANK, one job, one PMIx namespace",
+            "; ".join(
+                f"SLURM_PROCID={t['slurm_rank']} PMIX_RANK={t['pmix_rank']} SLURM_NTASKS={t['slurm_size']} "
+                f"SLURM_JOB_ID={t['job']} PMIX_NAMESPACE={t['pmix_namespace']}"
+                for t in tasks
+            ),
+            "MpiDefault=pmix in slurm.conf gives tasks their PMIX_ variables",
+        )
+    return f"job {jobs.pop()}, namespace {spaces.pop()}, ranks {' '.join(ranks)}"
+
+
+def _pair(live: Live) -> list[Node]:
+    """The first two compute nodes that one partition has."""
+    for partition in live.cluster.slurm.partitions if live.cluster.slurm else ():
+        nodes = [node for node in live.workers if node.name in partition.nodes]
+        if len(nodes) >= 2:
+            return nodes[:2]
+    raise CheckSkipped("needs a partition with two nodes, the cluster file declares none")
+
+
+def _ranks_per_node(nodes: list[Node]) -> int:
+    return min(2, *(node.cpu_cores for node in nodes))
+
+
+def _arguments(live: Live, nodes: list[Node]) -> tuple[str, ...]:
+    place = together(live.cluster, nodes)[0]
+    return (*place, f"--ntasks-per-node={_ranks_per_node(nodes)}", "--cpus-per-task=1", MEMORY)
+
+
+def _run(live: Live, nodes: list[Node]) -> list[dict[str, Any]]:
+    text = srun(live, _arguments(live, nodes), program(__file__, "_allreduce.py"), seconds=60)
+    return sorted(reports(text), key=lambda report: (report["rank"], report["host"]))
+
+
+def _without_pmix(live: Live) -> Iterator[None]:
+    # srun takes MpiDefault from the slurm.conf of the machine on which it runs.
+    controller = live.cluster.controller.name
+    with edited(live, [Edit(controller, SLURM_CONF, set_key("MpiDefault", "none"))]):
+        yield
+
+
+world_without_pmix = fault(two_nodes, "MpiDefault is none where srun runs")(_without_pmix)
+environment_without_pmix = fault(environment, "MpiDefault is none where srun runs")(_without_pmix)

@@ -1,0 +1,58 @@
+"""What Slurm says about the nodes, and what the programs of these suites report from inside a job."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from hpcstate.check import CheckFailed
+from hpcstate.live import Live
+from hpcstate.probe.slurm import SlurmNode, nodes_command, parse_nodes
+
+USABLE = frozenset(
+    {"IDLE", "ALLOCATED", "MIXED", "COMPLETING", "PLANNED", "RESERVED", "CLOUD", "DYNAMIC_NORM"}
+)
+"""States and flags of a node that takes jobs (sinfo(1), NODE STATE CODES). Every other one is a fault."""
+
+
+def slurm_nodes(live: Live) -> dict[str, SlurmNode]:
+    """The nodes slurmctld knows, by name. Raises CheckFailed when it does not answer."""
+    controller = live.cluster.controller.name
+    nodes = parse_nodes(live.run(controller, nodes_command()).stdout)
+    if not nodes:
+        raise CheckFailed(
+            f"slurmctld on {controller} answers",
+            "it is silent",
+            f"journalctl -u slurmctld on {controller} says why",
+        )
+    return nodes
+
+
+def usable(states: Collection[str]) -> bool:
+    """Whether a node in these states takes jobs."""
+    return bool(states) and USABLE.issuperset(states)
+
+
+def gres_counts(text: str) -> dict[str, int]:
+    """Slurm's GRES notation as counts: ``gpu:a:2(S:0),gpu:a:1`` is ``{"gpu:a": 3}``."""
+    counts: dict[str, int] = {}
+    for item in re.sub(r"\([^)]*\)", "", text).split(","):
+        name, _, count = item.rpartition(":")
+        if name:
+            counts[name] = counts.get(name, 0) + int(count)
+    return counts
+
+
+def reports(text: str) -> list[dict[str, Any]]:
+    """The JSON lines that the programs of these suites print, out of what a job printed so far."""
+    lines = (line.strip() for line in text.splitlines())
+    return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+
+
+def program(file: str, name: str, *arguments: str) -> tuple[str, ...]:
+    """The command that runs the Python program ``name`` beside the suite ``file`` inside a job. It travels in
+    the command line, because nodes need not share a folder."""
+    return ("python3", "-c", Path(file).with_name(name).read_text(), *arguments)
