@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -96,11 +96,13 @@ def tools_folder() -> Path:
 
 def announce(lacking: Plan) -> None:
     """Say which packages are installed, and why each."""
-    count = len(lacking.packages)
+    elsewhere = {name: backport for backport in lacking.backports for name in backport.packages}
+    count = len({package.name for package in lacking.packages} | elsewhere.keys())
     say(f"installs {count} Debian package{'' if count == 1 else 's'}:")
     width = max((len(package.name) for package in lacking.packages), default=0)
     for package in lacking.packages:
-        print(f"  {package.name:<{width}}  {package.why}")
+        if package.name not in elsewhere:
+            print(f"  {package.name:<{width}}  {package.why}")
     for backport in lacking.backports:
         print(f"  {', '.join(backport.packages)} of {backport.suite}: {backport.why}", flush=True)
 
@@ -123,33 +125,31 @@ class PackageInstallation:
         started = time.monotonic()
         apt.finish()
         apt.update()
-        words = [word for backport in self._lacking.backports for word in self._from_suite(apt, backport)]
-        self._install(apt, "environment", ())
-        self._thread = threading.Thread(target=self._others, args=(apt, words, started))
+        for backport in self._lacking.backports:
+            host_packages.add_suite(apt, backport, say)
+            host_packages.check_suite(backport, say)
+        self._install(apt, "environment")
+        self._thread = threading.Thread(target=self._others, args=(apt, started))
         self._thread.start()
 
-    @staticmethod
-    def _from_suite(apt: Apt, backport: tools.Backport) -> list[str]:
-        host_packages.add_suite(apt, backport, say)
-        return host_packages.suite_words(backport, say)
-
-    def _others(self, apt: Apt, words: Sequence[str], started: float) -> None:
+    def _others(self, apt: Apt, started: float) -> None:
         try:
-            self._install(apt, "compiler", ())
+            self._install(apt, "compiler")
             self._compiler.set()
-            self._install(apt, "machine", words)
+            for backport in self._lacking.backports:
+                apt.install(backport.packages, backport.suite)
+            self._install(apt, "machine")
             say(f"the Debian packages are installed ({time.monotonic() - started:.0f} s)")
         except HpcstateError as error:
             self._error = error
         finally:
             self._compiler.set()
 
-    def _install(self, apt: Apt, stage: str, words: Sequence[str]) -> None:
-        """Install the packages of one stage; ``words`` name packages of another suite, which win."""
-        elsewhere = {word.split("/")[0] for word in words}
-        names = [package.name for package in self._lacking.packages if package.stage == stage]
-        if install := [*(name for name in names if name not in elsewhere), *words]:
-            apt.install(install)
+    def _install(self, apt: Apt, stage: str) -> None:
+        elsewhere = {name for backport in self._lacking.backports for name in backport.packages}
+        packages = (package for package in self._lacking.packages if package.stage == stage)
+        if names := [package.name for package in packages if package.name not in elsewhere]:
+            apt.install(names)
 
     def wait_for_compiler(self) -> None:
         """Return when the packages to compile with are installed. Raises HpcstateError when they failed."""

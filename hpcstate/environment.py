@@ -34,7 +34,7 @@ class Stamp:
     """What an environment was made from. Written last: an environment without its stamp is not finished.
 
     ``folder`` is part of it, for an environment cannot be moved; of Python's version the part that
-    decides about compiled modules (``3.11``).
+    decides about compiled modules (``3.11``). ``project`` is empty as long as only the lock is installed.
     """
 
     folder: str
@@ -86,17 +86,24 @@ def make(venv: Path, root: Path, wait_for_compiler: Callable[[], None]) -> None:
     Raises HpcstateError with pip's last lines.
     """
     now, before = wanted_stamp(root), read_stamp(venv)
-    stamp = venv / "hpcstate.json"
-    stamp.unlink(missing_ok=True)
-    if before is None or replace(before, project=now.project) != now:
+    locked = replace(now, project="")
+    if before is None or replace(before, project="") != locked:
         shutil.rmtree(venv, ignore_errors=True)
         run([PYTHON, "-m", "venv", "--without-pip", venv])
         wheels, sources = split_lock((root / "requirements.lock").read_text(encoding="utf-8"))
         _install_locked(venv, wheels, ["--only-binary", ":all:"])
         wait_for_compiler()
         _install_locked(venv, sources, ["--no-build-isolation"])
+        write_stamp(venv, locked)
     _pip(venv, ["--no-build-isolation", "--editable", str(root)])
-    stamp.write_text(json.dumps(asdict(now), indent=1) + "\n", encoding="utf-8")
+    write_stamp(venv, now)
+
+
+def write_stamp(venv: Path, stamp: Stamp) -> None:
+    """Note that ``venv`` was made from what ``stamp`` says."""
+    new = venv / "hpcstate.json.new"
+    new.write_text(json.dumps(asdict(stamp), indent=1) + "\n", encoding="utf-8")
+    new.replace(venv / "hpcstate.json")
 
 
 def _install_locked(venv: Path, requirements: str, options: Sequence[str]) -> None:

@@ -149,28 +149,29 @@ class Apt:
         return cls(("sudo",))
 
     def get(self, *words: str, hint: str = "") -> Result:
-        """Run apt-get; it waits for another package manager's lock, and asks nothing."""
+        """Run apt-get; it waits for another package manager's lock, and asks nothing.
+
+        Raises HpcstateError with its last lines; what stands in the way apt-get tells on standard output.
+        """
         environment = ("env", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C.UTF-8")
         options = ("-q", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300")
-        return run([*self.prefix, *environment, "apt-get", *options, *words], hint=hint)
+        result = run([*self.prefix, *environment, "apt-get", *options, *words], check=False)
+        if result.code != 0:
+            told = tail(f"{result.stdout}{self.complaints}{result.stderr}")
+            raise HpcstateError(f"apt-get exited with {result.code}:\n{told}", hint=hint)
+        return result
 
     def update(self) -> None:
         """Fetch the package lists. A source that cannot be read is no error yet: it may not be needed."""
-        self.complaints = tail(self.get("update").stderr)
+        self.complaints = self.get("update").stderr
 
-    def install(self, names: Sequence[str]) -> None:
-        """Install packages; ``name/suite`` takes one from that suite.
+    def install(self, names: Sequence[str], suite: str = "") -> None:
+        """Install packages; from ``suite``, with what they need from there, where it is given.
 
         Raises HpcstateError with the last lines of apt-get, and with what the update complained about.
         """
-        hint = f"is the network there? `apt-get install {' '.join(names)}` shows the whole of it"
-        try:
-            self.get("install", *names, hint=hint)
-        except HpcstateError as error:
-            if not self.complaints:
-                raise
-            message = f"{error.message}\nbefore that, apt-get update said:\n{self.complaints}"
-            raise HpcstateError(message, hint=hint) from error
+        words = ["install", *(("-t", suite) if suite else ()), *names]
+        self.get(*words, hint=f"is the network there? `apt-get {' '.join(words)}` shows the whole of it")
 
     def finish(self) -> None:
         """Take up an installation that was interrupted."""
@@ -210,8 +211,8 @@ def candidate(madison: str, suite: str) -> str | None:
     return None
 
 
-def suite_words(backport: tools.Backport, say: Callable[[str], None], older: Older = older) -> list[str]:
-    """What apt-get has to install for ``backport``.
+def check_suite(backport: tools.Backport, say: Callable[[str], None], older: Older = older) -> None:
+    """Say it where the suite's version is not the tested one.
 
     Raises HpcstateError when its suite has no version that is new enough.
     """
@@ -224,4 +225,3 @@ def suite_words(backport: tools.Backport, say: Callable[[str], None], older: Old
             )
         if version != backport.tested:
             say(f"takes {name} {version} of {backport.suite}; tested was {backport.tested}")
-    return [f"{name}/{backport.suite}" for name in backport.packages]
