@@ -16,6 +16,7 @@ Data-driven cases: ``tests/operations/<module>.<operation>/<case>.json`` is run 
         "facts.slurm.SlurmJobs": {"node=compute-01": {"sequence": [[7], []]}}     successive answers
       },
       "commands": ["systemctl restart slurmd",         what it must yield, in order
+                   {"command": "cat > /etc/motd", "_stdin": ["line 1", "line 2"]},    with its own arguments
                    {"upload": "/etc/slurm/slurm.conf", "content": ["line 1", "line 2"]},
                    {"function": "wait_until_free", "args": ["compute-01"], "kwargs": {}}],
       "noop":     "compute-01 is already drained",     the text that host.noop must get; with "commands": []
@@ -30,8 +31,8 @@ A case has either ``commands`` or ``error``; ``"commands": []`` demands that ``h
 is named as pyinfra names it (``FactBase.name``): ``facts.slurm.SlurmNodes`` for ours, ``files.File`` for
 theirs. The arguments are those the operation passed, by name, sorted: ``a=1, b=2``; ``*`` answers for any. It
 is a failure to ask a fact that is not recorded, or with arguments it does not have, and to record one that
-nobody asked; reading ``host.data`` is one, because only deploys may. ``content`` as a list is lines, each
-ended by a newline. FunctionCommands are executed only in a case with ``shell`` or ``ran``.
+nobody asked; reading ``host.data`` is one, because only deploys may. ``content`` or ``_stdin`` as a list
+is lines, each ended by a newline. FunctionCommands are executed only in a case with ``shell`` or ``ran``.
 
 From Python, where arguments are no JSON (a dataclass, a StringIO)::
 
@@ -87,6 +88,7 @@ class FakeHost:
         self.recorded = facts
         self.asked: dict[tuple[str, str], int] = {}
         self.noops: list[str] = []
+        self.said: list[str] = []
         self.shell: Shell = shell or {}
         self.ran: list[str] = []
 
@@ -129,6 +131,10 @@ class FakeHost:
 
     def log(self, message: str, *_: Any) -> None:
         """Accepts pyinfra's log lines; they are not part of an operation's contract."""
+
+    def log_styled(self, message: str, **_: Any) -> None:
+        """Collects what a function says in the name of the host, as operations.commands.fail does."""
+        self.said.append(message)
 
     def get_temp_filename(self, hash_key: str | None = None, *_: Any, **__: Any) -> str:
         """A temporary name that is the same in every run."""
@@ -295,14 +301,17 @@ def _notation(command: PyinfraCommand) -> str | dict[str, Any]:
             "args": list(command.args),
             "kwargs": dict(command.kwargs),
         }
+    if command.connector_arguments:
+        return {"command": str(command), **command.connector_arguments}
     return str(command)
 
 
 def _expected(command: str | dict[str, Any]) -> str | dict[str, Any]:
     if isinstance(command, dict) and "function" in command:
         return {"args": [], "kwargs": {}, **command}
-    if isinstance(command, dict) and isinstance(command.get("content"), list):
-        return {**command, "content": "".join(f"{line}\n" for line in command["content"])}
+    if isinstance(command, dict):
+        lines = {key: command[key] for key in ("content", "_stdin") if isinstance(command.get(key), list)}
+        return {**command, **{key: "".join(f"{line}\n" for line in text) for key, text in lines.items()}}
     return command
 
 

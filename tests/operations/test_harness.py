@@ -104,7 +104,26 @@ def file_facts(sha1: str | None) -> dict[str, Any]:
     }
 
 
+@operation()
+def typed(text: str) -> Generator[StringCommand, None, None]:
+    """Writes by standard input."""
+    yield StringCommand("cat > /etc/motd", _stdin=text)
+
+
+@operation()
+def stopped(reason: str) -> Generator[FunctionCommand, None, None]:
+    """Ends the run for this host."""
+    yield FunctionCommand(say, (reason,), {})
+
+
+def say(state: Any, host: Any, message: str) -> bool:
+    """Fails; pyinfra passes ``state`` and ``host``."""
+    host.log_styled(message, fg="red")
+    return False
+
+
 PASSING = [
+    (typed, {"args": ["a\n"], "commands": [{"command": "cat > /etc/motd", "_stdin": ["a"]}]}),
     (hostname, {"args": ["b"], "facts": {"server.Hostname": "a"}, "commands": ["hostname b"]}),
     (
         hostname,
@@ -154,6 +173,8 @@ PASSING = [
 ]
 
 FAILING = [
+    (typed, {"args": ["a\n"], "commands": [{"command": "cat > /etc/motd", "_stdin": ["b"]}]}, "the commands"),
+    (typed, {"args": ["a\n"], "commands": ["cat > /etc/motd"]}, "_stdin"),
     (hostname, {"args": ["b"], "facts": {"server.Hostname": "a"}, "commands": ["hostname c"]}, "hostname c"),
     (hostname, {"args": ["b"], "facts": {}, "commands": []}, "not recorded"),
     (
@@ -230,3 +251,10 @@ def test_a_function_runs_against_recorded_facts_and_a_scripted_shell() -> None:
 def test_a_harness_error_is_never_taken_for_the_expected_error() -> None:
     with pytest.raises(HarnessError):
         run_case(ping, {"args": ["a"], "error": "AssertionError: "})
+
+
+def test_a_function_gets_state_and_host_as_from_pyinfra() -> None:
+    outcome = run(stopped, "no GPU")
+    assert outcome.commands == [{"function": "say", "args": ["no GPU"], "kwargs": {}}]
+    outcome.execute_functions()
+    assert outcome.host.said == ["no GPU"]
