@@ -82,6 +82,11 @@ def slurm_conf(cluster: Cluster) -> str:
     )
 
 
+def configuration(cluster: Cluster) -> dict[str, str]:
+    """File name to content of what is the same on every node of ``cluster`` (gres.conf is not)."""
+    return {"slurm.conf": slurm_conf(cluster), "cgroup.conf": cgroup_conf(cluster)}
+
+
 def cgroup_conf(cluster: Cluster) -> str:
     """The text of cgroup.conf, the same on every node. What ``cluster`` declares does not change it."""
     del cluster

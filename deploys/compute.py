@@ -1,0 +1,24 @@
+"""slurmd on the compute nodes."""
+
+from __future__ import annotations
+
+from pyinfra.context import config, host
+
+from deploys.context import is_build, target
+from hpcstate.gres import declared_gpus
+from hpcstate.slurm_conf import configuration
+from operations import cgroup, slurm
+
+config.SUDO = True
+
+if not is_build() and "compute" in host.groups:
+    this = target()
+    cgroup.require(name="cgroup controllers")
+    slurm.compute_daemon(
+        name="slurmd and its configuration",
+        node=this.node.name,
+        files=configuration(this.cluster),
+        declared=declared_gpus(this.node),
+        timeout_s=this.drain_seconds,
+        force=this.force,
+    )

@@ -1,0 +1,20 @@
+"""The whole state of all nodes, in order. Each line is a deploy that can also be run by itself.
+
+Slurm's order: nodes that must not change under jobs are vacated before the controller changes, because the
+controller takes note of their new cores and GRES; compute nodes follow, because they register with it.
+"""
+
+from __future__ import annotations
+
+from pyinfra import local
+
+from operations import barrier
+
+local.include("deploys/base.py")
+local.include("deploys/munge.py")
+local.include("deploys/vacate.py")
+local.include("deploys/gpu.py")
+barrier.wait(name="All nodes are ready for slurmctld", what="its base, munge and GPUs")
+local.include("deploys/controller.py")
+barrier.wait(name="slurmctld is ready for the nodes", what="seen slurmctld change first")
+local.include("deploys/compute.py")

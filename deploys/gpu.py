@@ -1,0 +1,27 @@
+"""GPUs of the compute nodes: simulated ones are made, all are checked against the cluster file.
+
+Runs on every compute node, not only on the group gpu: one whose simulated GPUs were taken out of the file has
+left that group, and its device nodes have to go.
+"""
+
+from __future__ import annotations
+
+from pyinfra.context import config, host
+
+from deploys.context import is_build, target
+from hpcstate.gres import declared_gpus
+from operations import gpu, gres
+
+config.SUDO = True
+
+if not is_build() and "compute" in host.groups:
+    node = target().node
+    simulated = node.simulated_gpus
+    gpu.simulated_devices(
+        name="Simulated GPUs",
+        node=node.name,
+        count=simulated.count if simulated else 0,
+        gres_type=simulated.gres_type if simulated else "",
+    )
+    if declared := declared_gpus(node):
+        gres.require(name="Declared GPUs are there", node=node.name, declared=declared)

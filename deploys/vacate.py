@@ -1,0 +1,23 @@
+"""Compute nodes whose slurmd the change at hand will restart: drain them and wait for their jobs."""
+
+from __future__ import annotations
+
+from pyinfra.context import config, host
+
+from deploys.context import is_build, target
+from hpcstate.gres import declared_gpus
+from hpcstate.slurm_conf import configuration
+from operations import slurm
+
+config.SUDO = True
+
+if not is_build() and "compute" in host.groups:
+    this = target()
+    slurm.vacate(
+        name="Drain where slurmd must restart",
+        node=this.node.name,
+        files=configuration(this.cluster),
+        declared=declared_gpus(this.node),
+        timeout_s=this.drain_seconds,
+        force=this.force,
+    )

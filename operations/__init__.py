@@ -1,0 +1,1 @@
+"""What to change: pyinfra operations. Each is fact, difference, change or noop."""

@@ -1,0 +1,41 @@
+"""Commands that several operations yield."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from pyinfra import logger
+from pyinfra.api.command import FunctionCommand, StringCommand
+
+
+def stop_host(message: str) -> FunctionCommand:
+    """A command that fails with ``message`` and so ends the run for this host, while the others go on.
+
+    An exception out of an operation's body would end the run for all hosts: pyinfra 3.10 lets it through
+    (api/operations.py, _run_single_op, greenlet.get()). A function that returns False fails one host.
+    """
+    return FunctionCommand(fail, (message,), {})
+
+
+def fail(state: Any, host: Any, message: str) -> bool:
+    """Says ``message`` in the name of the host and fails. ``state`` and ``host`` are passed by pyinfra."""
+    del state
+    for line in message.splitlines():
+        host.log_styled(line, fg="red", log_func=logger.error)
+    return False
+
+
+def write_file(path: str, content: str, mode: str = "644", *, also: str = "") -> StringCommand:
+    """Puts ``content``, which ends with a newline, at ``path``: owned by root, replaced in one step.
+
+    The content travels on standard input: not in argv, where every user of the node could read it, and not by
+    a temporary file of the SSH user. Directories are made as needed. ``also`` is shell that runs before the
+    file is replaced.
+    """
+    target, new = shlex.quote(path), shlex.quote(f"{path}.hpcstate-new")
+    parent = shlex.quote(path.rpartition("/")[0])
+    steps = [f"mkdir -p {parent}", "umask 077", f"cat > {new}", f"chmod {mode} {new}"]
+    steps += [also] if also else []
+    steps.append(f"mv -f {new} {target}")
+    return StringCommand(" && ".join(steps), _stdin=content)

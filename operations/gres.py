@@ -1,0 +1,35 @@
+"""Generic resources of a node, checked against what it declares."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+
+from pyinfra.api.command import PyinfraCommand
+from pyinfra.api.operation import operation
+from pyinfra.context import host
+
+from facts.gpu import GpuDevices
+from hpcstate.gres import Assignment, DeclaredGpu, assign
+from operations.commands import stop_host
+
+
+def observed(node: str, declared: Sequence[DeclaredGpu]) -> Assignment:
+    """The GPUs of this host assigned to those that ``node`` declares; the host is not asked when it has none.
+
+    For the body of an operation: what the host has is only known when the operation is executed.
+    """
+    if not declared:
+        return Assignment()
+    return assign(node, declared, host.get_fact(GpuDevices)["devices"])
+
+
+@operation()
+def require(node: str, declared: Sequence[DeclaredGpu]) -> Generator[PyinfraCommand, None, None]:
+    """Stops the host when it has fewer GPUs than ``node`` declares, or others; nothing is papered over."""
+    assignment = observed(node, declared)
+    if assignment.problem:
+        yield stop_host(assignment.problem)
+        return
+    if assignment.note:
+        host.log(assignment.note)
+    host.noop(f"{node} has its {len(declared)} declared GPUs")

@@ -1,0 +1,67 @@
+"""Small configuration files of a host, many at once.
+
+pyinfra's files.put asks three facts for each file in both phases; on a slow virtual machine that is most of a
+run that has nothing to do. Here one fact serves all files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+from pyinfra.api.command import PyinfraCommand, StringCommand
+from pyinfra.api.operation import operation
+from pyinfra.context import host
+
+from facts.text_files import TextFiles
+from hpcstate.probe.text_files import PENDING_SUFFIX, TextFileState
+from operations.commands import write_file
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """A file owned by root. ``content`` ends with a newline, ``mode`` is octal digits (``644``).
+
+    ``then`` is a shell command that makes the change known (``systemctl reload ssh``); it runs after all
+    files are written, once for equal commands, and again in the next run when it failed or was interrupted.
+    """
+
+    path: str
+    content: str
+    mode: str = "644"
+    then: str = ""
+
+
+@operation()
+def put(files: Sequence[TextFile]) -> Generator[PyinfraCommand, None, None]:
+    """Writes those of ``files`` that differ in content, mode or owner, then runs what has to follow."""
+    states = host.get_fact(TextFiles, paths=tuple(file.path for file in files))
+    changed = [file for file in files if _differs(file, states.get(file.path))]
+    if not changed:
+        host.noop(f"{len(files)} files are as they should be")
+        return
+    for file in changed:
+        mark = f": > {shlex.quote(file.path + PENDING_SUFFIX)}" if file.then else ""
+        yield write_file(file.path, file.content, file.mode, also=mark)
+    for then in dict.fromkeys(file.then for file in changed if file.then):
+        marks = " ".join(shlex.quote(file.path + PENDING_SUFFIX) for file in changed if file.then == then)
+        yield StringCommand(f"{{ {then}; }} && rm -f {marks}")
+
+
+@operation()
+def absent(paths: Sequence[str]) -> Generator[PyinfraCommand, None, None]:
+    """Removes those of ``paths`` that exist."""
+    present = host.get_fact(TextFiles, paths=tuple(paths))
+    if not present:
+        host.noop("no file to remove")
+        return
+    yield StringCommand("rm -f", *(shlex.quote(path) for path in present))
+
+
+def _differs(file: TextFile, state: TextFileState | None) -> bool:
+    if state is None or state["pending"]:
+        return True
+    wanted = (file.mode, "root:root", hashlib.sha256(file.content.encode()).hexdigest())
+    return wanted != (state["mode"], state["owner"], state["sha256"])
