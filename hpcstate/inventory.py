@@ -23,6 +23,9 @@ Groups = dict[str, list[Host]]
 
 GROUPS = ("controller", "compute", "gpu", "control_plane", "worker")
 
+FILE_VARIABLE = "HPCSTATE_CLUSTER_FILE"
+"""The cluster file of inventories/chosen.py."""
+
 ALSO_VARIABLE = "HPCSTATE_NODES"
 """Names of nodes, separated by commas, that were started by hand though the file says auto_start: false."""
 
@@ -64,11 +67,22 @@ def host_data(cluster_file: Path, cluster: Cluster, node: Node) -> dict[str, Any
 
 
 def groups_beside(inventory_file: str) -> Groups:
-    """The groups of the cluster file next to an inventory: gpu.yaml for gpu.py.
+    """The groups of the cluster file next to an inventory: gpu.yaml for gpu.py. Raises as ``groups_of``."""
+    return groups_of(Path(inventory_file).with_suffix(".yaml"))
+
+
+def groups_of_environment() -> Groups:
+    """The groups of the cluster file that HPCSTATE_CLUSTER_FILE names, for files without an inventory beside
+    them. Raises as ``groups_of``.
+    """
+    return groups_of(Path(os.environ[FILE_VARIABLE]))
+
+
+def groups_of(path: Path) -> Groups:
+    """The groups of the cluster file ``path``.
 
     Raises SystemExit with the problems of the file: pyinfra would show any other error with a traceback.
     """
-    path = Path(inventory_file).with_suffix(".yaml")
     also = [name for name in os.environ.get(ALSO_VARIABLE, "").split(",") if name]
     try:
         return groups(schema.load(path), also)

@@ -1,0 +1,19 @@
+"""The build graph: `doit list` shows its families. Settings and names only; the work is in hpcstate/tasks."""
+
+from hpcstate.tasks.cluster import task_check, task_deploy, task_images_of_cluster, task_start, task_up
+from hpcstate.tasks.images import task_build_images, task_seed
+from hpcstate.tasks.settings import settings
+from hpcstate.tasks.test import task_test
+
+DOIT_CONFIG = settings()
+
+__all__ = [
+    "task_build_images",
+    "task_check",
+    "task_deploy",
+    "task_images_of_cluster",
+    "task_seed",
+    "task_start",
+    "task_test",
+    "task_up",
+]

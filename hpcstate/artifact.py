@@ -1,0 +1,87 @@
+"""Building an artifact: to a temporary name, verified, renamed, its sidecar last."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hpcstate import paths
+from hpcstate.digest import file_digest, key_of
+from hpcstate.errors import HpcstateError
+from hpcstate.store import Manifest, Store, write_atomically
+
+
+def current(artifact: Path, key: str) -> bool:
+    """Whether ``artifact`` is there, whole, and was made for ``key``. Reads its sidecar, not its bytes."""
+    manifest = Manifest.read(paths.sidecar(artifact))
+    if manifest is None or manifest.key != key:
+        return False
+    try:
+        return artifact.stat().st_size == manifest.size
+    except OSError:
+        return False
+
+
+def provide(
+    artifact: Path,
+    inputs: dict[str, Any],
+    make: Callable[[Path, Path], dict[str, str]],
+    *,
+    store: Store,
+    keep: bool = True,
+) -> Manifest:
+    """Make sure ``artifact`` exists for ``inputs``: as it is, from the store, or by ``make(target, work)``.
+
+    ``make`` writes ``target``, may use the folder ``work`` (removed afterwards, also on failure), and
+    returns the versions that went in. ``keep`` stores the result. Raises what ``make`` raises, and
+    HpcstateError when the disk is full; nothing half done stays.
+    """
+    key = key_of(inputs)
+    if current(artifact, key):
+        manifest = Manifest.read(paths.sidecar(artifact))
+        assert manifest is not None
+        return manifest
+    stored = store.fetch(key, artifact)
+    if stored is not None:
+        write_atomically(paths.sidecar(artifact), stored.to_json())
+        store.report(f"{artifact.name}: from the store ({key[:12]})")
+        return stored
+    artifact.parent.mkdir(parents=True, exist_ok=True)
+    clean_work(artifact)
+    work = Path(tempfile.mkdtemp(dir=artifact.parent, prefix=".work."))
+    started = time.monotonic()
+    try:
+        target = work / artifact.name
+        versions = make(target, work)
+        manifest = Manifest(
+            key=key,
+            digest=file_digest(target),
+            size=target.stat().st_size,
+            duration=round(time.monotonic() - started, 1),
+            inputs=inputs,
+            versions=versions,
+        )
+        paths.sidecar(artifact).unlink(missing_ok=True)
+        target.replace(artifact)
+        write_atomically(paths.sidecar(artifact), manifest.to_json())
+    except OSError as error:
+        raise HpcstateError(
+            f"{error.strerror or error}",
+            where=str(error.filename or artifact),
+            hint="the next run starts it again",
+        ) from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    if keep:
+        store.add(artifact, manifest)
+    return manifest
+
+
+def clean_work(artifact: Path) -> None:
+    """Remove what an interrupted build of ``artifact`` left beside it."""
+    for left in artifact.parent.glob(".work.*"):
+        shutil.rmtree(left, ignore_errors=True)

@@ -1,0 +1,42 @@
+"""The NoCloud seed: the small CD that gives a node its name, its user and its host key at first boot."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpcstate.render import render
+from hpcstate.run import run
+from hpcstate.ssh_keys import KeyPair
+
+
+@dataclass(frozen=True)
+class CloudInit:
+    """What one node gets. ``mac`` matches its network card; empty for the only card of a build VM."""
+
+    hostname: str
+    user: str
+    authorized_key: str
+    host_key: KeyPair
+    mac: str = ""
+
+    @property
+    def instance_id(self) -> str:
+        """Changes when the host key does: cloud-init then applies the seed again."""
+        return f"{self.hostname}-{self.host_key.public.split()[1][-16:]}"
+
+
+def write_cidata(data: CloudInit, iso: Path) -> None:
+    """Write the ISO 9660 image ``iso``, volume ``cidata``; mode 0600, for it holds a private host key."""
+    folder = Path(tempfile.mkdtemp(dir=iso.parent, prefix=".cidata."))
+    try:
+        for name in ("meta-data", "user-data", "network-config"):
+            (folder / name).write_text(render(f"cloud-init/{name}.j2", node=data))
+        iso.unlink(missing_ok=True)
+        iso.touch(mode=0o600)
+        run(["xorriso", "-as", "mkisofs", "-quiet", "-V", "cidata", "-J", "-r", "-o", iso, folder])
+        iso.chmod(0o600)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

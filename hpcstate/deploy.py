@@ -1,0 +1,163 @@
+"""The state of the nodes, by pyinfra as a program of its own: what it would change, what it changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpcstate.errors import HpcstateError
+from hpcstate.model import Description
+from hpcstate.paths import ROOT, ClusterPaths
+from hpcstate.run import tail
+
+FULL_STACK = "deploys/full_stack.py"
+_GENERIC_INVENTORY = ROOT / "inventories" / "chosen.py"
+_STARTING = re.compile(r"--> Starting operation: (.*?)\s*$")
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_PROGRESS = 10.0
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation of a deploy: its name, and the hosts by what happened (or would happen) to them."""
+
+    name: str
+    changed: tuple[str, ...]
+    unchanged: tuple[str, ...]
+    failed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DeployReport:
+    """A finished run. ``duration`` is seconds; ``messages`` are what failing operations said."""
+
+    operations: tuple[Operation, ...]
+    failed_hosts: tuple[str, ...]
+    duration: float
+    messages: tuple[str, ...] = ()
+
+    @property
+    def changed(self) -> tuple[Operation, ...]:
+        """The operations that changed a host."""
+        return tuple(operation for operation in self.operations if operation.changed)
+
+
+def deploy(
+    description: Description, say: Callable[[str], None], deploy_file: str = FULL_STACK
+) -> DeployReport:
+    """Bring the nodes into the declared state. Nodes that fail are in the report, the others go on.
+
+    Raises HpcstateError when pyinfra could not run at all; its whole output is in build/<cluster>/deploy.log.
+    """
+    return _run(description, say, deploy_file, dry=False)
+
+
+def plan(description: Description, say: Callable[[str], None], deploy_file: str = FULL_STACK) -> DeployReport:
+    """What ``deploy`` would change on nodes that run; changes nothing."""
+    return _run(description, say, deploy_file, dry=True)
+
+
+def _run(
+    description: Description, say: Callable[[str], None], deploy_file: str, *, dry: bool
+) -> DeployReport:
+    log = ClusterPaths.of(description.clusters[0].name).root / ("plan.log" if dry else "deploy.log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    begun = time.monotonic()
+    pyinfra = Path(sys.executable).with_name("pyinfra")
+    words = [str(pyinfra), "--json", "--dry" if dry else "-y", inventory_file(description.path), deploy_file]
+    environment = {**os.environ, "HPCSTATE_CLUSTER_FILE": str(description.path), "PYINFRA_PROGRESS": "off"}
+    with (
+        log.open("w") as sink,
+        subprocess.Popen(
+            words,
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        ) as process,
+    ):
+        assert process.stdout is not None
+        assert process.stderr is not None
+        lines = _follow(process.stderr, sink, say, begun)
+        output = process.stdout.read()
+    payload = _payload(output)
+    if payload is None:
+        raise HpcstateError(
+            f"pyinfra exited with {process.returncode}:\n{tail(chr(10).join(lines), 25)}",
+            where=deploy_file,
+            hint=f"the whole output is in {_short(log)}; `hpcstate status` shows the nodes",
+        )
+    operations = _planned(payload["plan"]) if dry else _results(payload["results"]["operations"])
+    failed = () if dry else tuple(payload["results"]["failed_hosts"])
+    return DeployReport(operations, failed, time.monotonic() - begun, _messages(lines, failed))
+
+
+def inventory_file(cluster_file: Path) -> str:
+    """pyinfra's inventory of ``cluster_file``: the .py beside it, else the one that reads any file."""
+    beside = cluster_file.with_suffix(".py")
+    return str(beside if beside.is_file() else _GENERIC_INVENTORY)
+
+
+def _follow(stream: Iterable[str], sink: Any, say: Callable[[str], None], begun: float) -> list[str]:
+    """Copy pyinfra's log, and tell every ten seconds which operation runs. Returns the lines."""
+    lines: list[str] = []
+    shown = begun
+    for raw in stream:
+        line = _ANSI.sub("", raw.rstrip("\n"))
+        sink.write(line + "\n")
+        sink.flush()
+        lines.append(line)
+        match = _STARTING.search(line)
+        now = time.monotonic()
+        if match and now - shown > _PROGRESS:
+            shown = now
+            say(f"{match[1]} ({now - begun:.0f} s)")
+    return lines
+
+
+def _payload(output: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(output)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _results(rows: Iterable[dict[str, Any]]) -> tuple[Operation, ...]:
+    return tuple(
+        Operation(row["name"], tuple(row["success"]), tuple(row["no_change"]), tuple(row["error"]))
+        for row in rows
+    )
+
+
+def _planned(rows: Iterable[dict[str, Any]]) -> tuple[Operation, ...]:
+    return tuple(
+        Operation(
+            row["name"], tuple(row["hosts_with_change"]), tuple(row["hosts_with_conditional_change"]), ()
+        )
+        for row in rows
+    )
+
+
+def _messages(lines: list[str], failed: tuple[str, ...]) -> tuple[str, ...]:
+    """The lines that failed hosts wrote last: what a person needs first."""
+    found: list[str] = []
+    for host in failed:
+        own = [line.strip() for line in lines if f"[{host}]" in line and "No changes" not in line]
+        found += own[-12:]
+    return tuple(found)
+
+
+def _short(path: Path) -> str:
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)

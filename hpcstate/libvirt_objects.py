@@ -1,0 +1,94 @@
+"""What libvirt should have for a cluster: names, UUIDs and XML. Pure; nothing here talks to libvirt.
+
+Every object carries a UUID made from the names of the cluster and the node (RFC 9562, version 5): that is
+how ``destroy`` knows what hpcstate made, whatever else is called the same.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from hpcstate.model import Cluster, Node
+from hpcstate.render import render
+
+_OURS = uuid.UUID("7d0f6c1e-1f57-4f0b-9f0a-68706373746a")
+POOL_ROOT = PurePosixPath("/var/lib/libvirt/images")
+"""Where QEMU's unprivileged user may read: a home directory often is closed to it."""
+
+
+@dataclass(frozen=True)
+class HypervisorFacts:
+    """What the domains depend on: whether KVM really works there."""
+
+    kvm: bool
+
+
+def cluster_uuid(cluster: Cluster, what: str) -> str:
+    """The UUID of the cluster's ``network``, ``pool`` or of the node of that name."""
+    return str(uuid.uuid5(_OURS, f"{cluster.name}/{what}"))
+
+
+def pool_name(cluster: Cluster) -> str:
+    """The storage pool with the cluster's volumes."""
+    return f"hpcstate-{cluster.name}"
+
+
+def pool_path(cluster: Cluster) -> PurePosixPath:
+    """The pool's folder on the hypervisor."""
+    return POOL_ROOT / pool_name(cluster)
+
+
+def console_volume(node: Node) -> str:
+    """The volume in which libvirt logs the node's serial console."""
+    return f"{node.name}.console"
+
+
+def pool_xml(cluster: Cluster) -> str:
+    """The pool: a folder of our own."""
+    return (
+        f"<pool type='dir'><name>{pool_name(cluster)}</name><uuid>{cluster_uuid(cluster, 'pool')}</uuid>"
+        f"<target><path>{pool_path(cluster)}</path><permissions><mode>0711</mode></permissions></target></pool>"
+    )
+
+
+def network_xml(cluster: Cluster) -> str:
+    """The network: bridge, DHCP with one lease a node, DNS for the nodes' names."""
+    return render(
+        "libvirt/network.xml.j2",
+        cluster=cluster,
+        network=cluster.network,
+        uuid=cluster_uuid(cluster, "network"),
+    )
+
+
+def domain_xml(cluster: Cluster, node: Node, host: HypervisorFacts) -> str:
+    """The domain of ``node``: KVM where it works, else TCG."""
+    return render(
+        "libvirt/domain.xml.j2",
+        cluster=cluster,
+        node=node,
+        host=host,
+        acceleration=cluster.acceleration,
+        name=cluster.domain_name(node),
+        uuid=cluster_uuid(cluster, node.name),
+        pool=pool_name(cluster),
+        console=pool_path(cluster) / console_volume(node),
+    )
+
+
+def base_volume(image: Path, key: str) -> str:
+    """The name of the image's copy in the pool; another content is another volume."""
+    return f"{image.stem}-{key[:16]}.qcow2"
+
+
+def volume_xml(name: str, capacity: int, kind: str, backing: str = "", mode: str = "0644") -> str:
+    """A volume of ``capacity`` bytes, ``kind`` qcow2 or raw, on top of the file ``backing`` if given."""
+    store = f"<backingStore><path>{backing}</path><format type='qcow2'/></backingStore>" if backing else ""
+    return (
+        f"<volume><name>{name}</name><capacity>{capacity}</capacity><allocation>0</allocation>"
+        f"<target><format type='{kind}'/><compat>1.1</compat>"
+        f"<permissions><mode>{mode}</mode></permissions></target>"
+        f"{store}</volume>"
+    )

@@ -1,0 +1,181 @@
+"""start, stop, status, destroy: a cluster's virtual machines from absent to answering on SSH, and back."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpcstate.errors import HpcstateError
+from hpcstate.libvirt_daemon import ensure_daemon
+from hpcstate.libvirt_host import LibvirtHost, connect
+from hpcstate.live import Live, UnreachableError
+from hpcstate.model import Cluster, Node
+from hpcstate.paths import ClusterPaths
+from hpcstate.run import tail
+from hpcstate.secrets import ensure_secrets
+
+Say = Callable[[str], None]
+
+BOOT_TIMEOUT = 600.0
+"""Seconds for all nodes to answer on SSH; a TCG guest alone needs under one minute, eight share two cores."""
+
+STOP_TIMEOUT = 120.0
+_POLL = 1.0
+_PROGRESS = 10.0
+
+
+@dataclass(frozen=True)
+class Started:
+    """What ``start`` did: the nodes it powered on, and those that ran already."""
+
+    powered_on: tuple[str, ...]
+    running: tuple[str, ...]
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was powered on."""
+        return bool(self.powered_on)
+
+
+def start(cluster: Cluster, say: Say, only: Sequence[str] = ()) -> Started:
+    """Bring the nodes (those of ``only``, else all with auto_start) up until they answer on SSH.
+
+    Takes up whatever is half there. Raises HpcstateError naming the nodes that did not answer, with the
+    end of their serial consoles.
+    """
+    nodes = select(cluster, only)
+    ensure_secrets(cluster)
+    ensure_daemon(cluster.uri, say)
+    with connect(cluster.uri) as host:
+        facts = host.facts()
+        host.check(facts)
+        powered_on = [node.name for node in nodes if host.state(cluster, node) != "running"]
+        if powered_on:
+            how = "KVM" if facts.kvm else "software emulation (TCG: no working KVM here)"
+            say(f"powering on {', '.join(powered_on)} under {how}")
+        host.ensure_network(cluster)
+        if powered_on:
+            pool = host.ensure_pool(cluster)
+            for node in nodes:
+                host.ensure_volumes(cluster, node, pool)
+                host.ensure_domain(cluster, node, facts)
+        wait_for_ssh(cluster, nodes, host, say)
+    return Started(tuple(powered_on), tuple(node.name for node in nodes if node.name not in powered_on))
+
+
+def select(cluster: Cluster, only: Sequence[str]) -> tuple[Node, ...]:
+    """The nodes called ``only``, or all that start by themselves; HpcstateError for an unknown name."""
+    known = {node.name: node for node in cluster.nodes}
+    for name in only:
+        if name not in known:
+            raise HpcstateError(
+                f"no node is called {name!r}", where=cluster.name, hint=f"nodes: {', '.join(known)}"
+            )
+    if only:
+        return tuple(known[name] for name in dict.fromkeys(only))
+    return tuple(node for node in cluster.nodes if node.auto_start)
+
+
+def wait_for_ssh(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, say: Say) -> None:
+    """Wait until every node lets our key in; a progress line every ten seconds."""
+    begun = shown = time.monotonic()
+    waiting = {node.name: node for node in nodes}
+    with Live(cluster) as live:
+        while waiting:
+            for node in list(waiting.values()):
+                if _banner(str(node.address)) and _lets_in(live, node):
+                    del waiting[node.name]
+            now = time.monotonic()
+            if waiting and now - begun > BOOT_TIMEOUT:
+                raise _no_answer(cluster, list(waiting.values()), host)
+            if waiting and now - shown > _PROGRESS:
+                shown = now
+                say(f"waiting for SSH: {', '.join(waiting)} ({now - begun:.0f} s)")
+            if waiting:
+                time.sleep(_POLL)
+                _refuse_dead(cluster, list(waiting.values()), host)
+
+
+def _banner(address: str) -> bool:
+    """Whether an SSH server greets at ``address``: far cheaper for a slow guest than a whole handshake."""
+    try:
+        with socket.create_connection((address, 22), timeout=2) as connection:
+            return connection.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+def _lets_in(live: Live, node: Node) -> bool:
+    try:
+        live.run(node.name, "true", timeout=30)
+    except UnreachableError:
+        return False
+    return True
+
+
+def _refuse_dead(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost) -> None:
+    dead = [node for node in nodes if host.state(cluster, node) not in ("running", "unknown")]
+    if dead:
+        raise _no_answer(cluster, dead, host)
+
+
+def _no_answer(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost) -> HpcstateError:
+    parts = []
+    for node in nodes:
+        end = tail(host.console(cluster, node), 15) or "    (the console is empty)"
+        parts.append(f"{node.name} is {host.state(cluster, node)}; the end of its serial console:\n{end}")
+    return HpcstateError(
+        "no answer on SSH\n" + "\n".join(parts),
+        where=cluster.name,
+        hint="`hpcstate start` takes up from here; `hpcstate destroy` and start again gives fresh nodes",
+    )
+
+
+def stop(cluster: Cluster, say: Say, only: Sequence[str] = ()) -> list[str]:
+    """Shut nodes down in order: workers first. One that does not within two minutes is powered off."""
+    ensure_daemon(cluster.uri, say)
+    with connect(cluster.uri) as host:
+        chosen = select(cluster, only) if only else cluster.nodes
+        running = [node for node in reversed(chosen) if host.state(cluster, node) == "running"]
+        for node in running:
+            domain = host.domain(cluster, node)
+            assert domain is not None
+            domain.shutdown()
+        deadline = time.monotonic() + STOP_TIMEOUT
+        waiting = list(running)
+        while waiting and time.monotonic() < deadline:
+            time.sleep(_POLL)
+            waiting = [node for node in waiting if host.state(cluster, node) == "running"]
+        for node in waiting:
+            say(f"{node.name} did not shut down within {STOP_TIMEOUT:.0f} s: powered off")
+            host.power_off(cluster, node)
+    return [node.name for node in running]
+
+
+def destroy(cluster: Cluster, say: Say, *, secrets: bool = False) -> list[str]:
+    """Remove what was made for the cluster on the hypervisor and below build/; secrets only when asked."""
+    ensure_daemon(cluster.uri, say)
+    with connect(cluster.uri) as host:
+        removed = host.remove(cluster)
+    at = ClusterPaths.of(cluster.name)
+    if at.root.is_dir():
+        for path in sorted(at.root.iterdir()):
+            if path != at.secrets:
+                _remove(path)
+        if secrets:
+            _remove(at.secrets)
+            removed.append("secrets")
+        if not any(at.root.iterdir()):
+            at.root.rmdir()
+    return removed
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

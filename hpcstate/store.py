@@ -1,0 +1,185 @@
+"""Artifacts by content key: built once, verified at every use.
+
+An object is a folder ``<store>/<first two digits>/<key>/`` with ``data`` and ``manifest.json``. The
+manifest is renamed into place last, so that an object without one does not exist. A remote store is
+the same layout behind HTTP (GET and PUT), asked after the local one (``HPCSTATE_STORE_URL``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hpcstate import paths
+from hpcstate.digest import file_digest
+from hpcstate.errors import HpcstateError
+
+_REMOTE_TIMEOUT = 30.0
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The sidecar of an artifact: ``digest`` is the sha256 of its bytes, ``duration`` seconds of building.
+
+    ``inputs`` says what the key was made of, ``versions`` what went in (packages, tools).
+    """
+
+    key: str
+    digest: str
+    size: int
+    duration: float
+    inputs: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Sorted and indented: people read sidecars."""
+        return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest | None:
+        """The manifest in ``path``, None when it is missing or is none (interrupted, foreign)."""
+        try:
+            return cls(**json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+
+def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
+    """Write ``text`` aside and rename it to ``path``: a reader sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w") as stream:
+            stream.write(text)
+        Path(name).chmod(mode)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+class Store:
+    """A local folder of objects, and behind it, where ``remote`` is given, one over HTTP."""
+
+    def __init__(self, root: Path, remote: str = "", report: Callable[[str], None] = print) -> None:
+        self.root = root
+        self.remote = remote.rstrip("/")
+        self.report = report
+
+    @classmethod
+    def default(cls) -> Store:
+        """The project's store: ``build/store`` and ``HPCSTATE_STORE_URL``."""
+        return cls(paths.STORE, os.environ.get("HPCSTATE_STORE_URL", ""))
+
+    def _object(self, key: str) -> Path:
+        return self.root / key[:2] / key
+
+    def has(self, key: str) -> bool:
+        """Whether the local store claims to have ``key``; ``fetch`` verifies it."""
+        return (self._object(key) / "manifest.json").is_file()
+
+    def fetch(self, key: str, target: Path) -> Manifest | None:
+        """Put the artifact of ``key`` at ``target`` (atomically) and return its manifest, None when no store
+        has it. An object whose bytes do not match its digest is reported, removed and not used.
+        """
+        folder = self._object(key)
+        if not self.has(key) and self.remote:
+            self._download(key)
+        manifest = Manifest.read(folder / "manifest.json")
+        if manifest is None:
+            return None
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = target.with_name(f".{target.name}.fetch")
+        try:
+            copy_sparse(folder / "data", aside)
+            if manifest.key != key or file_digest(aside) != manifest.digest:
+                self.report(f"store: object {key[:12]} is damaged (digest differs); removed, building again")
+                shutil.rmtree(folder, ignore_errors=True)
+                return None
+            aside.replace(target)
+        except FileNotFoundError:
+            self.report(f"store: object {key[:12]} has no data; removed, building again")
+            shutil.rmtree(folder, ignore_errors=True)
+            return None
+        finally:
+            aside.unlink(missing_ok=True)
+        return manifest
+
+    def add(self, artifact: Path, manifest: Manifest) -> None:
+        """Keep ``artifact`` under its key. Raises HpcstateError when the disk is full."""
+        folder = self._object(manifest.key)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".new."))
+        try:
+            copy_sparse(artifact, aside / "data")
+            (aside / "manifest.json").write_text(manifest.to_json())
+            shutil.rmtree(folder, ignore_errors=True)
+            aside.replace(folder)
+        except OSError as error:
+            raise HpcstateError(
+                f"could not keep {artifact.name} in the store: {error.strerror}",
+                where=str(self.root),
+                hint="free some space; the next run goes on from here",
+            ) from error
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        if self.remote:
+            self._upload(manifest.key)
+
+    def _download(self, key: str) -> None:
+        import requests
+
+        folder = self._object(key)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".new."))
+        try:
+            for name in ("manifest.json", "data"):
+                url = f"{self.remote}/{key[:2]}/{key}/{name}"
+                with requests.get(url, stream=True, timeout=_REMOTE_TIMEOUT) as response:
+                    if response.status_code == 404:
+                        return
+                    response.raise_for_status()
+                    with (aside / name).open("wb") as stream:
+                        for chunk in response.iter_content(_CHUNK):
+                            stream.write(chunk)
+            aside.replace(folder)
+        except (requests.RequestException, OSError) as error:
+            self.report(f"store: {self.remote} did not deliver {key[:12]} ({error}); building instead")
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def _upload(self, key: str) -> None:
+        import requests
+
+        try:
+            for name in ("data", "manifest.json"):
+                with (self._object(key) / name).open("rb") as stream:
+                    url = f"{self.remote}/{key[:2]}/{key}/{name}"
+                    requests.put(url, data=stream, timeout=_REMOTE_TIMEOUT).raise_for_status()
+        except requests.RequestException as error:
+            self.report(f"store: {self.remote} did not take {key[:12]} ({error}); kept locally only")
+
+
+def copy_sparse(source: Path, target: Path) -> None:
+    """Copy with holes, sharing blocks where the file system can (``cp --reflink=auto``)."""
+    import subprocess
+
+    target.unlink(missing_ok=True)
+    done = subprocess.run(
+        ["cp", "--reflink=auto", "--sparse=always", "--", str(source), str(target)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        target.unlink(missing_ok=True)
+        if not source.exists():
+            raise FileNotFoundError(source)
+        raise OSError(None, done.stderr.strip() or "copy failed")

@@ -1,0 +1,89 @@
+"""The main job: images, nodes, state, proof. `doit up cluster=inventories/gpu.yaml`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from doit import get_var
+
+from hpcstate.tasks.steps import action, stage
+
+Task = dict[str, Any]
+
+DEFAULT_CLUSTER = "inventories/gpu.yaml"
+
+
+def _file() -> Path:
+    return Path(get_var("cluster", DEFAULT_CLUSTER))
+
+
+def task_images_of_cluster() -> Task:
+    """find the images that the cluster's nodes need (only these are built by `up`)"""
+    return {"actions": [(_needed_images, [_file()])], "verbosity": 2}
+
+
+def task_start() -> Task:
+    """create and power on the cluster's nodes until they answer on SSH"""
+    return {
+        "actions": [(_start, [_file()])],
+        "calc_dep": ["images_of_cluster"],
+        "verbosity": 2,
+    }
+
+
+def task_deploy() -> Task:
+    """bring the nodes into the declared state with pyinfra"""
+    return {"actions": [(_deploy, [_file()])], "task_dep": ["start"], "verbosity": 2}
+
+
+def task_check() -> Task:
+    """prove on the live cluster that it does what the file says"""
+    return {"actions": [(_check, [_file()])], "task_dep": ["deploy"], "verbosity": 2}
+
+
+def task_up() -> Task:
+    """the main job: from one file to a running, proven cluster"""
+    return {"actions": [(_summary, [_file()])], "task_dep": ["check"], "verbosity": 2}
+
+
+@action
+def _needed_images(file: Path) -> dict[str, list[str]]:
+    from hpcstate import image, paths
+    from hpcstate.schema import load
+
+    ours = {str(paths.image(name)): name for name in image.names()}
+    wanted = {str(paths.ROOT / node.image) for cluster in load(file).clusters for node in cluster.nodes}
+    return {"task_dep": [f"build_images:{name}" for path, name in ours.items() if path in wanted]}
+
+
+@action
+def _start(file: Path) -> None:
+    from hpcstate import up
+
+    with stage("start", "network, disks and nodes"):
+        up.start(file)
+
+
+@action
+def _deploy(file: Path) -> None:
+    from hpcstate import up
+
+    with stage("deploy", "facts, difference, change (pyinfra)"):
+        up.deploy(file)
+
+
+@action
+def _check(file: Path) -> None:
+    from hpcstate import up
+
+    with stage("check", "jobs on the live cluster"):
+        up.check(file)
+
+
+@action
+def _summary(file: Path) -> None:
+    from hpcstate import up
+    from hpcstate.tasks.steps import finished_stages
+
+    print(up.summary(file, finished_stages()))

@@ -1,0 +1,27 @@
+"""doit's own settings, and what makes an interrupted run resumable."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+from typing import Any
+
+from hpcstate import paths
+
+
+def settings() -> dict[str, Any]:
+    """DOIT_CONFIG. SIGTERM becomes KeyboardInterrupt: doit saves its state at the end of a run only."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    paths.BUILD.mkdir(parents=True, exist_ok=True)
+    return {
+        "backend": "sqlite3",
+        "dep_file": str(paths.BUILD / "doit.sqlite3"),
+        "default_tasks": ["build_images"],
+        "par_type": "thread",
+        "reporter": "console",
+        "action_string_formatting": "new",
+    }
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

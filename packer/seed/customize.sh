@@ -1,0 +1,59 @@
+#!/bin/sh
+# mmdebstrap --customize-hook: what makes a tree of packages a machine that boots and waits for cloud-init.
+# $1 is the root; KERNEL_PARAMETERS comes from the image's image.yaml.
+set -eu
+root=$1
+
+# GRUB for BIOS. core.img finds its file system by label, so the disk needs no device name; the parameters
+# stand in /etc/default/grub, where update-grub of a later kernel finds them too.
+grub=$root/boot/grub/i386-pc
+mkdir -p "$grub"
+cp "$root"/usr/lib/grub/i386-pc/*.mod "$root"/usr/lib/grub/i386-pc/*.lst "$root"/usr/lib/grub/i386-pc/boot.img "$grub"
+printf 'search.fs_label hpcstate-root root\nset prefix=($root)/boot/grub\n' >"$grub/load.cfg"
+chroot "$root" grub-mkimage -O i386-pc -o /boot/grub/i386-pc/core.img -p /boot/grub -c /boot/grub/i386-pc/load.cfg \
+    biosdisk part_gpt ext2 search search_label normal linux configfile serial terminal echo test
+cat >"$root/etc/default/grub" <<EOF
+GRUB_DEFAULT=0
+GRUB_TIMEOUT=0
+GRUB_DISTRIBUTOR=Debian
+GRUB_CMDLINE_LINUX="$KERNEL_PARAMETERS"
+GRUB_TERMINAL=console
+GRUB_DISABLE_OS_PROBER=true
+EOF
+cat >"$root/boot/grub/grub.cfg" <<EOF
+set timeout=0
+search --no-floppy --label hpcstate-root --set root
+linux /vmlinuz root=LABEL=hpcstate-root ro $KERNEL_PARAMETERS
+initrd /initrd.img
+boot
+EOF
+
+# cloud-init: only the data source we serve, systemd-networkd without netplan, and no package work at boot.
+cat >"$root/etc/cloud/cloud.cfg.d/90_hpcstate.cfg" <<EOF
+datasource_list: [NoCloud, None]
+system_info:
+  network:
+    renderers: [networkd]
+apt_preserve_sources_list: true
+disable_root: true
+ssh_pwauth: false
+manual_cache_clean: false
+cloud_init_modules: [seed_random, growpart, resizefs, mounts, set_hostname, update_hostname, users_groups, ssh]
+cloud_config_modules: [runcmd]
+cloud_final_modules: [scripts_user, final_message]
+EOF
+
+# Nothing of the cluster runs before a deploy says so; nothing surprises a job by its own timer.
+for unit in slurmctld slurmd slurmdbd munge mariadb prometheus prometheus-node-exporter chrony \
+    e2scrub_reap.service e2scrub_all.timer apt-daily.timer apt-daily-upgrade.timer grub-common man-db.timer; do
+    chroot "$root" systemctl disable --quiet "$unit" 2>/dev/null || :
+done
+chroot "$root" systemctl enable --quiet systemd-networkd systemd-resolved ssh
+chroot "$root" systemctl mask --quiet systemd-networkd-wait-online.service
+ln -sf ../run/systemd/resolve/stub-resolv.conf "$root/etc/resolv.conf"
+
+# Identity is given at first boot, never baked in.
+rm -f "$root"/etc/ssh/ssh_host_* "$root/var/lib/dbus/machine-id"
+: >"$root/etc/machine-id"
+: >"$root/etc/hostname"
+chroot "$root" passwd --quiet --lock root
