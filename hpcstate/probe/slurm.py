@@ -232,13 +232,19 @@ def daemons_command() -> str:
 
 
 def parse_daemons(text: str) -> dict[str, SlurmDaemon]:
-    """Each daemon of DAEMONS, by name; one that is absent is neither installed, active nor enabled."""
+    """Each daemon of DAEMONS, by name; one that is absent is neither installed, active nor enabled.
+
+    Raises HpcstateError for a line that is none of dpkg-query's.
+    """
     packages, _, properties = text.partition("\n\n") if not text.startswith("\n") else ("", "", text)
     versions: dict[str, str] = {}
     for line in packages.splitlines():
-        package, status, version = line.split(" ")
+        fields = line.split(" ")
+        if len(fields) != 3:
+            raise HpcstateError(f"this is no answer of dpkg-query: {line!r}")
+        package, status, version = fields
         if status == "installed":
-            versions[package] = version.rpartition(":")[2].partition("-")[0]
+            versions[package] = version.rpartition(":")[2].rpartition("-")[0] or version
     units: dict[str, dict[str, str]] = {}
     for block in properties.split("\n\n"):
         unit = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)

@@ -1,0 +1,341 @@
+"""Runs the facts' commands for real, with sh: on trees made here, and with stand-ins for Slurm's programs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from hpcstate.errors import HpcstateError
+from hpcstate.probe import cgroup, gpu, iommu, local, munge, pci, slurm
+
+TREE = Path(__file__).parent / "q35.tree"
+TOOLS = ("cat", "grep", "sha256sum", "stat", "timeout", "sh")
+AWKWARD = 'it\'s "a" name $(touch pwned) — Ä'
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> Path:
+    """A folder with the base system's programs that facts use, and no Slurm, dpkg or systemd."""
+    folder = tmp_path / "tools"
+    folder.mkdir()
+    for tool in TOOLS:
+        found = shutil.which(tool)
+        assert found is not None, tool
+        (folder / tool).symlink_to(found)
+    return folder
+
+
+def stand_in(folder: Path, name: str, script: str) -> None:
+    """A program ``name`` that runs ``script``."""
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def run(command: str, tools: Path, cwd: Path) -> str:
+    """What ``command`` prints; it must succeed and be quiet on standard error."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", command],
+        env={"PATH": str(tools)},
+        cwd=cwd,
+        capture_output=True,
+        check=False,
+        timeout=20,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    return done.stdout.decode()
+
+
+@pytest.fixture
+def sysfs(tmp_path: Path) -> Path:
+    """The tree of q35.tree, below a folder whose name needs quoting."""
+    root = tmp_path / AWKWARD
+    for line in TREE.read_text().splitlines():
+        if line.startswith("#"):
+            continue
+        if " -> " in line:
+            path, target = line.split(" -> ")
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).symlink_to(target)
+        else:
+            path, content = line.split(": ", 1)
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_text(content.replace("|", "\n") + "\n")
+    return root
+
+
+def test_pci_devices_of_a_q35_guest(sysfs: Path, tools: Path, tmp_path: Path) -> None:
+    devices = pci.parse(run(pci.command(str(sysfs)), tools, tmp_path))
+    assert list(devices) == [
+        "0000:00:00.0",
+        "0000:00:02.0",
+        "0000:00:1f.0",
+        "0000:00:1f.2",
+        "0000:01:00.0",
+        "0000:02:00.0",
+    ]
+    assert devices["0000:01:00.0"] == {
+        "address": "0000:01:00.0",
+        "class_code": "030000",
+        "vendor": "1234",
+        "device": "1111",
+        "subsystem_vendor": "1af4",
+        "subsystem_device": "1100",
+        "driver": "vfio-pci",
+        "numa_node": 0,
+    }
+    assert devices["0000:02:00.0"]["driver"] == ""
+    assert devices["0000:02:00.0"]["numa_node"] == -1
+
+
+def test_iommu_groups_of_a_q35_guest(sysfs: Path, tools: Path, tmp_path: Path) -> None:
+    command = iommu.command(str(sysfs), str(sysfs / "proc/cmdline"))
+    assert iommu.parse(run(command, tools, tmp_path)) == {
+        "groups": {
+            0: ["0000:00:00.0"],
+            1: ["0000:00:02.0"],
+            2: ["0000:00:1f.0", "0000:00:1f.2"],
+            10: ["0000:01:00.0"],
+            11: ["0000:02:00.0"],
+        },
+        "kernel_arguments": {"intel_iommu": "on", "iommu": "pt"},
+        "requested": True,
+    }
+
+
+def test_the_local_host_is_read_by_the_same_code() -> None:
+    devices = pci.parse(local(pci.command()))
+    assert sorted(devices) == sorted(path.name for path in Path("/sys/bus/pci/devices").glob("*"))
+    groups = iommu.parse(local(iommu.command()))["groups"]
+    assert len(groups) == len(list(Path("/sys/kernel/iommu_groups").glob("*")))
+    assert cgroup.parse(local(cgroup.command()))["version"] in (0, 1, 2)
+
+
+def test_absent_things_are_no_errors(tools: Path, tmp_path: Path) -> None:
+    nothing = str(tmp_path / "nothing")
+    assert pci.parse(run(pci.command(nothing), tools, tmp_path)) == {}
+    assert iommu.parse(run(iommu.command(nothing, nothing), tools, tmp_path))["groups"] == {}
+    assert cgroup.parse(run(cgroup.command(nothing, nothing), tools, tmp_path))["version"] == 0
+    assert munge.parse(run(munge.command(f"{nothing}/munge.key"), tools, tmp_path)) == {}
+    assert gpu.parse(run(gpu.command(nothing), tools, tmp_path)) == gpu.Gpus(driver="", devices=[])
+    assert slurm.parse_files(run(slurm.files_command(nothing), tools, tmp_path)) == {}
+    assert slurm.parse_nodes(run(slurm.nodes_command(), tools, tmp_path)) == {}
+    assert slurm.parse_running_config(run(slurm.running_config_command(), tools, tmp_path)) == {}
+    assert slurm.parse_jobs(run(slurm.jobs_command("compute-01"), tools, tmp_path)) == []
+    daemons = slurm.parse_daemons(run(slurm.daemons_command(), tools, tmp_path))
+    assert not any(daemon["installed"] for daemon in daemons.values())
+
+
+CONTENTS = (
+    "ClusterName=a\n",
+    "no newline at the end",
+    "",
+    "\n\n\n",
+    "==> a <==\r\n\t$(id) `x` Ä 風\n\n",
+    "12 ./b.conf\n\nx",
+)
+
+
+@pytest.mark.parametrize("content", CONTENTS)
+def test_files_come_back_as_they_are(content: str, tools: Path, tmp_path: Path) -> None:
+    directory = tmp_path / AWKWARD
+    directory.mkdir()
+    files = {"a.conf": content, f"{AWKWARD}.conf": content, "-n.conf": "x\n", "z.conf": content}
+    for name, text in files.items():
+        (directory / name).write_text(text, newline="")
+    (directory / "slurmdbd.conf").write_text("StoragePass=hunter2\n")
+    (directory / "key.txt").write_text("not a configuration file\n")
+    (directory / "folder.conf").mkdir()
+    printed = run(slurm.files_command(str(directory)), tools, tmp_path)
+    assert "hunter2" not in printed
+    assert slurm.parse_files(printed) == files
+    assert slurm.parse_files(printed.removesuffix("\n")) == files  # as from pyinfra, its last line end gone
+    assert not list(tmp_path.rglob("pwned"))
+
+
+def test_a_directory_without_files_has_none(tools: Path, tmp_path: Path) -> None:
+    assert slurm.parse_files(run(slurm.files_command(str(tmp_path)), tools, tmp_path)) == {}
+
+
+def test_a_file_that_is_not_utf8_is_an_error(tools: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.conf").write_bytes(b"\xff\xfe\n")
+    text = local(slurm.files_command(str(tmp_path)))
+    with pytest.raises(HpcstateError, match="bytes were read"):
+        slurm.parse_files(text)
+
+
+@pytest.mark.parametrize("node", ["compute-01", AWKWARD])
+def test_jobs_are_asked_of_slurmctld(node: str, tools: Path, tmp_path: Path) -> None:
+    stand_in(tools, "scontrol", 'echo "Slurmctld(primary) at controller is UP"')
+    stand_in(tools, "squeue", f"printf '%s\\n' \"$@\" >{tmp_path}/asked; echo 12; echo 7")
+    assert slurm.parse_jobs(run(slurm.jobs_command(node), tools, tmp_path)) == [7, 12]
+    assert f"--nodelist={node}" in (tmp_path / "asked").read_text().splitlines()
+    assert not list(tmp_path.rglob("pwned"))
+
+
+def test_a_failing_squeue_is_not_an_idle_node(tools: Path, tmp_path: Path) -> None:
+    stand_in(tools, "scontrol", 'echo "Slurmctld(primary) at controller is UP"')
+    stand_in(tools, "squeue", "echo 'slurm_load_jobs error: Protocol authentication error' >&2; exit 1")
+    with pytest.raises(HpcstateError, match="Protocol authentication error"):
+        slurm.parse_jobs(run(slurm.jobs_command("compute-01"), tools, tmp_path))
+
+
+def test_with_slurmctld_down_only_the_node_itself_knows_its_jobs(tools: Path, tmp_path: Path) -> None:
+    stand_in(tools, "scontrol", 'echo "Slurmctld(primary) at controller is DOWN"; exit 1')
+    stand_in(tools, "squeue", f"touch {tmp_path}/asked")
+    printed = run(slurm.jobs_command(socket.gethostname().partition(".")[0]), tools, tmp_path)
+    assert printed.startswith("slurmstepd ")
+    with pytest.raises(HpcstateError, match="slurmctld does not answer"):
+        slurm.parse_jobs(run(slurm.jobs_command("compute-99"), tools, tmp_path))
+    assert not (tmp_path / "asked").exists()
+
+
+def test_steps_of_this_host_are_found_by_their_process_title(tools: Path, tmp_path: Path) -> None:
+    stand_in(tools, "scontrol", "exit 1")
+    step = subprocess.Popen(["slurmstepd: [424242.batch]", "60"], executable=shutil.which("sleep"))
+    try:
+        node = socket.gethostname().partition(".")[0]
+        assert 424242 in slurm.parse_jobs(run(slurm.jobs_command(node), tools, tmp_path))
+    finally:
+        step.kill()
+        step.wait()
+
+
+def test_a_silent_slurmctld_is_asked_no_more_than_a_ping(tools: Path, tmp_path: Path) -> None:
+    stand_in(
+        tools, "scontrol", f'echo "$*" >>{tmp_path}/asked; echo "Slurmctld(primary) at c is DOWN"; exit 1'
+    )
+    assert run(slurm.nodes_command(), tools, tmp_path) == ""
+    assert run(slurm.running_config_command(), tools, tmp_path) == ""
+    assert (tmp_path / "asked").read_text() == "ping\nping\n"
+
+
+def test_daemons_are_asked_of_dpkg_and_systemd(tools: Path, tmp_path: Path) -> None:
+    stand_in(tools, "dpkg-query", "echo slurmd installed 24.11.5-4; echo 'no packages found' >&2; exit 1")
+    stand_in(tools, "systemctl", "printf 'Id=slurmd.service\\nActiveState=active\\nUnitFileState=enabled\\n'")
+    daemons = slurm.parse_daemons(run(slurm.daemons_command(), tools, tmp_path))
+    assert daemons["slurmd"] == {"installed": True, "version": "24.11.5", "active": True, "enabled": True}
+    assert daemons["slurmctld"]["installed"] is False
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        slurm.nodes_command(),
+        slurm.jobs_command("a"),
+        slurm.running_config_command(),
+        slurm.daemons_command(),
+    ],
+)
+def test_whatever_can_hang_has_a_time_limit(command: str) -> None:
+    calls = re.findall(r"(timeout \d+ )?(?:scontrol|squeue|systemctl) (?:ping|show|-)", command)
+    assert calls
+    assert all(calls)
+
+
+def test_munge_key(tools: Path, tmp_path: Path) -> None:
+    key = tmp_path / AWKWARD / "munge.key"
+    key.parent.mkdir()
+    key.write_bytes(os.urandom(1024))
+    key.chmod(0o400)
+    found = munge.parse(run(munge.command(str(key)), tools, tmp_path))
+    assert found["sha256"] == hashlib.sha256(key.read_bytes()).hexdigest()
+    assert found["mode"] == "400"
+    assert found["user"] == key.owner()
+    assert not list(tmp_path.rglob("pwned"))
+
+
+def test_a_hidden_munge_key_is_an_error() -> None:
+    nobody = 65534 if os.geteuid() == 0 else None  # root may look into every directory
+    with tempfile.TemporaryDirectory() as root:
+        Path(root).chmod(0o755)
+        key = Path(root) / "munge" / "munge.key"
+        key.parent.mkdir(mode=0o600)
+        done = subprocess.run(
+            ["/bin/sh", "-c", munge.command(str(key))], user=nobody, capture_output=True, check=True
+        )
+    with pytest.raises(HpcstateError, match="unreadable"):
+        munge.parse(done.stdout.decode())
+
+
+def test_cgroup_version_2(tools: Path, tmp_path: Path) -> None:
+    root = tmp_path / AWKWARD
+    root.mkdir()
+    (root / "cgroup.controllers").write_text("cpuset cpu io memory pids\n")
+    (root / "cgroup.subtree_control").write_text("memory pids\n")
+    assert cgroup.parse(run(cgroup.command(str(root)), tools, tmp_path)) == {
+        "version": 2,
+        "controllers": ["cpuset", "cpu", "io", "memory", "pids"],
+        "subtree_control": ["memory", "pids"],
+    }
+
+
+def test_cgroup_version_1(tools: Path, tmp_path: Path) -> None:
+    table = tmp_path / "cgroups"
+    table.write_text(
+        "#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpu\t1\t3\t1\nmemory\t0\t1\t1\ndevices\t5\t3\t1\n"
+    )
+    assert cgroup.parse(run(cgroup.command(str(tmp_path), str(table)), tools, tmp_path)) == {
+        "version": 1,
+        "controllers": ["cpu", "devices"],
+        "subtree_control": [],
+    }
+
+
+def gpu_root(tmp_path: Path, *numbers: int) -> Path:
+    """A root with device nodes, for which /dev/null stands in: character device 1:3."""
+    root = tmp_path / AWKWARD
+    (root / "dev").mkdir(parents=True)
+    for number in numbers:
+        (root / f"dev/nvidia{number}").symlink_to("/dev/null")
+    (root / "dev/nvidiactl").symlink_to("/dev/null")
+    return root
+
+
+def test_simulated_gpus(tools: Path, tmp_path: Path) -> None:
+    root = gpu_root(tmp_path, 0, 1, 10)
+    (root / "etc/hpcstate").mkdir(parents=True)
+    (root / "etc/hpcstate/simulated-gpus.json").write_text('{"gres_type": "simulated",\n "count": 2}')
+    assert gpu.parse(run(gpu.command(str(root)), tools, tmp_path)) == {
+        "driver": "",
+        "devices": [
+            {
+                "file": f"{root}/dev/nvidia{number}",
+                "major": 1,
+                "minor": 3,
+                "gres_type": "simulated",
+                "simulated": True,
+            }
+            for number in (0, 1)
+        ],
+    }
+
+
+def test_gpus_of_the_driver(tools: Path, tmp_path: Path) -> None:
+    root = gpu_root(tmp_path, 0, 1)
+    driver = root / "proc/driver/nvidia"
+    for minor, address in enumerate(("0000:41:00.0", "0000:01:00.0")):
+        (driver / "gpus" / address).mkdir(parents=True)
+        (driver / "gpus" / address / "information").write_text(
+            f"Model: \t\t NVIDIA GeForce\nBus Location: \t {address}\nDevice Minor: \t {minor}\n"
+        )
+        (root / "sys/bus/pci/devices" / address).mkdir(parents=True)
+        (root / "sys/bus/pci/devices" / address / "device").write_text(f"0x280{minor}\n")
+    (driver / "version").write_text(
+        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.163.01  Tue Apr  8 12:41:17 UTC 2025\n"
+        "GCC version:  gcc version 12.2.0\n"
+    )
+    found = gpu.parse(run(gpu.command(str(root)), tools, tmp_path))
+    assert found["driver"] == "550.163.01"
+    assert [(d["file"][-7:], d["gres_type"], d["simulated"]) for d in found["devices"]] == [
+        ("nvidia0", "2800", False),
+        ("nvidia1", "2801", False),
+    ]
