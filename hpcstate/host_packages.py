@@ -158,7 +158,8 @@ class Apt:
         result = run([*self.prefix, *environment, "apt-get", *options, *words], check=False)
         if result.code != 0:
             told = tail(f"{result.stdout}{self.complaints}{result.stderr}")
-            raise HpcstateError(f"apt-get exited with {result.code}:\n{told}", hint=hint)
+            how = f"was ended by signal {-result.code}" if result.code < 0 else f"exited with {result.code}"
+            raise HpcstateError(f"apt-get {how}:\n{told}", hint=hint)
         return result
 
     def update(self) -> None:
