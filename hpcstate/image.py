@@ -12,6 +12,7 @@ from hpcstate import paths
 from hpcstate.digest import file_digests, key_of
 from hpcstate.errors import HpcstateError
 from hpcstate.imports import imported_files
+from hpcstate.node_files import image_files
 
 VERSION = 1
 """Raise it when the code that builds images changes what comes out."""
@@ -27,7 +28,6 @@ _SCHEMA = sy.Map(
         "deploy": sy.Regex(r"deploys/[a-z_]+\.py"),
         "groups": sy.Seq(sy.Enum(["controller", "compute", "gpu", "control_plane", "worker"])),
         sy.Optional("kernel_parameters", default=""): sy.Str(),
-        sy.Optional("templates"): sy.Seq(sy.Str()),
         sy.Optional("packages"): sy.MapPattern(_NAME, sy.Seq(_NAME)),
         sy.Optional("source"): sy.Map({"url": sy.Url(), "sha256": sy.Regex(r"[0-9a-f]{64}")}),
     }
@@ -44,9 +44,7 @@ class Source:
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """One image as declared. ``package_names`` is every package of every list, ``templates`` are the files
-    below templates/ that its deploy renders in build mode, ``disk_gb`` is GiB.
-    """
+    """One image as declared. ``package_names`` is every package of every list, ``disk_gb`` is GiB."""
 
     name: str
     release: str
@@ -55,7 +53,6 @@ class ImageSpec:
     groups: tuple[str, ...]
     kernel_parameters: str
     package_names: tuple[str, ...]
-    templates: tuple[str, ...]
     source: Source | None
 
     @property
@@ -102,35 +99,36 @@ def load(name: str) -> ImageSpec:
         groups=tuple(data["groups"]),
         kernel_parameters=data["kernel_parameters"],
         package_names=packages,
-        templates=tuple(data.get("templates", ())),
         source=Source(**data["source"]) if "source" in data else None,
     )
 
 
 def input_files(spec: ImageSpec) -> list[Path]:
-    """The files that decide what the deploy puts into the image: its code as imported, its templates, and
-    what boots and seals the build.
+    """The files that decide what the deploy does to the image: its code as imported, and what boots and
+    seals the build.
     """
     code = imported_files(paths.ROOT / spec.deploy, paths.ROOT, ("deploys", "operations", "facts"))
-    templates = [paths.TEMPLATES / name for name in spec.templates]
-    return [*code, *templates, PACKER / "image.pkr.hcl", PACKER / "seed" / "seal.sh"]
+    return [*code, PACKER / "image.pkr.hcl", PACKER / "seed" / "seal.sh"]
 
 
 def inputs(spec: ImageSpec) -> dict[str, Any]:
-    """What the image of ``spec`` is made of, for its key. A missing template is an HpcstateError."""
+    """What the image of ``spec`` is made of, for its key: the seed's key, the deploy's code, and the rendered
+    files of an image (the text, not the templates: one that is not in an image changes no key).
+
+    Raises HpcstateError when a file is missing.
+    """
     from hpcstate import seed
 
     try:
         files = file_digests(input_files(spec), paths.ROOT)
     except FileNotFoundError as error:
         raise HpcstateError(
-            "a file that goes into the image is missing",
-            where=str(error.filename),
-            hint=f"packer/{spec.name}/image.yaml names it under `templates`, or {spec.deploy} imports it",
+            "a file that goes into the image is missing", where=str(error.filename), hint=f"see {spec.deploy}"
         ) from error
     return {
         "builder": VERSION,
         "seed": key_of(seed.inputs(spec)),
         "groups": sorted(spec.groups),
         "files": files,
+        "rendered": key_of(dict(image_files())),
     }

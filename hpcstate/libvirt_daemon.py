@@ -10,15 +10,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from hpcstate import paths, tools
+from hpcstate import tools
 from hpcstate.errors import HpcstateError
 from hpcstate.run import run
 from hpcstate.store import write_atomically
 
 SYSTEM_URI = "qemu:///system"
 SOCKET = Path("/run/libvirt/libvirt-sock")
-RECORD = paths.BUILD / "run" / "libvirtd.json"
-"""The daemons we started: name to process id."""
+RECORD = SOCKET.with_name("hpcstate-started.json")
+"""The daemons we started, name to process id: beside their socket, gone with the next boot as they are."""
 
 _DAEMONS = ("virtlogd", "libvirtd")
 _WAIT = 20.0

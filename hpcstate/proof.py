@@ -54,9 +54,26 @@ class Proof:
         }
 
 
+def read_proof(path: Path) -> Proof | None:
+    """The proof in ``path``; None when there is none, or none that this version wrote."""
+    try:
+        found = json.loads(path.read_text())
+        return Proof(
+            cluster=found["cluster"],
+            file=found["file"],
+            when=datetime.fromisoformat(found["when"]),
+            configuration=found["configuration"],
+            complete=found["complete"],
+            seconds=found["seconds"],
+            results=tuple(CheckResult(**result) for result in found["checks"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def configuration_digest(cluster: Cluster) -> str:
-    """The digest of what ``cluster`` is declared to be and of the configuration rendered from it: a proof with
-    another digest was made for another cluster."""
+    """The digest of what ``cluster`` is declared to be and of the configuration rendered from it: a proof
+    with another digest was made for another cluster."""
     return key_of(
         {
             "nodes": [

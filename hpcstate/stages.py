@@ -18,13 +18,14 @@ from hpcstate.run import run_visibly
 class Stage:
     """One stage: Python modules run in turn with these words, or, with ``tests``, pytest on these folders.
 
-    ``needs`` names the doit tasks that must be done before.
+    ``needs`` names the doit tasks that must be done before, ``within`` the command that the whole runs in.
     """
 
     name: str
     commands: tuple[tuple[str, ...], ...] = ()
     tests: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
+    within: tuple[str, ...] = ()
 
 
 STAGES = (
@@ -32,7 +33,12 @@ STAGES = (
     Stage("mypy", commands=(("mypy",),)),
     Stage("unit", tests=("tests/unit", "tests/facts", "tests/operations", "tests/render")),
     Stage("graph", tests=("tests/graph",)),
-    Stage("lab", tests=("tests/lab",), needs=("build_images",)),
+    Stage(
+        "lab",
+        tests=("tests/lab",),
+        needs=("build_images",),
+        within=("tests/lab/enter.sh", str(BUILD / "lab-host")),
+    ),
 )
 """The quick ones first: the first that fails ends the run."""
 
@@ -55,7 +61,7 @@ def run_stage(stage: Stage, reports: Path = BUILD / "test") -> Outcome:
         report = reports / f"{stage.name}.xml"
         report.parent.mkdir(parents=True, exist_ok=True)
         report.unlink(missing_ok=True)
-        words = [sys.executable, "-m", "pytest", *stage.tests, f"--junitxml={report}"]
+        words = [*stage.within, sys.executable, "-m", "pytest", *stage.tests, f"--junitxml={report}"]
         code = run_visibly(words, cwd=ROOT)
         passed, failed, skipped = counts(report.read_text(encoding="utf-8") if report.exists() else "")
         failed = max(failed, int(code != 0))

@@ -49,12 +49,10 @@ def task_up() -> Task:
 
 @action
 def _needed_images(file: Path) -> dict[str, list[str]]:
-    from hpcstate import image, paths
+    from hpcstate.plan import needed_images
     from hpcstate.schema import load
 
-    ours = {str(paths.image(name)): name for name in image.names()}
-    wanted = {str(paths.ROOT / node.image) for cluster in load(file).clusters for node in cluster.nodes}
-    return {"task_dep": [f"build_images:{name}" for path, name in ours.items() if path in wanted]}
+    return {"task_dep": [f"build_images:{name}" for name in needed_images(load(file))]}
 
 
 @action

@@ -1,0 +1,101 @@
+"""What `up` would do: doit would build, libvirt would create, pyinfra would change. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from hpcstate import deploy, image, paths
+from hpcstate.artifact import current
+from hpcstate.digest import key_of
+from hpcstate.errors import HpcstateError
+from hpcstate.libvirt_host import connect
+from hpcstate.model import Cluster, Description
+from hpcstate.store import Store
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps of each stage, in words; ``nodes`` is empty where nothing would change on a running node.
+
+    ``unknown`` says what could not be looked at, and why.
+    """
+
+    images: tuple[str, ...]
+    libvirt: tuple[str, ...]
+    nodes: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing would be done and everything could be looked at."""
+        return not (self.images or self.libvirt or self.nodes or self.unknown)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return {**asdict(self), "empty": self.empty}
+
+
+def make_plan(description: Description, say: Callable[[str], None]) -> Plan:
+    """Look at the images, the hypervisor and the running nodes."""
+    libvirt: list[str] = []
+    unknown: list[str] = []
+    for cluster in description.clusters:
+        libvirt += _libvirt_steps(cluster)
+    nodes: list[str] = []
+    if libvirt:
+        unknown.append(f"{deploy.FULL_STACK}: the nodes are not all running, so their state is not known yet")
+    else:
+        report = deploy.plan(description, say)
+        nodes = [f"{operation.name} ({', '.join(operation.changed)})" for operation in report.changed]
+    return Plan(tuple(image_steps(description)), tuple(libvirt), tuple(nodes), tuple(unknown))
+
+
+def needed_images(description: Description) -> list[str]:
+    """The images of this project that the nodes of ``description`` start from, by name."""
+    ours = {str(paths.image(name)): name for name in image.names()}
+    wanted = {str(paths.ROOT / node.image) for cluster in description.clusters for node in cluster.nodes}
+    return [name for path, name in ours.items() if path in wanted]
+
+
+def image_steps(description: Description) -> list[str]:
+    """What `doit build_images` would do for the images that are needed."""
+    steps = []
+    for name in needed_images(description):
+        spec = image.load(name)
+        key = key_of(image.inputs(spec))
+        if current(spec.path, key):
+            continue
+        source = "fetch from the store" if Store.default().has(key) else "build"
+        steps.append(f"{source} {spec.path.name}")
+    return steps
+
+
+def _libvirt_steps(cluster: Cluster) -> list[str]:
+    try:
+        with connect(cluster.uri) as host:
+            steps = [] if host.network(cluster) else [f"create network {cluster.network.name}"]
+            for node in cluster.nodes:
+                state = host.state(cluster, node)
+                if node.auto_start and state != "running":
+                    verb = "create and start" if state == "absent" else "start"
+                    steps.append(f"{verb} {cluster.domain_name(node)}")
+            return steps
+    except HpcstateError:
+        started = [cluster.domain_name(node) for node in cluster.nodes if node.auto_start]
+        return [f"create network {cluster.network.name}", *(f"create and start {name}" for name in started)]
+
+
+def as_text(plan: Plan) -> str:
+    """The plan a person reads."""
+    parts = []
+    for title, steps in (
+        ("doit would", plan.images),
+        ("libvirt would", plan.libvirt),
+        ("pyinfra would change", plan.nodes),
+        ("not known", plan.unknown),
+    ):
+        if steps:
+            parts.append(f"{title}:\n" + "\n".join(f"  {step}" for step in steps))
+    return "\n".join(parts) if parts else "nothing to do: images, nodes and their state are as described"

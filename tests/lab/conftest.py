@@ -1,0 +1,101 @@
+"""One cluster of real virtual machines for all lab tests, in a network namespace of its own (enter.sh).
+
+The modules run in the order of their names: what they need from each other is the cluster's life.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hpcstate import schema
+from hpcstate.libvirt_daemon import end_daemon
+from hpcstate.live import Live
+from hpcstate.model import Cluster, Description
+from hpcstate.paths import ROOT, ClusterPaths
+
+HERE = Path(__file__).parent
+CLUSTER_FILE = HERE / "cluster.yaml"
+
+
+def pytest_sessionstart() -> None:
+    """These tests start machines and daemons: only inside the lab, where they reach nothing else."""
+    if os.environ.get("HPCSTATE_LAB") != "inside":
+        pytest.exit("the lab tests run through `./hpc test:lab` (as root)", returncode=2)
+
+
+@pytest.fixture(scope="session")
+def cluster_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the cluster file, so that tests may change it."""
+    return Path(shutil.copy(CLUSTER_FILE, tmp_path_factory.mktemp("lab") / "lab.yaml"))
+
+
+@pytest.fixture(scope="session")
+def description(cluster_file: Path) -> Description:
+    return schema.load(cluster_file)
+
+
+@pytest.fixture(scope="session")
+def cluster(description: Description) -> Iterator[Cluster]:
+    """The lab's cluster, deployed; destroyed at the end, with the daemons it needed."""
+    cluster = description.clusters[0]
+    shutil.rmtree(ClusterPaths.of(cluster.name).root, ignore_errors=True)
+    yield cluster
+    hpcstate("destroy", str(description.path), "--force", "--secrets")
+    end_daemon(print)
+
+
+@pytest.fixture(scope="session")
+def started(cluster: Cluster, description: Description) -> str:
+    """The output of the first `hpcstate start`."""
+    done = hpcstate("start", str(description.path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def deployed(started: str, description: Description) -> None:
+    """The full stack on the lab's nodes."""
+    done = pyinfra(description.path, "-y")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture
+def live(deployed: None, cluster: Cluster) -> Iterator[Live]:
+    with Live(cluster) as live:
+        yield live
+
+
+def hpcstate(*words: str) -> subprocess.CompletedProcess[str]:
+    """The command, as a user runs it."""
+    return _run([sys.executable, "-m", "hpcstate", *words])
+
+
+def pyinfra(
+    file: Path, *words: str, deploy: str = "deploys/full_stack.py"
+) -> subprocess.CompletedProcess[str]:
+    """pyinfra on the cluster of ``file``, as a user runs it."""
+    environment = {**os.environ, "HPCSTATE_CLUSTER_FILE": str(file), "PYINFRA_PROGRESS": "off"}
+    program = str(Path(sys.executable).with_name("pyinfra"))
+    return _run([program, *words, "inventories/chosen.py", deploy], environment)
+
+
+def _run(words: list[str], environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    print("+", " ".join(words), flush=True)
+    done = subprocess.run(
+        words,
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    print(done.stdout, done.stderr, sep="\n", flush=True)
+    return done
