@@ -17,8 +17,8 @@ _BRACKETED = re.compile(r"^(?P<prefix>[^\[\]]*)\[(?P<ranges>[0-9,-]+)\](?P<suffi
 
 def compress(names: Sequence[str]) -> str:
     """One hostlist expression for ``names``, in their order: expanding it gives ``names`` again."""
-    runs = groupby(map(_split, names), lambda split: split[0])
-    return ",".join(_bracket(prefix, [number for _, number in run]) for prefix, run in runs)
+    runs = groupby(map(_split, names), lambda split: (split[0], bool(split[1])))
+    return ",".join(_bracket(prefix, [number for _, number in run]) for (prefix, _), run in runs)
 
 
 def expand(expression: str) -> tuple[str, ...]:

@@ -1,0 +1,86 @@
+"""Every file that the nodes of every cluster under inventories/ get, compared with its golden copy.
+
+A change of a template shows here as a diff that a person reads. Write the copies anew with
+``HPCSTATE_GOLDEN=write pytest tests/render`` and read the diff before it is committed.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hpcstate import gres, node_files, paths, schema
+from hpcstate.model import Cluster, Node
+from hpcstate.probe.gpu import GpuDevice
+from hpcstate.slurm_conf import configuration, gres_conf
+
+GOLDEN = Path(__file__).parent / "golden"
+INVENTORIES = sorted((paths.ROOT / "inventories").glob("*.yaml"))
+
+
+def present(node: Node) -> list[GpuDevice]:
+    """The GPUs that ``node`` has when everything is as the file declares it."""
+    return [
+        GpuDevice(
+            file=f"/dev/nvidia{number}",
+            major=gres.GPU_MAJOR,
+            minor=number,
+            gres_type=gpu.gres_type if gpu.simulated else gpu.device_id,
+            simulated=gpu.simulated,
+        )
+        for number, gpu in enumerate(gres.declared_gpus(node))
+    ]
+
+
+def rendered(cluster: Cluster) -> dict[str, str]:
+    """Name of the golden copy to content, for all nodes of ``cluster``."""
+    files: dict[str, str] = {}
+    if cluster.kind == "hpc":
+        files.update(configuration(cluster))
+        for node in cluster.workers:
+            assignment = gres.assign(node.name, gres.declared_gpus(node), present(node))
+            files[f"{node.name}.gres.conf"] = gres_conf(node.name, assignment.devices)
+    image = node_files.image_files()
+    for role, node in (("controller", cluster.controller), ("worker", cluster.workers[0])):
+        for path, content in node_files.cluster_files(cluster, node).items():
+            if content != image.get(path):
+                files[_golden_name(role, path)] = content
+    return files
+
+
+def _golden_name(owner: str, path: str) -> str:
+    return owner + path.replace("/", ".")
+
+
+def compare(folder: Path, files: dict[str, str]) -> None:
+    """``files`` are those of ``folder``, which are written first when the environment asks for it."""
+    if os.environ.get("HPCSTATE_GOLDEN") == "write":
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            (folder / name).write_text(content, encoding="utf-8")
+    golden = {path.name: path.read_text(encoding="utf-8") for path in sorted(folder.iterdir())}
+    assert sorted(files) == sorted(golden)
+    for name, content in files.items():
+        assert content == golden[name], f"{folder.name}/{name}"
+
+
+@pytest.mark.parametrize("inventory", INVENTORIES, ids=lambda path: path.stem)
+def test_the_files_of_the_nodes_are_the_golden_ones(inventory: Path) -> None:
+    for cluster in schema.load(inventory).clusters:
+        compare(GOLDEN / inventory.stem / cluster.kind, rendered(cluster))
+
+
+def test_the_files_of_the_image_are_the_golden_ones() -> None:
+    files = node_files.image_files()
+    compare(GOLDEN / "image", {_golden_name("image", path): content for path, content in files.items()})
+
+
+def test_the_image_has_the_files_that_no_cluster_changes() -> None:
+    cluster = schema.load(paths.ROOT / "inventories" / "gpu.yaml").clusters[0]
+    of_node = node_files.cluster_files(cluster, cluster.controller)
+    of_image = node_files.image_files()
+    assert {path for path, content in of_image.items() if of_node[path] != content} == {node_files.FIREWALL}
+    assert str(cluster.network.subnet) in of_node[node_files.FIREWALL]
+    assert "saddr" not in of_image[node_files.FIREWALL]

@@ -1,0 +1,124 @@
+"""slurm.conf and gres.conf: what depends on the model. The whole texts are compared in tests/render."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from hpcstate.errors import HpcstateError
+from hpcstate.model import Acceleration, CpuTopology
+from hpcstate.slurm_conf import (
+    GresDevice,
+    cgroup_conf,
+    cpu_topology,
+    gres_conf,
+    gres_lines,
+    node_lines,
+    real_memory_mb,
+    slurm_conf,
+)
+from tests.unit.slurm_clusters import cluster, node, without_slurm
+
+
+def value(text: str, key: str) -> list[str]:
+    """The values of ``key`` in slurm.conf."""
+    lines = (line.partition("=") for line in text.splitlines())
+    return [after for name, _, after in lines if name == key]
+
+
+@pytest.mark.parametrize(
+    ("memory_mb", "reported_mb"),
+    [(2048, 1960), (1024, 950), (4096, 3910), (16384, 15990), (65536, 64300)],
+)
+def test_real_memory_is_less_than_slurmd_reports(memory_mb: int, reported_mb: int) -> None:
+    assert memory_mb // 2 <= real_memory_mb(memory_mb) < reported_mb
+
+
+def test_half_of_a_tiny_machine_is_left_to_jobs() -> None:
+    assert real_memory_mb(400) == 200
+
+
+def test_equal_neighbours_share_a_line() -> None:
+    assert node_lines(cluster(node(1, gpus=2), node(2, gpus=2), node(3), node(4, gpus=2))) == [
+        "NodeName=compute-[01-02] NodeAddr=10.0.0.[11-12] CPUs=2 Sockets=1 CoresPerSocket=2 ThreadsPerCore=1 "
+        "RealMemory=1751 Gres=gpu:simulated:2 State=UNKNOWN",
+        "NodeName=compute-03 NodeAddr=10.0.0.13 CPUs=2 Sockets=1 CoresPerSocket=2 ThreadsPerCore=1 "
+        "RealMemory=1751 State=UNKNOWN",
+        "NodeName=compute-04 NodeAddr=10.0.0.14 CPUs=2 Sockets=1 CoresPerSocket=2 ThreadsPerCore=1 "
+        "RealMemory=1751 Gres=gpu:simulated:2 State=UNKNOWN",
+    ]
+
+
+def test_a_job_that_asks_for_all_cpus_and_no_memory_fits_on_every_node() -> None:
+    workers = (node(1, memory_mb=2048, cpu_cores=2), node(2, memory_mb=4096, cpu_cores=8))
+    (per_cpu,) = value(slurm_conf(cluster(*workers)), "DefMemPerCPU")
+    for worker in workers:
+        assert 0 < int(per_cpu) * worker.cpu_cores <= real_memory_mb(worker.memory_mb)
+
+
+def test_gpu_is_a_generic_resource_only_where_there_are_gpus() -> None:
+    assert value(slurm_conf(cluster(node(1, gpus=1))), "GresTypes") == ["gpu"]
+    assert value(slurm_conf(cluster(node(1))), "GresTypes") == []
+
+
+def test_the_declared_topology_counts_where_it_fits() -> None:
+    declared = Acceleration(cpu_topology=CpuTopology(1, 2, 2))
+    lab = replace(cluster(node(1, cpu_cores=4), node(2)), acceleration=declared)
+    assert cpu_topology(lab, lab.workers[0]) == CpuTopology(1, 2, 2)
+    assert cpu_topology(lab, lab.workers[1]) == CpuTopology(1, 2, 1)
+
+
+def test_parameters_of_the_user_replace_ours_and_are_added() -> None:
+    text = slurm_conf(
+        cluster(node(1), parameters={"slurmdtimeout": "30", "PriorityType": "priority/multifactor"})
+    )
+    assert value(text, "SlurmdTimeout") == ["30"]
+    assert value(text, "PriorityType") == ["priority/multifactor"]
+    assert text.count("riorityType=") == 1
+
+
+@pytest.mark.parametrize("key", ["NodeName", "partitionname", "SlurmctldHost", "ClusterName", "Include"])
+def test_what_follows_from_the_file_cannot_be_set_by_hand(key: str) -> None:
+    with pytest.raises(HpcstateError, match=f"parameters.{key}"):
+        slurm_conf(cluster(node(1), parameters={key: "x"}))
+
+
+def test_a_cluster_without_slurm_is_refused() -> None:
+    with pytest.raises(HpcstateError, match="has no Slurm compute nodes"):
+        slurm_conf(without_slurm())
+
+
+def test_every_device_has_its_line() -> None:
+    devices = [
+        GresDevice("rtx4060ti", "/dev/nvidia0"),
+        GresDevice("simulated", "/dev/nvidia1", simulated=True),
+    ]
+    assert gres_lines("compute-01", devices) == (
+        "NodeName=compute-01 Name=gpu Type=rtx4060ti File=/dev/nvidia0\n"
+        "NodeName=compute-01 Name=gpu Type=simulated File=/dev/nvidia1\n"
+    )
+
+
+def test_simulated_devices_are_called_so() -> None:
+    assert "SIMULATED" in gres_conf("compute-01", [GresDevice("simulated", "/dev/nvidia0", simulated=True)])
+    assert "SIMULATED" not in gres_conf("compute-01", [GresDevice("2805", "/dev/nvidia0")])
+
+
+def test_a_node_without_devices_has_a_gres_conf_without_lines() -> None:
+    assert [line for line in gres_conf("compute-01", []).splitlines() if not line.startswith("#")] == []
+
+
+OBSOLETE = (
+    "CgroupAutomount",
+    "CgroupReleaseAgentDir",
+    "AllowedDevicesFile",
+    "TaskAffinity",
+    "ConstrainKmemSpace",
+    "MemorySwappiness",
+)
+
+
+@pytest.mark.parametrize("key", OBSOLETE)
+def test_no_key_that_this_slurm_rejects_or_ignores(key: str) -> None:
+    assert key not in cgroup_conf(cluster(node(1)))
