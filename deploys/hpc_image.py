@@ -1,0 +1,11 @@
+"""What an hpc image has of the full stack: the deploys that lay something out in build mode.
+
+The others do nothing there. Naming them would make every change of theirs rebuild the image.
+"""
+
+from __future__ import annotations
+
+from pyinfra import local
+
+local.include("deploys/base.py")
+local.include("deploys/munge.py")

@@ -1,0 +1,206 @@
+"""Artifacts: keyed, verified, atomic, resumable."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hpcstate import paths
+from hpcstate.artifact import current, provide
+from hpcstate.digest import key_of
+from hpcstate.errors import HpcstateError
+from hpcstate.store import Manifest, Store
+
+INPUTS = {"builder": 1, "packages": ["a", "b"]}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store", report=lambda _: None)
+
+
+class Maker:
+    """Writes ``content`` and counts how often it was asked."""
+
+    def __init__(self, content: bytes = b"artifact") -> None:
+        self.content = content
+        self.runs = 0
+
+    def __call__(self, target: Path, work: Path) -> dict[str, str]:
+        self.runs += 1
+        (work / "scratch").write_bytes(b"half")
+        target.write_bytes(self.content)
+        return {"tool": "1"}
+
+
+def test_the_second_build_does_nothing(tmp_path: Path, store: Store) -> None:
+    artifact, make = tmp_path / "out" / "image.qcow2", Maker()
+    first = provide(artifact, INPUTS, make, store=store)
+    before = artifact.stat().st_mtime_ns
+    assert provide(artifact, INPUTS, make, store=store) == first
+    assert (make.runs, artifact.stat().st_mtime_ns) == (1, before)
+    assert sorted(path.name for path in artifact.parent.iterdir()) == ["image.qcow2", "image.qcow2.json"]
+
+
+def test_another_input_is_another_artifact(tmp_path: Path, store: Store) -> None:
+    artifact, make = tmp_path / "image.qcow2", Maker()
+    provide(artifact, INPUTS, make, store=store)
+    assert not current(artifact, key_of({**INPUTS, "packages": ["a"]}))
+    provide(artifact, {**INPUTS, "packages": ["a"]}, make, store=store)
+    assert make.runs == 2
+
+
+def test_going_back_comes_from_the_store(tmp_path: Path, store: Store) -> None:
+    artifact, make = tmp_path / "image.qcow2", Maker()
+    for inputs in (INPUTS, {"builder": 2}, INPUTS):
+        provide(artifact, inputs, make, store=store)
+    assert make.runs == 2
+    assert current(artifact, key_of(INPUTS))
+
+
+@pytest.mark.parametrize("damage", [b"artifacT", b"art", b""], ids=["changed", "truncated", "empty"])
+def test_a_damaged_object_is_reported_and_rebuilt(tmp_path: Path, damage: bytes) -> None:
+    reports: list[str] = []
+    store = Store(tmp_path / "store", report=reports.append)
+    artifact, make = tmp_path / "image.qcow2", Maker()
+    provide(artifact, INPUTS, make, store=store)
+    artifact.unlink()
+    (data,) = (tmp_path / "store").glob("*/*/data")
+    data.write_bytes(damage)
+    provide(artifact, INPUTS, make, store=store)
+    assert make.runs == 2
+    assert artifact.read_bytes() == make.content
+    assert any("damaged" in line for line in reports)
+
+
+def test_an_object_without_manifest_does_not_exist(tmp_path: Path, store: Store) -> None:
+    artifact, make = tmp_path / "image.qcow2", Maker()
+    provide(artifact, INPUTS, make, store=store)
+    artifact.unlink()
+    (manifest,) = (tmp_path / "store").glob("*/*/manifest.json")
+    manifest.unlink()
+    provide(artifact, INPUTS, make, store=store)
+    assert make.runs == 2
+
+
+@pytest.mark.parametrize("spoil", ["missing", "truncated", "sidecar"])
+def test_a_spoilt_artifact_is_made_good(tmp_path: Path, store: Store, spoil: str) -> None:
+    artifact, make = tmp_path / "image.qcow2", Maker()
+    provide(artifact, INPUTS, make, store=store)
+    if spoil == "missing":
+        artifact.unlink()
+    elif spoil == "truncated":
+        artifact.write_bytes(b"art")
+    else:
+        paths.sidecar(artifact).write_text("{")
+    assert not current(artifact, key_of(INPUTS))
+    provide(artifact, INPUTS, make, store=store)
+    assert artifact.read_bytes() == make.content
+    assert make.runs == 1
+
+
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), HpcstateError("tool failed"), OSError(28, "No space left")]
+)
+def test_an_interrupted_build_leaves_nothing_half_done(
+    tmp_path: Path, store: Store, error: BaseException
+) -> None:
+    artifact = tmp_path / "out" / "image.qcow2"
+
+    def fail(target: Path, work: Path) -> dict[str, str]:
+        target.write_bytes(b"half")
+        raise error
+
+    expected = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else HpcstateError
+    with pytest.raises(expected):
+        provide(artifact, INPUTS, fail, store=store)
+    assert list(artifact.parent.iterdir()) == []
+    assert not list(store.root.rglob("data"))
+    make = Maker()
+    provide(artifact, INPUTS, make, store=store)
+    assert current(artifact, key_of(INPUTS))
+
+
+def test_what_a_killed_build_left_is_cleared(tmp_path: Path, store: Store) -> None:
+    (tmp_path / ".work.dead").mkdir()
+    (tmp_path / ".work.dead" / "image.qcow2").write_bytes(b"half")
+    provide(tmp_path / "image.qcow2", INPUTS, Maker(), store=store)
+    assert not (tmp_path / ".work.dead").exists()
+
+
+def test_the_sidecar_says_what_went_in(tmp_path: Path, store: Store) -> None:
+    artifact = tmp_path / "image.qcow2"
+    provide(artifact, INPUTS, Maker(), store=store)
+    sidecar = json.loads(paths.sidecar(artifact).read_text())
+    assert sidecar["key"] == key_of(INPUTS)
+    assert sidecar["inputs"] == INPUTS
+    assert sidecar["versions"] == {"tool": "1"}
+    assert sidecar["size"] == len(b"artifact")
+
+
+class _Remote(http.server.SimpleHTTPRequestHandler):
+    def do_PUT(self) -> None:
+        path = Path(self.translate_path(self.path))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(self.rfile.read(int(self.headers["Content-Length"])))
+        self.send_response(201)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Iterator[str]:
+    folder = tmp_path / "remote"
+    folder.mkdir()
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), lambda *args: _Remote(*args, directory=str(folder))
+    )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_another_machine_fetches_instead_of_building(tmp_path: Path, remote: str) -> None:
+    here, there = Maker(), Maker()
+    provide(tmp_path / "a" / "i.qcow2", INPUTS, here, store=Store(tmp_path / "sa", remote, lambda _: None))
+    provide(tmp_path / "b" / "i.qcow2", INPUTS, there, store=Store(tmp_path / "sb", remote, lambda _: None))
+    assert (here.runs, there.runs) == (1, 0)
+    assert (tmp_path / "b" / "i.qcow2").read_bytes() == here.content
+
+
+def test_a_truncated_remote_object_is_built_instead(tmp_path: Path, remote: str) -> None:
+    provide(tmp_path / "a" / "i.qcow2", INPUTS, Maker(), store=Store(tmp_path / "sa", remote, lambda _: None))
+    (data,) = (tmp_path / "remote").glob("*/*/data")
+    data.write_bytes(b"art")
+    reports: list[str] = []
+    make = Maker()
+    provide(tmp_path / "b" / "i.qcow2", INPUTS, make, store=Store(tmp_path / "sb", remote, reports.append))
+    assert make.runs == 1
+    assert any("damaged" in line for line in reports)
+
+
+def test_a_dead_remote_is_no_obstacle(tmp_path: Path) -> None:
+    reports: list[str] = []
+    store = Store(tmp_path / "store", "http://127.0.0.1:1", reports.append)
+    make = Maker()
+    provide(tmp_path / "i.qcow2", INPUTS, make, store=store)
+    assert make.runs == 1
+    assert reports
+
+
+def test_a_key_refuses_what_carries_the_machine_in() -> None:
+    with pytest.raises(TypeError):
+        key_of({"path": Path("image.yaml")})
+
+
+def test_a_foreign_file_is_no_manifest(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("[1]")
+    assert Manifest.read(tmp_path / "x.json") is None
