@@ -1,0 +1,324 @@
+"""The operations on munge, GPUs, cgroups, files and services of a node."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpcstate.gres import DeclaredGpu, assign, simulated_devices
+from hpcstate.probe.gpu import MARKER
+from operations import barrier, cgroup, gpu, gres, munge, services, text_files
+from operations.gpu import TMPFILES
+from operations.text_files import TextFile
+from tests.operations.harness import Outcome, run
+
+NODE = "compute-01"
+
+
+def stopped(outcome: Outcome) -> str:
+    """The message with which the operation stopped the host; it did nothing else."""
+    (command,) = outcome.commands
+    assert isinstance(command, dict)
+    assert command["function"] == "fail"
+    return str(command["args"][0])
+
+
+def state(content: str, mode: str = "644", owner: str = "root:root", pending: bool = False) -> dict[str, Any]:
+    return {
+        "mode": mode,
+        "owner": owner,
+        "sha256": hashlib.sha256(content.encode()).hexdigest(),
+        "pending": pending,
+    }
+
+
+# munge
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    path = tmp_path / "munge.key"
+    path.write_bytes(bytes(range(256)) * 4)
+    return path
+
+
+RIGHT_KEY = {
+    "sha256": hashlib.sha256(bytes(range(256)) * 4).hexdigest(),
+    "user": "munge",
+    "group": "munge",
+    "mode": "400",
+}
+
+
+@pytest.mark.parametrize(
+    "present", [{}, {**RIGHT_KEY, "sha256": "0"}, {**RIGHT_KEY, "mode": "644"}, {**RIGHT_KEY, "user": "root"}]
+)
+def test_the_munge_key_is_installed_when_it_is_another_or_open(key: Path, present: dict[str, str]) -> None:
+    outcome = run(munge.key, str(key), facts={"facts.munge.MungeKey": present})
+    (command,) = outcome.commands
+    assert isinstance(command, dict)
+    assert base64.b64decode(command["_stdin"]) == key.read_bytes()
+    assert base64.b64encode(key.read_bytes())[:20].decode() not in command["command"]
+    steps = command["command"].split(" && ")
+    assert steps.index("chmod 400 /etc/munge/munge.key.hpcstate-new") < steps.index(
+        "mv -f /etc/munge/munge.key.hpcstate-new /etc/munge/munge.key"
+    )
+    assert steps[-1] == "systemctl try-restart munge"
+
+
+def test_the_right_munge_key_restarts_nothing(key: Path) -> None:
+    outcome = run(munge.key, str(key), facts={"facts.munge.MungeKey": RIGHT_KEY})
+    assert (outcome.commands, len(outcome.noops)) == ([], 1)
+
+
+@pytest.mark.parametrize(("active", "enabled"), [(False, True), (True, False), (False, False)])
+def test_munge_is_turned_on(active: bool, enabled: bool) -> None:
+    daemon = {"installed": True, "version": "0.5", "active": active, "enabled": enabled}
+    (command,) = run(munge.daemon, facts={"facts.slurm.SlurmDaemons": {"munge": daemon}}).commands
+    assert str(command).startswith("systemctl enable --quiet --now munge")
+
+
+def test_munge_that_runs_is_left_alone_and_one_that_is_missing_stops_the_host() -> None:
+    daemon = {"installed": True, "version": "0.5", "active": True, "enabled": True}
+    assert run(munge.daemon, facts={"facts.slurm.SlurmDaemons": {"munge": daemon}}).commands == []
+    daemon["installed"] = False
+    assert "not installed" in stopped(
+        run(munge.daemon, facts={"facts.slurm.SlurmDaemons": {"munge": daemon}})
+    )
+
+
+# simulated GPUs
+
+CONF = (
+    "# Simulated GPUs, made by hpcstate: device nodes without hardware behind them.\n"
+    "c /dev/nvidia0 0666 root root - 195:0\n"
+    "c /dev/nvidia1 0666 root root - 195:1\n"
+)
+MARK = json.dumps({"gres_type": "simulated", "count": 2}) + "\n"
+
+
+def gpus(
+    count: int, files: dict[str, Any], *, present: int = 0, driver: str = "", jobs: list[int] | None = None
+) -> Outcome:
+    facts = {
+        "facts.text_files.TextFiles": {"*": files},
+        "facts.gpu.GpuDevices": {"driver": driver, "devices": simulated_devices(present, "simulated")},
+        "facts.slurm.SlurmJobs": {"*": jobs or []},
+    }
+    return run(gpu.simulated_devices, NODE, count, "simulated", facts=facts)
+
+
+BOTH = {TMPFILES: state(CONF), MARKER: state(MARK)}
+
+
+def test_simulated_gpus_are_made_now_and_for_every_boot() -> None:
+    conf, mark, create = gpus(2, {}).commands
+    assert isinstance(conf, dict)
+    assert isinstance(mark, dict)
+    assert (conf["_stdin"], mark["_stdin"]) == (CONF, MARK)
+    assert create == f"systemd-tmpfiles --create {TMPFILES}"
+
+
+def test_simulated_gpus_that_are_there_are_left_alone() -> None:
+    assert gpus(2, BOTH, present=2).commands == []
+    assert gpus(0, {}).commands == []
+
+
+@pytest.mark.parametrize("files", [{TMPFILES: state(CONF)}, {**BOTH, TMPFILES: state("old\n")}])
+def test_a_file_that_is_missing_or_old_is_written_again(files: dict[str, Any]) -> None:
+    assert len(gpus(2, files, present=2).commands) == 3
+
+
+def test_a_device_node_that_is_gone_is_made_again() -> None:
+    assert gpus(2, BOTH, present=1).commands[-1] == f"systemd-tmpfiles --create {TMPFILES}"
+
+
+def test_simulated_gpus_are_removed() -> None:
+    assert gpus(0, BOTH, present=2).commands == [f"rm -f {TMPFILES} {MARKER} /dev/nvidia0 /dev/nvidia1"]
+
+
+def test_a_lowered_count_removes_the_rest() -> None:
+    assert gpus(1, BOTH, present=2).commands[-2:] == [
+        "rm -f /dev/nvidia1",
+        f"systemd-tmpfiles --create {TMPFILES}",
+    ]
+
+
+def test_no_device_is_removed_under_a_job() -> None:
+    assert "jobs 7 hold compute-01" in stopped(gpus(1, BOTH, present=2, jobs=[7]))
+
+
+def test_gpus_are_not_simulated_beside_real_ones() -> None:
+    assert "550.1" in stopped(gpus(2, BOTH, present=2, driver="550.1"))
+    assert gpus(0, BOTH, driver="550.1").commands == [f"rm -f {TMPFILES} {MARKER}"]
+
+
+# declared GPUs
+
+
+def device(number: int, gres_type: str) -> dict[str, Any]:
+    return {
+        "file": f"/dev/nvidia{number}",
+        "major": 195,
+        "minor": number,
+        "gres_type": gres_type,
+        "simulated": False,
+    }
+
+
+REAL = DeclaredGpu("rtx4060ti", "2805")
+ANY = DeclaredGpu("any")
+
+
+@pytest.mark.parametrize(
+    ("declared", "found", "message"),
+    [
+        (
+            [REAL, REAL],
+            [device(0, "2805")],
+            "2 GPUs (2 of type rtx4060ti (PCI device 2805)) and has 1",
+        ),
+        ([REAL], [], "has no GPU"),
+        ([REAL], [device(0, "2504")], "1 GPU (1 of type 2504)"),
+        ([REAL], simulated_devices(1, "rtx4060ti"), "1 GPU (1 of type rtx4060ti)"),
+        ([DeclaredGpu("a", simulated=True)], [device(0, "a")], "1 GPU (1 of type a)"),
+    ],
+)
+def test_missing_or_other_gpus_stop_the_node(declared: Any, found: Any, message: str) -> None:
+    facts = {"facts.gpu.GpuDevices": {"driver": "550", "devices": found}}
+    said = stopped(run(gres.require, NODE, declared, facts=facts))
+    assert said.startswith(NODE)
+    assert message in said
+
+
+@pytest.mark.parametrize(
+    ("declared", "found", "files"),
+    [
+        ([REAL], [device(0, "2805"), device(1, "2805")], ["/dev/nvidia0"]),
+        (
+            [DeclaredGpu("any"), REAL],
+            [device(0, "2805"), device(1, "2504")],
+            ["/dev/nvidia0", "/dev/nvidia1"],
+        ),
+        ([REAL], [device(10, "2805"), device(9, "2504")], ["/dev/nvidia10"]),
+    ],
+)
+def test_declared_gpus_get_devices_of_their_kind(declared: Any, found: Any, files: list[str]) -> None:
+    facts = {"facts.gpu.GpuDevices": {"driver": "550", "devices": found}}
+    assert run(gres.require, NODE, declared, facts=facts).commands == []
+    assert [one.file for one in assign(NODE, declared, found).devices] == files
+
+
+def test_spare_gpus_are_named() -> None:
+    assignment = assign(NODE, [REAL], [device(0, "2805"), device(1, "2805")])  # type: ignore[list-item]
+    assert assignment.note.endswith("they are not used: /dev/nvidia1")
+
+
+# cgroup
+
+
+@pytest.mark.parametrize(
+    ("version", "controllers", "message"),
+    [
+        (1, ["cpuset", "cpu", "memory", "pids"], "has cgroup version 1"),
+        (0, [], "has cgroup version 0"),
+        (2, ["cpuset", "cpu", "pids"], "no cgroup controller memory"),
+    ],
+)
+def test_a_host_that_cannot_isolate_is_stopped(version: int, controllers: list[str], message: str) -> None:
+    facts = {"version": version, "controllers": controllers, "subtree_control": []}
+    assert message in stopped(run(cgroup.require, facts={"facts.cgroup.CgroupControllers": facts}))
+
+
+def test_a_host_with_all_controllers_is_right() -> None:
+    facts = {"version": 2, "controllers": ["cpuset", "cpu", "io", "memory", "pids"], "subtree_control": []}
+    assert run(cgroup.require, facts={"facts.cgroup.CgroupControllers": facts}).commands == []
+
+
+# files
+
+MOTD = TextFile("/etc/motd", "hello\n")
+SSHD = TextFile("/etc/ssh/a.conf", "A yes\n", then="systemctl reload ssh")
+MORE = TextFile("/etc/ssh/b.conf", "B yes\n", mode="600", then="systemctl reload ssh")
+ALL = (MOTD, SSHD, MORE)
+AS_WANTED = {file.path: state(file.content, file.mode) for file in ALL}
+
+
+def put(states: dict[str, Any]) -> Outcome:
+    return run(text_files.put, ALL, facts={"facts.text_files.TextFiles": {"*": states}})
+
+
+def test_files_that_are_right_are_left_alone() -> None:
+    assert put(AS_WANTED).commands == []
+
+
+def test_new_files_are_written_and_their_command_runs_once() -> None:
+    *written, then = put({}).commands
+    assert [one["_stdin"] for one in written if isinstance(one, dict)] == [file.content for file in ALL]
+    assert then == (
+        "{ systemctl reload ssh; } && rm -f /etc/ssh/a.conf.hpcstate-pending /etc/ssh/b.conf.hpcstate-pending"
+    )
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        state("old\n"),
+        state(SSHD.content, mode="666"),
+        state(SSHD.content, owner="hpc:hpc"),
+        state(SSHD.content, pending=True),
+    ],
+)
+def test_only_the_file_that_differs_is_written(other: dict[str, Any]) -> None:
+    written, then = put({**AS_WANTED, SSHD.path: other}).commands
+    assert isinstance(written, dict)
+    assert written["command"] == (
+        "mkdir -p /etc/ssh && umask 077 && cat > /etc/ssh/a.conf.hpcstate-new "
+        "&& chmod 644 /etc/ssh/a.conf.hpcstate-new && : > /etc/ssh/a.conf.hpcstate-pending "
+        "&& mv -f /etc/ssh/a.conf.hpcstate-new /etc/ssh/a.conf"
+    )
+    assert then == "{ systemctl reload ssh; } && rm -f /etc/ssh/a.conf.hpcstate-pending"
+
+
+def test_files_are_removed_where_they_are() -> None:
+    facts: dict[str, Any] = {"facts.text_files.TextFiles": {"*": {"/etc/a b": state("")}}}
+    assert run(text_files.absent, ["/etc/a b", "/etc/c"], facts=facts).commands == ["rm -f '/etc/a b'"]
+    facts = {"facts.text_files.TextFiles": {"*": {}}}
+    assert run(text_files.absent, ["/etc/c"], facts=facts).commands == []
+
+
+# services and the barrier
+
+
+def service_facts(enabled: dict[str, bool], active: dict[str, bool]) -> dict[str, Any]:
+    return {"systemd.SystemdEnabled": {"*": enabled}, "systemd.SystemdStatus": {"*": active}}
+
+
+def test_services_are_turned_on_and_off() -> None:
+    facts = service_facts({"a.service": False, "b.service": True}, {"b.service": True})
+    assert run(services.state, ["a.service"], ["b.service"], facts=facts).commands == [
+        "systemctl enable --quiet --now a.service",
+        "systemctl disable --quiet --now b.service",
+    ]
+
+
+def test_services_that_are_right_are_left_alone() -> None:
+    facts = service_facts({"a.service": True}, {"a.service": True})
+    assert run(services.state, ["a.service"], ["gone.service"], facts=facts).commands == []
+
+
+def test_an_image_enables_and_starts_nothing() -> None:
+    facts = service_facts({"b.service": True}, {})
+    outcome = run(services.state, ["a.service"], ["b.service"], now=False, facts=facts)
+    assert outcome.commands == ["systemctl enable --quiet a.service", "systemctl disable --quiet b.service"]
+    assert ("systemd.SystemdStatus") not in {fact for fact, _ in outcome.host.asked}
+
+
+def test_the_barrier_changes_nothing() -> None:
+    outcome = run(barrier.wait, "done their part", facts={})
+    assert (outcome.commands, outcome.noops) == ([], ["all hosts have done their part"])
