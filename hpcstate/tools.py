@@ -92,12 +92,12 @@ def load(path: Path = TOOLS_FILE) -> Tools:
         return parse(tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise HpcstateError(f"cannot be read: {error}", where=str(path)) from error
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise HpcstateError(f"not as expected: {error}", where=str(path)) from error
 
 
 def parse(data: Mapping[str, Any]) -> Tools:
-    """Types from the parsed file. Raises KeyError or TypeError where the file has another shape."""
+    """Types from the parsed file. Raises what Python does where the file has another shape."""
     releases = tuple(data["releases"])
     packages = []
     for stage, entries in data["packages"].items():
