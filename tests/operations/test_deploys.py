@@ -1,0 +1,107 @@
+"""Whole deploys, planned by pyinfra for hosts that only pretend (@fake): which operations, where, in order.
+
+pyinfra runs as a process of its own: as a program it patches the standard library (gevent).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpcstate import paths
+from hpcstate.paths import ClusterPaths
+
+INVENTORY = """
+from pathlib import Path
+from hpcstate import inventory, schema
+_groups = inventory.groups(schema.load(Path({file!r})))
+def _fake(host):
+    name, data = host
+    return "@fake/" + name, {{k: v for k, v in data.items() if not k.startswith("ssh_")}}
+globals().update({{group: [_fake(host) for host in hosts] for group, hosts in _groups.items()}})
+"""
+
+IMAGE = """
+_host = ("@fake/image-build", {"build_mode": True})
+controller = compute = [_host]
+"""
+
+ALL = {"controller", "compute-01", "compute-02"}
+NODES = {"compute-01", "compute-02"}
+
+FULL_STACK = [
+    ("base.py | Names, time, users, firewall and SSH", ALL),
+    ("base.py | Firewall and time are on", ALL),
+    ("munge.py | The cluster's munge key", ALL),
+    ("munge.py | munge is on", ALL),
+    ("vacate.py | Drain where slurmd must restart", set()),
+    ("gpu.py | Simulated GPUs", NODES),
+    ("gpu.py | Declared GPUs are there", NODES),
+    ("All nodes are ready for slurmctld", set()),
+    ("controller.py | slurmctld and its configuration", {"controller"}),
+    ("slurmctld is ready for the nodes", set()),
+    ("compute.py | cgroup controllers", NODES),
+    ("compute.py | slurmd and its configuration", NODES),
+]
+"""The operations for hosts that have nothing yet, in order, and the hosts that each would change."""
+
+
+def plan(tmp_path: Path, inventory: str, deploy: str) -> list[tuple[str, set[str]]]:
+    """What pyinfra would do with ``deploy`` on the hosts of ``inventory``."""
+    file = tmp_path / "inventory.py"
+    file.write_text(inventory)
+    key = tmp_path / ClusterPaths.of("gpu").munge_key.relative_to(paths.BUILD)
+    key.parent.mkdir(parents=True, exist_ok=True)
+    key.write_bytes(b"k" * 1024)
+    environment = {
+        **os.environ,
+        "HPCSTATE_BUILD": str(tmp_path),
+        "PYINFRA_FAKE_DELAY": "0",
+        "PYINFRA_FAKE_DELAY_JITTER": "0",
+        "PYTHONPATH": str(paths.ROOT),
+    }
+    program = [sys.executable, "-m", "pyinfra", str(file), deploy, "--dry", "--json"]
+    done = subprocess.run(
+        program, cwd=paths.ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    planned: list[dict[str, Any]] = json.loads(done.stdout)["plan"]
+    return [
+        (
+            operation["name"].removeprefix("deploys/"),
+            {host.removeprefix("@fake/") for host in operation["hosts_with_change"]},
+        )
+        for operation in planned
+    ]
+
+
+def inventory_of(name: str) -> str:
+    return INVENTORY.format(file=str(paths.ROOT / "inventories" / f"{name}.yaml"))
+
+
+def test_the_full_stack_has_its_operations_in_order(tmp_path: Path) -> None:
+    assert plan(tmp_path, inventory_of("gpu"), "deploys/full_stack.py") == FULL_STACK
+
+
+@pytest.mark.parametrize(("deploy", "part"), [("munge", slice(2, 4)), ("compute", slice(10, 12))])
+def test_a_deploy_can_be_run_by_itself(tmp_path: Path, deploy: str, part: slice) -> None:
+    planned = plan(tmp_path, inventory_of("gpu"), f"deploys/{deploy}.py")
+    alone = [(name.removeprefix(f"{deploy}.py | "), hosts) for name, hosts in FULL_STACK[part]]
+    assert planned == alone
+
+
+def test_an_image_gets_what_is_common_and_starts_nothing(tmp_path: Path) -> None:
+    planned = plan(tmp_path, IMAGE, "deploys/full_stack.py")
+    assert [name for name, _ in planned] == [
+        "base.py | Lay out users, firewall and SSH",
+        "base.py | Start nothing of a cluster at boot",
+        "munge.py | No munge key in an image",
+        "All nodes are ready for slurmctld",
+        "slurmctld is ready for the nodes",
+    ]
