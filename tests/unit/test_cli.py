@@ -1,0 +1,285 @@
+"""The command: exit codes, JSON, tables, completion."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hpcstate import cli, completion, paths, pcie, validate
+from hpcstate.cli import COULD_NOT_RUN, FINDINGS, INTERRUPTED, OK
+from hpcstate.errors import HpcstateError
+from tests.unit.test_validate import HOST, sysfs
+
+CORPUS = Path(__file__).parent / "corpus"
+GPU = str(paths.ROOT / "inventories" / "gpu.yaml")
+PASSTHROUGH = str(paths.ROOT / "inventories" / "passthrough.yaml")
+
+
+@pytest.fixture(autouse=True)
+def host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checks of this module look at a made-up host."""
+
+    def state(*, pcie_devices: bool = True) -> validate.HostState:
+        return HOST if pcie_devices else replace(HOST, devices=None)
+
+    monkeypatch.setattr(validate, "host_state", state)
+
+
+@pytest.mark.parametrize(
+    ("argv", "code"),
+    [
+        (["validate", GPU], OK),
+        (["validate", PASSTHROUGH], OK),
+        (["validate", str(CORPUS / "tab.yaml")], FINDINGS),
+        (["validate", str(CORPUS / "binary.yaml"), "--json"], FINDINGS),
+        (["validate", "/nonexistent.yaml"], COULD_NOT_RUN),
+        (["validate", str(CORPUS)], COULD_NOT_RUN),
+        (["validate"], COULD_NOT_RUN),
+        (["validate", GPU, "--jsn"], COULD_NOT_RUN),
+        (["inventory", "show", GPU], OK),
+        (["inventory", "show", str(CORPUS / "tab.yaml")], FINDINGS),
+        (["inventory", "show", "/nonexistent.yaml"], COULD_NOT_RUN),
+        (["inventory", "pcie"], OK),
+        (["inventory"], COULD_NOT_RUN),
+        (["completion", "bash"], OK),
+        (["completion", "tcsh"], COULD_NOT_RUN),
+        (["no-such-command"], COULD_NOT_RUN),
+        ([], COULD_NOT_RUN),
+        (["--help"], OK),
+    ],
+)
+def test_exit_codes(argv: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(argv) == code
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in CORPUS.iterdir()))
+def test_no_broken_file_gives_a_traceback(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["validate", str(CORPUS / name)]) == FINDINGS
+    printed = capsys.readouterr()
+    assert f"{CORPUS / name}:" in printed.out
+    assert printed.err == ""
+
+
+def test_validate_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    file = str(CORPUS / "misspelt-key.yaml")
+    cli.main(["validate", "--json", file])
+    assert json.loads(capsys.readouterr().out) == {
+        "file": file,
+        "ok": False,
+        "problems": [
+            {
+                "line": 9,
+                "place": ".clusters.hpc.controller.memroy_gb",
+                "severity": "error",
+                "message": "unknown key 'memroy_gb' in controller",
+                "hint": "did you mean 'memory_gb'?",
+            }
+        ],
+    }
+
+
+def test_findings_about_the_host_are_findings(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(validate, "host_state", lambda **_: replace(HOST, devices=()))
+    assert cli.main(["validate", PASSTHROUGH, "--json"]) == FINDINGS
+    assert len(json.loads(capsys.readouterr().out)["problems"]) == 4
+
+
+def test_pci_devices_are_skipped_on_request(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["validate", PASSTHROUGH, "--skip-pcie-validation"]) == OK
+    assert "fine: passthrough (hpc): 3 nodes, 2 GPUs" in capsys.readouterr().out
+
+
+def test_warnings_alone_are_fine(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(validate, "host_state", lambda **_: replace(HOST, memory_mb=100))
+    assert cli.main(["validate", GPU, "--json"]) == OK
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["ok"], [problem["severity"] for problem in shown["problems"]]) == (True, ["warning"])
+    assert cli.main(["validate", GPU]) == OK
+    assert "fine (1 warning): gpu (hpc): 3 nodes, 4 simulated GPUs" in capsys.readouterr().out
+
+
+def test_the_inventory_marks_simulated_gpus(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["inventory", "show", GPU])
+    shown = capsys.readouterr().out
+    assert "compute-02  192.168.150.12  compute, gpu  2     2 GiB   20 GiB  2 simulated" in shown
+    assert "NodeName=compute-02 Name=gpu Type=simulated File=/dev/nvidia1   # simulated" in shown
+    assert "partition gpu: compute-[01-02], at most 24:00:00, default" in shown
+    cli.main(["inventory", "show", PASSTHROUGH])
+    shown = capsys.readouterr().out
+    assert "simulated" not in shown
+    assert "NodeName=compute-01 Name=gpu Type=rtx4060ti File=/dev/nvidia0\n" in shown
+
+
+def test_the_inventory_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["inventory", "show", GPU, "--json"])
+    (cluster,) = json.loads(capsys.readouterr().out)["clusters"]
+    node = cluster["nodes"][1]
+    assert node["groups"] == ["compute", "gpu"]
+    assert node["gres"] == "gpu:simulated:2"
+    assert node["gpus"][1] == {"type": "simulated", "file": "/dev/nvidia1", "simulated": True}
+    assert node["gres_lines"][1] == "NodeName=compute-01 Name=gpu Type=simulated File=/dev/nvidia1"
+    assert [partition["name"] for partition in cluster["partitions"]] == ["gpu", "debug"]
+
+
+def test_the_gpus_of_the_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(pcie, "SYSFS", sysfs(tmp_path))
+    assert cli.main(["inventory", "pcie"]) == OK
+    shown = capsys.readouterr().out
+    assert "0000:01:00.0  VGA    10de:2805      12           nvidia    0000:01:00.1\n" in shown
+    assert "The IOMMU is off" in shown  # 0000:07:00.0 has no group here
+    cli.main(["inventory", "pcie", "--json"])
+    first, second = json.loads(capsys.readouterr().out)["devices"]
+    assert (first["iommu_group"], first["companions"]) == (12, ["0000:01:00.1"])
+    assert (second["iommu_group"], second["driver"]) == (None, "vfio-pci")
+
+
+def test_a_host_without_gpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(pcie, "SYSFS", tmp_path)
+    assert cli.main(["inventory", "pcie"]) == OK
+    assert "no GPU" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (
+            HpcstateError("it went wrong", hint="try again"),
+            COULD_NOT_RUN,
+            "hpcstate: it went wrong\n  hint: try",
+        ),
+        (KeyboardInterrupt(), INTERRUPTED, ""),
+    ],
+)
+def test_errors_of_a_command_become_a_message_and_a_code(
+    error: BaseException,
+    code: int,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def raising(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(validate, "host_state", raising)
+    assert cli.main(["validate", GPU]) == code
+    assert words in capsys.readouterr().err
+
+
+def test_it_runs_as_a_module_into_a_closed_pipe() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m hpcstate inventory show {GPU} | true",
+        shell=True,
+        cwd=paths.ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+
+
+def parser() -> argparse.ArgumentParser:
+    """A parser with everything a completion has to know."""
+    top = argparse.ArgumentParser(prog="hpcstate", add_help=False)
+    commands = top.add_subparsers()
+    start = commands.add_parser("start", help="start it's nodes", add_help=False)
+    start.add_argument("file", metavar="FILE")
+    start.add_argument("--cluster", choices=("hpc", "cloud", "all"), help="which")
+    start.add_argument("--node", help="one node")
+    start.add_argument("-f", "--force", action="store_true", help="by force")
+    show = (
+        commands.add_parser("inventory", add_help=False).add_subparsers().add_parser("show", add_help=False)
+    )
+    show.add_argument("shell", choices=("bash", "zsh"))
+    return top
+
+
+def test_the_parser_as_a_shell_sees_it() -> None:
+    top, start, inventory, show = completion.commands(parser())
+    assert [command.path for command in (top, start, inventory, show)] == [
+        "",
+        "start",
+        "inventory",
+        "inventory show",
+    ]
+    assert [word.name for word in top.words] == ["start", "inventory"]
+    assert start.takes_file
+    assert [(option.name, option.takes_value, option.choices) for option in start.options] == [
+        ("--cluster", True, ("hpc", "cloud", "all")),
+        ("--node", True, ()),
+        ("-f", False, ()),
+        ("--force", False, ()),
+    ]
+    assert [word.name for word in show.words] == ["bash", "zsh"]
+
+
+@pytest.mark.parametrize("shell", completion.SHELLS)
+def test_the_scripts_are_in_the_language_of_their_shell(shell: str, tmp_path: Path) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    script = tmp_path / shell
+    script.write_text(completion.script(shell, parser()))
+    done = subprocess.run([shell, "-n", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([""], "start inventory"),
+        (["inv"], "inventory"),
+        (["inventory", "show", ""], "bash zsh"),
+        (["start", "--"], "--cluster --node --force"),
+        (["start", "--cluster", "c"], "cloud"),
+        (["start", "--force", "g"], "gpu.yaml"),
+        (["start", "sub/"], "sub/more.yml"),
+        (["start", "o"], "other-folder"),
+    ],
+)
+def test_bash_completes(words: list[str], expected: str, tmp_path: Path) -> None:
+    for file in ("gpu.yaml", "gpu.py", "sub/more.yml", "other-folder/x"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+    (tmp_path / "script").write_text(completion.script("bash", parser()))
+    command = """source ./script
+        COMP_WORDS=(hpcstate "$@") COMP_CWORD=$#; _hpcstate; echo "${COMPREPLY[*]}" """
+    done = subprocess.run(
+        ["bash", "-c", command, "bash", *words], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("hpcstate s", ["start"]),
+        ("hpcstate start --cluster c", ["cloud"]),
+        ("hpcstate inventory show z", ["zsh"]),
+    ],
+)
+def test_fish_completes(line: str, expected: list[str], tmp_path: Path) -> None:
+    if shutil.which("fish") is None:
+        pytest.skip("fish is not installed")
+    (tmp_path / "script").write_text(completion.script("fish", parser()))
+    done = subprocess.run(
+        ["fish", "--no-config", "-c", f"source ./script; complete -C '{line}'"],
+        cwd=tmp_path,
+        env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert [found.split("\t")[0] for found in done.stdout.splitlines()] == expected

@@ -1,0 +1,168 @@
+"""Broken cluster files: each is refused with the line, the place and the words given here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hpcstate import schema
+from hpcstate.errors import Problem, ProblemsError
+
+CORPUS = Path(__file__).parent / "corpus"
+
+# (file, line, place, what the message or the hint says)
+BROKEN = [
+    ("empty", 1, ".", "the file is empty"),
+    ("only-comments", 1, ".", "the file is empty"),
+    ("binary", 2, ".", "is not UTF-8 text"),
+    ("nul-byte", 2, ".", "character '\\x00'"),
+    ("latin1", 3, ".", "0xe9 is not UTF-8"),
+    ("utf16", 1, ".", "is not UTF-8 text"),
+    ("elf", 1, ".", "character '\\x7f'"),
+    ("scalar", 1, ".", "expected keys at the top"),
+    ("list-at-top", 1, ".", "expected keys at the top"),
+    ("tab", 4, ".", "a tab where YAML wants spaces"),
+    ("anchor", 8, ".", "anchors and aliases"),
+    ("alias", 12, ".", "anchors and aliases"),
+    ("tag", 4, ".", "type tags"),
+    ("tag-python", 4, ".", "type tags"),
+    ("duplicate-key", 5, ".", "the key 'name' is written twice"),
+    ("merge-key", 8, ".", "merge keys"),
+    ("open-quote", 4, ".", "not closed"),
+    ("open-bracket", 14, ".", "not closed"),
+    ("bad-indent", 7, ".", "not valid YAML"),
+    ("two-documents", 15, ".", "a second document"),
+    ("deep-flow", 1, ".", "nested too deeply"),
+    ("deep-block", 41, ".", "nested too deeply"),
+    ("bad-escape", 1, ".", "not valid YAML"),
+    ("list-as-key", 15, ".", "a key must be plain text"),
+    ("no-clusters", 1, ".clusters", "no cluster is described"),
+    ("clusters-null", 2, ".clusters", "no cluster is described"),
+    ("clusters-list", 2, ".clusters", "expected a mapping (key: value), found a list"),
+    ("version", 1, ".version", "expected one of 1.0, found '2.0'"),
+    ("unknown-cluster", 3, ".clusters.hcp", "unknown key 'hcp'"),
+    ("misspelt-key", 9, ".clusters.hpc.controller.memroy_gb", "did you mean 'memory_gb'?"),
+    ("key-elsewhere", 9, ".clusters.hpc.controller.simulated_gpus", "belongs to compute_nodes"),
+    ("several", 4, ".clusters.hpc.name", "a cluster name"),
+    ("many-errors", 4, ".clusters.hpc.name", "a cluster name"),
+    ("many-errors", 7, ".clusters.hpc.network.brigde", "did you mean 'bridge'?"),
+    ("many-errors", 9, ".clusters.hpc.controller.memory_gb", "a size in GiB"),
+    ("many-errors", 12, ".clusters.hpc.compute_nodes[1].ip", "an IPv4 address"),
+    ("huge-integer", 9, ".clusters.hpc.controller.cpu_cores", "a whole number from 1 to 1024"),
+    ("huge-float", 9, ".clusters.hpc.controller.memory_gb", "a size in GiB"),
+    ("not-a-number", 9, ".clusters.hpc.controller.memory_gb", "a size in GiB"),
+    ("negative", 9, ".clusters.hpc.controller.cpu_cores", "a whole number from 1"),
+    ("zero-memory", 9, ".clusters.hpc.controller.memory_gb", "from 0.5"),
+    ("octal", 9, ".clusters.hpc.controller.disk_gb", "a whole number"),
+    ("arabic-digits", 9, ".clusters.hpc.controller.cpu_cores", "a whole number"),
+    ("empty-value", 9, ".clusters.hpc.controller.memory_gb", "found nothing"),
+    ("mapping-for-number", 9, ".clusters.hpc.controller.memory_gb", "a size in GiB"),
+    ("not-a-boolean", 9, ".clusters.hpc.controller.auto_start", "true or false"),
+    ("image-suffix", 9, ".clusters.hpc.controller.base_image_path", ".qcow2"),
+    ("subnet-host-bits", 6, ".clusters.hpc.network.subnet", "the network of this address is 10.1.2.0/24"),
+    ("subnet-prefix", 6, ".clusters.hpc.network.subnet", "an IPv4 subnet"),
+    ("subnet-loopback", 6, ".clusters.hpc.network.subnet", "can be routed"),
+    ("subnet-missing", 5, ".clusters.hpc.network.subnet", "is missing"),
+    ("bridge-too-long", 7, ".clusters.hpc.network.bridge", "at most 15"),
+    ("gateway-outside", 7, ".clusters.hpc.network.gateway", "not an address for a host"),
+    ("forward", 7, ".clusters.hpc.network.forward", "one of nat, none"),
+    ("address-outside", 11, ".clusters.hpc.compute_nodes[0].ip", "outside the subnet"),
+    ("address-network", 11, ".clusters.hpc.compute_nodes[0].ip", "address of the subnet itself"),
+    ("address-broadcast", 11, ".clusters.hpc.compute_nodes[0].ip", "broadcast"),
+    ("address-gateway", 11, ".clusters.hpc.compute_nodes[0].ip", "the gateway's address"),
+    ("address-twice", 12, ".clusters.hpc.compute_nodes[1].ip", "which compute-01 has"),
+    ("address-both-keys", 12, ".clusters.hpc.compute_nodes[1].ip", "the same key"),
+    ("range-leaves-subnet", 12, ".clusters.hpc.compute_nodes[1].ip", "compute-07 would have 10.1.2.255"),
+    ("too-many-nodes", 12, ".clusters.hpc.compute_nodes[1]", "do not fit into 10.1.2.0/24"),
+    ("count-huge", 12, ".clusters.hpc.compute_nodes[1].count", "a whole number"),
+    ("count-missing", 10, ".clusters.hpc.compute_nodes.count", "is missing"),
+    ("nodes-not-list", 10, ".clusters.hpc.compute_nodes", "expected a list"),
+    ("controller-missing", 3, ".clusters.hpc.controller", "is missing"),
+    (
+        "pci-twice",
+        20,
+        ".clusters.hpc.compute_nodes[1].pcie_passthrough.devices[0].pci_address",
+        "already given to compute-01",
+    ),
+    (
+        "pci-short",
+        20,
+        ".clusters.hpc.compute_nodes[1].pcie_passthrough.devices[0].pci_address",
+        "write 0000:01:00.1",
+    ),
+    (
+        "pci-type",
+        21,
+        ".clusters.hpc.compute_nodes[1].pcie_passthrough.devices[0].device_type",
+        "did you mean 'gpu'?",
+    ),
+    (
+        "pci-vendor",
+        22,
+        ".clusters.hpc.compute_nodes[1].pcie_passthrough.devices[0].vendor_id",
+        "four hexadecimal digits",
+    ),
+    ("pci-shared-by-count", 11, ".clusters.hpc.compute_nodes[0].count", "cannot share"),
+    ("gpus-both", 11, ".clusters.hpc.compute_nodes[0].simulated_gpus", "either simulated GPUs"),
+    ("gres-type", 12, ".clusters.hpc.compute_nodes[1].simulated_gpus.type", "a GRES type"),
+    ("gres-count", 12, ".clusters.hpc.compute_nodes[1].simulated_gpus.count", "is missing"),
+    (
+        "partition-unknown-node",
+        14,
+        ".clusters.hpc.slurm_config.partitions[0].nodes[0]",
+        "unknown node 'compute-03'",
+    ),
+    ("partition-bad-range", 14, ".clusters.hpc.slurm_config.partitions[0].nodes[0]", "counts up"),
+    ("partition-huge-range", 14, ".clusters.hpc.slurm_config.partitions[0].nodes[0]", "at most 65536"),
+    ("partition-twice", 14, ".clusters.hpc.slurm_config.partitions[1]", "two partitions"),
+    ("partition-name", 14, ".clusters.hpc.slurm_config.partitions[0]", "a partition name"),
+    ("two-defaults", 14, ".clusters.hpc.slurm_config.partitions", "'b' is marked as default"),
+    ("default-partition", 15, ".clusters.hpc.slurm_config.default_partition", "did you mean 'debug'?"),
+    ("max-job-time", 15, ".clusters.hpc.slurm_config.max_job_time", "a Slurm time limit"),
+    ("parameter-case", 16, ".clusters.hpc.slurm_config.parameters.return_to_service", "CamelCase"),
+    ("parameter-derived", 16, ".clusters.hpc.slurm_config.parameters.PartitionName", "made from the rest"),
+    ("parameter-list", 15, ".clusters.hpc.slurm_config.parameters", "expected a mapping"),
+    ("parameter-newline", 16, ".clusters.hpc.slurm_config.parameters.Prolog", "a single line"),
+    ("reserved-name", 4, ".clusters.hpc.name", "folder of hpcstate's own"),
+    ("uri", 5, ".clusters.hpc.uri", "a libvirt URI"),
+    ("cpu-model", 8, ".clusters.hpc.hardware.acceleration.cpu_model", "did you mean 'host-passthrough'?"),
+    ("mount-relative", 10, ".clusters.hpc.controller.virtio_fs_mounts[0].host_path", "an absolute path"),
+    (
+        "mount-variable",
+        10,
+        ".clusters.hpc.controller.virtio_fs_mounts[0].host_path",
+        "export HPCSTATE_NOT_SET",
+    ),
+    ("same-cluster-name", 16, ".clusters.cloud.name", "the same name"),
+    ("subnets-overlap", 18, ".clusters.cloud.network.subnet", "10.1.0.0/16 overlaps 10.1.2.0/24"),
+    ("same-bridge", 19, ".clusters.cloud.network.bridge", "belongs to the cluster hpc"),
+    ("same-network-name", 20, ".clusters.cloud.network.name", "belongs to the cluster hpc"),
+]
+
+
+@pytest.mark.parametrize(("name", "line", "place", "words"), BROKEN)
+def test_a_broken_file_is_refused_with_its_place(name: str, line: int, place: str, words: str) -> None:
+    with pytest.raises(ProblemsError) as caught:
+        schema.load(CORPUS / f"{name}.yaml")
+    found = [problem for problem in caught.value.problems if problem.place == place]
+    assert found, f"nothing at {place}: {_told(caught.value.problems)}"
+    assert words in "\n".join(f"{problem.message} {problem.hint}" for problem in found)
+    assert {problem.line for problem in found} == {line}
+
+
+def test_every_file_of_the_corpus_is_expected() -> None:
+    assert {path.stem for path in CORPUS.iterdir()} == {name for name, *_ in BROKEN}
+
+
+@pytest.mark.parametrize("name", sorted({name for name, *_ in BROKEN}))
+def test_a_broken_file_has_the_errors_it_was_made_for_and_no_others(name: str) -> None:
+    with pytest.raises(ProblemsError) as caught:
+        schema.load(CORPUS / f"{name}.yaml")
+    errors = {problem.place for problem in caught.value.problems if problem.severity == "error"}
+    expected = {place for row, _, place, _ in BROKEN if row == name}
+    assert errors == expected
+
+
+def _told(problems: tuple[Problem, ...]) -> str:
+    return "; ".join(f"{problem.line} {problem.place} {problem.message}" for problem in problems)
