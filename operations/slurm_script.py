@@ -96,7 +96,8 @@ def reload_slurmd() -> list[str]:
         "}",
         "sleep 2; since=$(date +%s); tries=0",
         "until fresh; do",
-        "    [ $((tries % 10)) -ne 0 ] || systemctl reload slurmd",
+        "    [ $((tries % 10)) -ne 0 ] || systemctl reload slurmd || { restore; "
+        "stop 'slurmd cannot be told to read its files again'; }",
         "    tries=$((tries + 1))",
         f"    [ $tries -le {RELOAD_SECONDS} ] || {{ restore; "
         "stop 'slurmd refuses the new configuration and goes on with the old one'; }",
