@@ -125,6 +125,19 @@ def sudo_allowed() -> bool:
     return run(words, check=False).code == 0
 
 
+def by_hand(plan: Plan) -> str:
+    """The command that installs the packages of ``plan``, for a person to run as root."""
+    install = "apt-get install --no-install-recommends"
+    commands = ["apt-get update"]
+    elsewhere: set[str] = set()
+    for backport in plan.backports:
+        elsewhere |= set(backport.packages)
+        commands.append(f"{install} -t {backport.suite} {' '.join(backport.packages)}")
+    if names := sorted({package.name for package in plan.packages} - elsewhere):
+        commands.append(f"{install} {' '.join(names)}")
+    return " && ".join(commands)
+
+
 class Apt:
     """apt-get with the rights it needs: as root, or through sudo."""
 
@@ -141,10 +154,9 @@ class Apt:
         if os.geteuid() == 0:
             return cls(())
         if not sudo_allowed():
-            names = " ".join(sorted({package.name for package in plan.packages}))
             raise HpcstateError(
                 "packages are missing, and this user is neither root nor allowed to use sudo here",
-                hint=f"run as root: apt-get update && apt-get install --no-install-recommends {names}",
+                hint=f"run as root: {by_hand(plan)}",
             )
         return cls(("sudo",))
 
@@ -189,7 +201,15 @@ def add_suite(apt: Apt, backport: tools.Backport, say: Callable[[str], None]) ->
     indexes = tools.debian_indexes()
     if any(line.split("|")[1:2] == [backport.suite] for line in indexes.splitlines()):
         return
-    base = tools.mirror(indexes, backport.release)
+    try:
+        base = tools.mirror(indexes, backport.release)
+    except HpcstateError as error:
+        if not apt.complaints:
+            raise
+        message = f"{error.message}; apt-get update said:\n{tail(apt.complaints)}"
+        raise HpcstateError(
+            message, hint="is the network there, and do apt's sources name a mirror?"
+        ) from error
     say(f"adds {SOURCES_FILE} ({backport.suite} from {base}): {backport.why}")
     apt.write(SOURCES_FILE, sources_entry(base, backport))
     apt.update()

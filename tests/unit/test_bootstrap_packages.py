@@ -175,10 +175,50 @@ def test_a_file_below_etc_is_written_with_the_same_rights(tmp_path: Path) -> Non
     assert path.read_text(encoding="utf-8") == "Types: deb\n"
 
 
-def test_without_rights_the_command_for_root_is_named(monkeypatch: pytest.MonkeyPatch, fetched: Path) -> None:
+@pytest.mark.parametrize(
+    ("machine", "command"),
+    [
+        (host("trixie", without="zstd"), "apt-get install --no-install-recommends zstd"),
+        (
+            host("bookworm", without="qemu-utils"),
+            "apt-get install --no-install-recommends -t bookworm-backports qemu-system-x86 qemu-utils",
+        ),
+    ],
+)
+def test_without_rights_the_command_for_root_is_named(
+    monkeypatch: pytest.MonkeyPatch, fetched: Path, machine: Host, command: str
+) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     monkeypatch.setenv("PATH", "/nonexistent")
-    plan = decide(WANTED, host("trixie", without="zstd"), fetched)
     with pytest.raises(HpcstateError) as caught:
-        Apt.with_rights(plan)
-    assert caught.value.hint.endswith("apt-get install --no-install-recommends zstd")
+        Apt.with_rights(decide(WANTED, machine, fetched, lambda version, other: False))
+    assert caught.value.hint == f"run as root: apt-get update && {command}"
+
+
+def test_without_package_lists_the_updates_complaint_is_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tools, "debian_indexes", lambda: "")
+    apt = fake_root(tmp_path, "echo 'W: Could not connect to the mirror' >&2")
+    apt.update()
+    with pytest.raises(HpcstateError, match="Could not connect to the mirror"):
+        host_packages.add_suite(apt, QEMU, lambda text: None)
+
+
+def test_a_suite_that_apt_knows_is_not_added(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    known = "Debian Backports|bookworm-backports|main|http://mirror.example/debian/\n"
+    monkeypatch.setattr(tools, "debian_indexes", lambda: known)
+    said: list[str] = []
+    host_packages.add_suite(fake_root(tmp_path, "exit 1"), QEMU, said.append)
+    assert said == []
+
+
+def test_a_missing_suite_is_added_after_saying_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    known = "Debian|bookworm|main|http://mirror.example/debian/\n"
+    monkeypatch.setattr(tools, "debian_indexes", lambda: known)
+    monkeypatch.setattr(host_packages, "SOURCES_FILE", tmp_path / "suite.sources")
+    said: list[str] = []
+    apt = fake_root(tmp_path, 'case "$*" in *update) exit 0 ;; *) exec "$@" ;; esac')
+    host_packages.add_suite(apt, QEMU, said.append)
+    assert "URIs: http://mirror.example/debian\n" in (tmp_path / "suite.sources").read_text(encoding="utf-8")
+    assert [str(tmp_path / "suite.sources") in text for text in said] == [True]
