@@ -107,11 +107,9 @@ def _read_entry(
     passthrough: tuple[PassthroughDevice, ...],
     simulated: SimulatedGpus | None,
 ) -> Entry:
-    address_key = "ip_address" if "ip_address" in section else "ip"
+    address_key = _spelling(section, "ip", "ip_address")
     address = section.value(address_key, leaf.address_or_dhcp, None)
-    if "ip" in section and "ip_address" in section:
-        section.report.error(section.at("ip"), "ip and ip_address are the same key", "keep one of the two")
-    image_key = "base_image_path" if "base_image_path" in section else "image_path"
+    image_key = _spelling(section, "base_image_path", "image_path")
     return Entry(
         place=section.place,
         role=role,
@@ -127,6 +125,13 @@ def _read_entry(
         simulated_gpus=simulated,
         virtio_fs_mounts=_read_mounts(section),
     )
+
+
+def _spelling(section: Section, key: str, other: str) -> str:
+    """Which of two keys of the same meaning the section has; both is reported."""
+    if key in section and other in section:
+        section.report.error(section.at(key), f"{key} and {other} are the same key", "keep one of the two")
+    return other if other in section and key not in section else key
 
 
 def _read_passthrough(section: Section) -> tuple[PassthroughDevice, ...]:

@@ -191,6 +191,19 @@ def test_it_runs_as_a_module_into_a_closed_pipe() -> None:
     assert done.stderr == ""
 
 
+def test_a_terminal_that_lacks_the_characters_of_a_file() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "hpcstate", "validate", CORPUS / "arabic-digits.yaml"],
+        cwd=paths.ROOT,
+        env={"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (FINDINGS, "")
+    assert "found '\\u0664'" in done.stdout
+
+
 def parser() -> argparse.ArgumentParser:
     """A parser with everything a completion has to know."""
     top = argparse.ArgumentParser(prog="hpcstate", add_help=False)

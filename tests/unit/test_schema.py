@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 from hpcstate import paths, schema, slurm_conf
 from hpcstate.errors import ProblemsError
 from hpcstate.model import Acceleration, Cluster, CpuTopology, Partition, VirtioFsMount
+from hpcstate.schema import keys
+from hpcstate.schema.section import Section
 from hpcstate.schema.slurm import DERIVED_PARAMETERS
 
 EARLIER = Path(__file__).parent / "earlier"
@@ -270,6 +273,24 @@ def test_all_errors_come_at_once_in_the_order_of_the_file() -> None:
     lines = [problem.line for problem in caught.value.problems]
     assert lines == sorted(lines)
     assert len(lines) == 4
+
+
+def test_every_key_that_is_accepted_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: dict[str, set[str]] = {}
+
+    def recording(section: Section, key: str, raw: Callable[[Section, str], object] = Section.raw) -> object:
+        read.setdefault(section.keys.name, set()).add(key)
+        return raw(section, key)
+
+    monkeypatch.setattr(Section, "raw", recording)
+    schema.load(EARLIER / "two-clusters.yaml")
+    hpc(
+        "{cpu_workers: [{simulated_gpus: {count: 1}}], gpu_workers: []}",
+        more="    slurm_config: {partitions: [{name: a}]}\n",
+    )
+    for section in keys.SECTIONS:
+        # image_path and ip_address are read in the place of the key they stand for.
+        assert set(section.used) - read[section.name] <= {"image_path", "ip_address"}, section.name
 
 
 def test_derived_parameters_are_those_that_slurm_conf_derives() -> None:

@@ -1,0 +1,101 @@
+"""docs/cluster-file.md says what the schema does: the same keys, the same defaults."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from hpcstate import paths, schema
+from hpcstate.model import VirtioFsMount
+from hpcstate.schema import keys
+
+PAGE = (paths.ROOT / "docs" / "cluster-file.md").read_text()
+
+
+def sections() -> dict[str, str]:
+    """The text below each heading."""
+    parts = re.split(r"(?m)^## (.+)$", PAGE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def rows(section: str) -> dict[str, str]:
+    """The keys of a section's table, each with its default as written; nothing when there is none."""
+    found = re.findall(r"(?m)^\| `(\w+)` \|([^|]*)\|", sections()[section])
+    return {key: default.strip(" `*") for key, default in found}
+
+
+def listed(section: str, title: str) -> set[str]:
+    """The keys after "Labels:" or "Earlier:" in a section."""
+    found = re.search(rf"(?s){title}: (.*?)(?:\. |\.\n|$)", sections()[section])
+    return set(re.findall(r"`(\w+)`", found.group(1))) if found else set()
+
+
+@pytest.mark.parametrize("section", keys.SECTIONS, ids=lambda section: section.name)
+def test_every_key_is_described_and_no_other(section: keys.Keys) -> None:
+    assert set(rows(section.name)) == set(section.used)
+    assert listed(section.name, "Labels") == set(section.labels)
+    assert listed(section.name, "Earlier") == set(section.earlier)
+
+
+def test_every_section_is_one_of_the_schema() -> None:
+    assert set(sections()) == {section.name for section in keys.SECTIONS}
+
+
+def test_the_defaults_are_those_of_the_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "BUILD", paths.ROOT / "build")
+    node = "{simulated_gpus: {count: 1}}"
+    text = f"""
+clusters:
+  hpc: {{name: lab, network: {{subnet: 10.1.2.0/24}}, controller: {{}}, compute_nodes: [{node}]}}
+  cloud: {{name: sky, network: {{subnet: 10.1.3.0/24}}, control_plane: {{}}, worker_nodes: [{{}}]}}
+"""
+    description = schema.parse(text, Path("lab.yaml"))
+    hpc, cloud = description.clusters
+    worker = hpc.workers[0]
+    assert worker.simulated_gpus is not None
+    assert hpc.slurm is not None
+    acceleration = hpc.acceleration
+    actual: dict[str, dict[str, object]] = {
+        "clusters.hpc": {"uri": hpc.uri, "base_image_path": hpc.controller.image},
+        "clusters.cloud": {"uri": cloud.uri, "base_image_path": cloud.controller.image},
+        "network": {"forward": hpc.network.forward},
+        "hardware.acceleration": {
+            "enable_kvm": acceleration.enable_kvm,
+            "enable_nested": acceleration.enable_nested,
+            "cpu_model": acceleration.cpu_model,
+        },
+        "numa_topology": {"nodes": acceleration.numa_nodes},
+        "performance": {
+            "enable_hugepages": acceleration.enable_hugepages,
+            "hugepage_size": acceleration.hugepage_size,
+            "cpu_pinning": acceleration.cpu_pinning,
+            "memory_backing": acceleration.memory_backing,
+        },
+        "slurm_config": {"max_job_time": hpc.slurm.partitions[0].max_time},
+        "simulated_gpus": {"type": worker.simulated_gpus.gres_type},
+        "virtio_fs_mounts": {
+            "owner": VirtioFsMount.owner,
+            "group": VirtioFsMount.group,
+            "mode": VirtioFsMount.mode,
+            "options": VirtioFsMount.options,
+        },
+        "compute_nodes": {
+            "count": len(hpc.workers),
+            "cpu_cores": worker.cpu_cores,
+            "memory_gb": worker.memory_mb // 1024,
+            "disk_gb": worker.disk_gb,
+            "auto_start": worker.auto_start,
+        },
+    }
+    actual["controller"] = {
+        key: value for key, value in actual["compute_nodes"].items() if key in keys.CONTROLLER.used
+    }
+    for section, defaults in actual.items():
+        written = rows(section)
+        assert {key: written[key] for key in defaults} == {
+            key: str(value).lower() if isinstance(value, bool) else str(value)
+            for key, value in defaults.items()
+        }
+    assert [partition.name for partition in hpc.slurm.partitions] == ["gpu", "debug"]
