@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from hpcstate import paths
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Acceleration, CpuTopology
 from hpcstate.slurm_conf import (
@@ -122,3 +123,12 @@ OBSOLETE = (
 @pytest.mark.parametrize("key", OBSOLETE)
 def test_no_key_that_this_slurm_rejects_or_ignores(key: str) -> None:
     assert key not in cgroup_conf(cluster(node(1)))
+
+
+def test_every_parameter_that_we_set_is_explained() -> None:
+    explained = (paths.ROOT / "docs" / "slurm-configuration.md").read_text(encoding="utf-8")
+    lab = cluster(node(1, gpus=1))
+    for text in (slurm_conf(lab).partition("# Nodes")[0], cgroup_conf(lab)):
+        for line in text.splitlines():
+            if not line.startswith("#") and line:
+                assert line.partition("=")[0] in explained, line
