@@ -279,6 +279,12 @@ def test_a_node_is_vacated_before_its_gres_change_even_when_the_devices_are_not_
     assert kinds(outcome)[1:] == ["wait_until_free", "systemctl stop slurmd"]
 
 
+def test_a_node_whose_slurmd_must_restart_is_vacated_and_a_foreign_drain_respected() -> None:
+    before = {**ON_NODE, "slurm.conf": ON_NODE["slurm.conf"] + "SlurmdPort=7000\n"}
+    outcome = vacate(facts(before, slurmd=daemon(), node=FOREIGN))
+    assert kinds(outcome) == ["wait_until_free", "systemctl stop slurmd"]
+
+
 def test_real_gpus_that_are_missing_vacate_nothing() -> None:
     declared = [DeclaredGpu("rtx4060ti", "2805")]
     host = facts({**ON_NODE, "gres.conf": ""}, slurmd=daemon(), gpus=0)
