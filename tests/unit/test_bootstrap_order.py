@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Sequence
 
 import pytest
@@ -10,6 +11,7 @@ from hpcstate import bootstrap, host_packages, tools
 from hpcstate.bootstrap import PackageInstallation
 from hpcstate.errors import HpcstateError
 from hpcstate.host_packages import Apt, Plan
+from hpcstate.paths import ROOT
 
 WANTED = tools.load()
 BARE = Plan(tuple(p for p in WANTED.packages if "bookworm" in p.releases), WANTED.backports, ())
@@ -96,3 +98,15 @@ def test_the_exit_code(
     monkeypatch.setattr("signal.signal", lambda *_: None)
     assert bootstrap.main() == code
     assert capsys.readouterr().err.startswith("hpc: ") == (code != 0)
+
+
+def test_the_setup_runs_without_the_environment_it_makes() -> None:
+    words = [
+        "/usr/bin/python3",
+        "-I",
+        "-S",
+        "-c",
+        "import sys; sys.path.insert(0, '.'); import hpcstate.bootstrap",
+    ]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
