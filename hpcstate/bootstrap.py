@@ -65,8 +65,8 @@ def lock() -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """A line of progress."""
-    print(f"hpc: {text}", flush=True)
+    """A line of progress; on standard error, for standard output belongs to the command that was asked for."""
+    print(f"hpc: {text}", file=sys.stderr, flush=True)
 
 
 def make_ready() -> None:
@@ -102,9 +102,10 @@ def announce(lacking: Plan) -> None:
     width = max((len(package.name) for package in lacking.packages), default=0)
     for package in lacking.packages:
         if package.name not in elsewhere:
-            print(f"  {package.name:<{width}}  {package.why}")
+            print(f"  {package.name:<{width}}  {package.why}", file=sys.stderr)
     for backport in lacking.backports:
-        print(f"  {', '.join(backport.packages)} of {backport.suite}: {backport.why}", flush=True)
+        names = ", ".join(backport.packages)
+        print(f"  {names} of {backport.suite}: {backport.why}", file=sys.stderr)
 
 
 class PackageInstallation:

@@ -110,3 +110,11 @@ def test_the_setup_runs_without_the_environment_it_makes() -> None:
     ]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_progress_leaves_standard_output_to_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    bootstrap.announce(BARE)
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    for words in ("installs ", "libvirt-dev ", "qemu-system-x86, qemu-utils of bookworm-backports"):
+        assert words in printed.err
