@@ -32,8 +32,8 @@ def register(subparsers: Any) -> None:
         "check",
         help="prove on the running cluster that it does what its file says",
         description="Run the checks of tests/suites on the running cluster. A run of all of them is kept in "
-        "build/<cluster>/proof.json. Exit codes: 0 all passed (or skipped, with the reason), 1 a check failed, "
-        "2 the checks could not be made.",
+        "build/<cluster>/proof.json. Exit codes: 0 all passed (or skipped, with the reason), 1 a check "
+        "failed, 2 the checks could not be made.",
     )
     parser.add_argument("file", metavar="FILE", type=Path, help="the cluster file")
     parser.add_argument("--suite", metavar="NAME", default="", help="only the checks of this suite")
@@ -130,11 +130,10 @@ def result_text(result: CheckResult) -> str:
         ),
     }[result.outcome]
     for label, text in below:
-        lines += (
-            textwrap.wrap(f"{label}{text}", _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT + "  ")
-            if text
-            else []
-        )
+        if text:
+            lines += textwrap.wrap(
+                label + text, _WIDTH, initial_indent=_INDENT, subsequent_indent=f"{_INDENT}  "
+            )
     return "\n".join(lines)
 
 

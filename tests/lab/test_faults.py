@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hpcstate.check import CheckResult, Fault, load_suites, run_check, run_checks
+from hpcstate.check import Check, CheckResult, Fault, load_suites, run_check, run_checks
 from hpcstate.live import Live
 
 SUITES = load_suites()
@@ -17,7 +17,7 @@ def before(live: Live) -> dict[str, CheckResult]:
 
 
 @pytest.mark.parametrize("one", SUITES.checks, ids=lambda one: one.name)
-def test_the_sound_cluster_passes(one, before: dict[str, CheckResult], live: Live) -> None:
+def test_the_sound_cluster_passes(one: Check, before: dict[str, CheckResult], live: Live) -> None:
     expected = "skipped" if one.needs.missing(live.workers) else "passed"
     assert before[one.name].outcome == expected, before[one.name]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -80,8 +80,7 @@ class Jobs:
         self._end()
 
     def _end(self) -> None:
-        names = ",".join(self._name(label) for label in self._jobs)
-        self._controller(f"scancel --quiet --name={names}; rm -rf {self._folder}", check=False)
+        self._controller(f"{self._cancel(self._jobs)}; rm -rf {self._folder}", check=False)
 
     def start(self, jobs: Mapping[str, Job]) -> None:
         """Submit ``jobs`` (label to job), in their order."""
@@ -143,7 +142,12 @@ class Jobs:
 
     def cancel(self, *labels: str) -> None:
         """Cancel the jobs of ``labels``."""
-        self._controller(f"scancel --quiet --name={','.join(self._name(label) for label in labels)}")
+        self._controller(self._cancel(labels))
+
+    def _cancel(self, labels: Iterable[str]) -> str:
+        # squeue takes a list of names, scancel only one.
+        names = ",".join(self._name(label) for label in labels)
+        return f"squeue --noheader --name={names} --format=%i | xargs --no-run-if-empty scancel --quiet"
 
     def _name(self, label: str) -> str:
         return f"{self._prefix}-{label}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from hpcstate.check import CheckFailed, CheckSkipped, check, fault
@@ -127,7 +127,7 @@ def different(live: Live) -> str:
             raise CheckFailed(
                 f"{len(labels)} different devices on {node.name}",
                 "; ".join(problems or map(str, given)),
-                "gres.conf must name one File for each GPU",
+                "gres.conf must name one File for each GPU, and each file must be a device of its own",
             )
         seen.append(f"{node.name}: {' and '.join(devices)}")
     return "; ".join(seen)
@@ -154,7 +154,7 @@ def waits(live: Live) -> str:
         jobs.cancel("holder0")
         after = jobs.wait(_all_report(["waiter"]), "the waiting job runs once a GPU is free")
     return (
-        f"{node.name}: {len(holders)} jobs hold {total} GPUs, the next was {states['waiter'].state} "
+        f"{node.name}: all {total} GPUs held by {_jobs(len(holders))}, the next was {states['waiter'].state} "
         f"({states['waiter'].reason}), and then got {views(after['waiter'].output)[0].reached[0]}"
     )
 
@@ -177,6 +177,10 @@ def _free(live: Live, node: Node) -> tuple[int, int]:
     script = f"sinfo --noheader --Node --nodes={node.name} --Format=CPUsState:40,Memory:20,AllocMem:20"
     cpus, memory_mb, used_mb = live.run(live.cluster.controller.name, script).stdout.split()[:3]
     return int(cpus.split("/")[1]), int(memory_mb) - int(used_mb)
+
+
+def _jobs(number: int) -> str:
+    return "one job" if number == 1 else f"{number} jobs"
 
 
 def _split(total: int, parts: int) -> list[int]:
@@ -224,22 +228,27 @@ others_unconstrained = fault(without_gres, "ConstrainDevices is no on a node")(_
 
 @fault(own_device, "a device file is missing on a node")
 def device_missing(live: Live) -> Iterator[None]:
-    name = last_gpu_node(live).name
+    with _moved(live, last_gpu_node(live), "nvidia0"):
+        yield
+
+
+@fault(different, "two device files of a node are one device")
+def same_device(live: Live) -> Iterator[None]:
+    node = next(node for node in reversed(live.workers) if len(node.gres_types) >= 2)
+    with _moved(live, node, "nvidia1"):
+        live.run(node.name, "mknod -m 666 /dev/nvidia1 c 195 0", user="root")
+        yield
+
+
+@contextmanager
+def _moved(live: Live, node: Node, device: str) -> Iterator[None]:
+    """Take the name of a device file of ``node`` away. Within /dev, it keeps its number, owner and mode."""
+    kept = f"/dev/hpcstate-kept-{device}"
     try:
-        # Renamed within /dev, it keeps its number, owner and mode.
-        live.run(name, "mv /dev/nvidia0 /dev/hpcstate-kept-nvidia0", user="root")
+        live.run(node.name, f"mv /dev/{device} {kept}", user="root")
         yield
     finally:
-        live.run(name, "mv /dev/hpcstate-kept-nvidia0 /dev/nvidia0", user="root")
-
-
-@fault(different, "gres.conf of a node counts GPUs and names no device")
-def count_only(live: Live) -> Iterator[None]:
-    node = last_gpu_node(live)
-    lines = [f"Name=gpu Type={kind} Count=1\n" for kind in node.gres_types]
-    edit = Edit(node.name, GRES_CONF, lambda _: "".join(lines))
-    with edited(live, [edit], restart=[(node.name, "slurmd")]):
-        yield
+        live.run(node.name, f"mv -f {kept} /dev/{device}", user="root")
 
 
 @fault(waits, "GPU nodes have one GPU more than the cluster file declares")

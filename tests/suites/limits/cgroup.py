@@ -99,9 +99,14 @@ def _look(live: Live) -> list[dict[str, Any]]:
     return sorted(seen, key=lambda report: str(report["host"]))
 
 
-def _without(live: Live, key: str) -> Iterator[None]:
+def _without(live: Live, *keys: str) -> Iterator[None]:
+    def change(text: str) -> str:
+        for key in keys:
+            text = set_key(key, "no")(text)
+        return text
+
     name = last_worker(live).name
-    with edited(live, [Edit(name, CGROUP_CONF, set_key(key, "no"))], restart=[(name, "slurmd")]):
+    with edited(live, [Edit(name, CGROUP_CONF, change)], restart=[(name, "slurmd")]):
         yield
 
 
@@ -110,9 +115,10 @@ def unlimited_memory(live: Live) -> Iterator[None]:
     yield from _without(live, "ConstrainRAMSpace")
 
 
-@fault(out_of_memory, "ConstrainRAMSpace is no on a node")
+@fault(out_of_memory, "ConstrainRAMSpace and ConstrainSwapSpace are no on a node")
 def unkilled(live: Live) -> Iterator[None]:
-    yield from _without(live, "ConstrainRAMSpace")
+    # A limit on memory and swap together, as cgroup v1 has it, would kill the job all the same.
+    yield from _without(live, "ConstrainRAMSpace", "ConstrainSwapSpace")
 
 
 @fault(cores, "ConstrainCores is no on a node")

@@ -1,0 +1,167 @@
+"""``hpcstate check``: what it prints, and the proof it leaves."""
+
+from __future__ import annotations
+
+import json
+import stat
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from hpcstate import check_cli, cli, live, paths
+from hpcstate.check import CheckResult
+from hpcstate.live import UnreachableError
+from hpcstate.model import Cluster
+from hpcstate.proof import Proof, configuration_digest, summary, write_proof
+from tests.unit.fake_live import TWO, FakeLive, a_cluster, a_node
+
+FILE = """\
+metadata:
+  name: test
+clusters:
+  hpc:
+    name: test
+    network:
+      subnet: 192.168.150.0/24
+    controller:
+      cpu_cores: 2
+      memory_gb: 2
+      ip_address: 192.168.150.10
+    compute_nodes:
+      - cpu_cores: 2
+        memory_gb: 2
+        ip: 192.168.150.11
+"""
+
+FAILED = CheckResult("mpi.two", "One world", "failed", 1.5, observed="two", expected="one", hint="look")
+SKIPPED = CheckResult("gpu.one", "One GPU", "skipped", 0, reason="needs a GPU")
+PASSED = CheckResult("nodes.all", "All nodes", "passed", 2.25, observed="2 nodes")
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
+    path = tmp_path / "cluster.yaml"
+    path.write_text(FILE)
+    return path
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> dict[str, UnreachableError]:
+    """Nodes of the false cluster that do not answer; all others answer nothing but emptiness."""
+    dead: dict[str, UnreachableError] = {}
+
+    class Silent(FakeLive):
+        def __init__(self, cluster: Cluster) -> None:
+            super().__init__(lambda node, script: dead.get(node, ""), cluster)
+
+        def __enter__(self) -> Self:
+            return self
+
+        def reach(self) -> dict[str, UnreachableError]:
+            return dead
+
+    monkeypatch.setattr(live, "Live", Silent)
+    return dead
+
+
+def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check", "none.yaml", "--list", "--suite", "mpi"]) == 0
+    out = capsys.readouterr().out
+    assert "mpi.two_nodes: " in out
+    assert "    red when MpiDefault is none where srun runs" in out
+    assert "gpu." not in out
+
+
+def test_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check", "none.yaml", "--list", "--json"]) == 0
+    checks = json.loads(capsys.readouterr().out)
+    assert all(one["faults"] for one in checks)
+    assert {"name", "suite", "title", "needs", "faults"} == set(checks[0])
+
+
+def test_an_unknown_check(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check", "none.yaml", "--check", "mpi.none"]) == 2
+    assert "there is no check 'mpi.none'" in capsys.readouterr().err
+
+
+def test_a_cluster_that_was_never_started(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check", str(file)]) == 2
+    assert "there is no key for the nodes of cluster 'test'" in capsys.readouterr().err
+
+
+def test_a_file_without_slurm(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text(
+        FILE.replace("  hpc:", "  cloud:")
+        .replace("controller:", "control_plane:")
+        .replace("compute_nodes", "worker_nodes")
+    )
+    assert cli.main(["check", str(file)]) == 2
+    assert "no Slurm cluster" in capsys.readouterr().err
+
+
+def test_a_dead_controller(
+    file: Path, opened: dict[str, UnreachableError], capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened["controller"] = UnreachableError("controller", "192.168.150.10 does not answer", hint="status")
+    assert cli.main(["check", str(file)]) == 2
+    assert "controller: 192.168.150.10 does not answer" in capsys.readouterr().err
+    assert not (paths.BUILD / "test" / "proof.json").exists()
+
+
+def test_a_whole_run_is_kept(
+    file: Path, opened: dict[str, UnreachableError], capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened["compute-01"] = UnreachableError("compute-01", "192.168.150.11 does not answer", hint="status")
+    assert cli.main(["check", str(file), "--json"]) == 1
+    printed, progress = capsys.readouterr()
+    proof = json.loads((paths.BUILD / "test" / "proof.json").read_text())
+    assert proof == json.loads(printed)
+    assert proof["complete"] is True
+    assert proof["failed"] > 0
+    assert proof["skipped"] > 0, "no GPU in the file"
+    assert len(proof["configuration"]) == 64
+    assert "  compute-01: 192.168.150.11 does not answer" in progress
+
+
+def test_a_part_is_not_kept(file: Path, opened: dict[str, UnreachableError]) -> None:
+    assert cli.main(["check", str(file), "--suite", "nodes"]) == 1
+    assert not (paths.BUILD / "test" / "proof.json").exists()
+
+
+def test_result_text() -> None:
+    assert check_cli.result_text(PASSED).splitlines() == [
+        "  ok        2.2 s  nodes.all: All nodes",
+        "                   2 nodes",
+    ]
+    assert [line.strip() for line in check_cli.result_text(FAILED).splitlines()[1:]] == [
+        "expected: one",
+        "observed: two",
+        "next: look",
+    ]
+    assert "why: needs a GPU" in check_cli.result_text(SKIPPED)
+
+
+def test_a_skipped_check_is_not_counted_as_passed() -> None:
+    assert summary([PASSED, SKIPPED], 3) == "1 passed, 1 skipped in 3.0 s"
+    assert summary([SKIPPED], 3) == "0 passed, 1 skipped in 3.0 s"
+    assert summary([PASSED, FAILED], 3) == "1 passed, 1 failed in 3.0 s"
+
+
+def test_the_proof_is_replaced_in_one_step(tmp_path: Path) -> None:
+    path = tmp_path / "build" / "proof.json"
+    when = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+    for results in ((FAILED,), (PASSED,)):
+        write_proof(Proof("test", "f.yaml", when, "0" * 64, True, 4.0, results), path)
+    assert json.loads(path.read_text())["checks"][0]["name"] == "nodes.all"
+    assert json.loads(path.read_text())["when"] == "2026-11-21T12:00:00+00:00"
+    assert [entry.name for entry in path.parent.iterdir()] == ["proof.json"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_another_configuration_has_another_digest() -> None:
+    same = a_cluster(a_node("compute-01", 11), a_node("compute-02", 12))
+    other = a_cluster(a_node("compute-01", 11), a_node("compute-02", 12, gpus=1))
+    assert configuration_digest(TWO) == configuration_digest(same) != configuration_digest(other)

@@ -1,0 +1,391 @@
+"""The checks of the live cluster, against nodes that answer from a table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from hpcstate.check import CheckFailed, CheckResult, load_suites, run_check
+from hpcstate.model import Partition
+from hpcstate.run import Result
+from hpcstate.slurm_conf import slurm_conf
+from tests.suites.breaking import append, set_key
+from tests.suites.gpu.gres import View, _one_gpu_more, _split, own_device_problem
+from tests.suites.jobs import together
+from tests.suites.nodes.system import verdicts
+from tests.suites.slurm import gres_counts, reports
+from tests.unit.fake_live import TWO, Answer, FakeLive, a_cluster, a_node, failing, timed_out
+
+SUITES = load_suites()
+
+
+def run_named(name: str, answer: Answer) -> CheckResult:
+    (one,) = SUITES.select(name=name)
+    return run_check(one, FakeLive(answer))
+
+
+def a_slurm_node(name: str, **changes: object) -> Mapping[str, object]:
+    node: dict[str, object] = {
+        "name": name,
+        "state": ["IDLE"],
+        "reason": "",
+        "reason_set_by_user": "",
+        "gres": "gpu:simulated:2(S:0)",
+        "gres_used": "gpu:simulated:0(IDX:N/A)",
+        "cpus": 2,
+        "alloc_cpus": 0,
+        "real_memory": 1751,
+        "version": "24.11.5",
+    }
+    return {**node, **changes}
+
+
+def nodes_json(*nodes: Mapping[str, object]) -> str:
+    return json.dumps({"nodes": list(nodes)})
+
+
+SOUND = (a_slurm_node("compute-01"), a_slurm_node("compute-02"))
+
+
+def test_registered() -> None:
+    result = run_named("nodes.registered", lambda node, script: nodes_json(*SOUND))
+    assert result.outcome == "passed"
+    assert "compute-02 IDLE, 2 CPUs, 1751 MiB, gpu:simulated:2" in result.observed
+
+
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        ({"state": ["IDLE", "DRAIN"], "reason": "disk"}, "compute-02 is IDLE+DRAIN (disk)"),
+        ({"state": ["DOWN", "NOT_RESPONDING"]}, "compute-02 is DOWN+NOT_RESPONDING"),
+        ({"state": ["IDLE", "INVALID_REG"]}, "INVALID_REG"),
+        ({"state": []}, "compute-02 is "),
+        ({"cpus": 1}, "has 1 CPUs, declared are 2"),
+        ({"real_memory": 1024}, "gives jobs 1024 MiB"),
+        ({"gres": "gpu:simulated:1"}, "has GRES gpu:simulated:1, declared is gpu:simulated:2"),
+        ({"gres": ""}, "has GRES none"),
+        ({"name": "compute-03"}, "compute-02 is not registered; compute-03 is not in the cluster file"),
+    ],
+)
+def test_registered_fails(second: Mapping[str, object], words: str) -> None:
+    text = nodes_json(SOUND[0], a_slurm_node(**{"name": "compute-02", **second}))  # type: ignore[arg-type]
+    result = run_named("nodes.registered", lambda node, script: text)
+    assert result.outcome == "failed"
+    assert words in result.observed
+
+
+def test_a_silent_slurmctld_is_a_failure() -> None:
+    assert (
+        run_named("nodes.registered", lambda node, script: "").expected == "slurmctld on controller answers"
+    )
+
+
+def test_srun_on_every_node() -> None:
+    assert run_named("nodes.srun", lambda node, script: "compute-02\ncompute-01\n").outcome == "passed"
+
+
+@pytest.mark.parametrize(
+    "hosts", ["compute-01\n", "compute-01\ncompute-01\n", "", "compute-01\ncompute-03\n"]
+)
+def test_srun_on_other_nodes_fails(hosts: str) -> None:
+    assert run_named("nodes.srun", lambda node, script: hosts).outcome == "failed"
+
+
+def test_srun_that_hangs_is_cancelled_and_fails() -> None:
+    live = FakeLive(lambda node, script: timed_out() if script.startswith("srun") else "")
+    result = run_check(SUITES.select(name="nodes.srun")[0], live)
+    assert (result.outcome, "did not end within 30 s" in result.observed) == ("failed", True)
+    assert any(script.startswith("scancel --quiet --name=hpcstate-check-") for _, _, script in live.scripts)
+
+
+@pytest.mark.parametrize(("queue", "outcome"), [("train|7|alice|RUNNING\n", "skipped"), ("", "failed")])
+def test_a_busy_cluster_is_not_a_broken_one(queue: str, outcome: str) -> None:
+    refused = failing(1, "srun: error: Unable to allocate resources: Requested nodes are busy")
+    result = run_named("nodes.srun", lambda node, script: refused if script.startswith("srun") else queue)
+    assert result.outcome == outcome
+    if outcome == "skipped":
+        assert result.reason == "the cluster is busy: job 7 of alice is running"
+
+
+def munge_answer(status: str, uid: str = "admin (1000)", encode: str = "MUNGE:x:") -> Answer:
+    def answer(node: str, script: str) -> Result | str:
+        if script.startswith("munge"):
+            return encode or failing(1, "munge: Error: Failed to access socket")
+        senders = [line.split(" of ")[1].split("'")[0] for line in script.splitlines() if " of " in line]
+        lines = (f"=== credential of {sender}\nSTATUS:  {status}\nUID:  {uid}\n" for sender in senders)
+        return "".join(lines)
+
+    return answer
+
+
+def test_munge() -> None:
+    result = run_named("nodes.munge", munge_answer("Success (0)"))
+    assert (result.outcome, result.observed) == ("passed", "6 ordered pairs of 3 nodes")
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (
+            munge_answer("Invalid credential (8)"),
+            "compute-01 refuses that of controller: Invalid credential (8)",
+        ),
+        (munge_answer("Success (0)", uid="nobody (99)"), "it decodes as nobody"),
+        (
+            munge_answer("Success (0)", encode=""),
+            "controller cannot encode: munge: Error: Failed to access socket",
+        ),
+        (lambda node, script: "" if "unmunge" in script else "MUNGE:x:", "0 answered"),
+    ],
+    ids=["another key", "another user", "munge stopped", "no answer"],
+)
+def test_munge_fails(answer: Answer, words: str) -> None:
+    result = run_named("nodes.munge", answer)
+    assert result.outcome == "failed"
+    assert words in result.observed
+
+
+def test_munge_without_a_status_says_what_it_said() -> None:
+    assert verdicts("=== credential of a\nunmunge: Error: no socket\n") == {"a": "unmunge: Error: no socket"}
+
+
+@pytest.mark.parametrize(("ahead", "outcome"), [(0.0, "passed"), (-30.0, "failed"), (2.0, "failed")])
+def test_clocks(monkeypatch: pytest.MonkeyPatch, ahead: float, outcome: str) -> None:
+    monkeypatch.setattr("tests.suites.nodes.system.time.time", lambda: 1000.0)
+    result = run_named(
+        "nodes.clocks", lambda node, script: f"{1000.0 + (ahead if node == 'compute-02' else 0)}\n"
+    )
+    assert result.outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("digests", "outcome"),
+    [
+        (("aaaa", "aaaa", "aaaa"), "passed"),
+        (("aaaa", "aaaa", "bbbb"), "failed"),
+        (("bbbb", "aaaa", "aaaa"), "failed"),
+    ],
+)
+def test_configuration(digests: tuple[str, ...], outcome: str) -> None:
+    of_node = dict(zip(("controller", "compute-01", "compute-02"), digests, strict=True))
+    assert run_named("nodes.configuration", lambda node, script: of_node[node]).outcome == outcome
+
+
+def test_configuration_that_is_nowhere_fails() -> None:
+    answer = failing(2, "sh: cannot open /etc/slurm/slurm.conf")
+    assert run_named("nodes.configuration", lambda node, script: answer).outcome == "failed"
+
+
+@pytest.mark.parametrize(("lines", "outcome"), [("", "passed"), ("munge inactive\n", "failed")])
+def test_daemons(lines: str, outcome: str) -> None:
+    result = run_named("nodes.daemons", lambda node, script: lines if node == "compute-01" else "")
+    assert result.outcome == outcome
+    assert outcome == "passed" or result.observed == "compute-01: munge inactive"
+
+
+def mpi_report(rank: int, **changes: object) -> str:
+    report = {
+        "rank": rank,
+        "size": 4,
+        "sum": 6,
+        "bytes": 1_000_000,
+        "host": f"compute-0{1 + rank // 2}",
+        "library": "Open MPI v5.0.7",
+    }
+    return json.dumps({**report, **changes}) + "\n"
+
+
+def test_mpi() -> None:
+    result = run_named("mpi.two_nodes", lambda node, script: "".join(map(mpi_report, range(4))))
+    assert result.observed == "rank count 4, sum 6, hosts compute-01 compute-02, Open MPI v5.0.7"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "".join(mpi_report(0, size=1, sum=0, host=f"compute-0{n}") for n in (1, 1, 2, 2)),
+        "".join(mpi_report(rank, host="compute-01") for rank in range(4)),
+        "".join(mpi_report(rank, sum=5) for rank in range(4)),
+        "".join(mpi_report(rank, bytes=1) for rank in range(4)),
+        "".join(map(mpi_report, range(3))),
+        "",
+    ],
+    ids=["worlds of one", "one host", "wrong sum", "lost bytes", "a rank is missing", "silence"],
+)
+def test_mpi_fails(text: str) -> None:
+    assert run_named("mpi.two_nodes", lambda node, script: text).outcome == "failed"
+
+
+def environment_report(rank: int, **changes: str) -> str:
+    report = {
+        "job": "7",
+        "slurm_rank": str(rank),
+        "slurm_size": "4",
+        "pmix_rank": str(rank),
+        "pmix_namespace": "slurm.pmix.7.0",
+    }
+    return json.dumps({**report, **changes}) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("changes", "outcome"),
+    [
+        ({}, "passed"),
+        ({"pmix_rank": "", "pmix_namespace": ""}, "failed"),
+        ({"pmix_namespace": ""}, "failed"),
+        ({"job": ""}, "failed"),
+        ({"slurm_size": "1"}, "failed"),
+        ({"pmix_rank": "0"}, "failed"),
+    ],
+)
+def test_mpi_environment(changes: dict[str, str], outcome: str) -> None:
+    text = "".join(environment_report(rank, **changes) for rank in range(4))
+    assert run_named("mpi.environment", lambda node, script: text).outcome == outcome
+
+
+NODE = a_node("compute-01", 11)
+
+
+def a_view(first: str, second: str, gpus: str = "0", visible: str = "0") -> View:
+    return View("compute-01", {"/dev/nvidia0": first, "/dev/nvidia1": second}, gpus, visible)
+
+
+@pytest.mark.parametrize(
+    ("view", "words"),
+    [
+        (a_view("ENXIO", "EPERM"), ""),
+        (a_view("EPERM", "ENXIO", gpus="1"), ""),
+        (a_view("OK", "EPERM"), ""),
+        (a_view("ENXIO", "ENXIO"), "2 devices pass the filter"),
+        (a_view("EPERM", "EPERM"), "0 devices pass the filter"),
+        (a_view("EACCES", "EPERM"), "does not open"),
+        (a_view("ENXIO", "EPERM", gpus=""), "does not name one GPU"),
+        (a_view("ENXIO", "EPERM", gpus="0,1"), "does not name one GPU"),
+        (View("compute-01", {"/dev/nvidia0": "ENXIO"}, "0", "0"), "1 device files for 2 declared GPUs"),
+        (View("compute-01", {}, "0", "0"), "0 device files for 2 declared GPUs"),
+    ],
+)
+def test_own_device(view: View, words: str) -> None:
+    problem = own_device_problem(NODE, view)
+    assert words in problem if words else not problem
+
+
+def gpu_report(host: str, first: str, second: str, gpus: str) -> str:
+    opened = {"/dev/nvidia0": first, "/dev/nvidia1": second}
+    return json.dumps({"host": host, "opened": opened, "gpus": gpus, "visible": "0" if gpus else ""}) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("reports_of", "outcome"),
+    [
+        ((("compute-01", "EPERM", "EPERM", ""), ("compute-02", "EPERM", "EPERM", "")), "passed"),
+        ((("compute-01", "EPERM", "EPERM", ""), ("compute-02", "EPERM", "ENXIO", "")), "failed"),
+        ((("compute-01", "EPERM", "EPERM", ""),), "failed"),
+        ((("compute-01", "EPERM", "EPERM", ""), ("compute-02", "EPERM", "EPERM", "0")), "failed"),
+    ],
+    ids=["refused", "one passes", "a node is silent", "a GPU is given"],
+)
+def test_without_gres(reports_of: tuple[tuple[str, str, str, str], ...], outcome: str) -> None:
+    text = "".join(gpu_report(*one) for one in reports_of)
+    assert run_named("gpu.without_gres", lambda node, script: text).outcome == outcome
+
+
+def limits_report(host: str, **changes: object) -> str:
+    report = {
+        "host": host,
+        "cpus_of_node": 2,
+        "cpus_given": [0],
+        "cpus_after_widening": [0],
+        "cpus_of_job": 1,
+        "memory_bytes": 100 << 20,
+    }
+    return json.dumps({**report, **changes}) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "outcome"),
+    [
+        ("limits.memory", {}, "passed"),
+        ("limits.memory", {"memory_bytes": None}, "failed"),
+        ("limits.memory", {"memory_bytes": 50 << 20}, "failed"),
+        ("limits.cores", {}, "passed"),
+        ("limits.cores", {"cpus_after_widening": [0, 1]}, "failed"),
+        # Two threads of one core: both are the job's.
+        ("limits.cores", {"cpus_after_widening": [0, 1], "cpus_of_job": 2, "cpus_of_node": 4}, "passed"),
+        ("limits.cores", {"cpus_of_node": 1}, "passed"),
+    ],
+)
+def test_limits(name: str, changes: dict[str, object], outcome: str) -> None:
+    text = limits_report("compute-01") + limits_report("compute-02", **changes)
+    assert run_named(name, lambda node, script: text).outcome == outcome
+
+
+def test_cores_that_are_all_of_every_node_prove_nothing() -> None:
+    text = limits_report("compute-01", cpus_of_node=1) + limits_report("compute-02", cpus_of_node=1)
+    assert run_named("limits.cores", lambda node, script: text).outcome == "failed"
+
+
+@pytest.mark.parametrize(
+    ("text", "counts"),
+    [
+        ("", {}),
+        ("(null)", {}),
+        ("gpu:simulated:2(S:0)", {"gpu:simulated": 2}),
+        ("gpu:a:1(S:0-1),gpu:b:3,gpu:a:1", {"gpu:a": 2, "gpu:b": 3}),
+        ("gpu:2", {"gpu": 2}),
+    ],
+)
+def test_gres_counts(text: str, counts: dict[str, int]) -> None:
+    assert gres_counts(text) == counts
+
+
+def test_reports_ignore_what_slurm_says_and_what_is_not_finished() -> None:
+    assert reports('srun: job 7 queued\n{"a": 1}\nslurmstepd: x\n{"b": 2') == [{"a": 1}]
+
+
+def test_nodes_of_one_partition_are_one_job() -> None:
+    assert together(TWO, TWO.workers) == [
+        ("--partition=all", "--nodes=2", "--nodelist=compute-01,compute-02")
+    ]
+
+
+def test_nodes_of_two_partitions_are_two_jobs() -> None:
+    workers = (a_node("compute-01", 11), a_node("compute-02", 12))
+    parts = (Partition("gpu", ("compute-01",)), Partition("cpu", ("compute-02",)))
+    cluster = a_cluster(*workers, partitions=parts)
+    assert [job[0] for job in together(cluster, workers)] == ["--partition=gpu", "--partition=cpu"]
+
+
+def test_a_node_in_no_partition_is_a_failure() -> None:
+    cluster = a_cluster(a_node("compute-01", 11), partitions=())
+    with pytest.raises(CheckFailed, match="compute-01 in none"):
+        together(cluster, cluster.workers)
+
+
+@pytest.mark.parametrize(
+    ("total", "parts", "shares"), [(2, 1, [2]), (2, 2, [1, 1]), (8, 3, [3, 3, 2]), (3, 3, [1, 1, 1])]
+)
+def test_split(total: int, parts: int, shares: list[int]) -> None:
+    assert _split(total, parts) == shares
+
+
+def test_set_key() -> None:
+    change = set_key("MpiDefault", "none")
+    assert change("A=1\n mpidefault = pmix # x\nB=2\n") == "A=1\nMpiDefault=none\nB=2\n"
+    assert change("A=1\n") == "A=1\nMpiDefault=none\n"
+    assert append("# x")("A=1\n\n") == "A=1\n# x\n"
+
+
+def test_one_gpu_more_changes_the_node_lines_only() -> None:
+    text = slurm_conf(TWO)
+    more = _one_gpu_more(text)
+    assert "Gres=gpu:simulated:2 " in text
+    assert text.replace("gpu:simulated:2 ", "gpu:simulated:3 ") == more
+
+
+@pytest.mark.parametrize("file", sorted(Path("tests/suites").glob("*/_*.py")), ids=lambda file: file.name)
+def test_programs_for_jobs_are_whole(file: Path) -> None:
+    compile(file.read_text(), str(file), "exec")
