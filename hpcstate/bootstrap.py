@@ -65,7 +65,7 @@ def lock() -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """A line of progress; on standard error, for standard output belongs to the command that was asked for."""
+    """A line of progress, on standard error: standard output belongs to the command that was asked for."""
     print(f"hpc: {text}", file=sys.stderr, flush=True)
 
 
