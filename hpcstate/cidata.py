@@ -34,9 +34,27 @@ def write_cidata(data: CloudInit, iso: Path) -> None:
     try:
         for name in ("meta-data", "user-data", "network-config"):
             (folder / name).write_text(render(f"cloud-init/{name}.j2", node=data))
+        for name, content in _plain_files(data).items():
+            path = folder / "hpcstate" / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(content)
         iso.unlink(missing_ok=True)
         iso.touch(mode=0o600)
         run(["xorriso", "-as", "mkisofs", "-quiet", "-V", "cidata", "-J", "-r", "-o", iso, folder])
         iso.chmod(0o600)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _plain_files(data: CloudInit) -> dict[str, str]:
+    """The same once more as plain files, for the image's own first boot (packer/seed/files): cloud-init takes
+    half a minute of processor time under software emulation to do as much.
+    """
+    return {
+        "instance-id": data.instance_id + "\n",
+        "hostname": data.hostname + "\n",
+        "user": data.user + "\n",
+        "authorized_keys": data.authorized_key + "\n",
+        "ssh_host_ed25519_key": data.host_key.private,
+        "ssh_host_ed25519_key.pub": data.host_key.public + "\n",
+    }

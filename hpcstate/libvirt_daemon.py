@@ -37,9 +37,7 @@ def ensure_daemon(uri: str, say: Callable[[str], None]) -> None:
         prefix = [] if os.geteuid() == 0 else ["sudo", "-n"]
         run([*prefix, "systemctl", "start", "libvirtd"], hint="see: journalctl -u libvirtd")
     elif os.geteuid() == 0:
-        say(
-            "no libvirtd here, and no systemd: starting virtlogd and libvirtd (destroy ends them)"
-        )
+        say("no libvirtd here, and no systemd: starting virtlogd and libvirtd (destroy ends them)")
         _start()
     else:
         raise HpcstateError("no libvirtd runs on this machine, and only root can start one", where=uri)

@@ -191,6 +191,11 @@ class Live:
         self.nodes = tuple(node for node in nodes if node.auto_start or node.name not in self._dead)
         return self._dead
 
+    def demand(self, name: str) -> None:
+        """Raise UnreachableError when ``name`` did not answer :meth:`reach`."""
+        if name in self._dead:
+            raise self._dead[name]
+
     def _target(self, name: str) -> str:
         return f"{SSH_USER}@{self.node(name).address}"
 
@@ -202,9 +207,8 @@ class Live:
     def _connect(self, name: str) -> None:
         """Open the connection to ``name`` unless it is open; one thread at a time, or there would be two."""
         self.node(name)
+        self.demand(name)
         with self._locks[name]:
-            if name in self._dead:
-                raise self._dead[name]
             if name in self._open:
                 return
             # -f: ssh goes to the background once it is logged in, and lets go of our pipes.

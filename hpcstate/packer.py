@@ -21,6 +21,8 @@ from hpcstate.store import Store
 
 BUILD_USER = "packer"
 MAX_IMAGE_BYTES = 2_000_000_000
+TCG_CPU = "max,svm=off,vmx=off,aes=off,pclmulqdq=off"
+"""Everything TCG can emulate, but what only makes the guest load and test modules at boot."""
 
 
 def make(spec: ImageSpec, target: Path, work: Path, store: Store) -> dict[str, str]:
@@ -57,11 +59,13 @@ def _run_packer(spec: ImageSpec, work: Path) -> Path:
         cidata,
     )
     output = work / "output"
+    kvm = kvm_works()
     variables = {
         "name": spec.name,
         "seed": str(spec.seed_path),
         "output": str(output),
-        "accelerator": "kvm" if kvm_works() else "tcg",
+        "accelerator": "kvm" if kvm else "tcg",
+        "cpu": "host" if kvm else TCG_CPU,
         "ssh_port": str(port),
         "ssh_key": str(user_key.path),
         "cidata": str(cidata),

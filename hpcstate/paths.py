@@ -21,7 +21,7 @@ RESERVED = frozenset({"packer", "containers", "store", "tools"})
 
 
 def image(name: str) -> Path:
-    """The built image ``name`` (``hpc-base``): the path the earlier system used, so its files keep working."""
+    """The built image ``name``, where the earlier system had it, so that its files keep working."""
     return BUILD / "packer" / name / name / f"{name}.qcow2"
 
 

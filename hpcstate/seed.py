@@ -33,8 +33,16 @@ def inputs(spec: ImageSpec) -> dict[str, Any]:
         "packages": sorted(spec.package_names),
         "disk_gb": spec.disk_gb,
         "kernel_parameters": spec.kernel_parameters,
-        "hooks": file_digests([HOOKS / "essential.sh", HOOKS / "customize.sh"], ROOT),
+        "hooks": file_digests(_hook_files(), ROOT),
     }
+
+
+def _hook_files() -> list[Path]:
+    return [
+        HOOKS / "essential.sh",
+        HOOKS / "customize.sh",
+        *(p for p in (HOOKS / "files").rglob("*") if p.is_file()),
+    ]
 
 
 def make(spec: ImageSpec, target: Path, work: Path) -> dict[str, str]:

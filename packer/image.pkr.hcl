@@ -6,6 +6,7 @@ variable "name"        { type = string }
 variable "seed"        { type = string }
 variable "output"      { type = string }
 variable "accelerator" { type = string }
+variable "cpu"         { type = string }
 variable "ssh_port"    { type = number }
 variable "ssh_key"     { type = string }
 variable "cidata"      { type = string }
@@ -31,7 +32,7 @@ source "qemu" "image" {
   memory           = 2048
   boot_wait        = "1s"
   qemuargs = [
-    ["-cpu", "max"],
+    ["-cpu", var.cpu],
     ["-serial", "file:${var.output}.console"],
     ["-drive", "file=${var.output}/${var.name}.raw,if=virtio,cache=unsafe,discard=unmap,format=raw"],
     ["-drive", "file=${var.cidata},if=virtio,format=raw,readonly=on"],

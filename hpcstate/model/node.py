@@ -56,6 +56,6 @@ class Node:
 
     @property
     def gres(self) -> str:
-        """The value of Slurm's ``Gres=`` for this node (``gpu:2805:1,gpu:simulated:2``), empty without GPUs."""
+        """Slurm's ``Gres=`` for this node (``gpu:2805:1,gpu:simulated:2``), empty without GPUs."""
         types = self.gres_types
         return ",".join(f"gpu:{kind}:{types.count(kind)}" for kind in dict.fromkeys(types))

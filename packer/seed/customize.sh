@@ -3,6 +3,8 @@
 # $1 is the root; KERNEL_PARAMETERS comes from the image's image.yaml.
 set -eu
 root=$1
+cp -a "$(dirname "$0")/files/." "$root/"
+chown -R 0:0 "$root/usr/lib/hpcstate" "$root/etc/systemd" "$root/usr/lib/systemd/system/hpcstate-first-boot.service"
 
 # GRUB for BIOS. core.img finds its file system by label, so the disk needs no device name; the parameters
 # stand in /etc/default/grub, where update-grub of a later kernel finds them too.
@@ -38,6 +40,7 @@ apt_preserve_sources_list: true
 disable_root: true
 ssh_pwauth: false
 manual_cache_clean: false
+ssh_genkeytypes: [ed25519]
 cloud_init_modules: [seed_random, growpart, resizefs, mounts, set_hostname, update_hostname, users_groups, ssh]
 cloud_config_modules: [runcmd]
 cloud_final_modules: [scripts_user, final_message]
@@ -48,8 +51,11 @@ for unit in slurmctld slurmd slurmdbd munge mariadb prometheus prometheus-node-e
     e2scrub_reap.service e2scrub_all.timer apt-daily.timer apt-daily-upgrade.timer grub-common man-db.timer; do
     chroot "$root" systemctl disable --quiet "$unit" 2>/dev/null || :
 done
-chroot "$root" systemctl enable --quiet systemd-networkd systemd-resolved ssh
-chroot "$root" systemctl mask --quiet systemd-networkd-wait-online.service
+chroot "$root" systemctl enable --quiet systemd-networkd systemd-resolved ssh hpcstate-first-boot
+# sshd-keygen would make keys of every type (a minute of prime numbers under emulation); the host key is given,
+# and cloud-init makes one where it is not.
+chroot "$root" systemctl mask --quiet systemd-networkd-wait-online.service sshd-keygen.service
+printf 'HostKey /etc/ssh/ssh_host_ed25519_key\n' >"$root/etc/ssh/sshd_config.d/20-hostkey.conf"
 ln -sf ../run/systemd/resolve/stub-resolv.conf "$root/etc/resolv.conf"
 
 # Identity is given at first boot, never baked in.

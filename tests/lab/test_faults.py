@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from hpcstate.check import Check, CheckResult, Fault, load_suites, run_check, run_checks
 from hpcstate.live import Live
+from hpcstate.model import Cluster
 
 SUITES = load_suites()
+
+
+@pytest.fixture(scope="module")
+def live(deployed: None, cluster: Cluster) -> Iterator[Live]:
+    """One set of connections for all faults: under software emulation a handshake costs 1 to 2 s."""
+    with Live(cluster) as live:
+        assert not live.reach()
+        yield live
 
 
 @pytest.fixture(scope="module")

@@ -12,16 +12,17 @@ from typing import Self
 
 from hpcstate.check import CheckFailed, CheckSkipped
 from hpcstate.live import Live, TimedOutError
-from hpcstate.model import Cluster, Node
+from hpcstate.model import Node
 
 POLL_SECONDS = 0.3
 
-QUEUE_SECONDS = 15
+QUEUE_SECONDS = 10
 """How long srun may wait in the queue: even on an idle cluster, jobs of the check before may be ending."""
 
 START_SECONDS = 30
 """How long a job may take to start on an idle cluster, with software emulation."""
 
+_NAME = "hpcstate-check-"
 _FILE = "=== output of "
 _WAITING = frozenset({"PENDING", "CONFIGURING"})
 _ACTIVE = _WAITING | {"RUNNING", "COMPLETING", "SUSPENDED", "STAGE_OUT"}
@@ -131,7 +132,7 @@ class Jobs:
                 break
             time.sleep(POLL_SECONDS)
         if any(state.waiting for state in states.values()):
-            skip_if_busy(self._live, self._prefix)
+            skip_if_busy(self._live)
         seen = "; ".join(f"{label}: {describe(state)}" for label, state in states.items())
         raise CheckFailed(expected, seen, "`squeue` and `scontrol show job` on the controller say more")
 
@@ -158,7 +159,7 @@ class Jobs:
 
 def _new_name() -> str:
     """A job name that no other run of the checks has, on whatever machine."""
-    return f"hpcstate-check-{secrets.token_hex(4)}"
+    return f"{_NAME}{secrets.token_hex(4)}"
 
 
 def srun(live: Live, arguments: Sequence[str], command: Sequence[str], *, seconds: int = 30) -> str:
@@ -182,7 +183,7 @@ def srun(live: Live, arguments: Sequence[str], command: Sequence[str], *, second
         said = [*answer.stderr.strip().splitlines()[-3:], *answer.stdout.strip().splitlines()[-3:]]
     # Whether it was somebody else's jobs that stood in the way.
     if any("Unable to allocate resources" in line for line in said):
-        skip_if_busy(live, name)
+        skip_if_busy(live)
     raise CheckFailed(
         f"`{shlex.join(['srun', *arguments, *command[:1]])}` succeeds",
         f"it {ended}: {' / '.join(line.strip() for line in said) or 'nothing was printed'}",
@@ -190,10 +191,10 @@ def srun(live: Live, arguments: Sequence[str], command: Sequence[str], *, second
     )
 
 
-def skip_if_busy(live: Live, own: str) -> None:
-    """Raise CheckSkipped when jobs other than those named ``own…`` are in the cluster."""
+def skip_if_busy(live: Live) -> None:
+    """Raise CheckSkipped when jobs that no check started are in the cluster."""
     text = live.run(live.cluster.controller.name, "squeue --noheader --format='%j|%i|%u|%T'").stdout
-    others = [row.split("|") for row in text.splitlines() if row and not row.startswith(own)]
+    others = [row.split("|") for row in text.splitlines() if row and not row.startswith(_NAME)]
     if others:
         _, job_id, user, state = others[0]
         raise CheckSkipped(f"the cluster is busy: job {job_id} of {user} is {state.lower()}")
@@ -206,12 +207,15 @@ def describe(state: JobState) -> str:
     return f"{state.state}{reason}" + (f", said {last[0]!r}" if last else "")
 
 
-def together(cluster: Cluster, nodes: Sequence[Node]) -> list[tuple[str, ...]]:
+def together(live: Live, nodes: Sequence[Node]) -> list[tuple[str, ...]]:
     """Split ``nodes`` into the fewest jobs: srun arguments that place a job on all nodes of one partition.
 
-    A node in no partition is an error of the cluster, reported as CheckFailed.
+    Raises UnreachableError for a node that does not answer: Slurm would give it a job, and wait for it for
+    long. A node in no partition is a fault of the cluster: CheckFailed.
     """
-    partitions = cluster.slurm.partitions if cluster.slurm else ()
+    for node in nodes:
+        live.demand(node.name)
+    partitions = live.cluster.slurm.partitions if live.cluster.slurm else ()
     remaining = [node.name for node in nodes]
     jobs: list[tuple[str, ...]] = []
     while remaining:
@@ -224,6 +228,6 @@ def together(cluster: Cluster, nodes: Sequence[Node]) -> list[tuple[str, ...]]:
     return jobs
 
 
-def on(cluster: Cluster, node: Node) -> tuple[str, ...]:
+def on(live: Live, node: Node) -> tuple[str, ...]:
     """The srun arguments that place a job on ``node``."""
-    return together(cluster, [node])[0]
+    return together(live, [node])[0]

@@ -108,6 +108,9 @@ def test_a_node_that_does_not_answer_is_named(live: Live, monkeypatch: pytest.Mo
         live.run("compute-02", "true")
     assert raised.value.node == "compute-02"
     assert log.read_text().count("192.168.150.12") == tried, "it is not waited for again"
+    with pytest.raises(UnreachableError):
+        live.demand("compute-02")
+    live.demand("compute-01")
     assert [node.name for node in live.workers] == ["compute-01", "compute-02"]
 
 

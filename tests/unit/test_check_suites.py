@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from hpcstate.check import CheckFailed, CheckResult, load_suites, run_check
-from hpcstate.model import Partition
+from hpcstate.live import Live
+from hpcstate.model import Cluster, Partition
 from hpcstate.run import Result
 from hpcstate.slurm_conf import slurm_conf
 from tests.suites.breaking import append, set_key
@@ -20,6 +21,10 @@ from tests.suites.slurm import gres_counts, reports
 from tests.unit.fake_live import TWO, Answer, FakeLive, a_cluster, a_node, failing, timed_out
 
 SUITES = load_suites()
+
+
+def a_live(cluster: Cluster) -> Live:
+    return FakeLive(lambda node, script: "", cluster)
 
 
 def run_named(name: str, answer: Answer) -> CheckResult:
@@ -101,7 +106,14 @@ def test_srun_that_hangs_is_cancelled_and_fails() -> None:
     assert any(script.startswith("scancel --quiet --name=hpcstate-check-") for _, _, script in live.scripts)
 
 
-@pytest.mark.parametrize(("queue", "outcome"), [("train|7|alice|RUNNING\n", "skipped"), ("", "failed")])
+@pytest.mark.parametrize(
+    ("queue", "outcome"),
+    [
+        ("train|7|alice|RUNNING\n", "skipped"),
+        ("hpcstate-check-12|8|hpc|COMPLETING\n", "failed"),
+        ("", "failed"),
+    ],
+)
 def test_a_busy_cluster_is_not_a_broken_one(queue: str, outcome: str) -> None:
     refused = failing(1, "srun: error: Unable to allocate resources: Requested nodes are busy")
     result = run_named("nodes.srun", lambda node, script: refused if script.startswith("srun") else queue)
@@ -347,7 +359,7 @@ def test_reports_ignore_what_slurm_says_and_what_is_not_finished() -> None:
 
 
 def test_nodes_of_one_partition_are_one_job() -> None:
-    assert together(TWO, TWO.workers) == [
+    assert together(a_live(TWO), TWO.workers) == [
         ("--partition=all", "--nodes=2", "--nodelist=compute-01,compute-02")
     ]
 
@@ -356,13 +368,13 @@ def test_nodes_of_two_partitions_are_two_jobs() -> None:
     workers = (a_node("compute-01", 11), a_node("compute-02", 12))
     parts = (Partition("gpu", ("compute-01",)), Partition("cpu", ("compute-02",)))
     cluster = a_cluster(*workers, partitions=parts)
-    assert [job[0] for job in together(cluster, workers)] == ["--partition=gpu", "--partition=cpu"]
+    assert [job[0] for job in together(a_live(cluster), workers)] == ["--partition=gpu", "--partition=cpu"]
 
 
 def test_a_node_in_no_partition_is_a_failure() -> None:
     cluster = a_cluster(a_node("compute-01", 11), partitions=())
     with pytest.raises(CheckFailed, match="compute-01 in none"):
-        together(cluster, cluster.workers)
+        together(a_live(cluster), cluster.workers)
 
 
 @pytest.mark.parametrize(

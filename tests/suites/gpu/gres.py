@@ -101,7 +101,7 @@ def _look(live: Live, gres: str) -> list[View]:
     """What a job with ``gres`` sees, on every GPU node."""
     nodes = _gpu_nodes(live)
     seen = []
-    for place in together(live.cluster, nodes):
+    for place in together(live, nodes):
         arguments = (*place, "--ntasks-per-node=1", "--cpus-per-task=1", f"--mem={MEMORY_MB}M", gres)
         seen += views(srun(live, arguments, program(__file__, "_devices.py", "0")))
     hosts = sorted(view.host for view in seen)
@@ -189,7 +189,7 @@ def _split(total: int, parts: int) -> list[int]:
 
 
 def _holder(live: Live, node: Node, gpus: int) -> Job:
-    place = (*on(live.cluster, node), "--ntasks=1", "--cpus-per-task=1", f"--mem={MEMORY_MB}M")
+    place = (*on(live, node), "--ntasks=1", "--cpus-per-task=1", f"--mem={MEMORY_MB}M")
     return Job((*place, f"--gres=gpu:{gpus}"), program(__file__, "_devices.py", HOLD_SECONDS))
 
 

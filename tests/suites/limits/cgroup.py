@@ -33,7 +33,7 @@ def memory_limit(live: Live) -> str:
 def out_of_memory(live: Live) -> str:
     jobs = {
         node.name: Job(
-            (*on(live.cluster, node), "--ntasks=1", "--cpus-per-task=1", f"--mem={MEMORY_MB}M"),
+            (*on(live, node), "--ntasks=1", "--cpus-per-task=1", f"--mem={MEMORY_MB}M"),
             program(__file__, "_fill.py", str(FILL_MB)),
         )
         for node in live.workers
@@ -90,7 +90,7 @@ def _cpus(report: Mapping[str, Any]) -> str:
 def _look(live: Live) -> list[dict[str, Any]]:
     """The limits that a job with one core meets, on every compute node."""
     seen = []
-    for place in together(live.cluster, live.workers):
+    for place in together(live, live.workers):
         arguments = (*place, "--ntasks-per-node=1", "--cpus-per-task=1", f"--mem={MEMORY_MB}M")
         seen += reports(srun(live, arguments, program(__file__, "_limits.py")))
     hosts = sorted(report["host"] for report in seen)

@@ -94,7 +94,7 @@ def _ranks_per_node(nodes: list[Node]) -> int:
 
 
 def _arguments(live: Live, nodes: list[Node]) -> tuple[str, ...]:
-    place = together(live.cluster, nodes)[0]
+    place = together(live, nodes)[0]
     return (*place, f"--ntasks-per-node={_ranks_per_node(nodes)}", "--cpus-per-task=1", MEMORY)
 
 

@@ -84,7 +84,7 @@ def without_devices(live: Live) -> Iterator[None]:
 def every_node(live: Live) -> str:
     expected = sorted(_names(live))
     hosts = []
-    for place in together(live.cluster, live.workers):
+    for place in together(live, live.workers):
         arguments = (*place, "--ntasks-per-node=1", "--cpus-per-task=1", "--mem=32M")
         hosts += srun(live, arguments, ["hostname"]).split()
     if sorted(hosts) != expected:
