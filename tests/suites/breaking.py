@@ -14,7 +14,7 @@ from hpcstate.errors import HpcstateError
 from hpcstate.live import Live
 from hpcstate.model import Node
 from hpcstate.slurm_conf import CONF_DIRECTORY
-from tests.suites.slurm import slurm_nodes
+from tests.suites.slurm import slurm_nodes, slurmd_started
 
 SLURM_CONF = f"{CONF_DIRECTORY}/slurm.conf"
 CGROUP_CONF = f"{CONF_DIRECTORY}/cgroup.conf"
@@ -69,8 +69,19 @@ def stopped(live: Live, node: str, unit: str) -> Iterator[None]:
         live.run(node, f"systemctl stop {unit}", user="root")
         yield
     finally:
-        live.run(node, f"systemctl start {unit}", user="root")
+        begin(live, node, unit, "start")
         wait_idle(live)
+
+
+def begin(live: Live, node: str, unit: str, verb: str) -> None:
+    """Start or restart a unit; slurmd is up once slurmctld has heard of what it found on its node."""
+    # Times of registration are in whole seconds: a second apart, the new one is later than the old one.
+    began = int(live.run(node, f"sleep 1; date +%s; systemctl {verb} {unit}", user="root").stdout)
+    limit = time.monotonic() + _MEND_SECONDS
+    while unit == "slurmd" and slurmd_started(live).get(node, 0) < began:
+        if time.monotonic() > limit:
+            raise HpcstateError(f"slurmd did not register in {_MEND_SECONDS} s", where=node)
+        time.sleep(0.3)
 
 
 def wait_idle(live: Live) -> None:
@@ -127,4 +138,4 @@ def last_gpu_node(live: Live) -> Node:
 
 def _restart(live: Live, units: Sequence[tuple[str, str]]) -> None:
     for node, unit in units:
-        live.run(node, f"systemctl restart {unit}", user="root")
+        begin(live, node, unit, "restart")

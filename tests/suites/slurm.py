@@ -31,6 +31,14 @@ def slurm_nodes(live: Live) -> dict[str, SlurmNode]:
     return nodes
 
 
+def slurmd_started(live: Live) -> dict[str, int]:
+    """When the slurmd that registered last was started, in seconds since 1970 by its node's clock; nodes that
+    have not registered, or a silent slurmctld, give none."""
+    text = live.run(live.cluster.controller.name, nodes_command()).stdout
+    nodes = json.loads(text)["nodes"] if text else []
+    return {node["name"]: node["slurmd_start_time"]["number"] for node in nodes}
+
+
 def usable(states: Collection[str]) -> bool:
     """Whether a node in these states takes jobs."""
     return bool(states) and USABLE.issuperset(states)

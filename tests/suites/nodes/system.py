@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from hpcstate.check import CheckFailed, check, fault
 from hpcstate.live import SSH_USER, Live
-from tests.suites.breaking import SLURM_CONF, Edit, append, edited, last_worker, stopped, wait_idle
+from tests.suites.breaking import SLURM_CONF, Edit, append, begin, edited, last_worker, stopped, wait_idle
 
 CLOCK_SECONDS = 1.0
 """How far the clocks may differ. munge itself forgives five minutes; logs and make do not."""
@@ -77,19 +77,16 @@ def another_key(live: Live) -> Iterator[None]:
     try:
         live.run(
             name,
-            # install -m 0400 keeps the new key secret from the start; the old one is moved, never rewritten.
-            f"set -e; [ -e {kept} ] || mv {MUNGE_KEY} {kept}; chmod 0400 {kept}\n"
+            # The old key is moved, never rewritten; the new one is secret from the start.
+            f"set -e; [ -e {kept} ] || mv {MUNGE_KEY} {kept}\n"
             f"install -o munge -g munge -m 0400 /dev/null {MUNGE_KEY}\n"
             f"head -c 1024 /dev/urandom >{MUNGE_KEY}; systemctl restart munge",
             user="root",
         )
         yield
     finally:
-        live.run(
-            name,
-            f"[ ! -e {kept} ] || mv -f {kept} {MUNGE_KEY}; systemctl restart munge slurmd",
-            user="root",
-        )
+        live.run(name, f"[ ! -e {kept} ] || mv -f {kept} {MUNGE_KEY}; systemctl restart munge", user="root")
+        begin(live, name, "slurmd", "restart")
         wait_idle(live)
 
 
