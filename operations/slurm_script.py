@@ -49,13 +49,14 @@ def start(unit: str) -> list[str]:
     """Starts and enables a daemon that is not running."""
     return [
         f"systemctl reset-failed {unit} 2> /dev/null || :",
-        f"systemctl enable --quiet --now {unit} || stop '{unit} does not start'",
+        f"systemctl enable --quiet --no-reload {unit}",
+        f"systemctl start {unit} || stop '{unit} does not start'",
     ]
 
 
 def enable(unit: str) -> list[str]:
     """Makes a running daemon start at boot as well."""
-    return [f"systemctl enable --quiet {unit}"]
+    return [f"systemctl enable --quiet --no-reload {unit}"]
 
 
 def restart(unit: str) -> list[str]:

@@ -80,7 +80,7 @@ def test_the_right_munge_key_restarts_nothing(key: Path) -> None:
 def test_munge_is_turned_on(active: bool, enabled: bool) -> None:
     daemon = {"installed": True, "version": "0.5", "active": active, "enabled": enabled}
     (command,) = run(munge.daemon, facts={"facts.slurm.SlurmDaemons": {"munge": daemon}}).commands
-    assert str(command).startswith("systemctl enable --quiet --now munge")
+    assert str(command).startswith("systemctl enable --quiet --no-reload munge && systemctl start munge")
 
 
 def test_munge_that_runs_is_left_alone_and_one_that_is_missing_stops_the_host() -> None:
@@ -302,7 +302,8 @@ def service_facts(enabled: dict[str, bool], active: dict[str, bool]) -> dict[str
 def test_services_are_turned_on_and_off() -> None:
     facts = service_facts({"a.service": False, "b.service": True}, {"b.service": True})
     assert run(services.state, ["a.service"], ["b.service"], facts=facts).commands == [
-        "systemctl enable --quiet --now a.service",
+        "systemctl enable --quiet --no-reload a.service",
+        "systemctl start a.service",
         "systemctl disable --quiet --now b.service",
     ]
 
@@ -315,7 +316,10 @@ def test_services_that_are_right_are_left_alone() -> None:
 def test_an_image_enables_and_starts_nothing() -> None:
     facts = service_facts({"b.service": True}, {})
     outcome = run(services.state, ["a.service"], ["b.service"], now=False, facts=facts)
-    assert outcome.commands == ["systemctl enable --quiet a.service", "systemctl disable --quiet b.service"]
+    assert outcome.commands == [
+        "systemctl enable --quiet --no-reload a.service",
+        "systemctl disable --quiet b.service",
+    ]
     assert ("systemd.SystemdStatus") not in {fact for fact, _ in outcome.host.asked}
 
 

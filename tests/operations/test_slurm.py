@@ -150,7 +150,7 @@ def test_a_daemon_that_was_stopped_is_started() -> None:
 def test_a_daemon_that_does_not_start_at_boot_is_enabled_and_not_restarted() -> None:
     outcome = controller(facts(FILES, slurmctld=daemon(enabled=False)))
     assert kinds(outcome) == ["script: nothing"]
-    assert "systemctl enable --quiet slurmctld" in outcome.commands[0]
+    assert "systemctl enable --quiet --no-reload slurmctld" in outcome.commands[0]
 
 
 def test_slurmd_is_turned_off_on_the_controller() -> None:
