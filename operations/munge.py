@@ -57,6 +57,7 @@ def daemon() -> Generator[PyinfraCommand, None, None]:
         host.noop("munge is running")
         return
     yield StringCommand(
-        "systemctl enable --quiet --no-reload munge && systemctl start munge && munge --no-input | unmunge > /dev/null "
+        "systemctl enable --quiet --no-reload munge && systemctl start munge "
+        "&& munge --no-input | unmunge > /dev/null "
         "|| { journalctl --unit=munge --lines=20 --no-pager >&2; exit 1; }"
     )

@@ -90,7 +90,7 @@ def _kind(command: str | dict[str, Any]) -> str:
         return command
     acts = {
         "systemctl restart": "restart",
-        "enable --quiet --now": "start",
+        "systemctl start": "start",
         "scontrol reconfigure": "reconfigure",
         "systemctl reload slurmd": "reload",
     }

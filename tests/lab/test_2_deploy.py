@@ -1,0 +1,145 @@
+"""The state of the nodes: made once, then left alone; a change touches what it concerns; jobs are safe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hpcstate.live import Live
+from hpcstate.model import Cluster, Description
+from tests.lab.conftest import hpcstate, pyinfra
+
+DAEMONS = {"controller": "slurmctld", "compute-01": "slurmd", "compute-02": "slurmd"}
+
+
+def results(output: str) -> dict[str, set[str]]:
+    """The operations that changed something: name to hosts."""
+    rows = json.loads(output)["results"]["operations"]
+    return {row["name"]: set(row["success"]) for row in rows if row["success"]}
+
+
+def started(live: Live) -> dict[str, str]:
+    """The process that each Slurm daemon is now."""
+    scripts = {
+        node: f"systemctl show -p MainPID -p ExecMainStartTimestampMonotonic {unit}"
+        for node, unit in DAEMONS.items()
+    }
+    return {node: answer.stdout for node, answer in live.run_each(scripts).items()}
+
+
+@pytest.fixture
+def restored_file(description: Description) -> Iterator[Path]:
+    """The cluster file, put back and deployed after a test that changed it."""
+    text = description.path.read_text()
+    yield description.path
+    if description.path.read_text() != text:
+        description.path.write_text(text)
+        assert pyinfra(description.path, "-y").returncode == 0
+
+
+def test_slurm_uses_every_node(live: Live, cluster_file: Path) -> None:
+    done = hpcstate("status", str(cluster_file), "--json")
+    report = json.loads(done.stdout)[0]
+    assert done.returncode == 0, report
+    computing = [node for node in report["nodes"] if node["role"] == "compute"]
+    assert [node["slurm"] for node in computing] == ["IDLE", "IDLE"]
+    assert {node["simulated_gpus"] for node in computing} == {2}
+
+
+def test_the_second_deploy_changes_nothing(live: Live, cluster_file: Path) -> None:
+    before = started(live)
+    done = pyinfra(cluster_file, "--json", "-y")
+    assert done.returncode == 0
+    assert results(done.stdout) == {}
+    assert started(live) == before
+
+
+def test_the_plan_of_a_deployed_cluster_is_empty(live: Live, cluster_file: Path) -> None:
+    done = hpcstate("plan", str(cluster_file), "--json")
+    plan = json.loads(done.stdout)
+    assert (done.returncode, plan["empty"]) == (0, True), plan
+
+
+def test_one_parameter_changes_its_file_and_its_daemon_only(live: Live, restored_file: Path) -> None:
+    """KillWait is read again by slurmctld and slurmd (slurm.conf(5)): no process is replaced by a restart of
+    the unit, no other operation changes anything.
+    """
+    before = started(live)
+    changed = restored_file.read_text().replace(
+        'max_job_time: "1:00:00"',
+        'max_job_time: "1:00:00"\n      parameters:\n        SchedulerParameters: bf_interval=45',
+    )
+    restored_file.write_text(changed)
+    done = pyinfra(restored_file, "--json", "-y")
+    assert done.returncode == 0
+    names = set(results(done.stdout))
+    assert names and all("configuration" in name for name in names), names
+    shown = live.run("controller", "scontrol show config").stdout
+    assert "bf_interval=45" in shown
+    after = started(live)
+    assert {node: after[node] for node in ("compute-01", "compute-02")} == {
+        node: before[node] for node in ("compute-01", "compute-02")
+    }
+
+
+def test_a_running_job_is_waited_for(live: Live, restored_file: Path) -> None:
+    """SlurmdParameters needs a restart of slurmd: the node with the job is drained first, and the job ends
+    by itself.
+    """
+    job = live.run(
+        "controller",
+        "sbatch --parsable --chdir=/tmp -w compute-01 -n1 --mem=100 -o /dev/null --wrap 'sleep 50; exit 7'",
+        user="hpc",
+    ).stdout.strip()
+    live.run("controller", f"until squeue -h -j {job} -t R | grep -q .; do sleep 0.3; done", timeout=30)
+    restored_file.write_text(
+        restored_file.read_text().replace(
+            'max_job_time: "1:00:00"',
+            'max_job_time: "1:00:00"\n      parameters:\n        SlurmdParameters: config_overrides',
+        )
+    )
+    done = pyinfra(restored_file, "--json", "-y")
+    assert done.returncode == 0
+    shown = live.run("controller", f"scontrol show job {job}").stdout
+    assert "JobState=FAILED" in shown and "ExitCode=7:0" in shown, shown
+    assert "Restarts=0" in shown
+    nodes = live.run("controller", "sinfo -h -N -o '%N %T'").stdout.split()
+    assert nodes.count("idle") == 4, nodes
+
+
+def test_a_drain_of_somebody_else_stays(live: Live, restored_file: Path) -> None:
+    live.run(
+        "controller", "scontrol update nodename=compute-02 state=drain reason='disk looks odd'", user="root"
+    )
+    try:
+        restored_file.write_text(
+            restored_file.read_text().replace(
+                'max_job_time: "1:00:00"',
+                'max_job_time: "1:00:00"\n      parameters:\n        SlurmdParameters: config_overrides',
+            )
+        )
+        assert pyinfra(restored_file, "-y").returncode == 0
+        shown = live.run("controller", "scontrol show node compute-02").stdout
+        assert "DRAIN" in shown and "disk looks odd" in shown
+    finally:
+        live.run("controller", "scontrol update nodename=compute-02 state=resume", user="root")
+
+
+def test_fewer_gpus_than_declared_stop_that_node_only(
+    live: Live, cluster: Cluster, cluster_file: Path
+) -> None:
+    """The device node is there for tmpfiles.d but cannot be made: a folder stands in its place."""
+    live.run("compute-01", "rm -f /dev/nvidia1 && mkdir /dev/nvidia1", user="root")
+    try:
+        done = pyinfra(cluster_file, "--json", "-y")
+        payload = json.loads(done.stdout)
+        assert payload["results"]["failed_hosts"] == ["compute-01"]
+        assert done.returncode != 0
+        said = done.stderr
+        assert "compute-01" in said and "2" in said and "declare" in said, said[-2000:]
+    finally:
+        live.run("compute-01", "rmdir /dev/nvidia1", user="root")
+        assert pyinfra(cluster_file, "-y").returncode == 0
