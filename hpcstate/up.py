@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from hpcstate import lifecycle, schema, status
-from hpcstate.check import load_suites
+from hpcstate.check import CheckResult, load_suites
 from hpcstate.check_cli import prove, slurm_cluster
 from hpcstate.deploy import DeployReport
 from hpcstate.deploy import deploy as run_deploy
@@ -31,7 +31,9 @@ def start(file: Path) -> None:
     """Power on every cluster of ``file``. Raises HpcstateError with the consoles of silent nodes."""
     for cluster in _description(file).clusters:
         done = lifecycle.start(cluster, say)
-        if not done.changed:
+        if done.changed:
+            _void_proof(cluster)
+        else:
             say(f"{cluster.name}: all {len(done.running)} nodes run already")
 
 
@@ -39,6 +41,9 @@ def deploy(file: Path) -> None:
     """Run deploys/full_stack.py. Raises HpcstateError naming the nodes that failed and what they said."""
     report = run_deploy(_description(file), say)
     say(deploy_text(report))
+    if report.changed or report.failed_hosts:
+        for cluster in _description(file).clusters:
+            _void_proof(cluster)
     if report.failed_hosts:
         messages = "\n".join(f"    {message}" for message in report.messages)
         log = ClusterPaths.of(_description(file).clusters[0].name).root / "deploy.log"
@@ -58,25 +63,40 @@ def deploy_text(report: DeployReport) -> str:
     return "\n".join(lines)
 
 
+def _void_proof(cluster: Cluster) -> None:
+    """What was proven before a change is not proven after it."""
+    ClusterPaths.of(cluster.name).proof.unlink(missing_ok=True)
+
+
 def check(file: Path) -> None:
-    """Prove the cluster, or show the proof it has. A complete proof of this very configuration that passed is
-    not repeated while nothing was deployed since. Raises HpcstateError when a check failed.
+    """Prove the cluster, unless it is proven: a complete proof of this very configuration stands until a start
+    or a deploy changes something. Raises HpcstateError when a check failed.
     """
     description = _description(file)
     if description.cluster("hpc") is None:
         say("no Slurm cluster in this file: nothing to prove")
         return
     cluster = slurm_cluster(description)
+    at = ClusterPaths.of(cluster.name).proof
+    known = read_proof(at)
+    if known and known.complete and not _bad(known) and known.configuration == configuration_digest(cluster):
+        say(f"proven at {known.when:%Y-%m-%d %H:%M:%S}, and nothing was changed since")
+        say(f"`hpcstate check {file}` proves it again")
+        return
     suites = load_suites()
     proof = prove(description.path, cluster, suites.checks, complete=True, say=say)
-    write_proof(proof, ClusterPaths.of(cluster.name).proof)
-    bad = [result for result in proof.results if result.outcome in ("failed", "error")]
+    write_proof(proof, at)
+    bad = _bad(proof)
     if bad:
         names = ", ".join(result.name for result in bad)
         raise HpcstateError(
             f"{len(bad)} of {len(proof.results)} checks did not pass: {names}",
             hint=f"`hpcstate check {file} --check NAME` runs one again",
         )
+
+
+def _bad(proof: Proof) -> list[CheckResult]:
+    return [result for result in proof.results if result.outcome in ("failed", "error")]
 
 
 def summary(file: Path, stages: Mapping[str, float]) -> str:
