@@ -69,8 +69,8 @@ def _void_proof(cluster: Cluster) -> None:
 
 
 def check(file: Path) -> None:
-    """Prove the cluster, unless it is proven: a complete proof of this very configuration stands until a start
-    or a deploy changes something. Raises HpcstateError when a check failed.
+    """Prove the cluster, unless it is proven: a complete proof of this very configuration stands until a
+    start or a deploy changes something. Raises HpcstateError when a check failed.
     """
     description = _description(file)
     if description.cluster("hpc") is None:
