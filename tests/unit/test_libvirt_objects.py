@@ -1,0 +1,126 @@
+"""The XML that libvirt gets, and whose objects are ours."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from hpcstate import libvirt_objects as objects
+from hpcstate import schema
+from hpcstate.libvirt_objects import HypervisorFacts
+from hpcstate.model import Acceleration, Cluster, CpuTopology
+from hpcstate.paths import ROOT
+
+KVM, TCG = HypervisorFacts(kvm=True), HypervisorFacts(kvm=False)
+FILES = ("gpu", "minimal", "passthrough", "full-stack")
+
+
+def clusters() -> list[Cluster]:
+    return [one for name in FILES for one in schema.load(ROOT / "inventories" / f"{name}.yaml").clusters]
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return schema.load(ROOT / "inventories" / "gpu.yaml").clusters[0]
+
+
+def domain(
+    cluster: Cluster, host: HypervisorFacts, acceleration: Acceleration | None = None
+) -> ElementTree.Element:
+    if acceleration:
+        cluster = replace(cluster, acceleration=acceleration)
+    return ElementTree.fromstring(objects.domain_xml(cluster, cluster.workers[0], host))
+
+
+@pytest.mark.parametrize("host", [KVM, TCG], ids=["kvm", "tcg"])
+@pytest.mark.parametrize("one", clusters(), ids=lambda one: f"{one.name}-{one.kind}")
+def test_every_domain_is_well_formed_and_its_own(one: Cluster, host: HypervisorFacts) -> None:
+    roots = [ElementTree.fromstring(objects.domain_xml(one, node, host)) for node in one.nodes]
+    for place in ("uuid", "name", "devices/interface/mac"):
+        found = [ElementTree.tostring(element) for root in roots for element in root.iterfind(place)]
+        assert len(set(found)) == len(one.nodes), place
+    assert {root.get("type") for root in roots} == {"kvm" if host.kvm else "qemu"}
+
+
+def test_without_kvm_the_disk_is_unsafe_and_with_kvm_it_is_not(cluster: Cluster) -> None:
+    caches = [domain(cluster, host).find("devices/disk/driver").get("cache") for host in (KVM, TCG)]  # type: ignore[union-attr]
+    assert caches == ["none", "unsafe"]
+
+
+def test_a_fitting_topology_is_passed_on_and_another_is_not(cluster: Cluster) -> None:
+    def topology(*numbers: int) -> dict[str, str]:
+        found = domain(cluster, KVM, Acceleration(cpu_topology=CpuTopology(*numbers))).find("cpu/topology")
+        assert found is not None
+        return dict(found.attrib)
+
+    assert topology(1, 1, 2) == {"sockets": "1", "cores": "1", "threads": "2"}
+    assert topology(1, 4, 2) == {"sockets": "1", "cores": "2", "threads": "1"}
+
+
+@pytest.mark.parametrize(
+    ("acceleration", "place"),
+    [
+        (
+            Acceleration(enable_hugepages=True, hugepage_size="1G"),
+            "memoryBacking/hugepages/page[@unit='GiB']",
+        ),
+        (Acceleration(memory_backing="memfd"), "memoryBacking/source[@type='memfd']"),
+        (Acceleration(cpu_model="host-passthrough"), "cpu[@mode='host-passthrough']"),
+        (Acceleration(cpu_model="qemu64"), "cpu[@mode='custom']/model"),
+        (Acceleration(cpu_features=("+avx2",)), "cpu/feature[@name='avx2'][@policy='optional']"),
+        (Acceleration(cpu_features=("-hle",)), "cpu/feature[@name='hle'][@policy='disable']"),
+    ],
+)
+def test_acceleration_settings_arrive(cluster: Cluster, acceleration: Acceleration, place: str) -> None:
+    assert domain(cluster, KVM, acceleration).find(place) is not None
+    assert domain(cluster, KVM).find(place) is None
+
+
+def test_passed_through_devices_keep_their_order() -> None:
+    one = schema.load(ROOT / "inventories" / "passthrough.yaml").clusters[0]
+    node = next(node for node in one.nodes if node.passthrough)
+    root = ElementTree.fromstring(objects.domain_xml(one, node, KVM))
+    found = [
+        "{domain}:{bus}:{slot}.{function}".format(**address.attrib).replace("0x", "")
+        for address in root.iterfind("devices/hostdev/source/address")
+    ]
+    assert found == [device.pci_address for device in node.passthrough]
+
+
+@pytest.mark.parametrize("one", clusters(), ids=lambda one: f"{one.name}-{one.kind}")
+def test_every_node_has_its_lease_and_its_name(one: Cluster) -> None:
+    root = ElementTree.fromstring(objects.network_xml(one))
+    leases = {(host.get("mac"), host.get("ip"), host.get("name")) for host in root.iterfind("ip/dhcp/host")}
+    assert leases == {(node.mac, str(node.address), node.name) for node in one.nodes}
+    assert root.find("bridge").get("name") == one.network.bridge  # type: ignore[union-attr]
+
+
+def test_an_isolated_network_has_no_forward(cluster: Cluster) -> None:
+    isolated = replace(cluster, network=replace(cluster.network, forward="none"))
+    assert ElementTree.fromstring(objects.network_xml(cluster)).find("forward[@mode='nat']") is not None
+    assert ElementTree.fromstring(objects.network_xml(isolated)).find("forward") is None
+
+
+def test_a_namesake_of_another_cluster_has_another_uuid(cluster: Cluster) -> None:
+    other = replace(cluster, name="other")
+    assert objects.cluster_uuid(cluster, "network") != objects.cluster_uuid(other, "network")
+    assert objects.cluster_uuid(cluster, "network") == objects.cluster_uuid(
+        replace(cluster, nodes=()), "network"
+    )
+
+
+def test_another_image_is_another_volume() -> None:
+    names = {objects.base_volume(Path("hpc-base.qcow2"), key * 32) for key in ("ab", "cd")}
+    assert len(names) == 2
+
+
+def test_a_volume_names_its_backing_file() -> None:
+    root = ElementTree.fromstring(objects.volume_xml("a.qcow2", 1 << 30, "qcow2", backing="/pool/base.qcow2"))
+    assert root.findtext("backingStore/path") == "/pool/base.qcow2"
+    assert (
+        ElementTree.fromstring(objects.volume_xml("a.iso", 1, "raw", mode="0600")).find("backingStore")
+        is None
+    )
