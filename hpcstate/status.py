@@ -13,6 +13,9 @@ from hpcstate.probe.slurm import nodes_command, parse_nodes
 from hpcstate.table import table
 
 _SLURM_TIMEOUT = 15.0
+_WORKING = {"IDLE", "MIXED", "ALLOCATED"}
+_UNUSABLE = {"DOWN", "DRAIN", "FAIL", "INVALID", "INVALID_REG", "NOT_RESPONDING", "POWERED_DOWN"}
+"""States and flags of sinfo(1), NODE STATE CODES."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +60,7 @@ class ClusterStatus:
 
 def _usable(state: str) -> bool:
     flags = set(state.split("+"))
-    return bool(flags & {"IDLE", "MIXED", "ALLOCATED"}) and not flags & {
-        "DRAIN",
-        "DOWN",
-        "NOT_RESPONDING",
-        "FAIL",
-    }
+    return bool(flags & _WORKING) and not flags & _UNUSABLE
 
 
 def observe(cluster: Cluster) -> ClusterStatus:
