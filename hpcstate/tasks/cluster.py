@@ -14,37 +14,39 @@ Task = dict[str, Any]
 DEFAULT_CLUSTER = "inventories/gpu.yaml"
 
 
-def _file() -> Path:
+def cluster_file() -> Path:
+    """The cluster file of this run: `doit up cluster=FILE`."""
     return Path(get_var("cluster", DEFAULT_CLUSTER))
 
 
 def task_images_of_cluster() -> Task:
     """find the images that the cluster's nodes need (only these are built by `up`)"""
-    return {"actions": [(_needed_images, [_file()])], "verbosity": 2}
+    return {"actions": [(_needed_images, [cluster_file()])], "verbosity": 2}
 
 
 def task_start() -> Task:
     """create and power on the cluster's nodes until they answer on SSH"""
     return {
-        "actions": [(_start, [_file()])],
+        "actions": [(_start, [cluster_file()])],
         "calc_dep": ["images_of_cluster"],
+        "task_dep": ["render"],
         "verbosity": 2,
     }
 
 
 def task_deploy() -> Task:
     """bring the nodes into the declared state with pyinfra"""
-    return {"actions": [(_deploy, [_file()])], "task_dep": ["start"], "verbosity": 2}
+    return {"actions": [(_deploy, [cluster_file()])], "task_dep": ["start"], "verbosity": 2}
 
 
 def task_check() -> Task:
     """prove on the live cluster that it does what the file says"""
-    return {"actions": [(_check, [_file()])], "task_dep": ["deploy"], "verbosity": 2}
+    return {"actions": [(_check, [cluster_file()])], "task_dep": ["deploy"], "verbosity": 2}
 
 
 def task_up() -> Task:
     """the main job: from one file to a running, proven cluster"""
-    return {"actions": [(_summary, [_file()])], "task_dep": ["check"], "verbosity": 2}
+    return {"actions": [(_summary, [cluster_file()])], "task_dep": ["check"], "verbosity": 2}
 
 
 @action
