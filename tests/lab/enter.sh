@@ -21,4 +21,6 @@ mkdir -p /var/lib/libvirt/images /var/lib/libvirt/qemu /var/lib/libvirt/dnsmasq
 cp -a /etc/libvirt/. "$state/etc/"
 rm -rf "$state/etc/qemu/autostart" "$state/etc/qemu/networks"
 mount --bind "$state/etc" /etc/libvirt
-exec "$@"
+# Not exec: this shell is the first process here and has to collect the dead daemons and machines. libvirt
+# waits for a machine that it stopped until it is gone, and a zombie is not.
+"$@"

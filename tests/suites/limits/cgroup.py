@@ -110,9 +110,10 @@ def _without(live: Live, *keys: str) -> Iterator[None]:
         yield
 
 
-@fault(memory_limit, "ConstrainRAMSpace is no on a node")
+@fault(memory_limit, "ConstrainRAMSpace and ConstrainSwapSpace are no on a node")
 def unlimited_memory(live: Live) -> Iterator[None]:
-    yield from _without(live, "ConstrainRAMSpace")
+    # With either of them, Slurm sets memory.max: a limit on swap needs one on memory.
+    yield from _without(live, "ConstrainRAMSpace", "ConstrainSwapSpace")
 
 
 @fault(out_of_memory, "ConstrainRAMSpace and ConstrainSwapSpace are no on a node")
