@@ -57,8 +57,11 @@ def end_daemon(say: Callable[[str], None]) -> None:
 
 def _start() -> None:
     started: dict[str, int] = {}
+    SOCKET.parent.mkdir(parents=True, exist_ok=True)
     for name in _DAEMONS:
-        pid_file = Path(f"/run/{name}.pid")
+        # Beside the socket, not in /run: in a lab on a machine with a libvirtd of its own they would collide.
+        pid_file = SOCKET.with_name(f"hpcstate-{name}.pid")
+        pid_file.unlink(missing_ok=True)
         run([*_without_broken_kvm(), tools.program(name), "--daemon", "--pid-file", pid_file])
         deadline = time.monotonic() + _WAIT
         while not pid_file.exists() and time.monotonic() < deadline:
