@@ -3,8 +3,10 @@
 # $1 is the root; KERNEL_PARAMETERS comes from the image's image.yaml.
 set -eu
 root=$1
-cp -a "$(dirname "$0")/files/." "$root/"
-chown -R 0:0 "$root/usr/lib/hpcstate" "$root/etc/systemd" "$root/usr/lib/systemd/system/hpcstate-first-boot.service"
+# Modes and owners are the image's, whatever those of the checkout are.
+umask 022
+cp -r --no-preserve=mode,ownership "$(dirname "$0")/files/." "$root/"
+chmod 755 "$root/usr/lib/hpcstate/first-boot"
 
 # GRUB for BIOS. core.img finds its file system by label, so the disk needs no device name; the parameters
 # stand in /etc/default/grub, where update-grub of a later kernel finds them too.
