@@ -228,7 +228,7 @@ class Live:
         return UnreachableError(
             name,
             f"{address} does not answer on SSH: {why}",
-            hint=f"`hpcstate status` shows whether it runs; its console is in {self._paths.console}",
+            hint="`hpcstate status` shows whether it runs; `hpcstate start` shows a silent node's console",
         )
 
 

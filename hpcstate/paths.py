@@ -71,11 +71,6 @@ class ClusterPaths:
         return self.root / "rendered"
 
     @property
-    def console(self) -> Path:
-        """Serial consoles of the nodes, one file each."""
-        return self.root / "console"
-
-    @property
     def proof(self) -> Path:
         """The result of the last ``hpcstate check``."""
         return self.root / "proof.json"

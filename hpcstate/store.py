@@ -19,6 +19,7 @@ from typing import Any
 from hpcstate import paths
 from hpcstate.digest import file_digest
 from hpcstate.errors import HpcstateError
+from hpcstate.run import run
 
 _REMOTE_TIMEOUT = 30.0
 _CHUNK = 1 << 20
@@ -169,16 +170,9 @@ class Store:
 
 def copy_sparse(source: Path, target: Path) -> None:
     """Copy with holes, sharing blocks where the file system can (``cp --reflink=auto``)."""
-    import subprocess
-
     target.unlink(missing_ok=True)
-    done = subprocess.run(
-        ["cp", "--reflink=auto", "--sparse=always", "--", str(source), str(target)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
+    done = run(["cp", "--reflink=auto", "--sparse=always", "--", source, target], check=False)
+    if done.code:
         target.unlink(missing_ok=True)
         if not source.exists():
             raise FileNotFoundError(source)
