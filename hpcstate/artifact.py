@@ -11,7 +11,7 @@ from typing import Any
 
 from hpcstate import paths
 from hpcstate.digest import file_digest, key_of
-from hpcstate.errors import HpcstateError
+from hpcstate.errors import from_os
 from hpcstate.store import Manifest, Store, write_atomically
 
 
@@ -69,11 +69,7 @@ def provide(
         target.replace(artifact)
         write_atomically(paths.sidecar(artifact), manifest.to_json())
     except OSError as error:
-        raise HpcstateError(
-            f"{error.strerror or error}",
-            where=str(error.filename or artifact),
-            hint="the next run starts it again",
-        ) from error
+        raise from_os(error) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
     if keep:

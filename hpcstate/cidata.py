@@ -7,9 +7,13 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from hpcstate.live import SSH_USER
+from hpcstate.model import Cluster, Node
+from hpcstate.paths import ClusterPaths
 from hpcstate.render import render
 from hpcstate.run import run
-from hpcstate.ssh_keys import KeyPair
+from hpcstate.secrets import host_key
+from hpcstate.ssh_keys import KeyPair, new_key
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,17 @@ class CloudInit:
     def instance_id(self) -> str:
         """Changes when the host key does: cloud-init then applies the seed again."""
         return f"{self.hostname}-{self.host_key.public.split()[1][-16:]}"
+
+
+def seed_of(cluster: Cluster, node: Node) -> CloudInit:
+    """What ``node`` gets: the keys are those below build/, made when there are none."""
+    return CloudInit(
+        hostname=node.name,
+        user=SSH_USER,
+        authorized_key=new_key(ClusterPaths.of(cluster.name).ssh_key).public,
+        host_key=host_key(cluster, node.name),
+        mac=node.mac,
+    )
 
 
 def write_cidata(data: CloudInit, iso: Path) -> None:

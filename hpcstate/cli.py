@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 
 import hpcstate
-from hpcstate.errors import HpcstateError, ProblemsError
+from hpcstate.errors import HpcstateError, ProblemsError, from_os
 from hpcstate.schema.document import UnreadableFileError
 
 OK = 0
@@ -65,4 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader (head, a pager) has gone; without this the interpreter complains at exit (Python's
         # library reference, signal, "Note on SIGPIPE").
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return COULD_NOT_RUN
+    except OSError as error:
+        print(f"hpcstate: {from_os(error)}", file=sys.stderr)
         return COULD_NOT_RUN

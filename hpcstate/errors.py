@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -23,6 +24,17 @@ class HpcstateError(Exception):
     def __str__(self) -> str:
         text = f"{self.where}: {self.message}" if self.where else self.message
         return f"{text}\n  hint: {self.hint}" if self.hint else text
+
+
+def from_os(error: OSError) -> HpcstateError:
+    """What the system refused (no space, no permission, a path gone), as a message with the path."""
+    hints = {
+        errno.ENOSPC: "free some space; nothing is lost, the next run goes on from here",
+        errno.EACCES: "is this file or folder of another user? an earlier run as root makes such files",
+        errno.EROFS: "the file system is read-only: has the kernel found an error? see dmesg",
+    }
+    hint = hints.get(error.errno or 0, "the next run starts it again")
+    return HpcstateError(error.strerror or str(error), where=str(error.filename or ""), hint=hint)
 
 
 @dataclass(frozen=True, order=True)

@@ -85,9 +85,17 @@ def groups_of(path: Path) -> Groups:
     """
     also = [name for name in os.environ.get(ALSO_VARIABLE, "").split(",") if name]
     try:
-        return groups(schema.load(path), also)
+        return connected(groups(schema.load(path), also))
     except HpcstateError as error:
         raise SystemExit(str(error)) from None
+
+
+def connected(found: Groups) -> Groups:
+    """``found`` with what only pyinfra's own connections use: no data to show, but a function."""
+    from hpcstate.ssh_transport import prompt_transport
+
+    how = {"ssh_paramiko_connect_kwargs": {"transport_factory": prompt_transport}}
+    return {name: [(host, data | how) for host, data in hosts] for name, hosts in found.items()}
 
 
 @lru_cache

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hpcstate import tools
@@ -31,7 +31,7 @@ def ensure_daemon(uri: str, say: Callable[[str], None]) -> None:
     Where systemd runs it starts the service, else the daemons themselves (root only). Raises HpcstateError
     when it still does not answer after 20 s.
     """
-    if uri != SYSTEM_URI or _answers():
+    if uri != SYSTEM_URI or answers():
         return
     if Path("/run/systemd/system").is_dir():
         say("libvirtd does not run; starting its service")
@@ -45,8 +45,14 @@ def ensure_daemon(uri: str, say: Callable[[str], None]) -> None:
     _wait()
 
 
-def end_daemon(say: Callable[[str], None]) -> None:
-    """End the daemons that ``ensure_daemon`` started itself, and no others."""
+def end_daemon(say: Callable[[str], None], running: Sequence[str] = ()) -> None:
+    """End the daemons that ``ensure_daemon`` started itself, and no others.
+
+    They go on while machines run in them: ``running`` are the names of those.
+    """
+    if running and _recorded():
+        say(f"libvirtd goes on: {', '.join(running)} still run in it")
+        return
     for name, pid in _recorded().items():
         if _is_running(name, pid):
             say(f"ending {name} (process {pid}), which hpcstate had started")
@@ -84,7 +90,7 @@ def _without_broken_kvm() -> list[str]:
 
 def _wait() -> None:
     deadline = time.monotonic() + _WAIT
-    while not _answers():
+    while not answers():
         if time.monotonic() > deadline:
             raise HpcstateError(
                 f"libvirtd did not answer within {_WAIT:.0f} s",
@@ -94,7 +100,8 @@ def _wait() -> None:
         time.sleep(0.1)
 
 
-def _answers() -> bool:
+def answers() -> bool:
+    """Whether a libvirtd listens on this machine."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(str(SOCKET))

@@ -10,16 +10,13 @@ from typing import TypeVar
 import libvirt
 
 from hpcstate import libvirt_objects as objects
-from hpcstate.cidata import CloudInit, write_cidata
+from hpcstate.cidata import seed_of, write_cidata
 from hpcstate.errors import HpcstateError
 from hpcstate.host_packages import kvm_works
 from hpcstate.model import Cluster, Node
 from hpcstate.paths import ROOT, ClusterPaths, sidecar
-from hpcstate.secrets import host_key
-from hpcstate.ssh_keys import new_key
 from hpcstate.store import Manifest
 
-ADMIN_USER = "admin"
 _QEMU_FOR_TCG = 10_000_000
 """QEMU 10.0.0 in libvirt's numbers. 7.2 under TCG corrupts guests that run Go programs (double faults)."""
 
@@ -115,14 +112,22 @@ class LibvirtHost:
             return ""
         pool.refresh()
         volume = _found(pool.storageVolLookupByName, objects.console_volume(node))
+        return "" if volume is None else self._download(volume).decode(errors="replace")
+
+    def has_other_keys(self, cluster: Cluster, node: Node) -> bool:
+        """Whether the node's CD was made for another host key than the one below build/ (or for none)."""
+        pool = self.pool(cluster)
+        volume = None
+        if pool is not None and pool.isActive():
+            volume = _found(pool.storageVolLookupByName, f"{node.name}.iso")
         if volume is None:
-            return ""
-        received: list[bytes] = []
-        stream = self.connection.newStream()
-        volume.download(stream, 0, 0)
-        stream.recvAll(lambda _stream, data, _opaque: received.append(data), None)
-        stream.finish()
-        return b"".join(received).decode(errors="replace")
+            return False
+        # ISO 9660 stores files uncompressed and in one piece, and the instance id names the host key.
+        return seed_of(cluster, node).instance_id.encode() not in self._download(volume)
+
+    def running_domains(self) -> list[str]:
+        """The names of all domains that are on, ours and others."""
+        return sorted(domain.name() for domain in self.connection.listAllDomains() if domain.isActive())
 
     # Making ----------------------------------------------------------------------------------------------
 
@@ -213,14 +218,7 @@ class LibvirtHost:
     def _upload_cidata(self, cluster: Cluster, node: Node, pool: libvirt.virStoragePool) -> None:
         at = ClusterPaths.of(cluster.name)
         iso = at.secrets / f"{node.name}.iso"
-        seed = CloudInit(
-            hostname=node.name,
-            user=ADMIN_USER,
-            authorized_key=new_key(at.ssh_key).public,
-            host_key=host_key(cluster, node.name),
-            mac=node.mac,
-        )
-        write_cidata(seed, iso)
+        write_cidata(seed_of(cluster, node), iso)
         try:
             xml = objects.volume_xml(f"{node.name}.iso", iso.stat().st_size, "raw", mode="0600")
             self._upload(pool.createXML(xml), iso)
@@ -234,6 +232,14 @@ class LibvirtHost:
             stream.sendAll(lambda _stream, size, file: file.read(size), source)
         stream.finish()
 
+    def _download(self, volume: libvirt.virStorageVol) -> bytes:
+        received: list[bytes] = []
+        stream = self.connection.newStream()
+        volume.download(stream, 0, 0)
+        stream.recvAll(lambda _stream, data, _opaque: received.append(data), None)
+        stream.finish()
+        return b"".join(received)
+
     def _refuse_namesake(self, lookup: Callable[[str], object], name: str, kind: str) -> None:
         if _found(lookup, name) is not None:
             raise HpcstateError(
@@ -243,6 +249,11 @@ class LibvirtHost:
             )
 
     # Unmaking --------------------------------------------------------------------------------------------
+
+    def remove_cidata(self, cluster: Cluster, node: Node) -> None:
+        """Remove the CD of a node that is off; ``ensure_volumes`` makes it anew."""
+        pool = self.ensure_pool(cluster)
+        pool.storageVolLookupByName(f"{node.name}.iso").delete()
 
     def power_off(self, cluster: Cluster, node: Node) -> None:
         """Pull the plug of a node that is on."""

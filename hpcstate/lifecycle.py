@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcstate.errors import HpcstateError
-from hpcstate.libvirt_daemon import ensure_daemon
+from hpcstate.libvirt_daemon import SYSTEM_URI, answers, ensure_daemon
 from hpcstate.libvirt_host import LibvirtHost, connect
 from hpcstate.live import Live, UnreachableError
 from hpcstate.model import Cluster, Node
@@ -54,6 +54,7 @@ def start(cluster: Cluster, say: Say, only: Sequence[str] = ()) -> Started:
         facts = host.facts()
         host.check(facts)
         powered_on = [node.name for node in nodes if host.state(cluster, node) != "running"]
+        _renew_cidata(cluster, nodes, host, say)
         if powered_on:
             how = "KVM" if facts.kvm else "software emulation (TCG: no working KVM here)"
             say(f"powering on {', '.join(powered_on)} under {how}")
@@ -65,6 +66,24 @@ def start(cluster: Cluster, say: Say, only: Sequence[str] = ()) -> Started:
                 host.ensure_domain(cluster, node, facts)
         wait_for_ssh(cluster, nodes, host, say)
     return Started(tuple(powered_on), tuple(node.name for node in nodes if node.name not in powered_on))
+
+
+def _renew_cidata(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, say: Say) -> None:
+    """Nodes made with other keys than those below build/ (it was removed) get the new ones as they boot.
+
+    Raises HpcstateError when such a node runs: it would never let us in, and is not ours to restart unasked.
+    """
+    strange = [node for node in nodes if host.has_other_keys(cluster, node)]
+    running = [node.name for node in strange if host.state(cluster, node) == "running"]
+    if running:
+        raise HpcstateError(
+            f"{', '.join(running)} run with other keys than those in {ClusterPaths.of(cluster.name).secrets}",
+            where=cluster.name,
+            hint="put that folder back; or `hpcstate stop` and `start`: new keys are taken, disks stay",
+        )
+    for node in strange:
+        say(f"{node.name} was made with other keys: it gets the new ones as it boots")
+        host.remove_cidata(cluster, node)
 
 
 def select(cluster: Cluster, only: Sequence[str]) -> tuple[Node, ...]:
@@ -172,6 +191,14 @@ def destroy(cluster: Cluster, say: Say, *, secrets: bool = False) -> list[str]:
         if not any(at.root.iterdir()):
             at.root.rmdir()
     return removed
+
+
+def running_here() -> list[str]:
+    """The domains, ours and others, that run in this machine's libvirtd; none where it does not run."""
+    if not answers():
+        return []
+    with connect(SYSTEM_URI) as host:
+        return host.running_domains()
 
 
 def _remove(path: Path) -> None:

@@ -94,5 +94,5 @@ def _destroy(args: argparse.Namespace) -> int:
             _say(f"removed {what}")
         if not removed:
             _say("nothing was there")
-    end_daemon(_say)
+    end_daemon(_say, lifecycle.running_here())
     return 0

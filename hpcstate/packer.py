@@ -21,8 +21,8 @@ from hpcstate.store import Store
 
 BUILD_USER = "packer"
 MAX_IMAGE_BYTES = 2_000_000_000
-TCG_CPU = "max,svm=off,vmx=off,aes=off,pclmulqdq=off"
-"""Everything TCG can emulate, but what only makes the guest load and test modules at boot."""
+TCG_CPU = "max,svm=off,vmx=off,aes=off,pclmulqdq=off,la57=off"
+"""All that TCG can emulate, but what makes the guest load and test modules, or walk five levels of pages."""
 
 
 def make(spec: ImageSpec, target: Path, work: Path, store: Store) -> dict[str, str]:

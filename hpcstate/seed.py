@@ -20,7 +20,6 @@ VERSION = 1
 
 HOOKS = ROOT / "packer" / "seed"
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-_NOT_NEEDED = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/info/*")
 
 
 def inputs(spec: ImageSpec) -> dict[str, Any]:
@@ -38,10 +37,11 @@ def inputs(spec: ImageSpec) -> dict[str, Any]:
 
 
 def _hook_files() -> list[Path]:
+    folders = (HOOKS / "files", HOOKS / "initramfs")
     return [
         HOOKS / "essential.sh",
         HOOKS / "customize.sh",
-        *(p for p in (HOOKS / "files").rglob("*") if p.is_file()),
+        *(path for folder in folders for path in folder.rglob("*") if path.is_file()),
     ]
 
 
@@ -61,12 +61,11 @@ def make(spec: ImageSpec, target: Path, work: Path) -> dict[str, str]:
     root = work / "root"
     words: list[str | Path] = ["mmdebstrap", "--quiet", "--variant=apt", "--mode=root", "--format=directory"]
     words += [f"--keyring={_KEYRING}", '--aptopt=APT::Install-Recommends "false"']
-    words += [f"--dpkgopt=path-exclude={pattern}" for pattern in _NOT_NEEDED]
-    words += ["--dpkgopt=path-include=/usr/share/doc/*/copyright"]
+    words += ["--dpkgopt=force-unsafe-io"]  # a tree that a crash leaves behind is removed, not repaired
     words += [f'--essential-hook={HOOKS / "essential.sh"} "$1"']
     words += [f'--customize-hook={HOOKS / "customize.sh"} "$1"']
     words += [f"--include={','.join(sorted(spec.package_names))}"]
-    words += [spec.release, root, *_sources(tools.host_mirror(), spec.release)]
+    words += [spec.release, root, *_sources(spec.release)]
     environment = {**os.environ, "KERNEL_PARAMETERS": spec.kernel_parameters, "LC_ALL": "C.UTF-8"}
     try:
         run(
@@ -79,8 +78,12 @@ def make(spec: ImageSpec, target: Path, work: Path) -> dict[str, str]:
     return versions
 
 
-def _sources(mirror: str, release: str) -> list[str]:
-    return [f"deb {mirror} {release} main", f"deb {mirror} {release}-updates main"]
+def _sources(release: str) -> list[str]:
+    mirror = tools.host_mirror()
+    lines = [f"deb {mirror} {release} main", f"deb {mirror} {release}-updates main"]
+    if security := tools.host_security_mirror():
+        lines.append(f"deb {security} {release}-security main")
+    return lines
 
 
 def _package_versions(root: Path) -> dict[str, str]:

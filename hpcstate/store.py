@@ -7,6 +7,7 @@ the same layout behind HTTP (GET and PUT), asked after the local one (``HPCSTATE
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -18,8 +19,8 @@ from typing import Any
 
 from hpcstate import paths
 from hpcstate.digest import file_digest
-from hpcstate.errors import HpcstateError
-from hpcstate.run import run
+from hpcstate.errors import from_os
+from hpcstate.run import run, tail
 
 _REMOTE_TIMEOUT = 30.0
 _CHUNK = 1 << 20
@@ -124,11 +125,7 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
             aside.replace(folder)
         except OSError as error:
-            raise HpcstateError(
-                f"could not keep {artifact.name} in the store: {error.strerror}",
-                where=str(self.root),
-                hint="free some space; the next run goes on from here",
-            ) from error
+            raise from_os(error) from error
         finally:
             shutil.rmtree(aside, ignore_errors=True)
         if self.remote:
@@ -176,4 +173,7 @@ def copy_sparse(source: Path, target: Path) -> None:
         target.unlink(missing_ok=True)
         if not source.exists():
             raise FileNotFoundError(source)
-        raise OSError(None, done.stderr.strip() or "copy failed")
+        full = "No space left on device" in done.stderr
+        raise OSError(
+            errno.ENOSPC if full else errno.EIO, tail(done.stderr, 1).strip() or "cp failed", str(target)
+        )

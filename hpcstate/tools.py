@@ -142,15 +142,27 @@ def mirror(indextargets: str, codename: str) -> str:
     The host's own release is looked for first; its origin must be Debian, for other vendors use the
     same release names. Raises HpcstateError when apt knows no Debian index.
     """
-    rows = [line.split("|") for line in indextargets.splitlines()]
-    debian = [row for row in rows if len(row) == 4 and row[0] == "Debian" and row[2] == "main"]
-    for row in sorted(debian, key=lambda row: row[1] != codename):
+    rows = _debian_rows(indextargets)
+    for row in sorted(rows, key=lambda row: row[1] != codename):
         if not row[1].endswith("-security"):
             return row[3].rstrip("/")
     raise HpcstateError(
         "apt knows no Debian mirror on this machine",
         hint="run `apt-get update`; apt's sources must name a Debian mirror (component main)",
     )
+
+
+def security_mirror(indextargets: str) -> str | None:
+    """The base address of Debian's security archive, from the output of ``debian_indexes``; None without."""
+    for row in _debian_rows(indextargets):
+        if row[1].endswith("-security"):
+            return row[3].rstrip("/")
+    return None
+
+
+def _debian_rows(indextargets: str) -> list[list[str]]:
+    rows = [line.split("|") for line in indextargets.splitlines()]
+    return [row for row in rows if len(row) == 4 and row[0] == "Debian" and row[2] == "main"]
 
 
 def debian_indexes() -> str:
@@ -162,6 +174,11 @@ def debian_indexes() -> str:
 def host_mirror() -> str:
     """The base address of the Debian mirror that this machine's apt uses."""
     return mirror(debian_indexes(), os_release()["VERSION_CODENAME"])
+
+
+def host_security_mirror() -> str | None:
+    """The base address of the security archive that this machine's apt uses; None when it uses none."""
+    return security_mirror(debian_indexes())
 
 
 def os_release(path: Path = Path("/etc/os-release")) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import ParamSpec, TypeVar
 
 from doit.exceptions import TaskFailed
 
-from hpcstate.errors import HpcstateError
+from hpcstate.errors import HpcstateError, from_os
 
 _TICK = 15.0
 P = ParamSpec("P")
@@ -28,7 +28,7 @@ def finished_stages() -> dict[str, float]:
 
 
 def action(work: Callable[P, R]) -> Callable[P, R | TaskFailed]:
-    """A doit action whose HpcstateError is shown as a message, not as a traceback."""
+    """A doit action whose errors (HpcstateError, what the system refuses) are messages, not tracebacks."""
 
     @wraps(work)
     def run(*args: P.args, **kwargs: P.kwargs) -> R | TaskFailed:
@@ -36,6 +36,8 @@ def action(work: Callable[P, R]) -> Callable[P, R | TaskFailed]:
             return work(*args, **kwargs)
         except HpcstateError as error:
             return TaskFailed(str(error), report=True)
+        except OSError as error:
+            return TaskFailed(str(from_os(error)), report=True)
 
     return run
 

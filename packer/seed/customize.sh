@@ -15,7 +15,7 @@ mkdir -p "$grub"
 cp "$root"/usr/lib/grub/i386-pc/*.mod "$root"/usr/lib/grub/i386-pc/*.lst "$root"/usr/lib/grub/i386-pc/boot.img "$grub"
 printf 'search.fs_label hpcstate-root root\nset prefix=($root)/boot/grub\n' >"$grub/load.cfg"
 chroot "$root" grub-mkimage -O i386-pc -o /boot/grub/i386-pc/core.img -p /boot/grub -c /boot/grub/i386-pc/load.cfg \
-    biosdisk part_gpt ext2 search search_label normal linux configfile serial terminal echo test
+    biosdisk part_gpt ext2 search search_label normal linux linux16 configfile serial terminal echo test
 cat >"$root/etc/default/grub" <<EOF
 GRUB_DEFAULT=0
 GRUB_TIMEOUT=0
@@ -24,11 +24,13 @@ GRUB_CMDLINE_LINUX="$KERNEL_PARAMETERS"
 GRUB_TERMINAL=console
 GRUB_DISABLE_OS_PROBER=true
 EOF
+# linux16 copies the kernel's file to its place, linux the 60 MiB it may grow to, byte by byte: four seconds of
+# software emulation. A later update-grub writes a grub.cfg of Debian's own.
 cat >"$root/boot/grub/grub.cfg" <<EOF
 set timeout=0
 search --no-floppy --label hpcstate-root --set root
-linux /vmlinuz root=LABEL=hpcstate-root ro $KERNEL_PARAMETERS
-initrd /initrd.img
+linux16 /vmlinuz root=LABEL=hpcstate-root ro $KERNEL_PARAMETERS
+initrd16 /initrd.img
 boot
 EOF
 
@@ -47,6 +49,17 @@ cloud_init_modules: [seed_random, growpart, resizefs, mounts, set_hostname, upda
 cloud_config_modules: [runcmd]
 cloud_final_modules: [scripts_user, final_message]
 EOF
+
+# Generators run at each boot and each daemon-reload. cloud-init's asks which data source there is: it is the one
+# above, so its target is simply enabled. The others look for what no node has: TPM, hibernation, AF_VSOCK,
+# partitions to find by type, an update to finish.
+generators=$root/etc/systemd/system-generators
+mkdir -p "$generators" "$root/etc/systemd/system/multi-user.target.wants"
+for name in cloud-init-generator systemd-tpm2-generator systemd-hibernate-resume-generator systemd-ssh-generator \
+    systemd-gpt-auto-generator systemd-system-update-generator systemd-rc-local-generator systemd-run-generator; do
+    ln -sf /dev/null "$generators/$name"
+done
+ln -sf /usr/lib/systemd/system/cloud-init.target "$root/etc/systemd/system/multi-user.target.wants/cloud-init.target"
 
 # Nothing of the cluster runs before a deploy says so; nothing surprises a job by its own timer.
 for unit in slurmctld slurmd slurmdbd munge mariadb prometheus prometheus-node-exporter chrony \

@@ -22,6 +22,11 @@ Debian Backports|bookworm-backports|main|http://elsewhere.example/debian/
 """
 
 
+def test_the_security_archive_is_the_hosts() -> None:
+    assert tools.security_mirror(INDEXES) == "http://mirror.example/debian-security"
+    assert tools.security_mirror(INDEXES.replace("-security|", "|")) is None
+
+
 @pytest.fixture
 def pool(tmp_path: Path) -> tuple[str, tools.Deb]:
     """A mirror with one package file that contains a program, and the description of that package."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,17 @@ def pyinfra_inventory(file: Path) -> Inventory:
     with ctx_state.use(State()):
         found: Inventory = make_inventory(str(file))
         return found
+
+
+def test_pyinfra_connects_without_nagles_delay() -> None:
+    _, data = inventory.groups_of(INVENTORIES / "gpu.yaml")["controller"][0]
+    factory = data["ssh_paramiko_connect_kwargs"]["transport_factory"]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ours = socket.create_connection(server.getsockname())
+        transport = factory(ours)
+        assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+        transport.close()
+        ours.close()
 
 
 def test_the_groups_of_an_hpc_cluster() -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from hpcstate import lifecycle, paths, schema, status
+from hpcstate import libvirt_daemon, lifecycle, paths, schema, status
 from hpcstate.cidata import CloudInit, write_cidata
 from hpcstate.errors import HpcstateError
-from hpcstate.model import Cluster
+from hpcstate.libvirt_host import connect
+from hpcstate.model import Cluster, Node
 from hpcstate.paths import ClusterPaths
 from hpcstate.secrets import MUNGE_KEY_BYTES, ensure_secrets
 from hpcstate.ssh_keys import known_hosts_line, new_key
@@ -29,6 +32,100 @@ def test_only_what_starts_by_itself_is_started(cluster: Cluster) -> None:
     one = replace(cluster, nodes=(*cluster.nodes[:2], sleeping))
     assert [node.name for node in lifecycle.select(one, ())] == ["controller", "compute-01"]
     assert [node.name for node in lifecycle.select(one, ["compute-02", "compute-02"])] == ["compute-02"]
+
+
+class Hypervisor:
+    """What lifecycle asks of a LibvirtHost: the state of each node, its console, whose keys it has."""
+
+    def __init__(self, state: str = "running", other_keys: Sequence[str] = ()) -> None:
+        self.of_all, self.other_keys = state, other_keys
+        self.removed: list[str] = []
+
+    def state(self, _cluster: Cluster, _node: Node) -> str:
+        return self.of_all
+
+    def console(self, _cluster: Cluster, node: Node) -> str:
+        return f"[    1.0] Kernel panic on {node.name}\n"
+
+    def has_other_keys(self, _cluster: Cluster, node: Node) -> bool:
+        return node.name in self.other_keys
+
+    def remove_cidata(self, _cluster: Cluster, node: Node) -> None:
+        self.removed.append(node.name)
+
+
+@pytest.mark.parametrize(("state", "timeout"), [("running", 0.0), ("crashed", 600.0)])
+def test_a_failed_start_shows_the_serial_consoles(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, state: str, timeout: float
+) -> None:
+    ensure_secrets(cluster)
+    monkeypatch.setattr(lifecycle, "BOOT_TIMEOUT", timeout)
+    monkeypatch.setattr(lifecycle, "_POLL", 0.0)
+    monkeypatch.setattr(lifecycle, "_banner", lambda _address: False)
+    with pytest.raises(HpcstateError) as caught:
+        lifecycle.wait_for_ssh(cluster, cluster.nodes[:2], Hypervisor(state), print)  # type: ignore[arg-type]
+    said = str(caught.value)
+    for name in ("controller", "compute-01"):
+        assert f"{name} is {state}; the end of its serial console:\n    [    1.0] Kernel panic on" in said
+    assert "compute-02" not in said
+    assert "hint: `hpcstate start` takes up from here" in said
+
+
+def test_nodes_with_other_keys_get_the_new_ones_when_they_are_off(cluster: Cluster) -> None:
+    host = Hypervisor("stopped", other_keys=["compute-01"])
+    said: list[str] = []
+    lifecycle._renew_cidata(cluster, cluster.nodes, host, said.append)  # type: ignore[arg-type]
+    assert host.removed == ["compute-01"]
+    assert len(said) == 1
+
+
+def test_running_nodes_with_other_keys_are_named_at_once(cluster: Cluster) -> None:
+    host = Hypervisor("running", other_keys=["compute-01"])
+    with pytest.raises(HpcstateError, match="compute-01 run with other keys") as caught:
+        lifecycle._renew_cidata(cluster, cluster.nodes, host, print)  # type: ignore[arg-type]
+    assert "hpcstate stop" in caught.value.hint
+    assert host.removed == []
+
+
+def test_a_libvirt_that_refuses_is_a_message() -> None:
+    with (
+        pytest.raises(HpcstateError, match=r"libvirt: .*Premature") as caught,
+        connect("test:///default") as host,
+    ):
+        host.connection.networkDefineXML("<network>")
+    assert caught.value.where == "test:///default"
+
+
+def test_a_libvirt_that_is_not_there_is_a_message(tmp_path: Path) -> None:
+    uri = f"qemu+unix:///system?socket={tmp_path}/none"
+    with pytest.raises(HpcstateError, match="libvirt does not answer") as caught, connect(uri):
+        pass
+    assert "libvirtd running" in caught.value.hint
+
+
+def test_a_foreign_domain_is_not_taken_for_ours(cluster: Cluster) -> None:
+    with connect("test:///default") as host:
+        assert host.running_domains() == ["test"]
+        namesake = replace(cluster, name="default")
+        with pytest.raises(HpcstateError, match="'default' exists already, and hpcstate did not make it"):
+            host.ensure_network(replace(namesake, network=replace(cluster.network, name="default")))
+
+
+def test_libvirtd_goes_on_while_machines_run_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = tmp_path / "started.json"
+    monkeypatch.setattr(libvirt_daemon, "RECORD", record)
+    sleeper = subprocess.Popen(["sleep", "60"])
+    try:
+        record.write_text(json.dumps({"sleep": sleeper.pid}))
+        said: list[str] = []
+        libvirt_daemon.end_daemon(said.append, ["lab-controller"])
+        assert sleeper.poll() is None
+        assert said == ["libvirtd goes on: lab-controller still run in it"]
+        libvirt_daemon.end_daemon(said.append)
+        assert sleeper.wait(timeout=5) != 0
+        assert not record.exists()
+    finally:
+        sleeper.kill()
 
 
 def test_an_unknown_node_names_the_known_ones(cluster: Cluster) -> None:
