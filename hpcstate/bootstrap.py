@@ -18,7 +18,7 @@ from pathlib import Path
 from hpcstate import environment, host_packages, tools
 from hpcstate.errors import HpcstateError
 from hpcstate.host_packages import Apt, Plan
-from hpcstate.paths import BUILD, ROOT, TOOLS
+from hpcstate.paths import BUILD, ROOT, TOOLS, shown
 
 VENV = ROOT / ".venv"
 
@@ -85,13 +85,8 @@ def make_ready() -> None:
     finally:
         packages.wait()
     for deb in lacking.debs:
-        say(f"fetches {deb.name} {deb.version} of {deb.suite} into {tools_folder()}: {deb.why}")
+        say(f"fetches {deb.name} {deb.version} of {deb.suite} into {shown(TOOLS)}: {deb.why}")
         tools.unpack_deb(deb, tools=TOOLS)
-
-
-def tools_folder() -> Path:
-    """The folder of fetched tools, as a person in the project's root names it."""
-    return TOOLS.relative_to(ROOT) if TOOLS.is_relative_to(ROOT) else TOOLS
 
 
 def announce(lacking: Plan) -> None:

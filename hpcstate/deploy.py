@@ -15,7 +15,7 @@ from typing import Any
 
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Description
-from hpcstate.paths import ROOT, ClusterPaths
+from hpcstate.paths import ROOT, ClusterPaths, shown
 from hpcstate.run import tail
 
 FULL_STACK = "deploys/full_stack.py"
@@ -96,7 +96,7 @@ def _run(
         raise HpcstateError(
             f"pyinfra exited with {process.returncode}:\n{tail(chr(10).join(lines), 25)}",
             where=deploy_file,
-            hint=f"the whole output is in {_short(log)}; `hpcstate status` shows the nodes",
+            hint=f"the whole output is in {shown(log)}; `hpcstate status` shows the nodes",
         )
     operations = _planned(payload["plan"]) if dry else _results(payload["results"]["operations"])
     failed = () if dry else tuple(payload["results"]["failed_hosts"])
@@ -157,7 +157,3 @@ def _messages(lines: list[str], failed: tuple[str, ...]) -> tuple[str, ...]:
         own = [line.strip() for line in lines if f"[{host}]" in line and "No changes" not in line]
         found += own[-12:]
     return tuple(found)
-
-
-def _short(path: Path) -> str:
-    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)

@@ -47,7 +47,7 @@ def make(spec: ImageSpec, target: Path, work: Path, store: Store) -> dict[str, s
 
 
 def _run_packer(spec: ImageSpec, work: Path) -> Path:
-    """Run Packer in ``work`` and return the raw disk it leaves."""
+    """Run Packer in ``work`` and return the disk it leaves, an overlay of the seed."""
     packer = tools.program("packer")
     user_key, host_key = new_key(work / "ssh_key"), new_key(work / "host_key")
     port = _free_port()
@@ -58,11 +58,14 @@ def _run_packer(spec: ImageSpec, work: Path) -> Path:
         CloudInit(hostname="image-build", user=BUILD_USER, authorized_key=user_key.public, host_key=host_key),
         cidata,
     )
+    # Packer copies the disk it is given: an overlay of the seed is copied in no time.
+    overlay = work / "seed.qcow2"
+    run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", spec.seed_path, "-F", "raw", overlay])
     output = work / "output"
     kvm = kvm_works()
     variables = {
         "name": spec.name,
-        "seed": str(spec.seed_path),
+        "seed": str(overlay),
         "output": str(output),
         "accelerator": "kvm" if kvm else "tcg",
         "cpu": "host" if kvm else TCG_CPU,
@@ -93,7 +96,7 @@ def _run_packer(spec: ImageSpec, work: Path) -> Path:
             where=f"packer/{spec.name}",
             hint="nothing half built stays; the next run starts this image again from its seed",
         )
-    return output / f"{spec.name}.raw"
+    return output / f"{spec.name}.qcow2"
 
 
 def _deploy_command(spec: ImageSpec) -> list[str]:

@@ -20,6 +20,11 @@ RESERVED = frozenset({"packer", "containers", "store", "tools"})
 """Folders of build/ that are no cluster's: no cluster may have one of these names."""
 
 
+def shown(path: Path) -> str:
+    """``path`` as a person reads it: from the project's root where it lies below."""
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
 def image(name: str) -> Path:
     """The built image ``name``, where the earlier system had it, so that its files keep working."""
     return BUILD / "packer" / name / name / f"{name}.qcow2"

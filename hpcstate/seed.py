@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
-import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
-from hpcstate import tools
 from hpcstate.digest import file_digests
-from hpcstate.disk import write_disk
 from hpcstate.errors import HpcstateError
 from hpcstate.image import ImageSpec
 from hpcstate.paths import ROOT
 from hpcstate.run import run
+from hpcstate.seed_tree import HOOKS
 
-VERSION = 1
+VERSION = 2
 """Raise it when the code that builds seeds changes what comes out."""
-
-HOOKS = ROOT / "packer" / "seed"
-_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
 def inputs(spec: ImageSpec) -> dict[str, Any]:
@@ -58,44 +55,22 @@ def make(spec: ImageSpec, target: Path, work: Path) -> dict[str, str]:
             "building an image from Debian packages needs root: its files belong to many users",
             hint="run ./hpc as root, or give the image a `source` (a Debian cloud image by URL and sha256)",
         )
-    root = work / "root"
-    words: list[str | Path] = ["mmdebstrap", "--quiet", "--variant=apt", "--mode=root", "--format=directory"]
-    words += [f"--keyring={_KEYRING}", '--aptopt=APT::Install-Recommends "false"']
-    words += ["--dpkgopt=force-unsafe-io"]  # a tree that a crash leaves behind is removed, not repaired
-    words += [f'--essential-hook={HOOKS / "essential.sh"} "$1"']
-    words += [f'--customize-hook={HOOKS / "customize.sh"} "$1"']
-    words += [f"--include={','.join(sorted(spec.package_names))}"]
-    words += [spec.release, root, *_sources(spec.release)]
-    environment = {**os.environ, "KERNEL_PARAMETERS": spec.kernel_parameters, "LC_ALL": "C.UTF-8"}
-    try:
-        run(
-            words, env=environment, hint="is the Debian mirror reachable? the next run starts this step again"
-        )
-        versions = _package_versions(root)
-        write_disk(root, target, spec.disk_gb)
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
-    return versions
+    words: list[str | Path] = [sys.executable, "-m", "hpcstate.seed_tree", spec.name, target, work]
+    if _fits_in_memory(spec):
+        words = ["unshare", "--mount", "--propagation", "private", *words, "--in-memory"]
+    done = run(words, cwd=ROOT, check=False)
+    if done.code:
+        raise HpcstateError(done.stderr.strip() or f"the builder exited with {done.code}", where=spec.name)
+    return dict(json.loads(done.stdout))
 
 
-def _sources(release: str) -> list[str]:
-    mirror = tools.host_mirror()
-    lines = [f"deb {mirror} {release} main", f"deb {mirror} {release}-updates main"]
-    if security := tools.host_security_mirror():
-        lines.append(f"deb {security} {release}-security main")
-    return lines
-
-
-def _package_versions(root: Path) -> dict[str, str]:
-    listed = run(
-        [
-            "dpkg-query",
-            f"--admindir={root / 'var/lib/dpkg'}",
-            "--show",
-            "--showformat=${Package}\t${Version}\n",
-        ]
-    ).stdout
-    return dict(line.split("\t", 1) for line in listed.splitlines())
+def _fits_in_memory(spec: ImageSpec) -> bool:
+    """Whether a tree that fills the whole disk of the image would leave the host 2 GiB of memory."""
+    if run(["unshare", "--mount", "true"], check=False).code:
+        return False
+    lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
+    available_kib = next((int(words[1]) for words in lines if words[0] == "MemAvailable:"), 0)
+    return available_kib >> 20 >= spec.disk_gb + 2
 
 
 def _download(spec: ImageSpec, target: Path) -> dict[str, str]:

@@ -105,6 +105,7 @@ def host_findings(description: Description, host: HostState) -> tuple[Problem, .
         findings.extend(_route_findings(cluster, host.routes))
         for node in {node.place: node for node in cluster.nodes}.values():
             findings.extend(_node_findings(node, host))
+            findings.extend(_share_findings(node))
         if host.devices is not None:
             findings.extend(_device_findings(cluster, {device.address: device for device in host.devices}))
     return tuple(
@@ -183,6 +184,17 @@ def _node_findings(node: Node, host: HostState) -> Iterator[_Finding]:
     elif not host.exists(paths.ROOT / "packer" / image.stem):
         yield _Finding(
             place, f"there is no image {node.image}, and no packer/{image.stem}/ to build it", "", True
+        )
+
+
+def _share_findings(node: Node) -> Iterator[_Finding]:
+    if node.virtio_fs_mounts:
+        tags = ", ".join(mount.tag for mount in node.virtio_fs_mounts)
+        yield _Finding(
+            f"{node.place}.virtio_fs_mounts",
+            f"the shared folders ({tags}) are not set up: {node.name} starts without them",
+            "copy what it needs with rsync, or mount a network file system",
+            True,
         )
 
 

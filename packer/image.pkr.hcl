@@ -19,8 +19,8 @@ source "qemu" "image" {
   disk_image       = true
   skip_resize_disk = true
   output_directory = var.output
-  vm_name          = "${var.name}.raw"
-  format           = "raw"
+  vm_name          = "${var.name}.qcow2"
+  format           = "qcow2"
   skip_compaction  = true
   disk_interface   = "virtio"
   disk_cache       = "unsafe"
@@ -34,7 +34,7 @@ source "qemu" "image" {
   qemuargs = [
     ["-cpu", var.cpu],
     ["-serial", "file:${var.output}.console"],
-    ["-drive", "file=${var.output}/${var.name}.raw,if=virtio,cache=unsafe,discard=unmap,format=raw"],
+    ["-drive", "file=${var.output}/${var.name}.qcow2,if=virtio,cache=unsafe,discard=unmap,format=qcow2"],
     ["-drive", "file=${var.cidata},if=virtio,format=raw,readonly=on"],
   ]
   host_port_min        = var.ssh_port

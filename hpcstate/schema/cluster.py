@@ -17,8 +17,7 @@ from hpcstate.schema.slurm import Workers, read_slurm
 
 def default_image(kind: str) -> str:
     """The image of a cluster that names none: the one that ``doit build_images`` builds, from the root."""
-    image = paths.image(DEFAULT_IMAGES[kind])
-    return str(image.relative_to(paths.ROOT) if image.is_relative_to(paths.ROOT) else image)
+    return paths.shown(paths.image(DEFAULT_IMAGES[kind]))
 
 
 def read_cluster(section: Section, kind: Literal["hpc", "cloud"]) -> Cluster | None:

@@ -77,7 +77,7 @@ def _build_image(name: str) -> None:
             lambda target, work: packer.make(spec, target, work, store),
             store=store,
         )
-    print(f"    {spec.path.relative_to(paths.ROOT)}: {manifest.size / 1e6:.0f} MB, {manifest.key[:12]}")
+    print(f"    {paths.shown(spec.path)}: {manifest.size / 1e6:.0f} MB, {manifest.key[:12]}")
 
 
 def _clean_seed(name: str) -> None:

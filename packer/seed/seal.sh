@@ -1,7 +1,8 @@
 #!/bin/sh
 # The last thing that runs in an image: identity, traces and the build user go, free blocks are given back.
 set -eu
-cloud-init clean --logs --seed
+# What `cloud-init clean --logs --seed` removes: the program takes eleven seconds under software emulation.
+rm -rf /var/lib/cloud/* /var/log/cloud-init.log /var/log/cloud-init-output.log
 rm -f /etc/ssh/ssh_host_* /root/.bash_history /etc/sudoers.d/90-cloud-init-users /etc/sudoers.d/90-hpcstate
 rm -rf /var/lib/hpcstate/instance-id /var/log/journal/* /var/lib/systemd/random-seed /var/cache/apt/*.bin /var/lib/apt/lists/*
 : >/etc/hostname

@@ -152,6 +152,19 @@ def test_a_group_with_another_number_is_a_warning(tmp_path: Path) -> None:
     assert (problem.place, problem.severity) == (f"{FIRST}.iommu_group", "warning")
 
 
+def test_shares_that_are_not_set_up_are_said_to_be_so(tmp_path: Path) -> None:
+    text = GPU.read_text().replace(
+        "compute_nodes:\n",
+        "compute_nodes:\n      - virtio_fs_mounts: [{tag: data, host_path: /srv, mount_point: /data}]\n"
+        "        cpu_cores: 1\n        memory_gb: 1\n",
+        1,
+    )
+    file = tmp_path / "gpu.yaml"
+    file.write_text(text)
+    (problem,) = [each for each in found(HOST, file) if "virtio_fs" in each.place]
+    assert (problem.severity, "(data) are not set up" in problem.message) == ("warning", True)
+
+
 def test_devices_are_skipped_on_request() -> None:
     assert found(replace(HOST, devices=None)) == ()
 
