@@ -1,9 +1,9 @@
-"""Facts about PCI. hpcstate.probe.pci describes the values."""
+"""Facts about PCI. hpcstate.probe.pci and hpcstate.probe.pci_use describe the values."""
 
 from __future__ import annotations
 
 from facts.probed import ProbedFact
-from hpcstate.probe import pci
+from hpcstate.probe import pci, pci_use
 from hpcstate.probe.pci import PciDevice
 
 
@@ -12,3 +12,10 @@ class PciDevices(ProbedFact[dict[str, PciDevice]]):
 
     command = staticmethod(pci.command)
     parse = staticmethod(pci.parse)
+
+
+class PciUses(ProbedFact[dict[str, list[str]]]):
+    """What the host itself uses a PCI device for, by address; ``sysfs`` is where sysfs is mounted."""
+
+    command = staticmethod(pci_use.command)
+    parse = staticmethod(pci_use.parse)

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hpcstate import inventory, pcie, schema
 from hpcstate.cli import OK
 from hpcstate.model import Cluster, Node
-from hpcstate.pcie import PciDevice
 from hpcstate.table import table
-
-CLASS_NAMES = {0x0300: "VGA", 0x0302: "3D", 0x0380: "display"}
 
 
 def register(subparsers: Any) -> None:
@@ -25,7 +21,10 @@ def register(subparsers: Any) -> None:
     shown.add_argument("file", metavar="FILE", type=Path, help="the cluster file")
     shown.add_argument("--json", action="store_true", help="print JSON")
     shown.set_defaults(run=show)
-    devices = commands.add_parser("pcie", help="the GPUs of this host, their IOMMU groups and drivers")
+    devices = commands.add_parser(
+        "pcie", help="the GPUs of this host: IOMMU groups, drivers, and whether each can be passed through"
+    )
+    devices.add_argument("--all", action="store_true", help="all devices but bridges, not only GPUs")
     devices.add_argument("--json", action="store_true", help="print JSON")
     devices.set_defaults(run=show_pcie)
 
@@ -43,19 +42,15 @@ def show(args: argparse.Namespace) -> int:
 
 
 def show_pcie(args: argparse.Namespace) -> int:
-    """The display controllers of this host, and what shares their IOMMU groups."""
-    devices = pcie.read_devices(pcie.SYSFS)
-    found = [_device_data(device, devices) for device in devices if device.is_display]
+    """The GPUs of this host (all devices with ``--all``), and whether each can be passed through."""
+    from hpcstate import pcie_report
+    from hpcstate.lifecycle import held_here
+
+    host = pcie.local_host(held=held_here())
     if args.json:
-        print(json.dumps({"devices": found}, indent=2))
-        return OK
-    if not found:
-        print("This host has no GPU on a PCI bus. inventories/gpu.yaml simulates some.")
-        return OK
-    header = ("address", "class", "vendor:device", "IOMMU group", "driver", "goes with")
-    print(table(header, [_device_row(device) for device in found], indent=""))
-    if any(device["iommu_group"] is None for device in found):
-        print("\nThe IOMMU is off: enable VT-d or AMD-Vi, and intel_iommu=on on the kernel command line.")
+        print(json.dumps({"devices": pcie_report.as_data(host, everything=args.all)}, indent=2))
+    else:
+        print(pcie_report.as_text(host, everything=args.all))
     return OK
 
 
@@ -147,35 +142,3 @@ def _partition_text(partition: dict[str, Any]) -> str:
     nodes = compress(partition["nodes"]) or "no nodes"
     default = ", default" if partition["default"] else ""
     return f"  partition {partition['name']}: {nodes}, at most {partition['max_time']}{default}"
-
-
-def _device_data(device: PciDevice, devices: Sequence[PciDevice]) -> dict[str, Any]:
-    companions = [
-        other.address
-        for other in devices
-        if device.iommu_group is not None
-        and other.iommu_group == device.iommu_group
-        and other != device
-        and not other.is_bridge
-    ]
-    return {
-        "address": device.address,
-        "class": CLASS_NAMES.get(device.class_code >> 8, f"{device.class_code >> 8:04x}"),
-        "vendor_id": device.vendor_id,
-        "device_id": device.device_id,
-        "iommu_group": device.iommu_group,
-        "driver": device.driver,
-        "companions": companions,
-    }
-
-
-def _device_row(device: dict[str, Any]) -> tuple[str, ...]:
-    group = device["iommu_group"]
-    return (
-        device["address"],
-        device["class"],
-        f"{device['vendor_id']}:{device['device_id']}",
-        "-" if group is None else str(group),
-        device["driver"] or "-",
-        ", ".join(device["companions"]) or "-",
-    )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
+from xml.etree import ElementTree
 
 import libvirt
 
@@ -128,6 +129,15 @@ class LibvirtHost:
     def running_domains(self) -> list[str]:
         """The names of all domains that are on, ours and others."""
         return sorted(domain.name() for domain in self.connection.listAllDomains() if domain.isActive())
+
+    def held_devices(self) -> dict[str, str]:
+        """The PCI devices (``0000:01:00.0``) that running domains have, to the domain's name."""
+        return {
+            address: domain.name()
+            for domain in self.connection.listAllDomains()
+            if domain.isActive()
+            for address in _passed_through(domain.XMLDesc())
+        }
 
     # Making ----------------------------------------------------------------------------------------------
 
@@ -288,6 +298,16 @@ class LibvirtHost:
             network.undefine()
             removed.append(f"network {cluster.network.name}")
         return removed
+
+
+def _passed_through(domain_xml: str) -> list[str]:
+    found = ElementTree.fromstring(domain_xml).iterfind("devices/hostdev[@type='pci']/source/address")
+    return [
+        "{domain:04x}:{bus:02x}:{slot:02x}.{function:x}".format(
+            **{part: int(address.get(part, "0"), 16) for part in ("domain", "bus", "slot", "function")}
+        )
+        for address in found
+    ]
 
 
 T = TypeVar("T")

@@ -58,6 +58,7 @@ def start(cluster: Cluster, say: Say, only: Sequence[str] = ()) -> Started:
         if powered_on:
             how = "KVM" if facts.kvm else "software emulation (TCG: no working KVM here)"
             say(f"powering on {', '.join(powered_on)} under {how}")
+        _refuse_held(cluster, [node for node in nodes if node.name in powered_on], host)
         host.ensure_network(cluster)
         if powered_on:
             pool = host.ensure_pool(cluster)
@@ -199,6 +200,29 @@ def running_here() -> list[str]:
         return []
     with connect(SYSTEM_URI) as host:
         return host.running_domains()
+
+
+def held_here() -> dict[str, str]:
+    """The PCI devices of this machine that running domains have, to the domain's name."""
+    if not answers():
+        return {}
+    with connect(SYSTEM_URI) as host:
+        return host.held_devices()
+
+
+def _refuse_held(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost) -> None:
+    """Two clusters may name the same GPU, one at a time has it: HpcstateError that says which holds it."""
+    held = host.held_devices()
+    lines = [
+        f"{node.name} needs {device.pci_address}, which {held[device.pci_address]} holds"
+        for node in nodes
+        for device in node.passthrough
+        if held.get(device.pci_address, cluster.domain_name(node)) != cluster.domain_name(node)
+    ]
+    if lines:
+        raise HpcstateError(
+            "\n".join(lines), where=cluster.name, hint="stop that one first (hpcstate stop FILE --node NAME)"
+        )
 
 
 def _remove(path: Path) -> None:

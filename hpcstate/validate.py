@@ -10,10 +10,11 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from hpcstate import paths, pcie
+from hpcstate import paths, pcie, pcie_request
 from hpcstate.errors import HpcstateError, Problem, line_of
-from hpcstate.model import Cluster, Description, Node, PassthroughDevice
-from hpcstate.pcie import PciDevice
+from hpcstate.model import Cluster, Description, Node
+from hpcstate.pcie import PciHost
+from hpcstate.pcie_request import Finding as _Finding
 from hpcstate.run import run, which
 
 
@@ -38,14 +39,14 @@ def exists(path: Path) -> bool:
 class HostState:
     """What the checks look at. ``memory_mb`` is MiB.
 
-    ``routes`` is None where they cannot be read, ``devices`` None when PCI devices are not to be checked;
+    ``routes`` is None where they cannot be read, ``pci`` None when PCI devices are not to be checked;
     ``exists`` tells whether a path does.
     """
 
     routes: tuple[Route, ...] | None
     memory_mb: int
     cpus: int
-    devices: tuple[PciDevice, ...] | None
+    pci: PciHost | None
     exists: Callable[[Path], bool] = exists
 
 
@@ -57,7 +58,7 @@ def host_state(
         routes=parse_routes(run(["ip", "-4", "-json", "route"]).stdout) if which("ip") else None,
         memory_mb=parse_memory((proc / "meminfo").read_text()),
         cpus=len(os.sched_getaffinity(0)),
-        devices=pcie.read_devices(sysfs) if pcie_devices else None,
+        pci=pcie.local_host(sysfs) if pcie_devices else None,
     )
 
 
@@ -106,8 +107,8 @@ def host_findings(description: Description, host: HostState) -> tuple[Problem, .
         for node in {node.place: node for node in cluster.nodes}.values():
             findings.extend(_node_findings(node, host))
             findings.extend(_share_findings(node))
-        if host.devices is not None:
-            findings.extend(_device_findings(cluster, {device.address: device for device in host.devices}))
+    if host.pci is not None:
+        findings.extend(pcie_request.findings(local, host.pci))
     return tuple(
         sorted(
             Problem(
@@ -120,14 +121,6 @@ def host_findings(description: Description, host: HostState) -> tuple[Problem, .
             for finding in findings
         )
     )
-
-
-@dataclass(frozen=True)
-class _Finding:
-    place: str
-    message: str
-    hint: str
-    is_warning: bool = False
 
 
 def _place(cluster: Cluster, key: str) -> str:
@@ -196,61 +189,3 @@ def _share_findings(node: Node) -> Iterator[_Finding]:
             "copy what it needs with rsync, or mount a network file system",
             True,
         )
-
-
-def _device_findings(cluster: Cluster, present: dict[str, PciDevice]) -> Iterator[_Finding]:
-    for node in cluster.nodes:
-        given = {device.pci_address for device in node.passthrough}
-        for position, device in enumerate(node.passthrough):
-            place = f"{node.place}.pcie_passthrough.devices[{position}]"
-            found = present.get(device.pci_address)
-            if found is None:
-                yield _Finding(
-                    f"{place}.pci_address",
-                    f"this host has no PCI device {device.pci_address}",
-                    "see hpcstate inventory pcie, or pass --skip-pcie-validation on another host",
-                )
-                continue
-            yield from _identity_findings(place, device, found)
-            yield from _group_findings(place, found, given, present)
-
-
-def _identity_findings(place: str, device: PassthroughDevice, found: PciDevice) -> Iterator[_Finding]:
-    for key, declared, actual in (
-        ("vendor_id", device.vendor_id, found.vendor_id),
-        ("device_id", device.device_id, found.device_id),
-    ):
-        if declared and declared != actual:
-            yield _Finding(
-                f"{place}.{key}",
-                f"{found.address} is {found.vendor_id}:{found.device_id} on this host, not {key} {declared}",
-                f"write {actual}, if this is the device you mean",
-            )
-    if device.iommu_group is not None and found.iommu_group not in (None, device.iommu_group):
-        yield _Finding(
-            f"{place}.iommu_group",
-            f"{found.address} is in IOMMU group {found.iommu_group}, not {device.iommu_group}",
-            "groups can change with firmware and kernel: leave iommu_group out",
-            True,
-        )
-
-
-def _group_findings(
-    place: str, found: PciDevice, given: set[str], present: dict[str, PciDevice]
-) -> Iterator[_Finding]:
-    """vfio gives a group to one guest as a whole (kernel: Documentation/driver-api/vfio.rst)."""
-    if found.iommu_group is None:
-        yield _Finding(
-            f"{place}.pci_address",
-            f"{found.address} has no IOMMU group: the IOMMU is off",
-            "enable VT-d or AMD-Vi in the firmware, and intel_iommu=on on the kernel command line",
-        )
-        return
-    for other in present.values():
-        if other.iommu_group == found.iommu_group and other.address not in given and not other.is_bridge:
-            yield _Finding(
-                f"{place}.pci_address",
-                f"{found.address} shares IOMMU group {found.iommu_group} with {other.address} "
-                f"({other.vendor_id}:{other.device_id}), which this node does not get",
-                "list the whole group under this node's devices",
-            )

@@ -1,4 +1,4 @@
-"""The PCI devices of a host, from sysfs."""
+"""The PCI devices of a host, from sysfs, with the names of the system's pci.ids."""
 
 from __future__ import annotations
 
@@ -10,15 +10,32 @@ from hpcstate.errors import HpcstateError
 
 _LINE = re.compile(
     r"/bus/pci/devices/(?P<address>[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])/"
-    r"(?P<file>uevent|numa_node):(?P<value>.*)"
+    r"(?P<file>[a-z_]+):(?P<value>.*)"
 )
+_FILES = ("uevent", "numa_node", "boot_vga", "reset_method", "sriov_totalvfs", "resource")
+_BARS = 6
+"""The lines of ``resource`` that are base address registers; the expansion ROM follows (pci-sysfs.c)."""
+
+PCI_IDS = "/usr/share/misc/pci.ids"
+
+# Of pci.ids just what the devices need: the file has 38,000 lines. Its format is told in its own head:
+# vendors at the margin, their devices below with one tab, subsystems with two; classes begin with C.
+_NAMES = """\
+FNR == NR { split(tolower($0), id, "[=:]"); vendors[id[2]]; devices[id[2] id[3]]; next }
+/^C / { exit }
+/^[0-9a-f]/ { vendor = substr($0, 1, 4); known = vendor in vendors; if (known) print "name " $0 }
+known && /^\\t[0-9a-f]/ { key = vendor substr($0, 2, 4) }
+known && /^\\t[0-9a-f]/ && key in devices { print "name " key substr($0, 6) }"""
 
 
 class PciDevice(TypedDict):
     """One function. Identifiers are lower-case hexadecimal without ``0x``: 4 digits, ``class_code`` 6 digits
     (base class, subclass, programming interface: ``030200`` is a 3D controller).
 
-    ``driver`` is empty when none is bound; ``numa_node`` is -1 when the host has no such knowledge.
+    ``driver`` is empty when none is bound; ``numa_node`` is -1 when the host has no such knowledge;
+    ``boot_vga`` tells the display that the firmware used; ``reset_methods`` are in the kernel's order,
+    empty when it cannot be reset; ``sriov_vfs`` is how many virtual functions it could have, ``bars`` the
+    sizes in bytes of its memory and I/O regions. The names are empty where pci.ids has none.
     """
 
     address: str
@@ -27,17 +44,25 @@ class PciDevice(TypedDict):
     device: str
     subsystem_vendor: str
     subsystem_device: str
+    vendor_name: str
+    device_name: str
     driver: str
     numa_node: int
+    boot_vga: bool
+    reset_methods: list[str]
+    sriov_vfs: int
+    bars: list[int]
 
 
-def command(sysfs: str = "/sys") -> str:
-    """Everything about all the devices in one process; ``sysfs`` is where sysfs is mounted.
+def command(sysfs: str = "/sys", pci_ids: str = PCI_IDS) -> str:
+    """Everything about all the devices; ``sysfs`` is where sysfs is mounted, ``pci_ids`` the file of names.
 
     The uevent file of a device has its class, identifiers and bound driver.
     """
-    devices = f"{shlex.quote(sysfs)}/bus/pci/devices/*"
-    return f"grep -sH '' {devices}/uevent {devices}/numa_node || :"
+    devices, names = f"{shlex.quote(sysfs)}/bus/pci/devices/*", shlex.quote(pci_ids)
+    files = " ".join(f"{devices}/{file}" for file in _FILES)
+    looked_up = f"grep -sh ^PCI_ID= {devices}/uevent | awk {shlex.quote(_NAMES)} - {names}"
+    return f"grep -sH '' {files}; if [ -r {names} ]; then {looked_up}; fi; :"
 
 
 def parse(text: str) -> dict[str, PciDevice]:
@@ -46,17 +71,25 @@ def parse(text: str) -> dict[str, PciDevice]:
     Raises HpcstateError when a device lacks its identifiers, or a line is none of sysfs's.
     """
     found: dict[str, dict[str, str]] = {}
+    names: dict[str, str] = {}
     for line in text.splitlines():
+        if line.startswith("name "):
+            identifier, _, name = line.removeprefix("name ").partition("  ")
+            names[identifier] = name.strip()
+            continue
         match = _LINE.search(line)
         if match is None:
             raise HpcstateError(f"this is no line of a PCI device: {line!r}", where="sysfs")
         fields = found.setdefault(match["address"], {})
         key, separator, value = match["value"].partition("=")
-        fields[key if separator else match["file"]] = value if separator else match["value"]
-    return {address: _device(address, found[address]) for address in sorted(found)}
+        if separator:
+            fields[key] = value
+        else:
+            fields[match["file"]] = f"{fields.get(match['file'], '')}\n{match['value']}".strip()
+    return {address: _device(address, found[address], names) for address in sorted(found)}
 
 
-def _device(address: str, fields: dict[str, str]) -> PciDevice:
+def _device(address: str, fields: dict[str, str], names: dict[str, str]) -> PciDevice:
     try:
         vendor, device = fields["PCI_ID"].lower().split(":")
         subsystem_vendor, subsystem_device = fields["PCI_SUBSYS_ID"].lower().split(":")
@@ -67,10 +100,26 @@ def _device(address: str, fields: dict[str, str]) -> PciDevice:
             device=device,
             subsystem_vendor=subsystem_vendor,
             subsystem_device=subsystem_device,
+            vendor_name=names.get(vendor, ""),
+            device_name=names.get(vendor + device, ""),
             driver=fields.get("DRIVER", ""),
             numa_node=int(fields.get("numa_node", "-1")),
+            boot_vga=fields.get("boot_vga") == "1",
+            reset_methods=fields.get("reset_method", "").split(),
+            sriov_vfs=int(fields.get("sriov_totalvfs", "0")),
+            bars=_bars(fields.get("resource", "")),
         )
     except (KeyError, ValueError) as error:
         raise HpcstateError(
             f"the device's description in sysfs is not whole: {error}", where=address
         ) from error
+
+
+def _bars(resource: str) -> list[int]:
+    """Sizes from lines of start, end and flags; a register that is not there is all zero."""
+    sizes = []
+    for line in resource.splitlines()[:_BARS]:
+        start, end, flags = (int(word, 16) for word in line.split())
+        if flags:
+            sizes.append(end - start + 1)
+    return sizes

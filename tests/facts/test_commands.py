@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from hpcstate.errors import HpcstateError
-from hpcstate.probe import cgroup, gpu, iommu, local, munge, pci, slurm
+from hpcstate.probe import cgroup, gpu, iommu, local, munge, pci, pci_use, slurm, vfio
 
 TREE = Path(__file__).parent / "q35.tree"
-TOOLS = ("cat", "grep", "sha256sum", "stat", "timeout", "sh")
+TOOLS = ("awk", "cat", "grep", "readlink", "sha256sum", "stat", "timeout", "sh")
 AWKWARD = 'it\'s "a" name $(touch pwned) — Ä'
 
 
@@ -73,7 +73,12 @@ def sysfs(tmp_path: Path) -> Path:
 
 
 def test_pci_devices_of_a_q35_guest(sysfs: Path, tools: Path, tmp_path: Path) -> None:
-    devices = pci.parse(run(pci.command(str(sysfs)), tools, tmp_path))
+    names = tmp_path / "pci.ids"
+    names.write_text(
+        '# List\n1234  Technical Corp.\n\t1111  Device \\a "b"\n\t\t1af4 1100  QEMU\n\tffff  Other\n'
+        "C 00  Unclassified\n\t1111  no device\n"
+    )
+    devices = pci.parse(run(pci.command(str(sysfs), str(names)), tools, tmp_path))
     assert list(devices) == [
         "0000:00:00.0",
         "0000:00:02.0",
@@ -89,8 +94,14 @@ def test_pci_devices_of_a_q35_guest(sysfs: Path, tools: Path, tmp_path: Path) ->
         "device": "1111",
         "subsystem_vendor": "1af4",
         "subsystem_device": "1100",
+        "vendor_name": "Technical Corp.",
+        "device_name": 'Device \\a "b"',
         "driver": "vfio-pci",
         "numa_node": 0,
+        "boot_vga": True,
+        "reset_methods": ["flr", "bus"],
+        "sriov_vfs": 0,
+        "bars": [16 << 20, 4096],
     }
     assert devices["0000:02:00.0"]["driver"] == ""
     assert devices["0000:02:00.0"]["numa_node"] == -1
@@ -111,6 +122,49 @@ def test_iommu_groups_of_a_q35_guest(sysfs: Path, tools: Path, tmp_path: Path) -
     }
 
 
+def test_what_the_host_lives_on(sysfs: Path, tools: Path, tmp_path: Path) -> None:
+    for link, target in (
+        ("dev/block/254:0", "../../devices/virtual/block/dm-0"),
+        ("class/block/sdb", "../../devices/pci0000:00/0000:00:1f.2/ata2/block/sdb"),
+        ("class/net/eth0/device", "../../../devices/pci0000:00/0000:00:02.0/0000:02:00.0"),
+        ("class/net/br0/lower_eth0", "../eth0"),
+        ("devices/virtual/block/dm-0/slaves/sda2", "../../../../pci0000:00/0000:00:1f.2/ata1/block/sda/sda2"),
+    ):
+        (sysfs / link).parent.mkdir(parents=True, exist_ok=True)
+        (sysfs / link).symlink_to(target)
+    for folder in ("ata1/block/sda/sda2", "ata2/block/sdb"):
+        (sysfs / "devices/pci0000:00/0000:00:1f.2" / folder).mkdir(parents=True)
+    (sysfs / "devices/pci0000:00/0000:00:02.0/0000:02:00.0").mkdir(parents=True)
+    proc = tmp_path / "proc"
+    (proc / "self").mkdir(parents=True)
+    (proc / "net").mkdir()
+    (proc / "self/mountinfo").write_text(
+        "22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/mapper/vg-root rw\n"
+        "23 22 0:5 / /dev rw - devtmpfs udev rw\n"
+        "24 22 0:41 /@home /home rw shared:9 - btrfs /dev/sdb rw\n"
+    )
+    (proc / "net/route").write_text("Iface\tDestination\nbr0\t00000000\teth9\neth1\t0000A8C0\n")
+    command = pci_use.command(str(sysfs), str(proc))
+    assert pci_use.parse(run(command, tools, tmp_path)) == {
+        "0000:00:1f.2": ["mounted at /", "mounted at /home"],
+        "0000:02:00.0": ["default route by br0"],
+    }
+
+
+def test_vfio_of_a_q35_guest(sysfs: Path, tools: Path, tmp_path: Path) -> None:
+    for module in ("vfio", "vfio_pci", "virtio"):
+        (sysfs / "module" / module).mkdir(parents=True)
+    configuration = tmp_path / "hpcstate-vfio.conf"
+    configuration.write_text("# devices: 0000:01:00.0 0000:01:00.1\noptions vfio-pci ids=1234:1111\n")
+    command = vfio.command(str(sysfs), "/nonexistent", str(configuration))
+    assert vfio.parse(run(command, tools, tmp_path)) == {
+        "modules": ["vfio", "vfio_pci"],
+        "available": True,
+        "groups": [],
+        "configured": ["0000:01:00.0", "0000:01:00.1"],
+    }
+
+
 def test_the_local_host_is_read_by_the_same_code() -> None:
     devices = pci.parse(local(pci.command()))
     assert sorted(devices) == sorted(path.name for path in Path("/sys/bus/pci/devices").glob("*"))
@@ -123,6 +177,8 @@ def test_absent_things_are_no_errors(tools: Path, tmp_path: Path) -> None:
     nothing = str(tmp_path / "nothing")
     assert pci.parse(run(pci.command(nothing), tools, tmp_path)) == {}
     assert iommu.parse(run(iommu.command(nothing, nothing), tools, tmp_path))["groups"] == {}
+    assert pci_use.parse(run(pci_use.command(nothing, nothing), tools, tmp_path)) == {}
+    assert vfio.parse(run(vfio.command(nothing, nothing, nothing), tools, tmp_path))["available"] is False
     assert cgroup.parse(run(cgroup.command(nothing, nothing), tools, tmp_path))["version"] == 0
     assert munge.parse(run(munge.command(f"{nothing}/munge.key"), tools, tmp_path)) == {}
     assert gpu.parse(run(gpu.command(nothing), tools, tmp_path)) == gpu.Gpus(driver="", devices=[])

@@ -15,7 +15,11 @@ import pytest
 from hpcstate import cli, completion, paths, pcie, validate
 from hpcstate.cli import COULD_NOT_RUN, FINDINGS, INTERRUPTED, OK
 from hpcstate.errors import HpcstateError
-from tests.unit.test_validate import HOST, sysfs
+from tests.unit.pci_hosts import WORKSTATION
+from tests.unit.pci_hosts import host as pci_host
+from tests.unit.test_validate import HOST
+
+NOTHING = pci_host((), {})
 
 CORPUS = Path(__file__).parent / "corpus"
 GPU = str(paths.ROOT / "inventories" / "gpu.yaml")
@@ -27,7 +31,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> None:
     """The checks of this module look at a made-up host."""
 
     def state(*, pcie_devices: bool = True) -> validate.HostState:
-        return HOST if pcie_devices else replace(HOST, devices=None)
+        return HOST if pcie_devices else replace(HOST, pci=None)
 
     monkeypatch.setattr(validate, "host_state", state)
 
@@ -89,7 +93,7 @@ def test_validate_in_json(capsys: pytest.CaptureFixture[str]) -> None:
 def test_findings_about_the_host_are_findings(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(validate, "host_state", lambda **_: replace(HOST, devices=()))
+    monkeypatch.setattr(validate, "host_state", lambda **_: replace(HOST, pci=NOTHING))
     assert cli.main(["validate", PASSTHROUGH, "--json"]) == FINDINGS
     assert len(json.loads(capsys.readouterr().out)["problems"]) == 4
 
@@ -131,24 +135,19 @@ def test_the_inventory_in_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert [partition["name"] for partition in cluster["partitions"]] == ["gpu", "debug"]
 
 
-def test_the_gpus_of_the_host(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(pcie, "SYSFS", sysfs(tmp_path))
+def test_the_gpus_of_the_host(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(pcie, "local_host", lambda **_: WORKSTATION)
     assert cli.main(["inventory", "pcie"]) == OK
     shown = capsys.readouterr().out
-    assert "0000:01:00.0  VGA    10de:2805      12           nvidia    0000:01:00.1\n" in shown
-    assert "The IOMMU is off" in shown  # 0000:07:00.0 has no group here
-    cli.main(["inventory", "pcie", "--json"])
-    first, second = json.loads(capsys.readouterr().out)["devices"]
+    assert "12           nvidia    0000:01:00.1  needs binding\n" in shown
+    cli.main(["inventory", "pcie", "--json", "--all"])
+    first, audio, *_ = json.loads(capsys.readouterr().out)["devices"]
     assert (first["iommu_group"], first["companions"]) == (12, ["0000:01:00.1"])
-    assert (second["iommu_group"], second["driver"]) == (None, "vfio-pci")
+    assert (audio["device_type"], audio["verdict"]) == ("audio", "needs binding")
 
 
-def test_a_host_without_gpus(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(pcie, "SYSFS", tmp_path)
+def test_a_host_without_gpus(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(pcie, "local_host", lambda **_: NOTHING)
     assert cli.main(["inventory", "pcie"]) == OK
     assert "no GPU" in capsys.readouterr().out
 

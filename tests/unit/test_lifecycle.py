@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from hpcstate import libvirt_daemon, lifecycle, paths, schema, status
 from hpcstate.cidata import CloudInit, write_cidata
 from hpcstate.errors import HpcstateError
 from hpcstate.libvirt_host import connect
-from hpcstate.model import Cluster, Node
+from hpcstate.model import Cluster, Node, PassthroughDevice
 from hpcstate.paths import ClusterPaths
 from hpcstate.secrets import MUNGE_KEY_BYTES, ensure_secrets
 from hpcstate.ssh_keys import known_hosts_line, new_key
@@ -111,11 +112,33 @@ def test_a_foreign_domain_is_not_taken_for_ours(cluster: Cluster) -> None:
             host.ensure_network(replace(namesake, network=replace(cluster.network, name="default")))
 
 
+def test_a_gpu_that_another_guest_holds_is_named_with_its_holder(cluster: Cluster) -> None:
+    gpu = PassthroughDevice("0000:01:00.0", "gpu")
+    node = replace(cluster.workers[0], passthrough=(gpu,))
+    with connect("test:///default") as host:
+        running = host.connection.lookupByName("test")
+        running.destroy()
+        address = '<address domain="0x0000" bus="0x01" slot="0x00" function="0x0"/>'
+        hostdev = f'<hostdev mode="subsystem" type="pci" managed="yes"><source>{address}</source></hostdev>'
+        xml = running.XMLDesc().replace("</devices>", f"{hostdev}</devices>")
+        other = host.connection.defineXML(xml)
+        assert host.held_devices() == {}
+        other.create()
+        assert host.held_devices() == {"0000:01:00.0": "test"}
+        with pytest.raises(HpcstateError, match=r"compute-01 needs 0000:01:00\.0, which test holds"):
+            lifecycle._refuse_held(cluster, [node], host)
+        lifecycle._refuse_held(cluster, cluster.workers, host)
+
+
 def test_libvirtd_goes_on_while_machines_run_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record = tmp_path / "started.json"
     monkeypatch.setattr(libvirt_daemon, "RECORD", record)
+    # Nobody but this test reaps the process: while it is a zombie it still has its name.
+    monkeypatch.setattr(libvirt_daemon, "_WAIT", 0.2)
     sleeper = subprocess.Popen(["sleep", "60"])
     try:
+        while Path(f"/proc/{sleeper.pid}/comm").read_text() != "sleep\n":  # the kernel names it late in exec
+            time.sleep(0.01)
         record.write_text(json.dumps({"sleep": sleeper.pid}))
         said: list[str] = []
         libvirt_daemon.end_daemon(said.append, ["lab-controller"])

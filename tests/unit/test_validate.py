@@ -9,27 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import paths, pcie, schema, validate
+from hpcstate import paths, schema, validate
 from hpcstate.errors import HpcstateError, Problem
-from hpcstate.pcie import PciDevice
+from hpcstate.pcie import PciHost
 from hpcstate.validate import HostState, Route
+from tests.unit.pci_hosts import DEVICES, GROUPS, WORKSTATION, device, host
+from tests.unit.pci_hosts import GPU as GPU_DEVICE
 
 PASSTHROUGH = paths.ROOT / "inventories" / "passthrough.yaml"
 GPU = paths.ROOT / "inventories" / "gpu.yaml"
 FIRST = ".clusters.hpc.compute_nodes[0].pcie_passthrough.devices[0]"
 
-DEVICES = (
-    PciDevice("0000:00:01.0", "8086", "1901", 0x060400, "pcieport", 12),
-    PciDevice("0000:01:00.0", "10de", "2805", 0x030000, "nvidia", 12),
-    PciDevice("0000:01:00.1", "10de", "22bd", 0x040300, "snd_hda_intel", 12),
-    PciDevice("0000:07:00.0", "10de", "2504", 0x030000, "vfio-pci", 14),
-    PciDevice("0000:07:00.1", "10de", "228e", 0x040300, "vfio-pci", 14),
-)
 HOST = HostState(
     routes=(Route(IPv4Network("192.0.2.0/24"), "eth0"),),
     memory_mb=64 * 1024,
     cpus=32,
-    devices=DEVICES,
+    pci=WORKSTATION,
     exists=lambda path: path.name in ("hpc-base", "cloud-base"),
 )
 
@@ -39,11 +34,14 @@ def found(host: HostState, file: Path = PASSTHROUGH) -> tuple[Problem, ...]:
     return validate.host_findings(schema.load(file), host)
 
 
-def with_device(host: HostState, address: str, **changes: object) -> HostState:
-    """``host`` with one of its devices changed."""
-    assert host.devices is not None
-    devices = (replace(device, **changes) if device.address == address else device for device in host.devices)  # type: ignore[arg-type]
-    return replace(host, devices=tuple(devices))
+def on(pci: PciHost) -> HostState:
+    """The same host with other PCI devices."""
+    return replace(HOST, pci=pci)
+
+
+def changed(address: str, **changes: object) -> HostState:
+    """The host with one of its devices changed."""
+    return on(host([{**d, **changes} if d["address"] == address else d for d in DEVICES], GROUPS))  # type: ignore[typeddict-item]
 
 
 def test_a_host_that_has_everything_has_no_findings() -> None:
@@ -116,31 +114,59 @@ def test_images_that_nothing_builds_are_a_warning(image: str, words: str, tmp_pa
 
 
 def test_a_device_that_the_host_lacks() -> None:
-    (problem,) = found(replace(HOST, devices=tuple(d for d in DEVICES if d.address != "0000:07:00.1")))
+    problems = found(on(host([d for d in DEVICES if d["address"] != "0000:07:00.1"], GROUPS)))
+    (problem,) = problems
     assert problem.place == ".clusters.hpc.compute_nodes[1].pcie_passthrough.devices[1].pci_address"
     assert (problem.severity, problem.line) == ("error", _line(PASSTHROUGH, '"0000:07:00.1"'))
 
 
+def test_a_device_that_moved_is_found_where_it_is() -> None:
+    moved = {**GPU_DEVICE, "address": "0000:09:00.0"}
+    problems = found(on(host([*(d for d in DEVICES if d != GPU_DEVICE), moved], GROUPS)))  # type: ignore[list-item]
+    assert "10de:2805 is at 0000:09:00.0" in [problem.hint for problem in problems]
+
+
 def test_a_device_that_is_another() -> None:
-    (problem,) = found(with_device(HOST, "0000:01:00.0", device_id="1b80"))
+    (problem,) = found(changed("0000:01:00.0", device="1b80"))
     assert (problem.place, problem.severity) == (f"{FIRST}.device_id", "error")
     assert "10de:1b80" in problem.message
 
 
-def test_a_device_without_iommu() -> None:
-    problems = found(with_device(HOST, "0000:01:00.0", iommu_group=None))
-    assert (f"{FIRST}.pci_address", "error") in [(problem.place, problem.severity) for problem in problems]
-    assert "IOMMU is off" in problems[0].message
+def test_a_device_of_another_kind() -> None:
+    (problem,) = found(changed("0000:01:00.0", class_code="020000"))
+    assert (problem.place, problem.severity) == (f"{FIRST}.device_type", "error")
+    assert "is of the kind network, not gpu" in problem.message
+
+
+def test_a_host_without_iommu() -> None:
+    problems = found(on(host(DEVICES, {}, arguments={})))
+    assert {problem.severity for problem in problems} == {"error"}
+    assert len(problems) == 4
+    assert "the IOMMU is off" in problems[0].message
+    assert "enable VT-d" in problems[0].hint
 
 
 def test_a_group_must_be_given_as_a_whole_but_for_bridges() -> None:
-    network_card = PciDevice("0000:02:00.0", "8086", "1533", 0x020000, "igb", 12)
-    problems = found(replace(HOST, devices=(*DEVICES, network_card)))
+    card = device("0000:02:00.0", "8086:1533", "020000", "igb")
+    problems = found(on(host([*DEVICES, card], {**GROUPS, 12: [*GROUPS[12], "0000:02:00.0"]})))
     assert {problem.place for problem in problems} == {
         f"{FIRST}.pci_address",
         FIRST.replace("devices[0]", "devices[1]") + ".pci_address",
     }
-    assert all("0000:02:00.0" in problem.message for problem in problems)
+    assert all(
+        "must go together with 0000:02:00.0 (8086:1533) (IOMMU group 12)" in p.message for p in problems
+    )
+    assert all('- pci_address: "0000:02:00.0"' in problem.hint for problem in problems)
+
+
+def test_the_hosts_own_root_disk_is_refused_and_its_display_warned_of() -> None:
+    (problem,) = found(changed("0000:01:00.0", boot_vga=True))
+    assert (problem.severity, "the display it boots with" in problem.message) == ("warning", True)
+    (problem,) = found(on(host(DEVICES, GROUPS, uses={"0000:01:00.1": ["mounted at /"]})))
+    assert (problem.severity, problem.place) == (
+        "error",
+        FIRST.replace("devices[0]", "devices[1]") + ".pci_address",
+    )
 
 
 def test_a_group_with_another_number_is_a_warning(tmp_path: Path) -> None:
@@ -166,7 +192,7 @@ def test_shares_that_are_not_set_up_are_said_to_be_so(tmp_path: Path) -> None:
 
 
 def test_devices_are_skipped_on_request() -> None:
-    assert found(replace(HOST, devices=None)) == ()
+    assert found(replace(HOST, pci=None)) == ()
 
 
 def test_a_cluster_on_another_host_is_not_held_against_this_one(tmp_path: Path) -> None:
@@ -174,7 +200,7 @@ def test_a_cluster_on_another_host_is_not_held_against_this_one(tmp_path: Path) 
         "    network:", "    uri: qemu+ssh://root@other/system\n    network:", 1
     )
     (tmp_path / "x.yaml").write_text(text)
-    (problem,) = found(replace(HOST, memory_mb=1, cpus=1, devices=()), tmp_path / "x.yaml")
+    (problem,) = found(replace(HOST, memory_mb=1, cpus=1, pci=host((), {})), tmp_path / "x.yaml")
     assert (problem.place, problem.severity) == (".clusters.hpc.uri", "warning")
 
 
@@ -209,35 +235,8 @@ def test_the_real_host_can_be_looked_at() -> None:
     host = validate.host_state()
     assert host.memory_mb > 100
     assert host.cpus >= 1
-    assert host.devices is not None
-    assert validate.host_state(pcie_devices=False).devices is None
-
-
-def sysfs(root: Path) -> Path:
-    """A tree like /sys with DEVICES in it."""
-    for device in DEVICES:
-        folder = root / "bus" / "pci" / "devices" / device.address
-        folder.mkdir(parents=True)
-        (folder / "vendor").write_text(f"0x{device.vendor_id}\n")
-        (folder / "device").write_text(f"0x{device.device_id}\n")
-        (folder / "class").write_text(f"0x{device.class_code:06x}\n")
-        (folder / "driver").symlink_to(f"../../../../bus/pci/drivers/{device.driver}")
-        if device.address != "0000:07:00.0":
-            (folder / "iommu_group").symlink_to(f"../../../../kernel/iommu_groups/{device.iommu_group}")
-    return root
-
-
-def test_devices_are_read_from_sysfs(tmp_path: Path) -> None:
-    expected = with_device(HOST, "0000:07:00.0", iommu_group=None).devices
-    assert pcie.read_devices(sysfs(tmp_path)) == expected
-    assert [device.is_display for device in DEVICES] == [False, True, False, True, False]
-    assert pcie.read_devices(tmp_path / "none") == ()
-
-
-def test_a_device_that_cannot_be_read(tmp_path: Path) -> None:
-    (sysfs(tmp_path) / "bus/pci/devices/0000:01:00.0/vendor").write_text("what\n")
-    with pytest.raises(HpcstateError, match=r"0000:01:00\.0"):
-        pcie.read_devices(tmp_path)
+    assert host.pci is not None
+    assert validate.host_state(pcie_devices=False).pci is None
 
 
 def _line(file: Path, words: str) -> int:
