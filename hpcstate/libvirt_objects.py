@@ -10,6 +10,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from hpcstate.guest_pci import root_ports
 from hpcstate.model import Cluster, Node
 from hpcstate.render import render
 
@@ -71,6 +72,7 @@ def domain_xml(cluster: Cluster, node: Node, host: HypervisorFacts) -> str:
         node=node,
         host=host,
         acceleration=cluster.acceleration,
+        ports=root_ports(node.passthrough),
         name=cluster.domain_name(node),
         uuid=cluster_uuid(cluster, node.name),
         pool=pool_name(cluster),

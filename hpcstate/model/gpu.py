@@ -14,7 +14,8 @@ class PassthroughDevice:
 
     ``pci_address`` is ``dddd:bb:dd.f`` in lower case; ``vendor_id`` and ``device_id`` are four hex digits
     in lower case or empty; ``gres_type`` is the Slurm GRES type of a GPU, ``device_id`` unless the file
-    names another.
+    names another. ``rom_file`` is the path of an image on the host that stands in for the device's ROM;
+    without ``rom_bar`` the guest sees no ROM; ``x_vga`` lets it use the legacy VGA registers.
     """
 
     pci_address: str
@@ -24,6 +25,9 @@ class PassthroughDevice:
     iommu_group: int | None = None
     gres_type: str = ""
     description: str = ""
+    rom_file: str = ""
+    rom_bar: bool = True
+    x_vga: bool = False
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,18 @@ SIMULATED_GPUS = Keys("simulated_gpus", ("count", "type"))
 PCIE_PASSTHROUGH = Keys("pcie_passthrough", ("enabled", "devices"))
 DEVICE = Keys(
     "devices",
-    ("pci_address", "device_type", "vendor_id", "device_id", "iommu_group", "gres_type", "description"),
+    (
+        "pci_address",
+        "device_type",
+        "vendor_id",
+        "device_id",
+        "iommu_group",
+        "gres_type",
+        "description",
+        "rom_file",
+        "rom_bar",
+        "x_vga",
+    ),
     ("vendor",),
 )
 MOUNT = Keys("virtio_fs_mounts", ("tag", "host_path", "mount_point", "owner", "group", "mode", "options"))

@@ -140,6 +140,7 @@ def _read_passthrough(section: Section) -> tuple[PassthroughDevice, ...]:
         _read_device(Section(section.report, place, value, keys.DEVICE))
         for place, value in section.entries("devices")
     )
+    _check_x_vga(section, devices)
     if devices and not enabled:
         section.report.warning(
             section.at("devices"),
@@ -155,6 +156,9 @@ def _read_device(section: Section) -> PassthroughDevice:
     gres_type = section.value("gres_type", leaf.GRES_TYPE, "")
     if gres_type and device_type != "gpu":
         section.report.error(section.at("gres_type"), f"a device of type {device_type} is no GRES")
+    x_vga = section.value("x_vga", leaf.boolean, PassthroughDevice.x_vga)
+    if x_vga and device_type != "gpu":
+        section.report.error(section.at("x_vga"), f"a device of type {device_type} has no VGA registers")
     if device_type == "gpu":
         gres_type = gres_type or device_id or UNTYPED_GPU
     return PassthroughDevice(
@@ -165,7 +169,22 @@ def _read_device(section: Section) -> PassthroughDevice:
         iommu_group=section.value("iommu_group", leaf.integer(0, 65535), None),
         gres_type=gres_type,
         description=section.value("description", leaf.text, ""),
+        rom_file=section.value("rom_file", leaf.expanded(_variables(os.environ)), ""),
+        rom_bar=section.value("rom_bar", leaf.boolean, PassthroughDevice.rom_bar),
+        x_vga=x_vga,
     )
+
+
+def _check_x_vga(section: Section, devices: tuple[PassthroughDevice, ...]) -> None:
+    positions = [
+        position for position, device in enumerate(devices) if device.x_vga and device.device_type == "gpu"
+    ]
+    for position in positions[1:]:
+        section.report.error(
+            f"{section.at('devices')}[{position}].x_vga",
+            "another device of this node has the legacy VGA registers",
+            f"{devices[positions[0]].pci_address} has them; there is one set in a machine",
+        )
 
 
 def _read_mounts(node: Section) -> tuple[VirtioFsMount, ...]:
