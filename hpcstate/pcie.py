@@ -135,7 +135,7 @@ def verdict(host: PciHost, address: str) -> Verdict:
         if holder := host.held.get(device["address"]):
             reasons.append(f"{device['address']} is held by {holder}, which runs")
             steps.append(f"stop {holder} first")
-        for use in _uses(host, device):
+        for use in uses(host, device["address"]):
             reasons.append(f"{device['address']} is the host's own: {use}")
     strangers = [each for each in along if each.rpartition(".")[0] != address.rpartition(".")[0]]
     if reasons and strangers and any(stranger in reason for stranger in strangers for reason in reasons):
@@ -182,7 +182,9 @@ def yaml_of(host: PciHost, *addresses: str) -> str:
     return "\n".join(lines)
 
 
-def _uses(host: PciHost, device: PciDevice) -> list[str]:
+def uses(host: PciHost, address: str) -> list[str]:
+    """What the host itself needs the device at ``address`` for; empty when for nothing."""
+    device = host.devices[address]
     display = [BOOT_DISPLAY] if device["boot_vga"] and is_gpu(device) else []
     return [*display, *host.uses.get(device["address"], [])]
 

@@ -81,6 +81,7 @@ class Tools:
     packages: tuple[Package, ...]
     backports: tuple[Backport, ...]
     debs: Mapping[str, Deb]
+    hypervisor: tuple[str, ...]
 
 
 def load(path: Path = TOOLS_FILE) -> Tools:
@@ -112,7 +113,13 @@ def parse(data: Mapping[str, Any]) -> Tools:
         name: Deb(**{**entry, "name": name, "releases": frozenset(entry["releases"])})
         for name, entry in data["debs"].items()
     }
-    return Tools(releases=releases, packages=tuple(packages), backports=backports, debs=debs)
+    return Tools(
+        releases=releases,
+        packages=tuple(packages),
+        backports=backports,
+        debs=debs,
+        hypervisor=tuple(data["hypervisor"]["packages"]),
+    )
 
 
 def program(name: str, *, tools: Path = TOOLS, environ: Mapping[str, str] = os.environ) -> Path:

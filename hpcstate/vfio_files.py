@@ -1,0 +1,106 @@
+"""The files of a hypervisor that hand PCI devices to vfio-pci at every boot and turn the IOMMU on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from hpcstate.model import Description
+from hpcstate.probe.vfio import CONFIGURATION
+
+INITRAMFS_HOOK = "/etc/initramfs-tools/hooks/hpcstate-vfio"
+GRUB = "/etc/default/grub.d/hpcstate-iommu.cfg"
+HUGEPAGES = "/etc/sysctl.d/80-hpcstate-hugepages.conf"
+
+IOMMU_ARGUMENTS = ("intel_iommu=on", "iommu=pt")
+"""Intel's IOMMU is off unless asked for; AMD's is on, and ignores Intel's argument. With ``pt`` the devices
+of the host itself are not slowed down (Linux, kernel-parameters.txt)."""
+
+_RIVALS = ("nvidia", "nvidia_drm", "nouveau", "amdgpu", "radeon", "i915", "xe", "snd_hda_intel", "xhci_pci")
+"""Modules of drivers that would take a GPU, its audio or its USB function before vfio-pci does."""
+
+_HOOK = """\
+#!/bin/sh
+# Written by hpcstate: vfio-pci is there before any other driver. modprobe.d is copied by the hook of kmod.
+[ "${1:-}" = prereqs ] && exit 0
+. /usr/share/initramfs-tools/hook-functions
+manual_add_modules vfio_pci vfio_iommu_type1
+"""
+_MB_OF_HUGEPAGE = {"2M": 2, "1G": 1024}
+_PACK = "update-initramfs -u"
+
+
+@dataclass(frozen=True)
+class BootFile:
+    """``mode`` is octal digits; ``then`` what has to run after a change."""
+
+    content: str
+    mode: str = "644"
+    then: str = ""
+
+
+def devices_of(description: Description) -> tuple[str, ...]:
+    """The addresses of all devices that the file's clusters pass through, in order, each once."""
+    nodes = [node for cluster in description.clusters for node in cluster.nodes]
+    return tuple(sorted({device.pci_address for node in nodes for device in node.passthrough}))
+
+
+def boot_files(
+    description: Description, addresses: Collection[str], drivers: Collection[str]
+) -> dict[str, BootFile]:
+    """What belongs on the hypervisor by path. ``drivers`` are the modules that have the devices now.
+
+    Without devices there are only the hugepages that were asked for.
+    """
+    pages = {size: _hugepages(description, size) for size in _MB_OF_HUGEPAGE}
+    files = {}
+    if addresses:
+        files[CONFIGURATION] = BootFile(modprobe_conf(addresses, drivers), then=_PACK)
+        files[INITRAMFS_HOOK] = BootFile(_HOOK, "755", _PACK)
+    arguments = [*(IOMMU_ARGUMENTS if addresses else ())]
+    if pages["1G"]:
+        # Only at boot is memory sure to have so large pieces (Linux, admin-guide/mm/hugetlbpage.rst).
+        arguments += ["hugepagesz=1G", f"hugepages={pages['1G']}"]
+    if arguments:
+        files[GRUB] = BootFile(grub_cfg(arguments), then="update-grub")
+    if pages["2M"]:
+        files[HUGEPAGES] = BootFile(
+            f"# Written by hpcstate.\nvm.nr_hugepages = {pages['2M']}\n", then=f"sysctl -q -p {HUGEPAGES}"
+        )
+    return files
+
+
+def modprobe_conf(addresses: Collection[str], drivers: Collection[str]) -> str:
+    """modprobe.d(5): loading vfio-pci claims the devices by address, and it is loaded before their drivers.
+
+    By address (driver_override, Linux: Documentation/ABI/testing/sysfs-bus-pci) and not by ``ids=``, which
+    would take every device of that kind.
+    """
+    devices = " ".join(sorted(addresses))
+    rivals = sorted({driver.replace("-", "_") for driver in drivers} | set(_RIVALS))
+    claim = 'if [ -e "$d/driver_override" ]; then echo vfio-pci >"$d/driver_override"; fi'
+    return "\n".join(
+        (
+            "# Written by hpcstate (deploys/hypervisor.py): devices that are for guests.",
+            f"# devices: {devices}",
+            f"install vfio-pci for a in {devices}; do d=/sys/bus/pci/devices/$a; {claim}; done; "
+            "modprobe --ignore-install vfio-pci",
+            *(f"softdep {rival} pre: vfio-pci" for rival in rivals),
+            "",
+        )
+    )
+
+
+def grub_cfg(arguments: Collection[str]) -> str:
+    """A drop-in of Debian's grub-mkconfig: ``arguments`` after those that are there."""
+    return f'# Written by hpcstate.\nGRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX {" ".join(arguments)}"\n'
+
+
+def _hugepages(description: Description, size: str) -> int:
+    """How many pages of ``size`` the nodes that start by themselves need."""
+    memory_mb = 0
+    for cluster in description.clusters:
+        wish = cluster.acceleration
+        if wish.hugepage_size == size and (wish.enable_hugepages or wish.memory_backing == "hugepages"):
+            memory_mb += sum(node.memory_mb for node in cluster.nodes if node.auto_start)
+    return -(-memory_mb // _MB_OF_HUGEPAGE[size])

@@ -1,0 +1,99 @@
+"""PCI devices for guests: handed to vfio-pci, and back to the driver they had."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+
+from pyinfra.api.command import PyinfraCommand, StringCommand
+from pyinfra.api.operation import operation
+from pyinfra.context import host
+
+from facts.iommu import IommuGroups
+from facts.pci import PciDevices, PciUses
+from facts.vfio import VfioState
+from hpcstate import pcie
+from hpcstate.pcie import VFIO, PciHost
+from operations.commands import stop_host
+
+Commands = Generator[PyinfraCommand, None, None]
+
+
+@operation()
+def bind(addresses: Sequence[str], *, force: bool = False) -> Commands:
+    """The devices at ``addresses`` have the driver vfio-pci, until the next boot.
+
+    Stops the host when one does not exist, is in no IOMMU group, or must go together with another that is not
+    among them; and when the host lives on one (its display, the disk of a file system, the card of its
+    default route), unless ``force``.
+    """
+    found = _observed()
+    if problem := refusal(found, addresses, force=force):
+        yield stop_host(problem)
+        return
+    todo = [address for address in addresses if found.devices[address]["driver"] != VFIO]
+    if not todo:
+        host.noop(f"{', '.join(addresses)} have vfio-pci")
+        return
+    yield StringCommand("modprobe vfio-pci")
+    for address in todo:
+        yield StringCommand(_bind_script(address))
+
+
+@operation()
+def unbind(addresses: Sequence[str]) -> Commands:
+    """The devices at ``addresses`` are given back from vfio-pci to the driver that the kernel has for them.
+
+    Fails, with nothing changed, where a guest has the device: the kernel would wait for the guest's end.
+    """
+    found = _observed()
+    todo = [a for a in addresses if a in found.devices and found.devices[a]["driver"] == VFIO]
+    if not todo:
+        host.noop(f"vfio-pci has none of {', '.join(addresses)}")
+        return
+    for address in todo:
+        yield StringCommand(_unbind_script(address, found.group_of(address)))
+
+
+def refusal(found: PciHost, addresses: Sequence[str], *, force: bool = False) -> str:
+    """Why the devices at ``addresses`` must not be bound, all reasons at once; empty when they may."""
+    reasons = []
+    for address in addresses:
+        if address not in found.devices:
+            reasons.append(f"there is no PCI device {address}")
+            continue
+        if found.group_of(address) is None:
+            reasons.append(f"{address} is in no IOMMU group: {pcie.IOMMU_HINT}")
+        if missing := [other for other in pcie.companions(found, address) if other not in addresses]:
+            names = ", ".join(pcie.described(found.devices[other]) for other in missing)
+            reasons.append(f"{address} must go together with {names}")
+        if uses := pcie.uses(found, address):
+            own = f"{pcie.described(found.devices[address])} is the host's own: {', '.join(uses)}"
+            if not force:
+                reasons.append(own)
+    return "\n".join(reasons)
+
+
+def _observed() -> PciHost:
+    devices, uses = host.get_fact(PciDevices), host.get_fact(PciUses)
+    return PciHost(devices, host.get_fact(IommuGroups), host.get_fact(VfioState), uses)
+
+
+def _bind_script(address: str) -> str:
+    """driver_override, unbind, probe (Linux: Documentation/ABI/testing/sysfs-bus-pci), and a look at it."""
+    at = f"/sys/bus/pci/devices/{address}"
+    return (
+        f"echo {VFIO} >{at}/driver_override && "
+        f"if [ -e {at}/driver ]; then echo {address} >{at}/driver/unbind; fi && "
+        f"echo {address} >/sys/bus/pci/drivers_probe && "
+        f'[ "$(basename "$(readlink {at}/driver)")" = {VFIO} ]'
+    )
+
+
+def _unbind_script(address: str, group: int | None) -> str:
+    at, node = f"/sys/bus/pci/devices/{address}", f"/dev/vfio/{group}"
+    return (
+        f"if readlink /proc/[0-9]*/fd/* 2>/dev/null | grep -qx {node}; "
+        f"then echo 'a guest has {address} (IOMMU group {group}): stop it first' >&2; exit 1; fi; "
+        f"echo >{at}/driver_override && echo {address} >/sys/bus/pci/drivers/{VFIO}/unbind && "
+        f"echo {address} >/sys/bus/pci/drivers_probe"
+    )
