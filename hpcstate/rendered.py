@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from hpcstate import libvirt_objects as objects
+from hpcstate import slurm_lint
+from hpcstate.errors import Problem, ProblemsError
 from hpcstate.host_packages import kvm_works
 from hpcstate.model import Cluster
 from hpcstate.node_files import cluster_files
@@ -36,8 +39,29 @@ def outdated(cluster: Cluster) -> list[str]:
     return sorted([*different, *(wanted.keys() ^ there)])
 
 
+def findings(cluster: Cluster) -> Mapping[str, tuple[Problem, ...]]:
+    """What Slurm would make of the files that it reads (slurm_lint.py), by file name.
+
+    The places are those of the rendered file; the hint names the cluster file where the key is from there.
+    """
+    texts = configuration(cluster) if cluster.kind == "hpc" else {}
+    kinds = {name: slurm_lint.kind_of(name) for name in texts}
+    return {
+        name: tuple(_with_origin(cluster, problem) for problem in slurm_lint.lint(texts[name], kind))
+        for name, kind in kinds.items()
+        if kind
+    }
+
+
 def write(cluster: Cluster) -> list[str]:
-    """Write what is outdated and remove what is no longer rendered. Returns their paths below the folder."""
+    """Write what is outdated and remove what is no longer rendered. Returns their paths below the folder.
+
+    Raises ProblemsError, and writes nothing, when a daemon would stop at one of the files.
+    """
+    for file_name, problems in findings(cluster).items():
+        errors = tuple(problem for problem in problems if problem.severity == "error")
+        if errors:
+            raise ProblemsError(f"{cluster.name}: rendered {file_name}", errors)
     folder = ClusterPaths.of(cluster.name).rendered
     wanted = files(cluster)
     names = outdated(cluster)
@@ -48,3 +72,12 @@ def write(cluster: Cluster) -> list[str]:
         else:
             path.unlink()
     return names
+
+
+def _with_origin(cluster: Cluster, problem: Problem) -> Problem:
+    own = cluster.slurm.parameters if cluster.slurm else {}
+    key = next((key for key in own if key.lower() == problem.place.lower()), None)
+    if key is None:
+        return problem
+    origin = f"it is from .clusters.hpc.slurm_config.parameters.{key} of the cluster file"
+    return replace(problem, hint="; ".join(part for part in (problem.hint, origin) if part))

@@ -19,14 +19,22 @@ def task_render() -> dict[str, Any]:
 def _rendered(file: Path) -> bool:
     from hpcstate import rendered, schema
 
-    return not any(rendered.outdated(cluster) for cluster in schema.load(file).clusters)
+    # With findings the task runs each time, so that they are said each time.
+    return not any(
+        rendered.outdated(cluster) or any(rendered.findings(cluster).values())
+        for cluster in schema.load(file).clusters
+    )
 
 
 @action
 def _render(file: Path) -> None:
     from hpcstate import rendered, schema
+    from hpcstate.errors import format_problem
     from hpcstate.paths import ClusterPaths
 
     for cluster in schema.load(file).clusters:
         names = rendered.write(cluster)
+        for file_name, problems in rendered.findings(cluster).items():
+            for problem in problems:
+                print(f"    {format_problem(file_name, problem)}")
         print(f"    {len(names)} files written below {ClusterPaths.of(cluster.name).rendered}")
