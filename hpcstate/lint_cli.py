@@ -39,7 +39,7 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--kind",
         choices=("slurm", "cgroup", "gres", "slurmdbd"),
-        help="what the files are, where their names do not say it",
+        help="what all the files are, whatever their names say",
     )
     parser.add_argument("--strict", action="store_true", help="warnings make the exit code 1 too")
     parser.add_argument("--json", action="store_true", help="print JSON")

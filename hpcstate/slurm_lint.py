@@ -203,15 +203,17 @@ def _rule_problems(line: int, where: str, rule: ValueRule, value: str) -> Iterat
     for part in [part for part in value.split(",") if part] if rule.is_list else [value]:
         if rule.fits(part):
             continue
-        outcome = "" if rule.says else ": the daemon stops" if rule.severity == "error" else ": it is ignored"
-        says = (
-            rule.says or f"is none of {', '.join(rule.one_of)}" if len(rule.one_of) < 12 or rule.says else ""
+        says = rule.says or (
+            f"is none of {', '.join(rule.one_of)}" if len(rule.one_of) < 12 else "is not known"
         )
+        if rule.severity == "error" and "stop" not in says:
+            says = f"{says}: the daemon stops"
+        elif not rule.says:
+            says = f"{says}: it is ignored"
         close = difflib.get_close_matches(part.lower(), [one.lower() for one in rule.one_of], n=1)
         spelled = next((one for one in rule.one_of if close and one.lower() == close[0]), "")
         hint = rule.hint or (f"did you mean {spelled}?" if spelled else "")
-        message = f"{_quoted(part)} {says or 'is not known'}{outcome}"
-        yield Problem(line, where, message, hint, rule.severity)
+        yield Problem(line, where, f"{_quoted(part)} {says}", hint, rule.severity)
 
 
 def _plugin_problems(line: int, where: str, family: Family, value: str) -> Iterator[Problem]:
