@@ -12,6 +12,7 @@ import libvirt
 
 from hpcstate import libvirt_objects as objects
 from hpcstate.cidata import seed_of, write_cidata
+from hpcstate.cpu_placement import host_cells
 from hpcstate.errors import HpcstateError
 from hpcstate.host_packages import kvm_works
 from hpcstate.model import Cluster, Node
@@ -71,10 +72,12 @@ class LibvirtHost:
         return "://" not in self.uri or self.uri.split("://")[1].startswith("/")
 
     def facts(self) -> objects.HypervisorFacts:
-        """Whether KVM really works there. A remote host is believed what its capabilities say."""
-        if self.local:
-            return objects.HypervisorFacts(kvm=kvm_works())
-        return objects.HypervisorFacts(kvm="<domain type='kvm'" in self.connection.getCapabilities())
+        """Whether KVM really works there, and its cores. A remote host is believed what it says of KVM."""
+        capabilities = self.connection.getCapabilities()
+        return objects.HypervisorFacts(
+            kvm=kvm_works() if self.local else "<domain type='kvm'" in capabilities,
+            cells=host_cells(capabilities),
+        )
 
     def check(self, facts: objects.HypervisorFacts) -> None:
         """Raises HpcstateError when guests would be damaged: TCG with QEMU before 10."""

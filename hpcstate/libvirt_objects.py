@@ -7,9 +7,10 @@ how ``destroy`` knows what hpcstate made, whatever else is called the same.
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from hpcstate.cpu_placement import HostCell, guest_cells, placements
 from hpcstate.guest_pci import root_ports
 from hpcstate.model import Cluster, Node
 from hpcstate.render import render
@@ -21,9 +22,17 @@ POOL_ROOT = PurePosixPath("/var/lib/libvirt/images")
 
 @dataclass(frozen=True)
 class HypervisorFacts:
-    """What the domains depend on: whether KVM really works there."""
+    """What the domains depend on: whether KVM really works there, and the cores to pin to by NUMA node.
+
+    Without ``cells`` nothing is pinned.
+    """
 
     kvm: bool
+    cells: tuple[HostCell, ...] = ()
+
+    def for_cluster(self, cluster: Cluster) -> HypervisorFacts:
+        """What ``cluster`` uses of it: ``enable_kvm: false`` has its nodes emulated."""
+        return replace(self, kvm=self.kvm and cluster.acceleration.enable_kvm)
 
 
 def cluster_uuid(cluster: Cluster, what: str) -> str:
@@ -65,13 +74,19 @@ def network_xml(cluster: Cluster) -> str:
 
 
 def domain_xml(cluster: Cluster, node: Node, host: HypervisorFacts) -> str:
-    """The domain of ``node``: KVM where it works, else TCG."""
+    """The domain of ``node``: KVM where it works and is wanted, else TCG."""
+    host = host.for_cluster(cluster)
+    # libvirt does not pin the virtual CPUs of TCG: it refuses to start such a domain.
+    pinned = placements(cluster, host.cells) if host.kvm else {}
     return render(
         "libvirt/domain.xml.j2",
         cluster=cluster,
         node=node,
         host=host,
         acceleration=cluster.acceleration,
+        topology=cluster.acceleration.topology_of(node.cpu_cores),
+        cells=guest_cells(cluster.acceleration, node),
+        placement=pinned.get(node.name),
         ports=root_ports(node.passthrough),
         name=cluster.domain_name(node),
         uuid=cluster_uuid(cluster, node.name),

@@ -51,12 +51,13 @@ def start(cluster: Cluster, say: Say, only: Sequence[str] = ()) -> Started:
     ensure_secrets(cluster)
     ensure_daemon(cluster.uri, say)
     with connect(cluster.uri) as host:
-        facts = host.facts()
+        facts = host.facts().for_cluster(cluster)
         host.check(facts)
         powered_on = [node.name for node in nodes if host.state(cluster, node) != "running"]
         _renew_cidata(cluster, nodes, host, say)
         if powered_on:
-            how = "KVM" if facts.kvm else "software emulation (TCG: no working KVM here)"
+            why = "no working KVM here" if cluster.acceleration.enable_kvm else "enable_kvm is false"
+            how = "KVM" if facts.kvm else f"software emulation (TCG: {why})"
             say(f"powering on {', '.join(powered_on)} under {how}")
         _refuse_held(cluster, [node for node in nodes if node.name in powered_on], host)
         host.ensure_network(cluster)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Literal
 
 from hpcstate import paths
+from hpcstate.cpu_placement import guest_cells
 from hpcstate.model import Acceleration, Cluster, Node
 from hpcstate.schema import keys, leaf
 from hpcstate.schema.addresses import place_nodes
@@ -58,6 +59,7 @@ def read_cluster(section: Section, kind: Literal["hpc", "cloud"]) -> Cluster | N
     if network is None or not nodes:
         return None
     _warn_topology(section.report, section.at("hardware"), acceleration, nodes)
+    _check_memory(section.report, section.at("hardware"), acceleration, nodes)
     return Cluster(kind, name, network, nodes, acceleration, slurm, uri)
 
 
@@ -69,10 +71,29 @@ def _warn_topology(
     if topology is None:
         return
     cpus = topology.sockets * topology.cores * topology.threads
-    others = [node.name for node in nodes if node.cpu_cores != cpus]
-    if others:
-        shown = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
+    if others := [node.name for node in nodes if node.cpu_cores != cpus]:
         report.warning(
             f"{hardware}.acceleration.cpu_topology",
-            f"{cpus} CPUs (sockets x cores x threads); not applied to nodes with another cpu_cores: {shown}",
+            f"{cpus} CPUs (sockets x cores x threads); not applied to nodes with another cpu_cores: "
+            f"{_listed(others)}",
         )
+
+
+def _check_memory(report: Report, hardware: str, acceleration: Acceleration, nodes: tuple[Node, ...]) -> None:
+    """QEMU refuses memory that is no multiple of its huge pages ("memory size must be multiple of")."""
+    if others := [node.name for node in nodes if node.memory_mb % acceleration.page_mb]:
+        report.error(
+            f"{hardware}.acceleration.performance",
+            f"the memory of {_listed(others)} is no multiple of huge pages of {acceleration.hugepage_size}",
+            "give them memory_gb in multiples of it, or another hugepage_size",
+        )
+    count = acceleration.numa_nodes
+    if others := [node.name for node in nodes if count and not guest_cells(acceleration, node)]:
+        report.warning(
+            f"{hardware}.acceleration.numa_topology",
+            f"{count} NUMA nodes; not applied to nodes without a core and a page for each: {_listed(others)}",
+        )
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

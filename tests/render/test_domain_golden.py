@@ -13,6 +13,7 @@ import pytest
 
 from hpcstate import libvirt_objects as objects
 from hpcstate import paths, schema
+from hpcstate.cpu_placement import HostCell
 from hpcstate.libvirt_objects import HypervisorFacts
 from hpcstate.model import Cluster
 from hpcstate.run import run
@@ -36,7 +37,7 @@ clusters:
     name: golden
     network: {{subnet: 10.1.2.0/24}}
     hardware: {{acceleration: {self.acceleration}}}
-    controller: {{}}
+    controller: {{memory_gb: 4}}
     compute_nodes:
       - {self.node}
 """
@@ -68,6 +69,23 @@ CASES = {
     "functions-1-and-3": Case(passing("0000:3b:02.3 network", "0000:3b:02.1 network")),
     "rom-and-x-vga": Case(
         passing(f"{GPU}, rom_file: '/srv/roms/a & \"b\".rom', x_vga: true", f"{AUDIO}, rom_bar: false")
+    ),
+}
+
+
+TUNED = """{
+  enable_nested: true, cpu_model: host-passthrough, cpu_features: ["+avx2", "-hle"],
+  numa_topology: {nodes: 2}, cpu_topology: {sockets: 2, cores: 2, threads: 2},
+  performance: {enable_hugepages: true, hugepage_size: 1G, cpu_pinning: true}}"""
+# A host of two NUMA nodes with six cores of two threads each: 0 and 12 are one core.
+TWO_SOCKETS = tuple(
+    HostCell(cell, tuple((cpu, cpu + 12) for cpu in range(6 * cell, 6 * cell + 6))) for cell in (0, 1)
+)
+CASES |= {
+    "tuned": Case(passing(GPU, AUDIO, cpu_cores=8), HypervisorFacts(True, TWO_SOCKETS), TUNED),
+    "tuned-tcg": Case("{cpu_cores: 8, memory_gb: 8}", HypervisorFacts(False, TWO_SOCKETS), TUNED),
+    "pinned": Case(
+        "{cpu_cores: 6}", HypervisorFacts(True, TWO_SOCKETS), "{performance: {cpu_pinning: true}}"
     ),
 }
 

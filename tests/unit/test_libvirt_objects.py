@@ -10,6 +10,7 @@ import pytest
 
 from hpcstate import libvirt_objects as objects
 from hpcstate import schema
+from hpcstate.cpu_placement import HostCell
 from hpcstate.libvirt_objects import HypervisorFacts
 from hpcstate.model import Acceleration, Cluster, CpuTopology
 from hpcstate.paths import ROOT
@@ -67,6 +68,13 @@ def test_a_fitting_topology_is_passed_on_and_another_is_not(cluster: Cluster) ->
             Acceleration(enable_hugepages=True, hugepage_size="1G"),
             "memoryBacking/hugepages/page[@unit='GiB']",
         ),
+        (Acceleration(enable_nested=True), "cpu/feature[@name='vmx'][@policy='optional']"),
+        (Acceleration(enable_nested=True), "cpu/feature[@name='svm'][@policy='optional']"),
+        (
+            Acceleration(enable_nested=True, cpu_features=("-svm",)),
+            "cpu/feature[@name='svm'][@policy='disable']",
+        ),
+        (Acceleration(numa_nodes=2), "cpu/numa/cell[@id='1'][@cpus='1']"),
         (Acceleration(memory_backing="memfd"), "memoryBacking/source[@type='memfd']"),
         (Acceleration(cpu_model="host-passthrough"), "cpu[@mode='host-passthrough']"),
         (Acceleration(cpu_model="qemu64"), "cpu[@mode='custom']/model"),
@@ -77,6 +85,31 @@ def test_a_fitting_topology_is_passed_on_and_another_is_not(cluster: Cluster) ->
 def test_acceleration_settings_arrive(cluster: Cluster, acceleration: Acceleration, place: str) -> None:
     assert domain(cluster, KVM, acceleration).find(place) is not None
     assert domain(cluster, KVM).find(place) is None
+
+
+def test_a_feature_is_named_once(cluster: Cluster) -> None:
+    found = domain(cluster, KVM, Acceleration(enable_nested=True, cpu_features=("-svm", "+vmx", "+avx2")))
+    assert [feature.get("name") for feature in found.iterfind("cpu/feature")] == ["vmx", "svm", "avx2"]
+
+
+def test_a_cluster_without_the_wish_for_kvm_is_emulated(cluster: Cluster) -> None:
+    assert domain(cluster, KVM, Acceleration(enable_kvm=False)).get("type") == "qemu"
+    assert domain(cluster, KVM, Acceleration(enable_kvm=True)).get("type") == "kvm"
+
+
+def test_virtual_cpus_are_pinned_under_kvm_only(cluster: Cluster) -> None:
+    cells = (HostCell(0, tuple((cpu,) for cpu in range(8))),)
+    for kvm, wished, pins in ((True, True, ["1", "2"]), (False, True, []), (True, False, [])):
+        root = domain(cluster, HypervisorFacts(kvm, cells), Acceleration(cpu_pinning=wished))
+        assert [pin.get("cpuset") for pin in root.iterfind("cputune/vcpupin")] == pins
+        assert root.find("numatune") is None  # the host has one NUMA node
+
+
+def test_memory_of_a_guest_with_and_without_cells_is_preferred_near_its_cores(cluster: Cluster) -> None:
+    host = HypervisorFacts(True, (HostCell(0, ((0,), (1,))), HostCell(1, ((2,), (3,)))))
+    for cells, place in ((0, "memory[@nodeset='0']"), (2, "memnode[@cellid='1'][@nodeset='1']")):
+        root = domain(cluster, host, Acceleration(cpu_pinning=True, numa_nodes=cells))
+        assert root.find(f"numatune/{place}[@mode='preferred']") is not None
 
 
 def test_passed_through_devices_keep_their_order() -> None:

@@ -214,6 +214,35 @@ def test_partitions_as_mappings() -> None:
     assert cluster.slurm.parameters == {"SchedulerType": "sched/backfill", "MaxJobCount": "5000"}
 
 
+def test_nodes_that_cannot_be_split_into_numa_nodes_are_warned_of() -> None:
+    text = """
+clusters:
+  hpc:
+    name: lab
+    network: {subnet: 10.1.2.0/24}
+    hardware: {acceleration: {numa_topology: {nodes: 4}}}
+    controller: {cpu_cores: 4}
+    compute_nodes: [{cpu_cores: 8}, {cpu_cores: 2}]
+"""
+    warnings = schema.parse(text, Path("x.yaml")).warnings
+    (message,) = [problem.message for problem in warnings if "NUMA" in problem.message]
+    assert message.endswith("a page for each: compute-02")
+
+
+def test_the_options_of_a_device_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROMS", "/srv/roms")
+    device = "{pci_address: '0000:01:00.0', device_type: gpu%s}"
+    more = ", rom_file: '${ROMS}/card.rom', rom_bar: no, x_vga: yes"
+    plain, set_up = (
+        hpc("[{pcie_passthrough: {enabled: true, devices: [" + device % options + "]}}]")
+        .workers[0]
+        .passthrough[0]
+        for options in ("", more)
+    )
+    assert (plain.rom_file, plain.rom_bar, plain.x_vga) == ("", True, False)
+    assert (set_up.rom_file, set_up.rom_bar, set_up.x_vga) == ("/srv/roms/card.rom", False, True)
+
+
 def test_nodes_in_no_partition_are_warned_of() -> None:
     text = (EARLIER / "two-clusters.yaml").read_text().replace('["gpu", "debug"]', '["gpu"]')
     text = text.replace('default_partition: "debug"', 'default_partition: "gpu"')

@@ -151,6 +151,12 @@ BROKEN = [
     ("reserved-name", 4, ".clusters.hpc.name", "folder of hpcstate's own"),
     ("uri", 5, ".clusters.hpc.uri", "a libvirt URI"),
     ("cpu-model", 8, ".clusters.hpc.hardware.acceleration.cpu_model", "did you mean 'host-passthrough'?"),
+    (
+        "hugepages-odd",
+        8,
+        ".clusters.hpc.hardware.acceleration.performance",
+        "memory of compute-01 is no multiple",
+    ),
     ("mount-relative", 10, ".clusters.hpc.controller.virtio_fs_mounts[0].host_path", "an absolute path"),
     (
         "mount-variable",
