@@ -4,7 +4,7 @@ the way and what to do about it. Pure, but for ``local_host``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -79,16 +79,19 @@ class Verdict:
 
 
 def local_host(sysfs: Path = SYSFS, held: Mapping[str, str] | None = None) -> PciHost:
-    """This host, read from ``sysfs``; the same commands that are facts elsewhere.
+    """This host, read from ``sysfs``. Raises HpcstateError when that holds what is no PCI device."""
+    return read_host(local, str(sysfs), held)
 
-    Raises HpcstateError when sysfs holds something that is no PCI device.
-    """
-    root = str(sysfs)
+
+def read_host(
+    ask: Callable[[str], str], sysfs: str = str(SYSFS), held: Mapping[str, str] | None = None
+) -> PciHost:
+    """The host whose shell ``ask`` runs a command in, and returns what it prints: those of the facts."""
     return PciHost(
-        devices=pci.parse(local(pci.command(root))),
-        iommu=iommu.parse(local(iommu.command(root))),
-        vfio=vfio.parse(local(vfio.command(root))),
-        uses=pci_use.parse(local(pci_use.command(root))),
+        devices=pci.parse(ask(pci.command(sysfs))),
+        iommu=iommu.parse(ask(iommu.command(sysfs))),
+        vfio=vfio.parse(ask(vfio.command(sysfs))),
+        uses=pci_use.parse(ask(pci_use.command(sysfs))),
         held=held or {},
     )
 

@@ -9,6 +9,7 @@ from hpcstate.model import Description
 from hpcstate.probe.vfio import CONFIGURATION
 
 INITRAMFS_HOOK = "/etc/initramfs-tools/hooks/hpcstate-vfio"
+MODULES_LOAD = "/etc/modules-load.d/hpcstate-vfio.conf"
 GRUB = "/etc/default/grub.d/hpcstate-iommu.cfg"
 HUGEPAGES = "/etc/sysctl.d/80-hpcstate-hugepages.conf"
 
@@ -45,17 +46,16 @@ def devices_of(description: Description) -> tuple[str, ...]:
     return tuple(sorted({device.pci_address for node in nodes for device in node.passthrough}))
 
 
-def boot_files(
-    description: Description, addresses: Collection[str], drivers: Collection[str]
-) -> dict[str, BootFile]:
-    """What belongs on the hypervisor by path. ``drivers`` are the modules that have the devices now.
+def boot_files(description: Description, addresses: Collection[str]) -> dict[str, BootFile]:
+    """What belongs on the hypervisor, by path. It does not depend on what has the devices now.
 
     Without devices there are only the hugepages that were asked for.
     """
     pages = {size: _hugepages(description, size) for size in _MB_OF_HUGEPAGE}
     files = {}
     if addresses:
-        files[CONFIGURATION] = BootFile(modprobe_conf(addresses, drivers), then=_PACK)
+        files[CONFIGURATION] = BootFile(modprobe_conf(addresses), then=_PACK)
+        files[MODULES_LOAD] = BootFile("# Written by hpcstate.\nvfio-pci\n")
         files[INITRAMFS_HOOK] = BootFile(_HOOK, "755", _PACK)
     arguments = [*(IOMMU_ARGUMENTS if addresses else ())]
     if pages["1G"]:
@@ -70,22 +70,27 @@ def boot_files(
     return files
 
 
-def modprobe_conf(addresses: Collection[str], drivers: Collection[str]) -> str:
+def modprobe_conf(addresses: Collection[str]) -> str:
     """modprobe.d(5): loading vfio-pci claims the devices by address, and it is loaded before their drivers.
 
     By address (driver_override, Linux: Documentation/ABI/testing/sysfs-bus-pci) and not by ``ids=``, which
-    would take every device of that kind.
+    would take every device of that kind. A driver that was there first, for it is built into the kernel or
+    unknown here, has to give its device back.
     """
     devices = " ".join(sorted(addresses))
-    rivals = sorted({driver.replace("-", "_") for driver in drivers} | set(_RIVALS))
-    claim = 'if [ -e "$d/driver_override" ]; then echo vfio-pci >"$d/driver_override"; fi'
+    each = f"for a in {devices}; do d=/sys/bus/pci/devices/$a;"
+    claim = f'{each} if [ -e "$d" ]; then echo vfio-pci >"$d/driver_override"; fi; done'
+    take = (
+        f'{each} if [ -e "$d" ] && [ ! "$d/driver" -ef /sys/bus/pci/drivers/vfio-pci ]; then '
+        'if [ -e "$d/driver" ]; then echo "$a" >"$d/driver/unbind"; fi; '
+        'echo "$a" >/sys/bus/pci/drivers_probe; fi; done'
+    )
     return "\n".join(
         (
-            "# Written by hpcstate (deploys/hypervisor.py): devices that are for guests.",
+            "# Written by hpcstate (deploys/vfio.py): devices that are for guests.",
             f"# devices: {devices}",
-            f"install vfio-pci for a in {devices}; do d=/sys/bus/pci/devices/$a; {claim}; done; "
-            "modprobe --ignore-install vfio-pci",
-            *(f"softdep {rival} pre: vfio-pci" for rival in rivals),
+            f"install vfio-pci {claim}; modprobe --ignore-install vfio-pci && {take}",
+            *(f"softdep {rival} pre: vfio-pci" for rival in _RIVALS),
             "",
         )
     )

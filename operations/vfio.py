@@ -19,6 +19,19 @@ Commands = Generator[PyinfraCommand, None, None]
 
 
 @operation()
+def require(addresses: Sequence[str], *, force: bool = False) -> Commands:
+    """The devices at ``addresses`` may be given to guests, also at the next boot; never changes anything.
+
+    Stops the host for the reasons of ``bind``, but not for an IOMMU that is off: that may end with a boot.
+    """
+    found = _observed()
+    if problem := refusal(found, addresses, force=force, before_boot=not found.iommu["groups"]):
+        yield stop_host(problem)
+        return
+    host.noop(f"{', '.join(addresses)} may be given to guests")
+
+
+@operation()
 def bind(addresses: Sequence[str], *, force: bool = False) -> Commands:
     """The devices at ``addresses`` have the driver vfio-pci, until the next boot.
 
@@ -54,14 +67,19 @@ def unbind(addresses: Sequence[str]) -> Commands:
         yield StringCommand(_unbind_script(address, found.group_of(address)))
 
 
-def refusal(found: PciHost, addresses: Sequence[str], *, force: bool = False) -> str:
-    """Why the devices at ``addresses`` must not be bound, all reasons at once; empty when they may."""
+def refusal(
+    found: PciHost, addresses: Sequence[str], *, force: bool = False, before_boot: bool = False
+) -> str:
+    """Why the devices at ``addresses`` must not be bound, all reasons at once; empty when they may.
+
+    ``before_boot`` leaves out what the next boot can change: the IOMMU.
+    """
     reasons = []
     for address in addresses:
         if address not in found.devices:
             reasons.append(f"there is no PCI device {address}")
             continue
-        if found.group_of(address) is None:
+        if found.group_of(address) is None and not before_boot:
             reasons.append(f"{address} is in no IOMMU group: {pcie.IOMMU_HINT}")
         if missing := [other for other in pcie.companions(found, address) if other not in addresses]:
             names = ", ".join(pcie.described(found.devices[other]) for other in missing)

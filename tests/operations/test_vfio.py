@@ -141,11 +141,11 @@ PASSTHROUGH = schema.load(paths.ROOT / "inventories" / "passthrough.yaml")
 def test_the_files_of_a_hypervisor() -> None:
     addresses = vfio_files.devices_of(PASSTHROUGH)
     assert addresses == (*PAIR, *SECOND_PAIR)
-    files = vfio_files.boot_files(PASSTHROUGH, addresses, {"igb-uio"})
+    files = vfio_files.boot_files(PASSTHROUGH, addresses)
     modprobe = files[CONFIGURATION].content
     assert f"# devices: {' '.join(addresses)}\n" in modprobe
     assert "softdep nvidia pre: vfio-pci\n" in modprobe
-    assert "softdep igb_uio pre: vfio-pci\n" in modprobe
+    assert files[vfio_files.MODULES_LOAD].content.endswith("\nvfio-pci\n")
     assert (
         'GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX intel_iommu=on iommu=pt"' in files[vfio_files.GRUB].content
     )
@@ -154,17 +154,39 @@ def test_the_files_of_a_hypervisor() -> None:
 
 
 def test_the_line_of_modprobe_claims_the_devices_that_are_there(tmp_path: Path) -> None:
-    (tmp_path / PAIR[0]).mkdir(parents=True)
-    (tmp_path / PAIR[0] / "driver_override").write_text("(null)\n")
+    """The first device is free, the second has a driver that was first, the third is not there."""
+    bus = tmp_path / "bus"
+    (bus / "drivers" / "vfio-pci").mkdir(parents=True)
+    (bus / "drivers" / "virtio-pci").mkdir()
+    for address in PAIR:
+        (bus / "devices" / address).mkdir(parents=True)
+    (bus / "devices" / PAIR[1] / "driver").symlink_to("../../drivers/virtio-pci")
     (line,) = [
         line.removeprefix("install vfio-pci ")
-        for line in vfio_files.modprobe_conf(PAIR, ()).splitlines()
+        for line in vfio_files.modprobe_conf([*PAIR, "0000:0f:00.0"]).splitlines()
         if line.startswith("install")
     ]
-    script = line.replace("/sys/bus/pci/devices", str(tmp_path)).replace("; modprobe", "; echo modprobe")
-    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout == "modprobe --ignore-install vfio-pci\n"
-    assert (tmp_path / PAIR[0] / "driver_override").read_text() == "vfio-pci\n"
+    bind_first = f"ln -s ../../drivers/vfio-pci {bus}/devices/{PAIR[0]}/driver"
+    script = line.replace("/sys/bus/pci", str(bus)).replace("modprobe --ignore-install vfio-pci", bind_first)
+    subprocess.run(["sh", "-ec", script], check=True)
+    for address in PAIR:
+        assert (bus / "devices" / address / "driver_override").read_text() == "vfio-pci\n"
+    assert (bus / "drivers" / "virtio-pci" / "unbind").read_text() == f"{PAIR[1]}\n"
+    assert (bus / "drivers_probe").read_text() == f"{PAIR[1]}\n"
+    assert not (bus / "drivers" / "vfio-pci" / "unbind").exists()
+    assert not (bus / "devices" / "0000:0f:00.0").exists()
+
+
+@pytest.mark.parametrize(("before_boot", "stopped"), [(True, False), (False, True)])
+def test_an_iommu_that_is_off_may_come_with_the_next_boot(before_boot: bool, stopped: bool) -> None:
+    assert bool(vfio.refusal(host(DEVICES, {}), PAIR, before_boot=before_boot)) is stopped
+
+
+def test_what_may_be_given_to_guests_is_only_looked_at() -> None:
+    outcome = run(vfio.require, PAIR, facts=facts(host(DEVICES, {}, arguments={})))
+    assert (outcome.commands, outcome.noops) == ([], ["0000:01:00.0, 0000:01:00.1 may be given to guests"])
+    (stop,) = run(vfio.require, PAIR[:1], facts=facts(host(DEVICES, {}))).commands
+    assert "must go together" in str(stop)
 
 
 @pytest.mark.parametrize(
@@ -178,9 +200,9 @@ def test_hugepages_when_asked_for(size: str, path: str, words: str) -> None:
     (cluster,) = PASSTHROUGH.clusters
     wish = replace(cluster.acceleration, enable_hugepages=True, hugepage_size=size)
     asked = replace(PASSTHROUGH, clusters=(replace(cluster, acceleration=wish),))
-    assert words in vfio_files.boot_files(asked, PAIR, ())[path].content
+    assert words in vfio_files.boot_files(asked, PAIR)[path].content
     assert sum(node.memory_mb for node in cluster.nodes) == 40 * 1024
 
 
 def test_without_devices_a_host_gets_nothing_of_vfio() -> None:
-    assert vfio_files.boot_files(schema.load(paths.ROOT / "inventories" / "gpu.yaml"), (), ()) == {}
+    assert vfio_files.boot_files(schema.load(paths.ROOT / "inventories" / "gpu.yaml"), ()) == {}

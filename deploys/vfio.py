@@ -1,0 +1,49 @@
+"""PCI devices of a host for guests: the IOMMU, vfio and hugepages at boot, and the devices bound at once.
+
+    HPCSTATE_CLUSTER_FILE=inventories/passthrough.yaml pyinfra @local deploys/vfio.py
+
+Which devices: those of the cluster file. It never reboots: it says when that is needed. What the host lives
+on (display, root disk, network) is refused, unless --data vfio_force=true.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pyinfra import logger
+from pyinfra.api.exceptions import DeployError
+from pyinfra.context import config, host
+
+from facts.iommu import IommuGroups
+from hpcstate import schema, vfio_files
+from hpcstate.errors import HpcstateError
+from hpcstate.inventory import FILE_VARIABLE
+from operations import text_files, vfio
+from operations.text_files import TextFile
+
+config.SUDO = not (host.name == "@local" and os.geteuid() == 0)
+
+if FILE_VARIABLE not in os.environ:
+    raise DeployError(f"which devices are for guests? Set {FILE_VARIABLE} to a cluster file")
+try:
+    description = schema.load(Path(os.environ[FILE_VARIABLE]))
+except HpcstateError as error:
+    raise DeployError(str(error)) from None
+
+addresses = vfio_files.devices_of(description)
+force = bool(host.data.get("vfio_force"))
+if addresses:
+    vfio.require(name="Devices may be given to guests", addresses=addresses, force=force)
+if files := vfio_files.boot_files(description, addresses):
+    text_files.put(
+        name="IOMMU, vfio and hugepages at boot",
+        files=[TextFile(path, file.content, file.mode, file.then) for path, file in files.items()],
+    )
+if addresses and host.get_fact(IommuGroups)["groups"]:
+    vfio.bind(name="Devices for guests", addresses=addresses, force=force)
+elif addresses:
+    logger.warning(
+        f"{host.name}: the IOMMU is off in the running kernel. Reboot this host when its guests allow, and "
+        "deploy again; if it is still off then, enable VT-d or AMD-Vi in the firmware."
+    )
