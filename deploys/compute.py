@@ -5,8 +5,8 @@ from __future__ import annotations
 from pyinfra.context import config, host
 
 from deploys.context import is_build, target
+from deploys.slurm_files import slurm_files
 from hpcstate.gres import declared_gpus
-from hpcstate.slurm_conf import configuration
 from operations import cgroup, slurm
 
 config.SUDO = True
@@ -17,7 +17,7 @@ if not is_build() and "compute" in host.groups:
     slurm.compute_daemon(
         name="slurmd and its configuration",
         node=this.node.name,
-        files=configuration(this.cluster),
+        files=slurm_files(this.cluster),
         declared=declared_gpus(this.node),
         timeout_s=this.drain_seconds,
         force=this.force,

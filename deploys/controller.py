@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyinfra.context import config, host
 
 from deploys.context import is_build, target
-from hpcstate.slurm_conf import configuration
+from deploys.slurm_files import slurm_files
 from operations import slurm
 
 config.SUDO = True
@@ -13,5 +13,5 @@ config.SUDO = True
 if not is_build() and "controller" in host.groups:
     this = target()
     slurm.controller_daemon(
-        name="slurmctld and its configuration", files=configuration(this.cluster), force=this.force
+        name="slurmctld and its configuration", files=slurm_files(this.cluster), force=this.force
     )

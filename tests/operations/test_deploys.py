@@ -52,8 +52,8 @@ FULL_STACK = [
 """The operations for hosts that have nothing yet, in order, and the hosts that each would change."""
 
 
-def plan(tmp_path: Path, inventory: str, deploy: str) -> list[tuple[str, set[str]]]:
-    """What pyinfra would do with ``deploy`` on the hosts of ``inventory``."""
+def pyinfra(tmp_path: Path, inventory: str, deploy: str) -> subprocess.CompletedProcess[str]:
+    """pyinfra's plan for ``deploy`` on the hosts of ``inventory``."""
     file = tmp_path / "inventory.py"
     file.write_text(inventory)
     key = tmp_path / ClusterPaths.of("gpu").munge_key.relative_to(paths.BUILD)
@@ -67,9 +67,14 @@ def plan(tmp_path: Path, inventory: str, deploy: str) -> list[tuple[str, set[str
         "PYTHONPATH": str(paths.ROOT),
     }
     program = [sys.executable, "-m", "pyinfra", str(file), deploy, "--dry", "--json"]
-    done = subprocess.run(
+    return subprocess.run(
         program, cwd=paths.ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
+
+
+def plan(tmp_path: Path, inventory: str, deploy: str) -> list[tuple[str, set[str]]]:
+    """What pyinfra would do: the operations in order, and the hosts that each would change."""
+    done = pyinfra(tmp_path, inventory, deploy)
     assert done.returncode == 0, done.stderr
     planned: list[dict[str, Any]] = json.loads(done.stdout)["plan"]
     return [
@@ -105,3 +110,15 @@ def test_an_image_gets_what_is_common_and_starts_nothing(tmp_path: Path) -> None
         "All nodes are ready for slurmctld",
         "slurmctld is ready for the nodes",
     ]
+
+
+@pytest.mark.parametrize("deploy", ["full_stack", "controller", "compute"])
+def test_what_slurm_would_die_of_is_not_pushed(tmp_path: Path, deploy: str) -> None:
+    file = tmp_path / "bad.yaml"
+    good = (paths.ROOT / "inventories" / "gpu.yaml").read_text()
+    file.write_text(f"{good}      parameters:\n        SelectType: select/cons_res\n")
+    done = pyinfra(tmp_path, INVENTORY.format(file=str(file)), f"deploys/{deploy}.py")
+    assert done.returncode != 0
+    assert "slurm.conf" in done.stderr
+    assert "SelectType" in done.stderr
+    assert "Traceback" not in done.stderr
