@@ -1,4 +1,4 @@
-"""Slurm's files as the deploys push them: rendered, and judged before a node sees them. Not a deploy itself."""
+"""Slurm's files as the deploys push them: rendered, and judged before a node sees them."""
 
 from __future__ import annotations
 
