@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 from hpcstate import inventory, pcie, schema
 from hpcstate.cli import OK
+from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster, Node
 from hpcstate.table import table
 
@@ -46,7 +48,12 @@ def show_pcie(args: argparse.Namespace) -> int:
     from hpcstate import pcie_report
     from hpcstate.lifecycle import held_here
 
-    host = pcie.local_host(held=held_here())
+    try:
+        held = held_here()
+    except HpcstateError as error:
+        print(f"which guests have which devices is not known: {error}", file=sys.stderr)
+        held = {}
+    host = pcie.local_host(held=held)
     if args.json:
         print(json.dumps({"devices": pcie_report.as_data(host, everything=args.all)}, indent=2))
     else:

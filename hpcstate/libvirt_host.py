@@ -41,10 +41,10 @@ libvirt.registerErrorHandler(_silence, None)
 
 
 @contextmanager
-def connect(uri: str) -> Iterator[LibvirtHost]:
+def connect(uri: str, *, read_only: bool = False) -> Iterator[LibvirtHost]:
     """A connection to the hypervisor at ``uri``. Raises HpcstateError when nobody answers there."""
     try:
-        connection = libvirt.open(uri)
+        connection = libvirt.openReadOnly(uri) if read_only else libvirt.open(uri)
     except libvirt.libvirtError as error:
         raise HpcstateError(
             f"libvirt does not answer: {error.get_error_message()}",

@@ -23,6 +23,9 @@ Say = Callable[[str], None]
 BOOT_TIMEOUT = 600.0
 """Seconds for all nodes to answer on SSH; a TCG guest alone needs under one minute, eight share two cores."""
 
+_OFF = ("absent", "stopped", "crashed")
+"""States in which nothing of a node is in memory; a paused one still is."""
+
 STOP_TIMEOUT = 120.0
 _POLL = 1.0
 _PROGRESS = 10.0
@@ -76,7 +79,7 @@ def _renew_cidata(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, sa
     Raises HpcstateError when such a node runs: it would never let us in, and is not ours to restart unasked.
     """
     strange = [node for node in nodes if host.has_other_keys(cluster, node)]
-    running = [node.name for node in strange if host.state(cluster, node) == "running"]
+    running = [node.name for node in strange if host.state(cluster, node) not in _OFF]
     if running:
         raise HpcstateError(
             f"{', '.join(running)} run with other keys than those in {ClusterPaths.of(cluster.name).secrets}",
@@ -204,10 +207,13 @@ def running_here() -> list[str]:
 
 
 def held_here() -> dict[str, str]:
-    """The PCI devices of this machine that running domains have, to the domain's name."""
+    """The PCI devices of this machine that running domains have, to the domain's name.
+
+    Asked read-only, which libvirtd allows every user. Raises HpcstateError when it does not answer even so.
+    """
     if not answers():
         return {}
-    with connect(SYSTEM_URI) as host:
+    with connect(SYSTEM_URI, read_only=True) as host:
         return host.held_devices()
 
 

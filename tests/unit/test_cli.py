@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import cli, completion, paths, pcie, validate
+from hpcstate import cli, completion, lifecycle, paths, pcie, validate
 from hpcstate.cli import COULD_NOT_RUN, FINDINGS, INTERRUPTED, OK
 from hpcstate.errors import HpcstateError
 from tests.unit.pci_hosts import WORKSTATION
@@ -144,6 +144,20 @@ def test_the_gpus_of_the_host(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     first, audio, *_ = json.loads(capsys.readouterr().out)["devices"]
     assert (first["iommu_group"], first["companions"]) == (12, ["0000:01:00.1"])
     assert (audio["device_type"], audio["verdict"]) == ("audio", "needs binding")
+
+
+def test_a_libvirt_that_keeps_us_out_does_not_hide_the_gpus(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse() -> dict[str, str]:
+        raise HpcstateError("libvirt does not answer: authentication failed")
+
+    monkeypatch.setattr(pcie, "local_host", lambda **_: WORKSTATION)
+    monkeypatch.setattr(lifecycle, "held_here", refuse)
+    assert cli.main(["inventory", "pcie"]) == OK
+    printed = capsys.readouterr()
+    assert "0000:01:00.0" in printed.out
+    assert "not known: libvirt does not answer: authentication failed" in printed.err
 
 
 def test_a_host_without_gpus(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

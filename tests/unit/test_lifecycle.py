@@ -80,8 +80,9 @@ def test_nodes_with_other_keys_get_the_new_ones_when_they_are_off(cluster: Clust
     assert len(said) == 1
 
 
-def test_running_nodes_with_other_keys_are_named_at_once(cluster: Cluster) -> None:
-    host = Hypervisor("running", other_keys=["compute-01"])
+@pytest.mark.parametrize("state", ["running", "paused", "stopping"])
+def test_running_nodes_with_other_keys_are_named_at_once(cluster: Cluster, state: str) -> None:
+    host = Hypervisor(state, other_keys=["compute-01"])
     with pytest.raises(HpcstateError, match="compute-01 run with other keys") as caught:
         lifecycle._renew_cidata(cluster, cluster.nodes, host, print)  # type: ignore[arg-type]
     assert "hpcstate stop" in caught.value.hint
