@@ -74,7 +74,7 @@ def live(deployed: None, cluster: Cluster) -> Iterator[Live]:
 
 def hpcstate(*words: str) -> subprocess.CompletedProcess[str]:
     """The command, as a user runs it."""
-    return _run([sys.executable, "-m", "hpcstate", *words])
+    return run_shown([sys.executable, "-m", "hpcstate", *words])
 
 
 def pyinfra(
@@ -83,10 +83,13 @@ def pyinfra(
     """pyinfra on the cluster of ``file``, as a user runs it."""
     environment = {**os.environ, "HPCSTATE_CLUSTER_FILE": str(file), "PYINFRA_PROGRESS": "off"}
     program = str(Path(sys.executable).with_name("pyinfra"))
-    return _run([program, *words, "inventories/chosen.py", deploy], environment)
+    return run_shown([program, *words, "inventories/chosen.py", deploy], environment)
 
 
-def _run(words: list[str], environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def run_shown(
+    words: list[str], environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run ``words`` from the project's root and print what they said, for the report of a failed test."""
     print("+", " ".join(words), flush=True)
     done = subprocess.run(
         words,

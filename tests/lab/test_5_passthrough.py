@@ -21,10 +21,10 @@ from hpcstate import image, pcie, pcie_report
 from hpcstate.cidata import CloudInit, write_cidata
 from hpcstate.host_packages import kvm_works
 from hpcstate.packer import TCG_CPU
-from hpcstate.paths import ROOT
 from hpcstate.pcie import PciHost, State
 from hpcstate.run import run, tail
 from hpcstate.ssh_keys import known_hosts_line, new_key
+from tests.lab.conftest import run_shown
 
 BOOT_SECONDS = 300.0
 CARD, SECOND_FUNCTION = "0000:01:00.0", "0000:01:00.1"
@@ -76,12 +76,13 @@ class Hypervisor:
         words += ["-device", "virtio-net-pci,bus=port2"]
         return words
 
-    def wait(self) -> None:
-        """Until it lets us in."""
+    def wait(self, after: str = "") -> str:
+        """Until it lets us in, in another boot than that of the boot id ``after``; the boot id."""
         deadline = time.monotonic() + BOOT_SECONDS
         while time.monotonic() < deadline:
-            if run([*self.ssh, "true"], check=False).code == 0:
-                return
+            answer = run([*self.ssh, "cat", "/proc/sys/kernel/random/boot_id"], check=False)
+            if answer.code == 0 and answer.stdout != after:
+                return answer.stdout
             time.sleep(1)
         pytest.fail(
             f"no answer on SSH; the end of its console:\n{tail(self.console.read_text(errors='replace'))}"
@@ -126,17 +127,10 @@ class Hypervisor:
         """pyinfra on it, as a user runs it."""
         program = str(Path(sys.executable).with_name("pyinfra"))
         *options, deploy = words
-        done = subprocess.run(
+        return run_shown(
             [program, *options, str(self.folder / "inventory.py"), deploy],
-            cwd=ROOT,
-            env={**os.environ, **environment, "PYINFRA_PROGRESS": "off"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
+            {**os.environ, **environment, "PYINFRA_PROGRESS": "off"},
         )
-        print(done.stdout, done.stderr, sep="\n", flush=True)
-        return done
 
 
 @pytest.fixture(scope="module")
@@ -205,9 +199,9 @@ def test_the_deploy_binds_at_once_and_again_does_nothing(hypervisor: Hypervisor)
 
 
 def test_after_a_boot_vfio_still_has_them(hypervisor: Hypervisor) -> None:
+    before = hypervisor.wait()
     run([*hypervisor.ssh, "sudo", "systemctl", "reboot"], check=False)
-    time.sleep(10)
-    hypervisor.wait()
+    hypervisor.wait(after=before)
     found = hypervisor.pci()
     assert drivers(found, CARD, SECOND_FUNCTION) == {"vfio-pci"}
     assert drivers(found, ALONE) == {"virtio-pci"}
