@@ -1,23 +1,20 @@
-"""libvirt: networks, volumes and domains of a cluster. Everything is asked for by UUID, made if missing."""
+"""libvirt: networks and domains of a cluster. Everything is asked for by UUID, made if missing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TypeVar
 from xml.etree import ElementTree
 
 import libvirt
 
 from hpcstate import libvirt_objects as objects
-from hpcstate.cidata import seed_of, write_cidata
 from hpcstate.cpu_placement import host_cells
 from hpcstate.errors import HpcstateError
 from hpcstate.host_packages import kvm_works
+from hpcstate.libvirt_lookup import found, refuse_namesake
+from hpcstate.libvirt_volumes import LibvirtVolumes
 from hpcstate.model import Cluster, Node
-from hpcstate.paths import ROOT, ClusterPaths, sidecar
-from hpcstate.store import Manifest
 
 _QEMU_FOR_TCG = 10_000_000
 """QEMU 10.0.0 in libvirt's numbers. 7.2 under TCG corrupts guests that run Go programs (double faults)."""
@@ -60,11 +57,12 @@ def connect(uri: str, *, read_only: bool = False) -> Iterator[LibvirtHost]:
 
 
 class LibvirtHost:
-    """One hypervisor."""
+    """One hypervisor. ``volumes`` are the disks of its domains."""
 
     def __init__(self, connection: libvirt.virConnect, uri: str) -> None:
         self.connection = connection
         self.uri = uri
+        self.volumes = LibvirtVolumes(connection, uri)
 
     @property
     def local(self) -> bool:
@@ -94,40 +92,16 @@ class LibvirtHost:
 
     def network(self, cluster: Cluster) -> libvirt.virNetwork | None:
         """The cluster's network, None when it does not exist."""
-        return _found(self.connection.networkLookupByUUIDString, objects.cluster_uuid(cluster, "network"))
-
-    def pool(self, cluster: Cluster) -> libvirt.virStoragePool | None:
-        """The cluster's storage pool, None when it does not exist."""
-        return _found(self.connection.storagePoolLookupByUUIDString, objects.cluster_uuid(cluster, "pool"))
+        return found(self.connection.networkLookupByUUIDString, objects.cluster_uuid(cluster, "network"))
 
     def domain(self, cluster: Cluster, node: Node) -> libvirt.virDomain | None:
         """The domain of ``node``, None when it does not exist."""
-        return _found(self.connection.lookupByUUIDString, objects.cluster_uuid(cluster, node.name))
+        return found(self.connection.lookupByUUIDString, objects.cluster_uuid(cluster, node.name))
 
     def state(self, cluster: Cluster, node: Node) -> str:
         """``running``, ``stopped``, ... or ``absent``."""
         domain = self.domain(cluster, node)
         return "absent" if domain is None else STATES.get(domain.state()[0], "unknown")
-
-    def console(self, cluster: Cluster, node: Node) -> str:
-        """What the node wrote to its serial console since it was started; empty when nothing is known."""
-        pool = self.pool(cluster)
-        if pool is None:
-            return ""
-        pool.refresh()
-        volume = _found(pool.storageVolLookupByName, objects.console_volume(node))
-        return "" if volume is None else self._download(volume).decode(errors="replace")
-
-    def has_other_keys(self, cluster: Cluster, node: Node) -> bool:
-        """Whether the node's CD was made for another host key than the one below build/ (or for none)."""
-        pool = self.pool(cluster)
-        volume = None
-        if pool is not None and pool.isActive():
-            volume = _found(pool.storageVolLookupByName, f"{node.name}.iso")
-        if volume is None:
-            return False
-        # ISO 9660 stores files uncompressed and in one piece, and the instance id names the host key.
-        return seed_of(cluster, node).instance_id.encode() not in self._download(volume)
 
     def running_domains(self) -> list[str]:
         """The names of all domains that are on, ours and others."""
@@ -149,7 +123,7 @@ class LibvirtHost:
         network = self.network(cluster)
         changed = network is None
         if network is None:
-            self._refuse_namesake(self.connection.networkLookupByName, cluster.network.name, "network")
+            refuse_namesake(self.connection.networkLookupByName, cluster.network.name, "network", self.uri)
             network = self.connection.networkDefineXML(objects.network_xml(cluster))
         if not network.isActive():
             try:
@@ -163,35 +137,11 @@ class LibvirtHost:
             changed = True
         return changed
 
-    def ensure_pool(self, cluster: Cluster) -> libvirt.virStoragePool:
-        """Define, build and start the storage pool."""
-        pool = self.pool(cluster)
-        if pool is None:
-            self._refuse_namesake(
-                self.connection.storagePoolLookupByName, objects.pool_name(cluster), "storage pool"
-            )
-            pool = self.connection.storagePoolDefineXML(objects.pool_xml(cluster))
-        if not pool.isActive():
-            pool.build()
-            pool.create()
-        pool.refresh()
-        return pool
-
-    def ensure_volumes(self, cluster: Cluster, node: Node, pool: libvirt.virStoragePool) -> None:
-        """The node's base image, overlay and cloud-init CD; those that are there stay as they are."""
-        if _found(pool.storageVolLookupByName, f"{node.name}.qcow2") is None:
-            base = self._ensure_base(cluster, node, pool)
-            pool.createXML(
-                objects.volume_xml(f"{node.name}.qcow2", node.disk_gb << 30, "qcow2", backing=base.path())
-            )
-        if _found(pool.storageVolLookupByName, f"{node.name}.iso") is None:
-            self._upload_cidata(cluster, node, pool)
-
     def ensure_domain(self, cluster: Cluster, node: Node, facts: objects.HypervisorFacts) -> bool:
         """Define the domain and start it. True when it was started."""
         domain = self.domain(cluster, node)
         if domain is None:
-            self._refuse_namesake(self.connection.lookupByName, cluster.domain_name(node), "domain")
+            refuse_namesake(self.connection.lookupByName, cluster.domain_name(node), "domain", self.uri)
             domain = self.connection.defineXML(objects.domain_xml(cluster, node, facts))
         elif not domain.isActive():
             domain = self.connection.defineXML(objects.domain_xml(cluster, node, facts))
@@ -203,70 +153,7 @@ class LibvirtHost:
         domain.create()
         return True
 
-    def _ensure_base(
-        self, cluster: Cluster, node: Node, pool: libvirt.virStoragePool
-    ) -> libvirt.virStorageVol:
-        image = Path(node.image) if Path(node.image).is_absolute() else ROOT / node.image
-        if not image.is_file():
-            raise HpcstateError(
-                f"the image {node.image} does not exist", where=node.place, hint="doit build_images builds it"
-            )
-        manifest = Manifest.read(sidecar(image))
-        stat = image.stat()
-        name = objects.base_volume(
-            image, manifest.digest if manifest else f"{stat.st_size:x}{stat.st_mtime_ns:x}"
-        )
-        # A pool has no rename: an upload counts once its marker volume exists, else it is sent again.
-        marker = f"{name}.complete"
-        volume = _found(pool.storageVolLookupByName, name)
-        if volume is not None and _found(pool.storageVolLookupByName, marker) is not None:
-            return volume
-        if volume is not None:
-            volume.delete()
-        volume = pool.createXML(objects.volume_xml(name, stat.st_size, "raw"))
-        self._upload(volume, image)
-        pool.createXML(objects.volume_xml(marker, 1, "raw"))
-        return volume
-
-    def _upload_cidata(self, cluster: Cluster, node: Node, pool: libvirt.virStoragePool) -> None:
-        at = ClusterPaths.of(cluster.name)
-        iso = at.secrets / f"{node.name}.iso"
-        write_cidata(seed_of(cluster, node), iso)
-        try:
-            xml = objects.volume_xml(f"{node.name}.iso", iso.stat().st_size, "raw", mode="0600")
-            self._upload(pool.createXML(xml), iso)
-        finally:
-            iso.unlink(missing_ok=True)
-
-    def _upload(self, volume: libvirt.virStorageVol, path: Path) -> None:
-        stream = self.connection.newStream()
-        volume.upload(stream, 0, path.stat().st_size)
-        with path.open("rb") as source:
-            stream.sendAll(lambda _stream, size, file: file.read(size), source)
-        stream.finish()
-
-    def _download(self, volume: libvirt.virStorageVol) -> bytes:
-        received: list[bytes] = []
-        stream = self.connection.newStream()
-        volume.download(stream, 0, 0)
-        stream.recvAll(lambda _stream, data, _opaque: received.append(data), None)
-        stream.finish()
-        return b"".join(received)
-
-    def _refuse_namesake(self, lookup: Callable[[str], object], name: str, kind: str) -> None:
-        if _found(lookup, name) is not None:
-            raise HpcstateError(
-                f"a {kind} called {name!r} exists already, and hpcstate did not make it",
-                where=self.uri,
-                hint="give the cluster another name in its file, or remove that one yourself",
-            )
-
     # Unmaking --------------------------------------------------------------------------------------------
-
-    def remove_cidata(self, cluster: Cluster, node: Node) -> None:
-        """Remove the CD of a node that is off; ``ensure_volumes`` makes it anew."""
-        pool = self.ensure_pool(cluster)
-        pool.storageVolLookupByName(f"{node.name}.iso").delete()
 
     def power_off(self, cluster: Cluster, node: Node) -> None:
         """Pull the plug of a node that is on."""
@@ -283,17 +170,7 @@ class LibvirtHost:
                 self.power_off(cluster, node)
                 domain.undefine()
                 removed.append(f"domain {cluster.domain_name(node)}")
-        pool = self.pool(cluster)
-        if pool is not None:
-            if not pool.isActive():
-                pool.create()
-            pool.refresh()
-            for volume in pool.listAllVolumes():
-                volume.delete()
-            pool.destroy()
-            pool.delete()
-            pool.undefine()
-            removed.append(f"storage pool {objects.pool_name(cluster)}")
+        removed += self.volumes.remove(cluster)
         network = self.network(cluster)
         if network is not None:
             if network.isActive():
@@ -304,29 +181,10 @@ class LibvirtHost:
 
 
 def _passed_through(domain_xml: str) -> list[str]:
-    found = ElementTree.fromstring(domain_xml).iterfind("devices/hostdev[@type='pci']/source/address")
+    addresses = ElementTree.fromstring(domain_xml).iterfind("devices/hostdev[@type='pci']/source/address")
     return [
         "{domain:04x}:{bus:02x}:{slot:02x}.{function:x}".format(
             **{part: int(address.get(part, "0"), 16) for part in ("domain", "bus", "slot", "function")}
         )
-        for address in found
+        for address in addresses
     ]
-
-
-T = TypeVar("T")
-
-_NOT_FOUND = {
-    libvirt.VIR_ERR_NO_DOMAIN,
-    libvirt.VIR_ERR_NO_NETWORK,
-    libvirt.VIR_ERR_NO_STORAGE_POOL,
-    libvirt.VIR_ERR_NO_STORAGE_VOL,
-}
-
-
-def _found(lookup: Callable[[str], T], name: str) -> T | None:
-    try:
-        return lookup(name)
-    except libvirt.libvirtError as error:
-        if error.get_error_code() in _NOT_FOUND:
-            return None
-        raise

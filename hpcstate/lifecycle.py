@@ -65,9 +65,9 @@ def start(cluster: Cluster, say: Say, only: Sequence[str] = ()) -> Started:
         _refuse_held(cluster, [node for node in nodes if node.name in powered_on], host)
         host.ensure_network(cluster)
         if powered_on:
-            pool = host.ensure_pool(cluster)
+            pool = host.volumes.ensure_pool(cluster)
             for node in nodes:
-                host.ensure_volumes(cluster, node, pool)
+                host.volumes.ensure(cluster, node, pool)
                 host.ensure_domain(cluster, node, facts)
         wait_for_ssh(cluster, nodes, host, say)
     return Started(tuple(powered_on), tuple(node.name for node in nodes if node.name not in powered_on))
@@ -78,7 +78,7 @@ def _renew_cidata(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, sa
 
     Raises HpcstateError when such a node runs: it would never let us in, and is not ours to restart unasked.
     """
-    strange = [node for node in nodes if host.has_other_keys(cluster, node)]
+    strange = [node for node in nodes if host.volumes.has_other_keys(cluster, node)]
     running = [node.name for node in strange if host.state(cluster, node) not in _OFF]
     if running:
         raise HpcstateError(
@@ -88,7 +88,7 @@ def _renew_cidata(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, sa
         )
     for node in strange:
         say(f"{node.name} was made with other keys: it gets the new ones as it boots")
-        host.remove_cidata(cluster, node)
+        host.volumes.remove_cidata(cluster, node)
 
 
 def select(cluster: Cluster, only: Sequence[str]) -> tuple[Node, ...]:
@@ -150,7 +150,7 @@ def _refuse_dead(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost) -> 
 def _no_answer(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost) -> HpcstateError:
     parts = []
     for node in nodes:
-        end = tail(host.console(cluster, node), 15) or "    (the console is empty)"
+        end = tail(host.volumes.console(cluster, node), 15) or "    (the console is empty)"
         parts.append(f"{node.name} is {host.state(cluster, node)}; the end of its serial console:\n{end}")
     return HpcstateError(
         "no answer on SSH\n" + "\n".join(parts),

@@ -41,6 +41,7 @@ class Hypervisor:
     def __init__(self, state: str = "running", other_keys: Sequence[str] = ()) -> None:
         self.of_all, self.other_keys = state, other_keys
         self.removed: list[str] = []
+        self.volumes = self
 
     def state(self, _cluster: Cluster, _node: Node) -> str:
         return self.of_all
