@@ -11,13 +11,12 @@ import os
 
 from pyinfra import local
 from pyinfra.context import config, host
-from pyinfra.operations import apt
 
 from hpcstate import tools
-from operations import services
+from operations import packages, services
 
 config.SUDO = not (host.name == "@local" and os.geteuid() == 0)
 
-apt.packages(name="QEMU and libvirt", packages=list(tools.load().hypervisor), no_recommends=True)
+packages.installed(name="QEMU and libvirt", names=tools.load().hypervisor)
 services.state(name="libvirtd is on", on=("libvirtd.service",))
 local.include("deploys/vfio.py")

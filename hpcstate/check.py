@@ -45,11 +45,12 @@ class CheckSkipped(Exception):
 @dataclass(frozen=True)
 class Needs:
     """What a check needs of the cluster file: ``nodes`` compute nodes, a compute node with ``gpus`` GPUs, and
-    a compute node with ``cpus`` CPUs."""
+    a compute node with ``cpus`` CPUs; with ``passthrough`` one with a device of the hypervisor."""
 
     nodes: int = 1
     gpus: int = 0
     cpus: int = 1
+    passthrough: bool = False
 
     def missing(self, nodes: Sequence[Node]) -> str:
         """Why a check with these needs cannot run on the compute nodes ``nodes``; empty when it can."""
@@ -59,6 +60,8 @@ class Needs:
             return f"needs a compute node with {_count(self.gpus, 'GPU')}, the cluster file declares none"
         if max((node.cpu_cores for node in nodes), default=0) < self.cpus:
             return f"needs a compute node with {_count(self.cpus, 'CPU')}, the cluster file declares none"
+        if self.passthrough and not any(node.passthrough for node in nodes):
+            return "needs a compute node with a passed-through PCI device, the cluster file declares none"
         return ""
 
 
@@ -94,10 +97,16 @@ class Fault:
 
 
 def check(
-    name: str, title: str, *, needs_nodes: int = 1, needs_gpus: int = 0, needs_cpus: int = 1
+    name: str,
+    title: str,
+    *,
+    needs_nodes: int = 1,
+    needs_gpus: int = 0,
+    needs_cpus: int = 1,
+    needs_passthrough: bool = False,
 ) -> Callable[[Callable[[Live], str]], Check]:
     """Make a check of the decorated function; see :class:`Check` and :class:`Needs`."""
-    needs = Needs(needs_nodes, needs_gpus, needs_cpus)
+    needs = Needs(needs_nodes, needs_gpus, needs_cpus, needs_passthrough)
     return lambda function: Check(name, title, needs, function)
 
 

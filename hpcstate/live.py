@@ -10,15 +10,17 @@ import shlex
 import shutil
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster, Node
 from hpcstate.paths import ClusterPaths
+from hpcstate.probe import local
 from hpcstate.run import Result, run, tail
 
 SSH_USER = "admin"
@@ -58,11 +60,16 @@ class Live:
 
     ``nodes`` are those it is about: all declared ones, but those that :meth:`reach` leaves out. Safe to use
     from several threads.
+
+    ``hypervisor`` runs a shell script on the machine that the nodes run on, returns what it prints and raises
+    HpcstateError when it fails: this machine unless another way is given, None where the cluster's URI names
+    another one.
     """
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, *, hypervisor: Callable[[str], str] | None = None) -> None:
         self.cluster = cluster
         self.nodes = cluster.nodes
+        self.hypervisor = hypervisor or (None if urlsplit(cluster.uri).netloc else local)
         self._paths = ClusterPaths.of(cluster.name)
         self._sockets: Path | None = None
         self._locks = {node.name: threading.Lock() for node in cluster.nodes}
