@@ -9,7 +9,7 @@ from __future__ import annotations
 from pyinfra.context import config, host
 
 from deploys.context import is_build, target
-from hpcstate.gres import declared_gpus
+from hpcstate.gres import declared_gres
 from operations import gpu, gres
 
 config.SUDO = True
@@ -23,5 +23,5 @@ if not is_build() and "compute" in host.groups:
         count=simulated.count if simulated else 0,
         gres_type=simulated.gres_type if simulated else "",
     )
-    if declared := declared_gpus(node):
+    if declared := declared_gres(node):
         gres.require(name="Declared GPUs are there", node=node.name, declared=declared)

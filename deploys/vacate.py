@@ -6,7 +6,7 @@ from pyinfra.context import config, host
 
 from deploys.context import is_build, target
 from deploys.slurm_files import slurm_files
-from hpcstate.gres import declared_gpus
+from hpcstate.gres import declared_gres
 from operations import slurm
 
 config.SUDO = True
@@ -17,7 +17,7 @@ if not is_build() and "compute" in host.groups:
         name="Drain where slurmd must restart",
         node=this.node.name,
         files=slurm_files(this.cluster),
-        declared=declared_gpus(this.node),
+        declared=declared_gres(this.node),
         timeout_s=this.drain_seconds,
         force=this.force,
     )

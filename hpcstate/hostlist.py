@@ -32,6 +32,11 @@ def expand(expression: str) -> tuple[str, ...]:
     return tuple(names)
 
 
+def ranges(numbers: Iterable[int]) -> str:
+    """``numbers`` as Slurm writes a list of CPUs or cores: ``0-3,8``."""
+    return ",".join(_runs([str(number) for number in sorted(numbers)]))
+
+
 def _split(name: str) -> tuple[str, str]:
     found = _NUMBERED.match(name)
     return (found["prefix"], found["number"]) if found else (name, "")
@@ -42,14 +47,17 @@ def _bracket(prefix: str, numbers: Sequence[str]) -> str:
         return ",".join([prefix] * len(numbers))
     if len(numbers) == 1:
         return prefix + numbers[0]
-    ranges: list[list[str]] = []
+    return f"{prefix}[{','.join(_runs(numbers))}]"
+
+
+def _runs(numbers: Sequence[str]) -> list[str]:
+    runs: list[list[str]] = []
     for number in numbers:
-        if ranges and _follows(ranges[-1][-1], number):
-            ranges[-1].append(number)
+        if runs and _follows(runs[-1][-1], number):
+            runs[-1].append(number)
         else:
-            ranges.append([number])
-    parts = (run[0] if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in ranges)
-    return f"{prefix}[{','.join(parts)}]"
+            runs.append([number])
+    return [run[0] if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
 
 
 def _follows(before: str, number: str) -> bool:

@@ -1,4 +1,4 @@
-"""``hpcstate inventory``: what pyinfra will get from a cluster file, and the GPUs of this host."""
+"""``hpcstate inventory``: what pyinfra gets from a cluster file, the GPUs of this host and of the nodes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import Any
 
 from hpcstate import inventory, pcie, schema
 from hpcstate.cli import OK
+from hpcstate.cli_arguments import add_cluster_arguments, chosen_clusters
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster, Node
 from hpcstate.table import table
 
 
 def register(subparsers: Any) -> None:
-    """Add ``inventory show`` and ``inventory pcie``."""
-    parser = subparsers.add_parser("inventory", help="hosts, groups and GRES of a file; GPUs of this host")
+    """Add ``inventory show``, ``inventory pcie`` and ``inventory gpus``."""
+    parser = subparsers.add_parser("inventory", help="hosts, groups and GRES of a file; GPUs")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     shown = commands.add_parser("show", help="the hosts, groups and GRES lines that pyinfra gets")
     shown.add_argument("file", metavar="FILE", type=Path, help="the cluster file")
@@ -29,6 +30,12 @@ def register(subparsers: Any) -> None:
     devices.add_argument("--all", action="store_true", help="all devices but bridges, not only GPUs")
     devices.add_argument("--json", action="store_true", help="print JSON")
     devices.set_defaults(run=show_pcie)
+    gpus = commands.add_parser(
+        "gpus", help="the GPUs of a running cluster's nodes, and what is wrong with them; changes nothing"
+    )
+    add_cluster_arguments(gpus)
+    gpus.add_argument("--json", action="store_true", help="print JSON")
+    gpus.set_defaults(run=show_gpus)
 
 
 def show(args: argparse.Namespace) -> int:
@@ -61,6 +68,19 @@ def show_pcie(args: argparse.Namespace) -> int:
     return OK
 
 
+def show_gpus(args: argparse.Namespace) -> int:
+    """The GPUs of the nodes of a cluster file's clusters; 1 when one of them must get no jobs."""
+    from hpcstate import gpu_report
+
+    clusters = chosen_clusters(args)
+    reports = {cluster.name: gpu_report.read(cluster) for cluster in clusters}
+    if args.json:
+        print(json.dumps({name: gpu_report.as_data(nodes) for name, nodes in reports.items()}, indent=2))
+    else:
+        print("\n\n".join(gpu_report.as_text(nodes) for nodes in reports.values()))
+    return gpu_report.exit_code([node for nodes in reports.values() for node in nodes])
+
+
 def _cluster_data(cluster: Cluster, groups: inventory.Groups) -> dict[str, Any]:
     return {
         "name": cluster.name,
@@ -81,12 +101,15 @@ def _cluster_data(cluster: Cluster, groups: inventory.Groups) -> dict[str, Any]:
 
 
 def _node_data(node: Node, groups: inventory.Groups) -> dict[str, Any]:
-    from hpcstate.slurm_conf import GresDevice, gres_lines
+    from hpcstate.gres_conf import GresDevice, gres_lines
 
-    first_simulated = len(node.gres_types) - (node.simulated_gpus.count if node.simulated_gpus else 0)
+    gpus = [(kinds, False) for device in node.passthrough if (kinds := device.gres_types)]
+    if node.simulated_gpus is not None:
+        gpus += [((node.simulated_gpus.gres_type,), True)] * node.simulated_gpus.count
     devices = [
-        GresDevice(kind, f"/dev/nvidia{number}", simulated=number >= first_simulated)
-        for number, kind in enumerate(node.gres_types)
+        GresDevice(kind, (f"/dev/nvidia{number}",), simulated)
+        for number, (kinds, simulated) in enumerate(gpus)
+        for kind in kinds
     ]
     return {
         "name": node.name,
@@ -100,10 +123,10 @@ def _node_data(node: Node, groups: inventory.Groups) -> dict[str, Any]:
         "auto_start": node.auto_start,
         "gres": node.gres,
         "gpus": [
-            {"type": device.gres_type, "file": device.file, "simulated": device.simulated}
+            {"type": device.gres_type, "file": device.files[0], "simulated": device.simulated}
             for device in devices
         ],
-        "gres_lines": gres_lines(node.name, devices).splitlines(),
+        "gres_lines": gres_lines(node.name, devices, node.gres_settings),
     }
 
 
@@ -118,9 +141,10 @@ def _cluster_text(cluster: dict[str, Any]) -> str:
     if cluster["partitions"]:
         parts += ["", *(_partition_text(partition) for partition in cluster["partitions"])]
     lines = [
-        line + ("   # simulated" if gpu["simulated"] else "")
+        # A node's GPUs are all real or all simulated (hpcstate.schema.node).
+        line + ("   # simulated" if any(gpu["simulated"] for gpu in node["gpus"]) else "")
         for node in cluster["nodes"]
-        for line, gpu in zip(node["gres_lines"], node["gpus"], strict=True)
+        for line in node["gres_lines"]
     ]
     if lines:
         parts += ["", "  gres.conf, as declared; the nodes get what they really have:"]

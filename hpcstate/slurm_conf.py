@@ -1,4 +1,4 @@
-"""slurm.conf, cgroup.conf and gres.conf for Slurm 24.11 on cgroup v2, from the model.
+"""slurm.conf and cgroup.conf for Slurm 24.11 on cgroup v2, from the model. gres.conf: hpcstate.gres_conf.
 
 Pure: a cluster in, text out. Why each parameter is set and what the earlier system set and we do not is in
 docs/slurm-configuration.md; the names and meanings are those of slurm.conf(5), cgroup.conf(5), gres.conf(5).
@@ -29,15 +29,6 @@ class Section:
 
     title: str
     parameters: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
-class GresDevice:
-    """One device of a node for gres.conf: its GRES type and its device file; simulated: no hardware."""
-
-    gres_type: str
-    file: str
-    simulated: bool = False
 
 
 def real_memory_mb(memory_mb: int) -> int:
@@ -93,27 +84,6 @@ def cgroup_conf(cluster: Cluster) -> str:
     return render("slurm/cgroup.conf.j2", parameters=CGROUP_PARAMETERS)
 
 
-def gres_conf(node_name: str, devices: Sequence[GresDevice]) -> str:
-    """The text of gres.conf of one node, from the devices it really has.
-
-    A node without devices gets a file too: without one slurmd would believe ``Gres=`` of slurm.conf and count
-    devices that it cannot isolate (gres.conf(5)).
-    """
-    return render(
-        "slurm/gres.conf.j2",
-        node_name=node_name,
-        lines=gres_lines(node_name, devices).splitlines(),
-        simulated=any(device.simulated for device in devices),
-    )
-
-
-def gres_lines(node_name: str, devices: Sequence[GresDevice]) -> str:
-    """The lines of gres.conf for ``devices`` of ``node_name``, one a device, each ended by a newline."""
-    return "".join(
-        f"NodeName={node_name} Name=gpu Type={device.gres_type} File={device.file}\n" for device in devices
-    )
-
-
 def node_lines(cluster: Cluster) -> list[str]:
     """The NodeName lines: one for each run of neighbours that differ in nothing but name and address."""
     described = ((_node_attributes(cluster, node), node) for node in cluster.workers)
@@ -150,8 +120,8 @@ def _sections(cluster: Cluster) -> tuple[Section, ...]:
         ("SelectTypeParameters", "CR_Core_Memory"),
         ("DefMemPerCPU", str(_memory_per_cpu_mb(cluster.workers))),
     ]
-    if cluster.gpu_nodes:
-        resources.insert(0, ("GresTypes", "gpu"))
+    if types := _gres_types(cluster):
+        resources[:0] = [("GresTypes", ",".join(types)), ("AccountingStorageTRES", _tres(cluster))]
     controller = cluster.controller
     return (
         Section(
@@ -210,6 +180,21 @@ CGROUP_PARAMETERS: tuple[tuple[str, str], ...] = (
 
 DERIVED_KEYS = frozenset(("clustername", "slurmctldhost", "nodename", "partitionname", "nodeset", "include"))
 """Keys of slurm.conf that come from the rest of the cluster file, in lower case."""
+
+
+def _gres_types(cluster: Cluster) -> tuple[str, ...]:
+    """The kinds of GRES that the nodes have: gpu, and shard or mps where GPUs are shared."""
+    names = [item.partition(":")[0] for node in cluster.gpu_nodes for item in node.gres.split(",")]
+    return tuple(dict.fromkeys(names))
+
+
+def _tres(cluster: Cluster) -> str:
+    """The GRES as TRES, each kind and each type of GPU: what is not named here is not counted in the TRES of
+    nodes and jobs (slurm.conf(5), AccountingStorageTRES). Slurm adds them to CPU, memory, nodes and billing.
+    """
+    gpus = dict.fromkeys(kind for node in cluster.gpu_nodes for kind in node.gres_types)
+    kinds = [f"gres/{name}" for name in _gres_types(cluster)]
+    return ",".join([*kinds, *(f"gres/gpu:{kind}" for kind in gpus)])
 
 
 def _memory_per_cpu_mb(nodes: Sequence[Node]) -> int:

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 
 from pyinfra.api.command import PyinfraCommand
 from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.gpu import GpuDevices
-from hpcstate.gres import Assignment, DeclaredGpu, assign
+from hpcstate.gres import Assignment, DeclaredGres, assign
 from operations.commands import stop_host
 
 
-def observed(node: str, declared: Sequence[DeclaredGpu]) -> Assignment:
+def observed(node: str, declared: DeclaredGres) -> Assignment:
     """The GPUs of this host assigned to those that ``node`` declares; the host is not asked when it has none.
 
     For the body of an operation: what the host has is only known when the operation is executed.
     """
     if not declared:
         return Assignment()
-    return assign(node, declared, host.get_fact(GpuDevices)["devices"])
+    return assign(node, declared, host.get_fact(GpuDevices))
 
 
 @operation()
-def require(node: str, declared: Sequence[DeclaredGpu]) -> Generator[PyinfraCommand, None, None]:
+def require(node: str, declared: DeclaredGres) -> Generator[PyinfraCommand, None, None]:
     """Stops the host when it has fewer GPUs than ``node`` declares, or others; nothing is papered over."""
     assignment = observed(node, declared)
     if assignment.problem:
@@ -32,4 +32,4 @@ def require(node: str, declared: Sequence[DeclaredGpu]) -> Generator[PyinfraComm
         return
     if assignment.note:
         host.log(assignment.note)
-    host.noop(f"{node} has its {len(declared)} declared GPUs")
+    host.noop(f"{node} has its {declared.count} declared GPUs")

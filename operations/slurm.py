@@ -7,33 +7,36 @@ node whose slurmd has to be restarted is drained first, and its jobs are waited 
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import gevent  # type: ignore[import-untyped]
-from pyinfra.api.command import FunctionCommand, PyinfraCommand, StringCommand
+from pyinfra.api.command import PyinfraCommand, StringCommand
 from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.slurm import SlurmDaemons, SlurmFiles, SlurmJobs, SlurmNodes
-from hpcstate.gres import DeclaredGpu, assign, simulated_devices
+from hpcstate.gres import DeclaredGres, assign, simulated_gpus
+from hpcstate.gres_conf import gres_conf
 from hpcstate.probe.slurm import SlurmDaemon, SlurmNode
-from hpcstate.slurm_conf import CONF_DIRECTORY, gres_conf
+from hpcstate.slurm_conf import CONF_DIRECTORY
 from hpcstate.slurm_impact import Impact, Level, combine, impact
 from operations import gres, slurm_script
-from operations.commands import fail, stop_host, write_file
+from operations.commands import stop_host, write_file
+from operations.slurm_drain import (
+    DRAIN_SECONDS,
+    drain_and_wait,
+    drain_command,
+    is_drained,
+    is_invalid,
+    listed,
+    resume_ours,
+)
 
 Commands = Generator[PyinfraCommand, None, None]
 
-REASON_PREFIX = "hpcstate: "
-"""A drain whose reason begins so is ours: a deploy may lift it. Any other is never lifted."""
+NO_GPUS = DeclaredGres()
 
-DRAIN_SECONDS = 3600
 REGISTRATION_SECONDS = 180
-POLL_SECONDS = 5
-_REASON_LENGTH = 120
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def controller_daemon(files: Mapping[str, str], *, force: bool = False) -> Comma
         host.noop("slurmctld runs with the configuration of the cluster")
         return
     if daemon["active"] and not force and (holders := _holders(pending.impact)):
-        held = ", ".join(f"{node} (jobs {_listed(jobs)})" for node, jobs in holders.items())
+        held = ", ".join(f"{node} (jobs {listed(jobs)})" for node, jobs in holders.items())
         yield stop_host(
             f"this change must not be made under running jobs: {pending.impact.why()}.\n"
             f"Jobs still hold {held}. Wait for them and deploy again; the nodes are drained by "
@@ -90,7 +93,7 @@ def controller_daemon(files: Mapping[str, str], *, force: bool = False) -> Comma
 def vacate(
     node: str,
     files: Mapping[str, str],
-    declared: Sequence[DeclaredGpu] = (),
+    declared: DeclaredGres = NO_GPUS,
     *,
     timeout_s: float = DRAIN_SECONDS,
     force: bool = False,
@@ -106,7 +109,9 @@ def vacate(
     if not slurmd["active"] or pending.impact.slurmd(node) < Level.RESTART:
         host.noop(f"{node} need not be drained")
         return
-    yield from _drain_and_wait(node, pending.impact.why(node), timeout_s, force)
+    if not force:
+        known = host.get_fact(SlurmNodes).get(node)
+        yield from drain_and_wait(node, known, pending.impact.why(node), timeout_s)
     yield StringCommand("systemctl stop slurmd")
 
 
@@ -114,7 +119,7 @@ def vacate(
 def compute_daemon(
     node: str,
     files: Mapping[str, str],
-    declared: Sequence[DeclaredGpu] = (),
+    declared: DeclaredGres = NO_GPUS,
     *,
     timeout_s: float = DRAIN_SECONDS,
     registration_s: int = REGISTRATION_SECONDS,
@@ -125,13 +130,15 @@ def compute_daemon(
 
     ``declared`` are the GPUs that the cluster file promises: fewer stop this host, with nothing changed. When
     slurmd must be restarted, the node is drained and its jobs are waited for at most ``timeout_s`` seconds
-    (not with ``force``); a drain of ours is lifted at the end, that of somebody else stays.
+    (not with ``force``); a drain of ours is lifted at the end, that of somebody else stays. When slurmd does
+    not start, or slurmctld does not accept what it registers with, the old files come back, and the node
+    stays drained with the reason. A node that slurmctld has as INVALID_REG registers again.
     """
     assignment = gres.observed(node, declared)
     if assignment.problem:
         yield stop_host(assignment.problem)
         return
-    desired = {**files, "gres.conf": gres_conf(node, assignment.devices)}
+    desired = {**files, "gres.conf": gres_conf(node, assignment.devices, declared.settings)}
     pending = _pending(desired)
     daemons = host.get_fact(SlurmDaemons)
     daemon = daemons["slurmd"]
@@ -139,21 +146,25 @@ def compute_daemon(
         yield stop_host("slurmd is not installed: the image of this node lacks it")
         return
     yield from _turn_off("slurmctld", daemons["slurmctld"])
-    if not pending and daemon["active"] and daemon["enabled"]:
-        yield from _resume_ours(node, f"slurmd of {node} runs with the configuration of the cluster")
+    known = host.get_fact(SlurmNodes).get(node) if daemon["active"] else None
+    invalid = is_invalid(known)
+    if not pending and not invalid and daemon["active"] and daemon["enabled"]:
+        yield from resume_ours(node, known, f"slurmd of {node} runs with the configuration of the cluster")
         return
     level = pending.impact.slurmd(node) if daemon["active"] else None
-    if level is not None and level >= Level.RESTART:
-        yield from _drain_and_wait(node, pending.impact.why(node), timeout_s, force)
+    if level is not None and invalid:
+        level = max(level, Level.RESTART)
+    if level is not None and level >= Level.RESTART and not force:
+        yield from drain_and_wait(node, known, pending.impact.why(node) or "registers again", timeout_s)
     yield from _stage(pending.files)
     act = {
         None: slurm_script.start("slurmd"),
         Level.NONE: [],
         Level.RECONFIGURE: slurm_script.reload_slurmd(),
     }.get(level, slurm_script.restart("slurmd"))
-    wait = [] if level is Level.NONE else slurm_script.wait_for_registration(node, registration_s)
-    yield _change("slurmd", desired, pending, daemon, act, wait)
-    yield from _resume_ours(node, f"{node} was not drained by hpcstate")
+    wait = slurm_script.wait_for_registration(node, declared.count, registration_s)
+    yield _change("slurmd", desired, pending, daemon, act, [] if level is Level.NONE else wait, node)
+    yield from resume_ours(node, host.get_fact(SlurmNodes).get(node), f"{node} was not drained by hpcstate")
 
 
 @operation()
@@ -166,55 +177,31 @@ def drain(node: str, reason: str) -> Commands:
     if known is None:
         yield stop_host(f"slurmctld does not answer, or has no node {node}: it cannot be drained")
         return
-    if _is_drained(known):
+    if is_drained(known):
         host.noop(f"{node} is already drained: {known['reason']}")
         return
-    yield _drain_command(node, reason)
+    yield drain_command(node, reason)
 
 
 @operation()
 def resume(node: str) -> Commands:
     """``node`` takes jobs again if the drain is ours; a drain that somebody else set is never lifted."""
-    yield from _resume_ours(node, f"{node} is not drained by hpcstate")
+    known = host.get_fact(SlurmNodes).get(node)
+    yield from resume_ours(node, known, f"{node} is not drained by hpcstate")
 
 
-def wait_until_free(state: Any, host: Any, node: str, timeout_s: float) -> bool:
-    """Waits until no job holds ``node``, at most ``timeout_s`` seconds, and says which jobs it waits for.
-
-    Runs on this machine while the operation is executed; ``state`` and ``host`` are passed by pyinfra. False,
-    which fails the host, when the time is over: the node stays drained and its files are untouched.
-    """
-    waited, told = 0.0, -1.0
-    while jobs := host.get_fact(SlurmJobs, node=node):
-        if waited >= timeout_s:
-            return fail(
-                state,
-                host,
-                f"jobs {_listed(jobs)} still hold {node} after {timeout_s:.0f} s.\n"
-                f"The node stays drained; its Slurm was not changed. Deploy again when they have ended, or "
-                "longer: --data slurm_drain_seconds=<seconds>; or end them: scontrol requeue, scancel.",
-            )
-        if told < 0 or waited - told >= 60:
-            host.log(f"waiting for jobs {_listed(jobs)} on {node}, {waited:.0f} s of {timeout_s:.0f} s")
-            told = waited
-        pause = min(POLL_SECONDS, timeout_s - waited)
-        gevent.sleep(pause)
-        waited += max(pause, 1)
-    return True
-
-
-def _expected(node: str, files: Mapping[str, str], declared: Sequence[DeclaredGpu]) -> Mapping[str, str]:
-    """The files that ``compute_daemon`` will want, before operations.gpu has made the simulated devices.
+def _expected(node: str, files: Mapping[str, str], declared: DeclaredGres) -> Mapping[str, str]:
+    """The files that ``compute_daemon`` will want, before operations.gpu has made what is declared.
 
     Without gres.conf where real GPUs are missing: ``compute_daemon`` will stop then and change nothing.
     """
-    if declared and all(gpu.simulated for gpu in declared):
-        assignment = assign(node, declared, simulated_devices(len(declared), declared[0].gres_type))
+    if declared.simulated:
+        assignment = assign(node, declared, simulated_gpus(declared.count, declared.gpus[0].gres_type))
     else:
         assignment = gres.observed(node, declared)
     if assignment.problem:
         return files
-    return {**files, "gres.conf": gres_conf(node, assignment.devices)}
+    return {**files, "gres.conf": gres_conf(node, assignment.devices, declared.settings)}
 
 
 def _pending(desired: Mapping[str, str]) -> Pending:
@@ -240,9 +227,12 @@ def _change(
     daemon: SlurmDaemon,
     act: Sequence[str],
     wait: Sequence[str],
+    node: str = "",
 ) -> StringCommand:
     enable = slurm_script.enable(unit) if daemon["active"] and not daemon["enabled"] else []
-    return StringCommand(slurm_script.change(unit, list(files), list(pending.files), [*act, *enable], wait))
+    return StringCommand(
+        slurm_script.change(unit, list(files), list(pending.files), [*act, *enable], wait, node)
+    )
 
 
 def _turn_off(unit: str, daemon: SlurmDaemon) -> Iterable[PyinfraCommand]:
@@ -251,45 +241,8 @@ def _turn_off(unit: str, daemon: SlurmDaemon) -> Iterable[PyinfraCommand]:
         yield StringCommand(f"systemctl disable --quiet --now {unit}")
 
 
-def _drain_and_wait(node: str, why: str, timeout_s: float, force: bool) -> Iterable[PyinfraCommand]:
-    if force:
-        return
-    known = host.get_fact(SlurmNodes).get(node)
-    if known is not None and not _is_drained(known):
-        yield _drain_command(node, why)
-    yield FunctionCommand(wait_until_free, (node, timeout_s), {})
-
-
-def _drain_command(node: str, reason: str) -> StringCommand:
-    text = REASON_PREFIX + reason.removeprefix(REASON_PREFIX)
-    if len(text) > _REASON_LENGTH:
-        text = text[: _REASON_LENGTH - 1] + "…"
-    return StringCommand(
-        f"scontrol update nodename={shlex.quote(node)} state=drain reason={shlex.quote(text)}"
-    )
-
-
-def _resume_ours(node: str, otherwise: str) -> Iterable[PyinfraCommand]:
-    """Lifts our drain of ``node``; says ``otherwise`` when there is none."""
-    known = host.get_fact(SlurmNodes).get(node)
-    if known is None or not _is_drained(known):
-        host.noop(otherwise)
-    elif not known["reason"].startswith(REASON_PREFIX):
-        host.noop(f"{node} stays drained, as {known['reason_user']} wants it: {known['reason']}")
-    else:
-        yield StringCommand(f"scontrol update nodename={shlex.quote(node)} state=resume")
-
-
-def _is_drained(node: SlurmNode) -> bool:
-    return "DRAIN" in node["states"]
-
-
 def _holders(change: Impact) -> dict[str, list[int]]:
     """The jobs on each node that ``change`` must not be made under, as slurmctld knows them."""
     known: dict[str, SlurmNode] = host.get_fact(SlurmNodes) if change.changes else {}
     jobs = {node: host.get_fact(SlurmJobs, node=node) for node in change.drained_nodes(known)}
     return {node: held for node, held in jobs.items() if held}
-
-
-def _listed(jobs: Sequence[int]) -> str:
-    return ", ".join(str(job) for job in jobs)

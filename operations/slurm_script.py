@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Sequence
 
 from hpcstate.slurm_conf import CONF_DIRECTORY
+from operations.slurm_drain import REASON_PREFIX
 
 STATE = "/var/lib/hpcstate/slurm"
 
@@ -22,17 +23,24 @@ still to be done: so an interrupted run is taken up, and a change by hand is see
 
 CONTROLLER_SECONDS = 60
 RELOAD_SECONDS = 40
+RESTORED_SECONDS = 30
 
 
 def change(
-    unit: str, names: Sequence[str], staged: Sequence[str], act: Sequence[str], wait: Sequence[str]
+    unit: str,
+    names: Sequence[str],
+    staged: Sequence[str],
+    act: Sequence[str],
+    wait: Sequence[str],
+    node: str = "",
 ) -> str:
     """The whole change on ``unit`` (``slurmd``): check, install, ``act``, ``wait``, record.
 
     ``names`` are all the files that the daemon reads, ``staged`` those that differ. ``act`` and ``wait`` are
     lines of this module. ``$since`` is the time (s) after which a daemon surely has read the new files.
+    ``node`` is the NodeName of a slurmd: when the change fails, it stays drained with the reason.
     """
-    lines = [*_functions(unit, names)]
+    lines = [*_functions(unit, names, node)]
     if "slurm.conf" in staged:
         lines += [
             f"SLURM_CONF={STAGED}/slurm.conf scontrol show hostnames x > /dev/null || "
@@ -50,7 +58,7 @@ def start(unit: str) -> list[str]:
     return [
         f"systemctl reset-failed {unit} 2> /dev/null || :",
         f"systemctl enable --quiet --no-reload {unit}",
-        f"systemctl start {unit} || stop '{unit} does not start'",
+        *_begin(unit, "start"),
     ]
 
 
@@ -61,11 +69,17 @@ def enable(unit: str) -> list[str]:
 
 def restart(unit: str) -> list[str]:
     """Restarts a daemon; with the old configuration again when it does not start with the new one."""
+    return _begin(unit, "restart")
+
+
+def _begin(unit: str, verb: str) -> list[str]:
+    """``systemctl verb unit``; when that fails and there are new files, with the old ones."""
     return [
-        f"if ! systemctl restart {unit}; then",
+        f"if ! systemctl {verb} {unit}; then",
         "    restore",
+        f"    [ -n \"$restored\" ] || stop '{unit} does not start'",
         f"    systemctl reset-failed {unit} 2> /dev/null || :",
-        f"    systemctl restart {unit} || stop '{unit} starts with neither configuration, new or old'",
+        f"    systemctl {verb} {unit} || stop '{unit} starts with neither configuration, new or old'",
         f"    stop '{unit} does not start with the new configuration; it runs with the old one again'",
         "fi",
     ]
@@ -118,38 +132,64 @@ def wait_for_slurmctld(seconds: int = CONTROLLER_SECONDS) -> list[str]:
     ]
 
 
-def wait_for_registration(node: str, seconds: int) -> list[str]:
-    """Waits until slurmctld has heard of the slurmd that read the new files, and takes ``node`` for usable.
+def wait_for_registration(node: str, gpus: int, seconds: int) -> list[str]:
+    """Waits until slurmctld has heard of the slurmd that read the new files, and counts ``gpus`` GPUs on it.
 
-    A drained node counts as usable: whether jobs may run there is another question. INVALID_REG does not,
-    nor does ``*`` (not responding).
+    A drained node counts as registered: whether jobs may run there is another question. INVALID_REG does not,
+    nor does ``*`` (not responding). When it does not come to that, slurmd gets its old files again.
     """
     return [
-        "registered() {",
+        "seen() {",
         f"    node=$(timeout 20 scontrol --oneliner show node {shlex.quote(node)} 2> /dev/null) || return 1",
         "    state=${node#* State=}; state=${state%% *}",
-        '    case "$state" in *UNKNOWN* | *DOWN* | *INVAL* | *NOT_RESPONDING* | *"*"*) return 1 ;; esac',
         "    started=${node#* SlurmdStartTime=}; started=${started%% *}",
         '    [ "$(date --date="$started" +%s 2> /dev/null || echo 0)" -ge "$since" ]',
         "}",
-        f"node=; until=$(($(date +%s) + {seconds}))",
+        "registered() {",
+        "    seen || return 1",
+        '    case "$state" in *UNKNOWN* | *DOWN* | *INVAL* | *NOT_RESPONDING* | *"*"*) return 1 ;; esac',
+        "    gpus=0; gres=${node#* Gres=}; gres=$(echo \"${gres%% *}\" | sed 's/([^)]*)//g; s/,/ /g')",
+        '    for one in $gres; do case "$one" in gpu:*) gpus=$((gpus + ${one##*:})) ;; esac; done',
+        f"    [ $gpus -eq {gpus} ]",
+        "}",
+        f"node=; gres=; until=$(($(date +%s) + {seconds}))",
         "until registered; do",
         "    if [ $(date +%s) -ge $until ]; then",
         '        [ -n "$node" ] || stop "slurmctld is silent, or has no such node: deploy the controller"',
         '        reason=; case "$node" in *" Reason="*) reason=", ${node#* Reason=}" ;; esac',
-        f'        stop "{node} did not register within {seconds} s: its state is ${{state:-unknown}}$reason"',
+        f'        why="{node} did not register with {gpus} GPUs within {seconds} s: its state is '
+        '${state:-unknown}, its GRES ${gres:-none}$reason"',
+        "        restore",
+        '        if [ -n "$restored" ]; then',
+        "            since=$(date +%s); systemctl restart slurmd || :",
+        "            # Slurm gives a node that registers with less its own reason: ours comes after it.",
+        f"            for _ in $(seq {RESTORED_SECONDS}); do ! seen || break; sleep 1; done",
+        "        fi",
+        '        stop "$why"',
         "    fi",
         "    sleep 1",
         "done",
     ]
 
 
-def _functions(unit: str, names: Sequence[str]) -> list[str]:
-    """``stop``: fail with a message and the journal. ``restore``: the files that the running daemon has."""
+def _functions(unit: str, names: Sequence[str], node: str) -> list[str]:
+    """``stop``: fail with a message and the journal; ``node`` stays drained with that message. ``restore``:
+    the files that the running daemon has; ``$restored`` says whether that was a change.
+    """
     files = " ".join(shlex.quote(name) for name in names)
+    drained = (
+        [
+            f"    scontrol update nodename={shlex.quote(node)} state=drain "
+            f'reason="{REASON_PREFIX}$(printf %.110s "$1")" 2> /dev/null || :'
+        ]
+        if node
+        else []
+    )
     return [
+        "restored=",
         "stop() {",
         '    echo "$1" >&2',
+        *drained,
         f'    echo "--- the end of the journal of {unit}:" >&2',
         f"    journalctl --unit={unit} --lines=25 --no-pager --output=cat >&2 || :",
         f"    tail -n 15 /var/log/slurm/{unit}.log >&2 2> /dev/null || :",
@@ -158,6 +198,7 @@ def _functions(unit: str, names: Sequence[str]) -> list[str]:
         "restore() {",
         f"    [ -d {APPLIED} ] || return 0",
         f"    for file in {files}; do",
+        f'        ! cmp --silent "{APPLIED}/$file" "{CONF_DIRECTORY}/$file" || continue; restored=yes',
         f'        if [ -e "{APPLIED}/$file" ]; then cp -f "{APPLIED}/$file" "{CONF_DIRECTORY}/$file"',
         f'        else rm -f "{CONF_DIRECTORY}/$file"; fi',
         "    done",

@@ -2,6 +2,7 @@
 
 from hpcstate.model.cluster import Cluster, Description, Metadata, SlurmConfig
 from hpcstate.model.gpu import PassthroughDevice, SimulatedGpus
+from hpcstate.model.gres import AutoDetect, GresSettings
 from hpcstate.model.hardware import Acceleration, CpuTopology
 from hpcstate.model.network import Network
 from hpcstate.model.node import Node, Role, VirtioFsMount
@@ -9,9 +10,11 @@ from hpcstate.model.partition import Partition
 
 __all__ = [
     "Acceleration",
+    "AutoDetect",
     "Cluster",
     "CpuTopology",
     "Description",
+    "GresSettings",
     "Metadata",
     "Network",
     "Node",

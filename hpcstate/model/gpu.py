@@ -14,7 +14,8 @@ class PassthroughDevice:
 
     ``pci_address`` is ``dddd:bb:dd.f`` in lower case; ``vendor_id`` and ``device_id`` are four hex digits
     in lower case or empty; ``gres_type`` is the Slurm GRES type of a GPU, ``device_id`` unless the file
-    names another. ``rom_file`` is the path of an image on the host that stands in for the device's ROM;
+    names another; ``mig`` are the profiles of the MIG instances that it is split into (``3g.20gb``).
+    ``rom_file`` is the path of an image on the host that stands in for the device's ROM;
     without ``rom_bar`` the guest sees no ROM; ``x_vga`` lets it use the legacy VGA registers.
     """
 
@@ -24,10 +25,22 @@ class PassthroughDevice:
     device_id: str = ""
     iommu_group: int | None = None
     gres_type: str = ""
+    mig: tuple[str, ...] = ()
     description: str = ""
     rom_file: str = ""
     rom_bar: bool = True
     x_vga: bool = False
+
+    @property
+    def gres_types(self) -> tuple[str, ...]:
+        """What it is to Slurm: one GRES of its type, or one of ``<type>_<profile>`` for each MIG instance.
+
+        So Slurm's NVML plugin names them (gres.html, MIG Management: ``gpu:a100_3g.20gb:2``).
+        """
+        if self.device_type != "gpu":
+            return ()
+        whole = self.gres_type or self.device_id
+        return tuple(f"{whole}_{profile}" for profile in self.mig) or (whole,)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from ipaddress import IPv4Address
 from typing import Literal
 
 from hpcstate.model.gpu import PassthroughDevice, SimulatedGpus
+from hpcstate.model.gres import EXPLICIT, GresSettings
 
 Role = Literal["controller", "compute", "control_plane", "worker"]
 
@@ -29,7 +30,8 @@ class Node:
     """One virtual machine. ``name`` is its hostname and its Slurm NodeName.
 
     ``memory_mb`` is MiB, ``disk_gb`` GiB; ``mac`` is derived from cluster and node name, so that leases
-    are stable; ``place`` is where the file declares it (``.clusters.hpc.compute_nodes[0]``).
+    are stable; ``gres_settings`` is the section ``gres``; ``place`` is where the file declares it
+    (``.clusters.hpc.compute_nodes[0]``).
     """
 
     name: str
@@ -44,18 +46,24 @@ class Node:
     auto_start: bool = True
     passthrough: tuple[PassthroughDevice, ...] = ()
     simulated_gpus: SimulatedGpus | None = None
+    gres_settings: GresSettings = EXPLICIT
     virtio_fs_mounts: tuple[VirtioFsMount, ...] = ()
 
     @property
     def gres_types(self) -> tuple[str, ...]:
-        """The GRES type of each declared GPU, in declaration order; passed-through ones come first."""
-        real = tuple(d.gres_type or d.device_id for d in self.passthrough if d.device_type == "gpu")
+        """The GRES type of each declared GPU or MIG instance, in declaration order; passed-through ones come
+        first.
+        """
+        real = tuple(kind for device in self.passthrough for kind in device.gres_types)
         if self.simulated_gpus is None:
             return real
         return real + (self.simulated_gpus.gres_type,) * self.simulated_gpus.count
 
     @property
     def gres(self) -> str:
-        """Slurm's ``Gres=`` for this node (``gpu:2805:1,gpu:simulated:2``), empty without GPUs."""
+        """Slurm's ``Gres=`` for this node (``gpu:2805:1,gpu:simulated:2,shard:12``), empty without GPUs."""
         types = self.gres_types
-        return ",".join(f"gpu:{kind}:{types.count(kind)}" for kind in dict.fromkeys(types))
+        items = [f"gpu:{kind}:{types.count(kind)}" for kind in dict.fromkeys(types)]
+        if types and (shared := self.gres_settings.sharing):
+            items.append(f"{shared[0]}:{shared[1] * len(types)}")
+        return ",".join(items)

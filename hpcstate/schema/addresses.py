@@ -74,6 +74,7 @@ def place_nodes(
                 auto_start=entry.auto_start,
                 passthrough=entry.passthrough,
                 simulated_gpus=entry.simulated_gpus,
+                gres_settings=entry.gres_settings,
                 virtio_fs_mounts=entry.virtio_fs_mounts,
             )
         )

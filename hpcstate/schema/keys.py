@@ -108,12 +108,13 @@ _NODE_EARLIER = (
 CONTROLLER = Keys("controller", _NODE, ("node_type",), _NODE_EARLIER)
 WORKER = Keys(
     "compute_nodes",
-    (*_NODE, "count", "pcie_passthrough", "simulated_gpus"),
+    (*_NODE, "count", "pcie_passthrough", "simulated_gpus", "gres"),
     ("node_type", "worker_type"),
-    (*_NODE_EARLIER, "gpu", "gres"),
+    (*_NODE_EARLIER, "gpu"),
 )
 WORKER_GROUPS = Keys("worker groups", ("cpu", "gpu", "cpu_workers", "gpu_workers"))
 SIMULATED_GPUS = Keys("simulated_gpus", ("count", "type"))
+GRES = Keys("gres", ("autodetect", "shard", "mps"), (), ("gpu",))
 PCIE_PASSTHROUGH = Keys("pcie_passthrough", ("enabled", "devices"))
 DEVICE = Keys(
     "devices",
@@ -124,6 +125,7 @@ DEVICE = Keys(
         "device_id",
         "iommu_group",
         "gres_type",
+        "mig",
         "description",
         "rom_file",
         "rom_bar",
@@ -158,6 +160,7 @@ SECTIONS = (
     WORKER,
     WORKER_GROUPS,
     SIMULATED_GPUS,
+    GRES,
     PCIE_PASSTHROUGH,
     DEVICE,
     MOUNT,

@@ -12,6 +12,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from typing import Literal, TypeVar, cast
 
 from hpcstate.model.gpu import DeviceType
+from hpcstate.model.gres import AutoDetect
 
 T = TypeVar("T")
 Leaf = Callable[[str], T]
@@ -146,6 +147,11 @@ def one_of_devices(value: str) -> DeviceType:
     return cast(DeviceType, choice("gpu", "audio", "network", "storage", "other")(value))
 
 
+def autodetect(value: str) -> AutoDetect:
+    """``autodetect`` of ``gres``: AutoDetect of gres.conf(5), as far as it concerns NVIDIA's GPUs."""
+    return cast(AutoDetect, choice("off", "nvml", "nvidia")(value))
+
+
 def pci_address(value: str) -> str:
     """A PCI address; lower case. Functions have one digit from 0 to 7 (lspci(8), option -s)."""
     if not re.fullmatch(r"[0-9a-fA-F]{4}:[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7]", value, re.ASCII):
@@ -203,6 +209,11 @@ GRES_TYPE = pattern(
     "a GRES type: letters, digits, '_', '-' and '.', beginning with a letter or digit",
     "it becomes the TYPE of --gres=gpu:TYPE:COUNT",
     longest=64,
+)
+MIG_PROFILE = pattern(
+    r"[1-7]g\.[0-9]{1,3}gb",
+    "a MIG profile like 3g.20gb",
+    "`nvidia-smi mig -lgip` lists those of a GPU",
 )
 PARTITION_NAME = pattern(
     r"[A-Za-z][A-Za-z0-9_-]*",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
 from hpcstate import paths
-from hpcstate.model import PassthroughDevice, Role, SimulatedGpus, VirtioFsMount
+from hpcstate.model import GresSettings, PassthroughDevice, Role, SimulatedGpus, VirtioFsMount
 from hpcstate.model.gpu import DeviceType
+from hpcstate.model.gres import EXPLICIT
 from hpcstate.schema import keys, leaf
 from hpcstate.schema.section import Section
 
@@ -20,6 +21,9 @@ DEFAULT_IMAGES = {"hpc": "hpc-base", "cloud": "cloud-base"}
 
 MAX_COUNT = 10_000
 """Nodes of one entry; Slurm's own default limit for a cluster is 65,533 (MAX_NODES), subnets end earlier."""
+
+MAX_SHARES = 10_000
+"""Shares of one GPU; Slurm has no limit that is nearer."""
 
 UNTYPED_GPU = "passthrough"
 """GRES type of a GPU that has neither ``gres_type`` nor ``device_id``; a type is needed in gres.conf."""
@@ -44,6 +48,7 @@ class Entry:
     auto_start: bool
     passthrough: tuple[PassthroughDevice, ...] = ()
     simulated_gpus: SimulatedGpus | None = None
+    gres_settings: GresSettings = EXPLICIT
     virtio_fs_mounts: tuple[VirtioFsMount, ...] = ()
 
 
@@ -96,7 +101,43 @@ def _read_worker(section: Section, role: Role, image: str) -> Entry:
                 "a node has either simulated GPUs or GPUs passed through",
                 "both would use the device nodes /dev/nvidia0 and on",
             )
-    return _read_entry(section, role, image, count, passthrough, simulated)
+    entry = _read_entry(section, role, image, count, passthrough, simulated)
+    return replace(entry, gres_settings=_read_gres(section, passthrough, simulated))
+
+
+def _read_gres(
+    node: Section, passthrough: tuple[PassthroughDevice, ...], simulated: SimulatedGpus | None
+) -> GresSettings:
+    section = node.section("gres", keys.GRES)
+    settings = GresSettings(
+        autodetect=section.value("autodetect", leaf.autodetect, GresSettings.autodetect),
+        shard=section.value("shard", leaf.integer(0, MAX_SHARES), GresSettings.shard),
+        mps=section.value("mps", leaf.integer(0, MAX_SHARES), GresSettings.mps),
+    )
+    for key, problem, hint in _gres_problems(settings, passthrough, simulated):
+        section.report.error(section.at(key), problem, hint)
+    return settings
+
+
+def _gres_problems(
+    settings: GresSettings, passthrough: tuple[PassthroughDevice, ...], simulated: SimulatedGpus | None
+) -> Iterator[tuple[str, str, str]]:
+    """What cannot be: the key, the problem, the next step."""
+    mig = any(device.mig for device in passthrough)
+    if settings.autodetect != "off" and simulated:
+        hint = "leave autodetect out: hpcstate writes their device files"
+        yield "autodetect", "simulated GPUs are device files only, which nothing can detect", hint
+    if settings.autodetect == "nvidia" and mig:
+        hint = "write nvml, or leave autodetect out"
+        yield "autodetect", "AutoDetect=nvidia does not see MIG instances (gres.conf(5))", hint
+    if settings.shard and settings.mps:
+        yield "mps", "a GPU is shared by shard or by mps, not by both", "keep one of the two"
+    if mig and settings.sharing:
+        hint = "make smaller MIG instances instead, or leave mig out"
+        yield settings.sharing[0], "MIG instances are not shared further", hint
+    if settings.mps and simulated:
+        hint = "shard counts shares without a server: it can be simulated"
+        yield "mps", "simulated GPUs have no MPS server", hint
 
 
 def _read_entry(
@@ -156,6 +197,9 @@ def _read_device(section: Section) -> PassthroughDevice:
     gres_type = section.value("gres_type", leaf.GRES_TYPE, "")
     if gres_type and device_type != "gpu":
         section.report.error(section.at("gres_type"), f"a device of type {device_type} is no GRES")
+    mig = section.values("mig", leaf.MIG_PROFILE)
+    if mig and device_type != "gpu":
+        section.report.error(section.at("mig"), f"a device of type {device_type} has no MIG instances")
     x_vga = section.value("x_vga", leaf.boolean, PassthroughDevice.x_vga)
     if x_vga and device_type != "gpu":
         section.report.error(section.at("x_vga"), f"a device of type {device_type} has no VGA registers")
@@ -168,6 +212,7 @@ def _read_device(section: Section) -> PassthroughDevice:
         device_id=device_id,
         iommu_group=section.value("iommu_group", leaf.integer(0, 65535), None),
         gres_type=gres_type,
+        mig=mig,
         description=section.value("description", leaf.text, ""),
         rom_file=section.value("rom_file", leaf.expanded(_variables(os.environ)), ""),
         rom_bar=section.value("rom_bar", leaf.boolean, PassthroughDevice.rom_bar),

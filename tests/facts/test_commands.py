@@ -181,7 +181,7 @@ def test_absent_things_are_no_errors(tools: Path, tmp_path: Path) -> None:
     assert vfio.parse(run(vfio.command(nothing, nothing, nothing), tools, tmp_path))["available"] is False
     assert cgroup.parse(run(cgroup.command(nothing, nothing), tools, tmp_path))["version"] == 0
     assert munge.parse(run(munge.command(f"{nothing}/munge.key"), tools, tmp_path)) == {}
-    assert gpu.parse(run(gpu.command(nothing), tools, tmp_path)) == gpu.Gpus(driver="", devices=[])
+    assert gpu.parse(run(gpu.command(nothing), tools, tmp_path)) == gpu.parse("")
     assert slurm.parse_files(run(slurm.files_command(nothing), tools, tmp_path)) == {}
     assert slurm.parse_nodes(run(slurm.nodes_command(), tools, tmp_path)) == {}
     assert slurm.parse_running_config(run(slurm.running_config_command(), tools, tmp_path)) == {}
@@ -360,38 +360,60 @@ def test_simulated_gpus(tools: Path, tmp_path: Path) -> None:
     root = gpu_root(tmp_path, 0, 1, 10)
     (root / "etc/hpcstate").mkdir(parents=True)
     (root / "etc/hpcstate/simulated-gpus.json").write_text('{"gres_type": "simulated",\n "count": 2}')
-    assert gpu.parse(run(gpu.command(str(root)), tools, tmp_path)) == {
-        "driver": "",
-        "devices": [
-            {
-                "file": f"{root}/dev/nvidia{number}",
-                "major": 1,
-                "minor": 3,
-                "gres_type": "simulated",
-                "simulated": True,
-            }
-            for number in (0, 1)
-        ],
-    }
+    assert gpu.parse(run(gpu.command(str(root)), tools, tmp_path))["devices"] == [
+        gpu.device_of(f"{root}/dev/nvidia{number}", 1, 3, "simulated", simulated=True) for number in (0, 1)
+    ]
 
 
 def test_gpus_of_the_driver(tools: Path, tmp_path: Path) -> None:
     root = gpu_root(tmp_path, 0, 1)
     driver = root / "proc/driver/nvidia"
     for minor, address in enumerate(("0000:41:00.0", "0000:01:00.0")):
-        (driver / "gpus" / address).mkdir(parents=True)
-        (driver / "gpus" / address / "information").write_text(
-            f"Model: \t\t NVIDIA GeForce\nBus Location: \t {address}\nDevice Minor: \t {minor}\n"
-        )
-        (root / "sys/bus/pci/devices" / address).mkdir(parents=True)
-        (root / "sys/bus/pci/devices" / address / "device").write_text(f"0x280{minor}\n")
-    (driver / "version").write_text(
-        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.163.01  Tue Apr  8 12:41:17 UTC 2025\n"
-        "GCC version:  gcc version 12.2.0\n"
+        tree = {
+            driver / "gpus" / address / "information": f"Model: \t\t NVIDIA A100-SXM4-40GB\nIRQ:   \t\t 16\n"
+            f"Bus Location: \t {address}\nDevice Minor: \t {minor}\n",
+            root / "sys/bus/pci/devices" / address / "vendor": "0x10de\n",
+            root / "sys/bus/pci/devices" / address / "device": f"0x280{minor}\n",
+            root / "sys/bus/pci/devices" / address / "class": "0x030200\n",
+            root / "sys/bus/pci/devices" / address / "local_cpulist": f"{minor}\n",
+            root / f"sys/devices/system/cpu/cpu{minor}/topology/core_id": f"{minor}\n",
+            root / f"sys/devices/system/cpu/cpu{minor}/topology/physical_package_id": "0\n",
+        }
+        write_tree(tree)
+    caps = driver / "capabilities/gpu0/mig/gi1"
+    write_tree(
+        {
+            driver
+            / "version": "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.163.01  Tue Apr  8 2025\n",
+            caps / "access": "DeviceFileMinor: 21\nDeviceFileMode: 292\nDeviceFileModify: 1\n",
+            caps / "ci0/access": "DeviceFileMinor: 22\nDeviceFileMode: 292\nDeviceFileModify: 1\n",
+            root / "sys/bus/pci/devices/0000:41:00.1/vendor": "0x10de\n",
+            root / "sys/bus/pci/devices/0000:41:00.1/class": "0x040300\n",
+            root / "usr/lib/x86_64-linux-gnu/slurm-wlm/gpu_nvidia.so": "",
+            root / "usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1": "",
+        }
+    )
+    stand_in(
+        tools,
+        "nvidia-smi",
+        'case "$*" in *query-gpu*) echo "0, 00000000:41:00.0" ;; "mig -lgi") '
+        'echo "|   0  MIG 3g.20gb          9        1          4:4     |" ;; *) exit 2 ;; esac',
     )
     found = gpu.parse(run(gpu.command(str(root)), tools, tmp_path))
-    assert found["driver"] == "550.163.01"
-    assert [(d["file"][-7:], d["gres_type"], d["simulated"]) for d in found["devices"]] == [
-        ("nvidia0", "2800", False),
-        ("nvidia1", "2801", False),
+    assert (found["driver"], found["nodeless"], found["nvml_library"]) == ("550.163.01", [], True)
+    assert (found["autodetect"], found["bus"]) == (["nvidia"], ["0000:01:00.0", "0000:41:00.0"])
+    assert [(d["file"][-7:], d["gres_type"], d["cores"], d["model"]) for d in found["devices"]] == [
+        ("nvidia0", "2800", [0], "NVIDIA A100-SXM4-40GB"),
+        ("nvidia1", "2801", [1], "NVIDIA A100-SXM4-40GB"),
     ]
+    caps_files = ["/dev/nvidia-caps/nvidia-cap21", "/dev/nvidia-caps/nvidia-cap22"]
+    assert found["devices"][0]["mig"] == [
+        {"profile": "3g.20gb", "gpu_instance": 1, "compute_instance": 0, "files": caps_files}
+    ]
+
+
+def write_tree(files: dict[Path, str]) -> None:
+    """Write ``files``, with the folders that they are in."""
+    for path, content in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)

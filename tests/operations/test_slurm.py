@@ -9,23 +9,33 @@ from typing import Any
 import gevent  # type: ignore[import-untyped]
 import pytest
 
-from hpcstate.gres import DeclaredGpu, simulated_devices
-from hpcstate.slurm_conf import GresDevice, configuration, gres_conf
-from operations import slurm, slurm_script
+from hpcstate.gres import DeclaredGpu, DeclaredGres, simulated_gpus
+from hpcstate.gres_conf import GresDevice, gres_conf
+from hpcstate.slurm_conf import configuration
+from operations import slurm, slurm_drain, slurm_script
 from tests.operations.harness import Outcome, run
 from tests.unit.slurm_clusters import cluster, node
 
 NODE = "compute-01"
 CLUSTER = cluster(node(1, gpus=2), node(2, gpus=2))
 FILES = configuration(CLUSTER)
-DECLARED = (DeclaredGpu("simulated", simulated=True),) * 2
-GRES = gres_conf(NODE, [GresDevice("simulated", f"/dev/nvidia{number}", True) for number in range(2)])
+DECLARED = DeclaredGres((DeclaredGpu("simulated", simulated=True),) * 2)
+GRES = gres_conf(NODE, [GresDevice("simulated", (f"/dev/nvidia{number}",), True) for number in range(2)])
 ON_NODE = {**FILES, "gres.conf": GRES}
 
 OURS = {"states": ["IDLE", "DRAIN"], "reason": "hpcstate: NodeName=compute-01 Gres", "reason_user": "root"}
 FOREIGN = {"states": ["IDLE", "DRAIN"], "reason": "broken fan", "reason_user": "alice"}
+INVALID = {
+    "states": ["IDLE", "DRAIN", "INVALID_REG"],
+    "reason": "gres/gpu count reported lower than configured (1 < 2)",
+    "reason_user": "slurm",
+}
 IDLE = {"states": ["IDLE"], "reason": "", "reason_user": ""}
 DRAIN = "scontrol update nodename=compute-01 state=drain reason="
+STAYS = (
+    "compute-01 stays drained, as alice wants it: broken fan. "
+    "When that is over: scontrol update nodename=compute-01 state=resume"
+)
 RESUME = "scontrol update nodename=compute-01 state=resume"
 
 
@@ -64,7 +74,7 @@ def facts(
         "facts.slurm.SlurmDaemons": {"slurmctld": slurmctld, "slurmd": slurmd},
         "facts.slurm.SlurmNodes": nodes,
         "facts.slurm.SlurmJobs": {"*": jobs if isinstance(jobs, dict) else list(jobs)},
-        "facts.gpu.GpuDevices": {"driver": "", "devices": simulated_devices(gpus, "simulated")},
+        "facts.gpu.GpuDevices": simulated_gpus(gpus, "simulated"),
     }
 
 
@@ -92,9 +102,10 @@ def _kind(command: str | dict[str, Any]) -> str:
         "systemctl restart": "restart",
         "systemctl start": "start",
         "scontrol reconfigure": "reconfigure",
-        "systemctl reload slurmd": "reload",
     }
-    found = [act for text, act in acts.items() if text in command]
+    lines = [line.removeprefix("if ! ") for line in command.splitlines()]
+    found = [act for text, act in acts.items() if any(text in line[:60] for line in lines if line[:1] != " ")]
+    found += ["reload"] * ("systemctl reload slurmd" in command)
     return " ".join(["script:", *(found or ["nothing"]), *(["wait"] if "registered" in command else [])])
 
 
@@ -212,7 +223,7 @@ def test_a_changed_port_drains_waits_restarts_and_resumes() -> None:
 
 
 def test_changed_gres_drain_the_node() -> None:
-    one = gres_conf(NODE, [GresDevice("simulated", "/dev/nvidia0", True)])
+    one = gres_conf(NODE, [GresDevice("simulated", ("/dev/nvidia0",), True)])
     host = facts({**ON_NODE, "gres.conf": one}, slurmd=daemon(), node={"sequence": [IDLE, OURS]})
     outcome = compute(host)
     assert kinds(outcome)[0] == DRAIN + "'hpcstate: Name=compute-01 gpu /dev/nvidia1 added'"
@@ -223,7 +234,7 @@ def test_a_foreign_drain_is_respected_and_stays() -> None:
     host = facts({**ON_NODE, "gres.conf": ""}, slurmd=daemon(), node=FOREIGN)
     outcome = compute(host)
     assert kinds(outcome) == ["wait_until_free", "stage gres.conf", "script: restart wait"]
-    assert outcome.noops == ["compute-01 stays drained, as alice wants it: broken fan"]
+    assert outcome.noops == [STAYS]
 
 
 def test_our_drain_of_an_interrupted_run_is_lifted() -> None:
@@ -234,6 +245,20 @@ def test_a_run_interrupted_after_the_files_were_written_is_taken_up() -> None:
     before = {**ON_NODE, "gres.conf": ""}
     host = facts(ON_NODE, before, slurmd=daemon(), node=OURS)
     assert kinds(compute(host)) == ["wait_until_free", "script: restart wait", RESUME]
+
+
+def test_a_node_that_registered_with_less_registers_again_once_it_is_right() -> None:
+    """Slurm keeps INVALID_REG until slurmd registers anew; its own drain is its own to explain, and stays."""
+    mended = {**INVALID, "states": ["IDLE", "DRAIN"]}
+    outcome = compute(facts(ON_NODE, slurmd=daemon(), node={"sequence": [INVALID, mended]}))
+    assert kinds(outcome) == ["wait_until_free", "script: restart wait"]
+    assert "gres/gpu count reported lower" in outcome.noops[0]
+
+
+def test_a_gres_conf_changed_by_hand_under_jobs_is_put_back_and_nothing_restarts() -> None:
+    by_hand = {**ON_NODE, "gres.conf": GRES.replace("nvidia1", "nvidia7")}
+    outcome = compute(facts(by_hand, ON_NODE, slurmd=daemon(), jobs=[7]))
+    assert kinds(outcome) == ["stage gres.conf", "script: nothing"]
 
 
 def test_a_node_that_was_vacated_is_started_and_resumed() -> None:
@@ -286,7 +311,7 @@ def test_a_node_whose_slurmd_must_restart_is_vacated_and_a_foreign_drain_respect
 
 
 def test_real_gpus_that_are_missing_vacate_nothing() -> None:
-    declared = [DeclaredGpu("rtx4060ti", "2805")]
+    declared = DeclaredGres((DeclaredGpu("rtx4060ti", "2805"),))
     host = facts({**ON_NODE, "gres.conf": ""}, slurmd=daemon(), gpus=0)
     assert run(slurm.vacate, NODE, FILES, declared, facts=host).commands == []
 
@@ -315,7 +340,7 @@ def test_drain_of_a_node_that_nobody_knows_stops_the_host() -> None:
     ("known", "commands", "noops"),
     [
         (OURS, [RESUME], []),
-        (FOREIGN, [], ["compute-01 stays drained, as alice wants it: broken fan"]),
+        (FOREIGN, [], [STAYS]),
         (IDLE, [], ["compute-01 is not drained by hpcstate"]),
     ],
 )
@@ -340,12 +365,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def waiting(jobs: Any, timeout_s: float) -> tuple[bool, Outcome]:
     outcome = run(slurm.drain, NODE, "x", facts={"facts.slurm.SlurmNodes": {NODE: IDLE}})
     outcome.host.recorded = {"facts.slurm.SlurmJobs": {f"node={NODE}": jobs}}
-    return slurm.wait_until_free(None, outcome.host, NODE, timeout_s), outcome
+    return slurm_drain.wait_until_free(None, outcome.host, NODE, timeout_s), outcome
 
 
 def test_jobs_are_waited_for(clock: list[float]) -> None:
     freed, _ = waiting({"sequence": [[7, 8], [8], []]}, 600)
-    assert (freed, clock) == (True, [slurm.POLL_SECONDS, slurm.POLL_SECONDS])
+    assert (freed, clock) == (True, [slurm_drain.POLL_SECONDS, slurm_drain.POLL_SECONDS])
 
 
 def test_waiting_ends_and_says_what_to_do(clock: list[float]) -> None:
@@ -371,7 +396,7 @@ SCRIPTS: list[tuple[str, Callable[[], list[str]]]] = [
 
 @pytest.mark.parametrize(("what", "act"), SCRIPTS, ids=[what for what, _ in SCRIPTS])
 def test_a_script_is_shell(what: str, act: Callable[[], list[str]]) -> None:
-    for wait in (slurm_script.wait_for_slurmctld(), slurm_script.wait_for_registration(NODE, 60)):
+    for wait in (slurm_script.wait_for_slurmctld(), slurm_script.wait_for_registration(NODE, 2, 60)):
         text = slurm_script.change("slurmd", sorted(ON_NODE), ["slurm.conf"], act(), wait)
         done = subprocess.run(["sh", "-n"], input=text, text=True, capture_output=True, check=False)
         assert (done.returncode, done.stderr) == (0, ""), what

@@ -13,25 +13,28 @@ import pytest
 
 from hpcstate import gres, node_files, paths, schema
 from hpcstate.model import Cluster, Node
-from hpcstate.probe.gpu import GpuDevice
-from hpcstate.slurm_conf import configuration, gres_conf
+from hpcstate.gres_conf import gres_conf
+from hpcstate.probe.gpu import Gpus, device_of, parse
+from hpcstate.slurm_conf import configuration
 
 GOLDEN = Path(__file__).parent / "golden"
 INVENTORIES = sorted((paths.ROOT / "inventories").glob("*.yaml"))
 
 
-def present(node: Node) -> list[GpuDevice]:
+def present(node: Node) -> Gpus:
     """The GPUs that ``node`` has when everything is as the file declares it."""
-    return [
-        GpuDevice(
-            file=f"/dev/nvidia{number}",
-            major=gres.GPU_MAJOR,
-            minor=number,
-            gres_type=gpu.gres_type if gpu.simulated else gpu.device_id,
+    found = parse("")
+    found["devices"] = [
+        device_of(
+            f"/dev/nvidia{number}",
+            gres.GPU_MAJOR,
+            number,
+            gpu.gres_type if gpu.simulated else gpu.device_id,
             simulated=gpu.simulated,
         )
-        for number, gpu in enumerate(gres.declared_gpus(node))
+        for number, gpu in enumerate(gres.declared_gres(node).gpus)
     ]
+    return found
 
 
 def rendered(cluster: Cluster) -> dict[str, str]:
@@ -40,8 +43,8 @@ def rendered(cluster: Cluster) -> dict[str, str]:
     if cluster.kind == "hpc":
         files.update(configuration(cluster))
         for node in cluster.workers:
-            assignment = gres.assign(node.name, gres.declared_gpus(node), present(node))
-            files[f"{node.name}.gres.conf"] = gres_conf(node.name, assignment.devices)
+            assignment = gres.assign(node.name, gres.declared_gres(node), present(node))
+            files[f"{node.name}.gres.conf"] = gres_conf(node.name, assignment.devices, node.gres_settings)
     image = node_files.image_files()
     for role, node in (("controller", cluster.controller), ("worker", cluster.workers[0])):
         for path, content in node_files.cluster_files(cluster, node).items():

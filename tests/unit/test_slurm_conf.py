@@ -8,13 +8,11 @@ import pytest
 
 from hpcstate import paths
 from hpcstate.errors import HpcstateError
+from hpcstate.gres_conf import GresDevice, gres_conf, gres_lines
 from hpcstate.model import Acceleration, CpuTopology
 from hpcstate.slurm_conf import (
-    GresDevice,
     cgroup_conf,
     cpu_topology,
-    gres_conf,
-    gres_lines,
     node_lines,
     real_memory_mb,
     slurm_conf,
@@ -92,18 +90,20 @@ def test_a_cluster_without_slurm_is_refused() -> None:
 
 def test_every_device_has_its_line() -> None:
     devices = [
-        GresDevice("rtx4060ti", "/dev/nvidia0"),
-        GresDevice("simulated", "/dev/nvidia1", simulated=True),
+        GresDevice("rtx4060ti", ("/dev/nvidia0",)),
+        GresDevice("simulated", ("/dev/nvidia1",), simulated=True),
     ]
-    assert gres_lines("compute-01", devices) == (
-        "NodeName=compute-01 Name=gpu Type=rtx4060ti File=/dev/nvidia0\n"
-        "NodeName=compute-01 Name=gpu Type=simulated File=/dev/nvidia1\n"
-    )
+    assert gres_lines("compute-01", devices) == [
+        "NodeName=compute-01 Name=gpu Type=rtx4060ti File=/dev/nvidia0",
+        "NodeName=compute-01 Name=gpu Type=simulated File=/dev/nvidia1",
+    ]
 
 
 def test_simulated_devices_are_called_so() -> None:
-    assert "SIMULATED" in gres_conf("compute-01", [GresDevice("simulated", "/dev/nvidia0", simulated=True)])
-    assert "SIMULATED" not in gres_conf("compute-01", [GresDevice("2805", "/dev/nvidia0")])
+    assert "SIMULATED" in gres_conf(
+        "compute-01", [GresDevice("simulated", ("/dev/nvidia0",), simulated=True)]
+    )
+    assert "SIMULATED" not in gres_conf("compute-01", [GresDevice("2805", ("/dev/nvidia0",))])
 
 
 def test_a_node_without_devices_has_a_gres_conf_without_lines() -> None:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hpcstate import cli, rendered, schema, slurm_impact
 from hpcstate.errors import Problem, ProblemsError
 from hpcstate.model import Cluster
-from hpcstate.slurm_conf import GresDevice, configuration, gres_conf
+from hpcstate.gres_conf import GresDevice, gres_conf
+from hpcstate.slurm_conf import configuration
 from hpcstate.slurm_conf_lines import logical_lines
 from hpcstate.slurm_keys import KINDS, Kind, keys
 from hpcstate.slurm_lint import kind_of, lint
@@ -330,7 +331,7 @@ def slurm_clusters() -> list[Cluster]:
 def test_what_we_render_has_no_problem(cluster: Cluster) -> None:
     texts = dict(configuration(cluster))
     for node in cluster.workers:
-        devices = [GresDevice(name, f"/dev/nvidia{index}") for index, name in enumerate(node.gres_types)]
+        devices = [GresDevice(name, (f"/dev/nvidia{index}",)) for index, name in enumerate(node.gres_types)]
         texts[f"gres.conf of {node.name}"] = gres_conf(node.name, devices)
     for name, text in texts.items():
         kind = kind_of(name)
