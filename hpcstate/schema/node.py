@@ -114,6 +114,10 @@ def _read_gres(
         shard=section.value("shard", leaf.integer(0, MAX_SHARES), GresSettings.shard),
         mps=section.value("mps", leaf.integer(0, MAX_SHARES), GresSettings.mps),
     )
+    if settings != EXPLICIT and simulated is None and not any(device.gres_types for device in passthrough):
+        section.report.error(
+            node.at("gres"), "this node declares no GPU", "leave the section out, or declare its GPUs"
+        )
     for key, problem, hint in _gres_problems(settings, passthrough, simulated):
         section.report.error(section.at(key), problem, hint)
     return settings

@@ -269,6 +269,19 @@ def test_a_gpu_may_name_its_gres_type() -> None:
     )
 
 
+def test_mig_instances_and_shares_are_gres_of_their_own() -> None:
+    device = (
+        "{pci_address: '0000:01:00.0', device_type: gpu, gres_type: a100, mig: [3g.20gb, 2g.10gb, 2g.10gb]}"
+    )
+    split = f"{{pcie_passthrough: {{enabled: true, devices: [{device}]}}, gres: {{autodetect: nvml}}}}"
+    nodes = hpc(f"[{split}, {{simulated_gpus: {{count: 2}}, gres: {{shard: 4}}}}]").workers
+    assert [node.gres for node in nodes] == [
+        "gpu:a100_3g.20gb:1,gpu:a100_2g.10gb:2",
+        "gpu:simulated:2,shard:8",
+    ]
+    assert nodes[0].gres_settings.autodetect == "nvml"
+
+
 def test_the_byte_order_mark_is_no_error(tmp_path: Path) -> None:
     file = tmp_path / "bom.yaml"
     file.write_bytes(b"\xef\xbb\xbf" + (INVENTORIES / "minimal.yaml").read_bytes())
