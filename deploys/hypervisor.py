@@ -18,5 +18,6 @@ from operations import packages, services
 config.SUDO = not (host.name == "@local" and os.geteuid() == 0)
 
 packages.installed(name="QEMU and libvirt", names=tools.load().hypervisor)
-services.state(name="libvirtd is on", on=("libvirtd.service",))
+# Its sockets, which start it: by itself it ends after two idle minutes (libvirtd(8), --timeout).
+services.state(name="libvirtd is on", on=("libvirtd.socket", "libvirtd-ro.socket"))
 local.include("deploys/vfio.py")
