@@ -10,7 +10,7 @@ from pyinfra.context import config, host
 
 from deploys.context import is_build, target
 from hpcstate.gres import declared_gres
-from operations import gpu, gres
+from operations import gpu, gres, mig
 
 config.SUDO = True
 
@@ -23,5 +23,9 @@ if not is_build() and "compute" in host.groups:
         count=simulated.count if simulated else 0,
         gres_type=simulated.gres_type if simulated else "",
     )
-    if declared := declared_gres(node):
+    declared = declared_gres(node)
+    # Asked also where none are declared any more, but not of nodes whose GPUs can have none.
+    if declared and not declared.simulated:
+        mig.instances(name="MIG instances", node=node.name, declared=declared)
+    if declared:
         gres.require(name="Declared GPUs are there", node=node.name, declared=declared)

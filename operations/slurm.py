@@ -14,7 +14,9 @@ from pyinfra.api.command import PyinfraCommand, StringCommand
 from pyinfra.api.operation import operation
 from pyinfra.context import host
 
+from facts.gpu import GpuDevices
 from facts.slurm import SlurmDaemons, SlurmFiles, SlurmJobs, SlurmNodes
+from hpcstate import mig
 from hpcstate.gres import DeclaredGres, assign, simulated_gpus
 from hpcstate.gres_conf import gres_conf
 from hpcstate.probe.slurm import SlurmDaemon, SlurmNode
@@ -101,17 +103,21 @@ def vacate(
     """Before the controller changes: when ``compute_daemon`` with the same arguments will have to restart
     slurmd, ``node`` is drained, its jobs have ended, and slurmd is stopped.
 
+    So it is too when its GPUs have to be split into other MIG instances, which operations.mig does next.
+
     Stopped, because a slurmd with old GRES would make its node INVALID under the new slurm.conf, and Slurm
     would put a reason of its own in the place of ours (node_mgr.c, validate_node_specs), which we never lift.
     """
     pending = _pending(_expected(node, files, declared))
     slurmd = host.get_fact(SlurmDaemons)["slurmd"]
-    if not slurmd["active"] or pending.impact.slurmd(node) < Level.RESTART:
+    split = [] if declared.simulated or not declared else mig.different(declared, host.get_fact(GpuDevices))
+    if not slurmd["active"] or (pending.impact.slurmd(node) < Level.RESTART and not split):
         host.noop(f"{node} need not be drained")
         return
+    why = f"MIG instances of {', '.join(split)}" if split else pending.impact.why(node)
     if not force:
         known = host.get_fact(SlurmNodes).get(node)
-        yield from drain_and_wait(node, known, pending.impact.why(node), timeout_s)
+        yield from drain_and_wait(node, known, why, timeout_s)
     yield StringCommand("systemctl stop slurmd")
 
 
