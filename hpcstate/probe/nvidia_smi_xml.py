@@ -1,0 +1,180 @@
+"""One GPU of ``nvidia-smi -q -x``, whose elements differ between drivers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TypedDict
+from xml.etree import ElementTree
+
+_NO_VALUE = ("N/A", "Not Supported", "Requested functionality has been deprecated")
+_NVML_ERRORS = (
+    "GPU is lost",
+    "GPU requires reset",
+    "ERR!",
+    "Unknown Error",
+    "Corrupted infoROM",
+    "Interrupt Request Issue",
+    "GPU access blocked by the operating system",
+    "Driver Not Loaded",
+)
+"""Texts of nvmlErrorString (libnvidia-ml 550.163.01) that nvidia-smi prints where a value should be."""
+
+MigNames = Mapping[tuple[str, int], tuple[str, str]]
+"""Profile and UUID of each MIG device by its GPU's UUID and its index there."""
+
+
+class MigDevice(TypedDict):
+    """A compute instance in a GPU instance. ``index`` counts them within their GPU.
+
+    ``profile`` (``3g.20gb``, ``1c.3g.20gb``) and ``uuid`` are empty when ``nvidia-smi -L`` does not list it.
+    ``memory_mib`` is None when it is not told.
+    """
+
+    index: int
+    gpu_instance: int
+    compute_instance: int
+    profile: str
+    uuid: str
+    memory_mib: int | None
+
+
+class NvidiaGpu(TypedDict):
+    """One GPU. A value that the GPU does not have is empty, or None.
+
+    ``index`` is nvidia-smi's, by PCI address; ``minor`` the N of /dev/nvidiaN. Modes are NVIDIA's words
+    (``Enabled``). ``ecc_uncorrected_volatile`` counts since the driver was loaded, ``…_aggregate`` over the
+    GPU's life. ``recovery_action`` is ``None``, ``Reset``, ``Reboot``, ``Drain P2P`` or ``Drain and Reset``;
+    drivers up to 550 tell only the second and the last, as gpu_reset_status. ``unreadable`` are the elements
+    in whose place NVML put an error, with that error.
+    """
+
+    index: int
+    minor: int | None
+    uuid: str
+    name: str
+    address: str
+    persistence_mode: str
+    compute_mode: str
+    memory_mib: int | None
+    ecc_mode: str
+    ecc_mode_pending: str
+    ecc_uncorrected_volatile: int | None
+    ecc_uncorrected_aggregate: int | None
+    sram_threshold_exceeded: bool | None
+    retired_pages_pending: bool | None
+    remapped_rows_pending: bool | None
+    remapped_rows_failed: bool | None
+    mig_mode: str
+    mig_mode_pending: str
+    mig_devices: list[MigDevice]
+    recovery_action: str
+    unreadable: dict[str, str]
+
+
+def pci_address(text: str) -> str:
+    """``dddd:bb:dd.f`` in lower case of any spelling of NVIDIA's tools: ``00000000:41:00.0``, ``0000:41:00``.
+
+    Raises ValueError when it is none.
+    """
+    parts = re.fullmatch(r"(?:PCI:)?([0-9a-f]{1,8}):([0-9a-f]{2}):([0-9a-f]{2})(?:\.([0-7]))?", text, re.I)
+    if parts is None:
+        raise ValueError(f"{text!r} is no PCI address")
+    domain, bus, device, function = parts.groups()
+    return f"{int(domain, 16):04x}:{bus}:{device}.{function or 0}".lower()
+
+
+def gpu_of(index: int, gpu: ElementTree.Element, names: MigNames) -> NvidiaGpu:
+    """The ``<gpu>`` element number ``index`` of the log. Raises ValueError when an address or an instance's
+    number is none.
+    """
+    uuid = text_of(gpu, "uuid")
+    return NvidiaGpu(
+        index=index,
+        minor=_number(gpu, "minor_number"),
+        uuid=uuid,
+        name=text_of(gpu, "product_name"),
+        address=pci_address(gpu.get("id") or text_of(gpu, "pci/pci_bus_id")),
+        persistence_mode=text_of(gpu, "persistence_mode"),
+        compute_mode=text_of(gpu, "compute_mode"),
+        memory_mib=_number(gpu, "fb_memory_usage/total"),
+        ecc_mode=text_of(gpu, "ecc_mode/current_ecc"),
+        ecc_mode_pending=text_of(gpu, "ecc_mode/pending_ecc"),
+        ecc_uncorrected_volatile=_uncorrected(gpu, "volatile"),
+        ecc_uncorrected_aggregate=_uncorrected(gpu, "aggregate"),
+        sram_threshold_exceeded=_flag(gpu, "ecc_errors/aggregate/sram_threshold_exceeded"),
+        retired_pages_pending=_flag(
+            gpu, "retired_pages/pending_blacklist", "retired_pages/pending_retirement"
+        ),
+        remapped_rows_pending=_flag(gpu, "remapped_rows/remapped_row_pending"),
+        remapped_rows_failed=_flag(gpu, "remapped_rows/remapped_row_failure"),
+        mig_mode=text_of(gpu, "mig_mode/current_mig"),
+        mig_mode_pending=text_of(gpu, "mig_mode/pending_mig"),
+        mig_devices=[_mig_device(device, uuid, names) for device in gpu.iterfind("mig_devices/mig_device")],
+        recovery_action=_recovery_action(gpu),
+        unreadable={
+            element.tag: text
+            for element in gpu.iter()
+            if (text := _bare(element.text)).startswith(_NVML_ERRORS)
+        },
+    )
+
+
+def _mig_device(device: ElementTree.Element, gpu: str, names: MigNames) -> MigDevice:
+    index = int(text_of(device, "index"))
+    profile, uuid = names.get((gpu, index), ("", ""))
+    return MigDevice(
+        index=index,
+        gpu_instance=int(text_of(device, "gpu_instance_id")),
+        compute_instance=int(text_of(device, "compute_instance_id")),
+        profile=profile,
+        uuid=uuid,
+        memory_mib=_number(device, "fb_memory_usage/total"),
+    )
+
+
+def _recovery_action(gpu: ElementTree.Element) -> str:
+    if _flag(gpu, "gpu_reset_status/reset_required"):
+        return "Reset"
+    if _flag(gpu, "gpu_reset_status/drain_and_reset_recommended"):
+        return "Drain and Reset"
+    return text_of(gpu, "gpu_recovery_action")
+
+
+def _uncorrected(gpu: ElementTree.Element, kind: str) -> int | None:
+    """The uncorrectable errors of a kind; None when they are not counted.
+
+    Which elements there are depends on the GPU (DTD of nvidia-smi 550: ecc_errors): double_bit before Turing,
+    and some newer ones split SRAM into parity and SEC-DED.
+    """
+    paths = (
+        "sram_uncorrectable",
+        "sram_uncorrectable_parity",
+        "sram_uncorrectable_secded",
+        "dram_uncorrectable",
+        "double_bit/total",
+    )
+    counts = [count for path in paths if (count := _number(gpu, f"ecc_errors/{kind}/{path}")) is not None]
+    return sum(counts) if counts else None
+
+
+def _bare(text: str | None) -> str:
+    return (text or "").strip().removeprefix("[").removesuffix("]")
+
+
+def text_of(element: ElementTree.Element, path: str) -> str:
+    """The text at ``path``; empty when there is no value, or an error in its place."""
+    text = _bare(element.findtext(path))
+    return "" if text in _NO_VALUE or text.startswith(_NVML_ERRORS) else text
+
+
+def _number(element: ElementTree.Element, path: str) -> int | None:
+    """The number at ``path`` without its unit (``40960 MiB``)."""
+    number = re.match(r"\d+", text_of(element, path))
+    return int(number[0]) if number else None
+
+
+def _flag(element: ElementTree.Element, *paths: str) -> bool | None:
+    """Whether any of ``paths`` says Yes; None when all have no value."""
+    said = [text == "Yes" for path in paths if (text := text_of(element, path)) in ("Yes", "No")]
+    return any(said) if said else None

@@ -1,0 +1,167 @@
+"""What NVIDIA's kernel module wrote to the kernel log since the boot: Xids and failures to start."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Literal, TypedDict
+
+from hpcstate.errors import HpcstateError
+from hpcstate.probe.nvidia_smi_xml import pci_address
+
+KEPT = 2000
+"""How many Xids are read, and how many lines of other messages: the newest. An application in a loop logs
+thousands, and a mismatch of versions logs one each time a program starts.
+"""
+
+_OTHERS = (
+    "API mismatch|the version [0-9]|RmInitAdapter failed|The NVIDIA GPU|PCI ID|in this system|fallen off"
+)
+_HEAD = re.compile(r"(?:(\d+\.\d+) \S+ kernel: |(\d{4}-\d\d-\d\dT[\d:]+,\d+[+-]\d\d:\d\d) )(.*)")
+_XID = re.compile(
+    r"Xid \((?:PCI:)?([0-9a-f:.]+)(?: GPU-I:(\d+))?(?: GPU-CI:\d+)?\): (\d+)(?:, (.*))?",
+    re.I,
+)
+_PROCESS = re.compile(r"pid=('?<unknown>'?|\d+)(?:, name=(.*?))?(?:, |$)")
+_MISMATCH = re.compile(
+    r"API mismatch: the client .*?has the version ([\d.]+\d),? but "
+    r"this kernel module has the version ([\d.]+\d)"
+)
+_ADDRESS = re.compile(r"\b[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]\b", re.I)
+
+FailureKind = Literal["init", "off_the_bus", "open_module"]
+"""The driver could not start the GPU; the GPU does not answer; it needs NVIDIA's open kernel modules."""
+
+_FAILURES: dict[FailureKind, str] = {
+    "init": "RmInitAdapter failed",
+    "off_the_bus": "fallen off the bus",
+    "open_module": "requires use of the NVIDIA open kernel modules",
+}
+
+
+class Xid(TypedDict):
+    """One Xid. ``time`` is in seconds since 1970; ``address`` the GPU's PCI address, ``gpu_instance`` its MIG
+    GPU instance or None. ``process`` is the name of the process it is charged to, empty when none is told.
+    """
+
+    time: float
+    address: str
+    gpu_instance: int | None
+    number: int
+    process: str
+    text: str
+
+
+class DriverMismatch(TypedDict):
+    """A program came with the driver's libraries in version ``client``, the kernel module has ``module``."""
+
+    time: float
+    client: str
+    module: str
+
+
+class GpuFailure(TypedDict):
+    """The kernel module could not use a GPU. ``address`` is empty when the module told none."""
+
+    time: float
+    kind: FailureKind
+    address: str
+    text: str
+
+
+class KernelLog(TypedDict):
+    """``log`` is where it was read: the journal, the kernel's own buffer (``dmesg``, which may have lost its
+    beginning), or ``unreadable``. ``mismatch`` is the last one.
+    """
+
+    log: Literal["journal", "dmesg", "unreadable"]
+    xids: list[Xid]
+    mismatch: DriverMismatch | None
+    failures: list[GpuFailure]
+
+
+def command() -> str:
+    """The kernel module's messages of this boot. Root and members of systemd-journal or adm may read them.
+
+    journalctl's own --grep is not used: it ends with 1 where nothing matches, and each line of a message of
+    several lines has the module's prefix anyway.
+    """
+    journal = "timeout 20 journalctl -k -b -q --no-pager"
+    buffer = "timeout 20 dmesg --time-format iso"
+    ring = f"for(i=n[c]>{KEPT}?n[c]-{KEPT}:0;i<n[c];i++)print k[c,i%{KEPT}]"
+    keep = (
+        f'awk \'{{c=""}} /NVRM: Xid/{{c="x"}} !c&&/NVRM:.*({_OTHERS})/{{c="o"}} c{{k[c,n[c]++%{KEPT}]=$0}} '
+        f'END{{c="x";{ring};c="o";{ring}}}\''
+    )
+    return (
+        f'if [ -n "$({journal} -n 1 2>/dev/null)" ]; then echo "== journal"; '
+        f"{journal} -o short-unix 2>/dev/null | {keep}; "
+        f'elif {buffer} >/dev/null 2>&1; then echo "== dmesg"; '
+        f'{buffer} 2>/dev/null | {keep}; else echo "== unreadable"; fi'
+    )
+
+
+def parse(text: str) -> KernelLog:
+    """The Xids, the last version mismatch, and the failures of GPUs, each in the order of the log.
+
+    Raises HpcstateError when a line that begins like an Xid cannot be read.
+    """
+    first, *lines = text.splitlines() or [""]
+    found = KernelLog(log=_LOGS.get(first, "unreadable"), xids=[], mismatch=None, failures=[])
+    for time, message in _messages(lines):
+        if message.startswith("Xid "):
+            found["xids"].append(_xid(time, message))
+        elif mismatch := _MISMATCH.search(message):
+            found["mismatch"] = DriverMismatch(time=time, client=mismatch[1], module=mismatch[2])
+        else:
+            kinds = [kind for kind, sign in _FAILURES.items() if sign in message]
+            address = _ADDRESS.search(message)
+            found["failures"] += [
+                GpuFailure(
+                    time=time,
+                    kind=kind,
+                    address=pci_address(address[0]) if address else "",
+                    text=message,
+                )
+                for kind in kinds
+            ]
+    return found
+
+
+_LOGS: dict[str, Literal["journal", "dmesg"]] = {"== journal": "journal", "== dmesg": "dmesg"}
+
+
+def _messages(lines: Iterable[str]) -> list[tuple[float, str]]:
+    """Time and text of each message without the module's prefix, those of several lines joined: only their
+    first line has a time.
+    """
+    messages: list[tuple[float, str]] = []
+    for line in lines:
+        if head := _HEAD.match(line):
+            time = float(head[1]) if head[1] else datetime.fromisoformat(head[2]).timestamp()
+            messages.append((time, head[3].strip().removeprefix("NVRM: ")))
+        elif messages and line.strip():
+            more = line.strip().removeprefix("NVRM: ")
+            messages[-1] = (messages[-1][0], f"{messages[-1][1]} {more}")
+    return messages
+
+
+def _xid(time: float, message: str) -> Xid:
+    """``Xid (PCI:0000:01:00 GPU-I:05 GPU-CI:00): 94, pid=7194, name=python3, Contained: …``: the forms of
+    open-gpu-kernel-modules, src/nvidia/src/kernel/gpu/rc/kernel_rc.c; some have no pid or no name.
+    """
+    match = _XID.fullmatch(message)
+    if match is None:
+        raise HpcstateError(f"an Xid in an unknown form: {message!r}", where="kernel log")
+    address, instance, number, rest = match.groups()
+    process = _PROCESS.match(rest or "")
+    name = (process[2] or "") if process else ""
+    return Xid(
+        time=time,
+        address=pci_address(address),
+        gpu_instance=int(instance) if instance else None,
+        number=int(number),
+        process="" if name == "<unknown>" else name,
+        text=(rest or "")[process.end() if process else 0 :].strip(),
+    )
