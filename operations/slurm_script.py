@@ -139,12 +139,6 @@ def wait_for_registration(node: str, gpus: int, seconds: int) -> list[str]:
     nor does ``*`` (not responding). When it does not come to that, slurmd gets its old files again.
     """
     return [
-        "seen() {",
-        f"    node=$(timeout 20 scontrol --oneliner show node {shlex.quote(node)} 2> /dev/null) || return 1",
-        "    state=${node#* State=}; state=${state%% *}",
-        "    started=${node#* SlurmdStartTime=}; started=${started%% *}",
-        '    [ "$(date --date="$started" +%s 2> /dev/null || echo 0)" -ge "$since" ]',
-        "}",
         "registered() {",
         "    seen || return 1",
         '    case "$state" in *UNKNOWN* | *DOWN* | *INVAL* | *NOT_RESPONDING* | *"*"*) return 1 ;; esac',
@@ -159,12 +153,7 @@ def wait_for_registration(node: str, gpus: int, seconds: int) -> list[str]:
         '        reason=; case "$node" in *" Reason="*) reason=", ${node#* Reason=}" ;; esac',
         f'        why="{node} did not register with {gpus} GPUs within {seconds} s: its state is '
         '${state:-unknown}, its GRES ${gres:-none}$reason"',
-        "        restore",
-        '        if [ -n "$restored" ]; then',
-        "            since=$(date +%s); systemctl restart slurmd || :",
-        "            # Slurm gives a node that registers with less its own reason: ours comes after it.",
-        f"            for _ in $(seq {RESTORED_SECONDS}); do ! seen || break; sleep 1; done",
-        "        fi",
+        '        restore; [ -z "$restored" ] || { since=$(date +%s); systemctl restart slurmd || :; }',
         '        stop "$why"',
         "    fi",
         "    sleep 1",
@@ -177,19 +166,12 @@ def _functions(unit: str, names: Sequence[str], node: str) -> list[str]:
     the files that the running daemon has; ``$restored`` says whether that was a change.
     """
     files = " ".join(shlex.quote(name) for name in names)
-    drained = (
-        [
-            f"    scontrol update nodename={shlex.quote(node)} state=drain "
-            f'reason="{REASON_PREFIX}$(printf %.110s "$1")" 2> /dev/null || :'
-        ]
-        if node
-        else []
-    )
     return [
-        "restored=",
+        "restored=; since=0",
+        *(_of_node(node) if node else []),
         "stop() {",
         '    echo "$1" >&2',
-        *drained,
+        *(['    keep_drained "$1"'] if node else []),
         f'    echo "--- the end of the journal of {unit}:" >&2',
         f"    journalctl --unit={unit} --lines=25 --no-pager --output=cat >&2 || :",
         f"    tail -n 15 /var/log/slurm/{unit}.log >&2 2> /dev/null || :",
@@ -202,6 +184,30 @@ def _functions(unit: str, names: Sequence[str], node: str) -> list[str]:
         f'        if [ -e "{APPLIED}/$file" ]; then cp -f "{APPLIED}/$file" "{CONF_DIRECTORY}/$file"',
         f'        else rm -f "{CONF_DIRECTORY}/$file"; fi',
         "    done",
+        "}",
+    ]
+
+
+def _of_node(node: str) -> list[str]:
+    """``seen``: whether slurmctld has heard of a slurmd that started at ``$since`` or later; sets ``$node``
+    and ``$state``. ``keep_drained``: a node that is drained, or got its old files back, has our reason for it.
+    That comes after Slurm's own, which it gives to a node that registers with less than configured.
+    """
+    name = shlex.quote(node)
+    return [
+        "seen() {",
+        f"    node=$(timeout 20 scontrol --oneliner show node {name} 2> /dev/null) || return 1",
+        "    state=${node#* State=}; state=${state%% *}",
+        "    started=${node#* SlurmdStartTime=}; started=${started%% *}",
+        '    [ "$(date --date="$started" +%s 2> /dev/null || echo 0)" -ge "$since" ]',
+        "}",
+        "keep_drained() {",
+        f'    [ -z "$restored" ] || for _ in $(seq {RESTORED_SECONDS}); do ! seen || break; sleep 1; done',
+        '    [ -n "$restored" ] || seen || :',
+        '    case "$restored${state:-}" in yes* | *DRAIN*)',
+        f"        scontrol update nodename={name} state=drain "
+        f'reason="{REASON_PREFIX}$(printf %.110s "$1")" 2> /dev/null || : ;;',
+        "    esac",
         "}",
     ]
 

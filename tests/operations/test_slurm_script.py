@@ -127,3 +127,14 @@ def test_a_slurmd_without_an_earlier_configuration_is_left_as_it_is(world: Path)
     done = change(world, slurm_script.start("slurmd"), 4)
     assert (done.returncode, "slurmd does not start\n" in done.stderr) == (1, True)
     assert (world / "etc/gres.conf").read_text() == "refused\n"
+
+
+def test_a_node_whose_files_are_refused_before_anything_changed_is_not_drained(world: Path) -> None:
+    (world / "node").write_text(
+        "NodeName=compute-01 State=IDLE Gres=(null) SlurmdStartTime=2026-01-01T00:00:00\n"
+    )
+    text = slurm_script.change("slurmd", ["gres.conf"], [], ["stop 'no'"], [], NODE)
+    environment = {"PATH": f"{world / 'bin'}:{os.environ['PATH']}", "WORLD": str(world)}
+    done = subprocess.run(["sh", "-c", text], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (1, "no")
+    assert not (world / "calls").exists()
