@@ -190,8 +190,8 @@ def _functions(unit: str, names: Sequence[str], node: str) -> list[str]:
 
 def _of_node(node: str) -> list[str]:
     """``seen``: whether slurmctld has heard of a slurmd that started at ``$since`` or later; sets ``$node``
-    and ``$state``. ``keep_drained``: a node that is drained, or got its old files back, has our reason for it.
-    That comes after Slurm's own, which it gives to a node that registers with less than configured.
+    and ``$state``. ``keep_drained``: a node that is drained, or got its old files back, has our reason for
+    it. That comes after Slurm's own, which it gives to a node that registers with less than configured.
     """
     name = shlex.quote(node)
     return [

@@ -27,6 +27,34 @@ def started(live: Live) -> dict[str, str]:
     return {node: answer.stdout for node, answer in live.run_each(scripts).items()}
 
 
+REFUSE_A_FOURTH_GPU = """
+mkdir -p /run/systemd/system/slurmd.service.d
+cat > /run/systemd/system/slurmd.service.d/refuse.conf <<'END'
+[Service]
+ExecStartPre=/bin/sh -c '! grep -q nvidia3 /etc/slurm/gres.conf'
+END
+systemctl daemon-reload
+"""
+
+
+ACCEPT_ALL_GPUS = "rm -r /run/systemd/system/slurmd.service.d; systemctl daemon-reload"
+
+
+def start_job(live: Live, node: str, command: str) -> str:
+    """The number of a job of the ordinary user that runs ``command`` on ``node``."""
+    job = live.run(
+        "controller",
+        f"sbatch --parsable --chdir=/tmp -w {node} -n1 --mem=100 -o /dev/null --wrap '{command}'",
+        user="hpc",
+    ).stdout.strip()
+    live.run("controller", f"until squeue -h -j {job} -t R | grep -q .; do sleep 0.3; done", timeout=30)
+    return job
+
+
+def state_of(live: Live, node: str) -> str:
+    return live.run("controller", f"sinfo -h -N -n {node} -o %T").stdout.split()[0].upper()
+
+
 @pytest.fixture
 def restored_file(description: Description) -> Iterator[Path]:
     """The cluster file, put back and deployed after a test that changed it."""
@@ -78,32 +106,11 @@ def test_one_parameter_changes_its_file_and_its_daemon_only(live: Live, restored
     assert started(live) == before
 
 
-def test_a_running_job_is_waited_for(live: Live, restored_file: Path) -> None:
-    """AuthInfo needs a restart of slurmd: the node is drained first, and its job ends by itself."""
-    job = live.run(
-        "controller",
-        "sbatch --parsable --chdir=/tmp -w compute-01 -n1 --mem=100 -o /dev/null --wrap 'sleep 50; exit 7'",
-        user="hpc",
-    ).stdout.strip()
-    live.run("controller", f"until squeue -h -j {job} -t R | grep -q .; do sleep 0.3; done", timeout=30)
-    restored_file.write_text(
-        restored_file.read_text().replace(
-            'max_job_time: "1:00:00"',
-            'max_job_time: "1:00:00"\n      parameters:\n        AuthInfo: cred_expire=130',
-        )
-    )
-    before = started(live)
-    done = pyinfra(restored_file, "--json", "-y")
-    assert done.returncode == 0
-    shown = live.run("controller", f"scontrol show job {job}").stdout
-    assert "JobState=FAILED" in shown and "ExitCode=7:0" in shown, shown
-    assert "Restarts=0" in shown
-    assert all(now != before[node] for node, now in started(live).items())
-    nodes = live.run("controller", "sinfo -h -N -o '%N %T'").stdout.split()
-    assert nodes.count("idle") == 4, nodes
-
-
-def test_a_drain_of_somebody_else_stays(live: Live, restored_file: Path) -> None:
+def test_a_running_job_is_waited_for_and_a_foreign_drain_stays(live: Live, restored_file: Path) -> None:
+    """AuthInfo needs a restart of slurmd: the node is drained first, and its job ends by itself. The other
+    node restarts as well and stays drained, as somebody wanted it.
+    """
+    job = start_job(live, "compute-01", "sleep 50; exit 7")
     live.run(
         "controller", "scontrol update nodename=compute-02 state=drain reason='disk looks odd'", user="root"
     )
@@ -114,11 +121,55 @@ def test_a_drain_of_somebody_else_stays(live: Live, restored_file: Path) -> None
                 'max_job_time: "1:00:00"\n      parameters:\n        AuthInfo: cred_expire=130',
             )
         )
-        assert pyinfra(restored_file, "-y").returncode == 0
+        before = started(live)
+        done = pyinfra(restored_file, "--json", "-y")
+        assert done.returncode == 0
+        shown = live.run("controller", f"scontrol show job {job}").stdout
+        assert "JobState=FAILED" in shown and "ExitCode=7:0" in shown, shown
+        assert "Restarts=0" in shown
+        assert all(now != before[node] for node, now in started(live).items())
+        assert state_of(live, "compute-01") == "IDLE"
         shown = live.run("controller", "scontrol show node compute-02").stdout
         assert "DRAIN" in shown and "disk looks odd" in shown
     finally:
         live.run("controller", "scontrol update nodename=compute-02 state=resume", user="root")
+
+
+def test_two_gpus_become_four_and_two_again_while_a_job_runs_elsewhere(
+    live: Live, restored_file: Path
+) -> None:
+    """First slurmd cannot start with the new devices: the old gres.conf comes back, and the node stays
+    drained with the reason. Mended, the same change goes through.
+    """
+    two = restored_file.read_text()
+    entry = two[two.index("      - count: 2") : two.index("    slurm_config:")]
+    one = entry.replace("count: 2\n        cpu", "count: 1\n        cpu")
+    assert one != entry
+    four = one.replace("simulated_gpus:\n          count: 2", "simulated_gpus:\n          count: 4")
+    restored_file.write_text(two.replace(entry, four + one))
+    job = start_job(live, "compute-02", "sleep 1200")
+    live.run("compute-01", REFUSE_A_FOURTH_GPU, user="root")
+    try:
+        done = pyinfra(restored_file, "--json", "-y")
+        assert json.loads(done.stdout)["results"]["failed_hosts"] == ["compute-01"]
+        assert "it runs with the old one again" in done.stderr
+        assert "nvidia3" not in live.run("compute-01", "cat /etc/slurm/gres.conf").stdout
+        shown = live.run("controller", "scontrol show node compute-01").stdout
+        assert "DRAIN" in shown and "Reason=hpcstate: slurmd does not start" in shown, shown
+    finally:
+        live.run(
+            "compute-01", "rm -r /run/systemd/system/slurmd.service.d; systemctl daemon-reload", user="root"
+        )
+    for file, gpus in ((restored_file.read_text(), 4), (two, 2)):
+        restored_file.write_text(file)
+        assert pyinfra(restored_file, "-y").returncode == 0
+        shown = live.run("controller", "scontrol show node compute-01").stdout
+        assert f"Gres=gpu:simulated:{gpus}" in shown and f"gres/gpu={gpus}" in shown, shown
+        assert state_of(live, "compute-01") == "IDLE"
+        live.run("controller", f"srun -w compute-01 --gres=gpu:{gpus} --mem=50 true", user="hpc", timeout=60)
+    shown = live.run("controller", f"scontrol show job {job}").stdout
+    assert "JobState=RUNNING" in shown and "Restarts=0" in shown, shown
+    live.run("controller", f"scancel {job}", user="hpc")
 
 
 def test_fewer_gpus_than_declared_stop_that_node_only(
