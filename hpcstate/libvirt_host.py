@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from xml.etree import ElementTree
 
 import libvirt
 
 from hpcstate import libvirt_objects as objects
 from hpcstate.cpu_placement import host_cells
+from hpcstate.domain_compare import passed_through
 from hpcstate.errors import HpcstateError
 from hpcstate.host_packages import kvm_works
 from hpcstate.libvirt_lookup import found, refuse_namesake
 from hpcstate.libvirt_volumes import LibvirtVolumes
 from hpcstate.model import Cluster, Node
+from hpcstate.probe import local, pci
 
 _QEMU_FOR_TCG = 10_000_000
 """QEMU 10.0.0 in libvirt's numbers. 7.2 under TCG corrupts guests that run Go programs (double faults)."""
@@ -70,11 +71,16 @@ class LibvirtHost:
         return "://" not in self.uri or self.uri.split("://")[1].startswith("/")
 
     def facts(self) -> objects.HypervisorFacts:
-        """Whether KVM really works there, and its cores. A remote host is believed what it says of KVM."""
+        """Whether KVM really works there, its cores, and which of them its PCI devices are near.
+
+        A remote host is believed what it says of KVM, and its devices count as near no core.
+        """
         capabilities = self.connection.getCapabilities()
+        devices = pci.parse(local(pci.command())) if self.local else {}
         return objects.HypervisorFacts(
             kvm=kvm_works() if self.local else "<domain type='kvm'" in capabilities,
             cells=host_cells(capabilities),
+            numa_nodes={address: device["numa_node"] for address, device in devices.items()},
         )
 
     def check(self, facts: objects.HypervisorFacts) -> None:
@@ -107,13 +113,18 @@ class LibvirtHost:
         """The names of all domains that are on, ours and others."""
         return sorted(domain.name() for domain in self.connection.listAllDomains() if domain.isActive())
 
+    def running_xml(self, cluster: Cluster, node: Node) -> str:
+        """The XML that the domain of ``node`` runs with; empty when it is off."""
+        domain = self.domain(cluster, node)
+        return domain.XMLDesc() if domain is not None and domain.isActive() else ""
+
     def held_devices(self) -> dict[str, str]:
         """The PCI devices (``0000:01:00.0``) that running domains have, to the domain's name."""
         return {
             address: domain.name()
             for domain in self.connection.listAllDomains()
             if domain.isActive()
-            for address in _passed_through(domain.XMLDesc())
+            for address in passed_through(domain.XMLDesc())
         }
 
     # Making ----------------------------------------------------------------------------------------------
@@ -178,13 +189,3 @@ class LibvirtHost:
             network.undefine()
             removed.append(f"network {cluster.network.name}")
         return removed
-
-
-def _passed_through(domain_xml: str) -> list[str]:
-    addresses = ElementTree.fromstring(domain_xml).iterfind("devices/hostdev[@type='pci']/source/address")
-    return [
-        "{domain:04x}:{bus:02x}:{slot:02x}.{function:x}".format(
-            **{part: int(address.get(part, "0"), 16) for part in ("domain", "bus", "slot", "function")}
-        )
-        for address in addresses
-    ]

@@ -7,7 +7,8 @@ how ``destroy`` knows what hpcstate made, whatever else is called the same.
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from hpcstate.cpu_placement import HostCell, guest_cells, placements
@@ -24,11 +25,13 @@ POOL_ROOT = PurePosixPath("/var/lib/libvirt/images")
 class HypervisorFacts:
     """What the domains depend on: whether KVM really works there, and the cores to pin to by NUMA node.
 
-    Without ``cells`` nothing is pinned.
+    Without ``cells`` nothing is pinned. ``numa_nodes`` has the NUMA node of each PCI device by address, -1
+    where it is not known.
     """
 
     kvm: bool
     cells: tuple[HostCell, ...] = ()
+    numa_nodes: Mapping[str, int] = field(default_factory=dict)
 
     def for_cluster(self, cluster: Cluster) -> HypervisorFacts:
         """What ``cluster`` uses of it: ``enable_kvm: false`` has its nodes emulated."""
@@ -77,7 +80,7 @@ def domain_xml(cluster: Cluster, node: Node, host: HypervisorFacts) -> str:
     """The domain of ``node``: KVM where it works and is wanted, else TCG."""
     host = host.for_cluster(cluster)
     # libvirt does not pin the virtual CPUs of TCG: it refuses to start such a domain.
-    pinned = placements(cluster, host.cells) if host.kvm else {}
+    pinned = placements(cluster, host.cells, host.numa_nodes) if host.kvm else {}
     return render(
         "libvirt/domain.xml.j2",
         cluster=cluster,

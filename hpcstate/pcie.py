@@ -56,6 +56,11 @@ class PciHost:
     uses: Mapping[str, list[str]] = field(default_factory=dict)
     held: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def numa_nodes(self) -> dict[str, int]:
+        """The NUMA node of each device by address, -1 where the host does not know it."""
+        return {address: device["numa_node"] for address, device in self.devices.items()}
+
     def group_of(self, address: str) -> int | None:
         """The IOMMU group of a device; None while the IOMMU is off."""
         for group, members in self.iommu["groups"].items():

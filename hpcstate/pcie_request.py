@@ -39,7 +39,7 @@ def _about(place: str, device: PassthroughDevice, node: Node, host: PciHost) -> 
             or "see hpcstate inventory pcie, or pass --skip-pcie-validation on another host",
         )
         return
-    yield from _identity(place, device, host)
+    yield from identity(place, device, host)
     verdict = pcie.verdict(host, address)
     given = {each.pci_address for each in node.passthrough}
     missing = [other for other in verdict.companions if other not in given]
@@ -66,7 +66,8 @@ def _of_its_own(verdict: Verdict, given: set[str]) -> Iterator[str]:
             yield reason
 
 
-def _identity(place: str, device: PassthroughDevice, host: PciHost) -> Iterator[Finding]:
+def identity(place: str, device: PassthroughDevice, host: PciHost) -> Iterator[Finding]:
+    """Where the device at that address, which exists, is another than the file at ``place`` says."""
     found = host.devices[device.pci_address]
     for key, declared, actual in (
         ("vendor_id", device.vendor_id, found["vendor"]),

@@ -10,12 +10,14 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from hpcstate import paths, pcie, pcie_request
+from hpcstate import paths, pcie, pcie_request, validate_hardware
 from hpcstate.errors import HpcstateError, Problem, line_of
 from hpcstate.model import Cluster, Description, Node
 from hpcstate.pcie import PciHost
 from hpcstate.pcie_request import Finding as _Finding
+from hpcstate.probe import cpus, hugepages, local
 from hpcstate.run import run, which
+from hpcstate.validate_hardware import HostHardware, read_head
 
 
 @dataclass(frozen=True)
@@ -39,14 +41,15 @@ def exists(path: Path) -> bool:
 class HostState:
     """What the checks look at. ``memory_mb`` is MiB.
 
-    ``routes`` is None where they cannot be read, ``pci`` None when PCI devices are not to be checked;
-    ``exists`` tells whether a path does.
+    ``routes`` is None where they cannot be read, ``pci`` None when PCI devices and their ROM files are not to
+    be checked; ``exists`` tells whether a path does.
     """
 
     routes: tuple[Route, ...] | None
     memory_mb: int
     cpus: int
     pci: PciHost | None
+    hardware: HostHardware
     exists: Callable[[Path], bool] = exists
 
 
@@ -54,11 +57,18 @@ def host_state(
     *, pcie_devices: bool = True, sysfs: Path = pcie.SYSFS, proc: Path = Path("/proc")
 ) -> HostState:
     """The state of this host. ``pcie_devices=False`` leaves PCI out (``--skip-pcie-validation``)."""
+    devices = pcie.local_host(sysfs) if pcie_devices else None
     return HostState(
         routes=parse_routes(run(["ip", "-4", "-json", "route"]).stdout) if which("ip") else None,
         memory_mb=parse_memory((proc / "meminfo").read_text()),
         cpus=len(os.sched_getaffinity(0)),
-        pci=pcie.local_host(sysfs) if pcie_devices else None,
+        pci=devices,
+        hardware=HostHardware(
+            hugepages=hugepages.parse(local(hugepages.command(str(sysfs)))),
+            cells=cpus.parse(local(cpus.command(str(sysfs)))),
+            numa_nodes=devices.numa_nodes if devices else {},
+            head=read_head,
+        ),
     )
 
 
@@ -95,10 +105,10 @@ def host_findings(description: Description, host: HostState) -> tuple[Problem, .
 
     Pure but for ``host.exists``.
     """
-    local = [cluster for cluster in description.clusters if not urlsplit(cluster.uri).netloc]
-    findings: list[_Finding] = list(_memory_findings(local, host))
+    here = [cluster for cluster in description.clusters if not urlsplit(cluster.uri).netloc]
+    findings: list[_Finding] = list(_memory_findings(here, host))
     for cluster in description.clusters:
-        if cluster not in local:
+        if cluster not in here:
             findings.append(
                 _Finding(_place(cluster, "uri"), "another host: what it has is not checked", "", True)
             )
@@ -108,7 +118,8 @@ def host_findings(description: Description, host: HostState) -> tuple[Problem, .
             findings.extend(_node_findings(node, host))
             findings.extend(_share_findings(node))
     if host.pci is not None:
-        findings.extend(pcie_request.findings(local, host.pci))
+        findings.extend(pcie_request.findings(here, host.pci))
+    findings.extend(validate_hardware.findings(here, host.hardware, roms=host.pci is not None))
     return tuple(
         sorted(
             Problem(

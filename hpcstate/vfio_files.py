@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from hpcstate.model import Description
+from hpcstate.model import Cluster, Description
 from hpcstate.probe.vfio import CONFIGURATION
 
 INITRAMFS_HOOK = "/etc/initramfs-tools/hooks/hpcstate-vfio"
@@ -51,7 +51,7 @@ def boot_files(description: Description, addresses: Collection[str]) -> dict[str
 
     Without devices there are only the hugepages that were asked for.
     """
-    pages = {size: _hugepages(description, size) for size in _MB_OF_HUGEPAGE}
+    pages = hugepages_needed(description.clusters)
     files = {}
     if addresses:
         files[CONFIGURATION] = BootFile(modprobe_conf(addresses), then=_PACK)
@@ -101,11 +101,11 @@ def grub_cfg(arguments: Collection[str]) -> str:
     return f'# Written by hpcstate.\nGRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX {" ".join(arguments)}"\n'
 
 
-def _hugepages(description: Description, size: str) -> int:
-    """How many pages of ``size`` the nodes that start by themselves need."""
-    memory_mb = 0
-    for cluster in description.clusters:
-        wish = cluster.acceleration
-        if wish.hugepage_size == size and (wish.enable_hugepages or wish.memory_backing == "hugepages"):
-            memory_mb += sum(node.memory_mb for node in cluster.nodes if node.auto_start)
-    return -(-memory_mb // _MB_OF_HUGEPAGE[size])
+def hugepages_needed(clusters: Iterable[Cluster]) -> dict[str, int]:
+    """How many pages of each size (``2M``, ``1G``) the nodes need that start by themselves."""
+    memory_mb = dict.fromkeys(_MB_OF_HUGEPAGE, 0)
+    for cluster in clusters:
+        if cluster.acceleration.hugepages:
+            nodes = [node for node in cluster.nodes if node.auto_start]
+            memory_mb[cluster.acceleration.hugepage_size] += sum(node.memory_mb for node in nodes)
+    return {size: -(-memory_mb[size] // page) for size, page in _MB_OF_HUGEPAGE.items()}

@@ -87,6 +87,12 @@ CASES |= {
     "pinned": Case(
         "{cpu_cores: 6}", HypervisorFacts(True, TWO_SOCKETS), "{performance: {cpu_pinning: true}}"
     ),
+    # The GPU is at the second socket: so are the cores and the memory, which are free at the first one too.
+    "pinned-near-the-gpu": Case(
+        passing(GPU, AUDIO),
+        HypervisorFacts(True, TWO_SOCKETS, {"0000:01:00.0": 1, "0000:01:00.1": 1}),
+        "{performance: {cpu_pinning: true, enable_hugepages: true}}",
+    ),
 }
 
 

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
-from hpcstate.cpu_placement import GuestCell, HostCell, Placement, guest_cells, host_cells, placements
-from hpcstate.model import Acceleration, Cluster, CpuTopology
+from hpcstate.cpu_placement import (
+    GuestCell,
+    HostCell,
+    Placement,
+    guest_cells,
+    host_cells,
+    near_gpus,
+    placements,
+)
+from hpcstate.errors import HpcstateError
+from hpcstate.model import Acceleration, Cluster, CpuTopology, PassthroughDevice
+from hpcstate.probe import cpus, local
 from tests.unit.slurm_clusters import cluster, node
 
 CAPABILITIES = """
 <capabilities><host><topology><cells num='3'>
-  <cell id='0'><cpus num='4'>
+  <cell id='0'><memory unit='KiB'>33554432</memory><cpus num='4'>
     <cpu id='0' socket_id='0' core_id='0' siblings='0,4'/>
     <cpu id='1' socket_id='0' core_id='1' siblings='1,5'/>
     <cpu id='4' socket_id='0' core_id='0' siblings='0,4'/>
@@ -40,7 +51,7 @@ def lab(acceleration: Acceleration, *cpu_cores: int) -> Cluster:
 
 
 def test_the_cells_of_the_host_come_from_libvirts_capabilities() -> None:
-    assert host_cells(CAPABILITIES) == (HostCell(0, ((0, 4), (1, 5))), HostCell(1, ((2, 3), (6,))))
+    assert host_cells(CAPABILITIES) == (HostCell(0, ((0, 4), (1, 5)), 32768), HostCell(1, ((2, 3), (6,))))
 
 
 def test_a_host_that_says_nothing_of_its_topology_has_no_cells() -> None:
@@ -80,6 +91,68 @@ def test_memory_is_preferred_where_the_cores_are() -> None:
     }
     assert placements(lab(PINNED, 2, 6), TWO_CELLS)["compute-01"].memory == (None,)
     assert placements(lab(PINNED, 2, 2), FOUR_CORES)["compute-01"].memory == (None,)
+
+
+GPU, AUDIO = PassthroughDevice("0000:41:00.0", "gpu"), PassthroughDevice("0000:41:00.1", "audio")
+CARD = PassthroughDevice("0000:01:00.0", "network")
+NUMA_NODES = {GPU.pci_address: 1, AUDIO.pci_address: 1, CARD.pci_address: 0}
+
+
+def giving(whole: Cluster, name: str, *devices: PassthroughDevice) -> Cluster:
+    """The cluster with ``devices`` for the node called ``name``."""
+    nodes = (replace(each, passthrough=devices) if each.name == name else each for each in whole.nodes)
+    return replace(whole, nodes=tuple(nodes))
+
+
+@pytest.mark.parametrize(
+    ("devices", "numa_nodes", "expected"),
+    [
+        ((), NUMA_NODES, None),
+        ((GPU, AUDIO), NUMA_NODES, 1),
+        ((GPU, AUDIO, CARD), {GPU.pci_address: 1, AUDIO.pci_address: 0, CARD.pci_address: 0}, 1),
+        ((CARD,), NUMA_NODES, 0),
+        ((GPU,), {GPU.pci_address: -1}, None),
+        ((GPU,), {}, None),
+        ((GPU, replace(GPU, pci_address="0000:42:00.0")), {GPU.pci_address: 1, "0000:42:00.0": 0}, 0),
+    ],
+)
+def test_a_node_is_near_most_of_its_gpus(
+    devices: tuple[PassthroughDevice, ...], numa_nodes: dict[str, int], expected: int | None
+) -> None:
+    assert near_gpus(replace(node(1), passthrough=devices), numa_nodes) == expected
+
+
+def test_a_node_with_a_gpu_gets_the_cores_and_the_memory_near_it() -> None:
+    found = placements(giving(lab(PINNED, 2, 2), "compute-01", GPU, AUDIO), TWO_CELLS, NUMA_NODES)
+    assert found["compute-01"] == Placement((2, 6), (1,))
+    assert found["controller"] == Placement((1, 5), (0,))
+
+
+def test_nodes_with_gpus_choose_before_the_others() -> None:
+    whole = giving(lab(PINNED, 1, 4, 4), "compute-02", GPU)
+    assert placements(whole, TWO_CELLS, NUMA_NODES)["compute-02"].cpus == (2, 6, 3, 7)
+    assert placements(whole, TWO_CELLS, NUMA_NODES)["compute-01"].cpus == (1, 5, 0, 4)
+    # Two at one GPU's NUMA node: the second gets the other's cores, and its memory where they are.
+    both = giving(whole, "compute-01", GPU)
+    assert placements(both, TWO_CELLS, NUMA_NODES)["compute-02"] == Placement((1, 5, 0, 4), (0,))
+
+
+def test_cores_of_several_numa_nodes_have_their_memory_near_the_gpu() -> None:
+    found = placements(giving(lab(PINNED, 2, 6), "compute-01", GPU), TWO_CELLS, NUMA_NODES)
+    assert found["compute-01"] == Placement((2, 6, 3, 7, 1, 5), (1,))
+
+
+def test_a_guest_with_cells_begins_near_its_gpu() -> None:
+    whole = giving(lab(replace(PINNED, numa_nodes=2), 2, 4), "compute-01", GPU)
+    assert placements(whole, TWO_CELLS, NUMA_NODES)["compute-01"] == Placement((2, 6, 1, 5), (1, 0))
+
+
+def test_memory_that_does_not_fit_is_asked_for_nowhere() -> None:
+    memory_mb = node(1).memory_mb
+    small = tuple(replace(cell, memory_mb=memory_mb * 3 // 2) for cell in TWO_CELLS)
+    found = placements(lab(PINNED, 1, 1, 1), small)
+    # Both fit one NUMA node with their cores, one of them with its memory.
+    assert [found[name].memory for name in ("compute-01", "compute-02")] == [(0,), (None,)]
 
 
 def test_each_cell_of_a_guest_begins_at_another_of_the_host() -> None:
@@ -123,3 +196,48 @@ def test_a_node_is_split_into_whole_cores_and_pages(
     cells: tuple[GuestCell, ...] = guest_cells(acceleration, one)
     assert [(cell.cpus, cell.memory_mb) for cell in cells] == expected
     assert all(before.vcpus.stop == after.vcpus.start for before, after in pairwise(cells))
+
+
+SYSFS = """\
+/sys/devices/system/cpu/cpu0/topology/thread_siblings_list:0,4
+/sys/devices/system/cpu/cpu1/topology/thread_siblings_list:1,5
+/sys/devices/system/cpu/cpu2/topology/thread_siblings_list:2-3
+/sys/devices/system/cpu/cpu3/topology/thread_siblings_list:2-3
+/sys/devices/system/cpu/cpu4/topology/thread_siblings_list:0,4
+/sys/devices/system/cpu/cpu5/topology/thread_siblings_list:1,5
+"""
+NUMA = """\
+/sys/devices/system/node/node0/cpulist:0-1,4-5
+/sys/devices/system/node/node1/cpulist:2-3
+/sys/devices/system/node/node2/cpulist:
+Node 0 MemTotal:       16000000 kB
+Node 1 MemTotal:        8000000 kB
+"""
+
+
+def test_the_cells_of_this_host_come_from_sysfs() -> None:
+    assert cpus.parse(SYSFS + NUMA) == (
+        HostCell(0, ((0, 4), (1, 5)), 15625),
+        HostCell(1, ((2, 3),), 7812),
+    )
+    assert cpus.parse(SYSFS) == (HostCell(0, ((0, 4), (1, 5), (2, 3))),)
+    assert cpus.parse("") == ()
+    with pytest.raises(HpcstateError, match="nothing about processors"):
+        cpus.parse("grep: no such file")
+
+
+def test_sysfs_is_read_wherever_it_is(tmp_path: Path) -> None:
+    root = tmp_path / "a 'quoted' sysfs"
+    for line in (SYSFS + NUMA.split("Node")[0]).splitlines():
+        name, _, content = line.partition(":")
+        file = root / name.removeprefix("/sys/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content + "\n")
+    (root / "devices/system/node/node1/meminfo").write_text(
+        "Node 1 MemTotal: 8000000 kB\nNode 1 MemFree: 1 kB\n"
+    )
+    assert cpus.parse(local(cpus.command(str(root)))) == (
+        HostCell(0, ((0, 4), (1, 5))),
+        HostCell(1, ((2, 3),), 7812),
+    )
+    assert cpus.parse(local(cpus.command(str(tmp_path / "none")))) == ()

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from hpcstate import paths, schema, validate
+from hpcstate.cpu_placement import HostCell
 from hpcstate.errors import HpcstateError, Problem
 from hpcstate.pcie import PciHost
+from hpcstate.probe.hugepages import Hugepages
 from hpcstate.validate import HostState, Route
+from hpcstate.validate_hardware import HostHardware, read_head
 from tests.unit.pci_hosts import DEVICES, GROUPS, WORKSTATION, device, host
 from tests.unit.pci_hosts import GPU as GPU_DEVICE
 
@@ -20,11 +23,18 @@ PASSTHROUGH = paths.ROOT / "inventories" / "passthrough.yaml"
 GPU = paths.ROOT / "inventories" / "gpu.yaml"
 FIRST = ".clusters.hpc.compute_nodes[0].pcie_passthrough.devices[0]"
 
+HARDWARE = HostHardware(
+    hugepages={"2M": Hugepages(total=0, free=0)},
+    cells=(HostCell(0, tuple((cpu,) for cpu in range(32))),),
+    numa_nodes={},
+    head=lambda _path: b"\x55\xaa",
+)
 HOST = HostState(
     routes=(Route(IPv4Network("192.0.2.0/24"), "eth0"),),
     memory_mb=64 * 1024,
     cpus=32,
     pci=WORKSTATION,
+    hardware=HARDWARE,
     exists=lambda path: path.name in ("hpc-base", "cloud-base"),
 )
 
@@ -241,3 +251,89 @@ def test_the_real_host_can_be_looked_at() -> None:
 
 def _line(file: Path, words: str) -> int:
     return next(number for number, line in enumerate(file.read_text().splitlines(), 1) if words in line)
+
+
+def tuned(tmp_path: Path, tuning: str, device: str = "") -> Path:
+    """A file that asks for ``tuning`` on the host, for a node of 2 CPUs and 4 GiB beside a head of 1."""
+    devices = f"pcie_passthrough: {{enabled: true, devices: [{device}]}}" if device else "disk_gb: 20"
+    file = tmp_path / "tuned.yaml"
+    file.write_text(
+        f"""
+clusters:
+  hpc:
+    name: tuned
+    network: {{subnet: 10.9.8.0/24, bridge: virbr9}}
+    hardware: {{acceleration: {{performance: {tuning}}}}}
+    controller: {{cpu_cores: 1, memory_gb: 2}}
+    compute_nodes:
+      - {{cpu_cores: 2, memory_gb: 4, {devices}}}
+"""
+    )
+    return file
+
+
+@pytest.mark.parametrize(
+    ("size", "pages", "said"),
+    [
+        ("2M", {}, ("error", "need 3072 huge pages of 2M, this host has set 0 aside")),
+        ("2M", {"2M": Hugepages(total=3071, free=3071)}, ("error", "has set 3071 aside")),
+        ("2M", {"2M": Hugepages(total=3072, free=10)}, ("warning", "10 of 3072 are free")),
+        ("2M", {"2M": Hugepages(total=3072, free=3072)}, None),
+        ("1G", {"2M": Hugepages(total=3072, free=3072)}, ("error", "need 6 huge pages of 1G")),
+        ("1G", {"1G": Hugepages(total=6, free=6)}, None),
+    ],
+)
+def test_huge_pages_that_are_not_there_are_missed(
+    tmp_path: Path, size: str, pages: dict[str, Hugepages], said: tuple[str, str] | None
+) -> None:
+    file = tuned(tmp_path, f"{{enable_hugepages: true, hugepage_size: {size}}}")
+    problems = found(replace(HOST, hardware=replace(HARDWARE, hugepages=pages)), file)
+    if said is None:
+        assert problems == ()
+        return
+    (problem,) = problems
+    assert problem.severity == said[0]
+    assert said[1] in problem.message
+    assert problem.place == ".clusters.hpc.hardware.acceleration"
+    if problem.severity == "error":
+        assert "deploys/hypervisor.py" in problem.hint
+        assert ("a boot" in problem.hint) is (size == "1G")
+
+
+def test_nodes_that_nobody_starts_need_no_pages(tmp_path: Path) -> None:
+    file = tuned(tmp_path, "{enable_hugepages: true}")
+    file.write_text(file.read_text().replace("disk_gb: 20", "auto_start: false"))
+    (problem,) = found(HOST, file)
+    assert "need 1024 huge pages" in problem.message
+
+
+@pytest.mark.parametrize(("cores", "unpinned"), [(4, ""), (3, ""), (2, "controller"), (1, "compute-01")])
+def test_too_few_cores_to_pin_to_is_a_warning(tmp_path: Path, cores: int, unpinned: str) -> None:
+    cells = (HostCell(0, tuple((cpu,) for cpu in range(cores))),)
+    host = replace(HOST, hardware=replace(HARDWARE, cells=cells))
+    problems = found(host, tuned(tmp_path, "{cpu_pinning: true}"))
+    assert [problem.severity for problem in problems] == ["warning"] * bool(unpinned)
+    assert all(f"to pin {unpinned} to" in problem.message for problem in problems)
+    assert found(host, tuned(tmp_path, "{cpu_pinning: false}")) == ()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\x55\xaa\x40", None),
+        (b"NVGI", "is no option ROM: it begins with 4e 56, not with 55 aa"),
+        (b"", "it begins with nothing"),
+        (None, "cannot be read: no such file or directory"),
+    ],
+)
+def test_a_rom_file_must_be_an_option_rom(tmp_path: Path, content: bytes | None, said: str | None) -> None:
+    rom = tmp_path / "gpu.rom"
+    if content is not None:
+        rom.write_bytes(content)
+    gpu = f"{{pci_address: '0000:01:00.0', device_type: gpu, rom_file: '{rom}'}}"
+    file = tuned(tmp_path, "{}", gpu + ", {pci_address: '0000:01:00.1', device_type: audio}")
+    host = replace(HOST, hardware=replace(HARDWARE, head=read_head))
+    problems = found(host, file)
+    assert [problem.place for problem in problems] == [f"{FIRST}.rom_file"] * bool(said)
+    assert all(said in problem.message and problem.severity == "error" for problem in problems if said)
+    assert found(replace(host, pci=None), file) == ()
