@@ -1,5 +1,7 @@
 """The whole state of all nodes, in order. Each line is a deploy that can also be run by itself.
 
+NVIDIA's driver comes before what looks at the GPUs, and before slurmd is stopped: it may reboot a node.
+
 Slurm's order: nodes that must not change under jobs are vacated before the controller changes, because the
 controller takes note of their new cores and GRES; compute nodes follow, because they register with it.
 """
@@ -12,6 +14,7 @@ from operations import barrier
 
 local.include("deploys/base.py")
 local.include("deploys/munge.py")
+local.include("deploys/nvidia.py")
 local.include("deploys/vacate.py")
 local.include("deploys/gpu.py")
 barrier.wait(name="All nodes are ready for slurmctld", what="its base, munge and GPUs")

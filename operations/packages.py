@@ -9,7 +9,7 @@ from pyinfra.api.operation import operation
 from pyinfra.context import host
 from pyinfra.facts.deb import DebPackages
 
-_APT = "DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300"
+APT_GET = "DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300"
 """Another package manager's lock is waited for; nothing is asked (apt.conf(5), debconf(7))."""
 
 
@@ -23,5 +23,5 @@ def installed(names: Sequence[str]) -> Generator[PyinfraCommand, None, None]:
     if not missing:
         host.noop(f"{', '.join(names)} are installed")
         return
-    yield StringCommand(f"{_APT} update")
-    yield StringCommand(f"{_APT} install --no-install-recommends", *missing)
+    yield StringCommand(f"{APT_GET} update")
+    yield StringCommand(f"{APT_GET} install --no-install-recommends", *missing)

@@ -56,9 +56,10 @@ def pyinfra(tmp_path: Path, inventory: str, deploy: str) -> subprocess.Completed
     """pyinfra's plan for ``deploy`` on the hosts of ``inventory``."""
     file = tmp_path / "inventory.py"
     file.write_text(inventory)
-    key = tmp_path / ClusterPaths.of("gpu").munge_key.relative_to(paths.BUILD)
-    key.parent.mkdir(parents=True, exist_ok=True)
-    key.write_bytes(b"k" * 1024)
+    for cluster in ("gpu", "passthrough"):
+        key = tmp_path / ClusterPaths.of(cluster).munge_key.relative_to(paths.BUILD)
+        key.parent.mkdir(parents=True, exist_ok=True)
+        key.write_bytes(b"k" * 1024)
     environment = {
         **os.environ,
         "HPCSTATE_BUILD": str(tmp_path),
@@ -99,6 +100,12 @@ def test_a_deploy_can_be_run_by_itself(tmp_path: Path, deploy: str, part: slice)
     planned = plan(tmp_path, inventory_of("gpu"), f"deploys/{deploy}.py")
     alone = [(name.removeprefix(f"{deploy}.py | "), hosts) for name, hosts in FULL_STACK[part]]
     assert planned == alone
+
+
+def test_only_nodes_that_are_given_a_gpu_are_asked_for_their_bus(tmp_path: Path) -> None:
+    planned = plan(tmp_path, inventory_of("passthrough"), "deploys/full_stack.py")
+    assert planned[4:6] == [("nvidia.py | NVIDIA's driver", set()), FULL_STACK[4]]
+    assert plan(tmp_path, inventory_of("gpu"), "deploys/nvidia.py") == []
 
 
 def test_an_image_gets_what_is_common_and_starts_nothing(tmp_path: Path) -> None:
