@@ -22,7 +22,7 @@ def differences(rendered: str, running: str) -> list[str]:
     return [
         f"{name}: {found.get(name) or 'none'} instead of {wanted.get(name) or 'none'}"
         for name in dict.fromkeys((*wanted, *found))
-        if wanted.get(name) != found.get(name)
+        if wanted.get(name, "") != found.get(name, "")
     ]
 
 
