@@ -1,7 +1,7 @@
 """What libvirt runs against what was rendered.
 
-libvirt/running-with-devices.xml is what libvirt 11.3.0 with QEMU 10.0.13 (Debian 13) said of a running node with a
-VGA and an e1000e by vfio, backed by huge pages, in a q35 guest with an IOMMU.
+libvirt/running-with-devices.xml is what libvirt 11.3.0 with QEMU 10.0.13 (Debian 13) said of a node that ran
+with a VGA and an e1000e by vfio, backed by huge pages, in a q35 guest with an IOMMU.
 """
 
 from __future__ import annotations
