@@ -121,7 +121,7 @@ def _sections(cluster: Cluster) -> tuple[Section, ...]:
         ("DefMemPerCPU", str(_memory_per_cpu_mb(cluster.workers))),
     ]
     if types := _gres_types(cluster):
-        resources[:0] = [("GresTypes", ",".join(types)), ("AccountingStorageTRES", _tres(cluster))]
+        resources[:0] = [("GresTypes", ",".join(types)), *_tres(cluster)]
     controller = cluster.controller
     return (
         Section(
@@ -188,13 +188,19 @@ def _gres_types(cluster: Cluster) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _tres(cluster: Cluster) -> str:
-    """The GRES as TRES, each kind and each type of GPU: what is not named here is not counted in the TRES of
-    nodes and jobs (slurm.conf(5), AccountingStorageTRES). Slurm adds them to CPU, memory, nodes and billing.
+def _tres(cluster: Cluster) -> list[tuple[str, str]]:
+    """AccountingStorageTRES: the GRES as TRES, each kind and each type of GPU, beside what Slurm always counts.
+    A GRES that is not named there is not counted (slurm.conf(5), AccountingStorageTRES).
+
+    Only where ``slurm_config.parameters`` names a slurmdbd: without one slurmctld stops at it ("slurmdbd is
+    required to run with TRES", src/slurmctld/controller.c, _init_tres).
     """
+    own = {key.lower(): value for key, value in (cluster.slurm.parameters if cluster.slurm else {}).items()}
+    if "slurmdbd" not in own.get("accountingstoragetype", ""):
+        return []
     gpus = dict.fromkeys(kind for node in cluster.gpu_nodes for kind in node.gres_types)
     kinds = [f"gres/{name}" for name in _gres_types(cluster)]
-    return ",".join([*kinds, *(f"gres/gpu:{kind}" for kind in gpus)])
+    return [("AccountingStorageTRES", ",".join([*kinds, *(f"gres/gpu:{kind}" for kind in gpus)]))]
 
 
 def _memory_per_cpu_mb(nodes: Sequence[Node]) -> int:

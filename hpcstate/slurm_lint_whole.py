@@ -20,6 +20,9 @@ _UNITS = frozenset(
     ("cr_core", "cr_core_memory", "cr_cpu", "cr_cpu_memory", "cr_memory", "cr_socket", "cr_socket_memory")
 )
 
+_STATIC_TRES = frozenset(("billing", "cpu", "energy", "fs/disk", "mem", "node", "pages", "vmem"))
+"""What Slurm counts without a database (src/common/slurmdb_defs.h, TRES_... numbers)."""
+
 
 def problems(kind: Kind, statements: Sequence[Statement]) -> list[Problem]:
     """The problems of a whole file of ``kind``."""
@@ -122,6 +125,12 @@ def _requirements(whole: Whole) -> Iterator[Problem]:
     if gres & {"mps", "shard"} and "gpu" not in gres:
         hint = "write GresTypes=gpu,shard"
         yield whole.problem("GresTypes", "mps and shard need gpu as well: the daemons stop", hint)
+    # src/slurmctld/controller.c, _init_tres
+    tres = sorted(_parts(whole.value("AccountingStorageTRES")) - _STATIC_TRES)
+    if tres and "slurmdbd" not in whole.value("AccountingStorageType"):
+        message = f"{tres[0]} needs a slurmdbd: slurmctld stops"
+        hint = "remove it, or set up slurmdbd and write AccountingStorageType=accounting_storage/slurmdbd"
+        yield whole.problem("AccountingStorageTRES", message, hint)
     message_timeout = number(whole.value("MessageTimeout"), 10)
     unkillable = number(whole.value("UnkillableStepTimeout"), 5 * message_timeout)
     if unkillable < 5 * message_timeout:

@@ -61,6 +61,16 @@ def test_gpu_is_a_generic_resource_only_where_there_are_gpus() -> None:
     assert value(slurm_conf(cluster(node(1))), "GresTypes") == []
 
 
+def test_gpus_are_counted_as_tres_only_where_a_slurmdbd_keeps_the_count() -> None:
+    gpus = node(1, gpus=2)
+    own = {"AccountingStorageType": "accounting_storage/slurmdbd"}
+    assert "AccountingStorageTRES" not in slurm_conf(cluster(gpus))
+    assert "\nAccountingStorageTRES=gres/gpu,gres/gpu:simulated\n" in slurm_conf(
+        cluster(gpus, parameters=own)
+    )
+    assert "AccountingStorageTRES" not in slurm_conf(cluster(node(1), parameters=own))
+
+
 def test_the_declared_topology_counts_where_it_fits() -> None:
     declared = Acceleration(cpu_topology=CpuTopology(1, 2, 2))
     lab = replace(cluster(node(1, cpu_cores=4), node(2)), acceleration=declared)

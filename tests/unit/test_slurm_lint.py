@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from hpcstate import cli, rendered, schema, slurm_impact
 from hpcstate.errors import Problem, ProblemsError
-from hpcstate.model import Cluster
 from hpcstate.gres_conf import GresDevice, gres_conf
+from hpcstate.model import Cluster
 from hpcstate.slurm_conf import configuration
 from hpcstate.slurm_conf_lines import logical_lines
 from hpcstate.slurm_keys import KINDS, Kind, keys
@@ -56,6 +56,11 @@ GOOD: list[tuple[Kind, str]] = [
     ("slurm", BASE + "NodeName=r[0-1]n[0-3] CPUs=4\nPartitionName=p Nodes=r0n1\n"),
     ("slurm", BASE + "TaskPlugin=cgroup,affinity\nMpiDefault=pmix_v5\nSwitchType=switch/none\n"),
     ("slurm", BASE + "PreemptType=preempt/qos\nPreemptMode=SUSPEND,GANG\n"),
+    ("slurm", BASE + "AccountingStorageTRES=fs/disk,CPU\n"),
+    (
+        "slurm",
+        BASE + "AccountingStorageType=accounting_storage/slurmdbd\nAccountingStorageTRES=gres/gpu:a100\n",
+    ),
     ("slurm", BASE + "Include nodes.conf\n"),
     ("cgroup", ""),
     ("cgroup", "ConstrainCores=yes\nAllowedRAMSpace=98.5\nCgroupPlugin=cgroup/v2\n"),
@@ -145,6 +150,9 @@ BAD: list[tuple[Kind, str, str, str]] = [
     ("slurm", "SlurmSchedLogLevel=1", "error", "SlurmSchedLogLevel"),
     ("slurm", "CommunicationParameters=DisableIPv4", "error", "CommunicationParameters"),
     ("slurm", "UnkillableStepTimeout=30", "warning", "UnkillableStepTimeout"),
+    ("slurm", "AccountingStorageTRES=cpu,gres/gpu", "error", "AccountingStorageTRES"),
+    ("slurm", "ReconfigFlags=KeepPart", "warning", "ReconfigFlags"),
+    ("slurm", "PartitionName=p PreemptMode=never", "warning", "PartitionName=p PreemptMode"),
     ("slurm", "NodeName=n[1-2] CPUs=4\nNodeName=n2 CPUs=4", "error", "NodeName=n2"),
     ("slurm", "NodeName=n[1-2 CPUs=4", "error", "NodeName=n[1-2"),
     ("slurm", "NodeName=ALL", "error", "NodeName=ALL"),
