@@ -109,6 +109,12 @@ class LibvirtHost:
         domain = self.domain(cluster, node)
         return "absent" if domain is None else STATES.get(domain.state()[0], "unknown")
 
+    def has_crashed(self, cluster: Cluster, node: Node) -> bool:
+        """Whether ``node`` is off because its emulator ended by itself, and not by a shutdown."""
+        domain = self.domain(cluster, node)
+        crashed = [libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_CRASHED]
+        return domain is not None and domain.state() == crashed
+
     def running_domains(self) -> list[str]:
         """The names of all domains that are on, ours and others."""
         return sorted(domain.name() for domain in self.connection.listAllDomains() if domain.isActive())
@@ -163,6 +169,12 @@ class LibvirtHost:
             return False
         domain.create()
         return True
+
+    def power_on(self, cluster: Cluster, node: Node) -> None:
+        """Start the domain of ``node`` as it is defined."""
+        domain = self.domain(cluster, node)
+        if domain is not None:
+            domain.create()
 
     # Unmaking --------------------------------------------------------------------------------------------
 

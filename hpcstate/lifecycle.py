@@ -105,8 +105,13 @@ def select(cluster: Cluster, only: Sequence[str]) -> tuple[Node, ...]:
 
 
 def wait_for_ssh(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, say: Say) -> None:
-    """Wait until every node lets our key in; a progress line every ten seconds."""
+    """Wait until every node lets our key in; a progress line every ten seconds.
+
+    A node whose emulator crashed is powered on once more: QEMU 10 under TCG can stop at an assertion while
+    the guest maps its devices (``iotlb_to_section``): seen once, on a busy host, in some 200 boots.
+    """
     begun = shown = time.monotonic()
+    again: set[str] = set()
     waiting = {node.name: node for node in nodes}
     with Live(cluster) as live:
         while waiting:
@@ -121,7 +126,7 @@ def wait_for_ssh(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, say
                 say(f"waiting for SSH: {', '.join(waiting)} ({now - begun:.0f} s)")
             if waiting:
                 time.sleep(_POLL)
-                _refuse_dead(cluster, list(waiting.values()), host)
+                _revive(cluster, list(waiting.values()), host, again, say)
 
 
 def _banner(address: str) -> bool:
@@ -141,10 +146,19 @@ def _lets_in(live: Live, node: Node) -> bool:
     return True
 
 
-def _refuse_dead(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost) -> None:
+def _revive(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, again: set[str], say: Say) -> None:
+    """Powers nodes on whose emulator crashed, once: then they are in ``again``. Raises HpcstateError for
+    others that are off.
+    """
     dead = [node for node in nodes if host.state(cluster, node) not in ("running", "unknown")]
-    if dead:
-        raise _no_answer(cluster, dead, host)
+    if gone := [node for node in dead if node.name in again or not host.has_crashed(cluster, node)]:
+        raise _no_answer(cluster, gone, host)
+    for node in dead:
+        again.add(node.name)
+        say(
+            f"the emulator of {node.name} crashed (libvirt's log of the domain tells why): powering it on again"
+        )
+        host.power_on(cluster, node)
 
 
 def _no_answer(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost) -> HpcstateError:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,9 +43,18 @@ class Hypervisor:
         self.of_all, self.other_keys = state, other_keys
         self.removed: list[str] = []
         self.volumes = self
+        self.crashes: dict[str, int] = {}
+        self.powered_on: list[str] = []
 
-    def state(self, _cluster: Cluster, _node: Node) -> str:
-        return self.of_all
+    def state(self, _cluster: Cluster, node: Node) -> str:
+        return "stopped" if self.crashes.get(node.name) else self.of_all
+
+    def has_crashed(self, _cluster: Cluster, node: Node) -> bool:
+        return bool(self.crashes.get(node.name))
+
+    def power_on(self, _cluster: Cluster, node: Node) -> None:
+        self.crashes[node.name] -= 1
+        self.powered_on.append(node.name)
 
     def console(self, _cluster: Cluster, node: Node) -> str:
         return f"[    1.0] Kernel panic on {node.name}\n"
@@ -71,6 +81,23 @@ def test_a_failed_start_shows_the_serial_consoles(
         assert f"{name} is {state}; the end of its serial console:\n    [    1.0] Kernel panic on" in said
     assert "compute-02" not in said
     assert "hint: `hpcstate start` takes up from here" in said
+
+
+@pytest.mark.parametrize(("crashes", "raises"), [(1, False), (2, True)])
+def test_a_node_whose_emulator_crashed_is_powered_on_once_more(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, crashes: int, raises: bool
+) -> None:
+    ensure_secrets(cluster)
+    host = Hypervisor()
+    host.crashes["compute-01"] = crashes
+    said: list[str] = []
+    monkeypatch.setattr(lifecycle, "_POLL", 0.0)
+    monkeypatch.setattr(lifecycle, "_banner", lambda _address: bool(said) and not host.crashes["compute-01"])
+    monkeypatch.setattr(lifecycle, "_lets_in", lambda _live, _node: True)
+    with pytest.raises(HpcstateError, match="no answer on SSH") if raises else nullcontext():
+        lifecycle.wait_for_ssh(cluster, cluster.nodes[:2], host, said.append)  # type: ignore[arg-type]
+    assert host.powered_on == ["compute-01"]
+    assert "the emulator of compute-01 crashed" in said[0]
 
 
 def test_nodes_with_other_keys_get_the_new_ones_when_they_are_off(cluster: Cluster) -> None:
