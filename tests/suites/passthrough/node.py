@@ -12,7 +12,7 @@ from hpcstate.model import Node, PassthroughDevice
 from hpcstate.pcie import VFIO, described
 from hpcstate.probe import pci
 from hpcstate.probe.pci import PciDevice
-from tests.suites.pci import given_to, off_the_bus, on_node, seen
+from tests.suites.pci import given_to, off_the_bus, on_hypervisor, on_node
 
 NVIDIA = "10de"
 
@@ -101,7 +101,7 @@ def placed(
 def _expected(live: Live, node: Node) -> list[list[Function]]:
     """The functions behind each root port; ids that the file does not name are asked on the hypervisor."""
     unnamed = [each for each in node.passthrough if not (each.vendor_id and each.device_id)]
-    host = seen(live).devices if unnamed else {}
+    host = pci.parse(on_hypervisor(live)(pci.command())) if unnamed else {}
 
     def ids(device: PassthroughDevice) -> str:
         found = host.get(device.pci_address)
