@@ -2,6 +2,7 @@
 
 from hpcstate.tasks.cluster import task_check, task_deploy, task_images_of_cluster, task_start, task_up
 from hpcstate.tasks.images import task_build_images, task_seed
+from hpcstate.tasks.judge import task_judge
 from hpcstate.tasks.render import task_render
 from hpcstate.tasks.settings import settings
 from hpcstate.tasks.test import task_test
@@ -13,6 +14,7 @@ __all__ = [
     "task_check",
     "task_deploy",
     "task_images_of_cluster",
+    "task_judge",
     "task_render",
     "task_seed",
     "task_start",

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from pyinfra import logger
 from pyinfra.api.exceptions import DeployError
 
-from hpcstate import rendered
-from hpcstate.errors import format_problem
+from hpcstate import judge, rendered
+from hpcstate.errors import HpcstateError, format_problem
 from hpcstate.model import Cluster
 from hpcstate.slurm_conf import configuration
 
 
 def slurm_files(cluster: Cluster) -> dict[str, str]:
     """File name to content, the same on every node. Raises DeployError, which ends the run before anything is
-    changed, when a daemon would stop at one of them (hpcstate.slurm_lint).
+    changed, when a daemon would stop at one of them (hpcstate.slurm_lint), or does (hpcstate.judge).
     """
+    if cluster.name not in _judged:
+        _judge(cluster)
+        _judged.add(cluster.name)
+    return configuration(cluster)
+
+
+_judged: set[str] = set()
+"""The clusters of this run: every host asks for the files."""
+
+
+def _judge(cluster: Cluster) -> None:
     errors = [
         format_problem(name, problem)
         for name, problems in rendered.findings(cluster).items()
@@ -22,4 +34,7 @@ def slurm_files(cluster: Cluster) -> dict[str, str]:
     ]
     if errors:
         raise DeployError("\n".join(errors))
-    return configuration(cluster)
+    try:
+        judge.require(cluster, logger.warning)
+    except HpcstateError as error:
+        raise DeployError(str(error)) from error

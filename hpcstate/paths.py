@@ -30,6 +30,11 @@ def image(name: str) -> Path:
     return BUILD / "packer" / name / name / f"{name}.qcow2"
 
 
+def throwaway_root(image_path: Path) -> Path:
+    """Slurm's daemons of an image, taken out of it (hpcstate.judge_root)."""
+    return BUILD / "packer" / image_path.stem / "judge" / f"{image_path.stem}.tar"
+
+
 def sidecar(artifact: Path) -> Path:
     """The small description beside an artifact; downstream tasks depend on it, never on the artifact."""
     return artifact.with_name(artifact.name + ".json")
@@ -74,6 +79,11 @@ class ClusterPaths:
     def rendered(self) -> Path:
         """The rendered configuration files."""
         return self.root / "rendered"
+
+    @property
+    def judgement(self) -> Path:
+        """What Slurm's daemons said of the configuration files (hpcstate.judge)."""
+        return self.root / "judgement.json"
 
     @property
     def proof(self) -> Path:

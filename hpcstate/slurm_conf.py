@@ -189,7 +189,7 @@ def _gres_types(cluster: Cluster) -> tuple[str, ...]:
 
 
 def _tres(cluster: Cluster) -> list[tuple[str, str]]:
-    """AccountingStorageTRES: the GRES as TRES, each kind and each type of GPU, beside what Slurm always counts.
+    """AccountingStorageTRES: the GRES as TRES, each kind and each type of GPU, with what Slurm always counts.
     A GRES that is not named there is not counted (slurm.conf(5), AccountingStorageTRES).
 
     Only where ``slurm_config.parameters`` names a slurmdbd: without one slurmctld stops at it ("slurmdbd is

@@ -29,7 +29,7 @@ def task_start() -> Task:
     return {
         "actions": [(_start, [cluster_file()])],
         "calc_dep": ["images_of_cluster"],
-        "task_dep": ["render"],
+        "task_dep": ["judge"],
         "verbosity": 2,
     }
 

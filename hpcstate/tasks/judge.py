@@ -1,0 +1,40 @@
+"""Slurm's own daemons judge the rendered configuration before anything is started or pushed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hpcstate.tasks.cluster import cluster_file
+from hpcstate.tasks.steps import action, condition, stage
+
+
+def task_judge() -> dict[str, Any]:
+    """let slurmctld and slurmd of the image read the rendered configuration, in a throwaway root"""
+    file = cluster_file()
+    return {
+        "actions": [(_judge, [file])],
+        "uptodate": [(_judged, [file])],
+        "calc_dep": ["images_of_cluster"],
+        "task_dep": ["render"],
+        "verbosity": 2,
+    }
+
+
+@condition
+def _judged(file: Path) -> bool:
+    from hpcstate import judge, schema
+
+    # With problems the task runs each time, so that they are said each time.
+    judgements = [judge.known(cluster) for cluster in schema.load(file).clusters if cluster.kind == "hpc"]
+    return all(judgement is not None and not judgement.problems for judgement in judgements)
+
+
+@action
+def _judge(file: Path) -> None:
+    from hpcstate import judge, schema
+
+    with stage("judge", "slurmctld and slurmd of the image read the configuration"):
+        for cluster in schema.load(file).clusters:
+            if cluster.kind == "hpc":
+                judge.require(cluster, lambda text: print(f"    {text}"))

@@ -1,0 +1,81 @@
+"""The judge with the daemons of the built image: good files pass, broken ones get file and line."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from hpcstate import judge, paths, schema
+from hpcstate.errors import HpcstateError
+from hpcstate.judge_case import Configuration
+from hpcstate.slurm_lint import lint
+from tests.lab.conftest import CLUSTER_FILE
+from tests.unit.judge_cases import CASES, agrees, load, seen
+
+IMAGE = paths.image("hpc-base")
+INVENTORIES = sorted((paths.ROOT / "inventories").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_daemons_say_what_was_recorded(name: str) -> None:
+    configuration, _ = load(name)
+    found = seen(judge.judge(configuration, IMAGE).problems)
+    assert agrees(found, CASES[name]), found
+
+
+@pytest.mark.parametrize("file", [*INVENTORIES, CLUSTER_FILE], ids=lambda file: file.stem)
+def test_the_daemons_take_what_we_render(file: Path) -> None:
+    for cluster in schema.load(file).clusters:
+        if cluster.kind == "hpc":
+            assert judge.judge(judge.configuration_of(cluster), IMAGE).problems == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        ("slurm.conf", "MemLimitEnforce=no"),
+        ("slurm.conf", "SallocDefaultCommand=x"),
+        ("slurm.conf", "SelectType=select/cons_res"),
+        ("slurm.conf", "PreemptType=preempt/qos"),
+        ("slurm.conf", "GresTypes=shard"),
+        ("cgroup.conf", "CgroupReleaseAgentDir=/x"),
+        ("cgroup.conf", "ConstrainKmemSpace=no"),
+        ("cgroup.conf", "MaxRAMPercent=9x"),
+    ],
+)
+def test_the_daemons_stop_where_the_linter_says_so(kind: str, line: str) -> None:
+    configuration, _ = load("good")
+    text = f"{configuration.files[kind]}{line}\n"
+    linted = lint(text, "slurm" if kind == "slurm.conf" else "cgroup")
+    judgement = judge.judge(Configuration({**configuration.files, kind: text}, configuration.gres), IMAGE)
+    assert "error" in {problem.severity for problem in linted}
+    assert judgement.errors
+
+
+def test_nothing_is_left_behind_and_it_takes_seconds(tmp_path: Path) -> None:
+    configuration, _ = load("good")
+    before = set(Path("/proc").glob("[0-9]*"))
+    started = time.monotonic()
+    judge.judge(configuration, IMAGE)
+    assert time.monotonic() - started < 30
+    commands = [
+        (process / "cmdline").read_bytes().split(b"\0")[0]
+        for process in set(Path("/proc").glob("[0-9]*")) - before
+        if (process / "cmdline").exists()
+    ]
+    assert not [command for command in commands if b"slurm" in command or b"munge" in command]
+    assert "tmpfs /mnt" not in Path("/proc/mounts").read_text()
+
+
+def test_a_cluster_with_a_wrong_plugin_is_stopped_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "wrong.yaml"
+    text = (paths.ROOT / "inventories" / "minimal.yaml").read_text()
+    parameters = "    slurm_config:\n      parameters:\n        SchedulerType: sched/mine\n"
+    file.write_text(text + parameters)
+    (cluster,) = schema.load(file).clusters
+    with pytest.raises(HpcstateError, match=r"slurm\.conf:\d+: error: SchedulerType: slurmctld: error"):
+        judge.require(cluster, print)

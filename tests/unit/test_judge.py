@@ -1,0 +1,221 @@
+"""The judge: what is made of the daemons' words, what they find around them, and when it is asked at all."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from hpcstate import judge, judge_words, paths, schema
+from hpcstate.errors import HpcstateError, Problem
+from hpcstate.judge import Judgement, JudgeUnavailableError
+from hpcstate.judge_case import Configuration, case_of
+from hpcstate.judge_inside import Hearing
+from hpcstate.judge_program import Said
+from hpcstate.judge_root import needed_libraries
+from hpcstate.model import Cluster
+from tests.unit.judge_cases import CASES, agrees, build_image, load, seen
+
+RECORDINGS = Path(__file__).parent / "judge"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_the_daemons_said_is_told_with_file_and_line(name: str) -> None:
+    configuration, hearing = load(name)
+    found = seen(judge_words.problems(hearing, configuration.files, configuration.gres))
+    assert agrees(found, CASES[name]), found
+
+
+def test_every_recording_is_looked_at() -> None:
+    assert {path.stem for path in RECORDINGS.glob("*.json")} == set(CASES)
+
+
+def test_the_reason_and_the_end_are_told_once_with_the_end_as_hint() -> None:
+    configuration, hearing = load("unknown-key-slurm")
+    found = judge_words.problems(hearing, configuration.files, configuration.gres)
+    assert [problem.hint for problem in found["slurm.conf"]] == [
+        "slurmctld then stops: Unable to process configuration file"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "message", "severity"),
+    [
+        (
+            Said("slurmctld", "", None, "slurmctld: debug: waiting"),
+            "slurmctld did not come up in time; its last words: slurmctld: debug: waiting",
+            "error",
+        ),
+        (
+            Said("slurmctld", "", 127, ""),
+            "slurmctld ended with exit code 127; its last words: nothing",
+            "error",
+        ),
+        (
+            Said("munged", "", 1, "munged: Error: Found insecure keyfile"),
+            "munged ended with exit code 1; its last words: munged: Error: Found insecure keyfile",
+            "error",
+        ),
+        (
+            Said("slurmd", "n1", -11, "slurmd-n1: something"),
+            "slurmd of n1 ended with exit code -11; its last words: slurmd-n1: something",
+            "warning",
+        ),
+    ],
+)
+def test_a_daemon_that_ends_without_a_reason_is_not_taken_for_content(
+    said: Said, message: str, severity: str
+) -> None:
+    found = judge_words.problems(Hearing([said]), {"slurm.conf": ""}, {})
+    assert [(one.message, one.severity) for one in found["slurm.conf"]] == [(message, severity)]
+
+
+def test_the_words_of_a_broken_include_do_not_break_the_judge() -> None:
+    text = "Include /etc/slurm/x.conf\nNodeName=n[1- CPUs=x\n\0"
+    said = Said("slurmctld", "", 1, "slurmctld: error: lookup failure for node n1\nslurmctld: fatal: x\n")
+    found = judge_words.problems(Hearing([said]), {"slurm.conf": text}, {})
+    assert {problem.severity for problem in found["slurm.conf"]} == {"error"}
+
+
+SLURM = "ClusterName=c\nSlurmctldHost=ctl(10.0.0.1)\nSlurmUser=slurm\n"
+
+
+def case_for(slurm: str, **gres: str) -> dict[str, object]:
+    return vars(case_of(Configuration({"slurm.conf": slurm, "cgroup.conf": ""}, gres), Path("root.tar")))
+
+
+@pytest.mark.parametrize(
+    ("slurm", "gres", "expected"),
+    [
+        (SLURM, {}, {"controller": "ctl", "addresses": ["10.0.0.1"], "hosts": {"ctl": "127.0.0.1"}}),
+        (SLURM.replace("(10.0.0.1)", ""), {}, {"controller": "ctl", "addresses": ["192.0.2.1"]}),
+        ("ControlMachine=old\nControlAddr=10.0.0.2\n", {}, {"controller": "old", "addresses": ["10.0.0.2"]}),
+        ("", {}, {"controller": "controller", "user": "slurm"}),
+        (
+            SLURM + "SlurmctldHost=two\nNodeName=r[0-1]n[1-2] NodeAddr=10.0.0.[3-6]\n",
+            {},
+            {
+                "hosts": {
+                    **dict.fromkeys(("r0n1", "r0n2", "r1n1", "r1n2"), "127.0.0.1"),
+                    "two": "198.51.100.1",
+                    "ctl": "127.0.0.1",
+                }
+            },
+        ),
+        (SLURM + "NodeName=n[1-\n", {}, {"controller": "ctl"}),
+        (
+            SLURM + "StateSaveLocation=/var/a\nSlurmdLogFile=/var/b/c.log\n",
+            {},
+            {"folders": ["/var/a", "/var/b"]},
+        ),
+        (
+            SLURM,
+            {
+                "n1": "Name=gpu File=/dev/nvidia[0-1]\nName=gpu MultipleFiles=/dev/a,/dev/b\n",
+                "n2": "Name=gpu File=/dev/nvidia[0-\nAutoDetect=nvml\n",
+            },
+            {"devices": ["/dev/a", "/dev/b", "/dev/nvidia0", "/dev/nvidia1"], "autodetect": ["n2"]},
+        ),
+        (SLURM, {"n1": "AutoDetect=off\n"}, {"autodetect": []}),
+    ],
+)
+def test_the_daemons_find_what_the_files_name(
+    slurm: str, gres: dict[str, str], expected: dict[str, object]
+) -> None:
+    found = case_for(slurm, **gres)
+    assert {key: found[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "overrides"),
+    [
+        ("ProctrackType=proctrack/pgid", {"SlurmdUser": "slurm"}),
+        ("ProctrackType=proctrack/cgroup", {"SlurmdUser": "slurm", "ProctrackType": "proctrack/linuxproc"}),
+        (
+            "TaskPlugin=task/cgroup,task/affinity\nTaskPluginParam=OOMKillStep",
+            {
+                "SlurmdUser": "slurm",
+                "ProctrackType": "proctrack/linuxproc",
+                "TaskPlugin": "task/affinity",
+                "TaskPluginParam": "Verbose",
+            },
+        ),
+    ],
+)
+def test_a_slurmd_that_registers_is_told_to_do_without_control_groups(
+    line: str, overrides: dict[str, str]
+) -> None:
+    found = case_for(f"{SLURM}{line}\n")["overrides"]
+    assert found == {"slurmctld": {}, "slurmd": overrides}
+
+
+def test_only_elf_files_need_libraries() -> None:
+    assert needed_libraries(b"#!/bin/sh\n") == []
+    assert needed_libraries(b"\x7fELF\x02") == []
+    assert "libc.so.6" in needed_libraries(Path("/proc/self/exe").read_bytes())
+    static = bytearray(64)
+    static[:5] = b"\x7fELF\x02"
+    struct.pack_into("<HH", static, 54, 56, 0)
+    assert needed_libraries(bytes(static)) == []
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    monkeypatch.setattr(judge, "image_of", lambda cluster: paths.image("hpc-base"))
+    return schema.load(paths.ROOT / "inventories" / "gpu.yaml").clusters[0]
+
+
+def test_without_an_image_it_is_said_that_nothing_was_judged(cluster: Cluster) -> None:
+    said: list[str] = []
+    judge.require(cluster, said.append)
+    assert len(said) == 1
+    assert "not judged by Slurm's daemons" in said[0]
+    assert "is not built here" in said[0]
+
+
+def test_a_refused_configuration_stops_with_the_daemons_words(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_image()
+    problem = Problem(3, "TCPTimeout", "slurmctld: error: no number")
+    monkeypatch.setattr(judge, "judge", lambda files, image: Judgement("k", {"slurm.conf": (problem,)}))
+    with pytest.raises(HpcstateError, match=r"slurm\.conf:3: error: TCPTimeout: slurmctld: error: no number"):
+        judge.require(cluster, pytest.fail)
+
+
+def test_a_warning_is_said_and_stops_nothing(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    build_image()
+    problem = Problem(3, "CPUs", "slurmctld: error: Resetting CPUs.", severity="warning")
+    monkeypatch.setattr(judge, "judge", lambda files, image: Judgement("k", {"slurm.conf": (problem,)}))
+    said: list[str] = []
+    judge.require(cluster, said.append)
+    assert said == ["slurm.conf:3: warning: CPUs: slurmctld: error: Resetting CPUs."]
+
+
+def test_a_machine_that_cannot_run_the_daemons_is_told_what_it_needs(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_image()
+    refusing = tmp_path / "unshare"
+    refusing.write_text("#!/bin/sh\necho 'unshare: unshare failed: Operation not permitted' >&2\nexit 1\n")
+    refusing.chmod(0o755)
+    monkeypatch.setattr(judge, "_UNSHARE", (str(refusing),))
+    monkeypatch.setattr(judge, "make", lambda image, to, work: to.write_bytes(b"tar") and {})
+    with pytest.raises(JudgeUnavailableError, match=r"(?s)Operation not permitted.*user namespaces"):
+        judge.judge(Configuration({"slurm.conf": ""}), paths.image("hpc-base"))
+    said: list[str] = []
+    judge.require(cluster, said.append)
+    assert "not judged" in said[0]
+    assert judge.known(cluster) is None
+
+
+def test_a_judgement_is_read_back_as_it_was(tmp_path: Path) -> None:
+    judgement = Judgement("k", {"slurm.conf": (Problem(1, "a", "b", "c", "warning"),)})
+    path = tmp_path / "judgement.json"
+    path.write_text(judgement.to_json())
+    assert Judgement.read(path) == judgement
+    for damaged in ("", "{}", '{"key": 1}', '{"key": "k", "problems": {"a": [{"x": 1}]}}', "[]"):
+        path.write_text(damaged)
+        assert Judgement.read(path) is None
