@@ -156,7 +156,7 @@ def _revive(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, again: s
     for node in dead:
         again.add(node.name)
         say(
-            f"the emulator of {node.name} crashed (libvirt's log of the domain tells why): powering it on again"
+        say(f"the emulator of {node.name} crashed (see its log of libvirt): powering it on again")
         )
         host.power_on(cluster, node)
 
