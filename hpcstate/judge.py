@@ -131,6 +131,11 @@ def judge_cluster(cluster: Cluster) -> Judgement:
     return judgement
 
 
+def image_named(name: str) -> Path:
+    """The image called ``name``: one of packer/, or the path of a .qcow2 that hpcstate built."""
+    return Path(name) if name.endswith(".qcow2") else paths.image(name)
+
+
 def image_key(image: Path) -> str:
     """The key of a built image, empty when it is not there, or not from here."""
     manifest = Manifest.read(paths.sidecar(image))

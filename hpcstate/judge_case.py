@@ -10,7 +10,7 @@ from itertools import islice, product
 from pathlib import Path, PurePosixPath
 
 from hpcstate.judge_inside import Case
-from hpcstate.slurm_conf_lines import statements
+from hpcstate.slurm_conf_lines import ReadInclude, statements
 from hpcstate.slurm_conf_whole import Record, Whole, names
 from hpcstate.slurm_keys import Kind, keys
 
@@ -25,7 +25,9 @@ _NOBODY = "198.51.100.1"
 _MAX_NODES = 64 * 1024
 """More than Slurm has in one cluster (src/common/read_config.c, MAX_SLURM_NODES)."""
 
-_FOLDER_KEYS = ("StateSaveLocation", "SlurmdSpoolDir")
+_FOLDERS = {"StateSaveLocation": "/var/spool", "SlurmdSpoolDir": "/var/spool/slurmd"}
+"""With the defaults of slurm.conf(5)."""
+
 _FILE_KEYS = ("SlurmctldPidFile", "SlurmdPidFile", "SlurmctldLogFile", "SlurmdLogFile", "SlurmSchedLogFile")
 
 
@@ -37,6 +39,20 @@ class Configuration:
 
     files: Mapping[str, str]
     gres: Mapping[str, str] = field(default_factory=dict)
+
+
+def configuration_of_files(texts: Mapping[Kind, str], read_include: ReadInclude) -> Configuration:
+    """A user's own files as one configuration: ``texts`` by kind, the same gres.conf for every node.
+
+    What slurm.conf includes by a plain name is taken along where ``read_include`` gives it.
+    """
+    files = {f"{kind}.conf": text for kind, text in texts.items() if kind in ("slurm", "cgroup")}
+    read = list(statements(texts.get("slurm", ""), keys("slurm").records, read_include))
+    for statement in read:
+        if statement.included == "read" and "/" not in statement.file:
+            files[statement.file] = read_include(statement.file) or ""
+    nodes = [name for record in Whole.of(read).named("NodeName") for name in _expand(record.name)]
+    return Configuration(files, dict.fromkeys(nodes, texts["gres"]) if "gres" in texts else {})
 
 
 def case_of(configuration: Configuration, root: Path) -> Case:
@@ -106,13 +122,19 @@ def _controller(whole: Whole) -> tuple[str, str]:
 
 def _host_names(record: Record) -> Iterator[str]:
     """The names that slurmctld looks up for a NodeName line."""
-    for key in ("", "nodeaddr", "nodehostname"):
-        for part in re.findall(
-            r"(?:[^,\[]|\[[^\]]*\])+", record.attributes.get(key, "") if key else record.name
-        ):
-            # Slurm knows several brackets in one name, names() one: each by itself.
-            pieces = [names(piece) or () for piece in re.findall(r"[^\[]*\[[^\]]*\]|[^\[\]]+", part)]
-            yield from ("".join(chosen) for chosen in islice(product(*pieces), _MAX_NODES))
+    for value in (
+        record.name,
+        record.attributes.get("nodeaddr", ""),
+        record.attributes.get("nodehostname", ""),
+    ):
+        yield from _expand(value)
+
+
+def _expand(expression: str) -> Iterator[str]:
+    """The names of a hostlist. Slurm knows several brackets in one name, names() one: each by itself."""
+    for part in re.findall(r"(?:[^,\[]|\[[^\]]*\])+", expression):
+        pieces = [names(piece) or () for piece in re.findall(r"[^\[]*\[[^\]]*\]|[^\[\]]+", part)]
+        yield from ("".join(chosen) for chosen in islice(product(*pieces), _MAX_NODES))
 
 
 def _is_address(text: str) -> bool:
@@ -137,9 +159,8 @@ def _autodetects(gres_conf: str) -> bool:
 
 def _folders(whole: Whole) -> Iterator[str]:
     """The folders that a deploy makes before it starts the daemons; %n and the like stand for names."""
-    for key in _FOLDER_KEYS:
-        if value := _raw(whole, key):
-            yield value
+    for key, default in _FOLDERS.items():
+        yield _raw(whole, key) or default
     for key in _FILE_KEYS:
         if value := _raw(whole, key):
             yield str(PurePosixPath(value).parent)

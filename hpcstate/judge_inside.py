@@ -160,11 +160,13 @@ def _device(at: Path, source: str) -> None:
 
 def _write_conf(name: str, files: dict[str, str], overrides: dict[str, str]) -> None:
     """Overrides come last: Slurm takes the last of several values, and the lines keep their numbers."""
-    folder = ROOT / "etc/slurm" / name
+    folder = _below(f"/etc/slurm/{name}")
     folder.mkdir(parents=True, exist_ok=True)
     lines = "".join(f"\n{key}={value}" for key, value in overrides.items())
     for file_name, text in files.items():
-        (folder / file_name).write_text(text + (lines + "\n" if file_name == "slurm.conf" and lines else ""))
+        _below(f"/etc/slurm/{name}/{file_name}").write_text(
+            text + (lines + "\n" if file_name == "slurm.conf" and lines else "")
+        )
 
 
 def _scontrol(case: Case, *words: str) -> str:

@@ -7,7 +7,7 @@ for the others the statement that the message speaks of is looked up in the file
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -16,7 +16,7 @@ from hpcstate.hostlist import expand
 from hpcstate.judge_inside import RUNNING, WAITING, Hearing, Registered
 from hpcstate.judge_program import Said
 from hpcstate.slurm_conf_lines import Statement, statements
-from hpcstate.slurm_keys import KINDS, Kind, keys
+from hpcstate.slurm_keys import KINDS, keys
 from hpcstate.slurm_lint import kind_of
 
 _LINE = re.compile(
@@ -89,7 +89,7 @@ def problems(hearing: Hearing, files: Mapping[str, str], gres: Mapping[str, str]
                 told.add(text)
                 found.setdefault(_file_of(name, said.node), []).append(problem)
     for node in hearing.nodes:
-        for problem in _node_problems(node, files.get("slurm.conf", "")):
+        for problem in _node_problems(node, files):
             found.setdefault("slurm.conf", []).append(problem)
     return {name: sorted(set(some)) for name, some in found.items()}
 
@@ -178,17 +178,21 @@ def _about(line: Line, summary: Line | None, texts: Mapping[str, str]) -> tuple[
     order = ["gres.conf", "slurm.conf"] if gres else ["slurm.conf", "cgroup.conf"]
     names = [f"{named['file']}.conf"] if named else order
     for name in names:
-        at = _place(line.text, texts.get(name, ""), kind_of(name))
+        at = _place(line.text, texts, name)
         if at[1]:
             return name, at
     return names[0], (0, "")
 
 
-def _place(message: str, text: str, kind: Kind | None) -> tuple[int, str]:
-    """The line and place in ``text`` that ``message`` names or speaks of; 0 and empty where there is none."""
+def _place(message: str, texts: Mapping[str, str], name: str) -> tuple[int, str]:
+    """The line and place in the file ``name`` that ``message`` names or speaks of; 0 and empty for none."""
+    read = list(statements(texts.get(name, ""), keys(kind_of(name) or KINDS[0]).records, texts.get))
     at = _IN_LINE.search(message)
     number = int(at["line"]) if at else 0
-    statement = _statement_at(text, kind, number) if number else _statement_of(text, kind, message)
+    if number:
+        statement = next((one for one in reversed(read) if one.line <= number and not one.origin), None)
+    else:
+        statement = _statement_of(read, message)
     if statement is None:
         return number, ""
     return number or statement.line, statement.place(_key_in(statement, message))
@@ -204,18 +208,9 @@ def _problem(line: Line, at: tuple[int, str], summary: Line | None, stops: bool)
     return Problem(number, place, f"{line.program}: {message}", hint, severity)
 
 
-def _read(text: str, kind: Kind | None) -> list[Statement]:
-    return list(statements(text, keys(kind or KINDS[0]).records, lambda name: None))
-
-
-def _statement_at(text: str, kind: Kind | None, number: int) -> Statement | None:
-    return next((one for one in reversed(_read(text, kind)) if one.line <= number), None)
-
-
-def _statement_of(text: str, kind: Kind | None, message: str) -> Statement | None:
+def _statement_of(read: Sequence[Statement], message: str) -> Statement | None:
     """The statement that ``message`` speaks of: of the node or partition, or with the key, that it names."""
     words = {word.strip(".,:;()'\"").lower() for word in re.split(r"[\s=\":]+", message)}
-    read = _read(text, kind)
     for key, pattern in (
         ("PartitionName", r"[Pp]artition(?:Name)?[ =]\"?([^\s\",:]+)"),
         ("NodeName", r"[Nn]ode(?:Names?)?[ =]\"?([^\s\",:]+)"),
@@ -259,7 +254,7 @@ def _key_in(statement: Statement, message: str) -> str:
     return next(found, statement.pairs[0].key if statement.pairs else statement.rest.split("=")[0].strip())
 
 
-def _node_problems(node: Registered, slurm_conf: str) -> Iterator[Problem]:
+def _node_problems(node: Registered, texts: Mapping[str, str]) -> Iterator[Problem]:
     """Why slurmctld would not use a node; what the judge's own machine lacks is left out."""
     if "INVALID_REG" not in node.state:
         return
@@ -267,17 +262,8 @@ def _node_problems(node: Registered, slurm_conf: str) -> Iterator[Problem]:
         if _OF_THE_HARDWARE.match(reason):
             continue
         line = Line("slurmctld", "error", f"node {node.name} is INVALID_REG: {reason}")
-        at, place = _place(f"node {node.name}", slurm_conf, "slurm")
+        at, place = _place(f"node {node.name}", texts, "slurm.conf")
         of_gres = reason.startswith("gres/")
         hint = "its gres.conf offers less than Gres= promises: slurmctld drains the node" if of_gres else ""
-        problem = _problem(line, (at, f"{place}{' Gres' if of_gres else ''}"), None, stops=True)
+        problem = _problem(line, (at, f"{place} Gres" if place and of_gres else place), None, stops=True)
         yield replace(problem, hint=hint)
-
-
-def summary_of(found: Mapping[str, Iterable[Problem]]) -> str:
-    """``2 errors, 1 warning`` or ``no word against them``."""
-    every: Sequence[Problem] = [problem for some in found.values() for problem in some]
-    errors = sum(problem.severity == "error" for problem in every)
-    counts = ((errors, "error"), (len(every) - errors, "warning"))
-    text = ", ".join(f"{number} {word}{'s' if number > 1 else ''}" for number, word in counts if number)
-    return text or "no word against them"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ def register(subparsers: Any) -> None:
         help="check slurm.conf, cgroup.conf, gres.conf and slurmdbd.conf for what Slurm 24.11 refuses",
         description="Check Slurm's configuration files for what Slurm 24.11 stops at (errors), and what it "
         "ignores or only logs (warnings). A file that is included is looked at where it is beside the file. "
+        "With --image, Slurm's daemons read the files as well. "
         "Exit codes: 0 no errors, 1 errors (with --strict: or warnings), 2 a file could not be read.",
     )
     parser.add_argument("files", metavar="FILE", type=Path, nargs="+", help="a configuration file of Slurm")
@@ -40,6 +41,11 @@ def register(subparsers: Any) -> None:
         "--kind",
         choices=("slurm", "cgroup", "gres", "slurmdbd"),
         help="what all the files are, whatever their names say",
+    )
+    parser.add_argument(
+        "--image",
+        help="let slurmctld and slurmd of a built image (hpc-base, or a .qcow2) read the files together; "
+        "needs a slurm.conf among them",
     )
     parser.add_argument("--strict", action="store_true", help="warnings make the exit code 1 too")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -49,6 +55,8 @@ def register(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Lint every file, print what was found, and tell by the exit code."""
     results = [lint_file(file, args.kind) for file in args.files]
+    if args.image:
+        results = judged(results, args.image)
     failing = {"error", "warning"} if args.strict else {"error"}
     severities = {problem.severity for result in results for problem in result.problems}
     code = FINDINGS if severities & failing else OK
@@ -85,16 +93,50 @@ def lint_file(file: Path, kind: Kind | None = None) -> Linted:
             file, kind, error=HpcstateError(message, where=str(file), hint="is this the right path?")
         )
 
-    def read_include(name: str) -> str | None:
-        """Slurm looks beside the file; another place on this machine may not be what the node has."""
-        path = Path(name) if Path(name).is_absolute() else file.parent / name
-        beside = path.parent.resolve() == file.parent.resolve()
-        try:
-            return _read(path) if beside and path.is_file() else None
-        except OSError:
-            return None
+    return Linted(file, kind, lint(text, kind, lambda name: _included(file, name)))
 
-    return Linted(file, kind, lint(text, kind, read_include))
+
+def judged(results: list[Linted], image: str) -> list[Linted]:
+    """``results`` with what Slurm's daemons of ``image`` say of the files together (hpcstate.judge).
+
+    Raises HpcstateError without a slurm.conf, and when the daemons cannot be asked.
+    """
+    from hpcstate import judge
+    from hpcstate.judge_case import configuration_of_files
+
+    by_kind = {one.kind: one for one in results if one.kind and not one.error}
+    if "slurm" not in by_kind:
+        raise HpcstateError(
+            "the daemons read nothing without a slurm.conf", hint="name it with the other files"
+        )
+    folder = by_kind["slurm"].file
+    texts = {kind: _read(one.file) for kind, one in by_kind.items()}
+    files = configuration_of_files(texts, lambda name: _included(folder, name))
+    said: dict[Path, set[Problem]] = {}
+    for name, problems in judge.judge(files, judge.image_named(image)).problems.items():
+        file = by_kind[kind].file if (kind := kind_of_name(name)) in by_kind else folder.parent / name
+        said.setdefault(file, set()).update(problems)
+    known = [replace(one, problems=(*one.problems, *sorted(said.pop(one.file, set())))) for one in results]
+    return known + [Linted(file, None, tuple(sorted(some))) for file, some in said.items()]
+
+
+def kind_of_name(name: str) -> Kind | None:
+    """The kind of a file of the judge: ``gres.conf of n1`` is a gres.conf."""
+    from hpcstate.slurm_lint import kind_of
+
+    return kind_of(name.partition(" ")[0])
+
+
+def _included(file: Path, name: str) -> str | None:
+    """The text of what ``file`` includes. Slurm looks beside the file; another place on this machine may not
+    be what the node has.
+    """
+    path = Path(name) if Path(name).is_absolute() else file.parent / name
+    beside = path.parent.resolve() == file.parent.resolve()
+    try:
+        return _read(path) if beside and path.is_file() else None
+    except OSError:
+        return None
 
 
 def as_json(result: Linted) -> dict[str, Any]:

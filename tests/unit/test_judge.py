@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import judge, judge_words, paths, schema
+from hpcstate import cli, judge, judge_words, paths, schema
 from hpcstate.errors import HpcstateError, Problem
 from hpcstate.judge import Judgement, JudgeUnavailableError
-from hpcstate.judge_case import Configuration, case_of
-from hpcstate.judge_inside import Hearing
+from hpcstate.judge_case import Configuration, case_of, configuration_of_files
+from hpcstate.judge_inside import Hearing, Registered
 from hpcstate.judge_program import Said
 from hpcstate.judge_root import needed_libraries
 from hpcstate.model import Cluster
+from hpcstate.slurm_keys import Kind
 from tests.unit.judge_cases import CASES, agrees, build_image, load, seen
 
 RECORDINGS = Path(__file__).parent / "judge"
@@ -107,7 +108,7 @@ def case_for(slurm: str, **gres: str) -> dict[str, object]:
         (
             SLURM + "StateSaveLocation=/var/a\nSlurmdLogFile=/var/b/c.log\n",
             {},
-            {"folders": ["/var/a", "/var/b"]},
+            {"folders": ["/var/a", "/var/b", "/var/spool/slurmd"]},
         ),
         (
             SLURM,
@@ -125,6 +126,20 @@ def test_the_daemons_find_what_the_files_name(
 ) -> None:
     found = case_for(slurm, **gres)
     assert {key: found[key] for key in expected} == expected
+
+
+def test_own_files_are_one_configuration_with_what_they_include() -> None:
+    texts: dict[Kind, str] = {"slurm": "Include n.conf\nInclude gone.conf\n", "gres": "Name=gpu\n"}
+    found = configuration_of_files(texts, {"n.conf": "NodeName=n[1-2]\n"}.get)
+    assert found.files == {"slurm.conf": texts["slurm"], "n.conf": "NodeName=n[1-2]\n"}
+    assert found.gres == {"n1": "Name=gpu\n", "n2": "Name=gpu\n"}
+
+
+def test_a_statement_of_an_included_file_is_named_with_its_origin() -> None:
+    files = {"slurm.conf": "ClusterName=c\nInclude n.conf\n", "n.conf": "NodeName=n[1-2]\n"}
+    heard = Hearing(nodes=[Registered("n2", "UNKNOWN+INVALID_REG", "gres/gpu count reported lower")])
+    (problem,) = judge_words.problems(heard, files, {})["slurm.conf"]
+    assert (problem.line, problem.place) == (2, "n.conf:1 NodeName=n[1-2] Gres")
 
 
 @pytest.mark.parametrize(
@@ -219,3 +234,41 @@ def test_a_judgement_is_read_back_as_it_was(tmp_path: Path) -> None:
     for damaged in ("", "{}", '{"key": 1}', '{"key": "k", "problems": {"a": [{"x": 1}]}}', "[]"):
         path.write_text(damaged)
         assert Judgement.read(path) is None
+
+
+def own_files(folder: Path, **texts: str) -> list[str]:
+    for name, text in texts.items():
+        (folder / f"{name}.conf").write_text(text)
+    return [str(folder / f"{name}.conf") for name in texts if name != "nodes"]
+
+
+def test_lint_with_an_image_tells_what_its_daemons_say_of_each_file(
+    tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build_image()
+    asked: list[Configuration] = []
+
+    def answer(files: Configuration, image: Path) -> Judgement:
+        asked.append(files)
+        problem = Problem(1, "Name=gpu", "slurmd: fatal: no")
+        return Judgement("k", {f"gres.conf of n{number}": (problem,) for number in (1, 2)})
+
+    monkeypatch.setattr(judge, "judge", answer)
+    slurm = "ClusterName=c\nSlurmctldHost=h\nGresTypes=gpu\nInclude nodes.conf\n"
+    files = own_files(tmp_path, slurm=slurm, nodes="NodeName=n[1-2] Gres=gpu:1\n", gres="Name=gpu Count=1\n")
+    assert cli.main(["lint", "--image", "hpc-base", *files]) == cli.FINDINGS
+    output = capsys.readouterr().out
+    assert output.count("slurmd: fatal: no") == 1
+    assert f"{files[1]}:1: error: Name=gpu: slurmd: fatal: no" in output
+    assert f"{files[0]}: fine" in output
+    assert set(asked[0].gres) == {"n1", "n2"}
+
+
+def test_lint_with_an_image_needs_a_slurm_conf_and_the_image(
+    tmp_path: Path, cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slurm, gres = own_files(tmp_path, slurm=SLURM, gres="")
+    assert cli.main(["lint", "--image", "hpc-base", gres]) == cli.COULD_NOT_RUN
+    assert "without a slurm.conf" in capsys.readouterr().err
+    assert cli.main(["lint", "--image", "hpc-base", slurm]) == cli.COULD_NOT_RUN
+    assert "is not built here" in capsys.readouterr().err
