@@ -155,9 +155,7 @@ def _revive(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, again: s
         raise _no_answer(cluster, gone, host)
     for node in dead:
         again.add(node.name)
-        say(
-        say(f"the emulator of {node.name} crashed (see its log of libvirt): powering it on again")
-        )
+        say(f"the emulator of {node.name} crashed (libvirt's log tells why): powering it on again")
         host.power_on(cluster, node)
 
 
