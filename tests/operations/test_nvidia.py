@@ -20,7 +20,6 @@ from tests.unit.pci_hosts import AUDIO, BRIDGE, GPU, device
 
 NODE = "compute-01"
 FILES = nvidia_driver.files(MAIN, 1)
-NEWER = "6.12.120+deb13-cloud-amd64"
 
 
 def written(content: dict[str, str]) -> dict[str, TextFileState]:
