@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from hpcstate import gres, node_files, paths, schema
-from hpcstate.model import Cluster, Node
 from hpcstate.gres_conf import gres_conf
+from hpcstate.model import Cluster, Node
 from hpcstate.probe.gpu import Gpus, device_of, parse
 from hpcstate.slurm_conf import configuration
 
