@@ -3,6 +3,8 @@
 A check is a function that looks at the real cluster and says what it saw, or raises :class:`CheckFailed`. It
 lives in ``tests/suites/<suite>/*.py`` together with a fault: a context manager that breaks the cluster in
 the way the check must notice, and restores it exactly. tests/lab proves each check with its faults.
+
+What several checks look at is an observation (hpcstate/observation.py), made once in a run of checks.
 """
 
 from __future__ import annotations
@@ -44,13 +46,15 @@ class CheckSkipped(Exception):
 
 @dataclass(frozen=True)
 class Needs:
-    """What a check needs of the cluster file: ``nodes`` compute nodes, a compute node with ``gpus`` GPUs, and
-    a compute node with ``cpus`` CPUs; with ``passthrough`` one with a device of the hypervisor."""
+    """What a check needs of the cluster file: ``nodes`` compute nodes, a compute node with ``gpus`` GPUs, one
+    with ``cpus`` CPUs, with ``passthrough`` one with a device of the hypervisor, and one with ``real_gpus``
+    GPUs that are not simulated."""
 
     nodes: int = 1
     gpus: int = 0
     cpus: int = 1
     passthrough: bool = False
+    real_gpus: int = 0
 
     def missing(self, nodes: Sequence[Node]) -> str:
         """Why a check with these needs cannot run on the compute nodes ``nodes``; empty when it can."""
@@ -58,11 +62,20 @@ class Needs:
             return f"needs {_count(self.nodes, 'compute node')}, the cluster has {len(nodes)}"
         if max((len(node.gres_types) for node in nodes), default=0) < self.gpus:
             return f"needs a compute node with {_count(self.gpus, 'GPU')}, the cluster file declares none"
+        if max(map(real_gpus, nodes), default=0) < self.real_gpus:
+            return (
+                f"needs a compute node with {_count(self.real_gpus, 'real GPU')}, the cluster file has none"
+            )
         if max((node.cpu_cores for node in nodes), default=0) < self.cpus:
             return f"needs a compute node with {_count(self.cpus, 'CPU')}, the cluster file declares none"
         if self.passthrough and not any(node.passthrough for node in nodes):
             return "needs a compute node with a passed-through PCI device, the cluster file declares none"
         return ""
+
+
+def real_gpus(node: Node) -> int:
+    """How many GPUs that are not simulated ``node`` declares; one that is split into MIG instances is one."""
+    return sum(device.device_type == "gpu" for device in node.passthrough)
 
 
 @dataclass(frozen=True)
@@ -82,18 +95,16 @@ class Check:
 
 @dataclass(frozen=True)
 class Fault:
-    """A way to break the cluster that ``check`` must notice. ``injected(live)`` breaks it for the length of a
-    ``with`` block and restores it exactly afterwards, also when the block raises."""
+    """A way to break the cluster that the ``checks`` (their names) must notice, each of them.
 
-    check: Check
+    ``injected(live)`` breaks it for the length of a ``with`` block and restores it exactly afterwards, also
+    when the block raises. ``needs`` is what breaking it needs; each check has needs of its own.
+    """
+
     description: str
+    checks: tuple[str, ...]
     needs: Needs
     injected: Callable[[Live], AbstractContextManager[None]]
-
-    def missing(self, nodes: Sequence[Node]) -> str:
-        """Why the check and the fault cannot both be tried on the compute nodes ``nodes``; empty when they
-        can."""
-        return self.check.needs.missing(nodes) or self.needs.missing(nodes)
 
 
 def check(
@@ -104,18 +115,23 @@ def check(
     needs_gpus: int = 0,
     needs_cpus: int = 1,
     needs_passthrough: bool = False,
+    needs_real_gpus: int = 0,
 ) -> Callable[[Callable[[Live], str]], Check]:
     """Make a check of the decorated function; see :class:`Check` and :class:`Needs`."""
-    needs = Needs(needs_nodes, needs_gpus, needs_cpus, needs_passthrough)
+    needs = Needs(needs_nodes, needs_gpus, needs_cpus, needs_passthrough, needs_real_gpus)
     return lambda function: Check(name, title, needs, function)
 
 
 def fault(
-    target: Check, description: str, *, needs_nodes: int = 1, needs_gpus: int = 0
+    description: str, *checks: str, needs_nodes: int = 1, needs_gpus: int = 0
 ) -> Callable[[Callable[[Live], Iterator[None]]], Fault]:
-    """Make a fault of the decorated generator, which breaks the cluster, yields once, and mends it."""
+    """Make a fault of the decorated generator, which breaks the cluster, yields once, and mends it.
+
+    ``checks`` are the names of those that it turns red, of whatever file and suite: what costs a daemon's
+    restart is broken once for all of them.
+    """
     needs = Needs(needs_nodes, needs_gpus)
-    return lambda function: Fault(target, description, needs, contextmanager(function))
+    return lambda function: Fault(description, checks, needs, contextmanager(function))
 
 
 Outcome = Literal["passed", "failed", "skipped", "error"]
@@ -140,7 +156,10 @@ class CheckResult:
 
 
 def run_check(one: Check, live: Live) -> CheckResult:
-    """Make one check. Never raises for what the cluster does: a failure is a result."""
+    """Make one check. Never raises for what the cluster does: a failure is a result.
+
+    By itself, it makes its observations anew; within :func:`run_checks`, those of the run serve it.
+    """
     began = time.monotonic()
 
     def result(
@@ -171,11 +190,13 @@ def run_check(one: Check, live: Live) -> CheckResult:
 def run_checks(
     checks: Iterable[Check], live: Live, report: Callable[[CheckResult], None]
 ) -> tuple[CheckResult, ...]:
-    """Make ``checks`` in order, giving each result to ``report`` as it comes."""
+    """Make ``checks`` in order, giving each result to ``report`` as it comes. They share their observations:
+    the first that needs one makes it, and its time is counted there."""
     results = []
-    for one in checks:
-        results.append(run_check(one, live))
-        report(results[-1])
+    with live.observations.of_one_run():
+        for one in checks:
+            results.append(run_check(one, live))
+            report(results[-1])
     return tuple(results)
 
 
@@ -207,12 +228,24 @@ class Suites:
         names = dict.fromkeys(one.suite if suite and not name else one.name for one in self.checks)
         raise HpcstateError(f"there is no check {name or suite!r}", hint=f"there are: {', '.join(names)}")
 
+    def proven_by(self, fault: Fault, nodes: Sequence[Node]) -> tuple[Check, ...]:
+        """The checks that ``fault`` must turn red on the compute nodes ``nodes``: none where the fault itself
+        cannot be made there, and otherwise those of its checks that can be."""
+        if fault.needs.missing(nodes):
+            return ()
+        return tuple(one for one in self.checks if one.name in fault.checks and not one.needs.missing(nodes))
+
+    def faults_of(self, one: Check) -> tuple[Fault, ...]:
+        """The faults that turn ``one`` red."""
+        return tuple(fault for fault in self.faults if one.name in fault.checks)
+
 
 def load_suites(root: Path = ROOT) -> Suites:
     """The checks and faults of every ``tests/suites/<suite>/*.py`` below ``root``.
 
     Raises HpcstateError when two checks share a name, when a check's name does not begin with its folder's,
-    or when a check has no fault: a check that was never seen to fail proves nothing.
+    when a fault names a check that there is not, or when a check has no fault: a check that was never seen
+    to fail proves nothing.
     """
     files = (root / "tests" / "suites").glob("[a-z]*/[a-z]*.py")
     ordered = sorted(files, key=lambda file: (file.parent.name != FIRST_SUITE, file.parent.name, file.name))
@@ -229,9 +262,14 @@ def load_suites(root: Path = ROOT) -> Suites:
                 raise HpcstateError(f"the name {one.name!r} is taken or of another suite", where=str(file))
             checks[one.name] = one
         faults += _defined(module, Fault)
-    unproven = checks.keys() - {one.check.name for one in faults}
+    proven = {name for one in faults for name in one.checks}
+    if proven - checks.keys():
+        raise HpcstateError(
+            f"a fault turns red what is no check: {', '.join(sorted(proven - checks.keys()))}"
+        )
+    unproven = checks.keys() - proven
     if unproven:
-        raise HpcstateError(f"no fault for {', '.join(sorted(unproven))}", hint="write one beside the check")
+        raise HpcstateError(f"no fault for {', '.join(sorted(unproven))}", hint="write one for it")
     return Suites(tuple(checks.values()), tuple(faults))
 
 

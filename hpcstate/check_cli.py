@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,8 +148,8 @@ def listed(suites: Suites, checks: Sequence[Check]) -> list[dict[str, Any]]:
             "name": check.name,
             "suite": check.suite,
             "title": check.title,
-            "needs": {"nodes": check.needs.nodes, "gpus": check.needs.gpus, "cpus": check.needs.cpus},
-            "faults": [fault.description for fault in suites.faults if fault.check is check],
+            "needs": asdict(check.needs),
+            "faults": [fault.description for fault in suites.faults_of(check)],
         }
         for check in checks
     ]

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster, Node
+from hpcstate.observation import Observations
 from hpcstate.paths import ClusterPaths
 from hpcstate.probe import local
 from hpcstate.run import Result, run, tail
@@ -59,7 +60,7 @@ class Live:
     """Commands and files on the nodes of ``cluster``. A context manager: leaving it closes the connections.
 
     ``nodes`` are those it is about: all declared ones, but those that :meth:`reach` leaves out. Safe to use
-    from several threads.
+    from several threads, but for ``observations``, which are those of a run of checks.
 
     ``hypervisor`` runs a shell script on the machine that the nodes run on, returns what it prints and raises
     HpcstateError when it fails: this machine unless another way is given, None where the cluster's URI names
@@ -70,6 +71,7 @@ class Live:
         self.cluster = cluster
         self.nodes = cluster.nodes
         self.hypervisor = hypervisor or (None if urlsplit(cluster.uri).netloc else local)
+        self.observations = Observations()
         self._paths = ClusterPaths.of(cluster.name)
         self._sockets: Path | None = None
         self._locks = {node.name: threading.Lock() for node in cluster.nodes}

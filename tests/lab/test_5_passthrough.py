@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from hpcstate import paths, pcie, pcie_report, schema
-from hpcstate.check import Fault, load_suites, run_check
+from hpcstate.check import Check, Fault, load_suites, run_check
 from hpcstate.live import Live
 from hpcstate.paths import ClusterPaths
 from hpcstate.pcie import State
@@ -30,10 +30,12 @@ FOR_GUESTS = {GPU: "gpu", COMPANION: "network", PAIR[0]: "network", PAIR[1]: "ot
 LIBVIRT = frozenset({"passthrough.holder", "passthrough.domain"})
 """Checks of what libvirt runs: it does not run here."""
 
+SUITES = load_suites()
 FAULTS = [
-    fault
-    for fault in load_suites().faults
-    if fault.check.suite == "passthrough" and fault.check.name not in LIBVIRT
+    pytest.param(fault, one, id=f"{one.name}, {fault.description}")
+    for one in SUITES.select(suite="passthrough")
+    for fault in SUITES.faults_of(one)
+    if one.name not in LIBVIRT
 ]
 
 
@@ -186,9 +188,8 @@ SOUND: dict[str, str] = {}
 """What each check saw on the sound machine: at first, and again after each of its faults."""
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.check.name}, {fault.description}")
-def test_a_check_fails_on_its_fault(fault: Fault, request: pytest.FixtureRequest) -> None:
-    one = fault.check
+@pytest.mark.parametrize(("fault", "one"), FAULTS)
+def test_a_check_fails_on_its_fault(fault: Fault, one: Check, request: pytest.FixtureRequest) -> None:
     live: Live = request.getfixturevalue("node_live" if one.name == "passthrough.drivers" else "live")
     if one.name not in SOUND:
         before = run_check(one, live)

@@ -36,8 +36,8 @@ class Edit:
 
 @contextmanager
 def edited(live: Live, edits: Sequence[Edit], *, restart: Sequence[tuple[str, str]] = ()) -> Iterator[None]:
-    """Change files, restart units (node and unit, in order), and undo both afterwards. The originals stay on
-    their nodes meanwhile, with owner, mode and times.
+    """Change files, restart units (node and unit, one a node), and undo both afterwards. The originals stay
+    on their nodes meanwhile, with owner, mode and times.
 
     Raises HpcstateError when an edit changes nothing: such a fault would prove nothing.
     """
@@ -51,13 +51,13 @@ def edited(live: Live, edits: Sequence[Edit], *, restart: Sequence[tuple[str, st
             if after == before:
                 raise HpcstateError("the fault changes nothing", where=f"{edit.node}:{edit.path}")
             live.put(edit.node, edit.path, after, mode=0o644)
-        _restart(live, restart)
+        _begin_all(live, restart, "restart")
         yield
     finally:
         for edit in edits:
             path, kept = shlex.quote(edit.path), shlex.quote(edit.path + _KEPT)
             live.run(edit.node, f"[ ! -e {kept} ] || mv -f {kept} {path}", user="root")
-        _restart(live, restart)
+        _begin_all(live, restart, "restart")
         if restart:
             wait_idle(live)
 
@@ -73,15 +73,56 @@ def stopped(live: Live, node: str, unit: str) -> Iterator[None]:
         wait_idle(live)
 
 
+@contextmanager
+def moved(live: Live, node: str, path: str) -> Iterator[None]:
+    """Take the name of a file of ``node`` away. In its own folder, it keeps its number, owner and mode."""
+    folder, _, name = path.rpartition("/")
+    kept = f"{folder}/hpcstate-kept-{name}"
+    try:
+        live.run(node, f"mv {path} {kept}", user="root")
+        yield
+    finally:
+        live.run(node, f"mv -f {kept} {path}", user="root")
+
+
+@contextmanager
+def mode(live: Live, node: str, path: str, octal: str) -> Iterator[None]:
+    """Give a file of ``node`` another mode, and its own one back afterwards."""
+    quoted = shlex.quote(path)
+    before = live.run(node, f"stat -L -c %a {quoted}", user="root").stdout.strip()
+    try:
+        live.run(node, f"chmod {octal} {quoted}", user="root")
+        yield
+    finally:
+        live.run(node, f"chmod {before} {quoted}", user="root")
+
+
 def begin(live: Live, node: str, unit: str, verb: str) -> None:
     """Start or restart a unit; slurmd is up once slurmctld has heard of what it found on its node."""
+    _begin_all(live, [(node, unit)], verb)
+
+
+def _begin_all(live: Live, units: Sequence[tuple[str, str]], verb: str) -> None:
+    """Start or restart units (node and unit): slurmctld first, which slurmd registers with, then the others
+    at the same time."""
+    controllers = [(node, unit) for node, unit in units if unit == "slurmctld"]
+    for node, unit in controllers:
+        live.run(node, f"systemctl {verb} {unit}", user="root")
     # Times of registration are in whole seconds: a second apart, the new one is later than the old one.
-    began = int(live.run(node, f"sleep 1; date +%s; systemctl {verb} {unit}", user="root").stdout)
+    scripts = {
+        node: f"sleep 1; date +%s; systemctl {verb} {unit}"
+        for node, unit in units
+        if (node, unit) not in controllers
+    }
+    began = {node: int(answer.stdout) for node, answer in live.run_each(scripts, user="root").items()}
+    waited = [node for node, unit in units if unit == "slurmd"]
     limit = time.monotonic() + _MEND_SECONDS
-    while unit == "slurmd" and slurmd_started(live).get(node, 0) < began:
-        if time.monotonic() > limit:
-            raise HpcstateError(f"slurmd did not register in {_MEND_SECONDS} s", where=node)
-        time.sleep(0.3)
+    while waited:
+        started = slurmd_started(live)
+        waited = [node for node in waited if started.get(node, 0) < began[node]]
+        if waited and time.monotonic() > limit:
+            raise HpcstateError(f"slurmd did not register in {_MEND_SECONDS} s", where=", ".join(waited))
+        time.sleep(0.3 if waited else 0)
 
 
 def wait_idle(live: Live) -> None:
@@ -134,8 +175,3 @@ def last_worker(live: Live) -> Node:
 def last_gpu_node(live: Live) -> Node:
     """The last compute node with GPUs."""
     return [node for node in live.workers if node.gres_types][-1]
-
-
-def _restart(live: Live, units: Sequence[tuple[str, str]]) -> None:
-    for node, unit in units:
-        begin(live, node, unit, "restart")

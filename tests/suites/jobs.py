@@ -13,6 +13,7 @@ from typing import Self
 from hpcstate.check import CheckFailed, CheckSkipped
 from hpcstate.live import Live, TimedOutError
 from hpcstate.model import Node
+from hpcstate.probe.slurm import STATES_HOLDING_RESOURCES
 
 POLL_SECONDS = 0.3
 
@@ -64,7 +65,7 @@ class Jobs:
     def __init__(self, live: Live, jobs: Mapping[str, Job]) -> None:
         self._live = live
         self._jobs = jobs
-        self._prefix = _new_name()
+        self._prefix = new_name()
         self._folder = f"/tmp/{self._prefix}"
 
     def __enter__(self) -> Self:
@@ -136,6 +137,28 @@ class Jobs:
         seen = "; ".join(f"{label}: {describe(state)}" for label, state in states.items())
         raise CheckFailed(expected, seen, "`squeue` and `scontrol show job` on the controller say more")
 
+    def demand_alone(self, node: Node) -> None:
+        """Wait until no other jobs than these hold resources of ``node``: what one of these waits for there
+        is then what these have taken. Those of the check before may be ending.
+
+        Raises CheckSkipped when others stay.
+
+        squeue is asked, not the node's allocated CPUs and memory: those lag by seconds behind the jobs (seen
+        with 24.11.5 in both directions).
+        """
+        states = ",".join(STATES_HOLDING_RESOURCES)
+        ask = f"squeue --noheader --nodelist={node.name} --states={states} --format='%j|%i|%u|%T'"
+        limit = time.monotonic() + QUEUE_SECONDS
+        while True:
+            rows = self._controller(ask).splitlines()
+            others = [row.split("|") for row in rows if row and not row.startswith(self._prefix)]
+            if not others:
+                return
+            if time.monotonic() > limit:
+                _, job_id, user, state = others[0]
+                raise CheckSkipped(f"{node.name} is busy: job {job_id} of {user} is {state.lower()}")
+            time.sleep(POLL_SECONDS)
+
     def details(self, job_id: str) -> dict[str, str]:
         """The fields of ``scontrol show job``."""
         text = self._controller(f"scontrol --oneliner show job {shlex.quote(job_id)}")
@@ -157,7 +180,7 @@ class Jobs:
         return self._live.run(self._live.cluster.controller.name, script, user="hpc", check=check).stdout
 
 
-def _new_name() -> str:
+def new_name() -> str:
     """A job name that no other run of the checks has, on whatever machine."""
     return f"{_NAME}{secrets.token_hex(4)}"
 
@@ -168,7 +191,7 @@ def srun(live: Live, arguments: Sequence[str], command: Sequence[str], *, second
     The job must get its resources and end within ``seconds``. Raises CheckSkipped when somebody else's jobs
     hold the resources, CheckFailed when the job fails in any other way.
     """
-    name = _new_name()
+    name = new_name()
     words = ("srun", f"--job-name={name}", "--time=2", f"--immediate={QUEUE_SECONDS}", *arguments, *command)
     controller = live.cluster.controller.name
     try:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hpcstate.check import CheckFailed
 from hpcstate.live import Live
-from hpcstate.probe.slurm import SlurmNode, nodes_command, parse_nodes
+from hpcstate.observation import observation
+from hpcstate.probe.slurm import (
+    SlurmNode,
+    nodes_command,
+    parse_nodes,
+    parse_running_config,
+    running_config_command,
+)
+
+_PART = "=== next part"
 
 USABLE = frozenset(
     {"IDLE", "ALLOCATED", "MIXED", "COMPLETING", "PLANNED", "RESERVED", "CLOUD", "DYNAMIC_NORM"}
@@ -29,6 +39,41 @@ def slurm_nodes(live: Live) -> dict[str, SlurmNode]:
             f"journalctl -u slurmctld on {controller} says why",
         )
     return nodes
+
+
+@dataclass(frozen=True)
+class ControllerView:
+    """What slurmctld says: ``config`` is what it runs with, by key, with that of the cgroup plugin; ``gres``
+    the GRES of each node as sinfo prints it; ``cfg_tres`` the CfgTRES of each (``cpu=2,gres/gpu=2``)."""
+
+    config: Mapping[str, str]
+    nodes: Mapping[str, SlurmNode]
+    gres: Mapping[str, str]
+    cfg_tres: Mapping[str, str]
+
+
+@observation
+def controller_view(live: Live) -> ControllerView:
+    """Slurm's own view of its configuration and nodes. Raises CheckFailed when slurmctld does not answer."""
+    parts = (
+        running_config_command(),
+        nodes_command(),
+        "timeout 30 sinfo --noheader --Node --format='%n %G' 2>/dev/null || :",
+    )
+    name = live.cluster.controller.name
+    text = live.run(name, f"\necho '{_PART}'\n".join(parts)).stdout
+    config, nodes, table = [*text.split(f"{_PART}\n"), "", ""][:3]
+    known = parse_nodes(nodes)
+    if not known:
+        raise CheckFailed(
+            f"slurmctld on {name} answers", "it is silent", f"journalctl -u slurmctld on {name} says why"
+        )
+    return ControllerView(
+        config=parse_running_config(config),
+        nodes=known,
+        gres=dict(line.split(" ", 1) for line in table.splitlines() if " " in line),
+        cfg_tres={node["name"]: node["tres"] for node in json.loads(nodes)["nodes"]},
+    )
 
 
 def slurmd_started(live: Live) -> dict[str, int]:
@@ -60,7 +105,9 @@ def reports(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
 
-def program(file: str, name: str, *arguments: str) -> tuple[str, ...]:
-    """The command that runs the Python program ``name`` beside the suite ``file`` inside a job. It travels in
-    the command line, because nodes need not share a folder."""
-    return ("python3", "-c", Path(file).with_name(name).read_text(), *arguments)
+def program(name: str, *arguments: str) -> tuple[str, ...]:
+    """The command that runs the Python program ``name`` beside this file inside a job. It travels in the
+    command line, because nodes need not share a folder, and has the standard library only: looking for more
+    (site) takes the interpreter longer than starting."""
+    text = Path(__file__).with_name(name).read_text()
+    return ("python3", "-E", "-S", "-c", text, *arguments)

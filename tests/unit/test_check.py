@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,14 +15,17 @@ from hpcstate.check import (
     CheckSkipped,
     Needs,
     Outcome,
+    Suites,
     check,
     exit_code,
+    fault,
     load_suites,
     run_check,
     run_checks,
 )
 from hpcstate.errors import HpcstateError
 from hpcstate.live import Live, UnreachableError
+from hpcstate.observation import observation
 from tests.unit.fake_live import FakeLive, a_node
 
 
@@ -84,6 +88,7 @@ def test_a_dead_node_is_a_failure_with_its_name() -> None:
         (Needs(nodes=3), "needs 3 compute nodes, the cluster has 2"),
         (Needs(gpus=2), "needs a compute node with 2 GPUs, the cluster file declares none"),
         (Needs(cpus=8), "needs a compute node with 8 CPUs, the cluster file declares none"),
+        (Needs(gpus=1, real_gpus=1), "needs a compute node with 1 real GPU, the cluster file has none"),
     ],
 )
 def test_needs(needs: Needs, missing: str) -> None:
@@ -117,18 +122,80 @@ def test_results_are_reported_as_they_come() -> None:
     assert seen == ["skipped", "skipped"] == [result.outcome for result in results]
 
 
+def looking(answers: Iterator[str]) -> tuple[Check, Check]:
+    """Two checks that look at the same thing, which is another at each look."""
+
+    @observation
+    def seen(live: Live) -> str:
+        answer = next(answers)
+        if answer == "broken":
+            raise CheckFailed("whole", answer)
+        return answer
+
+    return check("suite.one", "One")(seen), check("suite.two", "Two")(seen)
+
+
+def test_checks_of_a_run_share_what_they_look_at_and_the_next_run_looks_again() -> None:
+    one, two = looking(iter(["first", "second"]))
+    there = live()
+    for expected in ("first", "second"):
+        results = run_checks([one, two], there, lambda _: None)
+        assert [result.observed for result in results] == [expected, expected]
+
+
+def test_a_failure_is_shared_as_well() -> None:
+    results = run_checks(looking(iter(["broken", "mended"])), live(), lambda _: None)
+    assert [(result.outcome, result.observed) for result in results] == [("failed", "broken")] * 2
+
+
+def test_a_check_by_itself_looks_anew() -> None:
+    one, two = looking(iter(["first", "second", "third"]))
+    there = live()
+    assert [run_check(one, there).observed for _ in range(2)] == ["first", "second"]
+    assert run_check(two, there).observed == "third"
+
+
+def test_an_interrupted_run_leaves_nothing_known() -> None:
+    one, _ = looking(iter(["first", "second"]))
+    there = live()
+
+    def interrupted(result: CheckResult) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_checks([one], there, interrupted)
+    assert run_check(one, there).observed == "second"
+
+
+def test_what_a_fault_proves_is_what_its_nodes_can_show() -> None:
+    def broken(live: Live) -> Iterator[None]:
+        yield
+
+    one = check("suite.one", "One")(lambda live: "")
+    two = check("suite.two", "Two", needs_nodes=2)(lambda live: "")
+    gpu = fault("a GPU is broken", "suite.one", "suite.two", needs_gpus=1)(broken)
+    suites = Suites((one, two), (gpu,))
+    with_gpu, without = a_node("compute-01", 11, gpus=1), a_node("compute-02", 12, gpus=0)
+    assert suites.proven_by(gpu, [with_gpu]) == (one,)
+    assert suites.proven_by(gpu, [with_gpu, without]) == (one, two)
+    assert suites.proven_by(gpu, [without, without]) == ()
+    assert suites.faults_of(two) == (gpu,)
+
+
 def test_the_suites_of_the_project() -> None:
     suites = load_suites()
     names = [one.name for one in suites.checks]
     assert names[0] == "nodes.registered"
     assert len(names) == len(set(names))
-    assert {one.suite for one in suites.checks} >= {"nodes", "mpi", "gpu", "limits"}
-    assert {fault.check.name for fault in suites.faults} == set(names)
+    assert {one.suite for one in suites.checks} >= {"nodes", "mpi", "gpu-gres", "cgroup-isolation"}
+    assert {name for fault in suites.faults for name in fault.checks} == set(names)
+    descriptions = [fault.description for fault in suites.faults]
+    assert len(descriptions) == len(set(descriptions))
 
 
 def test_select() -> None:
     suites = load_suites()
-    assert {one.suite for one in suites.select(suite="gpu")} == {"gpu"}
+    assert {one.suite for one in suites.select(suite="gpu-gres")} == {"gpu-gres"}
     assert [one.name for one in suites.select(name="mpi.two_nodes")] == ["mpi.two_nodes"]
     assert suites.select() == suites.checks
 
@@ -136,9 +203,9 @@ def test_select() -> None:
 @pytest.mark.parametrize(
     ("suite", "name", "known"),
     [
-        ("gpus", "", "nodes, gpu, limits, mpi"),
+        ("gpus", "", "nodes, cgroup-isolation, gpu-gres, mpi, passthrough"),
         ("", "mpi.two", "mpi.two_nodes"),
-        ("gpu", "mpi.two_nodes", "gpu."),
+        ("gpu-gres", "mpi.two_nodes", "gpu-gres."),
     ],
 )
 def test_select_tells_what_there_is(suite: str, name: str, known: str) -> None:
@@ -149,7 +216,7 @@ def test_select_tells_what_there_is(suite: str, name: str, known: str) -> None:
 
 HEAD = "from hpcstate.check import check, fault\n"
 FINE = "@check('{0}.one', 'T')\ndef one(live):\n    return ''\n"
-FAULT = "@fault(one, 'F')\ndef broken(live):\n    yield\n"
+FAULT = "@fault('F', '{0}.one')\ndef broken(live):\n    yield\n"
 
 
 @pytest.mark.parametrize(
@@ -161,8 +228,9 @@ FAULT = "@fault(one, 'F')\ndef broken(live):\n    yield\n"
             HEAD + FINE + FAULT + "two = type(one)('{0}.one', 'T', one.needs, one.function)\n",
             "'{0}.one' is taken",
         ),
+        (HEAD + FINE + FAULT.replace("one", "other"), "no check: {0}.other"),
     ],
-    ids=["no fault", "another suite", "taken"],
+    ids=["no fault", "another suite", "taken", "a fault of nothing"],
 )
 def test_a_suite_that_proves_nothing_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, text: str, message: str

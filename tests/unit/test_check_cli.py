@@ -72,7 +72,7 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "mpi.two_nodes: " in out
     assert "    red when MpiDefault is none where srun runs" in out
-    assert "gpu." not in out
+    assert "gpu-gres." not in out
 
 
 def test_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:

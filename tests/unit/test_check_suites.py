@@ -12,9 +12,7 @@ from hpcstate.check import CheckFailed, CheckResult, load_suites, run_check
 from hpcstate.live import Live
 from hpcstate.model import Cluster, Partition
 from hpcstate.run import Result
-from hpcstate.slurm_conf import slurm_conf
 from tests.suites.breaking import append, set_key
-from tests.suites.gpu.gres import View, _one_gpu_more, _split, own_device_problem
 from tests.suites.jobs import together
 from tests.suites.nodes.system import verdicts
 from tests.suites.slurm import gres_counts, reports
@@ -258,88 +256,6 @@ def test_mpi_environment(changes: dict[str, str], outcome: str) -> None:
     assert run_named("mpi.environment", lambda node, script: text).outcome == outcome
 
 
-NODE = a_node("compute-01", 11)
-
-
-def a_view(first: str, second: str, gpus: str = "0", visible: str = "0") -> View:
-    return View("compute-01", {"/dev/nvidia0": first, "/dev/nvidia1": second}, gpus, visible)
-
-
-@pytest.mark.parametrize(
-    ("view", "words"),
-    [
-        (a_view("ENXIO", "EPERM"), ""),
-        (a_view("EPERM", "ENXIO", gpus="1"), ""),
-        (a_view("OK", "EPERM"), ""),
-        (a_view("ENXIO", "ENXIO"), "2 devices pass the filter"),
-        (a_view("EPERM", "EPERM"), "0 devices pass the filter"),
-        (a_view("EACCES", "EPERM"), "does not open"),
-        (a_view("ENXIO", "EPERM", gpus=""), "does not name one GPU"),
-        (a_view("ENXIO", "EPERM", gpus="0,1"), "does not name one GPU"),
-        (View("compute-01", {"/dev/nvidia0": "ENXIO"}, "0", "0"), "1 device files for 2 declared GPUs"),
-        (View("compute-01", {}, "0", "0"), "0 device files for 2 declared GPUs"),
-    ],
-)
-def test_own_device(view: View, words: str) -> None:
-    problem = own_device_problem(NODE, view)
-    assert words in problem if words else not problem
-
-
-def gpu_report(host: str, first: str, second: str, gpus: str) -> str:
-    opened = {"/dev/nvidia0": first, "/dev/nvidia1": second}
-    return json.dumps({"host": host, "opened": opened, "gpus": gpus, "visible": "0" if gpus else ""}) + "\n"
-
-
-@pytest.mark.parametrize(
-    ("reports_of", "outcome"),
-    [
-        ((("compute-01", "EPERM", "EPERM", ""), ("compute-02", "EPERM", "EPERM", "")), "passed"),
-        ((("compute-01", "EPERM", "EPERM", ""), ("compute-02", "EPERM", "ENXIO", "")), "failed"),
-        ((("compute-01", "EPERM", "EPERM", ""),), "failed"),
-        ((("compute-01", "EPERM", "EPERM", ""), ("compute-02", "EPERM", "EPERM", "0")), "failed"),
-    ],
-    ids=["refused", "one passes", "a node is silent", "a GPU is given"],
-)
-def test_without_gres(reports_of: tuple[tuple[str, str, str, str], ...], outcome: str) -> None:
-    text = "".join(gpu_report(*one) for one in reports_of)
-    assert run_named("gpu.without_gres", lambda node, script: text).outcome == outcome
-
-
-def limits_report(host: str, **changes: object) -> str:
-    report = {
-        "host": host,
-        "cpus_of_node": 2,
-        "cpus_given": [0],
-        "cpus_after_widening": [0],
-        "cpus_of_job": 1,
-        "memory_bytes": 100 << 20,
-    }
-    return json.dumps({**report, **changes}) + "\n"
-
-
-@pytest.mark.parametrize(
-    ("name", "changes", "outcome"),
-    [
-        ("limits.memory", {}, "passed"),
-        ("limits.memory", {"memory_bytes": None}, "failed"),
-        ("limits.memory", {"memory_bytes": 50 << 20}, "failed"),
-        ("limits.cores", {}, "passed"),
-        ("limits.cores", {"cpus_after_widening": [0, 1]}, "failed"),
-        # Two threads of one core: both are the job's.
-        ("limits.cores", {"cpus_after_widening": [0, 1], "cpus_of_job": 2, "cpus_of_node": 4}, "passed"),
-        ("limits.cores", {"cpus_of_node": 1}, "passed"),
-    ],
-)
-def test_limits(name: str, changes: dict[str, object], outcome: str) -> None:
-    text = limits_report("compute-01") + limits_report("compute-02", **changes)
-    assert run_named(name, lambda node, script: text).outcome == outcome
-
-
-def test_cores_that_are_all_of_every_node_prove_nothing() -> None:
-    text = limits_report("compute-01", cpus_of_node=1) + limits_report("compute-02", cpus_of_node=1)
-    assert run_named("limits.cores", lambda node, script: text).outcome == "failed"
-
-
 @pytest.mark.parametrize(
     ("text", "counts"),
     [
@@ -377,13 +293,6 @@ def test_a_node_in_no_partition_is_a_failure() -> None:
         together(a_live(cluster), cluster.workers)
 
 
-@pytest.mark.parametrize(
-    ("total", "parts", "shares"), [(2, 1, [2]), (2, 2, [1, 1]), (8, 3, [3, 3, 2]), (3, 3, [1, 1, 1])]
-)
-def test_split(total: int, parts: int, shares: list[int]) -> None:
-    assert _split(total, parts) == shares
-
-
 def test_set_key() -> None:
     change = set_key("MpiDefault", "none")
     assert change("A=1\n mpidefault = pmix # x\nB=2\n") == "A=1\nMpiDefault=none\nB=2\n"
@@ -391,13 +300,6 @@ def test_set_key() -> None:
     assert append("# x")("A=1\n\n") == "A=1\n# x\n"
 
 
-def test_one_gpu_more_changes_the_node_lines_only() -> None:
-    text = slurm_conf(TWO)
-    more = _one_gpu_more(text)
-    assert "Gres=gpu:simulated:2 " in text
-    assert text.replace("gpu:simulated:2 ", "gpu:simulated:3 ") == more
-
-
-@pytest.mark.parametrize("file", sorted(Path("tests/suites").glob("*/_*.py")), ids=lambda file: file.name)
+@pytest.mark.parametrize("file", sorted(Path("tests/suites").glob("**/_*.py")), ids=lambda file: file.name)
 def test_programs_for_jobs_are_whole(file: Path) -> None:
     compile(file.read_text(), str(file), "exec")

@@ -7,6 +7,7 @@ of its world seems to work: so the size is looked at, and the hosts.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from hpcstate.check import CheckFailed, CheckSkipped, check, fault
@@ -14,7 +15,7 @@ from hpcstate.live import Live
 from hpcstate.model import Node
 from tests.suites.breaking import SLURM_CONF, Edit, edited, set_key
 from tests.suites.jobs import srun, together
-from tests.suites.slurm import program, reports
+from tests.suites.slurm import reports
 
 MEMORY = "--mem=400M"
 BYTES = 1_000_000
@@ -99,16 +100,18 @@ def _arguments(live: Live, nodes: list[Node]) -> tuple[str, ...]:
 
 
 def _run(live: Live, nodes: list[Node]) -> list[dict[str, Any]]:
-    text = srun(live, _arguments(live, nodes), program(__file__, "_allreduce.py"), seconds=60)
+    text = srun(
+        live,
+        _arguments(live, nodes),
+        ["python3", "-c", Path(__file__).with_name("_allreduce.py").read_text()],
+        seconds=60,
+    )
     return sorted(reports(text), key=lambda report: (report["rank"], report["host"]))
 
 
-def _without_pmix(live: Live) -> Iterator[None]:
+@fault("MpiDefault is none where srun runs", "mpi.two_nodes", "mpi.environment")
+def without_pmix(live: Live) -> Iterator[None]:
     # srun takes MpiDefault from the slurm.conf of the machine on which it runs.
     controller = live.cluster.controller.name
     with edited(live, [Edit(controller, SLURM_CONF, set_key("MpiDefault", "none"))]):
         yield
-
-
-world_without_pmix = fault(two_nodes, "MpiDefault is none where srun runs")(_without_pmix)
-environment_without_pmix = fault(environment, "MpiDefault is none where srun runs")(_without_pmix)

@@ -61,7 +61,7 @@ def _summary(name: str, node: SlurmNode) -> str:
     return f"{name} {'+'.join(node['states'])}, {node['cpus']} CPUs, {node['memory_mb']} MiB{gres}"
 
 
-@fault(registered, "a node is drained")
+@fault("a node is drained", "nodes.registered")
 def drained(live: Live) -> Iterator[None]:
     name, controller = last_worker(live).name, live.cluster.controller.name
     try:
@@ -73,7 +73,13 @@ def drained(live: Live) -> Iterator[None]:
         wait_idle(live)
 
 
-@fault(registered, "gres.conf of a node names no device", needs_gpus=1)
+@fault(
+    "gres.conf of a node names no device",
+    "nodes.registered",
+    "gpu-gres.shown",
+    "gpu-gres.slurmd",
+    needs_gpus=1,
+)
 def without_devices(live: Live) -> Iterator[None]:
     name = last_gpu_node(live).name
     with edited(live, [Edit(name, GRES_CONF, lambda _: "# no device\n")], restart=[(name, "slurmd")]):
@@ -92,7 +98,7 @@ def every_node(live: Live) -> str:
     return f"hosts {' '.join(sorted(hosts))}"
 
 
-@fault(every_node, "slurmd is stopped on a node")
+@fault("slurmd is stopped on a node", "nodes.srun")
 def slurmd_stopped(live: Live) -> Iterator[None]:
     with stopped(live, last_worker(live).name, "slurmd"):
         yield

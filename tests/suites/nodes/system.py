@@ -70,7 +70,7 @@ def verdicts(text: str) -> dict[str, str]:
     return found
 
 
-@fault(munge, "a node has another munge key")
+@fault("a node has another munge key", "nodes.munge")
 def another_key(live: Live) -> Iterator[None]:
     name = last_worker(live).name
     kept = f"{MUNGE_KEY}.hpcstate-kept"
@@ -135,7 +135,7 @@ def _least_difference(one: Clock, two: Clock) -> float:
     return max(0.0, abs(one.ahead - two.ahead) - one.uncertainty - two.uncertainty)
 
 
-@fault(clocks, "chrony is stopped and a node's clock is 30 s ahead")
+@fault("chrony is stopped and a node's clock is 30 s ahead", "nodes.clocks")
 def clock_off(live: Live) -> Iterator[None]:
     name, controller = last_worker(live).name, live.cluster.controller.name
     # In a container the clock is that of the whole machine.
@@ -164,7 +164,7 @@ def configuration(live: Live) -> str:
     return f"sha256 {reference}… on {len(names)} nodes"
 
 
-@fault(configuration, "slurm.conf of a node has another comment")
+@fault("slurm.conf of a node has another comment", "nodes.configuration")
 def other_comment(live: Live) -> Iterator[None]:
     with edited(live, [Edit(last_worker(live).name, SLURM_CONF, append("# hpcstate: fault"))]):
         yield
@@ -191,7 +191,7 @@ def daemons(live: Live) -> str:
     return f"{sum(map(len, units.values()))} daemons active on {len(units)} nodes, no unit failed"
 
 
-@fault(daemons, "a unit fails on a node")
+@fault("a unit fails on a node", "nodes.daemons")
 def failing_unit(live: Live) -> Iterator[None]:
     name = last_worker(live).name
     try:
@@ -201,7 +201,7 @@ def failing_unit(live: Live) -> Iterator[None]:
         live.run(name, "systemctl reset-failed hpcstate-fault.service", user="root", check=False)
 
 
-@fault(daemons, "munge is stopped on a node")
+@fault("munge is stopped on a node", "nodes.daemons")
 def munge_stopped(live: Live) -> Iterator[None]:
     with stopped(live, last_worker(live).name, "munge"):
         yield

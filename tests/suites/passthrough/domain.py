@@ -63,7 +63,8 @@ def domain(live: Live) -> str:
     return "; ".join(lines)
 
 
-def _without_last(live: Live) -> Iterator[None]:
+@fault("a node was started without its last device", "passthrough.holder", "passthrough.domain")
+def without_last(live: Live) -> Iterator[None]:
     """The last node with devices is started without the last of them, and afterwards as it is defined."""
     node = [node for node in live.workers if node.passthrough][-1]
     with connect(live.cluster.uri) as host:
@@ -81,13 +82,3 @@ def _without_last(live: Live) -> Iterator[None]:
             host.power_off(live.cluster, node)
             ours.create()
             lifecycle.wait_for_ssh(live.cluster, [node], host, lambda _: None)
-
-
-@fault(holder, "a node was started without its last device")
-def nobody_holds(live: Live) -> Iterator[None]:
-    yield from _without_last(live)
-
-
-@fault(domain, "a node was started without its last device")
-def another_domain(live: Live) -> Iterator[None]:
-    yield from _without_last(live)

@@ -164,25 +164,25 @@ def _read(shell: Shell, path: str) -> str:
     return shell(f"if [ -r {path} ]; then cat {path}; fi")
 
 
-@fault(devices, "the last declared device is off its bus")
+@fault("the last declared device is off its bus", "passthrough.devices")
 def unplugged(live: Live) -> Iterator[None]:
     with off_the_bus(on_hypervisor(live), _last(live)):
         yield
 
 
-@fault(devices, "the file names another device_id")
+@fault("the file names another device_id", "passthrough.devices")
 def another(live: Live) -> Iterator[None]:
     with _file_says(live, device_id="ffff"):
         yield
 
 
-@fault(bound, "the last declared device has no driver")
+@fault("the last declared device has no driver", "passthrough.bound")
 def unbound(live: Live) -> Iterator[None]:
     with given_to(on_hypervisor(live), _last(live), ""):
         yield
 
 
-@fault(group, "the file gives a node a device without the others of its slot")
+@fault("the file gives a node a device without the others of its slot", "passthrough.group")
 def half(live: Live) -> Iterator[None]:
     host, before = seen(live), live.nodes
     node, device = next(
@@ -196,7 +196,7 @@ def half(live: Live) -> Iterator[None]:
         live.nodes = before
 
 
-@fault(group, "a device of a group is given back to its driver")
+@fault("a device of a group is given back to its driver", "passthrough.group")
 def given_back(live: Live) -> Iterator[None]:
     host = seen(live)
     address = _virtio(live, host, lambda device: bool(pcie.companions(host, device["address"])))
@@ -204,7 +204,7 @@ def given_back(live: Live) -> Iterator[None]:
         yield
 
 
-@fault(host_free, "a declared network card has a default route of the hypervisor")
+@fault("a declared network card has a default route of the hypervisor", "passthrough.host_free")
 def default_route(live: Live) -> Iterator[None]:
     shell = on_hypervisor(live)
     address = _virtio(live, seen(live), lambda device: pcie.kind_of(device) == "network")
@@ -224,21 +224,21 @@ def _virtio(live: Live, host: PciHost, fits: Callable[[PciDevice], bool]) -> str
     raise HpcstateError("this fault needs such a virtio device in the cluster file", where=live.cluster.name)
 
 
-@fault(at_boot, "the configuration of vfio-pci lacks a device")
+@fault("the configuration of vfio-pci lacks a device", "passthrough.at_boot")
 def not_named(live: Live) -> Iterator[None]:
     with _kept(on_hypervisor(live), CONFIGURATION) as shell:
         shell(f"sed -i 's/ {_last(live)}//' {CONFIGURATION}")
         yield
 
 
-@fault(at_boot, "vfio-pci is not loaded at boot")
+@fault("vfio-pci is not loaded at boot", "passthrough.at_boot")
 def not_loaded(live: Live) -> Iterator[None]:
     with _kept(on_hypervisor(live), MODULES_LOAD) as shell:
         shell(f"sed -i '/^{VFIO}$/d' {MODULES_LOAD}")
         yield
 
 
-@fault(hugepages, "the hypervisor has set none aside")
+@fault("the hypervisor has set none aside", "passthrough.hugepages")
 def no_pages(live: Live) -> Iterator[None]:
     shell = on_hypervisor(live)
     kib = {"2M": 2048, "1G": 1 << 20}[live.cluster.acceleration.hugepage_size]

@@ -146,7 +146,7 @@ def _last_gpu(live: Live) -> tuple[Node, str]:
     return node, found
 
 
-@fault(slots, "the last function of a node's last device is off its bus")
+@fault("the last function of a node's last device is off its bus", "passthrough.slots")
 def function_missing(live: Live) -> Iterator[None]:
     node = _nodes(live)[-1]
     *_, (functions, slot) = placed(_expected(live, node), _bus(live, node))
@@ -154,14 +154,14 @@ def function_missing(live: Live) -> Iterator[None]:
         yield
 
 
-@fault(drivers, "the last GPU of a node has no driver")
+@fault("the last GPU of a node has no driver", "passthrough.drivers")
 def driverless(live: Live) -> Iterator[None]:
     node, address = _last_gpu(live)
     with given_to(on_node(live, node), address, ""):
         yield
 
 
-@fault(drivers, "the last GPU of a node is off its bus")
+@fault("the last GPU of a node is off its bus", "passthrough.drivers")
 def gpu_missing(live: Live) -> Iterator[None]:
     node, address = _last_gpu(live)
     with off_the_bus(on_node(live, node), address):
