@@ -83,7 +83,11 @@ def _disk(image: Path, work: Path) -> Iterator[Path]:
     raw = work / "disk.raw"
     raw.touch()
     if which("qemu-storage-daemon") and Path("/dev/fuse").exists():
+        # It ends with us, also when we are killed: nobody else knows of it.
         words = [
+            "setpriv",
+            "--pdeathsig",
+            "TERM",
             "qemu-storage-daemon",
             "--blockdev",
             f"driver=file,filename={image},node-name=file,read-only=on",
