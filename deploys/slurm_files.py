@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from threading import Lock
+
 from pyinfra import logger
 from pyinfra.api.exceptions import DeployError
 
@@ -15,14 +17,18 @@ def slurm_files(cluster: Cluster) -> dict[str, str]:
     """File name to content, the same on every node. Raises DeployError, which ends the run before anything is
     changed, when a daemon would stop at one of them (hpcstate.slurm_lint), or does (hpcstate.judge).
     """
-    if cluster.name not in _judged:
-        _judge(cluster)
-        _judged.add(cluster.name)
+    with _one_judge:
+        if cluster.name not in _judged:
+            _judge(cluster)
+            _judged.add(cluster.name)
     return configuration(cluster)
 
 
 _judged: set[str] = set()
 """The clusters of this run: every host asks for the files."""
+
+_one_judge = Lock()
+"""pyinfra reads the deploys for all hosts at the same time; the first one asks, the others wait for it."""
 
 
 def _judge(cluster: Cluster) -> None:
