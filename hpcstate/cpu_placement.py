@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
+from hpcstate.hostlist import numbers
 from hpcstate.model import Acceleration, Cluster, Node
 
 Core = tuple[int, ...]
@@ -86,12 +87,6 @@ def host_cells(capabilities: str) -> tuple[HostCell, ...]:
             memory_mb = 0 if memory is None else int(memory.text or "0") // 1024
             cells.append(HostCell(int(cell.attrib["id"]), tuple(sorted(cores)), memory_mb))
     return tuple(cells)
-
-
-def numbers(text: str) -> list[int]:
-    """The numbers of a list like ``0,4-6``, as Linux and libvirt write sets of CPUs; none of an empty one."""
-    ends = [part.partition("-") for part in text.split(",") if part]
-    return [number for low, _, high in ends for number in range(int(low), int(high or low) + 1)]
 
 
 def near_gpus(node: Node, numa_nodes: Mapping[str, int]) -> int | None:

@@ -109,7 +109,7 @@ def _driver(host: GpuHost) -> _Said:
             "error",
             "",
             f"{count} NVIDIA GPU{'s' * (count > 1)} on the bus, and the kernel module is not loaded",
-            "deploy the driver (deploys/gpu.py), or modprobe nvidia; dmesg | grep NVRM tells why it fails",
+            "deploy the driver (deploys/nvidia.py), or modprobe nvidia; dmesg | grep NVRM tells why it fails",
         )
         return
     if smi["code"] == _VERSION_MISMATCH or (library and not _same(library, driver)):

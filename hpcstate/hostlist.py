@@ -37,6 +37,12 @@ def ranges(numbers: Iterable[int]) -> str:
     return ",".join(_runs([str(number) for number in sorted(numbers)]))
 
 
+def numbers(text: str) -> list[int]:
+    """The numbers of a list like ``0,4-6``, as Linux and libvirt write sets of CPUs; none of an empty one."""
+    ends = [part.partition("-") for part in text.split(",") if part]
+    return [number for low, _, high in ends for number in range(int(low), int(high or low) + 1)]
+
+
 def _split(name: str) -> tuple[str, str]:
     found = _NUMBERED.match(name)
     return (found["prefix"], found["number"]) if found else (name, "")

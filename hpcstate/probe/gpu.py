@@ -8,6 +8,7 @@ import shlex
 from typing import NamedTuple, TypedDict
 
 from hpcstate.errors import HpcstateError
+from hpcstate.hostlist import numbers
 from hpcstate.probe.mig import MigInstance, mig_instances
 
 MARKER = "/etc/hpcstate/simulated-gpus.json"
@@ -209,7 +210,7 @@ def _of_driver(lines: dict[str, list[str]]) -> tuple[list[GpuDevice], list[Nodel
             nodeless.append(Nodeless(address=gpu.address, file=f"/dev/nvidia{gpu.minor}"))
             continue
         device = device_of(*nodes[gpu.minor], gpu.device, address=gpu.address, model=gpu.model)
-        near = sorted({cores[cpu] for cpu in _cpus(gpu.cpus) if cpu in cores})
+        near = sorted({cores[cpu] for cpu in numbers(gpu.cpus) if cpu in cores})
         device["cores"] = near if len(near) < len(set(cores.values())) else []
         device["mig"] = instances.get(gpu.minor, [])
         devices.append(device)
@@ -238,15 +239,6 @@ def _core_of_cpu(lines: list[str]) -> dict[int, int]:
         first_of_package.setdefault(place[0], cpu)
     ordered = sorted(first_of_core, key=lambda place: (first_of_package[place[0]], first_of_core[place]))
     return {cpu: ordered.index(place) for cpu, place in places.items()}
-
-
-def _cpus(text: str) -> set[int]:
-    """The CPUs of a list of sysfs (``0-3,8``)."""
-    found: set[int] = set()
-    for part in filter(None, text.split(",")):
-        low, _, high = part.partition("-")
-        found.update(range(int(low), int(high or low) + 1))
-    return found
 
 
 def _marker_types(text: str) -> dict[int, str]:

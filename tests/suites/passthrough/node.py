@@ -74,7 +74,7 @@ def drivers(live: Live) -> str:
         raise CheckFailed(
             "a driver for each GPU (nvidia for NVIDIA's), and no GPU more or less",
             "; ".join(problems),
-            "pyinfra deploys/gpu.py; dmesg on the node says why a driver refused",
+            "pyinfra deploys/nvidia.py; dmesg on the node says why a driver refused",
         )
     return "; ".join(lines) or "the file passes through no GPU, only other devices"
 
