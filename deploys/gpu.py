@@ -24,7 +24,7 @@ if not is_build() and "compute" in host.groups:
         gres_type=simulated.gres_type if simulated else "",
     )
     declared = declared_gres(node)
-    # Asked also where none are declared any more, but not of nodes whose GPUs can have none.
+    # Asked also where no instances are declared any more, but not of nodes whose GPUs can have none.
     if declared and not declared.simulated:
         mig.instances(name="MIG instances", node=node.name, declared=declared)
     if declared:

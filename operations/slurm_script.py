@@ -191,7 +191,8 @@ def _functions(unit: str, names: Sequence[str], node: str) -> list[str]:
 def _of_node(node: str) -> list[str]:
     """``seen``: whether slurmctld has heard of a slurmd that started at ``$since`` or later; sets ``$node``
     and ``$state``. ``keep_drained``: a node that is drained, or got its old files back, has our reason for
-    it. That comes after Slurm's own, which it gives to a node that registers with less than configured.
+    it. That comes after Slurm's own, which it gives to a node that registers with less than configured. A
+    drain that somebody else had set before the change keeps its reason: with ours it would be lifted.
     """
     name = shlex.quote(node)
     return [
@@ -201,7 +202,13 @@ def _of_node(node: str) -> list[str]:
         "    started=${node#* SlurmdStartTime=}; started=${started%% *}",
         '    [ "$(date --date="$started" +%s 2> /dev/null || echo 0)" -ge "$since" ]',
         "}",
+        "foreign=",
+        "if scontrol ping 2> /dev/null | grep --quiet 'is UP' && { seen || [ -n \"$node\" ]; }; then",
+        '    case "$state" in *DRAIN*) case "$node" in '
+        f'*" Reason={REASON_PREFIX}"*) ;; *) foreign=yes ;; esac ;; esac',
+        "fi",
         "keep_drained() {",
+        '    [ -z "$foreign" ] || return 0',
         f'    [ -z "$restored" ] || for _ in $(seq {RESTORED_SECONDS}); do ! seen || break; sleep 1; done',
         '    [ -n "$restored" ] || seen || :',
         '    case "$restored${state:-}" in yes* | *DRAIN*)',

@@ -16,6 +16,7 @@ NODE = "compute-01"
 STAND_INS = {
     "scontrol": """case "$*" in
   *"show hostnames"*) ;;
+  ping) echo "Slurmctld(primary) at controller is UP" ;;
   *"show node"*) cat "$WORLD/node" ;;
   *) printf "%s\\n" "scontrol $*" >> "$WORLD/calls" ;;
 esac""",
@@ -138,3 +139,14 @@ def test_a_node_whose_files_are_refused_before_anything_changed_is_not_drained(w
     done = subprocess.run(["sh", "-c", text], env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.splitlines()[0]) == (1, "no")
     assert not (world / "calls").exists()
+
+
+@pytest.mark.parametrize(("reason", "kept"), [("disk looks odd", True), ("hpcstate: Gres [root@now]", False)])
+def test_a_drain_of_somebody_else_keeps_its_reason_when_a_change_fails(
+    world: Path, reason: str, kept: bool
+) -> None:
+    shown = "NodeName=compute-01 State=IDLE+DRAIN Gres=(null) SlurmdStartTime=2026-01-01T00:00:00"
+    (world / "node").write_text(f"{shown} Reason={reason}\n")
+    (world / "staged/gres.conf").write_text("refused\n")
+    assert change(world, slurm_script.restart("slurmd"), 4).returncode == 1
+    assert kept != any("scontrol update" in call for call in calls(world))
