@@ -51,8 +51,10 @@ def start_job(live: Live, node: str, command: str) -> str:
     return job
 
 
-def state_of(live: Live, node: str) -> str:
-    return live.run("controller", f"sinfo -h -N -n {node} -o %T").stdout.split()[0].upper()
+def demand_idle(live: Live, node: str) -> None:
+    """``node`` takes jobs; a node that was resumed this moment is ``idle*`` until slurmctld has asked it."""
+    state = f"$(sinfo -h -N -n {node} -o %T | head -n 1)"
+    live.run("controller", f'until [ "{state}" = idle ]; do sleep 0.5; done', timeout=60)
 
 
 @pytest.fixture
@@ -128,7 +130,7 @@ def test_a_running_job_is_waited_for_and_a_foreign_drain_stays(live: Live, resto
         assert "JobState=FAILED" in shown and "ExitCode=7:0" in shown, shown
         assert "Restarts=0" in shown
         assert all(now != before[node] for node, now in started(live).items())
-        assert state_of(live, "compute-01") == "IDLE"
+        demand_idle(live, "compute-01")
         shown = live.run("controller", "scontrol show node compute-02").stdout
         assert "DRAIN" in shown and "disk looks odd" in shown
     finally:
@@ -165,7 +167,7 @@ def test_two_gpus_become_four_and_two_again_while_a_job_runs_elsewhere(
         assert pyinfra(restored_file, "-y").returncode == 0
         shown = live.run("controller", "scontrol show node compute-01").stdout
         assert f"Gres=gpu:simulated:{gpus}" in shown, shown
-        assert state_of(live, "compute-01") == "IDLE"
+        demand_idle(live, "compute-01")
         live.run("controller", f"srun -w compute-01 --gres=gpu:{gpus} --mem=50 true", user="hpc", timeout=60)
     shown = live.run("controller", f"scontrol show job {job}").stdout
     assert "JobState=RUNNING" in shown and "Restarts=0" in shown, shown
