@@ -16,7 +16,7 @@ TEMPLATES = ROOT / "templates"
 STORE = BUILD / "store"
 TOOLS = BUILD / "tools"
 
-RESERVED = frozenset({"packer", "containers", "store", "tools"})
+RESERVED = frozenset({"packer", "containers", "store", "tools", "keys"})
 """Folders of build/ that are no cluster's: no cluster may have one of these names."""
 
 
@@ -28,6 +28,18 @@ def shown(path: Path) -> str:
 def image(name: str) -> Path:
     """The built image ``name``, where the earlier system had it, so that its files keep working."""
     return BUILD / "packer" / name / name / f"{name}.qcow2"
+
+
+def container(name: str) -> Path:
+    """The built container ``name``."""
+    return BUILD / "containers" / name / f"{name}.sif"
+
+
+SIGNING_KEY = BUILD / "keys" / "containers.pem"
+"""The private key (ed25519, PEM, mode 0600) that signs the containers built here."""
+
+PUBLIC_KEY = BUILD / "keys" / "containers.pub.pem"
+"""Its public half, which verifies them here and on the nodes."""
 
 
 def throwaway_root(image_path: Path) -> Path:

@@ -1,6 +1,7 @@
 """What a user may declare, as frozen types. Parsed once by hpcstate.schema, then only passed around."""
 
 from hpcstate.model.cluster import Cluster, Description, Metadata, SlurmConfig
+from hpcstate.model.container import Container, ContainerSettings, ContainerTest
 from hpcstate.model.gpu import PassthroughDevice, SimulatedGpus
 from hpcstate.model.gres import AutoDetect, GresSettings
 from hpcstate.model.hardware import Acceleration, CpuTopology
@@ -12,6 +13,9 @@ __all__ = [
     "Acceleration",
     "AutoDetect",
     "Cluster",
+    "Container",
+    "ContainerSettings",
+    "ContainerTest",
     "CpuTopology",
     "Description",
     "GresSettings",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from hpcstate.errors import Problem
+from hpcstate.model.container import ContainerSettings
 from hpcstate.model.hardware import Acceleration
 from hpcstate.model.network import Network
 from hpcstate.model.node import Node
@@ -36,6 +37,7 @@ class Cluster:
     acceleration: Acceleration = field(default_factory=Acceleration)
     slurm: SlurmConfig | None = None
     uri: str = "qemu:///system"
+    containers: ContainerSettings = field(default_factory=ContainerSettings)
 
     @property
     def controller(self) -> Node:

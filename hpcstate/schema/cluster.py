@@ -7,9 +7,10 @@ from typing import Literal
 
 from hpcstate import paths
 from hpcstate.cpu_placement import guest_cells
-from hpcstate.model import Acceleration, Cluster, Node
+from hpcstate.model import Acceleration, Cluster, ContainerSettings, Node
 from hpcstate.schema import keys, leaf
 from hpcstate.schema.addresses import place_nodes
+from hpcstate.schema.containers import read_containers
 from hpcstate.schema.network import read_acceleration, read_network
 from hpcstate.schema.node import DEFAULT_IMAGES, read_head, read_workers
 from hpcstate.schema.section import Report, Section
@@ -56,11 +57,12 @@ def read_cluster(section: Section, kind: Literal["hpc", "cloud"]) -> Cluster | N
         entries = [replace(entry, virtio_fs_mounts=()) for entry in entries]
     nodes = place_nodes(name, network, entries, section.report) if network else ()
     slurm = read_slurm(section, Workers.of(nodes) if nodes else None) if kind == "hpc" else None
+    containers = read_containers(section) if kind == "hpc" else ContainerSettings()
     if network is None or not nodes:
         return None
     _warn_topology(section.report, section.at("hardware"), acceleration, nodes)
     _check_memory(section.report, section.at("hardware"), acceleration, nodes)
-    return Cluster(kind, name, network, nodes, acceleration, slurm, uri)
+    return Cluster(kind, name, network, nodes, acceleration, slurm, uri, containers)
 
 
 def _warn_topology(

@@ -50,7 +50,7 @@ _CLUSTER = ("name", "uri", "base_image_path", "network", "hardware", "storage")
 _CLUSTER_EARLIER = ("ssh", "container_registry")
 HPC = Keys(
     "clusters.hpc",
-    (*_CLUSTER, "controller", "compute_nodes", "slurm_config"),
+    (*_CLUSTER, "controller", "compute_nodes", "slurm_config", "containers"),
     ("description",),
     (*_CLUSTER_EARLIER, "gres_config"),
 )
@@ -140,6 +140,7 @@ SLURM_CONFIG = Keys(
     (),
     ("gres_types", "container_plugin_enabled"),
 )
+CONTAINERS = Keys("containers", ("deploy", "require_signature", "session_dir_mb"))
 PARTITION = Keys("partitions", ("name", "nodes", "default", "max_time"))
 
 SECTIONS = (
@@ -166,6 +167,7 @@ SECTIONS = (
     MOUNT,
     SLURM_CONFIG,
     PARTITION,
+    CONTAINERS,
 )
 
 

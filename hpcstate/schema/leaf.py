@@ -220,6 +220,12 @@ PARTITION_NAME = pattern(
     "a partition name: letters, digits, '_' and '-', beginning with a letter",
     longest=64,
 )
+CONTAINER_NAME = pattern(
+    r"[a-z0-9][a-z0-9.-]*",
+    "a container name: lower-case letters, digits, '.' and '-'",
+    "it is the name of a folder of containers/",
+    longest=64,
+)
 BRIDGE = pattern(
     r"[A-Za-z0-9][A-Za-z0-9_.-]*",
     "a bridge name of at most 15 letters, digits, '_', '.' and '-'",

@@ -74,6 +74,11 @@ clusters:
             "memory_backing": acceleration.memory_backing,
         },
         "slurm_config": {"max_job_time": hpc.slurm.partitions[0].max_time},
+        "containers": {
+            "deploy": list(hpc.containers.deploy),
+            "require_signature": str(hpc.containers.require_signature).lower(),
+            "session_dir_mb": hpc.containers.session_dir_mb,
+        },
         "simulated_gpus": {"type": worker.simulated_gpus.gres_type},
         "virtio_fs_mounts": {
             "owner": VirtioFsMount.owner,
