@@ -10,11 +10,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
 
 from hpcstate import image, tools
+from hpcstate.debian_tree import KEYRING, sources
 from hpcstate.disk import write_disk
 from hpcstate.errors import HpcstateError, from_os
 from hpcstate.image import ImageSpec
@@ -22,7 +24,6 @@ from hpcstate.paths import ROOT
 from hpcstate.run import run
 
 HOOKS = ROOT / "packer" / "seed"
-_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
 def build(spec: ImageSpec, disk: Path, folder: Path, *, in_memory: bool) -> dict[str, str]:
@@ -36,12 +37,14 @@ def build(spec: ImageSpec, disk: Path, folder: Path, *, in_memory: bool) -> dict
     if in_memory:
         run(["mount", "-t", "tmpfs", "-o", f"mode=755,size={spec.disk_gb}g", "hpcstate-seed", root])
     words: list[str | Path] = ["mmdebstrap", "--quiet", "--variant=apt", "--mode=root", "--format=directory"]
-    words += [f"--keyring={_KEYRING}", '--aptopt=APT::Install-Recommends "false"']
+    words += [f"--keyring={KEYRING}", '--aptopt=APT::Install-Recommends "false"']
     words += ["--dpkgopt=force-unsafe-io"]  # a tree that a crash leaves behind is removed, not repaired
     words += [f'--essential-hook={HOOKS / "essential.sh"} "$1"']
+    if files := [tools.deb_file(tools.load().debs[name]) for name in spec.debs]:
+        words += [f'--customize-hook={HOOKS / "debs.sh"} "$1" {shlex.join(map(str, files))}']
     words += [f'--customize-hook={HOOKS / "customize.sh"} "$1"']
     words += [f"--include={','.join(sorted(spec.package_names))}"]
-    words += [spec.release, root, *_sources(spec.release)]
+    words += [spec.release, root, *sources(spec.release)]
     environment = {**os.environ, "KERNEL_PARAMETERS": spec.kernel_parameters, "LC_ALL": "C.UTF-8"}
     hint = "is the Debian mirror reachable? the next run starts this step again"
     try:
@@ -52,14 +55,6 @@ def build(spec: ImageSpec, disk: Path, folder: Path, *, in_memory: bool) -> dict
         if not in_memory:
             shutil.rmtree(root, ignore_errors=True)
     return versions
-
-
-def _sources(release: str) -> list[str]:
-    mirror = tools.host_mirror()
-    lines = [f"deb {mirror} {release} main", f"deb {mirror} {release}-updates main"]
-    if security := tools.host_security_mirror():
-        lines.append(f"deb {security} {release}-security main")
-    return lines
 
 
 def _package_versions(root: Path) -> dict[str, str]:

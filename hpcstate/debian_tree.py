@@ -1,0 +1,67 @@
+"""A Debian tree as a tar: the same packages give the same bytes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from hpcstate import tools
+from hpcstate.run import run
+
+EPOCH = 1735689600
+"""SOURCE_DATE_EPOCH: 2025-01-01. No file of what is built here is younger (reproducible-builds.org)."""
+
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+
+_UNREAD = (
+    "/usr/share/man/*",
+    "/usr/share/info/*",
+    "/usr/share/locale/*",
+    "/usr/share/doc/*",
+    "/usr/share/lintian/*",
+    "/usr/share/bug/*",
+)
+"""What no program reads; the copyright files stay."""
+
+_CLEAN = (
+    # What differs from one run to the next, and what belongs to the machine that built it.
+    'rm -rf "$1"/var/log/* "$1"/var/cache/* "$1"/var/lib/apt/lists/* "$1"/tmp/* "$1"/root/.cache',
+    'rm -f "$1/etc/hostname" "$1/etc/machine-id" "$1/var/lib/dbus/machine-id"',
+    'mkdir -p "$1/var/cache/apt/archives/partial"',
+)
+
+
+def sources(release: str) -> list[str]:
+    """The lines of sources.list(5) for ``release`` on the host's own mirrors."""
+    mirror = tools.host_mirror()
+    lines = [f"deb {mirror} {release} main", f"deb {mirror} {release}-updates main"]
+    if security := tools.host_security_mirror():
+        lines.append(f"deb {security} {release}-security main")
+    return lines
+
+
+def write_tar(
+    target: Path, release: str, packages: Sequence[str], work: Path, *, hooks: Sequence[str] = ()
+) -> dict[str, str]:
+    """Write the tree of ``packages`` and what they need to the tar ``target``; return package versions.
+
+    ``hooks`` are shell commands; ``$1`` is the tree (mmdebstrap(1), --customize-hook). ``work`` is a folder
+    for what lies between. Raises HpcstateError when the mirror or a package fails, with the last lines.
+    """
+    listed = work / "packages.tsv"
+    query = (
+        'dpkg-query --admindir="$1/var/lib/dpkg" --show '
+        "--showformat='${Package}\\t${Version}\\n' | sort >" + str(listed)
+    )
+    words: list[str | Path] = ["mmdebstrap", "--quiet", "--variant=essential", "--format=tar"]
+    words += [f"--keyring={KEYRING}", '--aptopt=APT::Install-Recommends "false"']
+    words += ["--dpkgopt=force-unsafe-io"]
+    words += [f"--dpkgopt=path-exclude={path}" for path in _UNREAD]
+    words += ["--dpkgopt=path-include=/usr/share/doc/*/copyright"]
+    words += [f"--include={','.join(sorted(packages))}"] if packages else []
+    words += [f"--customize-hook={hook}" for hook in (*hooks, query, *_CLEAN)]
+    words += [release, target, *sources(release)]
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH), "LC_ALL": "C.UTF-8"}
+    run(words, env=environment, hint="is the Debian mirror reachable? the next run starts this step again")
+    return dict(line.split("\t", 1) for line in listed.read_text().splitlines())

@@ -1,0 +1,216 @@
+"""Apptainer for hosts that have none: a small Debian tree with Apptainer in it, and the way into it.
+
+Debian 12 cannot run the package (it needs glibc 2.38), and no stable Debian has it. The tree is built once by
+mmdebstrap, unpacked below build/containers/tools/ and entered by unshare(1) and pivot_root(8).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hpcstate import paths, tools
+from hpcstate.artifact import provide
+from hpcstate.debian_tree import EPOCH, write_tar
+from hpcstate.digest import key_of
+from hpcstate.errors import HpcstateError, from_os
+from hpcstate.run import Result, run, which
+from hpcstate.store import Store
+
+VERSION = 1
+"""Raise it when the code that builds the tools root changes what comes out."""
+
+RELEASE = "trixie"
+PACKAGES = (
+    "ca-certificates",
+    "e2fsprogs",
+    "fuse-overlayfs",
+    "libseccomp2",
+    "libsqlite3-0",
+    "openssl",
+    "squashfs-tools",
+    "squashfuse",
+    "tzdata",
+    "uidmap",
+)
+"""What Apptainer loads and calls; without what it needs for networks of its own (containernetworking)."""
+
+_ENTER = Path(__file__).with_name("tools_root_enter.sh")
+_EMPTY_FILES = ("etc/hosts", "etc/resolv.conf")
+"""Apptainer reads both, and takes them into what it builds."""
+
+
+@dataclass(frozen=True)
+class Toolbox:
+    """Where Apptainer runs: on the host (``root`` None), or in the tools root.
+
+    ``key`` says what it is made of; it belongs into the key of everything that it builds.
+    """
+
+    root: Path | None
+    key: str
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def apptainer(
+        self,
+        argv: Sequence[str | Path],
+        *,
+        binds: Mapping[Path, str] | None = None,
+        environment: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        check: bool = True,
+        hint: str = "",
+    ) -> Result:
+        """``apptainer`` with ``argv``. ``binds`` are host paths and where the command sees them: use
+        :meth:`at` for the words that name them. ``timeout`` is in seconds.
+
+        Raises HpcstateError as :func:`hpcstate.run.run` does.
+        """
+        return run(
+            self.words(["apptainer", *argv], binds or {}),
+            env={**_environment(), **(environment or {})},
+            timeout=timeout,
+            check=check,
+            hint=hint,
+        )
+
+    def words(self, argv: Sequence[str | Path], binds: Mapping[Path, str]) -> list[str | Path]:
+        """The command line that runs ``argv`` where Apptainer is."""
+        return list(argv) if self.root is None else entered(self.root, argv, binds)
+
+    def at(self, path: Path, binds: Mapping[Path, str]) -> str:
+        """How a command sees ``path``, which lies at or below one of ``binds``."""
+        if self.root is None:
+            return str(path)
+        for source, target in binds.items():
+            if path == source:
+                return target
+            if path.is_relative_to(source):
+                return f"{target}/{path.relative_to(source).as_posix()}"
+        raise ValueError(f"{path} is not below {', '.join(map(str, binds))}")
+
+
+def entered(root: Path, argv: Sequence[str | Path], binds: Mapping[Path, str]) -> list[str | Path]:
+    """The command line that runs ``argv`` in the tree ``root``: as root of it, with its own processes, which
+    all end with the command. An ordinary user is mapped to root and to subordinate ids (subuid(5)).
+    """
+    words: list[str | Path] = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
+    words += ["--propagation", "private"]
+    if os.geteuid() != 0:
+        words += ["--user", "--map-root-user", "--map-auto"]
+    mounts = [f"{source}={target}" for source, target in binds.items()]
+    return [*words, _ENTER, root, *mounts, "--", *argv]
+
+
+def toolbox(store: Store) -> Toolbox:
+    """The host's Apptainer where it has one (1.2 or newer), else the tools root, built when it is not there.
+
+    Raises HpcstateError when it cannot be built.
+    """
+    if found := _of_the_host():
+        return found
+    manifest = provide(_tar(), inputs(), _make, store=store)
+    return Toolbox(_unpacked(manifest.digest), manifest.key, manifest.versions)
+
+
+def key() -> str:
+    """The key of what :func:`toolbox` would return, without building anything."""
+    found = _of_the_host()
+    return found.key if found else key_of(inputs())
+
+
+def inputs() -> dict[str, Any]:
+    """What the tools root is made of, for its key."""
+    return {
+        "builder": VERSION,
+        "release": RELEASE,
+        "packages": list(PACKAGES),
+        "apptainer": tools.load().debs["apptainer"].sha256,
+    }
+
+
+def _of_the_host() -> Toolbox | None:
+    if which("apptainer") is None or which("mksquashfs") is None:
+        return None
+    version = run(["apptainer", "version"], check=False).stdout.strip()
+    squashfs = run(["mksquashfs", "-version"], check=False).stdout.splitlines()[:1]
+    numbers = version.split("-")[0].split(".")
+    if not all(number.isdigit() for number in numbers[:2]) or tuple(map(int, numbers[:2])) < (1, 2):
+        return None
+    versions = {"apptainer": version, "squashfs-tools": " ".join(squashfs)}
+    return Toolbox(None, key_of({"host": versions}), versions)
+
+
+def _tar() -> Path:
+    return paths.BUILD / "containers" / "tools" / "tools.tar"
+
+
+def _make(target: Path, work: Path) -> dict[str, str]:
+    deb = tools.fetch_deb("apptainer")
+    empty = " && ".join(f': >>"$1/{name}"' for name in _EMPTY_FILES)
+    hooks = [f'cp -r --no-preserve=ownership {deb}/. "$1" && {empty}']
+    versions = write_tar(target, RELEASE, PACKAGES, work, hooks=hooks)
+    return {"apptainer": tools.load().debs["apptainer"].version, **versions}
+
+
+def _unpacked(digest: str) -> Path:
+    """The tree of the tar with that digest, unpacked once. An older one is removed."""
+    folder = _tar().parent
+    root = folder / f"root-{digest[:12]}"
+    if root.is_dir():
+        return root
+    for old in folder.glob("root-*"):
+        remove_tree(old)
+    aside = Path(tempfile.mkdtemp(dir=folder, prefix=".new."))
+    try:
+        unpack(_tar(), aside)
+        aside.chmod(0o755)
+        aside.replace(root)
+    except OSError as error:
+        raise from_os(error) from error
+    finally:
+        if aside.exists():
+            remove_tree(aside)
+    return root
+
+
+def unpack(tar: Path, root: Path) -> None:
+    """Unpack ``tar`` below ``root`` with its owners. Raises HpcstateError when the disk is full."""
+    words: list[str | Path] = ["tar", "--numeric-owner", "-C", root, "-xf", tar, "--exclude=./dev/*"]
+    run(_as_root(words), hint="the next run goes on from here")
+
+
+def remove_tree(root: Path) -> None:
+    """Remove a tree whose files belong to many users. Raises HpcstateError when a mount is in it."""
+    if mounted_below(root):
+        raise HpcstateError(
+            "something is still mounted below this folder", where=str(root), hint=f"umount -R {root}"
+        )
+    if os.geteuid() == 0:
+        shutil.rmtree(root, ignore_errors=True)
+    else:
+        run(_as_root(["rm", "-rf", root]), check=False)
+
+
+def mounted_below(root: Path) -> bool:
+    """Whether a file system is mounted at or below ``root`` (proc_pid_mountinfo(5))."""
+    lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    return any(Path(line.split()[4]).is_relative_to(root) for line in lines)
+
+
+def _as_root(words: list[str | Path]) -> list[str | Path]:
+    if os.geteuid() == 0:
+        return words
+    return ["unshare", "--user", "--map-root-user", "--map-auto", *words]
+
+
+def _environment() -> dict[str, str]:
+    """The environment without what would change what Apptainer does (its own variables, Python's paths)."""
+    dropped = ("APPTAINER", "SINGULARITY", "PYTHON")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+    return {**kept, "LC_ALL": "C.UTF-8", "SOURCE_DATE_EPOCH": str(EPOCH), "HOME": "/root"}
