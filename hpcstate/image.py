@@ -8,7 +8,7 @@ from typing import Any
 
 import strictyaml as sy
 
-from hpcstate import paths
+from hpcstate import paths, tools
 from hpcstate.digest import file_digests, key_of
 from hpcstate.errors import HpcstateError
 from hpcstate.imports import imported_files
@@ -29,6 +29,7 @@ _SCHEMA = sy.Map(
         "groups": sy.Seq(sy.Enum(["controller", "compute", "gpu", "control_plane", "worker"])),
         sy.Optional("kernel_parameters", default=""): sy.Str(),
         sy.Optional("packages"): sy.MapPattern(_NAME, sy.Seq(_NAME)),
+        sy.Optional("debs"): sy.Seq(_NAME),
         sy.Optional("source"): sy.Map({"url": sy.Url(), "sha256": sy.Regex(r"[0-9a-f]{64}")}),
     }
 )
@@ -44,7 +45,10 @@ class Source:
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """One image as declared. ``package_names`` is every package of every list, ``disk_gb`` is GiB."""
+    """One image as declared. ``package_names`` is every package of every list, ``disk_gb`` is GiB.
+
+    ``debs`` are package files of other releases, by their names in tools.toml.
+    """
 
     name: str
     release: str
@@ -54,6 +58,7 @@ class ImageSpec:
     kernel_parameters: str
     package_names: tuple[str, ...]
     source: Source | None
+    debs: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -90,6 +95,16 @@ def load(name: str) -> ImageSpec:
             "an image has either `packages` (built from a Debian mirror) or `source` (a cloud image)",
             where=str(path),
         )
+    debs = tuple(data.get("debs", ()))
+    known_debs = tools.load().debs
+    if unknown := [deb for deb in debs if deb not in known_debs]:
+        raise HpcstateError(
+            f"tools.toml has no deb {unknown[0]!r}",
+            where=str(path),
+            hint=f"there are: {', '.join(sorted(known_debs))}; pin it there, with its digest",
+        )
+    if debs and "source" in data:
+        raise HpcstateError("`debs` go with `packages`: a cloud image is taken as it is", where=str(path))
     packages = tuple(sorted({package for names in data.get("packages", {}).values() for package in names}))
     return ImageSpec(
         name=data["name"],
@@ -100,6 +115,7 @@ def load(name: str) -> ImageSpec:
         kernel_parameters=data["kernel_parameters"],
         package_names=packages,
         source=Source(**data["source"]) if "source" in data else None,
+        debs=debs,
     )
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hpcstate import tools
 from hpcstate.digest import file_digests
 from hpcstate.errors import HpcstateError
 from hpcstate.image import ImageSpec
@@ -27,6 +28,7 @@ def inputs(spec: ImageSpec) -> dict[str, Any]:
         "builder": VERSION,
         "release": spec.release,
         "packages": sorted(spec.package_names),
+        "debs": {name: tools.load().debs[name].sha256 for name in sorted(spec.debs)},
         "disk_gb": spec.disk_gb,
         "kernel_parameters": spec.kernel_parameters,
         "hooks": file_digests(_hook_files(), ROOT),
@@ -37,6 +39,7 @@ def _hook_files() -> list[Path]:
     folders = (HOOKS / "files", HOOKS / "initramfs")
     return [
         HOOKS / "essential.sh",
+        HOOKS / "debs.sh",
         HOOKS / "customize.sh",
         *(path for folder in folders for path in folder.rglob("*") if path.is_file()),
     ]

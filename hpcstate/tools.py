@@ -211,31 +211,61 @@ def unpack_deb(deb: Deb, *, tools: Path, base: str | None = None) -> Path:
     root = deb.root(tools)
     if (root / deb.program).is_file():
         return root
-    address = f"{host_mirror() if base is None else base}/{deb.pool}"
-    where = f"tools.toml: debs.{deb.name}"
     tools.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=tools, prefix=f".{deb.name}-") as scratch:
-        file = Path(scratch, "package.deb")
-        fetched = run(["/usr/lib/apt/apt-helper", "download-file", address, file], check=False)
-        if fetched.code != 0:
-            raise HpcstateError(
-                f"{address} could not be fetched:\n{fetched.stderr.strip()}",
-                where=where,
-                hint=f"is the network there? When {deb.suite} has a newer version, "
-                f"set HPCSTATE_{deb.name.upper()} to a program, or renew version, pool and sha256",
-            )
-        with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        if digest != deb.sha256:
-            raise HpcstateError(
-                f"{address} has sha256 {digest}, pinned is {deb.sha256}",
-                where=where,
-                hint="the mirror serves another file than the one tested: do not use it",
-            )
+        file = _download(deb, Path(scratch), base)
         unpacked = Path(scratch, "root")
         run(["dpkg-deb", "-x", file, unpacked])
         if not (unpacked / deb.program).is_file():
-            raise HpcstateError(f"{address} does not contain {deb.program}", where=where)
+            raise HpcstateError(f"{deb.pool} does not contain {deb.program}", where=_where(deb))
         shutil.rmtree(root, ignore_errors=True)
         unpacked.rename(root)
     return root
+
+
+def deb_file(deb: Deb, *, tools: Path = TOOLS, base: str | None = None) -> Path:
+    """The package file of ``deb`` itself, fetched below ``tools`` and verified, for machines that install it.
+
+    A file that is there is verified each time: it is installed as root. ``base`` and errors are those of
+    ``fetch_deb``.
+    """
+    file = tools / Path(deb.pool).name
+    if file.is_file() and _sha256(file) == deb.sha256:
+        return file
+    tools.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=tools, prefix=f".{deb.name}-") as scratch:
+        # apt links a file of a mirror on this machine (file:) instead of copying it.
+        aside = Path(shutil.copyfile(_download(deb, Path(scratch), base), Path(scratch, "copy.deb")))
+        aside.replace(file)
+    return file
+
+
+def _download(deb: Deb, folder: Path, base: str | None) -> Path:
+    """The package file in ``folder``, fetched and verified."""
+    file = folder / "package.deb"
+    address = f"{host_mirror() if base is None else base}/{deb.pool}"
+    fetched = run(["/usr/lib/apt/apt-helper", "download-file", address, file], check=False)
+    if fetched.code != 0:
+        raise HpcstateError(
+            f"{address} could not be fetched:\n{fetched.stderr.strip()}",
+            where=_where(deb),
+            hint=f"is the network there? When {deb.suite} has a newer version, "
+            f"set HPCSTATE_{deb.name.upper()} to a program, or renew version, pool and sha256",
+        )
+    digest = _sha256(file)
+    if digest != deb.sha256:
+        raise HpcstateError(
+            f"{address} has sha256 {digest}, pinned is {deb.sha256}",
+            where=_where(deb),
+            hint="the mirror serves another file than the one tested: do not use it",
+        )
+    return file
+
+
+def _where(deb: Deb) -> str:
+    return f"tools.toml: debs.{deb.name}"
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

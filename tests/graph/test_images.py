@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import image, paths, seed
+from hpcstate import image, paths, seed, tools
 from hpcstate.digest import key_of
 from hpcstate.errors import HpcstateError
 from hpcstate.image import ImageSpec
 
 NAMES = ("cloud-base", "hpc-base")
+PLAIN = "name: x\ndeploy: deploys/base.py\ngroups: [worker]\n"
 
 
 def keys() -> dict[str, str]:
@@ -60,6 +61,7 @@ def append(path: Path, text: str = "\n# touched\n") -> None:
         ("operations/munge.py", {"hpc-base"}),
         ("operations/text_files.py", {"hpc-base", "cloud-base"}),
         ("packer/seed/customize.sh", {"hpc-base", "cloud-base"}),
+        ("packer/seed/debs.sh", {"hpc-base", "cloud-base"}),
         ("packer/seed/seal.sh", {"hpc-base", "cloud-base"}),
     ],
 )
@@ -79,6 +81,16 @@ def test_a_package_list_rebuilds_just_its_image(project: Path) -> None:
     assert changed(before, keys()) == {"hpc-base"}
 
 
+def test_another_package_file_rebuilds_just_the_image_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before, wanted = keys(), tools.load()
+    other = dataclasses.replace(wanted.debs["apptainer"], sha256="0" * 64)
+    changed_file = dataclasses.replace(wanted, debs={**wanted.debs, "apptainer": other})
+    monkeypatch.setattr(tools, "load", lambda: changed_file)
+    assert changed(before, keys()) == {"hpc-base"}
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -86,8 +98,9 @@ def test_a_package_list_rebuilds_just_its_image(project: Path) -> None:
         lambda spec: dataclasses.replace(spec, disk_gb=5),
         lambda spec: dataclasses.replace(spec, kernel_parameters="quiet"),
         lambda spec: dataclasses.replace(spec, package_names=("bash",)),
+        lambda spec: dataclasses.replace(spec, debs=()),
     ],
-    ids=["release", "disk_gb", "kernel_parameters", "packages"],
+    ids=["release", "disk_gb", "kernel_parameters", "packages", "debs"],
 )
 def test_the_seed_follows_its_declaration(change: Callable[[ImageSpec], ImageSpec]) -> None:
     spec = image.load("hpc-base")
@@ -107,6 +120,11 @@ def test_the_order_of_packages_does_not_matter() -> None:
         ("name: [\n", "image.yaml"),
         ("name: x\ndeploy: deploys/base.py\ngroups: [worker]\n", "either `packages`"),
         ("name: x\ndeploy: deploys/base.py\ngroups: [nobody]\npackages:\n  a: [bash]\n", "nobody"),
+        (f"{PLAIN}packages:\n  a: [bash]\ndebs: [aptainer]\n", "there are: apptainer, packer"),
+        (
+            f"{PLAIN}source:\n  url: https://a.example/x\n  sha256: {'0' * 64}\ndebs: [apptainer]\n",
+            "as it is",
+        ),
     ],
 )
 def test_a_wrong_declaration_is_a_message(project: Path, text: str, fragment: str) -> None:

@@ -165,3 +165,18 @@ def test_a_missing_program_is_an_error(environ: dict[str, str], message: str, tm
     with pytest.raises(HpcstateError) as caught:
         tools.program("no-such-tool", tools=tmp_path, environ=environ)
     assert message in str(caught.value)
+
+
+def test_a_package_file_is_kept_and_verified_before_each_use(
+    pool: tuple[str, tools.Deb], tmp_path: Path
+) -> None:
+    base, deb = pool
+    file = tools.deb_file(deb, tools=tmp_path / "tools", base=base)
+    assert file == tmp_path / "tools/greet_1.0_all.deb"
+    assert tools.deb_file(deb, tools=tmp_path / "tools", base="file:///nowhere") == file
+    file.write_bytes(file.read_bytes()[:-1])
+    tools.deb_file(deb, tools=tmp_path / "tools", base=base)
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == deb.sha256
+    with pytest.raises(HpcstateError, match="pinned is 000"):
+        tools.deb_file(replace(deb, sha256="0" * 64), tools=tmp_path / "tools", base=base)
+    assert [path.name for path in (tmp_path / "tools").iterdir()] == [file.name]
