@@ -49,6 +49,8 @@ _SCHEMA = sy.Map(
         ),
         sy.Optional("packages"): sy.MapPattern(_NAME, sy.Seq(_PACKAGE)),
         sy.Optional("wheels"): _FILE,
+        sy.Optional("index"): sy.Url(),
+        sy.Optional("exclude"): sy.Seq(sy.Regex(r"[^/\s][^\s]*")),
         sy.Optional("python"): sy.Regex(r"3\.[0-9]{1,2}"),
         sy.Optional("environment"): sy.MapPattern(sy.Regex(r"[A-Za-z_][A-Za-z0-9_]*"), sy.Str()),
         sy.Optional("labels"): sy.MapPattern(sy.Regex(r"[A-Za-z0-9_.-]+"), sy.Str()),
@@ -107,7 +109,9 @@ def parse(text: str, path: Path) -> Container:
         archive=base.get("archive", ""),
         package_names=tuple(sorted({name for list_ in data.get("packages", {}).values() for name in list_})),
         wheels=data.get("wheels", ""),
+        index=data.get("index", ""),
         python=data.get("python", ""),
+        exclude=tuple(data.get("exclude", ())),
         environment=tuple(data.get("environment", {}).items()),
         labels=tuple(data.get("labels", {}).items()),
         entry_point=tuple(data.get("entry_point", ())),
@@ -146,7 +150,12 @@ def _problems(container: Container, at: Path) -> list[str]:
     if not own and len(bases) != 1:
         found.append("`base` has exactly one of `release`, `image` and `archive`")
     if container.route != "declared":
-        for key, value in (("packages", container.package_names), ("wheels", container.wheels)):
+        given = {
+            "packages": container.package_names,
+            "wheels": container.wheels,
+            "exclude": container.exclude,
+        }
+        for key, value in given.items():
             if value:
                 found.append(f"`{key}` goes with `base.release`; here {own or 'the image'} has what it has")
     if container.wheels and not container.python:

@@ -113,11 +113,16 @@ def _install_locked(venv: Path, requirements: str, options: Sequence[str]) -> No
         _pip(venv, ["--require-hashes", *options, "--requirement", file.name])
 
 
-def _pip(venv: Path, words: Sequence[str]) -> None:
-    """Install without dependencies (the lock has them all) and without compiling (Python does, once used)."""
+def pip_program() -> Path:
+    """pip as a Python program: a path within Debian's wheel of it. Raises HpcstateError when it has none."""
     pip = next(iter(sorted(PIP_WHEELS.glob("pip-*.whl"))), None)
     if pip is None:
         raise HpcstateError(f"{PIP_WHEELS} has no pip", hint="apt-get install --reinstall python3-pip-whl")
+    return pip / "pip"
+
+
+def _pip(venv: Path, words: Sequence[str]) -> None:
+    """Install without dependencies (the lock has them all) and without compiling (Python does, once used)."""
     unset = ("PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_PREFIX", "PIP_USER")
     environment = {name: value for name, value in os.environ.items() if name not in unset}
     environment |= {
@@ -126,7 +131,7 @@ def _pip(venv: Path, words: Sequence[str]) -> None:
         "PIP_ROOT_USER_ACTION": "ignore",
     }
     run(
-        [venv / "bin/python", pip / "pip", "install", "--quiet", "--no-deps", "--no-compile", *words],
+        [venv / "bin/python", pip_program(), "install", "--quiet", "--no-deps", "--no-compile", *words],
         env=environment,
         hint="if the package index was not reached: pip's own settings (pip.conf, PIP_INDEX_URL) apply",
     )

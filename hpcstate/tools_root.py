@@ -19,7 +19,7 @@ from hpcstate.artifact import provide
 from hpcstate.debian_tree import EPOCH, write_tar
 from hpcstate.digest import key_of
 from hpcstate.errors import HpcstateError, from_os
-from hpcstate.run import Result, run, which
+from hpcstate.run import Result, run, tail, which
 from hpcstate.store import Store
 
 VERSION = 1
@@ -69,15 +69,19 @@ class Toolbox:
         """``apptainer`` with ``argv``. ``binds`` are host paths and where the command sees them: use
         :meth:`at` for the words that name them. ``timeout`` is in seconds.
 
-        Raises HpcstateError as :func:`hpcstate.run.run` does.
+        Raises HpcstateError when it runs past ``timeout`` and, with ``check``, when it exits with another
+        code than 0; the message ends with its last lines.
         """
-        return run(
-            self.words(["apptainer", *argv], binds or {}),
-            env={**_environment(), **(environment or {})},
-            timeout=timeout,
-            check=check,
-            hint=hint,
+        words = self.words(["apptainer", *argv], binds or {})
+        done = run(
+            words, env={**_environment(), **(environment or {})}, timeout=timeout, check=False, hint=hint
         )
+        if check and done.code:
+            command = next((str(word) for word in argv if not str(word).startswith("-")), "")
+            raise HpcstateError(
+                f"apptainer {command} exited with {done.code}:\n{tail(done.stderr or done.stdout)}", hint=hint
+            )
+        return done
 
     def words(self, argv: Sequence[str | Path], binds: Mapping[Path, str]) -> list[str | Path]:
         """The command line that runs ``argv`` where Apptainer is."""

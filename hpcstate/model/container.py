@@ -39,8 +39,10 @@ class Container:
     Exactly one of ``release`` (a Debian release: the declared route), ``image`` (an address of a Docker or
     OCI image, with its digest) and ``archive`` (a docker-archive or oci-archive in the folder) is given,
     unless the folder has a Dockerfile or ``container.def``, which name their own base. ``wheels`` is a pip
-    requirements file of the folder with hashes, installed for ``python`` (``3.11``). ``entry_point`` is what
-    ``apptainer run`` starts. ``size_limit_mb`` is in MB (10^6 bytes).
+    requirements file of the folder with hashes, installed for ``python`` (``3.11``); ``index`` is asked for
+    those that the host's own package index does not have. ``exclude`` are patterns of paths below the root
+    that are left out. ``entry_point`` is what ``apptainer run`` starts. ``size_limit_mb`` is in MB (10^6
+    bytes).
     """
 
     name: str
@@ -53,7 +55,9 @@ class Container:
     archive: str = ""
     package_names: tuple[str, ...] = ()
     wheels: str = ""
+    index: str = ""
     python: str = ""
+    exclude: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
     entry_point: tuple[str, ...] = ()

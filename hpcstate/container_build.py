@@ -1,0 +1,179 @@
+"""Building a container: its layers to a tree, the tree to a .sif that is the same bytes each time, signed and
+tried before it counts as built.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpcstate import container_test, sif, signing, tools_root
+from hpcstate.container import CONTAINERS, files
+from hpcstate.container_layers import layers
+from hpcstate.debian_tree import EPOCH
+from hpcstate.digest import file_digests, key_of
+from hpcstate.errors import HpcstateError
+from hpcstate.model.container import Container
+from hpcstate.render import render
+from hpcstate.store import Store
+from hpcstate.tools_root import Toolbox, remove_tree, unpack
+
+VERSION = 1
+"""Raise it when the code that builds containers changes what comes out."""
+
+SQUASH = ("-comp", "zstd", "-Xcompression-level", "9")
+"""As small as gzip's best, in the time of a copy (bench/containers.py). Times: mksquashfs(1) takes them from
+SOURCE_DATE_EPOCH."""
+
+BUILD_DATE = "2025-01-01T00:00:00Z"
+"""EPOCH, as a label: Apptainer would put the time of the build there."""
+
+_WORK, _OWN = "/work", "/container"
+
+
+def inputs(container: Container) -> dict[str, Any]:
+    """What ``container`` is made of, for its key. Raises HpcstateError when a file of it is missing."""
+    return {
+        "builder": VERSION,
+        "tools": tools_root.key(),
+        "files": file_digests(files(container), CONTAINERS),
+        "squash": list(SQUASH),
+        "signed_by": signing.fingerprint(),
+    }
+
+
+def make(
+    container: Container, target: Path, work: Path, store: Store, report: Callable[[str], None] = print
+) -> dict[str, str]:
+    """Build ``container`` at ``target`` and return the versions that went in; ``work`` is a folder for what
+    lies between, ``report`` is told of each step that is done.
+
+    Raises HpcstateError with the failing step and its last lines, when the result is over its size limit, and
+    when one of its tests fails.
+    """
+    toolbox = tools_root.toolbox(store)
+    source, versions = _source(container, work, toolbox, store)
+    write(container, source, versions, target, work, toolbox)
+    report(f"{target.name}: {target.stat().st_size / 1e6:.0f} MB")
+    check_size(container, target)
+    results = container_test.run_tests(container, target, toolbox, report)
+    if failed := [result for result in results if result.outcome == "failed"]:
+        raise HpcstateError(
+            "\n".join(f"the test {one.name!r} failed: {one.said}" for one in failed),
+            where=f"containers/{container.name}",
+            hint="the layers are kept: after mending, only what follows them is built again",
+        )
+    return versions
+
+
+@dataclass(frozen=True)
+class Source:
+    """What Apptainer starts from: a definition, and the folders that it names."""
+
+    definition: str
+    binds: Mapping[Path, str]
+
+
+def write(
+    container: Container,
+    source: Source,
+    versions: Mapping[str, str],
+    target: Path,
+    work: Path,
+    toolbox: Toolbox,
+) -> None:
+    """Make the signed .sif ``target`` of ``source``, the same bytes for the same inputs.
+
+    Raises HpcstateError with Apptainer's last lines.
+    """
+    definition = work / "container.def"
+    definition.write_text(source.definition, encoding="utf-8")
+    scratch = work / "tmp"
+    scratch.mkdir()
+    binds = {work: _WORK, **source.binds}
+    words = ["build", "--force", "--fix-perms", "--mksquashfs-args", shlex.join(SQUASH)]
+    toolbox.apptainer(
+        [*words, toolbox.at(target, binds), toolbox.at(definition, binds)],
+        binds=binds,
+        environment={"APPTAINER_TMPDIR": toolbox.at(scratch, binds)},
+        hint=f"the definition is made from containers/{container.name}; the next run starts this step again",
+    )
+    seal(target, toolbox)
+
+
+def seal(target: Path, toolbox: Toolbox) -> None:
+    """Make ``target`` the same bytes for the same content, and sign it.
+
+    The UUID is all zeros: what tells two containers apart is their digest. Signing writes times of its own,
+    hence once more after it.
+    """
+    sif.normalise(target, bytes(16), EPOCH)
+    signing.sign(toolbox, target)
+    sif.normalise(target, bytes(16), EPOCH)
+
+
+def check_size(container: Container, target: Path) -> None:
+    """Raises HpcstateError when ``target`` is larger than ``container`` may be."""
+    size_mb = target.stat().st_size / 1e6
+    if size_mb > container.size_limit_mb:
+        raise HpcstateError(
+            f"the container has {size_mb:.0f} MB, its limit is {container.size_limit_mb} MB",
+            where=f"containers/{container.name}/container.yaml .size_limit_mb",
+            hint="leave packages out, `exclude` what nobody reads, or raise the limit",
+        )
+
+
+def labels(container: Container, key: str, versions: Mapping[str, str]) -> dict[str, str]:
+    """The labels of the built container: what it is, where it comes from, and what was asked to be in it."""
+    own = [name for name in container.package_names if name in versions]
+    return {
+        "org.label-schema.build-date": BUILD_DATE,
+        "org.opencontainers.image.title": container.name,
+        "org.opencontainers.image.version": container.version,
+        "org.opencontainers.image.description": container.summary,
+        "hpcstate.source": f"containers/{container.name}",
+        "hpcstate.key": key,
+        **{f"hpcstate.package.{name}": versions[name] for name in own},
+        **{name: version for name, version in sorted(versions.items()) if name.startswith("python:")},
+        **dict(container.labels),
+    }
+
+
+def _source(
+    container: Container, work: Path, toolbox: Toolbox, store: Store
+) -> tuple[Source, dict[str, str]]:
+    if container.route != "declared":
+        raise HpcstateError(f"route {container.route}")
+    tars, versions = layers(container, store)
+    tree = work / "tree"
+    tree.mkdir(mode=0o755)
+    for tar in tars:
+        unpack(tar, tree)
+    _exclude(tree, container.exclude)
+    key = key_of(inputs(container))
+    binds = {work: _WORK}
+    definition = render(
+        "apptainer/container.def.j2",
+        tree=toolbox.at(tree, binds),
+        labels=list(labels(container, key, versions).items()),
+        environment=[(name, shlex.quote(value)) for name, value in container.environment],
+        entry_point=shlex.join(container.entry_point or ("/bin/sh",)),
+    )
+    return Source(definition, binds), versions
+
+
+def _exclude(tree: Path, patterns: tuple[str, ...]) -> None:
+    for pattern in patterns:
+        found = list(tree.glob(pattern))
+        if not found:
+            raise HpcstateError(
+                f"`exclude` names what is not there: {pattern}", hint="a new version may have it elsewhere"
+            )
+        for path in found:
+            if path.is_dir() and not path.is_symlink():
+                remove_tree(path)
+            else:
+                path.unlink()

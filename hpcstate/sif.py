@@ -1,0 +1,134 @@
+"""SIF files: reading the header, and making two builds of the same content the same bytes.
+
+The format: https://github.com/apptainer/sif, pkg/sif/sif.go and descriptor.go (version 2.20): a header of 128
+bytes, then descriptors of 585 bytes each, all little-endian without padding.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from hpcstate.errors import HpcstateError, from_os
+
+MAGIC = b"SIF_MAGIC\x00"
+HEADER = struct.Struct("<32s10s3s3s16sqqqqqqqq")
+DESCRIPTOR = struct.Struct("<i?IIIqqqqqqq128s384s")
+
+_UUID = 48
+"""Where the UUID lies (16 bytes); after it the times of creation and of the last change."""
+
+_MOST_DESCRIPTORS = 1 << 16
+_KINDS = {
+    0x4001: "definition",
+    0x4002: "environment",
+    0x4003: "labels",
+    0x4004: "partition",
+    0x4005: "signature",
+    0x4006: "JSON",
+    0x4007: "generic",
+    0x4008: "cryptographic message",
+    0x4009: "SBOM",
+    0x400A: "OCI root index",
+    0x400B: "OCI blob",
+}
+_ARCHITECTURES = {"01": "386", "02": "amd64", "03": "arm", "04": "arm64"}
+_OFFSET, _SIZE = 5, 6
+_TIMES_AND_OWNERS = slice(8, 12)
+
+
+@dataclass(frozen=True)
+class SifObject:
+    """One data object of a SIF file: what it is, where it lies (byte), how many bytes it has."""
+
+    kind: str
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class SifHeader:
+    """``size`` is the number of bytes that the file must have for all of its objects to be whole."""
+
+    version: str
+    architecture: str
+    objects: tuple[SifObject, ...]
+    size: int
+
+    @property
+    def signed(self) -> bool:
+        """Whether there is a signature; apptainer verify(1) tells whether it is good."""
+        return any(one.kind == "signature" for one in self.objects)
+
+
+def read(path: Path) -> SifHeader:
+    """The header of the SIF file ``path``.
+
+    Raises HpcstateError when it cannot be read, is no SIF file, or ends before its last object does.
+    """
+    try:
+        with path.open("rb") as stream:
+            header, descriptors = _tables(stream, path)
+        actual = path.stat().st_size
+    except OSError as error:
+        raise from_os(error) from error
+    objects = tuple(
+        SifObject(_KINDS.get(one[0], hex(one[0])), one[_OFFSET], one[_SIZE]) for one in descriptors if one[1]
+    )
+    if not any(one.kind == "partition" for one in objects):
+        raise HpcstateError("this SIF file has no file system in it", where=str(path))
+    size = max(one.offset + one.size for one in objects)
+    if actual < size:
+        raise HpcstateError(
+            f"this SIF file ends after {actual} bytes, its objects need {size}",
+            where=str(path),
+            hint="it was cut off while it was written or copied: build or fetch it again",
+        )
+    version = header[2].rstrip(b"\0").decode("ascii", "replace")
+    architecture = header[3].rstrip(b"\0").decode("ascii", "replace")
+    return SifHeader(version, _ARCHITECTURES.get(architecture, architecture), objects, size)
+
+
+def normalise(path: Path, identity: bytes, epoch: int) -> None:
+    """Write ``identity`` (16 bytes) as UUID, ``epoch`` (seconds) as every time and 0 as every owner into the
+    header and the descriptors of ``path``. Objects are not touched.
+
+    Raises HpcstateError as :func:`read` does.
+    """
+    if len(identity) != 16:
+        raise ValueError("a UUID has 16 bytes")
+    read(path)
+    with path.open("r+b") as stream:
+        header, descriptors = _tables(stream, path)
+        stream.seek(_UUID)
+        stream.write(identity + struct.pack("<qq", epoch, epoch))
+        stream.seek(header[9])
+        for one in descriptors:
+            fields = list(one)
+            if one[1]:
+                fields[_TIMES_AND_OWNERS] = [epoch, epoch, 0, 0]
+            stream.write(DESCRIPTOR.pack(*fields))
+
+
+def _tables(stream: BinaryIO, path: Path) -> tuple[tuple[Any, ...], list[tuple[Any, ...]]]:
+    """The fields of the header, and of each descriptor."""
+    start = stream.read(HEADER.size)
+    if len(start) < HEADER.size or HEADER.unpack(start)[1] != MAGIC:
+        raise HpcstateError(
+            "this is no SIF file",
+            where=str(path),
+            hint="`hpcstate container convert` makes one of an archive",
+        )
+    header = HEADER.unpack(start)
+    total, at = header[8], header[9]
+    if not 0 < total <= _MOST_DESCRIPTORS:
+        raise HpcstateError(f"its header counts {total} descriptors: the file is damaged", where=str(path))
+    stream.seek(at)
+    table = stream.read(total * DESCRIPTOR.size)
+    if len(table) < total * DESCRIPTOR.size:
+        raise HpcstateError(
+            "this SIF file ends within its header", where=str(path), hint="build or fetch it again"
+        )
+    return header, list(DESCRIPTOR.iter_unpack(table))
