@@ -39,7 +39,8 @@ class Source:
     ``definition`` is the text of an Apptainer definition; Apptainer appends a section that comes twice, so
     that more may be added at its end (:func:`whole`). ``binds`` are the host paths that it names and where it
     names them, ``environment`` the variables that Apptainer needs for it. ``labels`` and ``versions`` say
-    what went in. ``hint`` is the next step where Apptainer fails.
+    what went in. ``runscript`` are the commands of ``apptainer run`` where Apptainer's own would not do what
+    the image says. ``hint`` is the next step where Apptainer fails.
     """
 
     definition: str
@@ -47,12 +48,13 @@ class Source:
     environment: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    runscript: str = ""
     hint: str = ""
 
 
 def source(chosen: Container, work: Path, toolbox: Toolbox, report: Report) -> Source:
-    """What the .sif of ``chosen``, which is not of the declared route, is built from. ``work`` is an empty folder
-    on a disk with room for it, removed by the caller.
+    """What the .sif of ``chosen``, which is not of the declared route, is built from. ``work`` is an empty
+    folder on a disk with room for it, removed by the caller.
 
     Raises HpcstateError when the container's file is wrong, when what builds it is not there, and with the
     failing step and its last lines when a step fails.
@@ -110,6 +112,8 @@ def of_archive(
     versions: dict[str, str] | None = None,
 ) -> Source:
     """The image ``image`` (empty: the only one) in ``file``, a ``docker-archive`` or ``oci-archive``."""
+    from hpcstate import container_archive
+
     binds = {file.parent: _WORK}
     origin = toolbox.at(file, binds) + (f":{image}" if image else "")
     return Source(
@@ -118,7 +122,8 @@ def of_archive(
         _cache_variable(toolbox),
         labels or {},
         versions or {},
-        hint="is the archive whole? `tar -tf` lists it",
+        container_archive.config(file, image).runscript(),
+        "is the archive whole? `tar -tf` lists it",
     )
 
 
@@ -145,15 +150,16 @@ def whole(
     environment: Sequence[tuple[str, str]] = (),
     entry_point: Sequence[str] = (),
 ) -> str:
-    """The definition of ``of`` with what container.yaml says beside it. What is empty stays as the image has it."""
+    """The definition of ``of`` with what container.yaml says; what that leaves out stays."""
     parts = [of.definition.rstrip("\n") + "\n"]
     if every := {**of.labels, **labels}:
         parts.append(_section("labels", [f"{name} {value}" for name, value in every.items()]))
     if environment:
         lines = [f"export {name}={shlex.quote(value)}" for name, value in environment]
         parts.append(_section("environment", lines))
-    if entry_point:
-        parts.append(_section("runscript", [f'exec {shlex.join(entry_point)} "$@"']))
+    runscript = f'exec {shlex.join(entry_point)} "$@"' if entry_point else of.runscript
+    if runscript:
+        parts.append(_section("runscript", runscript.splitlines()))
     return "\n".join(parts)
 
 

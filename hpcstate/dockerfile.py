@@ -14,8 +14,8 @@ from hpcstate import paths
 from hpcstate.errors import HpcstateError, Problem, ProblemsError
 
 KEYWORDS = frozenset(
-    "ADD ARG CMD COPY ENTRYPOINT ENV EXPOSE FROM HEALTHCHECK LABEL MAINTAINER ONBUILD RUN SHELL STOPSIGNAL"
-    " USER VOLUME WORKDIR".split()
+    {"ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL", "MAINTAINER"}
+    | {"ONBUILD", "RUN", "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR"}
 )
 
 _HEREDOC = re.compile(r"<<-?\s*([\"']?)([A-Za-z_][A-Za-z0-9_]*)\1")
@@ -47,7 +47,7 @@ def read(path: Path) -> tuple[Instruction, ...]:
 
 
 def parse(text: str) -> tuple[Instruction, ...]:
-    """The instructions in ``text``: comments dropped, continued lines joined, here-documents part of theirs."""
+    """The instructions in ``text``: comments dropped, continued lines joined, here-documents skipped."""
     lines = text.splitlines()
     escape = _escape(lines)
     found: list[Instruction] = []
@@ -77,9 +77,10 @@ def parse(text: str) -> tuple[Instruction, ...]:
 
 def check(instructions: Sequence[Instruction]) -> list[Problem]:
     """What no engine would build, with its line."""
+    known = " ".join(sorted(KEYWORDS))
     found = [
         Problem(
-            one.line, one.keyword, "there is no such instruction", f"there are: {' '.join(sorted(KEYWORDS))}"
+            one.line, one.keyword, "there is no such instruction", f"there are: {known}"
         )
         for one in instructions
         if one.keyword not in KEYWORDS

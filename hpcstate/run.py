@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,6 +80,50 @@ def run_visibly(argv: Sequence[str | Path], *, cwd: Path | None = None) -> int:
         raise HpcstateError(
             f"the program {words[0]!r} is not installed", hint="./hpc installs what is missing"
         ) from error
+
+
+def run_with_lines(
+    argv: Sequence[str | Path],
+    on_line: Callable[[str], None],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Result:
+    """Run ``argv`` to its end; ``on_line`` is told each line as it comes. ``stdout`` of the result has both
+    outputs in their order. The command ends when this process does, however that ends (prctl(2),
+    PR_SET_PDEATHSIG), and when ``on_line`` raises.
+
+    Raises HpcstateError when the program is missing.
+    """
+    words = [str(word) for word in argv]
+    if which(words[0]) is None:
+        raise HpcstateError(
+            f"the program {words[0]!r} is not installed", hint="./hpc installs what is missing"
+        )
+    with subprocess.Popen(
+        ["setpriv", "--pdeathsig", "TERM", "--", *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=cwd,
+        env=dict(env) if env is not None else None,
+        text=True,
+        errors="replace",
+    ) as process:
+        assert process.stdout is not None
+        lines: list[str] = []
+        try:
+            for line in process.stdout:
+                lines.append(line)
+                on_line(line.rstrip("\n"))
+        except BaseException:
+            process.terminate()
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            raise
+    return Result(tuple(words), process.returncode, "".join(lines), "")
 
 
 def tail(text: str, lines: int = 20) -> str:

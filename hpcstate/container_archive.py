@@ -1,0 +1,171 @@
+"""Archives of images: a docker-archive (what ``docker save`` writes) or an oci-archive, and what is in one.
+
+The formats: https://github.com/moby/docker-image-spec (manifest.json), https://github.com/opencontainers/image-spec
+(index.json, blobs/).
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from hpcstate import paths
+from hpcstate.errors import HpcstateError, from_os
+
+Kind = Literal["docker-archive", "oci-archive"]
+
+_MANIFEST, _INDEX = "manifest.json", "index.json"
+_LARGEST = 16 << 20
+"""No description of an image is larger (bytes)."""
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """What an image says of how it runs (image-spec, config.md): the start of its command line, the words
+    that follow where the user gives none, and the folder it runs in.
+    """
+
+    entry_point: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    folder: str = ""
+
+    def runscript(self) -> str:
+        """The commands by which ``apptainer run`` does the same; empty where the image says nothing.
+
+        Apptainer's own of an image ignore the folder, and let a shell read the arguments once more.
+        """
+        if not (self.entry_point or self.command):
+            return ""
+        lines = [f"cd {shlex.quote(self.folder)} || exit"] if self.folder not in ("", "/") else []
+        if self.command:
+            lines.append(f"[ $# -gt 0 ] || set -- {shlex.join(self.command)}")
+        return "\n".join([*lines, " ".join(["exec", *map(shlex.quote, self.entry_point), '"$@"'])])
+
+
+def kind(file: Path) -> Kind:
+    """Which of the two ``file`` is; a docker-archive where it is both (Docker 25 and later).
+
+    Raises HpcstateError when it is neither.
+    """
+    names = set(_members(file, (_MANIFEST, "oci-layout")))
+    if _MANIFEST in names:
+        return "docker-archive"
+    if "oci-layout" in names:
+        return "oci-archive"
+    raise HpcstateError(
+        "this is no archive of an image: it has neither manifest.json (docker save) nor oci-layout",
+        where=paths.shown(file),
+        hint="a plain file system? `FROM scratch` and `ADD` of it in a Dockerfile make an image of it",
+    )
+
+
+def only_image(file: Path) -> str:
+    """How to call the image in ``file``: empty, for there is one.
+
+    Raises HpcstateError when there are several; their names are in the message.
+    """
+    of = kind(file)
+    if of == "docker-archive":
+        images = [", ".join(entry.get("RepoTags") or ["(no name)"]) for entry in _json(file, _MANIFEST)]
+    else:
+        entries = _json(file, _INDEX)["manifests"]
+        images = [entry.get("annotations", {}).get(_REFERENCE, entry["digest"]) for entry in entries]
+    if len(images) == 1:
+        return ""
+    raise HpcstateError(
+        f"there are {len(images)} images in it: {'; '.join(images) or 'none'}",
+        where=paths.shown(file),
+        hint=f"say which: {of}:FILE:NAME; or `docker save NAME` into a file of its own",
+    )
+
+
+_REFERENCE = "org.opencontainers.image.ref.name"
+
+
+def config(file: Path, image: str = "") -> ImageConfig:
+    """How the image ``image`` (empty: the only one) of ``file`` runs.
+
+    Raises HpcstateError when the archive is damaged or has no such image.
+    """
+    try:
+        description = _docker(file, image) if kind(file) == "docker-archive" else _oci(file, image)
+        own = description.get("config") or {}
+        return ImageConfig(
+            tuple(own.get("Entrypoint") or ()), tuple(own.get("Cmd") or ()), own.get("WorkingDir") or ""
+        )
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise HpcstateError(
+            f"the archive does not describe its image as it should ({error})", where=paths.shown(file)
+        ) from error
+
+
+def _docker(file: Path, image: str) -> dict[str, Any]:
+    for entry in _json(file, _MANIFEST):
+        if not image or image in (entry.get("RepoTags") or ()):
+            return dict(_json(file, entry["Config"]))
+    raise _absent(file, image)
+
+
+def _oci(file: Path, image: str) -> dict[str, Any]:
+    for entry in _json(file, _INDEX)["manifests"]:
+        if not image or entry.get("annotations", {}).get(_REFERENCE) == image:
+            found = _json(file, _blob(entry))
+            if "manifests" in found:
+                found = _json(file, _blob(_of_this_machine(found["manifests"])))
+            return dict(_json(file, _blob(found["config"])))
+    raise _absent(file, image)
+
+
+def _of_this_machine(entries: list[dict[str, Any]]) -> dict[str, Any]:
+    return next(one for one in entries if one.get("platform", {}).get("architecture", "amd64") == "amd64")
+
+
+def _absent(file: Path, image: str) -> HpcstateError:
+    return HpcstateError(f"it has no image called {image!r}", where=paths.shown(file))
+
+
+def _blob(entry: Mapping[str, Any]) -> str:
+    return "blobs/" + str(entry["digest"]).replace(":", "/")
+
+
+def _json(file: Path, name: str) -> Any:
+    text = _members(file, (name,)).get(name)
+    if text is None:
+        raise HpcstateError(
+            f"the archive has no {name}", where=paths.shown(file), hint="it is cut off: make it again"
+        )
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise HpcstateError(f"{name} in it is no JSON: {error}", where=paths.shown(file)) from error
+
+
+def _members(file: Path, names: tuple[str, ...]) -> dict[str, bytes]:
+    """The content of those of ``names`` that the archive has; it is read until all are found.
+
+    Raises HpcstateError when the file cannot be read or is no tar.
+    """
+    found: dict[str, bytes] = {}
+    try:
+        with tarfile.open(file, "r:*") as archive:
+            for member in archive:
+                name = member.name.removeprefix("./")
+                stream = archive.extractfile(member) if name in names and member.size <= _LARGEST else None
+                if stream is not None:
+                    found[name] = stream.read()
+                    if len(found) == len(names):
+                        break
+    except (tarfile.TarError, EOFError) as error:
+        raise HpcstateError(
+            f"this is no tar archive, or it is cut off: {error}",
+            where=paths.shown(file),
+            hint="`docker save NAME -o FILE` writes one",
+        ) from error
+    except OSError as error:
+        raise from_os(error) from error
+    return found
