@@ -1,6 +1,7 @@
 """The build graph: `doit list` shows its families. Settings and names only; the work is in hpcstate/tasks."""
 
 from hpcstate.tasks.cluster import task_check, task_deploy, task_images_of_cluster, task_start, task_up
+from hpcstate.tasks.containers import task_build_containers
 from hpcstate.tasks.images import task_build_images, task_seed
 from hpcstate.tasks.judge import task_judge
 from hpcstate.tasks.render import task_render
@@ -10,6 +11,7 @@ from hpcstate.tasks.test import task_test
 DOIT_CONFIG = settings()
 
 __all__ = [
+    "task_build_containers",
     "task_build_images",
     "task_check",
     "task_deploy",

@@ -6,18 +6,17 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpcstate import container_test, sif, signing, tools_root
+from hpcstate import container_routes, container_test, sif, signing, tools_root
 from hpcstate.container import CONTAINERS, files
 from hpcstate.container_layers import layers
+from hpcstate.container_routes import Source
 from hpcstate.debian_tree import EPOCH
 from hpcstate.digest import file_digests, key_of
 from hpcstate.errors import HpcstateError
 from hpcstate.model.container import Container
-from hpcstate.render import render
 from hpcstate.store import Store
 from hpcstate.tools_root import Toolbox, remove_tree, unpack
 
@@ -31,7 +30,7 @@ SOURCE_DATE_EPOCH."""
 BUILD_DATE = "2025-01-01T00:00:00Z"
 """EPOCH, as a label: Apptainer would put the time of the build there."""
 
-_WORK, _OWN = "/work", "/container"
+_WORK = "/work"
 
 
 def inputs(container: Container) -> dict[str, Any]:
@@ -45,6 +44,18 @@ def inputs(container: Container) -> dict[str, Any]:
     }
 
 
+def plan(container: Container) -> str:
+    """In a few words, what a build of ``container`` does."""
+    if container.route == "declared":
+        wheels = f", the wheels of {container.wheels}" if container.wheels else ""
+        return (
+            f"Debian {container.release}, {len(container.package_names)} packages and what they need{wheels}"
+        )
+    if container.route == "converted":
+        return f"from {container.image or container.archive}"
+    return f"from its {'Dockerfile' if container.route == 'dockerfile' else 'definition'}"
+
+
 def make(
     container: Container, target: Path, work: Path, store: Store, report: Callable[[str], None] = print
 ) -> dict[str, str]:
@@ -55,8 +66,13 @@ def make(
     when one of its tests fails.
     """
     toolbox = tools_root.toolbox(store)
-    source, versions = _source(container, work, toolbox, store)
-    write(container, source, versions, target, work, toolbox)
+    if container.route == "declared":
+        source = _declared(container, work, toolbox, store)
+    else:
+        source = container_routes.source(container, work, toolbox, report)
+    own = labels(container, key_of(inputs(container)), source.versions)
+    definition = container_routes.whole(source, own, container.environment, container.entry_point)
+    write(definition, source, target, work, toolbox)
     report(f"{target.name}: {target.stat().st_size / 1e6:.0f} MB")
     check_size(container, target)
     results = container_test.run_tests(container, target, toolbox, report)
@@ -66,40 +82,24 @@ def make(
             where=f"containers/{container.name}",
             hint="the layers are kept: after mending, only what follows them is built again",
         )
-    return versions
+    return source.versions
 
 
-@dataclass(frozen=True)
-class Source:
-    """What Apptainer starts from: a definition, and the folders that it names."""
-
-    definition: str
-    binds: Mapping[Path, str]
-
-
-def write(
-    container: Container,
-    source: Source,
-    versions: Mapping[str, str],
-    target: Path,
-    work: Path,
-    toolbox: Toolbox,
-) -> None:
-    """Make the signed .sif ``target`` of ``source``, the same bytes for the same inputs.
+def write(definition: str, source: Source, target: Path, work: Path, toolbox: Toolbox) -> None:
+    """Make the signed .sif ``target`` of ``source`` by ``definition``: the same bytes for the same inputs.
 
     Raises HpcstateError with Apptainer's last lines.
     """
-    definition = work / "container.def"
-    definition.write_text(source.definition, encoding="utf-8")
-    scratch = work / "tmp"
+    file, scratch = work / "container.def", work / "tmp"
+    file.write_text(definition, encoding="utf-8")
     scratch.mkdir()
     binds = {work: _WORK, **source.binds}
     words = ["build", "--force", "--fix-perms", "--mksquashfs-args", shlex.join(SQUASH)]
     toolbox.apptainer(
-        [*words, toolbox.at(target, binds), toolbox.at(definition, binds)],
+        [*words, toolbox.at(target, binds), toolbox.at(file, binds)],
         binds=binds,
-        environment={"APPTAINER_TMPDIR": toolbox.at(scratch, binds)},
-        hint=f"the definition is made from containers/{container.name}; the next run starts this step again",
+        environment={**source.environment, "APPTAINER_TMPDIR": toolbox.at(scratch, binds)},
+        hint=source.hint or "nothing half built stays; the next run goes on from the last good layer",
     )
     seal(target, toolbox)
 
@@ -142,27 +142,16 @@ def labels(container: Container, key: str, versions: Mapping[str, str]) -> dict[
     }
 
 
-def _source(
-    container: Container, work: Path, toolbox: Toolbox, store: Store
-) -> tuple[Source, dict[str, str]]:
-    if container.route != "declared":
-        raise HpcstateError(f"route {container.route}")
+def _declared(container: Container, work: Path, toolbox: Toolbox, store: Store) -> Source:
+    """Its layers in one tree."""
     tars, versions = layers(container, store)
     tree = work / "tree"
     tree.mkdir(mode=0o755)
     for tar in tars:
         unpack(tar, tree)
     _exclude(tree, container.exclude)
-    key = key_of(inputs(container))
-    binds = {work: _WORK}
-    definition = render(
-        "apptainer/container.def.j2",
-        tree=toolbox.at(tree, binds),
-        labels=list(labels(container, key, versions).items()),
-        environment=[(name, shlex.quote(value)) for name, value in container.environment],
-        entry_point=shlex.join(container.entry_point or ("/bin/sh",)),
-    )
-    return Source(definition, binds), versions
+    origin = toolbox.at(tree, {work: _WORK})
+    return Source(f"Bootstrap: localimage\nFrom: {origin}\n", {}, versions=versions)
 
 
 def _exclude(tree: Path, patterns: tuple[str, ...]) -> None:

@@ -25,10 +25,10 @@ _UNREAD = (
 """What no program reads; the copyright files stay."""
 
 _CLEAN = (
-    # What differs from one run to the next, and what belongs to the machine that built it.
-    'rm -rf "$1"/var/log/* "$1"/var/cache/* "$1"/var/lib/apt/lists/* "$1"/tmp/* "$1"/root/.cache',
-    'rm -f "$1/etc/hostname" "$1/etc/machine-id" "$1/var/lib/dbus/machine-id"',
-    'mkdir -p "$1/var/cache/apt/archives/partial"',
+    # What differs from one run to the next, and what belongs to the machine that built it. Not the tree's
+    # /tmp: mmdebstrap's apt.conf lies there until its last step, which would then clean the host's own lists.
+    'cd "$1" && rm -rf var/log/* var/cache/ldconfig var/cache/debconf var/cache/man root/.cache',
+    'cd "$1" && rm -f etc/hostname etc/machine-id var/lib/dbus/machine-id',
 )
 
 

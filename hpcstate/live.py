@@ -200,6 +200,13 @@ class Live:
         self.nodes = tuple(node for node in nodes if node.auto_start or node.name not in self._dead)
         return self._dead
 
+    def transport(self, node: str) -> tuple[str, str]:
+        """For a program that brings its own words to ssh, as rsync does with ``-e``: the command line of ssh,
+        which shares the open connection to ``node``, and the target. Raises UnreachableError.
+        """
+        self._connect(node)
+        return shlex.join(self._ssh(node)), self._target(node)
+
     def demand(self, name: str) -> None:
         """Raise UnreachableError when ``name`` did not answer :meth:`reach`."""
         if name in self._dead:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,7 +41,7 @@ PACKAGES = (
 )
 """What Apptainer loads and calls; without what it needs for networks of its own (containernetworking)."""
 
-_ENTER = Path(__file__).with_name("tools_root_enter.sh")
+_ENTER = (sys.executable, "-I", Path(__file__).with_name("tools_root_enter.py"))
 _EMPTY_FILES = ("etc/hosts", "etc/resolv.conf")
 """Apptainer reads both, and takes them into what it builds."""
 
@@ -108,7 +109,7 @@ def entered(root: Path, argv: Sequence[str | Path], binds: Mapping[Path, str]) -
     if os.geteuid() != 0:
         words += ["--user", "--map-root-user", "--map-auto"]
     mounts = [f"{source}={target}" for source, target in binds.items()]
-    return [*words, _ENTER, root, *mounts, "--", *argv]
+    return [*words, *_ENTER, root, *mounts, "--", *argv]
 
 
 def toolbox(store: Store) -> Toolbox:

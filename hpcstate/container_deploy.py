@@ -1,0 +1,337 @@
+"""Containers onto the nodes: only what differs, verified there before it gets its name, the catalog last.
+
+First the controller, then from it all others at the same time. What fails on one node does not stop the
+others; the same deploy again finishes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from hpcstate import catalog as catalog_file
+from hpcstate import container_spread as spread
+from hpcstate import container_transfer as transfer
+from hpcstate import registry
+from hpcstate import registry_scripts as scripts
+from hpcstate.container_source import Source, judge
+from hpcstate.container_transfer import DEFAULT, Say, Way
+from hpcstate.errors import HpcstateError
+from hpcstate.live import Live
+from hpcstate.model import Cluster
+from hpcstate.probe.registry import RegistryState
+from hpcstate.registry import Catalog, Difference, Stored
+from hpcstate.registry_look import LOOK_TIMEOUT, catalog_of, look_at, only_one
+
+Outcome = Literal["changed", "unchanged", "failed"]
+
+_PARALLEL = 16
+
+
+@dataclass(frozen=True)
+class NodeResult:
+    """What became of one node. ``received`` are files (below the registry) that were sent to it, ``changes``
+    what else was put right, ``unknown`` what lies there and is in no catalog."""
+
+    node: str
+    outcome: Outcome
+    seconds: float
+    received: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    message: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class DeployResult:
+    """A finished deploy. ``seconds`` is its duration."""
+
+    cluster: str
+    via: str
+    containers: tuple[str, ...]
+    nodes: tuple[NodeResult, ...]
+    seconds: float
+
+    @property
+    def complete(self) -> bool:
+        """Whether every node has what it should have."""
+        return all(node.outcome != "failed" for node in self.nodes)
+
+
+@dataclass
+class _Node:
+    """A node while it is being served."""
+
+    name: str
+    began: float
+    state: RegistryState | None = None
+    room: int = 0
+    found: Difference | None = None
+    error: HpcstateError | None = None
+    received: list[str] = field(default_factory=list)
+    changes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def sound(self) -> bool:
+        return self.error is None and self.state is not None
+
+    def has(self, one: Stored) -> bool:
+        """Whether it has ``one``, whole."""
+        there = self.state["files"].get(one.file) if self.state else None
+        return one.file in self.received or (there is not None and there["sha256"] == one.digest)
+
+
+def deploy(
+    cluster: Cluster,
+    sources: Sequence[Source],
+    say: Say,
+    *,
+    way: Way = DEFAULT,
+    nodes: Sequence[str] = (),
+    verify: bool = False,
+    open_live: Callable[[Cluster], Live] = Live,
+) -> DeployResult:
+    """Bring ``sources``, and whatever else the catalog names and a node lacks, to the nodes of ``cluster``.
+
+    ``nodes`` are the only ones to get ``sources`` (the controller always does: the others have it from
+    there). ``verify`` hashes every file anew and verifies its signature again, instead of trusting what was
+    recorded.
+
+    Raises HpcstateError when nothing can be done: a wrong file, an unknown node, a silent controller, a
+    controller that did not get a file. What goes wrong on other nodes is in the result.
+    """
+    began = time.monotonic()
+    if problem := way.problem():
+        raise HpcstateError(problem)
+    with only_one(cluster), open_live(cluster) as live:
+        run = _Deploy(live, say, way, verify=verify)
+        run.look(nodes)
+        run.plan(sources, nodes)
+        run.send(sources)
+        run.finish()
+        results = tuple(run.result(node) for node in run.nodes.values())
+    return DeployResult(
+        cluster.name,
+        transfer.chosen(way),
+        tuple(source.stored.file for source in sources),
+        results,
+        time.monotonic() - began,
+    )
+
+
+class _Deploy:
+    """One run of :func:`deploy`: its steps share what was seen of the nodes."""
+
+    def __init__(self, live: Live, say: Say, way: Way, *, verify: bool) -> None:
+        self.live = live
+        self.say = say
+        self.way = way
+        self.verify = verify
+        self.settings = live.cluster.containers
+        self.config = registry.config_text(live.cluster.name, self.settings)
+        self.controller = live.cluster.controller.name
+        self.nodes: dict[str, _Node] = {}
+        self.catalog = Catalog()
+        self.text = ""
+
+    def look(self, wanted: Sequence[str]) -> None:
+        """See what the nodes have. Raises HpcstateError when the controller does not answer."""
+        for name in wanted:
+            self.live.node(name)
+        dead = self.live.reach()
+        if self.controller in dead:
+            raise dead[self.controller]
+        began = time.monotonic()
+        self.nodes = {node.name: _Node(node.name, began) for node in self.live.nodes}
+        for name, error in dead.items():
+            if wanted and name not in wanted:
+                self.nodes.pop(name, None)
+                self.say(name, "left out: it does not answer")
+            elif name in self.nodes:
+                self.nodes[name].error = error
+        answers = look_at(
+            self.live, [name for name, node in self.nodes.items() if not node.error], rehash=self.verify
+        )
+        for name, answer in answers.items():
+            if isinstance(answer, HpcstateError):
+                self.nodes[name].error = answer
+            else:
+                self.nodes[name].state, self.nodes[name].room = answer
+        if failure := self.nodes[self.controller].error:
+            raise failure
+
+    def plan(self, sources: Sequence[Source], only: Sequence[str]) -> None:
+        """Make the catalog that is to be, and see what each node lacks of it."""
+        states = {name: node.state for name, node in self.nodes.items() if node.state is not None}
+        catalog = catalog_of(states, self.controller)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        nodes = tuple(sorted({*only, self.controller})) if only else ()
+        for source in sources:
+            new = replace(source.stored, deployed=now, nodes=nodes, signed=self.settings.require_signature)
+            catalog = catalog.with_current(new)
+        self.catalog, self.text = catalog, catalog_file.write(catalog)
+        for node in self.nodes.values():
+            if node.state is not None:
+                node.found = registry.difference(
+                    node.state, catalog, node.name, catalog_text=self.text, config=self.config
+                )
+                if node.found.layout or node.found.config:
+                    self._lay_out(node)
+                self._demand_room(node)
+        if error := self.nodes[self.controller].error:
+            raise error
+
+    def _lay_out(self, node: _Node) -> None:
+        try:
+            self.live.run(node.name, scripts.layout(self.config), user="root")
+            node.changes.append("layout")
+        except HpcstateError as error:
+            node.error = error
+
+    def _demand_room(self, node: _Node) -> None:
+        """A node whose disk is too small gets nothing at all."""
+        assert node.state is not None
+        assert node.found is not None
+        there = node.state["incoming"]
+        needed = sum(max(0, one.size - there.get(f"{one.digest}.sif", 0)) for one in node.found.to_send)
+        if needed > node.room:
+            node.error = HpcstateError(
+                f"{registry.ROOT} has room for {transfer.megabytes(node.room)}, "
+                f"{transfer.megabytes(needed)} are needed",
+                where=node.name,
+                hint="`hpcstate container prune` removes old versions; nothing was sent to this node",
+            )
+
+    def send(self, sources: Sequence[Source]) -> None:
+        """Bring every file to the nodes that lack it, one file after the other."""
+        local = {source.stored.file: source for source in sources}
+        lacking = {
+            one.file: one
+            for node in self.nodes.values()
+            if node.sound and node.found
+            for one in node.found.to_send
+        }
+        for file in lacking:
+            if file in local:
+                judge(local[file], self.settings)
+        for file, one in sorted(lacking.items()):
+            holders = sorted(
+                (name for name, node in self.nodes.items() if node.sound and node.has(one)),
+                key=lambda name: name != self.controller,
+            )
+            needers = [
+                name
+                for name, node in self.nodes.items()
+                if node.sound and node.found and one in node.found.to_send
+            ]
+            if not holders and file in local:
+                self._upload(local[file].path, one)
+                holders, needers = [self.controller], [name for name in needers if name != self.controller]
+            if not holders:
+                for name in needers:
+                    self.nodes[name].error = HpcstateError(
+                        f"no node that answers has {file}",
+                        where=name,
+                        hint=f"deploy {one.name} again from where it was built, or prune it",
+                    )
+            elif needers:
+                self._spread(one, holders, needers)
+
+    def _upload(self, path: Path, one: Stored) -> None:
+        """To the controller; what was left there of an earlier try may be damaged, hence the second one."""
+        self.say(self.controller, f"{one.name}: {transfer.megabytes(one.size)} from here")
+        transfer.upload(self.live, path, one, self.way, self.say)
+        try:
+            self._place(self.controller, one)
+        except transfer.DamagedError:
+            transfer.upload(self.live, path, one, self.way, self.say)
+            self._place(self.controller, one)
+
+    def _place(self, name: str, one: Stored) -> None:
+        self.say(name, f"{one.name}: verifying")
+        script = scripts.place(one, require_signature=self.settings.require_signature)
+        answer = self.live.run(name, script, user="root", timeout=LOOK_TIMEOUT, check=False)
+        why, damaged = scripts.refusal(answer.stdout)
+        if why:
+            kind = transfer.DamagedError if damaged else HpcstateError
+            raise kind(
+                f"{one.file}: {why}", where=name, hint="" if damaged else "see docs/containers.md, Signatures"
+            )
+        if answer.code != 0:
+            raise transfer.transfer_error(self.live, name, one, answer)
+        self.nodes[name].received.append(one.file)
+        self.say(name, f"{one.name}: in place")
+
+    def _spread(self, one: Stored, holders: Sequence[str], needers: Sequence[str]) -> None:
+        def place(name: str) -> None:
+            self._place(name, one)
+
+        failed: dict[str, HpcstateError] = {}
+        left = tuple(needers)
+        via = transfer.chosen(self.way)
+        if via == "sbcast" and holders[0] == self.controller:
+            failed, left = spread.sbcast(self.live, one, left, place, self.say)
+        elif via == "oras" and holders[0] == self.controller:
+            failed, left = spread.oras(self.live, one, left, place, self.way, self.say), ()
+        if left:
+            failed |= spread.relay(self.live, one, holders, left, place, self.way, self.say)
+        for name, error in failed.items():
+            self.nodes[name].error = error
+            self.say(name, f"{one.name}: {error.message.splitlines()[0]}")
+        if self.controller in failed:
+            raise failed[self.controller]
+
+    def finish(self) -> None:
+        """Links, modes and last the catalog, on every node that has all files; then signatures, if asked."""
+
+        def one(node: _Node) -> None:
+            try:
+                self._finish(node)
+            except HpcstateError as error:
+                node.error = error
+            node.seconds = time.monotonic() - node.began
+
+        with ThreadPoolExecutor(max_workers=_PARALLEL) as pool:
+            list(pool.map(one, (node for node in self.nodes.values() if node.sound)))
+
+    def _finish(self, node: _Node) -> None:
+        assert node.found is not None
+        found = node.found
+        if not found.in_step or node.received:
+            script = scripts.finish(
+                links=found.links, stale=found.stale, closed=found.open, catalog=self.text
+            )
+            self.live.run(node.name, script, user="root")
+            node.changes += [f"mode and owner of {file.file}" for file in found.open]
+            node.changes += [f"{path} -> {target}" for path, target in found.links]
+            node.changes += [f"link {path} removed" for path in found.stale]
+            node.changes += ["catalog"] if found.catalog else []
+        if self.verify:
+            kept = [file for file in self.catalog.on(node.name) if file.file not in node.received]
+            script = scripts.verify(kept, require_signature=self.settings.require_signature)
+            answer = self.live.run(node.name, script, user="root", timeout=LOOK_TIMEOUT)
+            if why := scripts.refusal(answer.stdout)[0]:
+                raise HpcstateError(why, where=node.name, hint="the file is whole, but of another key")
+
+    def result(self, node: _Node) -> NodeResult:
+        """What became of ``node``."""
+        seconds = node.seconds or time.monotonic() - node.began
+        error, found = node.error, node.found
+        changed = bool(node.received or node.changes)
+        return NodeResult(
+            node=node.name,
+            outcome="failed" if error else "changed" if changed else "unchanged",
+            seconds=round(seconds, 1),
+            received=tuple(node.received),
+            changes=tuple(node.changes),
+            unknown=found.unknown if found else (),
+            message=error.message if error else "",
+            hint=error.hint if error else "",
+        )

@@ -1,0 +1,142 @@
+"""What lies in the registry of containers of a node.
+
+A .sif may have hundreds of megabytes, and hashing one takes a slow virtual machine many seconds. So the
+digest that was recorded when the file was verified (``.registry/digests``) is taken as long as size, inode
+and time of change are those of the record; any other file, or with ``rehash`` every file, is hashed.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import TypedDict
+
+from hpcstate.errors import HpcstateError
+
+_META = ".registry"
+
+
+class RegistryFolder(TypedDict):
+    """``mode`` is octal (``755``), ``owner`` ``user:group``."""
+
+    mode: str
+    owner: str
+
+
+class RegistryFile(TypedDict):
+    """A .sif. ``size`` is in bytes, ``sha256`` hexadecimal; ``hashed`` says that it was hashed for this
+    answer, and not taken from the record of its verification."""
+
+    mode: str
+    owner: str
+    size: int
+    sha256: str
+    hashed: bool
+
+
+class RegistryState(TypedDict):
+    """Paths are below the registry, which is itself the folder ``""``.
+
+    ``links`` are symbolic links with their targets. ``others`` are whatever else lies in the folders of
+    containers. ``incoming`` are the bytes there are of files on their way. ``catalog`` and ``config`` are
+    contents, empty where the file is missing or empty.
+    """
+
+    folders: dict[str, RegistryFolder]
+    files: dict[str, RegistryFile]
+    links: dict[str, str]
+    others: list[str]
+    incoming: dict[str, int]
+    catalog: str
+    config: str
+
+
+def command(root: str = "/opt/containers", *, rehash: bool = False) -> str:
+    """One line for each thing in the registry, its records, digests and texts; nothing without a registry.
+
+    Needs root, who alone may look into ``.registry/incoming``. Of a name with control characters, which no
+    deploy makes, only the folder is told.
+    """
+    top = shlex.quote(root)
+    meta = f"{top}/{_META}"
+    # find(1), -printf: kind, mode, owner, size, inode, time of change; the name last, which may have blanks.
+    fields = "%y %m %u:%g %s %i %T@ %P\\t%l\\n"
+    odd = "'*[[:cntrl:]]*'"
+    sums = (
+        f"find {top} -mindepth 2 -maxdepth 2 ! -path '*/{_META}/*' -type f -name '*.sif' ! -name {odd} "
+        "-printf '%s %i %T@ %P\\n'"
+    )
+    # A record is "digest size inode time path": what stands behind the digest is the key.
+    choose = (
+        'NR==FNR { known[substr($0, 66)]; next } !($0 in known) { sub(/^[^ ]* [^ ]* [^ ]* /, ""); print }'
+    )
+    records = "/dev/null" if rehash else f"{meta}/digests"
+    # awk's NR==FNR also holds in the second file when the first is empty: hence the test for one that is not.
+    return (
+        f"if [ -d {top} ]; then "
+        f"find {top} -maxdepth 2 \\( \\( -name {odd} -o -lname {odd} \\) -printf 'odd %h\\n' \\) "
+        f"-o -printf 'entry {fields}'; "
+        f"find {meta}/incoming -mindepth 1 -maxdepth 1 ! -name {odd} -printf 'incoming {fields}' "
+        "2>/dev/null; "
+        f"sed 's/^/record /' {records} 2>/dev/null; "
+        f"{sums} | {{ if [ -s {records} ]; then awk '{choose}' {records} -; "
+        "else sed 's/^[^ ]* [^ ]* [^ ]* //'; fi; } | "
+        f'while IFS= read -r f; do printf \'sum %s\\n\' "$(sha256sum <{top}/"$f") $f"; done; '
+        f"sed 's/^/catalog /' {meta}/catalog.yaml 2>/dev/null; "
+        f"sed 's/^/config /' {meta}/config.yaml 2>/dev/null; fi; :"
+    )
+
+
+def parse(text: str) -> RegistryState:
+    """What ``command`` printed; no folder at all for no text.
+
+    Raises HpcstateError for a line that it does not print, and for a file without a digest.
+    """
+    state = RegistryState(folders={}, files={}, links={}, others=[], incoming={}, catalog="", config="")
+    records: dict[str, str] = {}
+    sums: dict[str, str] = {}
+    keys: dict[str, str] = {}
+    for line in text.split("\n"):
+        kind, _, rest = line.partition(" ")
+        try:
+            if kind == "entry":
+                _entry(state, keys, rest)
+            elif kind == "odd":
+                state["others"].append(f"{rest.rpartition('/')[2]}/?")
+            elif kind == "incoming":
+                *_, size, _, _, name = rest.partition("\t")[0].split(" ", 6)
+                state["incoming"][name] = int(size)
+            elif kind == "record":
+                records[rest[65:]] = rest[:64]
+            elif kind == "sum":
+                digest, _, path = rest.partition("  - ")
+                sums[path] = digest
+            elif kind in ("catalog", "config"):
+                state[kind] += f"{rest}\n"  # type: ignore[literal-required]
+            elif line:
+                raise ValueError
+        except ValueError as error:
+            raise HpcstateError(f"this is nothing about a registry: {line!r}") from error
+    for path, found in state["files"].items():
+        found["hashed"] = path in sums
+        found["sha256"] = sums.get(path) or records.get(keys[path], "")
+        if len(found["sha256"]) != 64:
+            raise HpcstateError("the digest of this file is missing", where=path)
+    return state
+
+
+def _entry(state: RegistryState, keys: dict[str, str], rest: str) -> None:
+    words, _, target = rest.partition("\t")
+    kind, mode, owner, size, inode, time, path = words.split(" ", 6)
+    folder, _, name = path.rpartition("/")
+    if kind == "d" and not folder:
+        state["folders"][path] = RegistryFolder(mode=mode, owner=owner)
+    elif folder == _META:
+        if kind == "d":
+            state["folders"][path] = RegistryFolder(mode=mode, owner=owner)
+    elif kind == "l":
+        state["links"][path] = target
+    elif kind == "f" and folder and name.endswith(".sif"):
+        state["files"][path] = RegistryFile(mode=mode, owner=owner, size=int(size), sha256="", hashed=False)
+        keys[path] = f"{size} {inode} {time} {path}"
+    else:
+        state["others"].append(path)

@@ -1,0 +1,94 @@
+"""catalog.yaml: what is written is read back, and what is no catalog is refused with its place."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpcstate import catalog
+from hpcstate.errors import HpcstateError
+from hpcstate.registry import CATEGORIES, Catalog, Stored
+
+WHEN = "2026-11-22T07:06:52+00:00"
+
+
+def stored(
+    name: str = "mpi-minimal", version: str = "1.0", digest: str = "a", nodes: tuple[str, ...] = ()
+) -> Stored:
+    """A version; ``digest`` is its first digits."""
+    return Stored(name, "base-images", version, digest.ljust(64, "0"), 300, True, WHEN, nodes)
+
+
+def catalog_of(*versions: Stored) -> Catalog:
+    found = Catalog()
+    for one in versions:
+        found = found.with_current(one)
+    return found
+
+
+@pytest.mark.parametrize(
+    "versions",
+    [
+        (),
+        (stored(),),
+        (stored(), stored(version="1.1", digest="b"), stored("b", nodes=("compute-01", "controller"))),
+        (stored(version="1.0"), stored(version="yes", digest="0"), stored(version="1e3", digest="2")),
+    ],
+)
+def test_what_is_written_is_read_back(versions: tuple[Stored, ...]) -> None:
+    found = catalog_of(*versions)
+    assert catalog.parse(catalog.write(found)) == found
+
+
+@given(
+    st.lists(
+        st.builds(
+            Stored,
+            name=st.from_regex(r"[a-z0-9][a-z0-9.-]{0,12}", fullmatch=True),
+            category=st.sampled_from(CATEGORIES),
+            version=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._+]{0,5}", fullmatch=True),
+            digest=st.from_regex(r"[0-9a-f]{64}", fullmatch=True),
+            size=st.integers(1, 1 << 40),
+            signed=st.booleans(),
+            deployed=st.just(WHEN),
+        ),
+        max_size=6,
+    )
+)
+def test_any_catalog_is_read_back(versions: list[Stored]) -> None:
+    found = catalog_of(*versions)
+    assert catalog.parse(catalog.write(found)) == found
+
+
+def test_no_text_is_an_empty_catalog() -> None:
+    assert catalog.parse("") == catalog.parse(" \n") == Catalog()
+
+
+GOOD = catalog.write(catalog_of(stored()))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (GOOD.replace("schema: 1", "schema: 2"), "the format 2"),
+        (GOOD.replace("size: 300", "size: many"), "line"),
+        (GOOD.replace("file: base-images", "file: mine"), "line"),
+        (
+            GOOD.replace('version: "1.0', 'version: "1.1'),
+            "must be base-images/mpi-minimal-1.1-a00000000000.sif",
+        ),
+        (GOOD.replace("current: base-images/m", "current: base-images/n"), "none of its versions"),
+        (GOOD.replace(WHEN, "yesterday"), "no time: yesterday"),
+        (GOOD + GOOD[GOOD.index("    - file") :], "listed twice"),
+        (GOOD.replace("      signed: yes\n", ""), "signed"),
+        (GOOD + "more: 1\n", "more"),
+        ("- a\n", "line"),
+        ("<<<<<<< HEAD\n", "line"),
+        ("a: {\n", "line"),
+    ],
+)
+def test_what_is_no_catalog_is_refused_with_its_place(text: str, message: str) -> None:
+    with pytest.raises(HpcstateError, match=message) as caught:
+        catalog.parse(text, "compute-01:/opt/containers/.registry/catalog.yaml")
+    assert caught.value.where.startswith("compute-01")
