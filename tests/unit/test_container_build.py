@@ -1,0 +1,201 @@
+"""Building a container, with a fake Apptainer: the order of things, and what fails a build."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from hpcstate import container, container_build, container_layers, paths, signing, tools_root
+from hpcstate.artifact import provide
+from hpcstate.debian_tree import EPOCH
+from hpcstate.errors import HpcstateError
+from hpcstate.store import Manifest, Store
+from tests.unit.fake_toolbox import FakeToolbox
+
+DECLARED = """
+name: one
+version: "1.0"
+summary: a container
+base: {release: trixie}
+packages: {all: [hello]}
+environment: {GREETING: "it's me"}
+labels: {team: physics}
+exclude: ["usr/share/games/*"]
+entry_point: [hello, --world]
+size_limit_mb: 1
+tests:
+  - {name: it greets, command: [hello], expect: "^Hello"}
+  - {name: two ranks, command: [python3], script: sum.py, ranks: 2}
+  - {name: a GPU, command: [nvidia-smi], needs_gpu: true}
+"""
+
+
+@pytest.fixture
+def toolbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeToolbox:
+    """A container ``one`` whose layer is there, and an Apptainer that does as it should."""
+    folder = tmp_path / "containers" / "one"
+    folder.mkdir(parents=True)
+    (folder / "container.yaml").write_text(DECLARED)
+    (folder / "sum.py").write_text("")
+    for module in (container, container_build):
+        monkeypatch.setattr(module, "CONTAINERS", folder.parent)
+    monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(paths, "PUBLIC_KEY", tmp_path / "public.pem")
+    monkeypatch.setattr(paths, "SIGNING_KEY", tmp_path / "private.pem")
+    for key in (paths.PUBLIC_KEY, paths.SIGNING_KEY):
+        key.write_text("a key")
+    found = FakeToolbox(run=lambda words: (0, "Hello, world"))
+    monkeypatch.setattr(tools_root, "toolbox", lambda store: found)
+    monkeypatch.setattr(tools_root, "key", lambda: "tools")
+    monkeypatch.setattr(container_build, "layers", lambda one, store: ([Path("a.tar")], {"hello": "2.10"}))
+    monkeypatch.setattr(container_build, "unpack", unpack)
+    monkeypatch.setattr("hpcstate.container_test.has_gpu", lambda: False)
+    return found
+
+
+def unpack(tar: Path, tree: Path) -> None:
+    """A layer: one program, and games that nobody needs."""
+    for name in ("usr/bin/hello", "usr/share/games/chess"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text("")
+
+
+def build(tmp_path: Path, said: list[str] | None = None) -> Manifest:
+    one, store = container.load("one"), Store(tmp_path / "store", report=lambda text: None)
+    lines = said if said is not None else []
+    return provide(
+        paths.container("one"),
+        container_build.inputs(one),
+        lambda target, work: container_build.make(one, target, work, store, lines.append),
+        store=store,
+    )
+
+
+def nothing_left(tmp_path: Path) -> bool:
+    folder = paths.container("one").parent
+    return not (list(folder.glob("*.sif*")) or list(folder.glob(".work*")) or (tmp_path / "store").exists())
+
+
+def test_what_is_built_is_signed_tried_and_reported(tmp_path: Path, toolbox: FakeToolbox) -> None:
+    said: list[str] = []
+    manifest = build(tmp_path, said)
+    assert toolbox.commands() == ["build", "sign", "verify", "inspect", "exec", "exec", "exec"]
+    assert manifest.versions == {"hello": "2.10"}
+    assert said[0] == "one.sif: 0 MB"
+    assert "skipped a GPU: needs a GPU, this machine has none" in said
+    assert [line.split(" (")[0] for line in said[1:5]] == [
+        "passed format and signature",
+        "passed labels",
+        "passed entry point",
+        "passed it greets",
+    ]
+    ranks = toolbox.calls[-1]
+    assert ranks[ranks.index("mpirun") :] == [
+        "mpirun",
+        "--oversubscribe",
+        "-n",
+        "2",
+        "python3",
+        "/own/sum.py",
+    ]
+    assert build(tmp_path).digest == manifest.digest
+    assert len(toolbox.calls) == 7
+
+
+def test_the_definition_says_what_the_file_declares(tmp_path: Path, toolbox: FakeToolbox) -> None:
+    build(tmp_path)
+    text = toolbox.definition
+    assert "Bootstrap: localimage" in text
+    assert """export GREETING='it'"'"'s me'""" in text
+    assert 'exec hello --world "$@"' in text
+    assert toolbox._labels() | {"hpcstate.key": ""} == {
+        "org.label-schema.build-date": container_build.BUILD_DATE,
+        "org.opencontainers.image.title": "one",
+        "org.opencontainers.image.version": "1.0",
+        "org.opencontainers.image.description": "a container",
+        "hpcstate.source": "containers/one",
+        "hpcstate.key": "",
+        "hpcstate.package.hello": "2.10",
+        "team": "physics",
+    }
+
+
+def test_built_again_it_is_the_same_bytes(tmp_path: Path, toolbox: FakeToolbox) -> None:
+    first = build(tmp_path / "a").digest
+    paths.container("one").unlink()
+    assert build(tmp_path / "b").digest == first
+
+
+def test_the_epoch_is_the_label(toolbox: FakeToolbox) -> None:
+    from datetime import UTC, datetime
+
+    assert datetime.fromtimestamp(EPOCH, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") == container_build.BUILD_DATE
+
+
+def test_over_its_size_limit_it_fails(tmp_path: Path, toolbox: FakeToolbox) -> None:
+    toolbox.size = 1_100_000
+    with pytest.raises(HpcstateError, match="has 1 MB, its limit is 1 MB") as error:
+        build(tmp_path)
+    assert ".size_limit_mb" in error.value.where
+    assert nothing_left(tmp_path)
+
+
+def test_a_failing_step_is_named(tmp_path: Path, toolbox: FakeToolbox) -> None:
+    toolbox.fails = {"build": "FATAL: no space left on device"}
+    with pytest.raises(HpcstateError, match=r"(?s)apptainer build exited with 255.*no space left on device"):
+        build(tmp_path)
+    assert nothing_left(tmp_path)
+
+
+def failing(words: Sequence[str]) -> tuple[int, str]:
+    if "mpirun" in words:
+        return 1, "ImportError: no module named mpi4py"
+    return 0, "Guten Tag"
+
+
+def test_every_test_that_fails_is_told(tmp_path: Path, toolbox: FakeToolbox) -> None:
+    toolbox.run = failing
+    with pytest.raises(HpcstateError) as error:
+        build(tmp_path)
+    assert "the test 'it greets' failed: its output has nothing like '^Hello'" in str(error.value)
+    assert "the test 'two ranks' failed: it exited with 1" in str(error.value)
+    assert "no module named mpi4py" in str(error.value)
+    assert nothing_left(tmp_path)
+
+
+def test_a_signature_that_does_not_hold_fails(tmp_path: Path, toolbox: FakeToolbox) -> None:
+    toolbox.fails = {"verify": "FATAL:   Failed to verify container: integrity"}
+    with pytest.raises(HpcstateError, match="'format and signature' failed: Failed to verify"):
+        build(tmp_path)
+    assert nothing_left(tmp_path)
+
+
+def test_with_a_gpu_its_test_runs_with_nv(
+    tmp_path: Path, toolbox: FakeToolbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hpcstate.container_test.has_gpu", lambda: True)
+    build(tmp_path)
+    assert [words for words in toolbox.calls if "--nv" in words] == [toolbox.calls[-1]]
+    assert toolbox.calls[-1][-1] == "nvidia-smi"
+
+
+def test_an_exclude_that_names_nothing_is_wrong(
+    tmp_path: Path, toolbox: FakeToolbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(container_build, "unpack", lambda tar, tree: None)
+    with pytest.raises(HpcstateError, match="names what is not there: usr/share/games"):
+        build(tmp_path)
+
+
+def test_half_a_key_pair_is_told(tmp_path: Path, toolbox: FakeToolbox) -> None:
+    paths.SIGNING_KEY.unlink()
+    with pytest.raises(HpcstateError, match="the private key that signs containers is missing"):
+        signing.public_key()
+
+
+def test_the_layers_have_folders_of_their_own(toolbox: FakeToolbox) -> None:
+    one = container.load("one")
+    places = {container_layers._path(one, layer).parent for layer in ("packages", "wheels")}
+    assert len(places) == 2
