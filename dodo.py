@@ -1,6 +1,13 @@
 """The build graph: `doit list` shows its families. Settings and names only; the work is in hpcstate/tasks."""
 
-from hpcstate.tasks.cluster import task_check, task_deploy, task_images_of_cluster, task_start, task_up
+from hpcstate.tasks.cluster import (
+    task_check,
+    task_containers_of_cluster,
+    task_deploy,
+    task_images_of_cluster,
+    task_start,
+    task_up,
+)
 from hpcstate.tasks.containers import task_build_containers
 from hpcstate.tasks.images import task_build_images, task_seed
 from hpcstate.tasks.judge import task_judge
@@ -14,6 +21,7 @@ __all__ = [
     "task_build_containers",
     "task_build_images",
     "task_check",
+    "task_containers_of_cluster",
     "task_deploy",
     "task_images_of_cluster",
     "task_judge",

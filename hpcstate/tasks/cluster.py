@@ -24,11 +24,16 @@ def task_images_of_cluster() -> Task:
     return {"actions": [(_needed_images, [cluster_file()])], "verbosity": 2}
 
 
+def task_containers_of_cluster() -> Task:
+    """find the containers that the cluster's registry holds (only these are built by `up`)"""
+    return {"actions": [(_needed_containers, [cluster_file()])], "verbosity": 2}
+
+
 def task_start() -> Task:
     """create and power on the cluster's nodes until they answer on SSH"""
     return {
         "actions": [(_start, [cluster_file()])],
-        "calc_dep": ["images_of_cluster"],
+        "calc_dep": ["images_of_cluster", "containers_of_cluster"],
         "task_dep": ["judge"],
         "verbosity": 2,
     }
@@ -55,6 +60,14 @@ def _needed_images(file: Path) -> dict[str, list[str]]:
     from hpcstate.schema import load
 
     return {"task_dep": [f"build_images:{name}" for name in needed_images(load(file))]}
+
+
+@action
+def _needed_containers(file: Path) -> dict[str, list[str]]:
+    from hpcstate.schema import load
+
+    names = {name: None for cluster in load(file).clusters for name in cluster.containers.deploy}
+    return {"task_dep": [f"build_containers:{name}" for name in names]}
 
 
 @action

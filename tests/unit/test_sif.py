@@ -47,7 +47,7 @@ def truncated(path: Path, size: int) -> None:
     path.write_bytes(path.read_bytes()[:size])
 
 
-DAMAGES: list[tuple[str, Callable[[Path], None], str]] = [
+DAMAGES: list[tuple[str, Callable[[Path], object], str]] = [
     ("empty", lambda path: truncated(path, 0), "no SIF file"),
     ("another file", lambda path: path.write_bytes(b"\x7fELF" * 2000), "no SIF file"),
     ("cut in the header", lambda path: truncated(path, 100), "no SIF file"),
@@ -59,7 +59,7 @@ DAMAGES: list[tuple[str, Callable[[Path], None], str]] = [
 
 @pytest.mark.parametrize(("damage", "said"), [row[1:] for row in DAMAGES], ids=[row[0] for row in DAMAGES])
 def test_what_is_no_whole_sif_file_is_refused(
-    tmp_path: Path, damage: Callable[[Path], None], said: str
+    tmp_path: Path, damage: Callable[[Path], object], said: str
 ) -> None:
     path = write_sif(tmp_path / "a.sif")
     damage(path)
