@@ -1,7 +1,7 @@
 """From the controller to all nodes, without a copy for each from one uplink.
 
-- ``relay``: nodes fetch by rsync from the controller, and each that has it serves others: the number of sources
-  grows with the number of nodes served. Resumes, can be limited, asks nothing of Slurm.
+- ``relay``: nodes fetch by rsync from the controller, and each that has it serves others: the number of
+  sources grows with the number of nodes served. Resumes, can be limited, asks nothing of Slurm.
 - ``sbcast``: through the tree of the slurmds, to nodes that are free for a job at once.
 - ``oras``: the controller gives it to an OCI registry of the user's, all nodes pull it from there.
 

@@ -1,4 +1,4 @@
-"""Progress of work on several nodes: on a terminal a line for each that is rewritten, elsewhere plain lines."""
+"""Progress of work on several nodes: a line for each, rewritten on a terminal, else plain lines."""
 
 from __future__ import annotations
 

@@ -125,8 +125,9 @@ def place(one: Stored, *, require_signature: bool) -> str:
         [
             "set -e",
             f"cd {ROOT}",
-            f"refuse() {{ rm -f {new}; printf '{_REFUSED}%s\\n' \"$1\"; exit 0; }}",
-            f"[ -f {new} ] || refuse 'it did not arrive'",
+            _says("refuse", _REFUSED, new),
+            _says("damaged", _DAMAGED, new),
+            f"[ -f {new} ] || damaged 'nothing arrived'",
             f"size=$(stat -c %s {new})",
             f'[ "$size" = {one.size} ] || damaged "$size bytes have arrived instead of {one.size}"',
             f"sum=$(sha256sum <{new}); sum=${{sum%% *}}",
@@ -152,7 +153,12 @@ def verify(files: Sequence[Stored], *, require_signature: bool) -> str:
     if not require_signature:
         return ":"
     tests = "\n".join(f"( {_verify(f'{ROOT}/{shlex.quote(one.file)}')} )" for one in files)
-    return f"refuse() {{ printf '{_REFUSED}%s\\n' \"$1\"; exit 0; }}\n{tests}"
+    return f"{_says('refuse', _REFUSED)}\n{tests}"
+
+
+def _says(function: str, word: str, remove: str = "") -> str:
+    """A shell function that reports its argument after ``word`` and ends the script; first it removes a file."""
+    return f"{function}() {{ rm -f {remove}; printf '{word}%s\\n' \"$1\"; exit 0; }}"
 
 
 def refusal(output: str) -> tuple[str, bool]:

@@ -30,7 +30,19 @@ ROOT = Path(__file__).parent
 CASES = sorted(ROOT.glob("*.*/*.json"))
 CASE_KEYS = {"about", "recorded", "arguments", "command", "output", "output_file", "fact", "error"}
 KINDS = ("normal", "absent", "malformed", "quoting")
-MODULES = ("slurm", "gpu", "cgroup", "munge", "pci", "iommu", "vfio", "text_files", "nvidia", "apt")
+MODULES = (
+    "slurm",
+    "gpu",
+    "cgroup",
+    "munge",
+    "pci",
+    "iommu",
+    "vfio",
+    "text_files",
+    "nvidia",
+    "apt",
+    "registry",
+)
 
 
 def lines_of(text: str) -> list[str]:
