@@ -14,6 +14,7 @@ from operations import barrier
 
 local.include("deploys/base.py")
 local.include("deploys/munge.py")
+local.include("deploys/containers.py")
 local.include("deploys/nvidia.py")
 local.include("deploys/vacate.py")
 local.include("deploys/gpu.py")

@@ -9,3 +9,4 @@ from pyinfra import local
 
 local.include("deploys/base.py")
 local.include("deploys/munge.py")
+local.include("deploys/containers.py")

@@ -8,7 +8,7 @@ from typing import Any
 
 import strictyaml as sy
 
-from hpcstate import paths, tools
+from hpcstate import apptainer_files, paths, tools
 from hpcstate.digest import file_digests, key_of
 from hpcstate.errors import HpcstateError
 from hpcstate.imports import imported_files
@@ -135,6 +135,9 @@ def inputs(spec: ImageSpec) -> dict[str, Any]:
     """
     from hpcstate import seed
 
+    rendered = dict(image_files())
+    if "compute" in spec.groups:  # deploys/containers.py does nothing elsewhere
+        rendered |= apptainer_files.image_files()
     try:
         files = file_digests(input_files(spec), paths.ROOT)
     except FileNotFoundError as error:
@@ -146,5 +149,5 @@ def inputs(spec: ImageSpec) -> dict[str, Any]:
         "seed": key_of(seed.inputs(spec)),
         "groups": sorted(spec.groups),
         "files": files,
-        "rendered": key_of(dict(image_files())),
+        "rendered": key_of(rendered),
     }

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hpcstate import libvirt_objects as objects
-from hpcstate import slurm_lint
+from hpcstate import apptainer_files, slurm_lint
 from hpcstate.errors import Problem, ProblemsError
 from hpcstate.host_packages import kvm_works
 from hpcstate.model import Cluster
@@ -23,9 +23,10 @@ def files(cluster: Cluster) -> Mapping[str, str]:
     found = {"libvirt/network.xml": objects.network_xml(cluster)}
     if cluster.kind == "hpc":
         found |= {f"slurm/{name}": text for name, text in configuration(cluster).items()}
+    containers = apptainer_files.cluster_files(cluster.containers) if cluster.kind == "hpc" else {}
     for node in cluster.nodes:
         found[f"libvirt/{node.name}.xml"] = objects.domain_xml(cluster, node, host)
-        for path, text in cluster_files(cluster, node).items():
+        for path, text in {**cluster_files(cluster, node), **containers}.items():
             found[f"nodes/{node.name}{path}"] = text
     return found
 

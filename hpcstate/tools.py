@@ -223,13 +223,18 @@ def unpack_deb(deb: Deb, *, tools: Path, base: str | None = None) -> Path:
     return root
 
 
+def deb_path(deb: Deb, *, tools: Path = TOOLS) -> Path:
+    """Where ``deb_file`` puts the package file of ``deb``."""
+    return tools / Path(deb.pool).name
+
+
 def deb_file(deb: Deb, *, tools: Path = TOOLS, base: str | None = None) -> Path:
     """The package file of ``deb`` itself, fetched below ``tools`` and verified, for machines that install it.
 
     A file that is there is verified each time: it is installed as root. ``base`` and errors are those of
     ``fetch_deb``.
     """
-    file = tools / Path(deb.pool).name
+    file = deb_path(deb, tools=tools)
     if file.is_file() and _sha256(file) == deb.sha256:
         return file
     tools.mkdir(parents=True, exist_ok=True)

@@ -41,6 +41,7 @@ MODULES = (
     "text_files",
     "nvidia",
     "apt",
+    "apptainer",
     "registry",
 )
 

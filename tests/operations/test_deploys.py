@@ -40,6 +40,9 @@ FULL_STACK = [
     ("base.py | Firewall and time are on", ALL),
     ("munge.py | The cluster's munge key", ALL),
     ("munge.py | munge is on", ALL),
+    ("containers.py | Apptainer is installed", ALL),
+    ("containers.py | Containers: settings, policy and container-exec", ALL),
+    ("containers.py | Subordinate numbers of the users", ALL),
     ("vacate.py | Drain where slurmd must restart", set()),
     ("gpu.py | Simulated GPUs", NODES),
     ("gpu.py | Declared GPUs are there", NODES),
@@ -95,7 +98,9 @@ def test_the_full_stack_has_its_operations_in_order(tmp_path: Path) -> None:
     assert plan(tmp_path, inventory_of("gpu"), "deploys/full_stack.py") == FULL_STACK
 
 
-@pytest.mark.parametrize(("deploy", "part"), [("munge", slice(2, 4)), ("compute", slice(10, 12))])
+@pytest.mark.parametrize(
+    ("deploy", "part"), [("munge", slice(2, 4)), ("containers", slice(4, 7)), ("compute", slice(13, 15))]
+)
 def test_a_deploy_can_be_run_by_itself(tmp_path: Path, deploy: str, part: slice) -> None:
     planned = plan(tmp_path, inventory_of("gpu"), f"deploys/{deploy}.py")
     alone = [(name.removeprefix(f"{deploy}.py | "), hosts) for name, hosts in FULL_STACK[part]]
@@ -104,7 +109,7 @@ def test_a_deploy_can_be_run_by_itself(tmp_path: Path, deploy: str, part: slice)
 
 def test_only_nodes_that_are_given_a_gpu_are_asked_for_their_bus(tmp_path: Path) -> None:
     planned = plan(tmp_path, inventory_of("passthrough"), "deploys/full_stack.py")
-    assert planned[4:6] == [("nvidia.py | NVIDIA's driver", set()), FULL_STACK[4]]
+    assert planned[7:9] == [("nvidia.py | NVIDIA's driver", set()), FULL_STACK[7]]
     assert plan(tmp_path, inventory_of("gpu"), "deploys/nvidia.py") == []
 
 
@@ -114,6 +119,8 @@ def test_an_image_gets_what_is_common_and_starts_nothing(tmp_path: Path) -> None
         "base.py | Lay out users, firewall and SSH",
         "base.py | Start nothing of a cluster at boot",
         "munge.py | No munge key in an image",
+        "containers.py | Containers: settings, policy and container-exec",
+        "containers.py | Subordinate numbers of the users",
         "All nodes are ready for slurmctld",
         "slurmctld is ready for the nodes",
     ]

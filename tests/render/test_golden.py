@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import gres, node_files, paths, schema
+from hpcstate import apptainer_files, gres, node_files, paths, schema
 from hpcstate.gres_conf import gres_conf
 from hpcstate.model import Cluster, Node
 from hpcstate.probe.gpu import Gpus, device_of, parse
@@ -76,7 +76,7 @@ def test_the_files_of_the_nodes_are_the_golden_ones(inventory: Path) -> None:
 
 
 def test_the_files_of_the_image_are_the_golden_ones() -> None:
-    files = node_files.image_files()
+    files = {**node_files.image_files(), **apptainer_files.image_files()}
     compare(GOLDEN / "image", {_golden_name("image", path): content for path, content in files.items()})
 
 

@@ -1,0 +1,95 @@
+"""Apptainer on a host: the package, and the subordinate numbers of its users."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Generator, Mapping
+from threading import Lock
+from typing import Any
+
+from pyinfra.api.command import FileUploadCommand, FunctionCommand, PyinfraCommand, StringCommand
+from pyinfra.api.operation import operation
+from pyinfra.context import host
+
+from facts.apptainer import Apptainer
+from hpcstate import tools
+from hpcstate.errors import HpcstateError
+from hpcstate.probe.apptainer import SubidRange, is_at_least
+from operations.commands import fail, stop_host, write_file
+from operations.packages import APT_GET
+
+_KEEP_SETTINGS = "-o Dpkg::Options::=--force-confold"
+"""apptainer.conf is ours: dpkg would ask which one to keep, and there is nobody to answer (dpkg(1))."""
+
+_one_download = Lock()
+"""The package is fetched once for all hosts, by the first that needs it."""
+
+
+@operation()
+def installed(at_least: str) -> Generator[PyinfraCommand, None, None]:
+    """Apptainer is there, in version ``at_least`` or a newer one; else the pinned package of tools.toml is
+    uploaded and installed, with its dependencies from the host's mirror.
+
+    A host whose image has it is left alone, whatever the pinned version is.
+    """
+    version = host.get_fact(Apptainer)["version"]
+    if is_at_least(version, at_least):
+        host.noop(f"Apptainer {version} is installed")
+        return
+    deb = tools.load().debs["apptainer"]
+    file = tools.deb_path(deb)
+    there = f"/var/tmp/{file.name}"
+    yield FunctionCommand(_fetch, (deb,), {})
+    yield FileUploadCommand(str(file), there, remote_temp_filename=host.get_temp_filename(there))
+    quoted = shlex.quote(there)
+    # apt reads a local file as _apt, so it must not lie in a folder of root's own.
+    yield StringCommand(f"echo {deb.sha256}  {quoted} | sha256sum --check --quiet && chmod 644 {quoted}")
+    yield StringCommand(f"{APT_GET} update")
+    yield StringCommand(
+        f"{APT_GET} install --no-install-recommends {_KEEP_SETTINGS} {quoted} && rm -f {quoted}"
+    )
+
+
+def _fetch(state: Any, host: Any, deb: tools.Deb) -> bool | None:
+    """Fetch the package to this machine; fails the host with the reason. pyinfra passes state and host."""
+    try:
+        with _one_download:
+            tools.deb_file(deb)
+    except HpcstateError as error:
+        return fail(state, host, str(error))
+    return None
+
+
+@operation()
+def subids(users: Mapping[str, int], count: int) -> Generator[PyinfraCommand, None, None]:
+    """Each of ``users`` has exactly one range of ``count`` subordinate user and group numbers, from the
+    number given; ranges of others stay as they are.
+
+    Stops the host when a range would share numbers with somebody else's: root in that user's container would
+    be the other in theirs (user_namespaces(7)).
+    """
+    fact = host.get_fact(Apptainer)
+    wanted = [SubidRange(user=user, start=start, count=count) for user, start in users.items()]
+    changed = False
+    for path, present in (("/etc/subuid", fact["subuid"]), ("/etc/subgid", fact["subgid"])):
+        others = [one for one in present if one["user"] not in users]
+        for one in wanted:
+            if clash := next((other for other in others if _overlap(one, other)), None):
+                yield stop_host(
+                    f"{path}: the range {one['start']}:{count} of {one['user']} shares numbers with "
+                    f"{_line(clash)}. Give that user another range, or take the line away."
+                )
+                return
+        if [one for one in present if one["user"] in users] != wanted:
+            changed = True
+            yield write_file(path, "".join(f"{_line(one)}\n" for one in [*others, *wanted]))
+    if not changed:
+        host.noop(f"{', '.join(users)} have their subordinate numbers")
+
+
+def _overlap(one: SubidRange, other: SubidRange) -> bool:
+    return one["start"] < other["start"] + other["count"] and other["start"] < one["start"] + one["count"]
+
+
+def _line(one: SubidRange) -> str:
+    return f"{one['user']}:{one['start']}:{one['count']}"
