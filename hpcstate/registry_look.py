@@ -71,3 +71,39 @@ def catalog_of(states: Mapping[str, RegistryState], controller: str) -> Catalog:
     if damage:
         raise damage
     return Catalog()
+
+
+def out_of_step(live: Live, *, rehash: bool = False) -> tuple[Catalog, dict[str, list[str]]]:
+    """The cluster's catalog, and by node what is not as it says, in sentences.
+
+    Raises HpcstateError when the controller does not answer.
+    """
+    dead = live.reach()
+    controller = live.cluster.controller.name
+    if controller in dead:
+        raise dead[controller]
+    names = [node.name for node in live.nodes]
+    answers = look_at(live, [name for name in names if name not in dead], rehash=rehash)
+    states = {name: answer[0] for name, answer in answers.items() if not isinstance(answer, HpcstateError)}
+    errors = {name: error for name, error in {**dead, **answers}.items() if isinstance(error, HpcstateError)}
+    if controller in errors:
+        raise errors[controller]
+    catalog = catalog_of(states, controller)
+    return catalog, {
+        name: [errors[name].message]
+        if name in errors
+        else findings(live.cluster, catalog, name, states[name])
+        for name in names
+    }
+
+
+def findings(cluster: Cluster, catalog: Catalog, node: str, state: RegistryState) -> list[str]:
+    """What is not as ``catalog`` and the cluster file say in the registry of ``node``, in sentences."""
+    found = registry.difference(
+        state,
+        catalog,
+        node,
+        catalog_text=catalog_file.write(catalog) if catalog.stored or state["catalog"] else "",
+        config=registry.config_text(cluster.name, cluster.containers),
+    )
+    return registry.findings(found, state)

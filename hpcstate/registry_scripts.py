@@ -157,7 +157,7 @@ def verify(files: Sequence[Stored], *, require_signature: bool) -> str:
 
 
 def _says(function: str, word: str, remove: str = "") -> str:
-    """A shell function that reports its argument after ``word`` and ends the script; first it removes a file."""
+    """A shell function that removes a file, reports its argument after ``word`` and ends the script."""
     return f"{function}() {{ rm -f {remove}; printf '{word}%s\\n' \"$1\"; exit 0; }}"
 
 
@@ -206,6 +206,11 @@ def finish(
         lines.append(f"rm -f {' '.join(shlex.quote(path) for path in stale)}")
     lines.append(f"find {INCOMING} -mindepth 1 -delete")
     return "\n".join([*lines, _write(CATALOG, catalog)])
+
+
+def write_catalog(text: str) -> str:
+    """Replace the catalog."""
+    return _write(CATALOG, text)
 
 
 def remove(files: Sequence[str]) -> str:

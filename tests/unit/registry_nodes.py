@@ -76,7 +76,7 @@ def sif_file(path: Path, content: bytes = b"x" * 5000, *, signed: bool = True) -
 class LocalNodes(Live):
     """The nodes of ``cluster`` below the folder ``at``; those of ``dead`` do not answer."""
 
-    at = Path()
+    at = Path("/nonexistent")
     dead: Collection[str] = ()
 
     def __init__(self, cluster: Cluster) -> None:

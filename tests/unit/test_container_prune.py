@@ -1,0 +1,101 @@
+"""Old versions out of the registries of nodes that are folders here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hpcstate import catalog, container_deploy, container_prune, paths
+from hpcstate.container_deploy import deploy
+from hpcstate.container_prune import PruneResult, prune
+from hpcstate.container_source import Source, of_file
+from hpcstate.errors import HpcstateError
+from tests.unit.fake_live import TWO
+from tests.unit.registry_nodes import LocalNodes, nodes, sif_file
+
+__all__ = ["nodes"]
+NAMES = ("controller", "compute-01", "compute-02")
+USES = container_prune.uses
+
+
+@pytest.fixture
+def three(nodes: type[LocalNodes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Source]:
+    """Three versions of a container, deployed one after the other; no job uses one."""
+    monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(container_deploy, "judge", lambda *_: None)
+    monkeypatch.setattr(container_prune, "uses", lambda _: {})
+    found = []
+    for size in (100, 200, 300):
+        found.append(of_file(sif_file(tmp_path / f"{size}.sif", b"x" * size), name="tool"))
+        assert deploy(TWO, found[-1:], lambda *_: None, open_live=nodes).complete
+    return found
+
+
+def pruned(nodes: type[LocalNodes], keep: int = 0, dry_run: bool = False) -> PruneResult:
+    return prune(TWO, lambda *_: None, keep=keep, dry_run=dry_run, open_live=nodes)
+
+
+def there(nodes: type[LocalNodes], name: str) -> set[str]:
+    root = nodes(TWO).registry_of(name)
+    return {str(path.relative_to(root)) for path in root.rglob("*-local-*.sif")}
+
+
+def test_only_the_current_version_stays(nodes: type[LocalNodes], three: list[Source]) -> None:
+    files = [source.stored.file for source in three]
+    assert pruned(nodes, dry_run=True).removed == pruned(nodes, dry_run=True).removed
+    assert there(nodes, "compute-01") == set(files)
+    result = pruned(nodes)
+    assert [one.file for one in result.removed] == files[:2]
+    assert result.freed == sum(source.stored.size for source in three[:2])
+    for name in NAMES:
+        root = nodes(TWO).registry_of(name)
+        assert there(nodes, name) == {files[2]}
+        assert len((root / ".registry/digests").read_text().splitlines()) == 1
+        assert [
+            one.file for one in catalog.parse((root / ".registry/catalog.yaml").read_text()).stored
+        ] == files[2:]
+    after = deploy(TWO, [], lambda *_: None, open_live=nodes)
+    assert {node.outcome for node in after.nodes} == {"unchanged"}
+
+
+def test_what_a_job_uses_stays_and_it_is_said_why(
+    nodes: type[LocalNodes], three: list[Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = three[0].stored.file
+    monkeypatch.setattr(container_prune, "uses", lambda _: {used: "job 7 on compute-01"})
+    result = pruned(nodes)
+    assert there(nodes, "compute-02") == {used, three[2].stored.file}
+    assert (result.kept[0].stored.file, result.kept[0].why) == (used, "in use by job 7 on compute-01")
+
+
+def test_a_silent_node_may_run_anything(
+    nodes: type[LocalNodes], three: list[Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodes, "dead", ("compute-02",))
+    with pytest.raises(HpcstateError, match="compute-02 does not answer"):
+        pruned(nodes)
+    assert len(there(nodes, "compute-01")) == 3
+
+
+def test_a_silent_slurm_is_not_one_without_jobs(
+    nodes: type[LocalNodes], three: list[Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(container_prune, "uses", USES)
+    (tmp_path / "bin/scontrol").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "bin/scontrol").chmod(0o755)
+    with pytest.raises(HpcstateError, match="slurmctld does not tell which jobs there are"):
+        pruned(nodes)
+    assert len(there(nodes, "compute-01")) == 3
+
+
+def test_a_node_that_keeps_its_files_is_reported(
+    nodes: type[LocalNodes], three: list[Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = nodes.run
+
+    def stubborn(self: LocalNodes, node: str, script: str, **options: object) -> object:
+        return real(self, node, "exit 1" if node == "compute-01" and "rm -f" in script else script, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(nodes, "run", stubborn)
+    assert [name for name, _ in pruned(nodes).failed] == ["compute-01"]

@@ -1,0 +1,206 @@
+"""The registry's layout, catalog and differences; what a prune removes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import strictyaml
+
+from hpcstate import catalog as catalog_file
+from hpcstate import registry
+from hpcstate.errors import HpcstateError
+from hpcstate.model import ContainerSettings
+from hpcstate.probe.registry import RegistryFile, RegistryFolder, RegistryState
+from hpcstate.registry import Catalog, Stored
+
+NODE = "compute-01"
+CONFIG = registry.config_text("test", ContainerSettings(deploy=("mpi-minimal",)))
+
+
+def stored(
+    name: str = "mpi-minimal", version: str = "1.0", digest: str = "a", nodes: tuple[str, ...] = ()
+) -> Stored:
+    return Stored(name, "base-images", version, digest * 64, 300, True, "2026-11-22T07:06:52+00:00", nodes)
+
+
+ONE, NEXT, OTHER = (
+    stored(),
+    stored(version="1.1", digest="b"),
+    stored("torch", digest="c", nodes=("compute-02",)),
+)
+CATALOG = Catalog().with_current(ONE).with_current(NEXT).with_current(OTHER)
+
+
+def sound(node: str = NODE) -> RegistryState:
+    """The registry of ``node`` as CATALOG wants it."""
+    return RegistryState(
+        folders={
+            path.removeprefix(registry.ROOT).removeprefix("/"): RegistryFolder(mode=mode, owner=owner)
+            for path, (mode, owner) in registry.folders().items()
+        },
+        files={
+            one.file: RegistryFile(
+                mode="644", owner="root:slurm", size=one.size, sha256=one.digest, hashed=False
+            )
+            for one in CATALOG.on(node)
+        },
+        links=CATALOG.links_on(node),
+        others=[],
+        incoming={},
+        catalog=catalog_file.write(CATALOG),
+        config=CONFIG,
+    )
+
+
+def differs(state: RegistryState, node: str = NODE) -> registry.Difference:
+    return registry.difference(state, CATALOG, node, catalog_text=catalog_file.write(CATALOG), config=CONFIG)
+
+
+def test_names() -> None:
+    assert ONE.file == "base-images/mpi-minimal-1.0-aaaaaaaaaaaa.sif"
+    assert ONE.link == "base-images/mpi-minimal.sif"
+    assert registry.is_container_file(ONE.file)
+    assert not registry.is_container_file("base-images/mine.sif")
+    assert not registry.is_container_file("elsewhere/mpi-minimal-1.0-aaaaaaaaaaaa.sif")
+
+
+def test_the_layout_is_that_of_the_task() -> None:
+    assert registry.folders() == {
+        "/opt/containers": ("755", "root:slurm"),
+        "/opt/containers/ml-frameworks": ("755", "root:slurm"),
+        "/opt/containers/custom-images": ("755", "root:slurm"),
+        "/opt/containers/base-images": ("755", "root:slurm"),
+        "/opt/containers/.registry": ("755", "root:slurm"),
+        "/opt/containers/.registry/incoming": ("700", "root:root"),
+    }
+
+
+@pytest.mark.parametrize("deploy", [(), ("a", "b-1.0")])
+def test_the_configuration_is_yaml(deploy: tuple[str, ...]) -> None:
+    text = registry.config_text("lab", ContainerSettings(deploy=deploy, require_signature=False))
+    data = strictyaml.dirty_load(text, allow_flow_style=True).data
+    assert (data["cluster"], data["require_signature"], data["deploy"]) == ("lab", "no", list(deploy))
+
+
+@pytest.mark.parametrize("node", [NODE, "compute-02"])
+def test_a_sound_node_is_in_step(node: str) -> None:
+    found = differs(sound(node), node)
+    assert found.in_step
+    assert registry.findings(found, sound(node)) == []
+
+
+def set_(*path: str, value: Any) -> Callable[[Any], None]:
+    def change(state: Any) -> None:
+        for key in path[:-1]:
+            state = state[key]
+        state[path[-1]] = value
+
+    return change
+
+
+def drop(*path: str) -> Callable[[Any], None]:
+    def change(state: Any) -> None:
+        for key in path[:-1]:
+            state = state[key]
+        del state[path[-1]]
+
+    return change
+
+
+LINK = "base-images/mpi-minimal.sif"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (drop("folders", "ml-frameworks"), "/opt/containers/ml-frameworks is not 755 root:slurm"),
+        (set_("folders", "", "mode", value="777"), "/opt/containers is not 755 root:slurm"),
+        (set_("folders", ".registry/incoming", "owner", value="hpc:hpc"), "incoming is not 700 root:root"),
+        (set_("config", value=""), "config.yaml is missing"),
+        (set_("config", value="x"), "config.yaml is not the rendered one"),
+        (drop("files", ONE.file), f"{ONE.file} is missing"),
+        (set_("files", ONE.file, "size", value=299), "has 299 bytes instead of 300"),
+        (set_("files", ONE.file, "sha256", value="d" * 64), "has the digest dddddddddddd… instead of aaaa"),
+        (set_("files", ONE.file, "mode", value="666"), f"{ONE.file} is 666 root:slurm instead of 644"),
+        (set_("files", ONE.file, "owner", value="hpc:hpc"), "is 644 hpc:hpc instead of 644 root:slurm"),
+        (set_("links", LINK, value=ONE.file.partition("/")[2]), f"{LINK} does not lead to mpi-minimal-1.1"),
+        (drop("links", LINK), f"{LINK} does not lead to"),
+        (set_("catalog", value=""), "catalog.yaml is missing"),
+        (set_("catalog", value="x"), "catalog.yaml is another one than on the controller"),
+    ],
+)
+def test_each_difference_is_seen_and_said(change: Callable[[Any], None], said: str) -> None:
+    state = copy.deepcopy(sound())
+    change(state)
+    found = differs(state)
+    assert not found.in_step
+    (text,) = registry.findings(found, state)
+    assert said in text
+
+
+def test_what_nobody_knows_is_said_but_is_no_reason_to_do_anything() -> None:
+    state = copy.deepcopy(sound())
+    state["files"][OTHER.file] = copy.deepcopy(state["files"][ONE.file])
+    state["links"]["base-images/foreign.sif"] = "/home/x.sif"
+    state["others"].append("base-images/notes")
+    found = differs(state)
+    assert found.in_step
+    assert found.unknown == ("base-images/foreign.sif", "base-images/notes", OTHER.file)
+    assert len(registry.findings(found, state)) == 3
+
+
+def test_a_link_of_ours_to_a_container_that_left_is_removed() -> None:
+    state = copy.deepcopy(sound())
+    state["links"]["ml-frameworks/old.sif"] = "old-1.0-aaaaaaaaaaaa.sif"
+    assert differs(state).stale == ("ml-frameworks/old.sif",)
+
+
+def test_the_same_again_keeps_its_time_and_adds_nodes() -> None:
+    later = Stored(**{**vars(ONE), "deployed": "2027-01-01T00:00:00+00:00"})
+    again = CATALOG.with_current(later)
+    assert [one.deployed for one in again.of("mpi-minimal")] == [ONE.deployed, NEXT.deployed]
+    assert again.is_current(ONE)
+    more = CATALOG.with_current(stored("torch", digest="c", nodes=("compute-01",)))
+    assert more.of("torch")[0].nodes == ("compute-01", "compute-02")
+    assert CATALOG.with_current(stored("torch", digest="c")).of("torch")[0].nodes == ()
+
+
+def test_a_current_version_is_never_taken_out() -> None:
+    assert CATALOG.without([ONE.file]).of("mpi-minimal") == (NEXT,)
+    with pytest.raises(ValueError, match="current"):
+        CATALOG.without([NEXT.file])
+
+
+V = [stored(version=f"1.{number}", digest=f"{number}") for number in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("uses", "keep", "removed"),
+    [
+        ({}, 1, [0, 1, 2]),
+        ({}, 0, [0, 1, 2, 3]),
+        ({}, 9, []),
+        ({V[0].file: "job 7 on compute-01"}, 1, [1, 2]),
+        ({V[4].file: "job 7 on compute-01"}, 0, [0, 1, 2, 3]),
+    ],
+)
+def test_a_prune_removes_what_is_neither_current_nor_used(
+    uses: dict[str, str], keep: int, removed: list[int]
+) -> None:
+    catalog = Catalog()
+    for one in V:
+        catalog = catalog.with_current(one)
+    gone, kept = registry.prune(catalog, uses, keep)
+    assert gone == tuple(V[number] for number in removed)
+    assert {one.stored for one in kept} == {*V} - {*gone}
+    assert kept[-1].why == "current"
+    if V[0] not in gone and uses:
+        assert kept[0].why == "in use by job 7 on compute-01"
+
+
+def test_a_wrong_number_to_keep_is_refused() -> None:
+    with pytest.raises(HpcstateError, match="0 or more"):
+        registry.prune(CATALOG, {}, -1)
