@@ -47,17 +47,21 @@ class CheckSkipped(Exception):
 @dataclass(frozen=True)
 class Needs:
     """What a check needs of the cluster file: ``nodes`` compute nodes, a compute node with ``gpus`` GPUs, one
-    with ``cpus`` CPUs, with ``passthrough`` one with a device of the hypervisor, and one with ``real_gpus``
-    GPUs that are not simulated."""
+    with ``cpus`` CPUs, with ``passthrough`` one with a device of the hypervisor, one with ``real_gpus`` GPUs
+    that are not simulated, and ``containers`` in the registry of the nodes."""
 
     nodes: int = 1
     gpus: int = 0
     cpus: int = 1
     passthrough: bool = False
     real_gpus: int = 0
+    containers: tuple[str, ...] = ()
 
-    def missing(self, nodes: Sequence[Node]) -> str:
-        """Why a check with these needs cannot run on the compute nodes ``nodes``; empty when it can."""
+    def missing(self, nodes: Sequence[Node], deployed: Sequence[str] = ()) -> str:
+        """Why a check with these needs cannot run on the compute nodes ``nodes``, which have the containers
+        ``deployed``; empty when it can."""
+        if lacking := [name for name in self.containers if name not in deployed]:
+            return f"needs the container {', '.join(lacking)}, which the cluster file does not deploy"
         if len(nodes) < self.nodes:
             return f"needs {_count(self.nodes, 'compute node')}, the cluster has {len(nodes)}"
         if max((len(node.gres_types) for node in nodes), default=0) < self.gpus:
@@ -116,21 +120,26 @@ def check(
     needs_cpus: int = 1,
     needs_passthrough: bool = False,
     needs_real_gpus: int = 0,
+    needs_containers: tuple[str, ...] = (),
 ) -> Callable[[Callable[[Live], str]], Check]:
     """Make a check of the decorated function; see :class:`Check` and :class:`Needs`."""
-    needs = Needs(needs_nodes, needs_gpus, needs_cpus, needs_passthrough, needs_real_gpus)
+    needs = Needs(needs_nodes, needs_gpus, needs_cpus, needs_passthrough, needs_real_gpus, needs_containers)
     return lambda function: Check(name, title, needs, function)
 
 
 def fault(
-    description: str, *checks: str, needs_nodes: int = 1, needs_gpus: int = 0
+    description: str,
+    *checks: str,
+    needs_nodes: int = 1,
+    needs_gpus: int = 0,
+    needs_containers: tuple[str, ...] = (),
 ) -> Callable[[Callable[[Live], Iterator[None]]], Fault]:
     """Make a fault of the decorated generator, which breaks the cluster, yields once, and mends it.
 
     ``checks`` are the names of those that it turns red, of whatever file and suite: what costs a daemon's
     restart is broken once for all of them.
     """
-    needs = Needs(needs_nodes, needs_gpus)
+    needs = Needs(needs_nodes, needs_gpus, containers=needs_containers)
     return lambda function: Fault(description, checks, needs, contextmanager(function))
 
 
@@ -168,7 +177,7 @@ def run_check(one: Check, live: Live) -> CheckResult:
         seconds = round(time.monotonic() - began, 2)
         return CheckResult(one.name, one.title, outcome, seconds, observed, expected, hint, reason)
 
-    missing = one.needs.missing(live.workers)
+    missing = one.needs.missing(live.workers, live.cluster.containers.deploy)
     if missing:
         return result("skipped", reason=missing)
     try:
@@ -228,12 +237,16 @@ class Suites:
         names = dict.fromkeys(one.suite if suite and not name else one.name for one in self.checks)
         raise HpcstateError(f"there is no check {name or suite!r}", hint=f"there are: {', '.join(names)}")
 
-    def proven_by(self, fault: Fault, nodes: Sequence[Node]) -> tuple[Check, ...]:
-        """The checks that ``fault`` must turn red on the compute nodes ``nodes``: none where the fault itself
-        cannot be made there, and otherwise those of its checks that can be."""
-        if fault.needs.missing(nodes):
+    def proven_by(
+        self, fault: Fault, nodes: Sequence[Node], deployed: Sequence[str] = ()
+    ) -> tuple[Check, ...]:
+        """The checks that ``fault`` must turn red on the compute nodes ``nodes`` with the containers
+        ``deployed``: none where the fault itself cannot be made there, and otherwise those of its checks that
+        can be."""
+        if fault.needs.missing(nodes, deployed):
             return ()
-        return tuple(one for one in self.checks if one.name in fault.checks and not one.needs.missing(nodes))
+        named = (one for one in self.checks if one.name in fault.checks)
+        return tuple(one for one in named if not one.needs.missing(nodes, deployed))
 
     def faults_of(self, one: Check) -> tuple[Fault, ...]:
         """The faults that turn ``one`` red."""

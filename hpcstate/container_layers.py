@@ -25,9 +25,10 @@ from hpcstate.tools_root import entered, remove_tree, unpack
 VERSION = 1
 """Raise it when the code of this module changes what comes out."""
 
-_COMPILE = "python3 -m compileall -q -f --invalidation-mode unchecked-hash"
+_COMPILE = "python3 -m compileall -qq -f --invalidation-mode unchecked-hash"
 """Compiled once and never looked at again: a container is read-only, and an import that has to compile takes
-three times as long (PEP 552: these files do not depend on the time of the build)."""
+three times as long (PEP 552: these files do not depend on the time of the build). It exits with 1 for files
+that are written for a newer Python, which packages bring along: they stay as they are."""
 
 _PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64", "manylinux1_x86_64")
 _WHEELS = paths.BUILD / "containers" / "wheels"
@@ -81,7 +82,7 @@ def _path(container: Container, layer: str) -> Path:
 
 
 def _make_base(container: Container, target: Path, work: Path) -> dict[str, str]:
-    compiled = f'if [ -x "$1/usr/bin/python3" ]; then chroot "$1" {_COMPILE} /usr/lib; fi'
+    compiled = f'if [ -x "$1/usr/bin/python3" ]; then chroot "$1" {_COMPILE} /usr/lib || :; fi'
     # Apptainer wants both to be there, to put the host's over them.
     empty = 'for name in hosts resolv.conf; do : >>"$1/etc/$name"; done'
     return write_tar(target, container.release, container.package_names, work, hooks=(compiled, empty))
@@ -112,7 +113,7 @@ def _make_wheels(container: Container, base: Path, target: Path, work: Path) -> 
         ]
         install += ["--no-cache-dir", "--requirement", "/mnt/requirements.lock"]
         run(entered(root, install, binds), env=_INSIDE)
-        run(entered(root, ["sh", "-c", f"{_COMPILE} /usr/local/lib"], {}), env=_INSIDE)
+        run(entered(root, ["sh", "-c", f"{_COMPILE} /usr/local/lib || :"], {}), env=_INSIDE)
         words: list[str | Path] = ["tar", "-C", root, "--create", "--file", target, "--sort=name"]
         words += [f"--mtime=@{EPOCH}", "--clamp-mtime", "--owner=0", "--group=0", "--numeric-owner"]
         run([*words, "--format=posix", "--pax-option=delete=atime,delete=ctime", "usr/local"])

@@ -34,7 +34,7 @@ def before(live: Live) -> dict[str, CheckResult]:
 
 @pytest.mark.parametrize("one", SUITES.checks, ids=lambda one: one.name)
 def test_the_sound_cluster_passes(one: Check, before: dict[str, CheckResult], live: Live) -> None:
-    missing = one.needs.missing(live.workers)
+    missing = one.needs.missing(live.workers, live.cluster.containers.deploy)
     assert before[one.name].outcome == ("skipped" if missing else "passed"), before[one.name]
     if missing:
         pytest.skip(missing)
@@ -42,9 +42,10 @@ def test_the_sound_cluster_passes(one: Check, before: dict[str, CheckResult], li
 
 @pytest.mark.parametrize("fault", SUITES.faults, ids=lambda fault: fault.description)
 def test_each_check_of_a_fault_fails_on_it(fault: Fault, before: dict[str, CheckResult], live: Live) -> None:
-    checks = SUITES.proven_by(fault, live.workers)
+    checks = SUITES.proven_by(fault, live.workers, live.cluster.containers.deploy)
     if not checks:
-        pytest.skip(fault.needs.missing(live.workers) or "none of its checks can be made on these nodes")
+        missing = fault.needs.missing(live.workers, live.cluster.containers.deploy)
+        pytest.skip(missing or "none of its checks can be made on these nodes")
     assert {before[one.name].outcome for one in checks} == {"passed"}, checks
     with fault.injected(live):
         broken = run_checks(checks, live, _show)

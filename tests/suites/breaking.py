@@ -45,12 +45,13 @@ def edited(live: Live, edits: Sequence[Edit], *, restart: Sequence[tuple[str, st
         for edit in edits:
             path, kept = shlex.quote(edit.path), shlex.quote(edit.path + _KEPT)
             # An original that is already there was left by a run that was killed: it is the true one.
-            keep = f"[ ! -e {kept} ] || mv -f {kept} {path}; cp -a {path} {kept}; cat {path}"
-            before = live.run(edit.node, f"set -e\n{keep}", user="root").stdout
+            keep = f"[ ! -e {kept} ] || mv -f {kept} {path}; cp -a {path} {kept}"
+            show = f"set -e\n{keep}; stat -L -c %a {path}; cat {path}"
+            octal, _, before = live.run(edit.node, show, user="root").stdout.partition("\n")
             after = edit.change(before)
             if after == before:
                 raise HpcstateError("the fault changes nothing", where=f"{edit.node}:{edit.path}")
-            live.put(edit.node, edit.path, after, mode=0o644)
+            live.put(edit.node, edit.path, after, mode=int(octal, 8))
         _begin_all(live, restart, "restart")
         yield
     finally:

@@ -254,3 +254,12 @@ def together(live: Live, nodes: Sequence[Node]) -> list[tuple[str, ...]]:
 def on(live: Live, node: Node) -> tuple[str, ...]:
     """The srun arguments that place a job on ``node``."""
     return together(live, [node])[0]
+
+
+def pair(live: Live) -> list[Node]:
+    """The first two compute nodes that one partition has. Raises CheckSkipped without such a partition."""
+    for partition in live.cluster.slurm.partitions if live.cluster.slurm else ():
+        nodes = [node for node in live.workers if node.name in partition.nodes]
+        if len(nodes) >= 2:
+            return nodes[:2]
+    raise CheckSkipped("needs a partition with two nodes, the cluster file declares none")

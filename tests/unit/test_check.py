@@ -203,7 +203,7 @@ def test_select() -> None:
 @pytest.mark.parametrize(
     ("suite", "name", "known"),
     [
-        ("gpus", "", "nodes, cgroup-isolation, gpu-gres, mpi, passthrough"),
+        ("gpus", "", "nodes, cgroup-isolation, "),
         ("", "mpi.two", "mpi.two_nodes"),
         ("gpu-gres", "mpi.two_nodes", "gpu-gres."),
     ],

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hpcstate.check import CheckFailed, CheckSkipped, check, fault
+from hpcstate.check import CheckFailed, check, fault
 from hpcstate.live import Live
 from hpcstate.model import Node
 from tests.suites.breaking import SLURM_CONF, Edit, edited, set_key
-from tests.suites.jobs import srun, together
+from tests.suites.jobs import pair, srun, together
 from tests.suites.slurm import reports
 
 MEMORY = "--mem=400M"
@@ -27,7 +27,7 @@ BYTES = 1_000_000
     needs_nodes=2,
 )
 def two_nodes(live: Live) -> str:
-    nodes = _pair(live)
+    nodes = pair(live)
     ranks = _run(live, nodes)
     count = _ranks_per_node(nodes) * 2
     wanted = (count, sum(range(count)), BYTES)
@@ -50,7 +50,7 @@ def two_nodes(live: Live) -> str:
     needs_nodes=2,
 )
 def environment(live: Live) -> str:
-    nodes = _pair(live)
+    nodes = pair(live)
     script = (
         'echo "{\\"job\\": \\"$SLURM_JOB_ID\\", \\"slurm_rank\\": \\"$SLURM_PROCID\\", '
         '\\"slurm_size\\": \\"$SLURM_NTASKS\\", \\"pmix_rank\\": \\"$PMIX_RANK\\", '
@@ -81,15 +81,6 @@ def environment(live: Live) -> str:
     return f"job {jobs.pop()}, namespace {spaces.pop()}, ranks {' '.join(ranks)}"
 
 
-def _pair(live: Live) -> list[Node]:
-    """The first two compute nodes that one partition has."""
-    for partition in live.cluster.slurm.partitions if live.cluster.slurm else ():
-        nodes = [node for node in live.workers if node.name in partition.nodes]
-        if len(nodes) >= 2:
-            return nodes[:2]
-    raise CheckSkipped("needs a partition with two nodes, the cluster file declares none")
-
-
 def _ranks_per_node(nodes: list[Node]) -> int:
     return min(2, *(node.cpu_cores for node in nodes))
 
@@ -109,7 +100,12 @@ def _run(live: Live, nodes: list[Node]) -> list[dict[str, Any]]:
     return sorted(reports(text), key=lambda report: (report["rank"], report["host"]))
 
 
-@fault("MpiDefault is none where srun runs", "mpi.two_nodes", "mpi.environment")
+@fault(
+    "MpiDefault is none where srun runs",
+    "mpi.two_nodes",
+    "mpi.environment",
+    "container-integration.mpi",
+)
 def without_pmix(live: Live) -> Iterator[None]:
     # srun takes MpiDefault from the slurm.conf of the machine on which it runs.
     controller = live.cluster.controller.name

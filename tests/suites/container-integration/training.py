@@ -1,0 +1,148 @@
+"""Training on several nodes, in the container of the registry, started by srun as any user would.
+
+One job serves all checks of this file: PyTorch takes long to import under software emulation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hpcstate.check import CheckFailed, check, fault
+from hpcstate.live import Live
+from hpcstate.observation import observation
+from tests.suites.breaking import Edit, edited
+from tests.suites.containers import WRAPPER, in_container, two_nodes
+from tests.suites.jobs import pair, srun
+from tests.suites.slurm import reports
+
+CONTAINER = "pytorch-cpu-mpi"
+SECONDS = 240
+PARAMETERS = (2.0, -1.0, 0.5, 3.0)
+"""What the line has that the ranks learn."""
+
+
+@check(
+    "container-integration.environment",
+    "Every rank in a container is told where torch.distributed meets, its rank and the size of the world",
+    needs_nodes=2,
+    needs_containers=(CONTAINER,),
+)
+def environment(live: Live) -> str:
+    ranks = trained(live)
+    demand_environment(ranks, [node.name for node in pair(live)])
+    first = ranks[0]["environment"]
+    return f"{len(ranks)} ranks meet at {first['MASTER_ADDR']}:{first['MASTER_PORT']}"
+
+
+@check(
+    "container-integration.all_reduce",
+    "PyTorch in containers on two nodes adds up a tensor over gloo",
+    needs_nodes=2,
+    needs_containers=(CONTAINER,),
+)
+def all_reduce(live: Live) -> str:
+    ranks = trained(live)
+    demand_sum(ranks)
+    return f"torch {ranks[0]['torch']}: {len(ranks)} ranks, sum {ranks[0]['sum']:.0f}"
+
+
+@check(
+    "container-integration.training",
+    "A model trained by DistributedDataParallel on two nodes learns, and is the same on every rank",
+    needs_nodes=2,
+    needs_containers=(CONTAINER,),
+)
+def training(live: Live) -> str:
+    ranks = trained(live)
+    demand_learning(ranks)
+    losses = ", ".join(f"{one['first_loss']:.3g} to {one['last_loss']:.2g}" for one in ranks)
+    return f"loss of each rank: {losses}; parameters agree"
+
+
+@observation
+def trained(live: Live) -> list[dict[str, Any]]:
+    """What each rank of the job reported, by rank of Slurm."""
+    program = Path(__file__).with_name("_training.py").read_text()
+    text = srun(
+        live,
+        (*two_nodes(live), "--ntasks-per-node=1", "--cpus-per-task=1", "--mem=900M"),
+        in_container(CONTAINER, "python3", "-c", program, "gloo"),
+        seconds=SECONDS,
+    )
+    return sorted(reports(text), key=lambda report: int(report["slurm_rank"]))
+
+
+def demand_environment(ranks: Sequence[dict[str, Any]], hosts: Sequence[str]) -> None:
+    """Raises CheckFailed unless each rank has its place in one world that meets on the first of ``hosts``."""
+    size = str(len(hosts))
+    wanted = [
+        {"WORLD_SIZE": size, "RANK": str(rank), "LOCAL_RANK": "0", "NODE_RANK": str(rank)}
+        for rank in range(len(hosts))
+    ]
+    found = [{name: one["environment"].get(name, "") for name in wanted[0]} for one in ranks]
+    meetings = {(one["environment"]["MASTER_ADDR"], one["environment"]["MASTER_PORT"]) for one in ranks}
+    first = {address for address, port in meetings if port.isdigit()}
+    if found != wanted or len(meetings) != 1 or first != {hosts[0]}:
+        raise CheckFailed(
+            f"WORLD_SIZE {size}, RANK 0 to {len(hosts) - 1}, and one MASTER_ADDR:MASTER_PORT on {hosts[0]}",
+            "; ".join(f"{one['host']}: {_shown(one['environment'])}" for one in ranks) or "no rank reported",
+            f"{WRAPPER} sets them from Slurm's variables; is it the one of this version on every node?",
+        )
+
+
+def demand_sum(ranks: Sequence[dict[str, Any]]) -> None:
+    """Raises CheckFailed unless every rank has the sum of all ranks' numbers (1 and up)."""
+    wanted = float(sum(range(1, len(ranks) + 1)))
+    wrong = [one for one in ranks if one.get("sum") != wanted or one.get("size") != len(ranks)]
+    if wrong or len(ranks) < 2:
+        raise CheckFailed(
+            f"every rank of a world of {max(2, len(ranks))} has the sum {wanted:.0f}",
+            "; ".join(f"{one['host']}: size {one.get('size')}, sum {one.get('sum')}" for one in wrong)
+            or f"{len(ranks)} ranks",
+            "nodes reach each other at MASTER_ADDR? the firewall lets the cluster's subnet in (nftables)",
+        )
+
+
+def demand_learning(ranks: Sequence[dict[str, Any]]) -> None:
+    """Raises CheckFailed unless each rank's loss fell to a hundredth, and all have the one right model."""
+    models = {tuple(one.get("parameters", ())) for one in ranks}
+    fell = all(one.get("last_loss", 1.0) < 0.01 * one.get("first_loss", 0.0) for one in ranks)
+    learnt = all(
+        len(model) == len(PARAMETERS)
+        and all(abs(found - true) < 0.1 for found, true in zip(model, PARAMETERS, strict=True))
+        for model in models
+    )
+    if not ranks or len(models) != 1 or not fell or not learnt:
+        raise CheckFailed(
+            f"each rank's loss falls to a hundredth, and all have the parameters {PARAMETERS}",
+            "; ".join(
+                f"{one['host']}: loss {one.get('first_loss')} to {one.get('last_loss')}, "
+                f"{one.get('parameters')}"
+                for one in ranks
+            )
+            or "no rank reported",
+            "ranks that disagree do not exchange gradients: look at container-integration.all_reduce first",
+        )
+
+
+def _shown(environment: dict[str, str]) -> str:
+    return " ".join(f"{name}={value}" for name, value in environment.items())
+
+
+def without_distributed(text: str) -> str:
+    """The wrapper without the line that sets torch.distributed's environment."""
+    return "\n".join(line for line in text.split("\n") if line != "distributed")
+
+
+@fault(
+    "container-exec does not set the environment of torch.distributed",
+    "container-integration.environment",
+    "container-integration.all_reduce",
+    "container-integration.training",
+    needs_nodes=2,
+)
+def no_environment(live: Live) -> Iterator[None]:
+    with edited(live, [Edit(node.name, WRAPPER, without_distributed) for node in pair(live)]):
+        yield
