@@ -3,7 +3,8 @@
 NVIDIA's driver comes before what looks at the GPUs, and before slurmd is stopped: it may reboot a node.
 
 Slurm's order: nodes that must not change under jobs are vacated before the controller changes, because the
-controller takes note of their new cores and GRES; compute nodes follow, because they register with it.
+controller takes note of their new cores and GRES; compute nodes follow, because they register with it. The
+registry of containers comes last: it may have much to send, and nothing else waits for it.
 """
 
 from __future__ import annotations
@@ -22,3 +23,4 @@ barrier.wait(name="All nodes are ready for slurmctld", what="its base, munge and
 local.include("deploys/controller.py")
 barrier.wait(name="slurmctld is ready for the nodes", what="seen slurmctld change first")
 local.include("deploys/compute.py")
+local.include("deploys/registry.py")

@@ -108,6 +108,11 @@ class Catalog:
         """Whether ``one`` is what its name stands for."""
         return (one.name, one.file) in self.current
 
+    def is_everywhere(self, one: Stored) -> bool:
+        """Whether ``one`` is current, and every node should have it."""
+        there = next((known for known in self.stored if known.file == one.file), None)
+        return there is not None and self.is_current(there) and not there.nodes
+
     def with_current(self, new: Stored) -> Catalog:
         """This catalog with ``new`` as the current version of its name.
 
@@ -174,15 +179,12 @@ class Difference:
     @property
     def in_step(self) -> bool:
         """Whether the node has what it should have; what nobody knows is not counted."""
-        return not (
-            self.layout
-            or self.config
-            or self.to_send
-            or self.open
-            or self.links
-            or self.stale
-            or self.catalog
-        )
+        return not (self.layout or self.config) and self.in_step_but_for_layout
+
+    @property
+    def in_step_but_for_layout(self) -> bool:
+        """The same of the containers and the catalog only."""
+        return not (self.to_send or self.open or self.links or self.stale or self.catalog)
 
 
 def folders() -> dict[str, tuple[str, str]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 
+from hpcstate.apptainer_files import PUBLIC_KEY
 from hpcstate.probe import registry as probe
 from hpcstate.registry import (
     CATALOG,
@@ -22,9 +23,6 @@ from hpcstate.registry import (
     Stored,
     folders,
 )
-
-PUBLIC_KEY = "/etc/hpcstate/containers.pub.pem"
-"""The public key on the nodes (deploys/containers.py)."""
 
 RELAY_PORT = 8730
 RELAY_UNIT = "hpcstate-registry-relay"

@@ -51,6 +51,7 @@ FULL_STACK = [
     ("slurmctld is ready for the nodes", set()),
     ("compute.py | cgroup controllers", NODES),
     ("compute.py | slurmd and its configuration", NODES),
+    ("registry.py | Registry of containers", ALL),
 ]
 """The operations for hosts that have nothing yet, in order, and the hosts that each would change."""
 

@@ -15,6 +15,7 @@ import pytest
 
 from hpcstate import registry, sif
 from hpcstate import registry_scripts as scripts
+from hpcstate.apptainer_files import PUBLIC_KEY
 from hpcstate.errors import HpcstateError
 from hpcstate.live import Live, UnreachableError, User
 from hpcstate.model import Cluster
@@ -84,7 +85,7 @@ class LocalNodes(Live):
         for node in cluster.nodes:
             (self.at / node.name / "opt").mkdir(parents=True, exist_ok=True)
             (self.at / node.name / "run").mkdir(exist_ok=True)
-            key = self.at / node.name / scripts.PUBLIC_KEY[1:]
+            key = self.at / node.name / PUBLIC_KEY[1:]
             key.parent.mkdir(parents=True, exist_ok=True)
             key.write_text("key")
             (self.at / "names").mkdir(exist_ok=True)
