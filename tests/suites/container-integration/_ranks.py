@@ -5,7 +5,7 @@ import os
 import socket
 from array import array
 
-from mpi4py import MPI  # type: ignore[import-not-found]
+from mpi4py import MPI
 
 COUNT = 1 << 20
 

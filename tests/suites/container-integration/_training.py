@@ -13,7 +13,7 @@ from datetime import timedelta
 NAMES = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK", "LOCAL_RANK", "NODE_RANK")
 STEPS = 20
 
-report = {
+report: dict[str, object] = {
     "host": socket.gethostname(),
     "slurm_rank": os.environ.get("SLURM_PROCID"),
     "slurm_size": os.environ.get("SLURM_NTASKS"),

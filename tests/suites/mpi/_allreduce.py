@@ -4,7 +4,7 @@ import json
 import os
 import socket
 
-from mpi4py import MPI  # type: ignore[import-not-found]
+from mpi4py import MPI
 
 BYTES = 1_000_000
 
