@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from hpcstate import libvirt_objects as objects
 from hpcstate import apptainer_files, slurm_lint
+from hpcstate import libvirt_objects as objects
 from hpcstate.errors import Problem, ProblemsError
 from hpcstate.host_packages import kvm_works
 from hpcstate.model import Cluster
