@@ -40,16 +40,16 @@ _NO_SPACE = re.compile(r"no space left on device|ENOSPC", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Engine:
-    """What builds Dockerfiles here. ``options`` come before the command of each of its calls."""
+    """What builds Dockerfiles here. ``program`` are the first words of each of its calls."""
 
     name: Literal["docker", "buildah"]
     version: str
-    options: tuple[str, ...] = ()
+    program: tuple[str, ...] = ("docker",)
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def words(self, *arguments: str | Path) -> list[str | Path]:
         """The command line of ``arguments``."""
-        return [self.name, *self.options, *arguments]
+        return [*self.program, *arguments]
 
     def run(self, *arguments: str | Path, check: bool = True) -> Result:
         """Run ``arguments``. Raises HpcstateError with their last lines when they fail."""
@@ -98,7 +98,7 @@ def buildah() -> Engine:
     for driver in ("overlay", "vfs"):
         root, volatile = STORAGE / driver, STORAGE / f"{driver}-run"
         options = ("--root", str(root), "--runroot", str(volatile), "--storage-driver", driver)
-        engine = Engine("buildah", version, options, environment)
+        engine = Engine("buildah", version, (*_confined(), "buildah", *options), environment)
         answer = engine.run("info", check=False)
         if answer.code == 0:
             return engine
@@ -107,6 +107,16 @@ def buildah() -> Engine:
         where=paths.shown(STORAGE),
         hint="it is a cache: remove the folder, and run again",
     )
+
+
+def _confined() -> tuple[str, ...]:
+    """For root: namespaces, so that all that buildah started and mounted ends with it, also when it is killed.
+
+    An ordinary user's buildah makes a user namespace of its own.
+    """
+    if os.geteuid() != 0:
+        return ()
+    return ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
 def build(
@@ -128,9 +138,9 @@ def build(
             # What a killed build left; those of others are not in this storage.
             engine.run("rm", "--all", check=False)
         digests = {base: _digest(engine, base, report) for base in bases}
-        before = _identity(engine, tag)
+        before = identity(engine, tag)
         _run_build(engine, tag, context, report)
-        if before and before != _identity(engine, tag):
+        if before and before != identity(engine, tag):
             # Its own layers go with it, those that the new one shares stay.
             engine.run("rmi", before, check=False)
     labels = {}
@@ -157,6 +167,21 @@ def save(engine: Engine, tag: str, archive: Path, report: Callable[[str], None])
     report(f"{tag}: {archive.stat().st_size / 1e6:.0f} MB as archive ({time.monotonic() - began:.0f} s)")
 
 
+def identity(engine: Engine, tag: str) -> str:
+    """What the engine calls the image ``tag`` by itself; empty when it has none."""
+    if engine.name == "docker":
+        done = engine.run("image", "inspect", "--format", "{{.Id}}", tag, check=False)
+        return done.stdout.strip() if done.code == 0 else ""
+    done = engine.run("images", "--json", tag, check=False)
+    if done.code:
+        return ""
+    try:
+        images = json.loads(done.stdout)
+        return str(images[0]["id"]) if images else ""
+    except (ValueError, LookupError, TypeError):
+        return ""
+
+
 def step(line: str) -> tuple[str, str] | None:
     """The step that starts with ``line`` of a build's output: its number (``3/7``) and its instruction."""
     for pattern in _STEPS:
@@ -168,10 +193,8 @@ def step(line: str) -> tuple[str, str] | None:
 def failing_step(output: str) -> str:
     """The step at which a build with that ``output`` ended, as a person reads it; empty when it had none."""
     lines = output.splitlines()
-    named = [found for line in lines if (found := _BUILDKIT_FAILED.match(line))]
-    if named:
-        return f"STEP {named[-1]['step']}: {named[-1]['what']}"
-    started = [found for line in lines if (found := step(line))]
+    named = [(one["step"], one["what"]) for line in lines if (one := _BUILDKIT_FAILED.match(line))]
+    started = named or [found for line in lines if (found := step(line))]
     return f"STEP {started[-1][0]}: {started[-1][1]}" if started else ""
 
 
@@ -205,10 +228,11 @@ def _run_build(engine: Engine, tag: str, context: Path, report: Callable[[str], 
 
 def _digest(engine: Engine, base: str, report: Callable[[str], None]) -> str:
     """The digest of the image ``base``, which is fetched when it is not there."""
-    if engine.name == "docker":
-        question = ("image", "inspect", "--format", "{{json .RepoDigests}}", base)
-    else:
-        question = ("inspect", "--type", "image", "--format", "{{.FromImageDigest}}", base)
+    questions = {
+        "docker": ("image", "inspect", "--format", "{{json .RepoDigests}}"),
+        "buildah": ("inspect", "--type", "image", "--format", "{{.FromImageDigest}}"),
+    }
+    question = (*questions[engine.name], base)
     known = engine.run(*question, check=False)
     if known.code:
         report(f"FROM {base}: fetching it")
@@ -221,21 +245,6 @@ def _digest(engine: Engine, base: str, report: Callable[[str], None]) -> str:
         known = engine.run(*question)
     found = re.search(r"sha256:[0-9a-f]{64}", known.stdout)
     return found[0] if found else "built on this machine"
-
-
-def _identity(engine: Engine, tag: str) -> str:
-    """What the engine calls the image ``tag`` by itself; empty when it has none."""
-    if engine.name == "docker":
-        done = engine.run("image", "inspect", "--format", "{{.Id}}", tag, check=False)
-        return done.stdout.strip() if done.code == 0 else ""
-    done = engine.run("images", "--json", tag, check=False)
-    if done.code:
-        return ""
-    try:
-        images = json.loads(done.stdout)
-        return str(images[0]["id"]) if images else ""
-    except (ValueError, LookupError, TypeError):
-        return ""
 
 
 def _failure(what: str, output: str, context: Path | None = None) -> HpcstateError:

@@ -21,7 +21,7 @@ Report = Callable[[str], None]
 CACHE = paths.BUILD / "containers" / ".cache"
 """Layers that Apptainer fetched, by digest: a build that ended early does not fetch them again."""
 
-_WORK, _OWN, _CACHE = "/work", "/container", "/cache"
+_ARCHIVE, _OWN, _CACHE = "/archive", "/container", "/cache"
 
 
 class Toolbox(Protocol):
@@ -114,7 +114,7 @@ def of_archive(
     """The image ``image`` (empty: the only one) in ``file``, a ``docker-archive`` or ``oci-archive``."""
     from hpcstate import container_archive
 
-    binds = {file.parent: _WORK}
+    binds = {file.parent: _ARCHIVE}
     origin = toolbox.at(file, binds) + (f":{image}" if image else "")
     return Source(
         _header(transport, origin),

@@ -90,8 +90,8 @@ def run_with_lines(
     env: Mapping[str, str] | None = None,
 ) -> Result:
     """Run ``argv`` to its end; ``on_line`` is told each line as it comes. ``stdout`` of the result has both
-    outputs in their order. The command ends when this process does, however that ends (prctl(2),
-    PR_SET_PDEATHSIG), and when ``on_line`` raises.
+    outputs in their order. The command is killed when this process ends, however that ends (prctl(2),
+    PR_SET_PDEATHSIG), when it is interrupted, and when ``on_line`` raises.
 
     Raises HpcstateError when the program is missing.
     """
@@ -101,7 +101,7 @@ def run_with_lines(
             f"the program {words[0]!r} is not installed", hint="./hpc installs what is missing"
         )
     with subprocess.Popen(
-        ["setpriv", "--pdeathsig", "TERM", "--", *words],
+        ["setpriv", "--pdeathsig", "KILL", "--", *words],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -117,11 +117,7 @@ def run_with_lines(
                 lines.append(line)
                 on_line(line.rstrip("\n"))
         except BaseException:
-            process.terminate()
-            try:
-                process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            process.kill()
             raise
     return Result(tuple(words), process.returncode, "".join(lines), "")
 
