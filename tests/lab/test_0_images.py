@@ -86,6 +86,9 @@ def test_nobodys_identity_is_in_the_image(name: str, tmp_path: Path) -> None:
         assert "PasswordAuthentication no" in read("/etc/ssh/sshd_config.d/10-hpcstate.conf")
         assert "policy drop" in read("/etc/nftables.conf")
         assert read("/etc/munge/munge.key") == ""
+        # What lies in a registry of containers is a cluster's (TASK-021); /opt itself is Debian's.
+        opt = run(["debugfs", "-R", "ls -p /opt", ask]).stdout
+        assert "/./" in opt and "containers" not in opt
     finally:
         raw.unlink()
 

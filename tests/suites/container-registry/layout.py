@@ -1,0 +1,89 @@
+"""The registry of containers of every node: its folders, its configuration, and who may do what there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hpcstate import registry
+from hpcstate.check import CheckFailed, check, fault
+from hpcstate.live import JOB_USER, Live
+from tests.suites.breaking import Edit, append, edited, last_worker, mode
+from tests.suites.registry_state import declared, registries
+
+_NEXT = "deploy again (deploys/registry.py); `hpcstate plan` shows what it would change"
+
+
+@check(
+    "container-registry.layout",
+    "The registry of every node has its folders, root:slurm 755; what is on its way is root's only",
+)
+def layout(live: Live) -> str:
+    findings = [
+        f"{name}: {path} is not {' '.join(registry.folders()[path])}"
+        for name, found in registries(live).items()
+        for path in registry.wrong_folders(found.state)
+    ]
+    if findings:
+        raise CheckFailed("the folders of the registry, root:slurm 755", "; ".join(findings), _NEXT)
+    return f"{len(registry.folders())} folders on each of {len(registries(live))} nodes"
+
+
+@check("container-registry.configuration", "config.yaml of every registry is what the cluster file says")
+def configuration(live: Live) -> str:
+    wanted = registry.config_text(live.cluster.name, live.cluster.containers)
+    wrong = [name for name, found in registries(live).items() if found.state["config"] != wanted]
+    if wrong:
+        raise CheckFailed(f"the rendered {registry.CONFIG}", f"another one on {', '.join(wrong)}", _NEXT)
+    signature = "needs" if live.cluster.containers.require_signature else "does not need"
+    return f"the same on {len(registries(live))} nodes; a container {signature} the project's signature"
+
+
+@check(
+    "container-registry.access",
+    f"The ordinary user {JOB_USER} can read every container on every node, and write none, nor beside them",
+)
+def access(live: Live) -> str:
+    findings = [
+        f"{name}: {JOB_USER} {text}" for name, found in registries(live).items() for text in found.access
+    ]
+    if findings:
+        raise CheckFailed(
+            "a registry that users read and only root writes",
+            "; ".join(findings),
+            "modes and owners: container-registry.layout and container-registry.files",
+        )
+    files = sum(len(found.state["files"]) for found in registries(live).values())
+    return f"{files} files on {len(registries(live))} nodes, opened and tried to write"
+
+
+@fault(
+    "everybody may write to a folder of a node's registry",
+    "container-registry.layout",
+    "container-registry.access",
+)
+def folder_open(live: Live) -> Iterator[None]:
+    with mode(live, last_worker(live).name, f"{registry.ROOT}/ml-frameworks", "777"):
+        yield
+
+
+@fault("the registry of a node is closed to users", "container-registry.layout", "container-registry.access")
+def folder_closed(live: Live) -> Iterator[None]:
+    with mode(live, last_worker(live).name, registry.ROOT, "750"):
+        yield
+
+
+@fault("config.yaml of a node's registry was changed", "container-registry.configuration")
+def other_configuration(live: Live) -> Iterator[None]:
+    with edited(live, [Edit(last_worker(live).name, registry.CONFIG, append("extra: yes"))]):
+        yield
+
+
+@fault(
+    "everybody may write to a container of a node",
+    "container-registry.access",
+    "container-registry.files",
+    needs_containers=("mpi-minimal",),
+)
+def file_open(live: Live) -> Iterator[None]:
+    with mode(live, last_worker(live).name, f"{registry.ROOT}/{declared(live)[0].file}", "666"):
+        yield

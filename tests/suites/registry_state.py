@@ -1,0 +1,116 @@
+"""The registries of containers of all nodes, and what the ordinary user can do there. One command on each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from hpcstate import catalog, registry
+from hpcstate.check import CheckFailed
+from hpcstate.errors import HpcstateError
+from hpcstate.live import JOB_USER, Live
+from hpcstate.observation import observation
+from hpcstate.probe import registry as probe
+from hpcstate.probe.registry import RegistryState
+from hpcstate.registry import META, ROOT, Catalog, Stored
+
+_SECTION = "=== user\n"
+_SECONDS = 600
+_KEPT = f"{META}/hpcstate-kept.sif"
+
+# A failed redirection of a special built-in ends a POSIX shell: hence the subshells.
+_TRY = r"""cd %(root)s || { echo "cannot enter ."; exit 0; }
+for f in */*.sif .registry/catalog.yaml .registry/config.yaml; do
+    [ -L "$f" ] || [ -e "$f" ] || continue
+    head -c 32 "$f" >/dev/null 2>&1 || echo "cannot read $f"
+    ( : >>"$f" ) 2>/dev/null && echo "may write $f"
+done
+for d in . * .registry; do
+    ls "$d" >/dev/null 2>&1 || echo "cannot read $d"
+    ( : >"$d/hpcstate-try" ) 2>/dev/null && { echo "may write $d"; rm -f "$d/hpcstate-try"; }
+done
+:"""
+
+
+@dataclass(frozen=True)
+class NodeRegistry:
+    """One node: what lies in its registry, and what its ordinary user may do and should not, or cannot and
+    should (sentences without a subject)."""
+
+    name: str
+    state: RegistryState
+    access: tuple[str, ...]
+
+
+@observation
+def registries(live: Live) -> Mapping[str, NodeRegistry]:
+    """Every node's registry, by node; digests are those recorded where size, inode and time are."""
+    user = f"runuser -u {JOB_USER} -- sh -c {_quoted(_TRY % {'root': ROOT})}"
+    script = f"{probe.command()}\nprintf '{_escaped(_SECTION)}'\n{user}"
+    answers = live.run_each({node.name: script for node in live.nodes}, user="root", timeout=_SECONDS)
+    found = {}
+    for name, answer in answers.items():
+        state, _, access = answer.stdout.partition(_SECTION)
+        found[name] = NodeRegistry(name, probe.parse(state), tuple(access.splitlines()))
+    return found
+
+
+@observation
+def rehashed(live: Live) -> Mapping[str, RegistryState]:
+    """Every node's registry with all of its files hashed now."""
+    command = probe.command(rehash=True)
+    answers = live.run_each({node.name: command for node in live.nodes}, user="root", timeout=_SECONDS)
+    return {name: probe.parse(answer.stdout) for name, answer in answers.items()}
+
+
+def _quoted(script: str) -> str:
+    return "'" + script.replace("'", "'\"'\"'") + "'"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\n", "\\n")
+
+
+def controllers_catalog(live: Live) -> Catalog:
+    """The catalog of the cluster; raises CheckFailed when the controller's cannot be read."""
+    name = live.cluster.controller.name
+    try:
+        return catalog.parse(registries(live)[name].state["catalog"], f"{name}:{registry.CATALOG}")
+    except HpcstateError as error:
+        raise CheckFailed(
+            "a catalog on the controller", f"{error.where}: {error.message}", error.hint
+        ) from error
+
+
+def declared(live: Live) -> tuple[Stored, ...]:
+    """The current versions of the containers that the cluster file names, as far as the catalog has them."""
+    known = controllers_catalog(live)
+    names = live.cluster.containers.deploy
+    return tuple(one for one in known.stored if one.name in names and known.is_current(one))
+
+
+# breaking
+
+
+@contextmanager
+def replaced(live: Live, node: str, one: Stored, by: str) -> Iterator[None]:
+    """Put what the shell commands ``by`` make of ``$kept`` (the original) at ``$file``, and the original back
+    afterwards: the same inode, with its times. What a killed run left is put back first."""
+    file = f"{ROOT}/{one.file}"
+    restore = f"[ ! -e {_KEPT} ] || mv -f {_KEPT} {file}"
+    try:
+        live.run(
+            node,
+            f"set -e\nfile={file}; kept={_KEPT}\n{restore}\nmv $file $kept\n{by}",
+            user="root",
+            timeout=120,
+        )
+        yield
+    finally:
+        live.run(node, restore, user="root")
+
+
+def own(file: str) -> str:
+    """Shell that gives ``file`` the owner and mode of the registry's files."""
+    return f"chown {registry.OWNER} {file}; chmod {registry.FILE_MODE} {file}"
