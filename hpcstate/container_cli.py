@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from hpcstate import container_registry_commands, paths
+from hpcstate import container_convert, container_registry_commands, paths
 from hpcstate.cli import FINDINGS, OK
 from hpcstate.errors import HpcstateError
 from hpcstate.table import table
@@ -52,6 +52,7 @@ def register(subparsers: Any) -> None:
     verify.add_argument("--key", metavar="FILE.pem", type=Path, help="another public key")
     verify.add_argument("--json", action="store_true", help="print JSON")
     verify.set_defaults(run=run_verify)
+    container_convert.add_convert(commands)
     container_registry_commands.add(commands)
 
 

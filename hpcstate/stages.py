@@ -28,15 +28,19 @@ class Stage:
     within: tuple[str, ...] = ()
 
 
+CONTAINERS = ("build_containers:mpi-minimal", "build_containers:pytorch-cpu-mpi")
+"""Those that can be built on any machine with a Debian mirror and a package index; the lab runs them."""
+
 STAGES = (
     Stage("ruff", commands=(("ruff", "check", "."), ("ruff", "format", "--check", "."))),
     Stage("mypy", commands=(("mypy",),)),
     Stage("unit", tests=("tests/unit", "tests/facts", "tests/operations", "tests/render")),
     Stage("graph", tests=("tests/graph",)),
+    Stage("containers", tests=("tests/containers",), needs=CONTAINERS),
     Stage(
         "lab",
         tests=("tests/lab",),
-        needs=("build_images",),
+        needs=("build_images", *CONTAINERS),
         within=("tests/lab/enter.sh", str(BUILD / "lab-host")),
     ),
 )
@@ -94,9 +98,9 @@ def summary(outcomes: Sequence[Outcome], asked: Sequence[str]) -> str:
     lines = []
     for outcome in outcomes:
         verdict = "failed" if outcome.failed else "passed"
-        lines.append(f"  {outcome.stage:<6} {verdict} {outcome.seconds:7.1f} s  {_tally(outcome)}")
+        lines.append(f"  {outcome.stage:<10} {verdict} {outcome.seconds:7.1f} s  {_tally(outcome)}")
     missing = [name for name in asked if name not in ran]
-    lines += [f"  {name:<6} not run" for name in missing]
+    lines += [f"  {name:<10} not run" for name in missing]
     passed, failed, skipped = (
         sum(getattr(outcome, field) for outcome in outcomes) for field in ("passed", "failed", "skipped")
     )

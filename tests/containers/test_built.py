@@ -1,0 +1,97 @@
+"""The containers that this run built: the same bytes again from nothing, and refused when altered."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hpcstate import container, container_build, paths, sif, signing, tools_root
+from hpcstate.artifact import provide
+from hpcstate.errors import HpcstateError
+from hpcstate.store import Manifest, Store
+from hpcstate.tools_root import Toolbox, toolbox
+
+NAME = "mpi-minimal"
+
+
+@pytest.fixture(scope="module")
+def tools() -> Toolbox:
+    return toolbox(Store.default())
+
+
+def hpcstate(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "hpcstate", "container", *map(str, words)]
+    return subprocess.run(line, capture_output=True, text=True, check=False, cwd=paths.ROOT)
+
+
+@pytest.mark.parametrize("name", ["mpi-minimal", "pytorch-cpu-mpi"])
+def test_what_was_built_is_whole_and_signed(name: str, tools: Toolbox) -> None:
+    built = paths.container(name)
+    manifest = Manifest.read(paths.sidecar(built))
+    assert manifest is not None and manifest.size == built.stat().st_size
+    assert sif.read(built).signed
+    assert signing.verified(tools, built) == ""
+    labels = json.loads(hpcstate("info", name, "--json").stdout)["labels"]
+    assert labels["hpcstate.key"] == manifest.key
+    assert labels["hpcstate.source"] == f"containers/{name}"
+
+
+def test_built_again_from_nothing_it_is_the_same_bytes(
+    tmp_path: Path, tools: Toolbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its packages are fetched and installed again: only the tools root is the one that is there."""
+    first = Manifest.read(paths.sidecar(paths.container(NAME)))
+    assert first is not None
+    monkeypatch.setattr(tools_root, "toolbox", lambda store: tools)
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    one, store = container.load(NAME), Store(tmp_path / "store")
+    said: list[str] = []
+    again = provide(
+        paths.container(NAME),
+        container_build.inputs(one),
+        lambda target, work: container_build.make(one, target, work, store, said.append),
+        store=store,
+    )
+    assert (again.key, again.versions) == (first.key, first.versions)
+    assert again.digest == first.digest
+    assert any(line.startswith("passed two ranks agree") for line in said)
+
+
+def test_an_altered_container_is_refused(tmp_path: Path) -> None:
+    altered = tmp_path / "altered.sif"
+    data = bytearray(paths.container(NAME).read_bytes())
+    at = next(one for one in sif.read(paths.container(NAME)).objects if one.kind == "partition")
+    data[at.offset + at.size // 2] ^= 1
+    altered.write_bytes(data)
+    done = hpcstate("verify", altered, NAME)
+    assert done.returncode == 1
+    bad, good = done.stdout.splitlines()
+    assert "integrity" in bad and good.endswith("signed by the key")
+    altered.write_bytes(data[: len(data) // 2])
+    with pytest.raises(HpcstateError, match="its objects need"):
+        sif.read(altered)
+
+
+def test_a_command_runs_in_it() -> None:
+    done = hpcstate("shell", NAME, "--", "sh", "-c", "cat /etc/debian_version; id -u; pwd")
+    assert done.returncode == 0, done.stderr
+    version, user, folder = done.stdout.splitlines()
+    assert version.startswith("13") and (user, folder) == ("0", "/mnt")
+
+
+def test_nothing_is_built_twice() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "doit", "build_containers:mpi-minimal", "build_containers:pytorch-cpu-mpi"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=paths.ROOT,
+    )
+    assert done.stdout.splitlines() == [
+        "-- build_containers:mpi-minimal",
+        "-- build_containers:pytorch-cpu-mpi",
+    ]
