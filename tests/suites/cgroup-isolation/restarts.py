@@ -23,6 +23,7 @@ ANOTHER_NODE = "hpcstate-fault"
     "gpu-gres.own_device",
     "gpu-gres.without_gres",
     "gpu-gres.nvidia_smi",
+    "container-integration.memory",
 )
 def unconstrained(live: Live) -> Iterator[None]:
     # RAM and swap together: with either of them, Slurm sets memory.max.

@@ -1,0 +1,75 @@
+"""What Slurm holds a job to, it holds a container of the job to: memory, and files as the user has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hpcstate.check import CheckFailed, check, fault
+from hpcstate.live import Live
+from tests.suites.breaking import Edit, edited, last_worker
+from tests.suites.containers import in_container
+from tests.suites.jobs import Job, Jobs, describe, new_name, on, srun
+from tests.suites.slurm import program
+
+CONTAINER = "mpi-minimal"
+MEMORY_MB = 160
+"""Apptainer and the driver of its file system count too: 60 MiB of it."""
+FILL_MB = 400
+
+
+@check(
+    "container-integration.memory",
+    "A container that takes more memory than its job asked for is killed, and reported so",
+    needs_containers=(CONTAINER,),
+)
+def memory(live: Live) -> str:
+    node = last_worker(live)
+    filler = in_container(CONTAINER, *program("_fill.py", str(FILL_MB), "heap"))
+    job = Job((*on(live, node), "--ntasks=1", "--cpus-per-task=1", f"--mem={MEMORY_MB}M"), filler)
+    with Jobs(live, {"filler": job}) as jobs:
+        state = jobs.wait(
+            lambda seen: seen["filler"].over, f"a container that takes {FILL_MB} MiB ends", seconds=60
+        )["filler"]
+    if state.state != "OUT_OF_MEMORY":
+        raise CheckFailed(
+            f"OUT_OF_MEMORY for {FILL_MB} MiB in a container with --mem={MEMORY_MB}M",
+            describe(state),
+            "ConstrainRAMSpace=yes in cgroup.conf; without swap limits, ConstrainSwapSpace=yes too",
+        )
+    return f"{node.name}: {FILL_MB} MiB with --mem={MEMORY_MB}M is {state.state}"
+
+
+@check(
+    "container-integration.files",
+    "A container has the user's home, writable and owned by the user, and nothing of it is root's",
+    needs_containers=(CONTAINER,),
+)
+def files(live: Live) -> str:
+    node = last_worker(live)
+    name = new_name()
+    script = (
+        f'cd && echo "$APPTAINER_NAME" >{name} && stat -c "%U %a" {name} && cat {name} && rm {name} '
+        "&& ! touch /opt/containers/x /etc/x 2>/dev/null"
+    )
+    said = srun(
+        live,
+        (*on(live, node), "--ntasks=1", "--mem=200M"),
+        in_container(CONTAINER, "sh", "-c", script),
+        seconds=60,
+    ).split()
+    if len(said) != 3 or said[0] != "hpc" or not said[2].startswith(CONTAINER):
+        raise CheckFailed(
+            f"a file of hpc's, written in {CONTAINER}",
+            " ".join(said) or "nothing",
+            "`mount home = yes` and `config passwd = yes` in /etc/apptainer/apptainer.conf",
+        )
+    return f"{node.name}: a file of {said[0]}, mode {said[1]}, written in {said[2]}"
+
+
+@fault("a node's apptainer.conf keeps homes out of containers", "container-integration.files")
+def no_home(live: Live) -> Iterator[None]:
+    def change(text: str) -> str:
+        return text.replace("\nmount home = yes", "\nmount home = no")
+
+    with edited(live, [Edit(last_worker(live).name, "/etc/apptainer/apptainer.conf", change)]):
+        yield
