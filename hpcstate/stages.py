@@ -47,6 +47,11 @@ STAGES = (
 """The quick ones first: the first that fails ends the run."""
 
 
+def all_asked() -> bool:
+    """Whether doit was asked for all of the stages, not for some."""
+    return "test" in sys.argv[1:]
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a stage came to: counts of tests (a linter is one test a command), and its duration in seconds."""
@@ -135,5 +140,5 @@ class Run:
         return outcome.failed == 0
 
     def _end(self) -> None:
-        asked = [stage.name for stage in STAGES] if "test" in sys.argv[1:] else []
+        asked = [stage.name for stage in STAGES] if all_asked() else []
         print(summary(self.outcomes, asked), flush=True)
