@@ -21,6 +21,7 @@ POLICY = "/etc/hpcstate/containers.conf"
 PUBLIC_KEY = "/etc/hpcstate/containers.pub.pem"
 CONTAINER_EXEC = "/usr/bin/container-exec"
 PROFILE = "/etc/profile.d/hpcstate-containers.sh"
+OCI_CONF = "/etc/slurm/oci.conf"
 TMPFILES = "/etc/tmpfiles.d/hpcstate-containers.conf"
 
 REGISTRY = "/opt/containers"
@@ -194,6 +195,8 @@ def cluster_files(settings: ContainerSettings) -> Mapping[str, str]:
         CONF: apptainer_conf(settings),
         POLICY: policy(settings),
         CONTAINER_EXEC: container_exec(),
+        # Read by slurmstepd for each step (src/slurmd/slurmstepd/container.c, setup_container), by no daemon.
+        OCI_CONF: render("apptainer/oci.conf.j2", container_exec=CONTAINER_EXEC),
         PROFILE: render("apptainer/profile.sh.j2", cache=CACHE),
         TMPFILES: render("apptainer/tmpfiles.conf.j2", cache=CACHE),
     }

@@ -329,6 +329,25 @@ def test_the_folder_of_pmix_is_bound(node: Node, tmp_path: Path) -> None:
     )
 
 
+def test_the_folder_of_the_step_is_bound_for_srun_container(node: Node, tmp_path: Path) -> None:
+    node.container("mpi-minimal")
+    folder = tmp_path / "slurmd/oci-job25-0/pmix.25.0"
+    folder.mkdir(parents=True)
+    server = f"{tmp_path}/slurmd/oci-job25-0//pmix.25.0/"
+    lines = node.run("mpi-minimal", "true", environment={"PMIX_SERVER_TMPDIR": server}).stdout.splitlines()
+    assert lines[:3] == ["exec", "--bind", str(folder.parent)]
+
+
+def test_a_batch_script_is_bound(node: Node, tmp_path: Path) -> None:
+    node.container("mpi-minimal")
+    script = tmp_path / "slurmd/job00015/slurm_script"
+    script.parent.mkdir(parents=True)
+    script.write_text("#!/bin/sh\n")
+    lines = node.run("mpi-minimal", str(script), "a").stdout.splitlines()
+    assert lines[:3] == ["exec", "--bind", f"{script}:{script}:ro"]
+    assert lines[4:6] == [str(script), "a"]
+
+
 def test_for_oci_conf_the_environment_comes_from_a_file(node: Node, tmp_path: Path) -> None:
     node.container("mpi-minimal")
     work = tmp_path / "home of hpc"
