@@ -4,7 +4,7 @@
 
 FILE describes a running cluster that was deployed; CONTAINER.sif has a signature when the file asks for one
 (300 MB is a usual size). By hand means: rsync over SSH from here to one node after the other, and sbcast from
-the controller within an allocation; neither verifies anything. Ours verify digest and signature on every node,
+the controller within an allocation; neither verifies anything. Ours verify digest and signature on each node,
 and include the way from here to the controller, which is also given by itself. Each figure stands as a ratio
 to the loop of rsync, which is what can be compared between machines. The container is removed from the nodes
 at the end, unless the registry had it before; a node that is not in step before is a reason to stop.

@@ -15,7 +15,7 @@ from hpcstate.live import Live
 from hpcstate.model import Cluster
 from hpcstate.paths import ClusterPaths, shown
 from hpcstate.probe.registry import RegistryState
-from hpcstate.registry import Catalog
+from hpcstate.registry import Catalog, Difference
 
 LOOK_TIMEOUT = 900.0
 """Seconds for looking at a registry: files without a record are hashed."""
@@ -92,18 +92,17 @@ def out_of_step(live: Live, *, rehash: bool = False) -> tuple[Catalog, dict[str,
     return catalog, {
         name: [errors[name].message]
         if name in errors
-        else findings(live.cluster, catalog, name, states[name])
+        else registry.findings(difference(live.cluster, catalog, name, states[name]), states[name])
         for name in names
     }
 
 
-def findings(cluster: Cluster, catalog: Catalog, node: str, state: RegistryState) -> list[str]:
-    """What is not as ``catalog`` and the cluster file say in the registry of ``node``, in sentences."""
-    found = registry.difference(
+def difference(cluster: Cluster, catalog: Catalog, node: str, state: RegistryState) -> Difference:
+    """What is not as ``catalog`` and the cluster file say in the registry of ``node``."""
+    return registry.difference(
         state,
         catalog,
         node,
         catalog_text=catalog_file.write(catalog) if catalog.stored or state["catalog"] else "",
         config=registry.config_text(cluster.name, cluster.containers),
     )
-    return registry.findings(found, state)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from hpcstate import paths, registry
 from hpcstate.check import CheckFailed, check, fault
 from hpcstate.container_transfer import megabytes
 from hpcstate.live import Live
 from hpcstate.registry import DIGESTS, META, ROOT
-from hpcstate.registry_look import findings as node_findings
+from hpcstate.registry_look import difference
 from hpcstate.store import Manifest
 from tests.suites.breaking import Edit, append, edited, last_worker
 from tests.suites.registry_state import (
@@ -68,13 +69,10 @@ def files(live: Live) -> str:
     catalog = controllers_catalog(live)
     found = []
     for node, there in registries(live).items():
-        # Folders, configuration, catalogs and strangers have checks of their own.
-        own_words = (registry.CONFIG, registry.CATALOG, "is not in the catalog")
-        found += [
-            f"{node}: {text}"
-            for text in node_findings(live.cluster, catalog, node, there.state)
-            if not text.startswith(f"{ROOT}/") and not any(word in text for word in own_words)
-        ]
+        every = difference(live.cluster, catalog, node, there.state)
+        # Folders, configuration, strangers and catalogs have checks of their own.
+        files_only = replace(every, layout=(), config=False, unknown=(), catalog=False)
+        found += [f"{node}: {text}" for text in registry.findings(files_only, there.state)]
     if found:
         raise CheckFailed("the containers as the catalog has them", "; ".join(found), _NEXT)
     size = sum(one.size for one in catalog.stored)
@@ -85,10 +83,9 @@ def files(live: Live) -> str:
 def known(live: Live) -> str:
     catalog = controllers_catalog(live)
     found = [
-        f"{node}: {text}"
+        f"{node}: {path}"
         for node, there in registries(live).items()
-        for text in node_findings(live.cluster, catalog, node, there.state)
-        if text.endswith("is not in the catalog")
+        for path in difference(live.cluster, catalog, node, there.state).unknown
     ]
     if found:
         raise CheckFailed(
