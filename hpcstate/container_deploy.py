@@ -102,9 +102,9 @@ def deploy(
     """Bring ``sources``, and whatever else the catalog names and a node lacks, to the nodes of ``cluster``.
 
     ``nodes`` are the only ones to get ``sources`` (the controller always does: the others have it from
-    there). ``serve`` are the nodes that are brought into step at all; empty means ``nodes``, and without them
-    every node. ``verify`` hashes every file anew and verifies its signature again, instead of trusting what
-    was recorded.
+    there). ``serve`` are the nodes that are brought into step at all; empty means every node (the catalog is
+    the same everywhere). ``verify`` hashes every file anew and verifies its signature again, instead of
+    trusting what was recorded.
 
     Raises HpcstateError when nothing can be done: a wrong file, an unknown node, a silent controller, a
     controller that did not get a file. What goes wrong on other nodes is in the result.
@@ -114,7 +114,7 @@ def deploy(
         raise HpcstateError(problem)
     with only_one(cluster), open_live(cluster) as live:
         run = _Deploy(live, say, way, verify=verify)
-        run.look(serve or nodes)
+        run.look(serve, nodes)
         run.plan(sources, nodes)
         run.send(sources)
         run.finish()
@@ -143,21 +143,24 @@ class _Deploy:
         self.catalog = Catalog()
         self.text = ""
 
-    def look(self, wanted: Sequence[str]) -> None:
-        """See what the nodes ``wanted`` (all, when empty) and the controller have.
+    def look(self, serve: Sequence[str], wanted: Sequence[str]) -> None:
+        """See what the nodes ``serve`` (all, when empty) and the controller have. One that is dead and not
+        among ``wanted``, if there are any, is left out.
 
         Raises HpcstateError when the controller does not answer.
         """
-        for name in wanted:
+        for name in (*serve, *wanted):
             self.live.node(name)
         dead = self.live.reach()
         if self.controller in dead:
             raise dead[self.controller]
         began = time.monotonic()
-        served = {*wanted, self.controller} if wanted else {node.name for node in self.live.nodes}
+        served = {*serve, self.controller} if serve else {node.name for node in self.live.nodes}
         self.nodes = {node.name: _Node(node.name, began) for node in self.live.nodes if node.name in served}
         for name, error in dead.items():
-            if name in self.nodes:
+            if wanted and name not in wanted:
+                self.nodes.pop(name, None)
+            elif name in self.nodes:
                 self.nodes[name].error = error
         answers = look_at(
             self.live, [name for name, node in self.nodes.items() if not node.error], rehash=self.verify

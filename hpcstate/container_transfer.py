@@ -72,7 +72,7 @@ def upload(live: Live, source: Path, one: Stored, way: Way, say: Say) -> None:
     node = live.cluster.controller.name
     shell, target = live.transport(node)
     limit = [f"--bwlimit={way.kib_per_s()}"] if way.bandwidth_mbit else []
-    words = ["rsync", "--append", "--whole-file", "--timeout=120", *limit, "--rsync-path=sudo -n rsync"]
+    words = ["rsync", "--append", "--timeout=120", *limit, "--rsync-path=sudo -n rsync"]
     with progress(live, one, [node], say):
         done = run(
             [*words, "-e", shell, "--", source, f"{target}:{scripts.incoming(one)}"],

@@ -83,7 +83,7 @@ def receive(one: Stored, source: str, *, kib_per_s: int = 0) -> str:
     limit = f"--bwlimit={kib_per_s} " if kib_per_s else ""
     return (
         f"exec 9>{_LOCK}; flock -w 600 9 || exit 1\n"
-        f"rsync --append --whole-file --contimeout=20 --timeout=120 {limit}"
+        f"rsync --append --contimeout=20 --timeout=120 {limit}"
         f"rsync://{source}:{RELAY_PORT}/containers/{shlex.quote(one.file)} {incoming(one)}"
     )
 
