@@ -81,11 +81,11 @@ def _path(container: Container, layer: str) -> Path:
     return paths.container(container.name).parent / "layers" / layer / f"{layer}.tar"
 
 
-def _make_base(container: Container, target: Path, work: Path) -> dict[str, str]:
+def _make_base(container: Container, target: Path, _work: Path) -> dict[str, str]:
     compiled = f'if [ -x "$1/usr/bin/python3" ]; then chroot "$1" {_COMPILE} /usr/lib || :; fi'
     # Apptainer wants both to be there, to put the host's over them.
     empty = 'for name in hosts resolv.conf; do : >>"$1/etc/$name"; done'
-    return write_tar(target, container.release, container.package_names, work, hooks=(compiled, empty))
+    return write_tar(target, container.release, container.package_names, hooks=(compiled, empty))
 
 
 def _make_wheels(container: Container, base: Path, target: Path, work: Path) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,6 +33,9 @@ _CLEAN = (
 )
 
 
+_FIELD = re.compile(r"^(Package|Version|Status): (.+)$", re.MULTILINE)
+
+
 def sources(release: str) -> list[str]:
     """The lines of sources.list(5) for ``release`` on the host's own mirrors."""
     mirror = tools.host_mirror()
@@ -42,26 +46,33 @@ def sources(release: str) -> list[str]:
 
 
 def write_tar(
-    target: Path, release: str, packages: Sequence[str], work: Path, *, hooks: Sequence[str] = ()
+    target: Path, release: str, packages: Sequence[str], *, hooks: Sequence[str] = ()
 ) -> dict[str, str]:
     """Write the tree of ``packages`` and what they need to the tar ``target``; return package versions.
 
-    ``hooks`` are shell commands; ``$1`` is the tree (mmdebstrap(1), --customize-hook). ``work`` is a folder
-    for what lies between. Raises HpcstateError when the mirror or a package fails, with the last lines.
+    ``hooks`` are shell commands; ``$1`` is the tree (mmdebstrap(1), --customize-hook).
+
+    Raises HpcstateError when the mirror or a package fails, with the last lines.
     """
-    listed = work / "packages.tsv"
-    query = (
-        'dpkg-query --admindir="$1/var/lib/dpkg" --show '
-        "--showformat='${Package}\\t${Version}\\n' | sort >" + str(listed)
-    )
     words: list[str | Path] = ["mmdebstrap", "--quiet", "--variant=essential", "--format=tar"]
     words += [f"--keyring={KEYRING}", '--aptopt=APT::Install-Recommends "false"']
     words += ["--dpkgopt=force-unsafe-io"]
     words += [f"--dpkgopt=path-exclude={path}" for path in _UNREAD]
     words += ["--dpkgopt=path-include=/usr/share/doc/*/copyright"]
     words += [f"--include={','.join(sorted(packages))}"] if packages else []
-    words += [f"--customize-hook={hook}" for hook in (*hooks, query, *_CLEAN)]
+    words += [f"--customize-hook={hook}" for hook in (*hooks, *_CLEAN)]
     words += [release, target, *sources(release)]
     environment = {**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH), "LC_ALL": "C.UTF-8"}
     run(words, env=environment, hint="is the Debian mirror reachable? the next run starts this step again")
-    return dict(line.split("\t", 1) for line in listed.read_text().splitlines())
+    # From the tree itself: a hook, which may run as another user, could not write it down for us.
+    return installed(run(["tar", "-xOf", target, "./var/lib/dpkg/status"]).stdout)
+
+
+def installed(status: str) -> dict[str, str]:
+    """Packages and their versions by dpkg's ``status`` file (deb-control(5) stanzas)."""
+    stanzas = (dict(_FIELD.findall(stanza)) for stanza in status.split("\n\n"))
+    return {
+        one["Package"]: one["Version"]
+        for one in stanzas
+        if one.get("Status", "").endswith(" installed") and "Version" in one
+    }

@@ -66,14 +66,15 @@ class Toolbox:
         timeout: float | None = None,
         check: bool = True,
         hint: str = "",
+        within: Sequence[str] = (),
     ) -> Result:
-        """``apptainer`` with ``argv``. ``binds`` are host paths and where the command sees them: use
+        """``apptainer`` with ``argv``, called by the command ``within`` where there is one. ``binds`` are host paths and where the command sees them: use
         :meth:`at` for the words that name them. ``timeout`` is in seconds.
 
         Raises HpcstateError when it runs past ``timeout`` and, with ``check``, when it exits with another
         code than 0; the message ends with its last lines.
         """
-        words = self.words(["apptainer", *argv], binds or {})
+        words = self.words([*within, "apptainer", *argv], binds or {})
         done = run(
             words, env={**_environment(), **(environment or {})}, timeout=timeout, check=False, hint=hint
         )
@@ -155,11 +156,11 @@ def _tar() -> Path:
     return paths.BUILD / "containers" / "tools" / "tools.tar"
 
 
-def _make(target: Path, work: Path) -> dict[str, str]:
+def _make(target: Path, _work: Path) -> dict[str, str]:
     deb = tools.fetch_deb("apptainer")
     empty = " && ".join(f': >>"$1/{name}"' for name in _EMPTY_FILES)
     hooks = [f'cp -r --no-preserve=ownership {deb}/. "$1" && {empty}']
-    versions = write_tar(target, RELEASE, PACKAGES, work, hooks=hooks)
+    versions = write_tar(target, RELEASE, PACKAGES, hooks=hooks)
     return {"apptainer": tools.load().debs["apptainer"].version, **versions}
 
 
