@@ -27,11 +27,12 @@ _RESUMABLE = frozenset({"DRAIN", "DOWN", "FAIL"})
 
 @dataclass(frozen=True)
 class Edit:
-    """A change to a text file of a node."""
+    """A change to a text file of a node, which has ``mode`` meanwhile."""
 
     node: str
     path: str
     change: Callable[[str], str]
+    mode: int = 0o644
 
 
 @contextmanager

@@ -21,6 +21,7 @@ ANOTHER_NODE = "hpcstate-fault"
     "cgroup-isolation.shared_memory",
     "cgroup-isolation.cores",
     "gpu-gres.own_device",
+    "container-runtime.devices",
     "gpu-gres.without_gres",
     "gpu-gres.nvidia_smi",
     "container-integration.memory",

@@ -1,0 +1,151 @@
+"""The way of a job into a container: srun --container, and what container-exec must refuse."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+from hpcstate.apptainer_files import OCI_CONF, POLICY
+from hpcstate.check import CheckFailed, CheckSkipped, check, fault
+from hpcstate.live import Live
+from tests.suites.breaking import Edit, edited, last_worker, moved
+from tests.suites.inside import CONTAINER, SECONDS, demand_all
+from tests.suites.jobs import new_name, srun, together
+from tests.suites.slurm import reports
+
+GIVEN = "with=two"
+
+_REPORT = (
+    'echo "{\\"host\\": \\"$(uname -n)\\", \\"container\\": \\"${APPTAINER_NAME:-}\\", '
+    '\\"user\\": \\"$(id -un)\\", \\"given\\": \\"$HPCSTATE_GIVEN\\", \\"words\\": \\"$*\\", '
+    '\\"step\\": \\"$SLURM_JOB_ID $SLURM_STEP_NUM_TASKS\\", \\"pmix\\": \\"${PMIX_NAMESPACE:-}\\"}"'
+)
+"""A line of JSON, without a single quote: Slurm 24.11 loses its way in those (docs/container-runtime.md)."""
+
+REFUSED = {"unsigned", "foreign", "altered"}
+
+
+@check(
+    "container-runtime.srun_container",
+    "srun --container=NAME runs a command in the container, with its words, environment and PMIx",
+    needs_containers=(CONTAINER,),
+)
+def srun_container(live: Live) -> str:
+    seen = []
+    for place in together(live, live.workers):
+        arguments = (
+            *place,
+            "--ntasks-per-node=1",
+            "--mem=300M",
+            f"--export=ALL,HPCSTATE_GIVEN={GIVEN}",
+            f"--container={CONTAINER}",
+        )
+        said = srun(live, arguments, ("sh", "-c", _REPORT, "sh", "two words", "$x"), seconds=SECONDS)
+        seen += reports(said)
+    demand_all(live, [one["host"] for one in seen])
+    wanted = {"container": f"{CONTAINER}.sif", "user": "hpc", "given": GIVEN, "words": "two words $x"}
+    wrong = [one for one in seen if not one["pmix"] or any(one[key] != wanted[key] for key in wanted)]
+    if wrong:
+        raise CheckFailed(
+            ", ".join(f"{key} {value!r}" for key, value in wanted.items()),
+            "; ".join(f"{one['host']}: {_shown(one)}" for one in wrong),
+            f"without {OCI_CONF} on its node, Slurm ignores --container silently",
+        )
+    return f"{CONTAINER}.sif on {', '.join(sorted(one['host'] for one in seen))}"
+
+
+def _shown(one: dict[str, str]) -> str:
+    return ", ".join(f"{key} {value!r}" for key, value in one.items() if key != "host")
+
+
+@check(
+    "container-runtime.signatures",
+    "container-exec refuses a .sif without a signature, with somebody else's, and one that was altered",
+    needs_containers=(CONTAINER,),
+)
+def signatures(live: Live) -> str:
+    if not live.cluster.containers.require_signature:
+        raise CheckSkipped("the cluster file requires no signatures (containers.require_signature: false)")
+    name = last_worker(live).name
+    script = signature_script(f"/var/tmp/{new_name()}")
+    seen = parse_answers(live.run(name, script, user="hpc", timeout=SECONDS).stdout)
+    findings = [
+        f"{case}: {seen.get(case, (-1, 'no answer'))[1] or 'it was not refused'}"
+        for case in sorted(REFUSED)
+        if not _is_refusal(*seen.get(case, (-1, "")))
+    ]
+    if seen.get("signed", (-1, ""))[0] != 0:
+        findings.append(f"the cluster's own: {seen.get('signed', (-1, 'no answer'))[1]}")
+    if findings:
+        raise CheckFailed(
+            "exit code 2 for every one but the cluster's own",
+            "; ".join(findings),
+            f"{POLICY} says whether signatures are required, containers.pub.pem beside it whose",
+        )
+    return f"{name}: {', '.join(sorted(REFUSED))} refused, {CONTAINER} of the registry runs"
+
+
+def _is_refusal(code: int, said: str) -> bool:
+    return code == 2 and "signature" in said
+
+
+def signature_script(folder: str) -> str:
+    """A script that makes the three files in ``folder`` and tells what container-exec makes of each.
+
+    Those that nobody or somebody else signed are small ones; the altered one is the registry's own file with
+    other bytes in its middle. The types of `sif add` are those of a squashfs root for amd64.
+    """
+    return f"""\
+set -eu
+mkdir -m 700 {folder}
+trap 'rm -rf {folder}' EXIT
+cd {folder}
+mkdir tree
+echo nothing >tree/file
+mksquashfs tree part -quiet -no-progress >/dev/null
+apptainer --silent sif new unsigned.sif
+types="--datatype 4 --parttype 2 --partfs 1 --partarch 2 --groupid 1"
+apptainer --silent sif add $types unsigned.sif part >/dev/null
+cp unsigned.sif foreign.sif
+openssl genpkey -algorithm ed25519 -out key.pem 2>/dev/null
+apptainer --silent sign --key key.pem foreign.sif >/dev/null
+cp /opt/containers/*/{CONTAINER}.sif altered.sif
+chmod u+w altered.sif
+middle=$(($(stat -c %s altered.sif) / 128))
+head -c 64 /dev/urandom | dd of=altered.sif bs=64 seek=$middle conv=notrunc status=none
+for case in unsigned foreign altered signed; do
+    file=$case.sif
+    [ $case != signed ] || file={shlex.quote(CONTAINER)}
+    code=0
+    container-exec $file true >said 2>&1 || code=$?
+    echo "$case $code $(head -n 1 said)"
+done"""
+
+
+def parse_answers(text: str) -> dict[str, tuple[int, str]]:
+    """For each case the exit code of container-exec and what it said first."""
+    found = {}
+    for line in text.splitlines():
+        case, code, said = [*line.split(" ", 2), "", ""][:3]
+        if case in REFUSED | {"signed"} and code.isdecimal():
+            found[case] = (int(code), said)
+    return found
+
+
+@fault("oci.conf is missing on a node", "container-runtime.srun_container", needs_containers=(CONTAINER,))
+def without_oci_conf(live: Live) -> Iterator[None]:
+    with moved(live, last_worker(live).name, OCI_CONF):
+        yield
+
+
+@fault(
+    "a node does not require signatures",
+    "container-runtime.signatures",
+    "container-runtime.configuration",
+    needs_containers=(CONTAINER,),
+)
+def without_policy(live: Live) -> Iterator[None]:
+    name = last_worker(live).name
+    change = "require_signature=no"
+    with edited(live, [Edit(name, POLICY, lambda text: text.replace("require_signature=yes", change))]):
+        yield

@@ -1,0 +1,166 @@
+"""A container is a file system to its user and nothing more: no rights, no files of root, no other GPU."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from hpcstate.check import CheckFailed, check, fault
+from hpcstate.live import JOB_USER, Live
+from hpcstate.node_files import JOB_UID
+from tests.suites.breaking import Edit, edited, last_worker
+from tests.suites.containers import WRAPPER
+from tests.suites.inside import CONTAINER, HOST, Inside, inside, inside_with_gpu
+from tests.suites.job_view import own_device_problem
+
+OWN_NAMESPACES = {"user", "mnt"}
+"""What Apptainer makes anew without further options; the others are the job's, so that its network, its
+processes and its shared memory are those of the other tasks."""
+
+MOUNTED = re.compile(
+    rf"/|/(dev|proc|sys)(/.*)?|/etc/(hosts|localtime|resolv\.conf|passwd|group)|/usr/share/zoneinfo/.*"
+    rf"|/tmp|/var/tmp|/home/{JOB_USER}|/.*/pmix\.[0-9.]+"
+)
+"""The mount points that apptainer.conf makes in every container, and PMIx's, which container-exec makes."""
+
+
+@check(
+    "container-runtime.job",
+    "srun container-exec runs a user's command in the container, as that user",
+    needs_containers=(CONTAINER,),
+)
+def job(live: Live) -> str:
+    seen = inside(live)
+    wrong = [one for one in seen if one.container != f"{CONTAINER}.sif" or one.user != JOB_UID]
+    if wrong:
+        raise CheckFailed(
+            f"{CONTAINER}.sif as user {JOB_UID} on every node",
+            "; ".join(f"{one.host}: {one.container or 'no container'} as user {one.user}" for one in wrong),
+            f"`srun -w NODE container-exec {CONTAINER} true` says why",
+        )
+    return f"{CONTAINER}.sif as {JOB_USER} on {', '.join(one.host for one in seen)}"
+
+
+@check(
+    "container-runtime.privileges",
+    "In a container a user has no capability, is nobody else, and gains nothing by a setuid program",
+    needs_containers=(CONTAINER,),
+)
+def privileges(live: Live) -> str:
+    findings = [finding for one in inside(live) for finding in privilege_findings(one)]
+    if findings:
+        raise CheckFailed(
+            f"no capabilities, only the user {JOB_UID}, no new privileges",
+            "; ".join(findings),
+            "apptainer.conf: allow setuid = no; is container-exec that of this version?",
+        )
+    return f"a setuid program of root's runs as {JOB_UID} inside, as 0 outside; CapBnd 0"
+
+
+def privilege_findings(one: Inside) -> list[str]:
+    """What a task in a container could do beyond its user, one sentence each."""
+    findings = [
+        f"{one.host}: Cap{kind} is {value}" for kind, value in one.capabilities.items() if int(value, 16)
+    ]
+    if one.uid_map != [str(JOB_UID), str(JOB_UID), "1"]:
+        findings.append(f"{one.host}: the users {' '.join(one.uid_map)} are mapped")
+    if one.no_new_privileges != "1":
+        findings.append(f"{one.host}: NoNewPrivs is {one.no_new_privileges}")
+    if one.setuid_inside != str(JOB_UID):
+        findings.append(f"{one.host}: a setuid program of root's runs as {one.setuid_inside}")
+    if one.setuid_outside != "0":
+        findings.append(f"{one.host}: outside it runs as {one.setuid_outside}, so this proves nothing")
+    return findings
+
+
+@check(
+    "container-runtime.namespaces",
+    "A container has user and mount namespaces of its own, and shares the others with its job",
+    needs_containers=(CONTAINER,),
+)
+def namespaces(live: Live) -> str:
+    seen = {one.host: own_namespaces(one) for one in inside(live)}
+    wrong = {host: own for host, own in seen.items() if own != OWN_NAMESPACES}
+    if wrong:
+        raise CheckFailed(
+            f"its own: {', '.join(sorted(OWN_NAMESPACES))}",
+            "; ".join(f"{host}: {', '.join(sorted(own)) or 'none'}" for host, own in wrong.items()),
+            "a namespace more comes from an option of the user's (--pid, --net); one less from no container",
+        )
+    return f"its own: {', '.join(sorted(OWN_NAMESPACES))}; those of the job: ipc, net, pid, uts, cgroup"
+
+
+def own_namespaces(one: Inside) -> set[str]:
+    """The kinds of namespaces that the container does not share with the task that entered it."""
+    return {kind for kind, number in one.namespaces.items() if one.outside.get(kind) != number}
+
+
+@check(
+    "container-runtime.host_files",
+    "A container has only the declared parts of its host, and root's files stay closed when all is bound",
+    needs_containers=(CONTAINER,),
+)
+def host_files(live: Live) -> str:
+    seen = inside(live)
+    findings = [finding for one in seen for finding in host_findings(one)]
+    if findings:
+        raise CheckFailed(
+            "the mount points of apptainer.conf, nosuid, and EACCES for root's files",
+            "; ".join(findings),
+            "apptainer.conf: bind path, mount hostfs; `deploys/containers.py` puts it back",
+        )
+    return f"{len(seen[0].mounts)} mount points; with the host at {HOST}: " + ", ".join(
+        f"{path} {said}" for path, said in seen[0].secrets.items()
+    )
+
+
+def host_findings(one: Inside) -> list[str]:
+    """What a container has of its host that it should not have, one sentence each."""
+    findings = [f"{one.host}: {path} is mounted" for path in one.mounts if not MOUNTED.fullmatch(path)]
+    # The container's own root is an overlay, for which "no new privileges" stands in.
+    findings += [
+        f"{one.host}: {path} is mounted without nosuid"
+        for path, options in one.mounts.items()
+        if path != "/" and "nosuid" not in options.split(",")
+    ]
+    findings += [f"{one.host}: {path}: {said}" for path, said in one.secrets.items() if said != "EACCES"]
+    if not one.host_is_there:
+        findings.append(f"{one.host}: the host could not be bound at {HOST}, so this proves nothing")
+    return findings
+
+
+@check(
+    "container-runtime.devices",
+    "A job with --gres=gpu:1 opens one GPU in a container too, the others are refused",
+    needs_gpus=1,
+    needs_containers=(CONTAINER,),
+)
+def devices(live: Live) -> str:
+    seen = inside_with_gpu(live)
+    problems = [own_device_problem(live.node(view.host), view) for view in seen]
+    if any(problems):
+        raise CheckFailed(
+            "one device passes the filter, the others answer EPERM",
+            "; ".join(filter(None, problems)),
+            "ConstrainDevices=yes in cgroup.conf; a container changes nothing of Slurm's device filter",
+        )
+    return "; ".join(str(view) for view in seen)
+
+
+def without_container(text: str) -> str:
+    """container-exec as it would be if it ran the command where it is."""
+    here = 'while [ "$1" != "$file" ]; do shift; done\nshift\nexec "$@"'
+    return text.replace('exec apptainer --silent "$verb" "$@"', here)
+
+
+@fault(
+    "container-exec of a node runs commands outside of the container",
+    "container-runtime.job",
+    "container-runtime.privileges",
+    "container-runtime.namespaces",
+    "container-runtime.host_files",
+    needs_containers=(CONTAINER,),
+)
+def not_entered(live: Live) -> Iterator[None]:
+    with edited(live, [Edit(last_worker(live).name, WRAPPER, without_container, 0o755)]):
+        yield
