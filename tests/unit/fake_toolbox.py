@@ -44,13 +44,14 @@ class FakeToolbox:
         timeout: float | None = None,
         check: bool = True,
         hint: str = "",
+        within: Sequence[str] = (),
     ) -> Result:
         words = [str(word) for word in argv if str(word) != "--silent"]
         self.calls.append(words)
         code, out = self._answer(words)
         if check and code:
             raise HpcstateError(f"apptainer {words[0]} exited with {code}:\n    {out}", hint=hint)
-        return Result(tuple(words), code, out, "")
+        return Result(tuple(words), code, "" if code else out, out if code else "")
 
     def commands(self) -> list[str]:
         """Apptainer's commands so far, in order."""
