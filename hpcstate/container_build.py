@@ -17,6 +17,7 @@ from hpcstate.debian_tree import EPOCH
 from hpcstate.digest import file_digests, key_of
 from hpcstate.errors import HpcstateError
 from hpcstate.model.container import Container
+from hpcstate.run import tail
 from hpcstate.store import Store
 from hpcstate.tools_root import Toolbox, remove_tree, unpack
 
@@ -95,12 +96,18 @@ def write(definition: str, source: Source, target: Path, work: Path, toolbox: To
     scratch.mkdir()
     binds = {work: _WORK, **source.binds}
     words = ["build", "--force", "--fix-perms", "--mksquashfs-args", shlex.join(SQUASH)]
-    toolbox.apptainer(
+    done = toolbox.apptainer(
         [*words, toolbox.at(target, binds), toolbox.at(file, binds)],
         binds=binds,
         environment={**source.environment, "APPTAINER_TMPDIR": toolbox.at(scratch, binds)},
-        hint=source.hint or "nothing half built stays; the next run goes on from the last good layer",
+        check=False,
+        within=source.within,
     )
+    if done.code:
+        hint = source.hint or "nothing half built stays; the next run goes on from the last good layer"
+        if "no space left on device" in done.stderr.lower():
+            hint = "free some space: a build needs that of the whole tree, and of the .sif"
+        raise HpcstateError(f"apptainer build exited with {done.code}:\n{tail(done.stderr)}", hint=hint)
     seal(target, toolbox)
 
 

@@ -7,15 +7,16 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hpcstate import container_archive, container_engine, container_routes, paths
-from hpcstate.container_routes import Report, Source, Toolbox
+from hpcstate import paths
+from hpcstate.cli import OK
 from hpcstate.digest import file_digest, key_of
 from hpcstate.errors import HpcstateError, from_os
 from hpcstate.store import Manifest, Store, write_atomically
 
-OK = 0
+if TYPE_CHECKING:
+    from hpcstate.container_routes import Report, Source, Toolbox
 
 _REGISTRIES = ("docker", "oras", "library")
 _ARCHIVES = ("docker-archive", "oci-archive")
@@ -70,7 +71,7 @@ def convert(address: str, target: Path, toolbox: Any, report: Report = print) ->
     Raises HpcstateError when there is no such image or it cannot be fetched, with the last lines of what
     failed, and when the disk is full. Nothing half done stays.
     """
-    from hpcstate import container_build
+    from hpcstate import container_build, container_routes
 
     began = time.monotonic()
     aside = target.absolute().parent
@@ -110,6 +111,8 @@ def find(address: str, work: Path, toolbox: Toolbox, report: Report) -> Source:
 
     Raises HpcstateError when it names nothing, and when the image is not there.
     """
+    from hpcstate import container_routes
+
     transport, _, rest = address.partition(":")
     if transport in _REGISTRIES and rest.startswith("//") and len(rest) > 2:
         return container_routes.of_registry(address, toolbox)
@@ -148,6 +151,8 @@ def image(address: str) -> str:
 
 
 def _of_file(file: Path, name: str, toolbox: Toolbox, expected: str) -> Source:
+    from hpcstate import container_archive, container_routes
+
     kind = container_archive.kind(file)
     if expected and expected != kind:
         raise HpcstateError(
@@ -159,6 +164,8 @@ def _of_file(file: Path, name: str, toolbox: Toolbox, expected: str) -> Source:
 
 
 def _of_daemon(name: str, work: Path, toolbox: Toolbox, report: Report) -> Source:
+    from hpcstate import container_engine, container_routes
+
     version = container_engine.docker_version()
     if not version:
         raise HpcstateError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hpcstate import paths
@@ -53,25 +53,20 @@ def check(lines: Sequence[str], folder: Path) -> list[Problem]:
     found: list[Problem] = []
     agents: list[tuple[int, str]] = []
     origins = 0
-    section = ""
-    for number, line in enumerate(lines, 1):
-        if entered := _SECTION.match(line):
-            section = entered[1].lower()
-            found += _section(number, section, entered[2])
-        elif (header := _HEADER.match(line)) and (not section or header[1].lower() == "bootstrap"):
-            # A further `Bootstrap:` begins the next stage.
-            key, value, section = header[1].lower(), header[2], ""
-            if key == "bootstrap":
-                agents.append((number, value))
-                if value not in AGENTS:
-                    message = f"there is no bootstrap {value!r}"
-                    found.append(Problem(number, "Bootstrap", message, f"there are: {_list(AGENTS)}"))
-            elif key == "from":
-                origins += 1
-                found += _origin(number, value, agents[-1][1] if agents else "", folder)
-        elif not section and line.strip() and not line.lstrip().startswith("#"):
+    for number, line, part, key, value in _scanned(lines):
+        if key.startswith("%"):
+            found += _section(number, key.removeprefix("%"), value)
+        elif key == "bootstrap":
+            agents.append((number, value))
+            if value not in AGENTS:
+                message = f"there is no bootstrap {value!r}"
+                found.append(Problem(number, "Bootstrap", message, f"there are: {_list(AGENTS)}"))
+        elif key == "from":
+            origins += 1
+            found += _origin(number, value, agents[-1][1] if agents else "", folder)
+        elif not key and not part and line.strip() and not line.lstrip().startswith("#"):
             found.append(Problem(number, "header", f"no `Key: value`: {line.strip()[:60]!r}"))
-        elif section == "files":
+        elif part == "files":
             found += _files(number, line, folder)
     if not agents:
         found.append(
@@ -85,19 +80,35 @@ def check(lines: Sequence[str], folder: Path) -> list[Problem]:
 def located(lines: Sequence[str], folder: Path, own: str) -> list[str]:
     """``lines`` with the host files that they name relative to ``folder`` below ``own``."""
     made: list[str] = []
-    section, agent = "", ""
-    for line in lines:
-        if entered := _SECTION.match(line):
-            section = entered[1].lower() if "from" not in entered[2].split() else "files of a stage"
-        elif (header := _HEADER.match(line)) and (not section or header[1].lower() == "bootstrap"):
-            key, value, section = header[1].lower(), header[2], ""
-            agent = value if key == "bootstrap" else agent
-            if key == "from" and agent in _LOCAL and not value.startswith("/"):
-                line = f"From: {own}/{value}"
-        elif section == "files" and (source := _source(line)) and not source.startswith("/"):
-            line = line.replace(source, f"{own}/{source}", 1)
-        made.append(line)
+    agent = ""
+    for _, line, part, key, value in _scanned(lines):
+        if key == "bootstrap":
+            agent = value
+        if key == "from" and agent in _LOCAL and not value.startswith("/"):
+            made.append(f"From: {own}/{value}")
+        elif part == "files" and not key and (source := _source(line)) and not source.startswith("/"):
+            made.append(line.replace(source, f"{own}/{source}", 1))
+        else:
+            made.append(line)
     return made
+
+
+def _scanned(lines: Sequence[str]) -> Iterator[tuple[int, str, str, str, str]]:
+    """Each line with its number, the section that it is in (empty: the header), and of the start of a section
+    (``%post``) or a line of the header (``from``) the key and the value. A further `Bootstrap:` begins the
+    next stage; files from a stage are not the host's.
+    """
+    section = ""
+    for number, line in enumerate(lines, 1):
+        key, value = "", ""
+        if entered := _SECTION.match(line):
+            section, value = entered[1].lower(), entered[2]
+            key = f"%{section}"
+            if section == "files" and value.split()[:1] == ["from"]:
+                section = "files from a stage"
+        elif (header := _HEADER.match(line)) and (not section or header[1].lower() == "bootstrap"):
+            section, key, value = "", header[1].lower(), header[2]
+        yield number, line, section, key, value
 
 
 def _section(number: int, name: str, words: str) -> list[Problem]:

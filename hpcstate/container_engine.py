@@ -35,6 +35,9 @@ _STEPS = (
     re.compile(r"^#\d+ \[(?:\S+ +)?(?P<step>\d+/\d+)\] (?P<what>.+)"),
 )
 _BUILDKIT_FAILED = re.compile(r"^ > \[(?:\S+ +)?(?P<step>\d+/\d+)\] (?P<what>.+?):?$")
+_WIDEST = 300
+"""Characters of a line that is quoted; buildah prints the options of a copy that failed, 4,000 of them."""
+
 _NO_SPACE = re.compile(r"no space left on device|ENOSPC", re.IGNORECASE)
 
 
@@ -110,7 +113,7 @@ def buildah() -> Engine:
 
 
 def _confined() -> tuple[str, ...]:
-    """For root: namespaces, so that all that buildah started and mounted ends with it, also when it is killed.
+    """For root: namespaces, so that all that buildah started and mounted ends with it, however that ends.
 
     An ordinary user's buildah makes a user namespace of its own.
     """
@@ -152,15 +155,17 @@ def build(
 
 
 def save(engine: Engine, tag: str, archive: Path, report: Callable[[str], None]) -> None:
-    """Write the image ``tag`` of the engine's store to ``archive`` (a docker-archive).
+    """Write the image ``tag`` of the engine's store to ``archive``: Docker a docker-archive, buildah an
+    oci-archive (a docker-archive of it has the name of the build's machine in it).
 
     Raises HpcstateError when there is no such image, or no room for it.
     """
     began = time.monotonic()
     if engine.name == "docker":
-        done = engine.run("save", "--output", archive, tag, check=False)
+        words: tuple[str, ...] = ("save", "--output", str(archive), tag)
     else:
-        done = engine.run("push", "--quiet", tag, f"docker-archive:{archive}:{tag}", check=False)
+        words = ("push", "--quiet", "--format", "oci", "--disable-compression", tag, f"oci-archive:{archive}")
+    done = engine.run(*words, check=False)
     if done.code:
         archive.unlink(missing_ok=True)
         raise _failure(f"{engine.name} did not write the image {tag}", done.stderr or done.stdout)
@@ -252,7 +257,14 @@ def _failure(what: str, output: str, context: Path | None = None) -> HpcstateErr
     if _NO_SPACE.search(output):
         hint = "free some space; the steps that succeeded are kept, the next run goes on from there"
     where = paths.shown(context / "Dockerfile") if context else ""
-    return HpcstateError(f"{what}:\n{tail(output)}", where=where, hint=hint)
+    last = "\n".join(_shortened(line) for line in output.splitlines())
+    return HpcstateError(f"{what}:\n{tail(last)}", where=where, hint=hint)
+
+
+def _shortened(line: str) -> str:
+    """The start and the end of a long line: the reason comes last."""
+    half = _WIDEST // 2
+    return line if len(line) <= _WIDEST else f"{line[:half]} … {line[-half:]}"
 
 
 def _short(text: str) -> str:

@@ -5,6 +5,7 @@ Each ends in a :class:`Source`: an Apptainer definition, from which ``apptainer 
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,10 @@ Report = Callable[[str], None]
 
 CACHE = paths.BUILD / "containers" / ".cache"
 """Layers that Apptainer fetched, by digest: a build that ended early does not fetch them again."""
+
+_IDENTITY_MAP = ("unshare", "--user", "--map-users=0,0,65536", "--map-groups=0,0,65536", "--")
+"""Root in a user namespace with all users mapped to themselves: Apptainer starts a container to unpack a .sif
+and for %post, which real root without CAP_SYS_RESOURCE may not; every file keeps its owner."""
 
 _ARCHIVE, _OWN, _CACHE = "/archive", "/container", "/cache"
 
@@ -40,7 +45,8 @@ class Source:
     that more may be added at its end (:func:`whole`). ``binds`` are the host paths that it names and where it
     names them, ``environment`` the variables that Apptainer needs for it. ``labels`` and ``versions`` say
     what went in. ``runscript`` are the commands of ``apptainer run`` where Apptainer's own would not do what
-    the image says. ``hint`` is the next step where Apptainer fails.
+    the image says. ``within`` is the command that has to call Apptainer, where it cannot be called as it is.
+    ``hint`` is the next step where Apptainer fails.
     """
 
     definition: str
@@ -49,6 +55,7 @@ class Source:
     labels: Mapping[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     runscript: str = ""
+    within: tuple[str, ...] = ()
     hint: str = ""
 
 
@@ -69,7 +76,7 @@ def source(chosen: Container, work: Path, toolbox: Toolbox, report: Report) -> S
 
 def dockerfile(chosen: Container, work: Path, toolbox: Toolbox, report: Report) -> Source:
     """The Dockerfile of ``chosen``, built by Docker or buildah. Raises as :func:`source` does."""
-    from hpcstate import container_engine
+    from hpcstate import container_archive, container_engine
     from hpcstate import dockerfile as language
 
     at = container.folder(chosen.name)
@@ -79,7 +86,8 @@ def dockerfile(chosen: Container, work: Path, toolbox: Toolbox, report: Report) 
     built = container_engine.build(engine, chosen.name, chosen.version, at, language.bases(parsed), report)
     archive = work / "image.tar"
     container_engine.save(engine, built.tag, archive, report)
-    return of_archive("docker-archive", archive, "", toolbox, labels=built.labels, versions=built.versions)
+    kind = container_archive.kind(archive)
+    return of_archive(kind, archive, "", toolbox, labels=built.labels, versions=built.versions)
 
 
 def definition(chosen: Container, work: Path, toolbox: Toolbox, report: Report) -> Source:
@@ -89,7 +97,13 @@ def definition(chosen: Container, work: Path, toolbox: Toolbox, report: Report) 
     at = container.folder(chosen.name)
     binds = {at: _OWN}
     text = container_definition.checked(at / container.DEFINITION, toolbox.at(at, binds))
-    return Source(text, {**binds, **network(), **_cache()}, _cache_variable(toolbox))
+    return Source(
+        text,
+        {**binds, **network(), **_cache()},
+        _cache_variable(toolbox),
+        within=_IDENTITY_MAP if os.geteuid() == 0 else (),
+        hint="nothing half built stays; a definition is built anew from its start",
+    )
 
 
 def converted(chosen: Container, work: Path, toolbox: Toolbox, report: Report) -> Source:
@@ -123,7 +137,7 @@ def of_archive(
         labels or {},
         versions or {},
         container_archive.config(file, image).runscript(),
-        "is the archive whole? `tar -tf` lists it",
+        hint="is the archive whole? `tar -tf` lists it",
     )
 
 

@@ -68,8 +68,9 @@ class Toolbox:
         hint: str = "",
         within: Sequence[str] = (),
     ) -> Result:
-        """``apptainer`` with ``argv``, called by the command ``within`` where there is one. ``binds`` are host paths and where the command sees them: use
-        :meth:`at` for the words that name them. ``timeout`` is in seconds.
+        """``apptainer`` with ``argv``, called by the command ``within`` where there is one. ``binds`` are
+        host paths and where the command sees them: use :meth:`at` for the words that name them. ``timeout``
+        is in seconds.
 
         Raises HpcstateError when it runs past ``timeout`` and, with ``check``, when it exits with another
         code than 0; the message ends with its last lines.

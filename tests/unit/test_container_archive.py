@@ -1,0 +1,131 @@
+"""Archives of images: which kind, which image, and how it runs."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpcstate import container_archive as archive
+from hpcstate.container_archive import ImageConfig
+from hpcstate.errors import HpcstateError
+
+CONFIG = {"config": {"Entrypoint": ["/bin/greet"], "Cmd": ["a b", "$HOME"], "WorkingDir": "/srv/x y"}}
+EXPECTED = ImageConfig(("/bin/greet",), ("a b", "$HOME"), "/srv/x y")
+DOCKER = {"manifest.json": [{"Config": "c.json", "RepoTags": ["demo:1"]}], "c.json": CONFIG}
+REFERENCE = "org.opencontainers.image.ref.name"
+
+
+def blob(name: str) -> str:
+    return f"blobs/sha256/{name}"
+
+
+OCI = {
+    "oci-layout": {"imageLayoutVersion": "1.0.0"},
+    "index.json": {"manifests": [{"digest": "sha256:m", "annotations": {REFERENCE: "x"}}]},
+    blob("m"): {"config": {"digest": "sha256:c"}},
+    blob("c"): CONFIG,
+}
+
+
+def written(path: Path, content: dict[str, Any], mode: str = "w") -> Path:
+    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
+        for name, value in content.items():
+            data = value if isinstance(value, bytes) else json.dumps(value).encode()
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return path
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz"])
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [(DOCKER, "docker-archive"), (OCI, "oci-archive"), ({**OCI, **DOCKER}, "docker-archive")],
+    ids=["docker", "oci", "both"],
+)
+def test_kind_and_config(tmp_path: Path, content: dict[str, Any], kind: str, mode: str) -> None:
+    file = written(tmp_path / "image.tar", content, mode)
+    assert archive.kind(file) == kind
+    assert archive.only_image(file) == ""
+    assert archive.config(file) == EXPECTED
+
+
+def test_an_index_of_several_machines_leads_to_ours(tmp_path: Path) -> None:
+    nested = {
+        **OCI,
+        "index.json": {"manifests": [{"digest": "sha256:i"}]},
+        blob("i"): {
+            "manifests": [
+                {"digest": "sha256:other", "platform": {"architecture": "arm64"}},
+                {"digest": "sha256:m", "platform": {"architecture": "amd64"}},
+            ]
+        },
+    }
+    assert archive.config(written(tmp_path / "i.tar", nested)) == EXPECTED
+
+
+def test_several_images_want_a_name(tmp_path: Path) -> None:
+    two = {**DOCKER, "manifest.json": [{"Config": "c.json", "RepoTags": [name]} for name in ("a:1", "b:2")]}
+    file = written(tmp_path / "two.tar", two)
+    with pytest.raises(HpcstateError, match=r"2 images in it: a:1; b:2") as raised:
+        archive.only_image(file)
+    assert "docker-archive:FILE:NAME" in raised.value.hint
+    assert archive.config(file, "b:2") == EXPECTED
+    with pytest.raises(HpcstateError, match="no image called 'c:3'"):
+        archive.config(file, "c:3")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"etc/passwd": b"root"}, "no archive of an image"),
+        ({"manifest.json": b"{"}, "no JSON"),
+        ({"manifest.json": [{"RepoTags": []}]}, "does not describe its image"),
+        ({"manifest.json": [{"Config": "gone.json"}]}, "has no gone.json"),
+    ],
+)
+def test_what_is_no_image_is_a_message(tmp_path: Path, content: dict[str, Any], said: str) -> None:
+    with pytest.raises(HpcstateError, match=said):
+        archive.config(written(tmp_path / "x.tar", content))
+
+
+def test_a_file_that_is_cut_off_or_no_tar_is_a_message(tmp_path: Path) -> None:
+    whole = written(tmp_path / "whole.tar", {"layer.tar": b"x" * 100_000, **DOCKER})
+    cut = tmp_path / "cut.tar"
+    cut.write_bytes(whole.read_bytes()[:50_000])
+    (tmp_path / "text.tar").write_text("no tar\n" * 1000, encoding="utf-8")
+    for file in (cut, tmp_path / "text.tar"):
+        with pytest.raises(HpcstateError, match="no tar archive, or it is cut off"):
+            archive.kind(file)
+    with pytest.raises(HpcstateError, match="No such file"):
+        archive.kind(tmp_path / "missing.tar")
+
+
+@pytest.mark.parametrize(
+    ("config", "arguments", "said"),
+    [
+        (ImageConfig(("echo", "in:"), ("default words", "$HOME"), ""), (), "in: default words $HOME"),
+        (ImageConfig(("echo", "in:"), ("default",), "/"), ("$(id)", "a  b"), "in: $(id) a  b"),
+        (ImageConfig(("echo",)), (), ""),
+        (ImageConfig((), ("echo", "only command")), (), "only command"),
+        (ImageConfig((), ("false",)), ("echo", "instead"), "instead"),
+        (ImageConfig(("pwd",), (), "/usr"), (), "/usr"),
+    ],
+)
+def test_the_runscript_does_what_docker_run_does(
+    config: ImageConfig, arguments: tuple[str, ...], said: str
+) -> None:
+    done = subprocess.run(
+        ["sh", "-c", config.runscript(), "runscript", *arguments], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.rstrip("\n") == said
+
+
+def test_an_image_that_says_nothing_keeps_apptainers_own() -> None:
+    assert ImageConfig(folder="/srv").runscript() == ""

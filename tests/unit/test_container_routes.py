@@ -1,0 +1,145 @@
+"""The routes besides the declared one: what they give to Apptainer."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from hpcstate import container, container_engine, container_routes
+from hpcstate.container_routes import Source
+from hpcstate.errors import HpcstateError, ProblemsError
+from hpcstate.model.container import Container, Route
+
+DIGEST = "sha256:" + "a" * 64
+
+
+class Elsewhere:
+    """A toolbox in another root: paths are seen by their binds."""
+
+    def at(self, path: Path, binds: Mapping[Path, str]) -> str:
+        for source, target in binds.items():
+            if path.is_relative_to(source):
+                rest = path.relative_to(source).as_posix()
+                return target if rest == "." else f"{target}/{rest}"
+        raise AssertionError(f"{path} is bound nowhere")
+
+
+def declared(route: Route, *, image: str = "", archive: str = "") -> Container:
+    return Container("demo", "1", "words", "custom-images", route, image=image, archive=archive)
+
+
+def docker_archive(path: Path, config: dict[str, object]) -> None:
+    with tarfile.open(path, "w") as tar:
+        for name, value in (("manifest.json", [{"Config": "c"}]), ("c", {"config": config})):
+            file = path.with_name(f"{path.name}.{name}")
+            file.write_text(json.dumps(value))
+            tar.add(file, name)
+            file.unlink()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """containers/demo of a project of its own."""
+    monkeypatch.setattr(container, "CONTAINERS", tmp_path / "containers")
+    monkeypatch.setattr(container_routes, "CACHE", tmp_path / "cache")
+    found = tmp_path / "containers/demo"
+    found.mkdir(parents=True)
+    return found
+
+
+def source(chosen: Container, work: Path) -> Source:
+    return container_routes.source(chosen, work, Elsewhere(), lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("address", "header"),
+    [
+        (f"docker://reg.example/a/b:1@{DIGEST}", f"Bootstrap: docker\nFrom: reg.example/a/b:1@{DIGEST}\n"),
+        (f"oras://127.0.0.1:5000/x@{DIGEST}", f"Bootstrap: oras\nFrom: 127.0.0.1:5000/x@{DIGEST}\n"),
+        (f"library://me/all/x@{DIGEST}", f"Bootstrap: library\nFrom: me/all/x:{DIGEST.replace(':', '.')}\n"),
+    ],
+)
+def test_an_image_of_a_registry(folder: Path, tmp_path: Path, address: str, header: str) -> None:
+    found = source(declared("converted", image=address), tmp_path)
+    assert found.definition == header
+    assert found.labels["org.opencontainers.image.base.digest"] == DIGEST
+    assert list(found.versions.values()) == [DIGEST]
+    # Layers that were fetched survive a build that ends early.
+    assert found.environment == {"APPTAINER_CACHEDIR": "/cache"}
+    assert found.binds[tmp_path / "cache"] == "/cache"
+    assert "registry" in found.hint
+
+
+def test_an_archive_of_the_folder_says_how_it_runs(folder: Path, tmp_path: Path) -> None:
+    docker_archive(folder / "image.tar", {"Entrypoint": ["/bin/x"], "WorkingDir": "/srv"})
+    found = source(declared("converted", archive="image.tar"), tmp_path)
+    assert found.definition == "Bootstrap: docker-archive\nFrom: /archive/image.tar\n"
+    assert found.binds[folder] == "/archive"
+    assert found.runscript == 'cd /srv || exit\nexec /bin/x "$@"'
+
+
+def test_a_definition_finds_its_folder(folder: Path, tmp_path: Path) -> None:
+    (folder / "x.txt").touch()
+    (folder / "container.def").write_text("Bootstrap: docker\nFrom: debian\n%files\n  x.txt /opt/\n")
+    found = source(declared("definition"), tmp_path)
+    assert "  /container/x.txt /opt/\n" in found.definition
+    assert found.binds[folder] == "/container"
+
+
+def test_a_wrong_definition_or_dockerfile_is_refused_before_anything_runs(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(container_engine, "find", lambda: pytest.fail("an engine was asked"))
+    (folder / "container.def").write_text("From: debian\n")
+    (folder / "Dockerfile").write_text("RUN true\n")
+    for route in ("definition", "dockerfile"):
+        with pytest.raises(ProblemsError):
+            source(declared(route), tmp_path)
+
+
+def test_a_dockerfile_becomes_an_archive_with_its_base_on_record(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "Dockerfile").write_text("FROM debian:13\n")
+    seen: list[object] = []
+    built = container_engine.Built("localhost/hpcstate/demo:1", {"base": "b"}, {"buildah": "1.28.2"})
+
+    def build(*words: object) -> container_engine.Built:
+        seen.extend(words[1:5])
+        return built
+
+    def save(_engine: object, _tag: str, archive: Path, _report: object) -> None:
+        docker_archive(archive, {"Cmd": ["python3"]})
+
+    monkeypatch.setattr(container_engine, "find", lambda: container_engine.Engine("docker", "1"))
+    monkeypatch.setattr(container_engine, "build", build)
+    monkeypatch.setattr(container_engine, "save", save)
+    found = source(declared("dockerfile"), tmp_path)
+    assert seen == ["demo", "1", folder, ("debian:13",)]
+    assert found.definition == "Bootstrap: docker-archive\nFrom: /archive/image.tar\n"
+    assert (found.labels, found.versions) == ({"base": "b"}, {"buildah": "1.28.2"})
+    assert found.runscript == '[ $# -gt 0 ] || set -- python3\nexec "$@"'
+
+
+def test_what_container_yaml_says_is_added() -> None:
+    of = Source(
+        "Bootstrap: x\nFrom: y\n", {}, labels={"a": "of the image", "b": "kept"}, runscript="one\ntwo"
+    )
+    text = container_routes.whole(of, {"a": "own"}, [("V", "it's")], [])
+    assert text == (
+        "Bootstrap: x\nFrom: y\n\n%labels\n    a own\n    b kept\n\n"
+        "%environment\n    export V='it'\"'\"'s'\n\n%runscript\n    one\n    two\n"
+    )
+    assert "%runscript\n    exec sh -c 'a b' \"$@\"\n" in container_routes.whole(
+        of, {}, [], ["sh", "-c", "a b"]
+    )
+    assert container_routes.whole(Source("Bootstrap: x\n", {}), {}) == "Bootstrap: x\n"
+
+
+def test_a_line_break_in_a_name_gets_into_no_definition() -> None:
+    with pytest.raises(HpcstateError, match="line break"):
+        container_routes.of_registry("docker://a\n%post", Elsewhere())
