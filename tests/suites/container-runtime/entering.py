@@ -49,7 +49,7 @@ def srun_container(live: Live) -> str:
         raise CheckFailed(
             ", ".join(f"{key} {value!r}" for key, value in wanted.items()),
             "; ".join(f"{one['host']}: {_shown(one)}" for one in wrong),
-            f"without {OCI_CONF} on its node, Slurm ignores --container silently",
+            f"{OCI_CONF} on its node makes container-exec Slurm's runtime (docs/container-runtime.md)",
         )
     return f"{CONTAINER}.sif on {', '.join(sorted(one['host'] for one in seen))}"
 
