@@ -6,10 +6,15 @@ The formats: https://github.com/moby/docker-image-spec (manifest.json), https://
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
 import shlex
+import shutil
 import tarfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +23,13 @@ from hpcstate import paths
 from hpcstate.errors import HpcstateError, from_os
 
 Kind = Literal["docker-archive", "oci-archive"]
+
+_COMPRESSED: Mapping[bytes, Callable[..., Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\0": lzma.open,
+}
+"""How the files of a compression begin, and what opens them."""
 
 _MANIFEST, _INDEX = "manifest.json", "index.json"
 _LARGEST = 16 << 20
@@ -62,6 +74,30 @@ def kind(file: Path) -> Kind:
         where=paths.shown(file),
         hint="a plain file system? `FROM scratch` and `ADD` of it in a Dockerfile make an image of it",
     )
+
+
+def uncompressed(file: Path, work: Path) -> Path:
+    """``file``, or where it is compressed, its content in the folder ``work``: Apptainer 1.4 reads no such
+    docker-archive ("gzip: invalid header").
+
+    Raises HpcstateError when it is cut off or the disk is full.
+    """
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(6)
+        opened = next((opener for magic, opener in _COMPRESSED.items() if start.startswith(magic)), None)
+        if opened is None:
+            return file
+        plain = work / "image.tar"
+        with opened(file, "rb") as source, plain.open("wb") as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+    except (EOFError, lzma.LZMAError, zlib.error) as error:
+        raise HpcstateError(
+            f"this archive is cut off or damaged: {error}", where=paths.shown(file)
+        ) from error
+    except OSError as error:
+        raise from_os(error) from error
+    return plain
 
 
 def only_image(file: Path) -> str:
@@ -160,7 +196,7 @@ def _members(file: Path, names: tuple[str, ...]) -> dict[str, bytes]:
                     found[name] = stream.read()
                     if len(found) == len(names):
                         break
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise HpcstateError(
             f"this is no tar archive, or it is cut off: {error}",
             where=paths.shown(file),

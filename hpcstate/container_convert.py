@@ -120,9 +120,9 @@ def find(address: str, work: Path, toolbox: Toolbox, report: Report) -> Source:
         return _of_daemon(rest.removeprefix("//"), work, toolbox, report)
     if transport in _ARCHIVES and rest:
         file, _, name = rest.partition(":")
-        return _of_file(Path(file), name, toolbox, transport)
+        return _of_file(Path(file), name, work, toolbox, transport)
     if Path(address).is_file():
-        return _of_file(Path(address), "", toolbox, "")
+        return _of_file(Path(address), "", work, toolbox, "")
     looks_like_a_file = address.endswith((".tar", ".gz", ".xz")) or "/" in address[:2]
     raise HpcstateError(
         "there is no such file" if looks_like_a_file else f"{address!r} does not say where the image is",
@@ -150,7 +150,7 @@ def image(address: str) -> str:
     return Path(rest if transport in _ARCHIVES else address).name
 
 
-def _of_file(file: Path, name: str, toolbox: Toolbox, expected: str) -> Source:
+def _of_file(file: Path, name: str, work: Path, toolbox: Toolbox, expected: str) -> Source:
     from hpcstate import container_archive, container_routes
 
     kind = container_archive.kind(file)
@@ -159,8 +159,9 @@ def _of_file(file: Path, name: str, toolbox: Toolbox, expected: str) -> Source:
             f"this is no {expected} but of the kind {kind}", where=str(file), hint=f"{kind}:{file}"
         )
     chosen = name or container_archive.only_image(file)
+    plain = container_archive.uncompressed(file, work)
     versions = {f"archive:{file.name}": f"sha256:{file_digest(file)}"}
-    return container_routes.of_archive(kind, file.absolute(), chosen, toolbox, versions=versions)
+    return container_routes.of_archive(kind, plain.absolute(), chosen, toolbox, versions=versions)
 
 
 def _of_daemon(name: str, work: Path, toolbox: Toolbox, report: Report) -> Source:

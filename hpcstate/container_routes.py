@@ -113,7 +113,8 @@ def converted(chosen: Container, work: Path, toolbox: Toolbox, report: Report) -
     if chosen.image:
         return of_registry(chosen.image, toolbox)
     file = container.folder(chosen.name) / chosen.archive
-    return of_archive(container_archive.kind(file), file, container_archive.only_image(file), toolbox)
+    kind, image = container_archive.kind(file), container_archive.only_image(file)
+    return of_archive(kind, container_archive.uncompressed(file, work), image, toolbox)
 
 
 def of_archive(

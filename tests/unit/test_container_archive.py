@@ -129,3 +129,18 @@ def test_the_runscript_does_what_docker_run_does(
 
 def test_an_image_that_says_nothing_keeps_apptainers_own() -> None:
     assert ImageConfig(folder="/srv").runscript() == ""
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+def test_apptainer_gets_it_without_compression(tmp_path: Path, mode: str) -> None:
+    file = written(tmp_path / "image", DOCKER, mode)
+    work = tmp_path / "work"
+    work.mkdir()
+    plain = archive.uncompressed(file, work)
+    assert plain == (file if mode == "w" else work / "image.tar")
+    with tarfile.open(plain, "r:") as tar:
+        assert tar.getnames() == list(DOCKER)
+    if mode != "w":
+        file.write_bytes(file.read_bytes()[:-20])
+        with pytest.raises(HpcstateError, match="cut off or damaged"):
+            archive.uncompressed(file, work)
