@@ -79,9 +79,7 @@ def check(instructions: Sequence[Instruction]) -> list[Problem]:
     """What no engine would build, with its line."""
     known = " ".join(sorted(KEYWORDS))
     found = [
-        Problem(
-            one.line, one.keyword, "there is no such instruction", f"there are: {known}"
-        )
+        Problem(one.line, one.keyword, "there is no such instruction", f"there are: {known}")
         for one in instructions
         if one.keyword not in KEYWORDS
     ]
