@@ -27,12 +27,11 @@ _RESUMABLE = frozenset({"DRAIN", "DOWN", "FAIL"})
 
 @dataclass(frozen=True)
 class Edit:
-    """A change to a text file of a node, which has ``mode`` meanwhile."""
+    """A change to a text file of a node. The file keeps its mode."""
 
     node: str
     path: str
     change: Callable[[str], str]
-    mode: int = 0o644
 
 
 @contextmanager

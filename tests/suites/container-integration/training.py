@@ -144,5 +144,5 @@ def without_distributed(text: str) -> str:
     needs_nodes=2,
 )
 def no_environment(live: Live) -> Iterator[None]:
-    with edited(live, [Edit(node.name, WRAPPER, without_distributed, 0o755) for node in pair(live)]):
+    with edited(live, [Edit(node.name, WRAPPER, without_distributed) for node in pair(live)]):
         yield

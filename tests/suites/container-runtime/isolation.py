@@ -162,5 +162,5 @@ def without_container(text: str) -> str:
     needs_containers=(CONTAINER,),
 )
 def not_entered(live: Live) -> Iterator[None]:
-    with edited(live, [Edit(last_worker(live).name, WRAPPER, without_container, 0o755)]):
+    with edited(live, [Edit(last_worker(live).name, WRAPPER, without_container)]):
         yield
