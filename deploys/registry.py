@@ -7,43 +7,27 @@ Never in an image: what lies in a registry is a cluster's. Others come by `hpcst
 
 from __future__ import annotations
 
-from threading import Lock
-
 from pyinfra.api.exceptions import DeployError
 from pyinfra.context import config, host
 
 from deploys.context import is_build, target
-from hpcstate.container_delivery import Delivery
+from hpcstate import container_delivery
 from hpcstate.errors import HpcstateError
-from hpcstate.model import Cluster
 from hpcstate.registry import config_text
 from operations import registry
 
 config.SUDO = True
 
-_deliveries: dict[str, Delivery] = {}
-_lock = Lock()
-"""pyinfra reads the deploys for all hosts at the same time, and they share one delivery."""
-
-
-def delivery(cluster: Cluster) -> Delivery:
-    """The delivery of this run to ``cluster``. Raises DeployError when a declared container is not built."""
-    with _lock:
-        if cluster.name not in _deliveries:
-            try:
-                _deliveries[cluster.name] = Delivery(cluster)
-            except HpcstateError as error:
-                raise DeployError(str(error)) from None
-        return _deliveries[cluster.name]
-
-
 if not is_build() and host.data.cluster_kind == "hpc":
     this = target()
-    shared = delivery(this.cluster)
+    try:
+        delivery = container_delivery.shared(this.cluster)
+    except HpcstateError as error:
+        raise DeployError(str(error)) from None
     registry.state(
         name="Registry of containers",
         node=this.node.name,
         config=config_text(this.cluster.name, this.cluster.containers),
-        wanted=shared.wanted,
-        deliver=shared.to,
+        wanted=delivery.wanted,
+        deliver=delivery.to,
     )

@@ -12,6 +12,19 @@ from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster
 from hpcstate.registry import Stored
 
+_shared: dict[str, Delivery] = {}
+_one_reader = Lock()
+
+
+def shared(cluster: Cluster) -> Delivery:
+    """The one delivery of this process to ``cluster``: pyinfra reads the deploys for all hosts at once, and
+    executes their files anew for each. Raises HpcstateError as :class:`Delivery` does.
+    """
+    with _one_reader:
+        if cluster.name not in _shared:
+            _shared[cluster.name] = Delivery(cluster)
+        return _shared[cluster.name]
+
 
 class Delivery:
     """What the cluster file declares, onto the nodes of ``cluster``: done once, by the first that asks.

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from hpcstate import catalog, registry
-from hpcstate.container_delivery import Delivery
+from hpcstate.container_delivery import Delivery, shared
 from hpcstate.container_deploy import DeployResult, NodeResult
 from hpcstate.errors import HpcstateError
 from hpcstate.model import ContainerSettings
+from hpcstate.paths import ROOT
 from hpcstate.probe.registry import parse
 from hpcstate.registry import Catalog, Stored
 from operations import registry as operation
@@ -172,3 +173,10 @@ def test_what_stops_the_deploy_is_told_to_every_host(
 
     monkeypatch.setattr("hpcstate.container_delivery.deploy", deploy)
     assert delivery[0].to(NODE, [NODE, "controller"], lambda *_: None) == "controller: silent"
+
+
+def test_all_hosts_of_a_run_share_one_delivery() -> None:
+    """pyinfra executes a deploy's file anew for each host: what its own globals keep is not shared."""
+    cluster = SimpleNamespace(name="only-here", containers=ContainerSettings(), nodes=[])
+    assert shared(cluster) is shared(cluster)  # type: ignore[arg-type]
+    assert "shared(this.cluster)" in (ROOT / "deploys/registry.py").read_text()
