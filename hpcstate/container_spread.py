@@ -66,6 +66,7 @@ def relay(
             timeout=HOURS,
             check=False,
         )
+        receiving.discard(node)
         if done.code != 0:
             raise transfer_error(live, node, one, done)
         place(node)
@@ -88,7 +89,6 @@ def relay(
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     node, source = running.pop(future)
-                    receiving.discard(node)
                     if node not in again:
                         slots.append(source)
                     error = future.exception()
@@ -202,11 +202,12 @@ def oras(
         say(node, f"{one.name}: {megabytes(one.size)} from {way.oras_url}")
         pull = scripts.pull(one, reference, plain_http=way.plain_http)
         done = live.run(node, pull, user="root", timeout=HOURS, check=False)
+        receiving.discard(node)
         if done.code != 0:
             raise transfer_error(live, node, one, done)
         place(node)
 
-    with progress(live, one, needers, say):
+    with progress(live, one, needers, say) as receiving:
         return _on_each(needers, fetch)
 
 
