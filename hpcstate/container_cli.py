@@ -106,19 +106,23 @@ def run_build(args: argparse.Namespace) -> int:
 
 def run_info(args: argparse.Namespace) -> int:
     """What a .sif says of itself."""
-    from hpcstate import container_test, sif, signing
+    from hpcstate import sif, signing
+    from hpcstate.container_inspect import inspect
     from hpcstate.digest import file_digest
 
     path = find(args.container)
     header, toolbox = sif.read(path), _toolbox()
     wrong = signing.verified(toolbox, path) if header.signed else "not signed"
+    said = inspect(path, toolbox)
     found: dict[str, Any] = {
         "file": str(path),
         "size": path.stat().st_size,
         "sha256": file_digest(path),
         "format": f"SIF {header.version}, {header.architecture}",
         "signature": wrong or "good, by the project's key",
-        "labels": container_test.inspect(path, toolbox),
+        "entry_point": said.runscript,
+        "environment": said.environment,
+        "labels": said.labels,
     }
     if args.json:
         print(json.dumps(found, indent=2))
@@ -126,11 +130,12 @@ def run_info(args: argparse.Namespace) -> int:
     for key, value in found.items():
         if key == "size":
             value = f"{value / 1e6:.1f} MB"
-        if key != "labels":
-            print(f"  {key:<10} {value}")
-    print("  labels")
-    for name, value in sorted(found["labels"].items()):
-        print(f"    {name}: {value}")
+        if not isinstance(value, dict):
+            print(f"  {key:<12} {value}")
+            continue
+        print(f"  {key}")
+        for name, one in sorted(value.items()):
+            print(f"    {name}: {one}")
     return OK
 
 
@@ -220,9 +225,9 @@ def find(name: str) -> Path:
 
 def _toolbox() -> Toolbox:
     from hpcstate.store import Store
-    from hpcstate.tools_root import toolbox
+    from hpcstate.tools_root import runner
 
-    return toolbox(Store.default())
+    return runner(Store.default())
 
 
 def _state(name: str) -> str:

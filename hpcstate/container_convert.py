@@ -82,7 +82,7 @@ def convert(address: str, target: Path, toolbox: Any, report: Report = print) ->
     try:
         source = find(address, work, toolbox, report)
         # Where an archive lies says nothing of what is in it; its digest does.
-        of = {"image": image(address), "versions": source.versions, "tools": toolbox.key}
+        of = {"image": image(address), "versions": source.versions, "tools": tools_root.key()}
         key = key_of({"builder": container_build.VERSION, "squash": list(container_build.SQUASH), **of})
         report(f"converting {address}")
         made = work / target.name

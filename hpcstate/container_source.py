@@ -99,10 +99,10 @@ def judge(source: Source, settings: ContainerSettings) -> None:
         return
     from hpcstate import signing
     from hpcstate.store import Store
-    from hpcstate.tools_root import toolbox
+    from hpcstate.tools_root import runner
 
     policy = "`containers.require_signature` of the cluster file asks for the project's signature"
     if not header.signed:
         raise HpcstateError("the file is not signed", where=where, hint=policy)
-    if why := signing.verified(toolbox(Store.default()), source.path):
+    if why := signing.verified(runner(Store.default()), source.path):
         raise HpcstateError(f"its signature does not hold: {why}", where=where, hint=policy)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import Literal
 
 from hpcstate import sif, signing
 from hpcstate.container import folder
+from hpcstate.container_inspect import inspect
 from hpcstate.errors import HpcstateError
 from hpcstate.model.container import Container, ContainerTest
 from hpcstate.run import tail
@@ -66,16 +66,6 @@ def has_gpu() -> bool:
     return Path("/proc/driver/nvidia/version").exists()
 
 
-def inspect(target: Path, toolbox: Toolbox) -> dict[str, str]:
-    """The labels of ``target``. Raises HpcstateError when Apptainer cannot read it."""
-    binds = {target: _SIF}
-    done = toolbox.apptainer(["inspect", "--json", "--labels", toolbox.at(target, binds)], binds=binds)
-    try:
-        return dict(json.loads(done.stdout)["data"]["attributes"]["labels"] or {})
-    except (ValueError, KeyError, TypeError) as error:
-        raise HpcstateError(f"apptainer inspect answered {done.stdout[:200]!r}", where=str(target)) from error
-
-
 def _timed(name: str, question: Callable[[], str], report: Callable[[str], None]) -> TestResult:
     began = time.monotonic()
     try:
@@ -95,7 +85,7 @@ def _format(target: Path, toolbox: Toolbox) -> str:
 
 
 def _labels(container: Container, target: Path, toolbox: Toolbox) -> str:
-    found = inspect(target, toolbox)
+    found = inspect(target, toolbox).labels
     expected = {"hpcstate.source": f"containers/{container.name}", **dict(container.labels)}
     wrong = [f"{name}={found.get(name)!r}" for name, value in expected.items() if found.get(name) != value]
     if wrong or not found.get("hpcstate.key"):

@@ -7,6 +7,7 @@ mmdebstrap, unpacked below build/containers/tools/ and entered by unshare(1) and
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -48,13 +49,9 @@ _EMPTY_FILES = ("etc/hosts", "etc/resolv.conf")
 
 @dataclass(frozen=True)
 class Toolbox:
-    """Where Apptainer runs: on the host (``root`` None), or in the tools root.
-
-    ``key`` says what it is made of; it belongs into the key of everything that it builds.
-    """
+    """Where Apptainer runs: on the host (``root`` None), or in the tools root."""
 
     root: Path | None
-    key: str
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def apptainer(
@@ -115,20 +112,34 @@ def entered(root: Path, argv: Sequence[str | Path], binds: Mapping[Path, str]) -
 
 
 def toolbox(store: Store) -> Toolbox:
-    """The host's Apptainer where it has one (1.2 or newer), else the tools root, built when it is not there.
-
-    Raises HpcstateError when it cannot be built.
+    """The tools root, built when it is not there. It builds the containers, so that their bytes do not depend
+    on what the host has. Raises HpcstateError when it cannot be built.
     """
-    if found := _of_the_host():
-        return found
     manifest = provide(_tar(), inputs(), _make, store=store)
-    return Toolbox(_unpacked(manifest.digest), manifest.key, manifest.versions)
+    return Toolbox(_unpacked(manifest.digest), manifest.versions)
+
+
+def runner(store: Store) -> Toolbox:
+    """What runs, tries and verifies containers: the host's own Apptainer where it is 1.2 or newer, else the
+    tools root. Raises HpcstateError as :func:`toolbox` does.
+    """
+    return of_the_host() or toolbox(store)
+
+
+def of_the_host() -> Toolbox | None:
+    """The host's own Apptainer, None when it has none or an older one than 1.2 (the seeds' TASK-008)."""
+    if which("apptainer") is None:
+        return None
+    version = run(["apptainer", "version"], check=False).stdout.strip()
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    if numbers is None or tuple(map(int, numbers.groups())) < (1, 2):
+        return None
+    return Toolbox(None, {"apptainer": version})
 
 
 def key() -> str:
-    """The key of what :func:`toolbox` would return, without building anything."""
-    found = _of_the_host()
-    return found.key if found else key_of(inputs())
+    """The key of the tools root: it belongs into the key of everything that it builds."""
+    return key_of(inputs())
 
 
 def inputs() -> dict[str, Any]:
@@ -139,18 +150,6 @@ def inputs() -> dict[str, Any]:
         "packages": list(PACKAGES),
         "apptainer": tools.load().debs["apptainer"].sha256,
     }
-
-
-def _of_the_host() -> Toolbox | None:
-    if which("apptainer") is None or which("mksquashfs") is None:
-        return None
-    version = run(["apptainer", "version"], check=False).stdout.strip()
-    squashfs = run(["mksquashfs", "-version"], check=False).stdout.splitlines()[:1]
-    numbers = version.split("-")[0].split(".")
-    if not all(number.isdigit() for number in numbers[:2]) or tuple(map(int, numbers[:2])) < (1, 2):
-        return None
-    versions = {"apptainer": version, "squashfs-tools": " ".join(squashfs)}
-    return Toolbox(None, key_of({"host": versions}), versions)
 
 
 def _tar() -> Path:

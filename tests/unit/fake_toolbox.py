@@ -35,6 +35,13 @@ class FakeToolbox:
     def at(self, path: Path, binds: Mapping[Path, str]) -> str:
         return str(path)
 
+    def words(self, argv: Sequence[str | Path], binds: Mapping[Path, str]) -> list[str | Path]:
+        """For spython, which runs the command itself: one that prints the answer."""
+        words = [str(word) for word in argv if str(word) not in ("apptainer", "--silent")]
+        self.calls.append(words)
+        code, out = self._answer(words)
+        return ["sh", "-c", f'printf %s "$0"; exit {code}', out]
+
     def apptainer(
         self,
         argv: Sequence[str | Path],

@@ -13,7 +13,7 @@ from hpcstate.cli import main
 from hpcstate.errors import HpcstateError
 from hpcstate.store import Manifest
 
-TOOLBOX = tools_root.Toolbox(None, "key", {"apptainer": "1.4.5"})
+TOOLBOX = tools_root.Toolbox(None, {"apptainer": "1.4.5"})
 
 
 @pytest.fixture

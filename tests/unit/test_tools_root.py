@@ -1,0 +1,78 @@
+"""Where Apptainer runs: the host's own where it will do, and the way into the tools root."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hpcstate import tools_root
+from hpcstate.errors import HpcstateError
+from hpcstate.tools_root import Toolbox, entered
+
+
+def fake_apptainer(folder: Path, script: str) -> None:
+    program = folder / "apptainer"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("script", "version"),
+    [
+        ("echo 1.4.5", "1.4.5"),
+        ("echo 1.2.0-1.el9", "1.2.0-1.el9"),
+        ("echo 2.0", "2.0"),
+        ("echo 1.1.9", None),
+        ("echo apptainer version", None),
+        ("exit 1", None),
+    ],
+)
+def test_the_hosts_own_from_1_2_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, version: str | None
+) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    fake_apptainer(tmp_path, script)
+    found = tools_root.of_the_host()
+    assert (found.versions["apptainer"] if found else None) == version
+
+
+def test_a_host_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert tools_root.of_the_host() is None
+
+
+def test_paths_are_those_that_the_command_sees() -> None:
+    binds = {Path("/build/work"): "/work", Path("/keys/key.pem"): "/sign/key.pem"}
+    inside, host = Toolbox(Path("/root")), Toolbox(None)
+    assert inside.at(Path("/build/work"), binds) == "/work"
+    assert inside.at(Path("/build/work/a/b.sif"), binds) == "/work/a/b.sif"
+    assert inside.at(Path("/keys/key.pem"), binds) == "/sign/key.pem"
+    assert host.at(Path("/build/work/a/b.sif"), binds) == "/build/work/a/b.sif"
+    with pytest.raises(ValueError, match="is not below"):
+        inside.at(Path("/etc/passwd"), binds)
+
+
+def test_the_command_line_names_root_binds_and_command() -> None:
+    words = [str(word) for word in entered(Path("/r"), ["apptainer", "version"], {Path("/a"): "/b"})]
+    assert words[0] == "unshare"
+    assert words[words.index("/r") :] == ["/r", "/a=/b", "--", "apptainer", "version"]
+    assert ("--map-auto" in words) is (os.geteuid() != 0)
+
+
+def test_what_apptainer_says_last_is_the_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    fake_apptainer(tmp_path, "echo INFO >&2; echo 'FATAL: no such file' >&2; exit 255")
+    with pytest.raises(HpcstateError, match=r"(?s)apptainer inspect exited with 255.*FATAL: no such file"):
+        Toolbox(None).apptainer(["--silent", "inspect", "x.sif"])
+
+
+def test_the_users_own_variables_do_not_reach_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    for name in ("APPTAINER_BIND", "SINGULARITY_NV", "PYTHONPATH"):
+        monkeypatch.setenv(name, "set")
+    fake_apptainer(tmp_path, "env")
+    said = Toolbox(None).apptainer(["version"]).stdout
+    assert "set" not in [line.partition("=")[2] for line in said.splitlines()]
+    assert "SOURCE_DATE_EPOCH=" in said
