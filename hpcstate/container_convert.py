@@ -71,7 +71,7 @@ def convert(address: str, target: Path, toolbox: Any, report: Report = print) ->
     Raises HpcstateError when there is no such image or it cannot be fetched, with the last lines of what
     failed, and when the disk is full. Nothing half done stays.
     """
-    from hpcstate import container_build, container_routes
+    from hpcstate import container_build, container_routes, tools_root
 
     began = time.monotonic()
     aside = target.absolute().parent
