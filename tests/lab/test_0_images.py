@@ -22,36 +22,27 @@ SEED_NAME = "named-by-cloud-init"
 
 
 @pytest.fixture(scope="module")
-def consoles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
-    """Both images booting at once; cloud-base has a cloud-init seed that knows nothing of hpcstate."""
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """cloud-base booting by itself, with a cloud-init seed that knows nothing of hpcstate. The lab's cluster is
+    made of hpc-base, which is seen booting there.
+    """
     folder = tmp_path_factory.mktemp("boot")
     seed = folder / "seed"
     seed.mkdir()
     (seed / "meta-data").write_text(f"instance-id: lab\nlocal-hostname: {SEED_NAME}\n")
     (seed / "user-data").write_text("#cloud-config\n{}\n")
     run(["xorriso", "-as", "mkisofs", "-quiet", "-V", "cidata", "-J", "-r", "-o", folder / "seed.iso", seed])
-    machines, found = [], {}
-    for name in NAMES:
-        disk, found[name] = folder / f"{name}.qcow2", folder / f"{name}.console"
-        run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", image.load(name).path, "-F", "qcow2", disk])
-        words = [
-            "qemu-system-x86_64",
-            "-m",
-            "2G",
-            "-smp",
-            "2",
-            "-drive",
-            f"file={disk},if=virtio,cache=unsafe",
-        ]
-        words += ["-nographic", "-monitor", "none", "-serial", f"file:{found[name]}", "-nic", "none"]
-        words += ["-accel", "kvm", "-cpu", "host"] if kvm_works() else ["-accel", "tcg", "-cpu", "max"]
-        if name == "cloud-base":
-            words += ["-drive", f"file={folder / 'seed.iso'},if=virtio,format=raw,readonly=on"]
-        machines.append(subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
+    disk, found = folder / "disk.qcow2", folder / "console"
+    base = image.load("cloud-base").path
+    run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", disk])
+    words = ["qemu-system-x86_64", "-m", "2G", "-smp", "2", "-drive", f"file={disk},if=virtio,cache=unsafe"]
+    words += ["-nographic", "-monitor", "none", "-serial", f"file:{found}", "-nic", "none"]
+    words += ["-accel", "kvm", "-cpu", "host"] if kvm_works() else ["-accel", "tcg", "-cpu", "max"]
+    words += ["-drive", f"file={folder / 'seed.iso'},if=virtio,format=raw,readonly=on"]
+    machine = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     yield found
-    for machine in machines:
-        machine.kill()
-        machine.wait()
+    machine.kill()
+    machine.wait()
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -93,14 +84,11 @@ def test_nobodys_identity_is_in_the_image(name: str, tmp_path: Path) -> None:
         raw.unlink()
 
 
-@pytest.mark.parametrize(
-    ("name", "prompt"), [("hpc-base", "localhost login:"), ("cloud-base", f"{SEED_NAME} login:")]
-)
-def test_the_image_boots_by_itself(name: str, prompt: str, consoles: dict[str, Path]) -> None:
+def test_the_image_boots_by_itself(console: Path) -> None:
     deadline = time.monotonic() + BOOT_SECONDS
-    text = ""
+    prompt, text = f"{SEED_NAME} login:", ""
     while time.monotonic() < deadline:
-        text = consoles[name].read_text(errors="replace") if consoles[name].exists() else ""
+        text = console.read_text(errors="replace") if console.exists() else ""
         if prompt in text:
             return
         time.sleep(1)
