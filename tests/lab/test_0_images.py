@@ -23,8 +23,9 @@ SEED_NAME = "named-by-cloud-init"
 
 @pytest.fixture(scope="module")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """cloud-base booting by itself, with a cloud-init seed that knows nothing of hpcstate. The lab's cluster is
-    made of hpc-base, which is seen booting there.
+    """cloud-base booting by itself, with a cloud-init seed that knows nothing of hpcstate.
+
+    The lab's cluster is made of hpc-base, which is seen booting there.
     """
     folder = tmp_path_factory.mktemp("boot")
     seed = folder / "seed"
