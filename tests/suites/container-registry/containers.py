@@ -50,7 +50,7 @@ def all_declared(live: Live) -> str:
             if file is None:
                 found.append(f"{node}: {one.file} is missing")
             elif (file["size"], file["sha256"]) != (one.size, one.digest):
-                found.append(f"{node}: {one.file} is damaged ({file['size']} of {one.size} bytes)")
+                found.append(f"{node}: {one.file} is damaged: {file['size']} bytes of {file['sha256'][:12]}")
             target = there.state["links"].get(one.link)
             if target != one.file.partition("/")[2]:
                 found.append(f"{node}: {one.link} leads to {target or 'nothing'}")
@@ -146,7 +146,7 @@ def missing(live: Live) -> Iterator[None]:
     needs_containers=_CONTAINERS,
 )
 def truncated(live: Live) -> Iterator[None]:
-    by = f"head -c -4096 $kept >$file; {own('$file')}"
+    by = f"head -c 1000 $kept >$file; {own('$file')}"
     with replaced(live, last_worker(live).name, declared(live)[0], by):
         yield
 
