@@ -8,30 +8,19 @@ from pathlib import Path
 import pytest
 
 from hpcstate.probe import apptainer
-
-AWKWARD = 'it\'s "a" name $(touch pwned)'
-
-
-def program(folder: Path, name: str, script: str) -> None:
-    path = folder / name
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(0o755)
+from tests.facts.machine import AWKWARD, programs, stand_in
 
 
 @pytest.fixture
-def programs(tmp_path: Path) -> Path:
+def tools(tmp_path: Path) -> Path:
     """The base system's programs that the command needs, and nothing else."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    for name in ("cat", "sed", "stat", "timeout"):
-        (folder / name).symlink_to(subprocess.check_output(["which", name], text=True).strip())
-    return folder
+    return programs(tmp_path / "bin", ("cat", "sed", "stat", "timeout"))
 
 
-def look(root: Path, programs: Path) -> apptainer.Apptainer:
+def look(root: Path, tools: Path) -> apptainer.Apptainer:
     done = subprocess.run(
         ["/bin/sh", "-c", apptainer.command(str(root))],
-        env={"PATH": str(programs)},
+        env={"PATH": str(tools)},
         cwd=root,
         capture_output=True,
         text=True,
@@ -42,13 +31,13 @@ def look(root: Path, programs: Path) -> apptainer.Apptainer:
     return apptainer.parse(done.stdout)
 
 
-def test_a_machine_without_any_of_it(tmp_path: Path, programs: Path) -> None:
+def test_a_machine_without_any_of_it(tmp_path: Path, tools: Path) -> None:
     root = tmp_path / AWKWARD
     root.mkdir()
-    assert look(root, programs) == apptainer.parse("")
+    assert look(root, tools) == apptainer.parse("")
 
 
-def test_what_is_there_is_told(tmp_path: Path, programs: Path) -> None:
+def test_what_is_there_is_told(tmp_path: Path, tools: Path) -> None:
     root = tmp_path / AWKWARD
     for path, content in {
         "etc/apptainer/apptainer.conf": "# allow setuid = yes\n\n  allow setuid = no\nbind path = /a b\n",
@@ -63,9 +52,9 @@ def test_what_is_there_is_told(tmp_path: Path, programs: Path) -> None:
         (root / path).write_text(content)
     (root / "dev/fuse").chmod(0o640)
     (root / "usr/lib/x86_64-linux-gnu/apptainer/bin/starter-suid").chmod(0o4755)
-    program(programs, "dpkg-query", "printf 'installed 1.4.5-2'")
-    program(programs, "squashfuse", "")
-    found = look(root, programs)
+    stand_in(tools, "dpkg-query", "printf 'installed 1.4.5-2'")
+    stand_in(tools, "squashfuse", "")
+    found = look(root, tools)
     assert found["version"] == "1.4.5-2"
     assert found["settings"] == {"allow setuid": ["no"], "bind path": ["/a b"]}
     assert not found["user_namespaces"]
@@ -74,10 +63,10 @@ def test_what_is_there_is_told(tmp_path: Path, programs: Path) -> None:
     assert found["subuid"] == found["subgid"] == [{"user": "hpc", "start": 131072000, "count": 65536}]
 
 
-def test_a_program_that_is_no_package_is_asked_itself(tmp_path: Path, programs: Path) -> None:
-    program(programs, "dpkg-query", "printf 'config-files 1.1.0'")
-    program(programs, "apptainer", "echo apptainer version 1.3.6")
-    assert look(tmp_path, programs)["version"] == "1.3.6"
+def test_a_program_that_is_no_package_is_asked_itself(tmp_path: Path, tools: Path) -> None:
+    stand_in(tools, "dpkg-query", "printf 'config-files 1.1.0'")
+    stand_in(tools, "apptainer", "echo apptainer version 1.3.6")
+    assert look(tmp_path, tools)["version"] == "1.3.6"
 
 
 @pytest.mark.parametrize(

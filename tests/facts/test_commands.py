@@ -15,43 +15,16 @@ import pytest
 
 from hpcstate.errors import HpcstateError
 from hpcstate.probe import cgroup, gpu, iommu, local, munge, pci, pci_use, slurm, vfio
+from tests.facts.machine import AWKWARD, programs, run, stand_in
 
 TREE = Path(__file__).parent / "q35.tree"
 TOOLS = ("awk", "cat", "grep", "readlink", "sha256sum", "stat", "timeout", "sh")
-AWKWARD = 'it\'s "a" name $(touch pwned) — Ä'
 
 
 @pytest.fixture
 def tools(tmp_path: Path) -> Path:
     """A folder with the base system's programs that facts use, and no Slurm, dpkg or systemd."""
-    folder = tmp_path / "tools"
-    folder.mkdir()
-    for tool in TOOLS:
-        found = shutil.which(tool)
-        assert found is not None, tool
-        (folder / tool).symlink_to(found)
-    return folder
-
-
-def stand_in(folder: Path, name: str, script: str) -> None:
-    """A program ``name`` that runs ``script``."""
-    path = folder / name
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(0o755)
-
-
-def run(command: str, tools: Path, cwd: Path) -> str:
-    """What ``command`` prints; it must succeed and be quiet on standard error."""
-    done = subprocess.run(
-        ["/bin/sh", "-c", command],
-        env={"PATH": str(tools)},
-        cwd=cwd,
-        capture_output=True,
-        check=False,
-        timeout=20,
-    )
-    assert (done.returncode, done.stderr) == (0, b"")
-    return done.stdout.decode()
+    return programs(tmp_path / "tools", TOOLS)
 
 
 @pytest.fixture

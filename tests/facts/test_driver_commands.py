@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 
 from hpcstate.probe import apt, nvidia_driver
-from tests.facts.test_commands import AWKWARD, run, stand_in
+from tests.facts.machine import AWKWARD, programs, run, stand_in
 
 KERNEL = "6.12.107+deb13-cloud-amd64"
 NEWER = "6.12.120+deb13-cloud-amd64"
@@ -18,12 +17,7 @@ PROGRAMS = ("grep", "od", "readlink", "timeout", "cat", "sh")
 @pytest.fixture
 def tools(tmp_path: Path) -> Path:
     """A folder with few programs: those of a node without dpkg, kmod and systemd fail."""
-    folder = tmp_path / "tools"
-    folder.mkdir()
-    for program in PROGRAMS:
-        found = shutil.which(program)
-        assert found is not None, program
-        (folder / program).symlink_to(found)
+    folder = programs(tmp_path / "tools", PROGRAMS)
     stand_in(folder, "uname", f"echo {KERNEL}")
     return folder
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from pathlib import Path
 
 import pytest
 
 from hpcstate.probe import nvidia_smi, nvidia_topology, xid
-from tests.facts.test_commands import AWKWARD, run, stand_in
+from tests.facts.machine import AWKWARD, programs, run, stand_in
 
 TOOLS = ("awk", "cat", "readlink", "sh", "sleep", "timeout")
 CASES = Path(__file__).parent
@@ -18,13 +17,7 @@ CASES = Path(__file__).parent
 @pytest.fixture
 def tools(tmp_path: Path) -> Path:
     """A folder with the base system's programs, and neither nvidia-smi nor a journal."""
-    folder = tmp_path / "tools"
-    folder.mkdir()
-    for tool in TOOLS:
-        found = shutil.which(tool)
-        assert found is not None, tool
-        (folder / tool).symlink_to(found)
-    return folder
+    return programs(tmp_path / "tools", TOOLS)
 
 
 def smi(tools: Path, case: str, *, code: int = 0, listing: str = "") -> None:

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from hpcstate.probe import registry
+from tests.facts.machine import AWKWARD, programs
 
 TOOLS = ("awk", "find", "sed", "sha256sum", "sh")
-AWKWARD = 'it\'s "a" name $(touch pwned) — Ä'
 
 
 @pytest.fixture
 def tools(tmp_path: Path) -> Path:
     """A folder with nothing but the programs that the command uses."""
-    folder = tmp_path / "tools"
-    folder.mkdir()
-    for tool in TOOLS:
-        found = shutil.which(tool)
-        assert found is not None, tool
-        (folder / tool).symlink_to(found)
-    return folder
+    return programs(tmp_path / "tools", TOOLS)
 
 
 @pytest.fixture
