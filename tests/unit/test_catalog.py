@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpcstate import catalog
@@ -41,6 +41,7 @@ def test_what_is_written_is_read_back(versions: tuple[Stored, ...]) -> None:
     assert catalog.parse(catalog.write(found)) == found
 
 
+@settings(max_examples=50, deadline=None)
 @given(
     st.lists(
         st.builds(
