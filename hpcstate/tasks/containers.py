@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -56,3 +57,4 @@ def _clean(name: str) -> None:
     for path in (target, paths.sidecar(target)):
         path.unlink(missing_ok=True)
     clean_work(target)
+    shutil.rmtree(target.parent / "layers", ignore_errors=True)
