@@ -12,6 +12,9 @@ from hpcstate.live import Live
 from hpcstate.model import Cluster, Description
 from tests.lab.conftest import hpcstate, pyinfra
 
+SLURM = "tests/lab/slurm.py"
+"""The deploy of what these tests change."""
+
 DAEMONS = {"controller": "slurmctld", "compute-01": "slurmd", "compute-02": "slurmd"}
 
 
@@ -64,7 +67,7 @@ def restored_file(description: Description) -> Iterator[Path]:
     yield description.path
     if description.path.read_text() != text:
         description.path.write_text(text)
-        assert pyinfra(description.path, "-y").returncode == 0
+        assert pyinfra(description.path, "-y", deploy=SLURM).returncode == 0
 
 
 def test_slurm_uses_every_node(live: Live, cluster_file: Path) -> None:
@@ -124,7 +127,7 @@ def test_a_running_job_is_waited_for_and_a_foreign_drain_stays(live: Live, resto
             )
         )
         before = started(live)
-        done = pyinfra(restored_file, "--json", "-y")
+        done = pyinfra(restored_file, "--json", "-y", deploy=SLURM)
         assert done.returncode == 0
         shown = live.run("controller", f"scontrol show job {job}").stdout
         assert "JobState=FAILED" in shown and "ExitCode=7:0" in shown, shown
@@ -152,7 +155,7 @@ def test_two_gpus_become_four_and_two_again_while_a_job_runs_elsewhere(
     job = start_job(live, "compute-02", "sleep 1200")
     live.run("compute-01", REFUSE_A_FOURTH_GPU, user="root")
     try:
-        done = pyinfra(restored_file, "--json", "-y")
+        done = pyinfra(restored_file, "--json", "-y", deploy=SLURM)
         assert json.loads(done.stdout)["results"]["failed_hosts"] == ["compute-01"]
         assert "it runs with the old one again" in done.stderr
         assert "nvidia3" not in live.run("compute-01", "cat /etc/slurm/gres.conf").stdout
@@ -164,7 +167,7 @@ def test_two_gpus_become_four_and_two_again_while_a_job_runs_elsewhere(
         )
     for file, gpus in ((restored_file.read_text(), 4), (two, 2)):
         restored_file.write_text(file)
-        assert pyinfra(restored_file, "-y").returncode == 0
+        assert pyinfra(restored_file, "-y", deploy=SLURM).returncode == 0
         shown = live.run("controller", "scontrol show node compute-01").stdout
         assert f"Gres=gpu:simulated:{gpus}" in shown, shown
         demand_idle(live, "compute-01")
@@ -180,7 +183,7 @@ def test_fewer_gpus_than_declared_stop_that_node_only(
     """The device node is there for tmpfiles.d but cannot be made: a folder stands in its place."""
     live.run("compute-01", "rm -f /dev/nvidia1 && mkdir /dev/nvidia1", user="root")
     try:
-        done = pyinfra(cluster_file, "--json", "-y")
+        done = pyinfra(cluster_file, "--json", "-y", deploy=SLURM)
         payload = json.loads(done.stdout)
         assert payload["results"]["failed_hosts"] == ["compute-01"]
         assert done.returncode != 0
@@ -188,4 +191,4 @@ def test_fewer_gpus_than_declared_stop_that_node_only(
         assert "compute-01" in said and "2" in said and "declare" in said, said[-2000:]
     finally:
         live.run("compute-01", "rmdir /dev/nvidia1", user="root")
-        assert pyinfra(cluster_file, "-y").returncode == 0
+        assert pyinfra(cluster_file, "-y", deploy=SLURM).returncode == 0
