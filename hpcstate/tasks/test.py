@@ -11,7 +11,7 @@ from hpcstate.stages import STAGES, Run, all_asked
 def task_test() -> Iterator[dict[str, Any]]:
     """Run all the tests; the first stage that fails ends the run. `doit test:unit` runs one stage.
 
-    With `-n 2` (as `./hpc test` does), what the later stages need is built while the first ones run. The lab
+    With `-n 3` (as `./hpc test` does), what the later stages need is built while the first ones run. The lab
     has the machine to itself: its virtual machines must not starve.
     """
     run = Run()

@@ -5,16 +5,18 @@ The modules run in the order of their names: what they need from each other is t
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from hpcstate import schema
+from hpcstate.check import CheckResult
 from hpcstate.libvirt_daemon import end_daemon
 from hpcstate.live import Live
 from hpcstate.model import Cluster, Description
@@ -84,6 +86,17 @@ def pyinfra(
     environment = {**os.environ, "HPCSTATE_CLUSTER_FILE": str(file), "PYINFRA_PROGRESS": "off"}
     program = str(Path(sys.executable).with_name("pyinfra"))
     return run_shown([program, *words, "inventories/chosen.py", deploy], environment)
+
+
+def results(output: str) -> dict[str, set[str]]:
+    """The operations of a `pyinfra --json` that changed something: name to hosts."""
+    rows = json.loads(output)["results"]["operations"]
+    return {row["name"]: set(row["success"]) for row in rows if row["success"]}
+
+
+def outcomes(results: Sequence[CheckResult]) -> dict[str, str]:
+    """Outcome by name, and what was seen where that explains it."""
+    return {one.name: f"{one.outcome}: {one.observed or one.reason}" for one in results}
 
 
 def run_shown(

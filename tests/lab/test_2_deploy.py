@@ -10,18 +10,12 @@ import pytest
 
 from hpcstate.live import Live
 from hpcstate.model import Cluster, Description
-from tests.lab.conftest import hpcstate, pyinfra
+from tests.lab.conftest import hpcstate, pyinfra, results
 
 SLURM = "tests/lab/slurm.py"
 """The deploy of what these tests change."""
 
 DAEMONS = {"controller": "slurmctld", "compute-01": "slurmd", "compute-02": "slurmd"}
-
-
-def results(output: str) -> dict[str, set[str]]:
-    """The operations that changed something: name to hosts."""
-    rows = json.loads(output)["results"]["operations"]
-    return {row["name"]: set(row["success"]) for row in rows if row["success"]}
 
 
 def started(live: Live) -> dict[str, str]:

@@ -188,11 +188,14 @@ def new_name() -> str:
 def srun(live: Live, arguments: Sequence[str], command: Sequence[str], *, seconds: int = 30) -> str:
     """Run one job on the controller as the ordinary user and return what its tasks printed.
 
-    The job must get its resources and end within ``seconds``. Raises CheckSkipped when somebody else's jobs
-    hold the resources, CheckFailed when the job fails in any other way.
+    The job must get its resources and end within ``seconds``; Slurm itself would end it a minute later.
+    Raises CheckSkipped when somebody else's jobs hold the resources, CheckFailed when the job fails in any
+    other way.
     """
     name = new_name()
-    words = ("srun", f"--job-name={name}", "--time=2", f"--immediate={QUEUE_SECONDS}", *arguments, *command)
+    minutes = 1 + -(-seconds // 60)
+    limits = (f"--time={minutes}", f"--immediate={QUEUE_SECONDS}")
+    words = ("srun", f"--job-name={name}", *limits, *arguments, *command)
     controller = live.cluster.controller.name
     try:
         answer = live.run(controller, shlex.join(words), user="hpc", timeout=seconds, check=False)

@@ -12,9 +12,9 @@ from tests.suites.jobs import Job, Jobs, describe, new_name, on, srun
 from tests.suites.slurm import program
 
 CONTAINER = "mpi-minimal"
-MEMORY_MB = 160
+MEMORY_MB = 300
 """Apptainer and the driver of its file system count too: 60 MiB of it."""
-FILL_MB = 400
+FILL_MB = 600
 
 
 @check(
