@@ -9,83 +9,25 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 from hpcstate import catalog as catalog_file
 from hpcstate import container_spread as spread
 from hpcstate import container_transfer as transfer
 from hpcstate import registry
 from hpcstate import registry_scripts as scripts
+from hpcstate.container_deploy_node import DeployResult, ServedNode
 from hpcstate.container_source import Source, judge
 from hpcstate.container_transfer import DEFAULT, Say, Way
 from hpcstate.errors import HpcstateError
 from hpcstate.live import Live
 from hpcstate.model import Cluster
-from hpcstate.probe.registry import RegistryState
-from hpcstate.registry import Catalog, Difference, Stored
+from hpcstate.registry import Catalog, Stored
 from hpcstate.registry_look import LOOK_TIMEOUT, catalog_of, look_at, only_one
 
-Outcome = Literal["changed", "unchanged", "failed"]
-
 _PARALLEL = 16
-
-
-@dataclass(frozen=True)
-class NodeResult:
-    """What became of one node. ``received`` are files (below the registry) that were sent to it, ``changes``
-    what else was put right, ``unknown`` what lies there and is in no catalog."""
-
-    node: str
-    outcome: Outcome
-    seconds: float
-    received: tuple[str, ...] = ()
-    changes: tuple[str, ...] = ()
-    unknown: tuple[str, ...] = ()
-    message: str = ""
-    hint: str = ""
-
-
-@dataclass(frozen=True)
-class DeployResult:
-    """A finished deploy. ``seconds`` is its duration."""
-
-    cluster: str
-    via: str
-    containers: tuple[str, ...]
-    nodes: tuple[NodeResult, ...]
-    seconds: float
-
-    @property
-    def complete(self) -> bool:
-        """Whether every node has what it should have."""
-        return all(node.outcome != "failed" for node in self.nodes)
-
-
-@dataclass
-class _Node:
-    """A node while it is being served."""
-
-    name: str
-    began: float
-    state: RegistryState | None = None
-    room: int = 0
-    found: Difference | None = None
-    error: HpcstateError | None = None
-    received: list[str] = field(default_factory=list)
-    changes: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-
-    @property
-    def sound(self) -> bool:
-        return self.error is None and self.state is not None
-
-    def has(self, one: Stored) -> bool:
-        """Whether it has ``one``, whole."""
-        there = self.state["files"].get(one.file) if self.state else None
-        return one.file in self.received or (there is not None and there["sha256"] == one.digest)
 
 
 def deploy(
@@ -118,7 +60,7 @@ def deploy(
         run.plan(sources, nodes)
         run.send(sources)
         run.finish()
-        results = tuple(run.result(node) for node in run.nodes.values())
+        results = tuple(node.result() for node in run.nodes.values())
     return DeployResult(
         cluster.name,
         transfer.chosen(way),
@@ -139,7 +81,7 @@ class _Deploy:
         self.settings = live.cluster.containers
         self.config = registry.config_text(live.cluster.name, self.settings)
         self.controller = live.cluster.controller.name
-        self.nodes: dict[str, _Node] = {}
+        self.nodes: dict[str, ServedNode] = {}
         self.catalog = Catalog()
         self.text = ""
 
@@ -156,7 +98,9 @@ class _Deploy:
             raise dead[self.controller]
         began = time.monotonic()
         served = {*serve, self.controller} if serve else {node.name for node in self.live.nodes}
-        self.nodes = {node.name: _Node(node.name, began) for node in self.live.nodes if node.name in served}
+        self.nodes = {
+            node.name: ServedNode(node.name, began) for node in self.live.nodes if node.name in served
+        }
         for name, error in dead.items():
             if wanted and name not in wanted:
                 self.nodes.pop(name, None)
@@ -194,14 +138,14 @@ class _Deploy:
         if error := self.nodes[self.controller].error:
             raise error
 
-    def _lay_out(self, node: _Node) -> None:
+    def _lay_out(self, node: ServedNode) -> None:
         try:
             self.live.run(node.name, scripts.layout(self.config), user="root")
             node.changes.append("layout")
         except HpcstateError as error:
             node.error = error
 
-    def _demand_room(self, node: _Node) -> None:
+    def _demand_room(self, node: ServedNode) -> None:
         """A node whose disk is too small gets nothing at all."""
         assert node.state is not None
         assert node.found is not None
@@ -268,7 +212,9 @@ class _Deploy:
         if why:
             kind = transfer.DamagedError if damaged else HpcstateError
             raise kind(
-                f"{one.file}: {why}", where=name, hint="" if damaged else "see docs/containers.md, Signatures"
+                f"{one.file}: {why}",
+                where=name,
+                hint="" if damaged else "deploys/containers.py gives the nodes the key that signs here",
             )
         if answer.code != 0:
             raise transfer.transfer_error(self.live, name, one, answer)
@@ -297,7 +243,7 @@ class _Deploy:
     def finish(self) -> None:
         """Links, modes and last the catalog, on every node that has all files; then signatures, if asked."""
 
-        def one(node: _Node) -> None:
+        def one(node: ServedNode) -> None:
             try:
                 self._finish(node)
             except HpcstateError as error:
@@ -307,7 +253,7 @@ class _Deploy:
         with ThreadPoolExecutor(max_workers=_PARALLEL) as pool:
             list(pool.map(one, (node for node in self.nodes.values() if node.sound)))
 
-    def _finish(self, node: _Node) -> None:
+    def _finish(self, node: ServedNode) -> None:
         assert node.found is not None
         found = node.found
         if not found.in_step or node.received:
@@ -325,19 +271,3 @@ class _Deploy:
             answer = self.live.run(node.name, script, user="root", timeout=LOOK_TIMEOUT)
             if why := scripts.refusal(answer.stdout)[0]:
                 raise HpcstateError(why, where=node.name, hint="the file is whole, but of another key")
-
-    def result(self, node: _Node) -> NodeResult:
-        """What became of ``node``."""
-        seconds = node.seconds or time.monotonic() - node.began
-        error, found = node.error, node.found
-        changed = bool(node.received or node.changes)
-        return NodeResult(
-            node=node.name,
-            outcome="failed" if error else "changed" if changed else "unchanged",
-            seconds=round(seconds, 1),
-            received=tuple(node.received),
-            changes=tuple(node.changes),
-            unknown=found.unknown if found else (),
-            message=error.message if error else "",
-            hint=error.hint if error else "",
-        )

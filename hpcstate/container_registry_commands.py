@@ -15,7 +15,7 @@ from hpcstate.model import Cluster
 from hpcstate.table import table
 
 if TYPE_CHECKING:
-    from hpcstate.container_deploy import DeployResult
+    from hpcstate.container_deploy_node import DeployResult
     from hpcstate.container_prune import PruneResult
     from hpcstate.registry import Catalog
 

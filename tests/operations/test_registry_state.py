@@ -12,7 +12,7 @@ import pytest
 
 from hpcstate import catalog, registry
 from hpcstate.container_delivery import Delivery, shared
-from hpcstate.container_deploy import DeployResult, NodeResult
+from hpcstate.container_deploy_node import DeployResult, NodeResult
 from hpcstate.errors import HpcstateError
 from hpcstate.model import ContainerSettings
 from hpcstate.paths import ROOT

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from hpcstate import catalog, container_deploy, container_source, paths, registry
-from hpcstate.container_deploy import DeployResult, deploy
+from hpcstate.container_deploy import deploy
+from hpcstate.container_deploy_node import DeployResult
 from hpcstate.container_source import Source, of_file
 from hpcstate.container_transfer import Way
 from hpcstate.errors import HpcstateError
