@@ -12,6 +12,7 @@ from typing import Any
 from hpcstate import paths
 from hpcstate.digest import file_digest, key_of
 from hpcstate.errors import from_os
+from hpcstate.locks import alone
 from hpcstate.store import Manifest, Store, write_atomically
 
 
@@ -41,16 +42,29 @@ def provide(
     HpcstateError when the disk is full; nothing half done stays.
     """
     key = key_of(inputs)
-    if current(artifact, key):
-        manifest = Manifest.read(paths.sidecar(artifact))
-        assert manifest is not None
-        return manifest
+    if not current(artifact, key):
+        with alone(artifact.parent):
+            # Somebody else may have made it while this run waited.
+            if not current(artifact, key):
+                return _provide(artifact, key, inputs, make, store, keep)
+    manifest = Manifest.read(paths.sidecar(artifact))
+    assert manifest is not None
+    return manifest
+
+
+def _provide(
+    artifact: Path,
+    key: str,
+    inputs: dict[str, Any],
+    make: Callable[[Path, Path], dict[str, str]],
+    store: Store,
+    keep: bool,
+) -> Manifest:
     stored = store.fetch(key, artifact)
     if stored is not None:
         write_atomically(paths.sidecar(artifact), stored.to_json())
         store.report(f"{artifact.name}: from the store ({key[:12]})")
         return stored
-    artifact.parent.mkdir(parents=True, exist_ok=True)
     clean_work(artifact)
     work = Path(tempfile.mkdtemp(dir=artifact.parent, prefix=".work."))
     started = time.monotonic()

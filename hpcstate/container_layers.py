@@ -17,6 +17,7 @@ from hpcstate.debian_tree import EPOCH, write_tar
 from hpcstate.digest import file_digest, key_of
 from hpcstate.environment import pip_program
 from hpcstate.errors import HpcstateError
+from hpcstate.locks import alone
 from hpcstate.model.container import Container
 from hpcstate.run import run
 from hpcstate.store import Store
@@ -139,14 +140,14 @@ def _system_packages(container: Container) -> list[str]:
 
 def _download(container: Container, lock: Path) -> None:
     """Fetch the wheels of ``lock`` by the host's pip and its settings; at first without ``index``."""
-    _WHEELS.mkdir(parents=True, exist_ok=True)
     words: list[str | Path] = [sys.executable, pip_program(), "download", "--quiet", "--no-deps"]
     words += ["--require-hashes", "--only-binary=:all:", "--implementation=cp", "--disable-pip-version-check"]
     words += [f"--python-version={container.python}", f"--dest={_WHEELS}", "--requirement", lock]
     words += [f"--platform={name}" for name in _PLATFORMS]
-    done = run(words, check=False)
-    if done.code and container.index:
-        done = run([*words, f"--extra-index-url={container.index}"], check=False)
+    with alone(_WHEELS):
+        done = run(words, check=False)
+        if done.code and container.index:
+            done = run([*words, f"--extra-index-url={container.index}"], check=False)
     if done.code:
         last = "\n".join(f"    {line}" for line in done.stderr.strip().splitlines()[-8:])
         raise HpcstateError(

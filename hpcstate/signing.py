@@ -12,6 +12,7 @@ from pathlib import Path
 from hpcstate import paths
 from hpcstate.digest import file_digest
 from hpcstate.errors import HpcstateError, from_os
+from hpcstate.locks import alone
 from hpcstate.run import run
 from hpcstate.tools_root import Toolbox
 
@@ -24,7 +25,13 @@ def public_key() -> Path:
 
     Raises HpcstateError when the pair cannot be made or only half of it is there.
     """
-    private, public = paths.SIGNING_KEY, paths.PUBLIC_KEY
+    if not (paths.SIGNING_KEY.exists() and paths.PUBLIC_KEY.exists()):
+        with alone(paths.SIGNING_KEY.parent):
+            _make_pair(paths.SIGNING_KEY, paths.PUBLIC_KEY)
+    return paths.PUBLIC_KEY
+
+
+def _make_pair(private: Path, public: Path) -> None:
     if not private.exists():
         if public.exists():
             raise HpcstateError(
@@ -37,7 +44,6 @@ def public_key() -> Path:
         text = run(["openssl", "pkey", "-in", private, "-pubout"]).stdout
         public.write_text(text)
         public.chmod(0o644)
-    return public
 
 
 def _generate(private: Path) -> None:

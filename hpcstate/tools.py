@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcstate.errors import HpcstateError
+from hpcstate.locks import alone
 from hpcstate.paths import ROOT, TOOLS
 from hpcstate.run import run
 
@@ -211,8 +212,15 @@ def unpack_deb(deb: Deb, *, tools: Path, base: str | None = None) -> Path:
     root = deb.root(tools)
     if (root / deb.program).is_file():
         return root
-    tools.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=tools, prefix=f".{deb.name}-") as scratch:
+    with alone(tools):
+        # Somebody else may have unpacked it while this run waited.
+        if not (root / deb.program).is_file():
+            _unpack(deb, root, base)
+    return root
+
+
+def _unpack(deb: Deb, root: Path, base: str | None) -> None:
+    with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{deb.name}-") as scratch:
         file = _download(deb, Path(scratch), base)
         unpacked = Path(scratch, "root")
         run(["dpkg-deb", "-x", file, unpacked])
@@ -220,7 +228,6 @@ def unpack_deb(deb: Deb, *, tools: Path, base: str | None = None) -> Path:
             raise HpcstateError(f"{deb.pool} does not contain {deb.program}", where=_where(deb))
         shutil.rmtree(root, ignore_errors=True)
         unpacked.rename(root)
-    return root
 
 
 def deb_path(deb: Deb, *, tools: Path = TOOLS) -> Path:

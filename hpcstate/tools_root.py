@@ -21,6 +21,7 @@ from hpcstate.artifact import provide
 from hpcstate.debian_tree import EPOCH, write_tar
 from hpcstate.digest import key_of
 from hpcstate.errors import HpcstateError, from_os
+from hpcstate.locks import alone
 from hpcstate.run import Result, run, tail, which
 from hpcstate.store import Store
 
@@ -168,8 +169,15 @@ def _unpacked(digest: str) -> Path:
     """The tree of the tar with that digest, unpacked once. An older one is removed."""
     folder = _tar().parent
     root = folder / f"root-{digest[:12]}"
-    if root.is_dir():
-        return root
+    if not root.is_dir():
+        with alone(folder):
+            if not root.is_dir():
+                _unpack_as(root)
+    return root
+
+
+def _unpack_as(root: Path) -> None:
+    folder = root.parent
     for old in folder.glob("root-*"):
         remove_tree(old)
     aside = Path(tempfile.mkdtemp(dir=folder, prefix=".new."))
@@ -182,7 +190,6 @@ def _unpacked(digest: str) -> Path:
     finally:
         if aside.exists():
             remove_tree(aside)
-    return root
 
 
 def unpack(tar: Path, root: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import http.server
 import json
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,23 @@ def test_the_second_build_does_nothing(tmp_path: Path, store: Store) -> None:
     assert provide(artifact, INPUTS, make, store=store) == first
     assert (make.runs, artifact.stat().st_mtime_ns) == (1, before)
     assert sorted(path.name for path in artifact.parent.iterdir()) == ["image.qcow2", "image.qcow2.json"]
+
+
+def test_two_runs_at_once_build_it_once(tmp_path: Path, store: Store) -> None:
+    """As `doit -n 2` has them: both containers need the tools root."""
+    artifact, make, entered = tmp_path / "tools.tar", Maker(), threading.Event()
+
+    def slow(target: Path, work: Path) -> dict[str, str]:
+        entered.set()
+        time.sleep(0.3)
+        return make(target, work)
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(provide, artifact, INPUTS, slow, store=store)
+        assert entered.wait(10)
+        second = pool.submit(provide, artifact, INPUTS, slow, store=store)
+        assert first.result() == second.result()
+    assert make.runs == 1
 
 
 def test_another_input_is_another_artifact(tmp_path: Path, store: Store) -> None:
