@@ -15,7 +15,7 @@ from hpcstate.errors import from_os
 def alone(folder: Path) -> Iterator[None]:
     """Hold ``folder`` (made when it is not there) while the block runs; another run that wants it waits.
 
-    By flock(2) on the folder itself, which leaves nothing behind and ends with the process. A block must not
+    By flock(2) on the folder itself, which leaves nothing behind. A block must not
     ask for the folder that it holds. Raises HpcstateError when the folder cannot be made.
     """
     try:
@@ -27,4 +27,6 @@ def alone(folder: Path) -> Iterator[None]:
         fcntl.flock(held, fcntl.LOCK_EX)
         yield
     finally:
+        # Not only closed: whoever inherited it would go on holding it (flock(2)).
+        fcntl.flock(held, fcntl.LOCK_UN)
         os.close(held)

@@ -9,9 +9,12 @@ from typing import Any
 import libvirt
 
 from hpcstate.model import Cluster
+from hpcstate.paths import container
 from tests.lab.conftest import hpcstate
 
-CONTAINER = "pytorch-cpu-mpi"
+FILE = container("mpi-minimal")
+TOOL = ("--as", "tool", "--version", "1")
+"""The same file as a container of somebody's own, which the cluster file does not know."""
 
 
 def deploy_container(file: Path, *words: str) -> tuple[int, dict[str, dict[str, Any]]]:
@@ -31,7 +34,7 @@ def test_a_dead_node_is_reported_and_the_others_are_served(
 ) -> None:
     with libvirt.open(cluster.uri) as connection:
         connection.lookupByName("lab-compute-02").destroy()
-    code, nodes = deploy_container(cluster_file, CONTAINER)
+    code, nodes = deploy_container(cluster_file, str(FILE), *TOOL)
     assert code == 1
     assert received(nodes) == {"controller": 1, "compute-01": 1, "compute-02": 0}
     assert nodes["compute-02"]["outcome"] == "failed"
