@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from hpcstate.errors import from_os
 
+_AGAIN = 0.2
+"""Seconds between two tries."""
+
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Hold ``folder`` (made when it is not there) while the block runs; another run that wants it waits.
 
-    By flock(2) on the folder itself, which leaves nothing behind. A block must not
-    ask for the folder that it holds. Raises HpcstateError when the folder cannot be made.
+    By flock(2) on the folder itself, which leaves nothing behind. A block must not ask for the folder that it
+    holds. Raises HpcstateError when the folder cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -24,9 +28,22 @@ def alone(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise from_os(error) from error
     try:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        yield
+        # Asked again and again: pyinfra's hosts are greenlets of one thread, and one that waits in the kernel
+        # would keep the one that it waits for from going on.
+        while not _taken(held):
+            time.sleep(_AGAIN)
+        try:
+            yield
+        finally:
+            # Not only closed: whoever inherited it would go on holding it (flock(2)).
+            fcntl.flock(held, fcntl.LOCK_UN)
     finally:
-        # Not only closed: whoever inherited it would go on holding it (flock(2)).
-        fcntl.flock(held, fcntl.LOCK_UN)
         os.close(held)
+
+
+def _taken(held: int) -> bool:
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
