@@ -176,6 +176,12 @@ class LibvirtHost:
         if domain is not None:
             domain.create()
 
+    def reset(self, cluster: Cluster, node: Node) -> None:
+        """Press the reset button of a node that is on: its disks stay, its memory is lost."""
+        domain = self.domain(cluster, node)
+        if domain is not None:
+            domain.reset()
+
     # Unmaking --------------------------------------------------------------------------------------------
 
     def power_off(self, cluster: Cluster, node: Node) -> None:

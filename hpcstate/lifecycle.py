@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import time
@@ -29,6 +30,10 @@ _OFF = ("absent", "stopped", "crashed")
 STOP_TIMEOUT = 120.0
 _POLL = 1.0
 _PROGRESS = 10.0
+
+_STARVED = re.compile(r"rcu: rcu_\w+ kthread starved for")
+"""What Linux prints while a thread of its RCU gets no timer: after 21 s, then every 63 s
+(Documentation/RCU/stallwarn.rst)."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ def start(cluster: Cluster, say: Say, only: Sequence[str] = ()) -> Started:
             for node in nodes:
                 host.volumes.ensure(cluster, node, pool)
                 host.ensure_domain(cluster, node, facts)
-        wait_for_ssh(cluster, nodes, host, say)
+        wait_for_ssh(cluster, nodes, host, say, booting=powered_on)
     return Started(tuple(powered_on), tuple(node.name for node in nodes if node.name not in powered_on))
 
 
@@ -104,11 +109,15 @@ def select(cluster: Cluster, only: Sequence[str]) -> tuple[Node, ...]:
     return tuple(node for node in cluster.nodes if node.auto_start)
 
 
-def wait_for_ssh(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, say: Say) -> None:
+def wait_for_ssh(
+    cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, say: Say, booting: Sequence[str] = ()
+) -> None:
     """Wait until every node lets our key in; a progress line every ten seconds.
 
     A node whose emulator crashed is powered on once more: QEMU 10 under TCG can stop at an assertion while
-    the guest maps its devices (``iotlb_to_section``): seen once, on a busy host, in some 200 boots.
+    the guest maps its devices (``iotlb_to_section``): seen once, on a busy host, in some 200 boots. One of
+    ``booting`` (powered on just now: no job can run there) whose kernel has stalled is reset once: a guest
+    under TCG can lose a timer interrupt as it boots, and then waits for it for ever: seen once in some 400.
     """
     begun = shown = time.monotonic()
     again: set[str] = set()
@@ -124,6 +133,9 @@ def wait_for_ssh(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, say
             if waiting and now - shown > _PROGRESS:
                 shown = now
                 say(f"waiting for SSH: {', '.join(waiting)} ({now - begun:.0f} s)")
+                _reset_stalled(
+                    cluster, [waiting[name] for name in booting if name in waiting], host, again, say
+                )
             if waiting:
                 time.sleep(_POLL)
                 _revive(cluster, list(waiting.values()), host, again, say)
@@ -157,6 +169,22 @@ def _revive(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, again: s
         again.add(node.name)
         say(f"the emulator of {node.name} crashed (libvirt's log tells why): powering it on again")
         host.power_on(cluster, node)
+
+
+def _reset_stalled(
+    cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, again: set[str], say: Say
+) -> None:
+    """Resets nodes whose kernel said twice that it stalls, once: then they are in ``again``.
+
+    Once could be a host that was busy for a while; between the first and the second time lies a minute.
+    """
+    for node in nodes:
+        if node.name not in again and len(_STARVED.findall(host.volumes.console(cluster, node))) >= 2:
+            again.add(node.name)
+            say(
+                f"the kernel of {node.name} stalled as it booted (its serial console tells how): resetting it"
+            )
+            host.reset(cluster, node)
 
 
 def _no_answer(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost) -> HpcstateError:

@@ -45,6 +45,8 @@ class Hypervisor:
         self.volumes = self
         self.crashes: dict[str, int] = {}
         self.powered_on: list[str] = []
+        self.consoles: dict[str, str] = {}
+        self.resets: list[str] = []
 
     def state(self, _cluster: Cluster, node: Node) -> str:
         return "stopped" if self.crashes.get(node.name) else self.of_all
@@ -56,8 +58,11 @@ class Hypervisor:
         self.crashes[node.name] -= 1
         self.powered_on.append(node.name)
 
+    def reset(self, _cluster: Cluster, node: Node) -> None:
+        self.resets.append(node.name)
+
     def console(self, _cluster: Cluster, node: Node) -> str:
-        return f"[    1.0] Kernel panic on {node.name}\n"
+        return self.consoles.get(node.name) or f"[    1.0] Kernel panic on {node.name}\n"
 
     def has_other_keys(self, _cluster: Cluster, node: Node) -> bool:
         return node.name in self.other_keys
@@ -98,6 +103,34 @@ def test_a_node_whose_emulator_crashed_is_powered_on_once_more(
         lifecycle.wait_for_ssh(cluster, cluster.nodes[:2], host, said.append)  # type: ignore[arg-type]
     assert host.powered_on == ["compute-01"]
     assert "the emulator of compute-01 crashed" in said[0]
+
+
+_STALL = """\
+[   84.2] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:
+[   84.2] rcu: rcu_preempt kthread starved for 5250 jiffies! g1141 f0x0 RCU_GP_WAIT_FQS(5) ->state=0x402
+[   84.2] rcu: RCU grace-period kthread stack dump:
+"""
+
+
+@pytest.mark.parametrize(
+    ("stalls", "booting", "resets"),
+    [(2, ["compute-01"], ["compute-01"]), (1, ["compute-01"], []), (3, ["controller"], [])],
+    ids=["stalled", "a busy host", "it ran before and may have jobs"],
+)
+def test_a_kernel_that_stalls_as_it_boots_is_reset_once(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, stalls: int, booting: list[str], resets: list[str]
+) -> None:
+    ensure_secrets(cluster)
+    host = Hypervisor()
+    host.consoles["compute-01"] = stalls * _STALL
+    said: list[str] = []
+    monkeypatch.setattr(lifecycle, "_POLL", 0.0)
+    monkeypatch.setattr(lifecycle, "_PROGRESS", 0.0)
+    monkeypatch.setattr(lifecycle, "_banner", lambda _address: len(said) > 5)
+    monkeypatch.setattr(lifecycle, "_lets_in", lambda _live, _node: True)
+    lifecycle.wait_for_ssh(cluster, cluster.nodes[:2], host, said.append, booting)  # type: ignore[arg-type]
+    assert host.resets == resets
+    assert sum("the kernel of compute-01 stalled" in line for line in said) == len(resets)
 
 
 def test_nodes_with_other_keys_get_the_new_ones_when_they_are_off(cluster: Cluster) -> None:
