@@ -16,7 +16,7 @@ from pathlib import Path
 from hpcstate import catalog as catalog_file
 from hpcstate import container_spread as spread
 from hpcstate import container_transfer as transfer
-from hpcstate import registry
+from hpcstate import registry, registry_difference
 from hpcstate import registry_scripts as scripts
 from hpcstate.container_deploy_node import DeployResult, ServedNode
 from hpcstate.container_source import Source, judge
@@ -129,7 +129,7 @@ class _Deploy:
         self.catalog, self.text = catalog, catalog_file.write(catalog)
         for node in self.nodes.values():
             if node.state is not None:
-                node.found = registry.difference(
+                node.found = registry_difference.difference(
                     node.state, catalog, node.name, catalog_text=self.text, config=self.config
                 )
                 if node.found.layout or node.found.config:

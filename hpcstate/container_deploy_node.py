@@ -8,7 +8,8 @@ from typing import Literal
 
 from hpcstate.errors import HpcstateError
 from hpcstate.probe.registry import RegistryState
-from hpcstate.registry import Difference, Stored
+from hpcstate.registry import Stored
+from hpcstate.registry_difference import Difference
 
 Outcome = Literal["changed", "unchanged", "failed"]
 

@@ -8,14 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from hpcstate import catalog as catalog_file
-from hpcstate import registry
+from hpcstate import registry, registry_difference
 from hpcstate import registry_scripts as scripts
 from hpcstate.errors import HpcstateError, from_os
 from hpcstate.live import Live
 from hpcstate.model import Cluster
 from hpcstate.paths import ClusterPaths, shown
 from hpcstate.probe.registry import RegistryState
-from hpcstate.registry import Catalog, Difference
+from hpcstate.registry import Catalog
+from hpcstate.registry_difference import Difference
 
 LOOK_TIMEOUT = 900.0
 """Seconds for looking at a registry: files without a record are hashed."""
@@ -92,14 +93,14 @@ def out_of_step(live: Live, *, rehash: bool = False) -> tuple[Catalog, dict[str,
     return catalog, {
         name: [errors[name].message]
         if name in errors
-        else registry.findings(difference(live.cluster, catalog, name, states[name]), states[name])
+        else registry_difference.findings(difference(live.cluster, catalog, name, states[name]), states[name])
         for name in names
     }
 
 
 def difference(cluster: Cluster, catalog: Catalog, node: str, state: RegistryState) -> Difference:
     """What is not as ``catalog`` and the cluster file say in the registry of ``node``."""
-    return registry.difference(
+    return registry_difference.difference(
         state,
         catalog,
         node,

@@ -10,7 +10,7 @@ from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.registry import Registry
-from hpcstate import catalog, registry, registry_scripts
+from hpcstate import catalog, registry, registry_difference, registry_scripts
 from hpcstate.errors import HpcstateError
 from hpcstate.registry import Stored
 from operations.commands import fail
@@ -39,7 +39,7 @@ def state(
         if not known.is_everywhere(one):
             should = should.with_current(one)
     text = catalog.write(should) if should.stored or found["catalog"] else ""
-    difference = registry.difference(found, should, node, catalog_text=text, config=config)
+    difference = registry_difference.difference(found, should, node, catalog_text=text, config=config)
     if difference.in_step:
         host.noop(f"the registry has its {len(should.stored)} versions of containers")
         return

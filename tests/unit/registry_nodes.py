@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import registry, sif
+from hpcstate import registry, registry_difference, sif
 from hpcstate import registry_scripts as scripts
 from hpcstate.apptainer_files import PUBLIC_KEY
 from hpcstate.errors import HpcstateError
@@ -142,7 +142,13 @@ def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[LocalNodes]:
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     monkeypatch.setenv("FAKE", str(fake))
     owner = f"{tmp_path.owner()}:{tmp_path.group()}"
-    for module, name in ((registry, "OWNER"), (registry, "INCOMING_OWNER"), (scripts, "OWNER")):
+    owners = (
+        (registry, "OWNER"),
+        (registry, "INCOMING_OWNER"),
+        (registry_difference, "OWNER"),
+        (scripts, "OWNER"),
+    )
+    for module, name in owners:
         monkeypatch.setattr(module, name, owner)
     monkeypatch.setattr(LocalNodes, "at", fake)
     monkeypatch.setattr(LocalNodes, "dead", ())

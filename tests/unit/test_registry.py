@@ -10,7 +10,7 @@ import pytest
 import strictyaml
 
 from hpcstate import catalog as catalog_file
-from hpcstate import registry
+from hpcstate import registry, registry_difference
 from hpcstate.errors import HpcstateError
 from hpcstate.model import ContainerSettings
 from hpcstate.probe.registry import RegistryFile, RegistryFolder, RegistryState
@@ -55,8 +55,10 @@ def sound(node: str = NODE) -> RegistryState:
     )
 
 
-def differs(state: RegistryState, node: str = NODE) -> registry.Difference:
-    return registry.difference(state, CATALOG, node, catalog_text=catalog_file.write(CATALOG), config=CONFIG)
+def differs(state: RegistryState, node: str = NODE) -> registry_difference.Difference:
+    return registry_difference.difference(
+        state, CATALOG, node, catalog_text=catalog_file.write(CATALOG), config=CONFIG
+    )
 
 
 def test_names() -> None:
@@ -89,7 +91,7 @@ def test_the_configuration_is_yaml(deploy: tuple[str, ...]) -> None:
 def test_a_sound_node_is_in_step(node: str) -> None:
     found = differs(sound(node), node)
     assert found.in_step
-    assert registry.findings(found, sound(node)) == []
+    assert registry_difference.findings(found, sound(node)) == []
 
 
 def set_(*path: str, value: Any) -> Callable[[Any], None]:
@@ -137,7 +139,7 @@ def test_each_difference_is_seen_and_said(change: Callable[[Any], None], said: s
     change(state)
     found = differs(state)
     assert not found.in_step
-    (text,) = registry.findings(found, state)
+    (text,) = registry_difference.findings(found, state)
     assert said in text
 
 
@@ -149,7 +151,7 @@ def test_what_nobody_knows_is_said_but_is_no_reason_to_do_anything() -> None:
     found = differs(state)
     assert found.in_step
     assert found.unknown == ("base-images/foreign.sif", "base-images/notes", OTHER.file)
-    assert len(registry.findings(found, state)) == 3
+    assert len(registry_difference.findings(found, state)) == 3
 
 
 def test_a_link_of_ours_to_a_container_that_left_is_removed() -> None:

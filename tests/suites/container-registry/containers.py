@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from hpcstate import paths, registry
+from hpcstate import paths, registry_difference
 from hpcstate.check import CheckFailed, check, fault
 from hpcstate.container_transfer import megabytes
 from hpcstate.live import Live
-from hpcstate.registry import DIGESTS, META, ROOT
+from hpcstate.registry import CATALOG, DIGESTS, ROOT
 from hpcstate.registry_look import difference
 from hpcstate.store import Manifest
 from tests.suites.breaking import Edit, append, edited, last_worker
@@ -72,7 +72,7 @@ def files(live: Live) -> str:
         every = difference(live.cluster, catalog, node, there.state)
         # Folders, configuration, strangers and catalogs have checks of their own.
         files_only = replace(every, layout=(), config=False, unknown=(), catalog=False)
-        found += [f"{node}: {text}" for text in registry.findings(files_only, there.state)]
+        found += [f"{node}: {text}" for text in registry_difference.findings(files_only, there.state)]
     if found:
         raise CheckFailed("the containers as the catalog has them", "; ".join(found), _NEXT)
     size = sum(one.size for one in catalog.stored)
@@ -102,7 +102,7 @@ def one_catalog(live: Live) -> str:
     texts = {name: there.state["catalog"] for name, there in registries(live).items()}
     first = texts[live.cluster.controller.name]
     if other := [name for name, text in texts.items() if text != first]:
-        raise CheckFailed(f"the controller's {registry.CATALOG}", f"another one on {', '.join(other)}", _NEXT)
+        raise CheckFailed(f"the controller's {CATALOG}", f"another one on {', '.join(other)}", _NEXT)
     return f"{len(catalog.stored)} versions of {len(catalog.current)} containers, on {len(texts)} nodes"
 
 
@@ -218,6 +218,6 @@ def extra(live: Live) -> Iterator[None]:
 def other_catalog(live: Live) -> Iterator[None]:
     node = last_worker(live).name
     # A cluster without containers may have no catalog at all.
-    live.run(node, f"[ -e {META}/catalog.yaml ] || : >{META}/catalog.yaml", user="root")
-    with edited(live, [Edit(node, registry.CATALOG, append("# by hand"))]):
+    live.run(node, f"[ -e {CATALOG} ] || : >{CATALOG}", user="root")
+    with edited(live, [Edit(node, CATALOG, append("# by hand"))]):
         yield

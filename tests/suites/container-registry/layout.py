@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hpcstate import registry
+from hpcstate import registry, registry_difference
 from hpcstate.check import CheckFailed, check, fault
 from hpcstate.live import JOB_USER, Live
 from tests.suites.breaking import Edit, append, edited, last_worker, mode
@@ -21,7 +21,7 @@ def layout(live: Live) -> str:
     findings = [
         f"{name}: {path} is not {' '.join(registry.folders()[path])}"
         for name, found in registries(live).items()
-        for path in registry.wrong_folders(found.state)
+        for path in registry_difference.wrong_folders(found.state)
     ]
     if findings:
         raise CheckFailed("the folders of the registry, root:slurm 755", "; ".join(findings), _NEXT)
