@@ -43,7 +43,7 @@ def provide(
     """
     key = key_of(inputs)
     if not current(artifact, key):
-        with alone(artifact.parent):
+        with alone(artifact.parent, lambda said: store.report(f"{artifact.name}: {said}")):
             # Somebody else may have made it while this run waited.
             if not current(artifact, key):
                 return _provide(artifact, key, inputs, make, store, keep)

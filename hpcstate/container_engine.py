@@ -6,13 +6,12 @@ Docker in its own store, buildah below build/containers/.buildah (which may be r
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -20,6 +19,7 @@ from typing import Literal
 from hpcstate import paths
 from hpcstate.debian_tree import EPOCH
 from hpcstate.errors import HpcstateError, from_os
+from hpcstate.locks import alone
 from hpcstate.run import Result, run, run_with_lines, tail, which
 
 STORAGE = paths.BUILD / "containers" / ".buildah"
@@ -136,9 +136,9 @@ def build(
     Raises HpcstateError with the failing step and its last lines. The layers before it stay.
     """
     tag = f"localhost/hpcstate/{name}:{version}"
-    with _alone(engine, report):
+    # One build at a time in our own storage: what another left half done is removed before it.
+    with alone(STORAGE, report) if engine.name == "buildah" else nullcontext():
         if engine.name == "buildah":
-            # What a killed build left; those of others are not in this storage.
             engine.run("rm", "--all", check=False)
         digests = {base: _digest(engine, base, report) for base in bases}
         before = identity(engine, tag)
@@ -283,18 +283,3 @@ def _registries() -> Path:
     except OSError as error:
         raise from_os(error) from error
     return path
-
-
-@contextmanager
-def _alone(engine: Engine, report: Callable[[str], None]) -> Iterator[None]:
-    """One build at a time in buildah's storage: what another left half done is removed before it."""
-    if engine.name != "buildah":
-        yield
-        return
-    with (STORAGE / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            report("waits for another build of a Dockerfile")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

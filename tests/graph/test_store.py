@@ -52,6 +52,8 @@ def test_the_second_build_does_nothing(tmp_path: Path, store: Store) -> None:
 def test_two_runs_at_once_build_it_once(tmp_path: Path, store: Store) -> None:
     """As `doit -n 2` has them: both containers need the tools root."""
     artifact, make, entered = tmp_path / "tools.tar", Maker(), threading.Event()
+    said: list[str] = []
+    store.report = said.append
 
     def slow(target: Path, work: Path) -> dict[str, str]:
         entered.set()
@@ -64,6 +66,7 @@ def test_two_runs_at_once_build_it_once(tmp_path: Path, store: Store) -> None:
         second = pool.submit(provide, artifact, INPUTS, slow, store=store)
         assert first.result() == second.result()
     assert make.runs == 1
+    assert said == [f"tools.tar: waits for another run of hpcstate, which works in {tmp_path}"]
 
 
 def test_another_input_is_another_artifact(tmp_path: Path, store: Store) -> None:
