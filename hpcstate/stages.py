@@ -11,7 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from hpcstate.paths import BUILD, ROOT
-from hpcstate.run import run_visibly
+from hpcstate.run import run_visibly, run_with_lines
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Stage:
     """One stage: Python modules run in turn with these words, or, with ``tests``, pytest on these folders.
 
     ``needs`` names the doit tasks that must be done before, ``within`` the command that the whole runs in.
+    ``beside``: it runs while others do, begins when its needs are there, and shows its output when it ends.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Stage:
     tests: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     within: tuple[str, ...] = ()
+    beside: bool = False
 
 
 CONTAINERS = ("build_containers:mpi-minimal", "build_containers:pytorch-cpu-mpi")
@@ -38,13 +40,21 @@ STAGES = (
     Stage("graph", tests=("tests/graph",)),
     Stage("containers", tests=("tests/containers",), needs=CONTAINERS),
     Stage(
+        "images",
+        tests=("tests/images",),
+        needs=("build_images",),
+        within=("tests/lab/enter.sh", str(BUILD / "images-host")),
+        beside=True,
+    ),
+    Stage(
         "lab",
         tests=("tests/lab",),
         needs=("build_images", *CONTAINERS),
         within=("tests/lab/enter.sh", str(BUILD / "lab-host")),
     ),
 )
-"""The quick ones first: the first that fails ends the run."""
+"""The quick ones first: the first that fails ends the run. The lab begins when all but those ``beside`` have
+passed, for its checks have time limits; what is beside runs one machine at a time."""
 
 
 def all_asked() -> bool:
@@ -71,13 +81,19 @@ def run_stage(stage: Stage, reports: Path = BUILD / "test") -> Outcome:
         report.parent.mkdir(parents=True, exist_ok=True)
         report.unlink(missing_ok=True)
         words = [*stage.within, sys.executable, "-m", "pytest", *stage.tests, f"--junitxml={report}"]
-        code = run_visibly(words, cwd=ROOT)
+        code = _run_and_show(words) if stage.beside else run_visibly(words, cwd=ROOT)
         passed, failed, skipped = counts(report.read_text(encoding="utf-8") if report.exists() else "")
         failed = max(failed, int(code != 0))
     else:
         codes = [run_visibly([sys.executable, "-m", *words], cwd=ROOT) for words in stage.commands]
         passed, failed, skipped = codes.count(0), len(codes) - codes.count(0), 0
     return Outcome(stage.name, passed, failed, skipped, time.monotonic() - started)
+
+
+def _run_and_show(words: Sequence[str]) -> int:
+    done = run_with_lines(words, lambda _: None, cwd=ROOT)
+    print(done.stdout, end="", flush=True)
+    return done.code
 
 
 def counts(report: str) -> tuple[int, int, int]:
@@ -120,7 +136,8 @@ def _tally(outcome: Outcome) -> str:
 
 
 class Run:
-    """The stages that one doit run has come to. Its summary is printed when the process ends.
+    """The stages that one doit run has come to. Its summary is printed when the process ends,
+    if any stage was begun.
 
     doit prints its own account of a failed task last; only what is registered with atexit comes after
     it, and the last line of a test run has to be the verdict.
@@ -128,11 +145,12 @@ class Run:
 
     def __init__(self) -> None:
         self.outcomes: list[Outcome] = []
+        self._begun = False
+        atexit.register(self._end)
 
     def stage(self, stage: Stage) -> bool:
         """Run one stage and keep its outcome; False when something failed, as doit expects it."""
-        if not self.outcomes:
-            atexit.register(self._end)
+        self._begun = True
         print(f"== {stage.name}", flush=True)
         outcome = run_stage(stage)
         self.outcomes.append(outcome)
@@ -140,5 +158,6 @@ class Run:
         return outcome.failed == 0
 
     def _end(self) -> None:
-        asked = [stage.name for stage in STAGES] if all_asked() else []
-        print(summary(self.outcomes, asked), flush=True)
+        if self._begun:
+            asked = [stage.name for stage in STAGES] if all_asked() else []
+            print(summary(self.outcomes, asked), flush=True)

@@ -1,7 +1,7 @@
 """What slurmctld and slurmd 24.11.5 of Debian 13 said of good and of broken files, and what we make of it.
 
 tests/unit/judge/*.json are recordings by hpcstate.judge with the image hpc-base: the files, and all output of
-the daemons. tests/lab/test_0_judge.py lets the daemons of the present image say it again.
+the daemons. tests/images/test_judge_in_image.py lets the daemons of the present image say it again.
 """
 
 from __future__ import annotations

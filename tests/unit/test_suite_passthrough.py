@@ -1,7 +1,7 @@
 """The suite ``passthrough`` where the lab shows nothing: what it asks libvirt, and what it cannot reach.
 
 libvirt is its own test driver here: real domains and XML, no machines. The rest of the suite is proven on a
-machine with an IOMMU (tests/lab/test_6_passthrough.py).
+machine with an IOMMU (tests/images/test_passthrough.py).
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from hpcstate.check import Check, Fault, load_suites, run_check
 from hpcstate.live import Live
 from hpcstate.paths import ClusterPaths
 from hpcstate.pcie import State
-from tests.lab.q35 import ALONE, CARD, COMPANION, DISPLAY, GPU, PAIR, Q35
+from tests.images.q35 import ALONE, CARD, COMPANION, DISPLAY, GPU, PAIR, Q35
 from tests.suites.pci import given_to
 
 FOR_GUESTS = {GPU: "gpu", COMPANION: "network", PAIR[0]: "network", PAIR[1]: "other", ALONE: "network"}
