@@ -19,7 +19,8 @@ class Stage:
     """One stage: Python modules run in turn with these words, or, with ``tests``, pytest on these folders.
 
     ``needs`` names the doit tasks that must be done before, ``within`` the command that the whole runs in.
-    ``beside``: it runs while others do, begins when its needs are there, and shows its output when it ends.
+    When all stages are run, one that is ``alone`` begins after those before it, and one that is ``quiet``
+    shows its output when it has ended: others write meanwhile.
     """
 
     name: str
@@ -27,7 +28,8 @@ class Stage:
     tests: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     within: tuple[str, ...] = ()
-    beside: bool = False
+    alone: bool = False
+    quiet: bool = False
 
 
 CONTAINERS = ("build_containers:mpi-minimal", "build_containers:pytorch-cpu-mpi")
@@ -44,17 +46,17 @@ STAGES = (
         tests=("tests/images",),
         needs=("build_images",),
         within=("tests/lab/enter.sh", str(BUILD / "images-host")),
-        beside=True,
+        quiet=True,
     ),
     Stage(
         "lab",
         tests=("tests/lab",),
         needs=("build_images", *CONTAINERS),
         within=("tests/lab/enter.sh", str(BUILD / "lab-host")),
+        alone=True,
     ),
 )
-"""The quick ones first: the first that fails ends the run. The lab begins when all but those ``beside`` have
-passed, for its checks have time limits; what is beside runs one machine at a time."""
+"""The quick ones first: the first that fails ends the run."""
 
 
 def all_asked() -> bool:
@@ -81,7 +83,7 @@ def run_stage(stage: Stage, reports: Path = BUILD / "test") -> Outcome:
         report.parent.mkdir(parents=True, exist_ok=True)
         report.unlink(missing_ok=True)
         words = [*stage.within, sys.executable, "-m", "pytest", *stage.tests, f"--junitxml={report}"]
-        code = _run_and_show(words) if stage.beside else run_visibly(words, cwd=ROOT)
+        code = _run_and_show(words) if stage.quiet and all_asked() else run_visibly(words, cwd=ROOT)
         passed, failed, skipped = counts(report.read_text(encoding="utf-8") if report.exists() else "")
         failed = max(failed, int(code != 0))
     else:

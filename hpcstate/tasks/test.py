@@ -12,13 +12,13 @@ def task_test() -> Iterator[dict[str, Any]]:
     """Run all the tests; the first stage that fails ends the run. `doit test:unit` runs one stage.
 
     With `-n 3` (as `./hpc test` does), what the later stages need is built while the first ones run. The lab
-    begins last: its virtual machines must not starve.
+    has the machine to itself: its virtual machines must not starve.
     """
     run = Run()
     yield {"name": None, "doc": "run all the tests, stage by stage"}
     for position, stage in enumerate(STAGES):
-        last = stage.within and not stage.beside and all_asked()
-        before = [f"test:{one.name}" for one in STAGES[:position] if not one.beside] if last else []
+        alone = stage.alone and all_asked()
+        before = [f"test:{earlier.name}" for earlier in STAGES[:position]] if alone else []
         yield {
             "name": stage.name,
             "doc": " ".join(stage.tests) or ", ".join(" ".join(words) for words in stage.commands),

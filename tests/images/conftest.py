@@ -1,4 +1,4 @@
-"""The built images, each in a machine of its own. Like the lab, and beside it, in a network of its own."""
+"""The built images, each in a machine of its own. Like the lab, in a network of their own."""
 
 from tests.lab.conftest import pytest_sessionstart
 

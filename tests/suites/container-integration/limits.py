@@ -9,7 +9,7 @@ from hpcstate.live import Live
 from tests.suites.breaking import Edit, edited, last_worker
 from tests.suites.containers import in_container
 from tests.suites.jobs import Job, Jobs, describe, new_name, on, srun
-from tests.suites.slurm import program
+from tests.suites.slurm import program, reports
 
 CONTAINER = "mpi-minimal"
 MEMORY_MB = 300
@@ -24,11 +24,16 @@ FILL_MB = 600
 )
 def memory(live: Live) -> str:
     node = last_worker(live)
-    filler = in_container(CONTAINER, *program("_fill.py", str(FILL_MB), "heap"))
-    job = Job((*on(live, node), "--ntasks=1", "--cpus-per-task=1", f"--mem={MEMORY_MB}M"), filler)
+    options = (*on(live, node), "--ntasks=1", "--cpus-per-task=1", f"--mem={MEMORY_MB}M")
+    # A little fits. It also leaves the container's files in the node's memory: a job that reads them itself
+    # is charged for them, and reads again for minutes what it has to give up, before it is killed.
+    little = srun(live, options, in_container(CONTAINER, *program("_fill.py", "1", "heap")), seconds=60)
+    if [one["held_mb"] for one in reports(little)] != [1]:
+        raise CheckFailed(f"1 MiB in a container with --mem={MEMORY_MB}M", little or "nothing")
+    job = Job(options, in_container(CONTAINER, *program("_fill.py", str(FILL_MB), "heap")))
     with Jobs(live, {"filler": job}) as jobs:
         state = jobs.wait(
-            lambda seen: seen["filler"].over, f"a container that takes {FILL_MB} MiB ends", seconds=60
+            lambda seen: seen["filler"].over, f"a container that takes {FILL_MB} MiB ends", seconds=120
         )["filler"]
     if state.state != "OUT_OF_MEMORY":
         raise CheckFailed(
