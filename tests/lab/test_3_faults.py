@@ -65,7 +65,7 @@ def test_mended_the_deploy_finds_nothing_to_do(
 
 def test_mended_the_cluster_passes_again(before: dict[str, CheckResult], live: Live) -> None:
     """What no file of the deploy shows: how the daemons run, time, network, and jobs on all nodes."""
-    suites = ("nodes", "mpi", "gpu-gres", "container-registry")
+    suites = ("nodes", "mpi", "gpu-gres")
     again = [one for one in SUITES.checks if one.suite in suites]
     after = run_checks(again, live, _show)
     assert {one.name: one.outcome for one in after} == {
