@@ -38,9 +38,6 @@ CONTAINERS = ("build_containers:mpi-minimal", "build_containers:pytorch-cpu-mpi"
 STAGES = (
     Stage("ruff", commands=(("ruff", "check", "."), ("ruff", "format", "--check", "."))),
     Stage("mypy", commands=(("mypy",),)),
-    Stage("unit", tests=("tests/unit", "tests/facts", "tests/operations", "tests/render")),
-    Stage("graph", tests=("tests/graph",)),
-    Stage("containers", tests=("tests/containers",), needs=CONTAINERS),
     Stage(
         "images",
         tests=("tests/images",),
@@ -48,6 +45,9 @@ STAGES = (
         within=("tests/lab/enter.sh", str(BUILD / "images-host")),
         quiet=True,
     ),
+    Stage("unit", tests=("tests/unit", "tests/facts", "tests/operations", "tests/render")),
+    Stage("graph", tests=("tests/graph",)),
+    Stage("containers", tests=("tests/containers",), needs=CONTAINERS),
     Stage(
         "lab",
         tests=("tests/lab",),
@@ -56,7 +56,8 @@ STAGES = (
         alone=True,
     ),
 )
-"""The quick ones first: the first that fails ends the run."""
+"""The quick ones first: the first that fails ends the run. What the images need takes longest, one step after
+the other, and is begun before the other tests."""
 
 
 def all_asked() -> bool:
