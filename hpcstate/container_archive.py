@@ -14,7 +14,8 @@ import shlex
 import shutil
 import tarfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -106,11 +107,12 @@ def only_image(file: Path) -> str:
     Raises HpcstateError when there are several; their names are in the message.
     """
     of = kind(file)
-    if of == "docker-archive":
-        images = [", ".join(entry.get("RepoTags") or ["(no name)"]) for entry in _json(file, _MANIFEST)]
-    else:
-        entries = _json(file, _INDEX)["manifests"]
-        images = [entry.get("annotations", {}).get(_REFERENCE, entry["digest"]) for entry in entries]
+    with _described(file):
+        if of == "docker-archive":
+            images = [", ".join(entry.get("RepoTags") or ["(no name)"]) for entry in _json(file, _MANIFEST)]
+        else:
+            entries = _json(file, _INDEX)["manifests"]
+            images = [entry.get("annotations", {}).get(_REFERENCE, entry["digest"]) for entry in entries]
     if len(images) == 1:
         return ""
     raise HpcstateError(
@@ -128,12 +130,19 @@ def config(file: Path, image: str = "") -> ImageConfig:
 
     Raises HpcstateError when the archive is damaged or has no such image.
     """
-    try:
+    with _described(file):
         description = _docker(file, image) if kind(file) == "docker-archive" else _oci(file, image)
         own = description.get("config") or {}
         return ImageConfig(
             tuple(own.get("Entrypoint") or ()), tuple(own.get("Cmd") or ()), own.get("WorkingDir") or ""
         )
+
+
+@contextmanager
+def _described(file: Path) -> Iterator[None]:
+    """Raises HpcstateError when the block finds another structure in ``file`` than that of an image."""
+    try:
+        yield
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise HpcstateError(
             f"the archive does not describe its image as it should ({error})", where=paths.shown(file)
@@ -152,13 +161,18 @@ def _oci(file: Path, image: str) -> dict[str, Any]:
         if not image or entry.get("annotations", {}).get(_REFERENCE) == image:
             found = _json(file, _blob(entry))
             if "manifests" in found:
-                found = _json(file, _blob(_of_this_machine(found["manifests"])))
+                found = _json(file, _blob(_of_this_machine(file, found["manifests"])))
             return dict(_json(file, _blob(found["config"])))
     raise _absent(file, image)
 
 
-def _of_this_machine(entries: list[dict[str, Any]]) -> dict[str, Any]:
-    return next(one for one in entries if one.get("platform", {}).get("architecture", "amd64") == "amd64")
+def _of_this_machine(file: Path, entries: list[dict[str, Any]]) -> dict[str, Any]:
+    machines = [one.get("platform", {}).get("architecture", "amd64") for one in entries]
+    if "amd64" not in machines:
+        raise HpcstateError(
+            f"its image is for {', '.join(machines) or 'no machine'}, not for amd64", where=paths.shown(file)
+        )
+    return entries[machines.index("amd64")]
 
 
 def _absent(file: Path, image: str) -> HpcstateError:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hpcstate import container_routes, container_test, sif, signing, tools_root
+from hpcstate import container_layers, container_routes, container_test, sif, signing, tools_root
 from hpcstate.container import CONTAINERS, files
 from hpcstate.container_layers import layers
 from hpcstate.container_routes import Source
@@ -32,12 +32,14 @@ BUILD_DATE = "2025-01-01T00:00:00Z"
 """EPOCH, as a label: Apptainer would put the time of the build there."""
 
 _WORK = "/work"
+_TREE = "tree"
 
 
 def inputs(container: Container) -> dict[str, Any]:
     """What ``container`` is made of, for its key. Raises HpcstateError when a file of it is missing."""
     return {
         "builder": VERSION,
+        "layers": container_layers.VERSION,
         "tools": tools_root.key(),
         "files": file_digests(files(container), CONTAINERS),
         "squash": list(SQUASH),
@@ -73,7 +75,12 @@ def make(
         source = container_routes.source(container, work, toolbox, report)
     own = labels(container, key_of(inputs(container)), source.versions)
     definition = container_routes.whole(source, own, container.environment, container.entry_point)
-    write(definition, source, target, work, toolbox)
+    try:
+        write(definition, source, target, work, toolbox)
+    finally:
+        # Its files belong to many users: an ordinary one cannot remove the folder `work` with them in it.
+        if (work / _TREE).exists():
+            remove_tree(work / _TREE)
     report(f"{target.name}: {target.stat().st_size / 1e6:.0f} MB")
     check_size(container, target)
     results = container_test.run_tests(container, target, toolbox, report)
@@ -152,7 +159,7 @@ def labels(container: Container, key: str, versions: Mapping[str, str]) -> dict[
 def _declared(container: Container, work: Path, toolbox: Toolbox, store: Store) -> Source:
     """Its layers in one tree."""
     tars, versions = layers(container, store)
-    tree = work / "tree"
+    tree = work / _TREE
     tree.mkdir(mode=0o755)
     for tar in tars:
         unpack(tar, tree)
@@ -162,8 +169,17 @@ def _declared(container: Container, work: Path, toolbox: Toolbox, store: Store) 
 
 
 def _exclude(tree: Path, patterns: tuple[str, ...]) -> None:
+    """Remove what ``patterns`` name. A link of the tree may lead to this machine's own files (/var/run to
+    /run): HpcstateError for a pattern that goes through one, or up.
+    """
+    root = tree.resolve()
     for pattern in patterns:
         found = list(tree.glob(pattern))
+        if any(not path.parent.resolve().is_relative_to(root) or path.name == ".." for path in found):
+            raise HpcstateError(
+                f"`exclude` leads out of the container: {pattern}",
+                hint="a part of it is a link: name what is excluded where it really lies",
+            )
         if not found:
             raise HpcstateError(
                 f"`exclude` names what is not there: {pattern}", hint="a new version may have it elsewhere"

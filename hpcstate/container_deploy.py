@@ -97,9 +97,13 @@ class _Deploy:
         if self.controller in dead:
             raise dead[self.controller]
         began = time.monotonic()
-        served = {*serve, self.controller} if serve else {node.name for node in self.live.nodes}
+        started = {node.name for node in self.live.nodes}
+        # Whoever names a node wants to hear of it, also of one that the file does not start.
+        served = {*(serve or started), *wanted, self.controller}
         self.nodes = {
-            node.name: ServedNode(node.name, began) for node in self.live.nodes if node.name in served
+            node.name: ServedNode(node.name, began)
+            for node in self.live.cluster.nodes
+            if node.name in served and (node.name in started or node.name in wanted)
         }
         for name, error in dead.items():
             if wanted and name not in wanted:
@@ -124,8 +128,8 @@ class _Deploy:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         nodes = tuple(sorted({*only, self.controller})) if only else ()
         for source in sources:
-            new = replace(source.stored, deployed=now, nodes=nodes, signed=self.settings.require_signature)
-            catalog = catalog.with_current(new)
+            signed = self._signed(source, catalog)
+            catalog = catalog.with_current(replace(source.stored, deployed=now, nodes=nodes, signed=signed))
         self.catalog, self.text = catalog, catalog_file.write(catalog)
         for node in self.nodes.values():
             if node.state is not None:
@@ -137,6 +141,15 @@ class _Deploy:
                 self._demand_room(node)
         if error := self.nodes[self.controller].error:
             raise error
+
+    def _signed(self, source: Source, catalog: Catalog) -> bool:
+        """Whether its signature was or will be verified. What came without one, when the policy asked for
+        none, is judged now that it does: nobody sends it again, for the bytes are there.
+        """
+        known = next((one for one in catalog.stored if one.file == source.stored.file), None)
+        if known is not None and self.settings.require_signature and not known.signed:
+            judge(source, self.settings)
+        return self.settings.require_signature or (known is not None and known.signed)
 
     def _lay_out(self, node: ServedNode) -> None:
         try:
@@ -186,11 +199,7 @@ class _Deploy:
                 holders, needers = [self.controller], [name for name in needers if name != self.controller]
             if not holders:
                 for name in needers:
-                    self.nodes[name].error = HpcstateError(
-                        f"no node that answers has {file}",
-                        where=name,
-                        hint=f"deploy {one.name} again from where it was built, or prune it",
-                    )
+                    self.nodes[name].lost.append(file)
             elif needers:
                 self._spread(one, holders, needers)
 
@@ -246,6 +255,13 @@ class _Deploy:
         def one(node: ServedNode) -> None:
             try:
                 self._finish(node)
+                if node.lost:
+                    raise HpcstateError(
+                        f"no node that answers has {', '.join(node.lost)}",
+                        where=node.name,
+                        hint="deploy it again from where it was built; when every node answers, "
+                        "`hpcstate container prune` takes out of the catalog what is lost",
+                    )
             except HpcstateError as error:
                 node.error = error
             node.seconds = time.monotonic() - node.began
@@ -257,17 +273,20 @@ class _Deploy:
         assert node.found is not None
         found = node.found
         if not found.in_step or node.received:
-            script = scripts.finish(
-                links=found.links, stale=found.stale, closed=found.open, catalog=self.text
-            )
+            links = [(path, target) for path, target in found.links if not self._is_lost(node, path, target)]
+            script = scripts.finish(links=links, stale=found.stale, closed=found.open, catalog=self.text)
             self.live.run(node.name, script, user="root")
             node.changes += [f"mode and owner of {file.file}" for file in found.open]
-            node.changes += [f"{path} -> {target}" for path, target in found.links]
+            node.changes += [f"{path} -> {target}" for path, target in links]
             node.changes += [f"link {path} removed" for path in found.stale]
             node.changes += ["catalog"] if found.catalog else []
-        if self.verify:
+        if self.verify and not node.lost:
             kept = [file for file in self.catalog.on(node.name) if file.file not in node.received]
             script = scripts.verify(kept, require_signature=self.settings.require_signature)
             answer = self.live.run(node.name, script, user="root", timeout=LOOK_TIMEOUT)
             if why := scripts.refusal(answer.stdout)[0]:
                 raise HpcstateError(why, where=node.name, hint="the file is whole, but of another key")
+
+    def _is_lost(self, node: ServedNode, link: str, target: str) -> bool:
+        """Whether ``link`` would lead to nothing."""
+        return f"{link.partition('/')[0]}/{target}" in node.lost

@@ -47,7 +47,7 @@ class DeployResult:
 
 @dataclass
 class ServedNode:
-    """A node while it is being served."""
+    """A node while it is being served. ``lost`` are files that it lacks and no node that answers has."""
 
     name: str
     began: float
@@ -57,6 +57,7 @@ class ServedNode:
     error: HpcstateError | None = None
     received: list[str] = field(default_factory=list)
     changes: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     @property

@@ -8,14 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from hpcstate import catalog as catalog_file
-from hpcstate import registry, registry_use
+from hpcstate import registry_prune, registry_use
 from hpcstate import registry_scripts as scripts
 from hpcstate.container_transfer import Say, megabytes
 from hpcstate.errors import HpcstateError
 from hpcstate.live import Live
 from hpcstate.model import Cluster
-from hpcstate.registry import Kept, Stored
+from hpcstate.registry import Catalog, Stored
 from hpcstate.registry_look import catalog_of, look_at, only_one
+from hpcstate.registry_prune import Kept
 
 _TIMEOUT = 300.0
 _PARALLEL = 16
@@ -23,11 +24,14 @@ _PARALLEL = 16
 
 @dataclass(frozen=True)
 class PruneResult:
-    """A finished prune. ``failed`` says of nodes why they still have what was to be removed."""
+    """A finished prune. ``lost`` were in the catalog and on no node; ``failed`` says of nodes why they still
+    have what was to be removed.
+    """
 
     cluster: str
     removed: tuple[Stored, ...]
     kept: tuple[Kept, ...]
+    lost: tuple[Stored, ...]
     failed: tuple[tuple[str, str], ...]
     dry_run: bool
     seconds: float
@@ -47,7 +51,8 @@ def prune(
     open_live: Callable[[Cluster], Live] = Live,
 ) -> PruneResult:
     """Remove what nobody needs: all versions but the current ones, the ``keep`` latest before each, and those
-    in use. The catalog first, so that it never names what is gone.
+    in use. The catalog first, so that it never names what is gone; what an interrupted prune left is removed
+    by the next one, and a version that no node has any more is taken out of the catalog, current or not.
 
     A node that does not answer may run a job with any version: then nothing is removed. Raises HpcstateError
     for that, and when it cannot be found out what jobs use.
@@ -69,12 +74,16 @@ def prune(
                 raise answer
             states[name] = answer[0]
         catalog = catalog_of(states, controller)
-        remove, kept = registry.prune(catalog, uses(live), keep)
+        used = uses(live)
+        lost = registry_prune.lost(catalog, states, dead)
+        found = catalog.without(one.file for one in lost)
+        remove, kept = registry_prune.prune(found, used, keep)
+        remove += registry_prune.left_over(catalog, states, used)
         failed: dict[str, str] = {}
-        if remove and not dry_run:
-            failed = _remove(live, names, catalog.without(one.file for one in remove), remove, say)
+        if (remove or lost) and not dry_run:
+            failed = _remove(live, names, found.without(one.file for one in remove), remove, say)
     seconds = time.monotonic() - began
-    return PruneResult(cluster.name, remove, kept, tuple(failed.items()), dry_run, seconds)
+    return PruneResult(cluster.name, remove, kept, lost, tuple(failed.items()), dry_run, seconds)
 
 
 def uses(live: Live) -> dict[str, str]:
@@ -94,7 +103,7 @@ def uses(live: Live) -> dict[str, str]:
 
 
 def _remove(
-    live: Live, names: list[str], catalog: registry.Catalog, remove: tuple[Stored, ...], say: Say
+    live: Live, names: list[str], catalog: Catalog, remove: tuple[Stored, ...], say: Say
 ) -> dict[str, str]:
     text = catalog_file.write(catalog)
 

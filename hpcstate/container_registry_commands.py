@@ -193,8 +193,13 @@ def prune_text(result: PruneResult) -> str:
 
     verb = "would be removed" if result.dry_run else "removed"
     lines = [f"  {one.file}: {verb} ({megabytes(one.size)})" for one in result.removed]
+    lines += [f"  {one.file}: on no node any more, and no longer in the catalog" for one in result.lost]
     lines += [f"  {kept.stored.file}: kept, {kept.why}" for kept in result.kept]
     lines += [f"  {node}: FAILED: {why}" for node, why in result.failed]
+    if result.lost:
+        lines.append(
+            "  next: `hpcstate container deploy FILE --resume` lets their names lead to what is left"
+        )
     lines.append(f"{result.cluster}: {megabytes(result.freed)} {verb} on each node")
     return "\n".join(lines)
 

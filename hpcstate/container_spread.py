@@ -47,7 +47,7 @@ def relay(
     Returns why it did not get to some. A node that could not fetch it from another tries the first holder.
     """
     waiting, failed, again = deque(needers), dict[str, HpcstateError](), set[str]()
-    first, serving = holders[0], list[str]()
+    serving = list[str]()
     slots: deque[str] = deque()
     share = way.kib_per_s(PER_SOURCE)
 
@@ -72,8 +72,17 @@ def relay(
         place(node)
 
     try:
-        for node in holders[: max(1, -(-len(needers) // PER_SOURCE))]:
-            serve(node)
+        wanted, unable = max(1, -(-len(needers) // PER_SOURCE)), None
+        for node in holders:
+            if len(serving) < wanted:
+                try:
+                    serve(node)
+                except HpcstateError as refusal:
+                    unable = refusal
+                    say(node, f"does not serve others: {refusal.message}")
+        if unable is not None and not serving:
+            return dict.fromkeys(needers, unable)
+        first = serving[0]
         with (
             ThreadPoolExecutor(max_workers=_PARALLEL) as pool,
             progress(live, one, (), say) as receiving,
@@ -107,8 +116,8 @@ def relay(
                     elif len(waiting) > len(slots):
                         try:
                             serve(node)
-                        except HpcstateError as unable:
-                            say(node, f"does not serve others: {unable.message}")
+                        except HpcstateError as refusal:
+                            say(node, f"does not serve others: {refusal.message}")
     finally:
         for node in serving:
             _quietly(live, node, scripts.stop_serving())

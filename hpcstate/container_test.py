@@ -15,7 +15,7 @@ from hpcstate.container import folder
 from hpcstate.container_inspect import inspect
 from hpcstate.errors import HpcstateError
 from hpcstate.model.container import Container, ContainerTest
-from hpcstate.run import tail
+from hpcstate.run import tail, which
 from hpcstate.tools_root import Toolbox
 
 _SIF, _OWN = "/image.sif", "/own"
@@ -51,14 +51,25 @@ def run_tests(
         _timed("labels", partial(_labels, container, target, toolbox), report),
         _timed("entry point", partial(_entry_point, container, target, toolbox), report),
     ]
-    gpu = has_gpu()
     for test in container.tests:
-        if test.needs_gpu and not gpu:
-            results.append(TestResult(test.name, "skipped", 0.0, "needs a GPU, this machine has none"))
-            report(f"skipped {test.name}: needs a GPU, this machine has none")
+        where, lacking = _gpu_toolbox(toolbox) if test.needs_gpu else (toolbox, "")
+        if lacking:
+            results.append(TestResult(test.name, "skipped", 0.0, lacking))
+            report(f"skipped {test.name}: {lacking}")
             continue
-        results.append(_timed(test.name, partial(_declared, container, test, target, toolbox), report))
+        results.append(_timed(test.name, partial(_declared, container, test, target, where), report))
     return results
+
+
+def _gpu_toolbox(toolbox: Toolbox) -> tuple[Toolbox, str]:
+    """Where a test with a GPU runs, or why it cannot: `apptainer exec --nv` takes the driver's libraries from
+    where Apptainer itself runs, and the tools root has none.
+    """
+    if not has_gpu():
+        return toolbox, "needs a GPU, this machine has none"
+    if toolbox.root is not None and which("apptainer") is None:
+        return toolbox, "needs an Apptainer of this machine's own: the tools root has no NVIDIA driver"
+    return (toolbox if toolbox.root is None else Toolbox(None)), ""
 
 
 def has_gpu() -> bool:

@@ -87,7 +87,7 @@ def transfer_error(live: Live, node: str, one: Stored, done: Result) -> Hpcstate
     """What a failed transfer to ``node`` comes to. On a full disk nothing is left of the file; otherwise its
     part stays, for the next try."""
     said = done.stderr.strip() or done.stdout.strip()
-    if "No space left on device" in said or "(28)" in said:
+    if "no space left on device" in said.lower() or "(28)" in said:
         live.run(node, scripts.forget(one), user="root", check=False)
         return full_disk(node, one)
     return HpcstateError(

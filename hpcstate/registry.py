@@ -17,11 +17,10 @@ one, hpcstate/registry_difference.py says how one differs.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import get_args
 
-from hpcstate.errors import HpcstateError
 from hpcstate.model.container import Category, ContainerSettings
 from hpcstate.render import render
 
@@ -85,8 +84,15 @@ class Stored:
 
 def is_container_file(path: str) -> bool:
     """Whether ``path`` (below the registry) has a name that a deploy would have given to it."""
-    category, _, file = path.partition("/")
-    return category in CATEGORIES and _FILE.fullmatch(file) is not None
+    return named(path) is not None
+
+
+def named(path: str) -> tuple[Category, str, str, str] | None:
+    """Category, name, version and short digest in ``path`` (below the registry); None for a stranger's."""
+    folder, _, file = path.partition("/")
+    match = _FILE.fullmatch(file)
+    category = next((one for one in CATEGORIES if one == folder), None)
+    return (category, match["name"], match["version"], match["digest"]) if category and match else None
 
 
 @dataclass(frozen=True)
@@ -129,24 +135,33 @@ class Catalog:
         return Catalog(tuple(sorted(stored, key=lambda one: one.name)), tuple(sorted(current.items())))
 
     def without(self, files: Iterable[str]) -> Catalog:
-        """This catalog without ``files``. Raises ValueError for one that is current."""
+        """This catalog without ``files``. A name whose current version goes stands for the latest of those
+        that are left."""
         gone = set(files)
-        if gone & {file for _, file in self.current}:
-            raise ValueError("a current version is never taken out of the catalog")
-        return Catalog(tuple(one for one in self.stored if one.file not in gone), self.current)
+        stored = tuple(one for one in self.stored if one.file not in gone)
+        latest = {one.name: one.file for one in stored}
+        current = {
+            name: latest[name] if file in gone else file for name, file in self.current if name in latest
+        }
+        return Catalog(stored, tuple(current.items()))
 
     def on(self, node: str) -> tuple[Stored, ...]:
         """What ``node`` should have."""
         return tuple(one for one in self.stored if one.is_on(node))
 
+    def current_on(self, node: str) -> dict[str, Stored]:
+        """What each name stands for on ``node``: the current version where it should have that, else the
+        latest of those that it should have (a newer one went to other nodes only)."""
+        found: dict[str, Stored] = {}
+        for one in self.on(node):
+            if one.name not in found or not self.is_current(found[one.name]):
+                found[one.name] = one
+        return found
+
     def links_on(self, node: str) -> dict[str, str]:
         """The links that ``node`` should have: path below the registry to the target, which is in the same
         folder."""
-        return {
-            one.link: one.file.partition("/")[2]
-            for one in self.stored
-            if self.is_current(one) and one.is_on(node)
-        }
+        return {one.link: one.file.partition("/")[2] for one in self.current_on(node).values()}
 
 
 def folders() -> dict[str, tuple[str, str]]:
@@ -177,37 +192,3 @@ def is_our_link(link: str, target: str) -> bool:
     category, _, file = link.partition("/")
     match = _FILE.fullmatch(target)
     return category in CATEGORIES and match is not None and file == f"{match['name']}.sif"
-
-
-@dataclass(frozen=True)
-class Kept:
-    """A version that a prune leaves, and why."""
-
-    stored: Stored
-    why: str
-
-
-def prune(
-    catalog: Catalog, uses: Mapping[str, str], keep: int
-) -> tuple[tuple[Stored, ...], tuple[Kept, ...]]:
-    """What of ``catalog`` may be removed, and what stays and why.
-
-    The current version of each name stays, and the ``keep`` latest before it, and what ``uses`` names: file
-    below the registry to who uses it.
-    """
-    if keep < 0:
-        raise HpcstateError("--keep is a number of versions, 0 or more")
-    remove, stay = [], []
-    for name in dict.fromkeys(one.name for one in catalog.stored):
-        older = [one for one in catalog.of(name) if not catalog.is_current(one)]
-        latest = {one.file for one in older[len(older) - keep :]} if keep else set()
-        for one in catalog.of(name):
-            if catalog.is_current(one):
-                stay.append(Kept(one, "current"))
-            elif one.file in uses:
-                stay.append(Kept(one, f"in use by {uses[one.file]}"))
-            elif one.file in latest:
-                stay.append(Kept(one, f"one of the latest {keep} before the current one (--keep)"))
-            else:
-                remove.append(one)
-    return tuple(remove), tuple(stay)

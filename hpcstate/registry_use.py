@@ -2,7 +2,7 @@
 
 What Apptainer runs is held open as long as it runs: by squashfuse without suid (its file descriptor), by a
 loop device with it (sysfs). A path in a command line is one that is about to be opened. A job that waits is
-known by its batch script only.
+known by its batch script and by its --container.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def node_command(root: str = ROOT, proc: str = "/proc", sys: str = "/sys") -> st
 
 
 def jobs_command(root: str = ROOT) -> str:
-    """For the controller, as root: the paths that batch scripts of jobs name which wait or run.
+    """For the controller, as root: the paths that batch scripts of jobs name which wait or run, and those
+    that they were submitted with (squeue(1), -O Container).
 
     The scripts are read where slurmctld keeps them (slurm.conf(5), StateSaveLocation), all at once; those of
     an array are kept under the number of the array (squeue(1), %F). Fails when slurmctld does not answer.
@@ -44,8 +45,10 @@ def jobs_command(root: str = ROOT) -> str:
     return (
         "state=$(timeout 30 scontrol show config | sed -n 's/^StateSaveLocation *= *//p'); "
         '[ -n "$state" ] || exit 1; '
-        "jobs=$(timeout 60 squeue --noheader --array --format='%A %F' "
-        "--states=PENDING,CONFIGURING,RUNNING,SUSPENDED,REQUEUED,RESIZING,STOPPED) || exit 1; "
+        "states=PENDING,CONFIGURING,RUNNING,SUSPENDED,REQUEUED,RESIZING,STOPPED; "
+        "jobs=$(timeout 60 squeue --noheader --array --format='%A %F' --states=$states) || exit 1; "
+        "given=$(timeout 60 squeue --noheader --Format=JobID:12,Container:4097 --states=$states) || exit 1; "
+        'printf \'%s\\n\' "$given" | while read -r j f; do [ -z "$f" ] || echo "given $j $f"; done; '
         "for j in $(printf '%s\\n' $jobs | sort -u); do echo \"asked $j\"; done; "
         f'find "$state" -maxdepth 3 -path "*/hash.*/job.*/script" -exec grep -HaoE {path} {{}} + '
         "| sed -n 's|^.*/job\\.\\([0-9]*\\)/script:|job \\1 |p'; :"
@@ -76,6 +79,9 @@ def parse(node: str, text: str, root: str = ROOT) -> dict[str, str]:
             if number not in asked:
                 continue  # a job that has ended is kept a while (slurm.conf(5), MinJobAge)
             who = f"job {number}, whose script names it"
+        elif kind == "given":
+            number, _, path = rest.partition(" ")
+            who = f"job {number}, which waits for it or runs it"
         else:
             raise HpcstateError(f"this is no use of a container: {line!r}", where=node)
         # A removed file that is still open is shown with this suffix (proc(5), /proc/pid/fd).

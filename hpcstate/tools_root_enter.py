@@ -42,7 +42,7 @@ def enter(root: Path, binds: list[str]) -> None:
         bind(Path("/", name), root / name)
     mount("tmpfs", root / "tmp", "tmpfs")
     for one in binds:
-        source, target = one.split("=", 1)
+        source, target = one.rsplit("=", 1)
         bind(Path(source), root / target.lstrip("/"))
     os.chdir(root)
     Path(".outside").mkdir(exist_ok=True)

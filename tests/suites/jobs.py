@@ -259,10 +259,11 @@ def on(live: Live, node: Node) -> tuple[str, ...]:
     return together(live, [node])[0]
 
 
-def pair(live: Live) -> list[Node]:
-    """The first two compute nodes that one partition has. Raises CheckSkipped without such a partition."""
+def pair(live: Live, of: Sequence[Node] = ()) -> list[Node]:
+    """The first two compute nodes (of ``of``, if there are any) that one partition has. Raises CheckSkipped
+    without such a partition."""
     for partition in live.cluster.slurm.partitions if live.cluster.slurm else ():
-        nodes = [node for node in live.workers if node.name in partition.nodes]
+        nodes = [node for node in of or live.workers if node.name in partition.nodes]
         if len(nodes) >= 2:
             return nodes[:2]
     raise CheckSkipped("needs a partition with two nodes, the cluster file declares none")

@@ -70,6 +70,22 @@ def test_an_index_of_several_machines_leads_to_ours(tmp_path: Path) -> None:
     assert archive.config(written(tmp_path / "i.tar", nested)) == EXPECTED
 
 
+def test_an_index_for_other_machines_is_a_message(tmp_path: Path) -> None:
+    arm = {"digest": "sha256:arm", "platform": {"architecture": "arm64"}}
+    content = {"oci-layout": {}, "index.json": {"manifests": [{"digest": "sha256:i"}]}}
+    file = written(tmp_path / "x.tar", {**content, "blobs/sha256/i": {"manifests": [arm]}})
+    with pytest.raises(HpcstateError, match="its image is for arm64, not for amd64"):
+        archive.config(file)
+
+
+@pytest.mark.parametrize(
+    "content", [{"oci-layout": {}, "index.json": {}}, {"manifest.json": [1]}, {"manifest.json": {"a": 1}}]
+)
+def test_names_of_what_is_no_image_are_a_message(tmp_path: Path, content: dict[str, Any]) -> None:
+    with pytest.raises(HpcstateError, match="does not describe its image"):
+        archive.only_image(written(tmp_path / "x.tar", content))
+
+
 def test_several_images_want_a_name(tmp_path: Path) -> None:
     two = {**DOCKER, "manifest.json": [{"Config": "c.json", "RepoTags": [name]} for name in ("a:1", "b:2")]}
     file = written(tmp_path / "two.tar", two)

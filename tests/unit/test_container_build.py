@@ -189,6 +189,38 @@ def test_an_exclude_that_names_nothing_is_wrong(
         build(tmp_path)
 
 
+@pytest.mark.parametrize("pattern", ["var/run/*", "up/*", "usr/../../outside/*"])
+def test_an_exclude_stays_in_the_container(tmp_path: Path, pattern: str) -> None:
+    """Debian has /var/run -> /run: followed here, it would be this machine's /run."""
+    tree, outside = tmp_path / "tree", tmp_path / "outside"
+    for folder in (tree / "var", tree / "usr", outside):
+        folder.mkdir(parents=True)
+    (outside / "kept").touch()
+    (tree / "var/run").symlink_to(outside)
+    (tree / "up").symlink_to("../outside")
+    with pytest.raises(HpcstateError, match="leads out of the container"):
+        container_build._exclude(tree, (pattern,))
+    assert (outside / "kept").exists()
+    (tree / "lib").symlink_to("usr")
+    (tree / "usr/games").mkdir()
+    container_build._exclude(tree, ("lib/games", "up", "var/run"))
+    assert sorted(path.name for path in tree.rglob("*")) == ["lib", "usr", "var"]
+    assert (outside / "kept").exists()
+
+
+def test_without_an_apptainer_of_the_machine_a_gpu_test_is_skipped(
+    tmp_path: Path, toolbox: FakeToolbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tools root has no libraries of NVIDIA's driver: the test would fail on a sound container."""
+    said: list[str] = []
+    monkeypatch.setattr("hpcstate.container_test.has_gpu", lambda: True)
+    monkeypatch.setattr("hpcstate.container_test.which", lambda _: None)
+    object.__setattr__(toolbox, "root", tmp_path / "root")
+    build(tmp_path, said)
+    assert not [words for words in toolbox.calls if "--nv" in words]
+    assert [line for line in said if "skipped a GPU: needs an Apptainer of this machine's own" in line]
+
+
 def test_half_a_key_pair_is_told(tmp_path: Path, toolbox: FakeToolbox) -> None:
     paths.SIGNING_KEY.unlink()
     with pytest.raises(HpcstateError, match="the private key that signs containers is missing"):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hpcstate import catalog, container_deploy, container_source, paths, registry
+from hpcstate import catalog, container_deploy, container_prune, container_source, paths, registry
 from hpcstate.container_deploy import deploy
 from hpcstate.container_deploy_node import DeployResult
 from hpcstate.container_source import Source, of_file
@@ -256,6 +256,98 @@ def test_what_no_node_has_any_more_is_said(nodes: type[LocalNodes], tmp_path: Pa
     result = run(nodes)
     assert not result.complete
     assert "no node that answers has" in result.nodes[0].message
+
+
+def test_what_is_lost_holds_nothing_else_up_and_a_prune_forgets_it(
+    nodes: type[LocalNodes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, lost, other = (
+        a_source(tmp_path),
+        a_source(tmp_path, content=b"y" * 6000),
+        a_source(tmp_path, "other"),
+    )
+    run(nodes, old)
+    run(nodes, lost)
+    for name in NAMES:
+        (nodes(TWO).registry_of(name) / lost.stored.file).unlink()
+    assert outcomes(run(nodes, other)) == dict.fromkeys(NAMES, "failed")
+    root = nodes(TWO).registry_of("compute-01")
+    assert (root / "custom-images/other.sif").resolve().is_file()
+    assert len(catalog.parse((root / ".registry/catalog.yaml").read_text()).stored) == 3
+    monkeypatch.setattr(container_prune, "uses", lambda _: {})
+    pruned = container_prune.prune(TWO, lambda *_: None, keep=9, open_live=nodes)
+    assert [one.file for one in pruned.lost] == [lost.stored.file]
+    assert (pruned.removed, pruned.freed) == ((), 0)
+    assert run(nodes).complete
+    assert (root / "custom-images/tool.sif").resolve() == (root / old.stored.file).resolve()
+
+
+def test_a_version_for_one_node_leaves_the_name_of_the_others(
+    nodes: type[LocalNodes], tmp_path: Path
+) -> None:
+    old, new = a_source(tmp_path), a_source(tmp_path, content=b"y" * 6000)
+    run(nodes, old)
+    assert run(nodes, new, nodes=("compute-01",)).complete
+    for name, wanted in (("compute-01", new), ("compute-02", old)):
+        root = nodes(TWO).registry_of(name)
+        assert (root / "custom-images/tool.sif").resolve() == (root / wanted.stored.file).resolve()
+    assert outcomes(run(nodes)) == dict.fromkeys(NAMES, "unchanged")
+
+
+def test_what_came_unsigned_is_judged_when_the_policy_changes(
+    nodes: type[LocalNodes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, judged = a_source(tmp_path), list[Source]()
+    run(nodes, source, cluster=UNSIGNED)
+    text = nodes(TWO).registry_of("compute-01") / ".registry/catalog.yaml"
+
+    def refuse(one: Source, _: object) -> None:
+        judged.append(one)
+        raise HpcstateError("the file is not signed")
+
+    monkeypatch.setattr(container_deploy, "judge", refuse)
+    with pytest.raises(HpcstateError, match="not signed"):
+        run(nodes, source)
+    assert [one.signed for one in catalog.parse(text.read_text()).stored] == [False]
+    monkeypatch.setattr(container_deploy, "judge", lambda one, _: judged.append(one))
+    for cluster in (TWO, UNSIGNED):
+        assert run(nodes, source, cluster=cluster).complete
+        assert [one.signed for one in catalog.parse(text.read_text()).stored] == [True]
+    assert judged == [source, source]
+
+
+def test_a_node_that_was_named_is_told_of_though_the_file_does_not_start_it(
+    nodes: type[LocalNodes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodes, "dead", ("compute-02",))
+    cluster = a_cluster(a_node("compute-01", 11), a_node("compute-02", 12, auto_start=False))
+    result = run(nodes, a_source(tmp_path), cluster=cluster, nodes=("compute-02",))
+    assert outcomes(result)["compute-02"] == "failed"
+    assert not result.complete
+
+
+def test_a_source_that_cannot_serve_is_not_the_only_one(
+    nodes: type[LocalNodes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the first of several, nor the only one there is: then that is said of those that need it."""
+    source, real, closed = a_source(tmp_path), nodes.run, {"controller"}
+    run(nodes, source)
+    file = nodes(TWO).registry_of("compute-02") / source.stored.file
+    file.unlink()
+
+    def closing(self: LocalNodes, node: str, script: str, **options: object) -> object:
+        if node in closed and "hosts allow" in script:
+            raise HpcstateError("port 8730 is taken", where=node)
+        return real(self, node, script, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(nodes, "run", closing)
+    assert run(nodes).complete
+    assert file.is_file()
+    file.unlink()
+    closed.add("compute-01")
+    result = run(nodes)
+    assert outcomes(result) == {**dict.fromkeys(NAMES, "unchanged"), "compute-02": "failed"}
+    assert "port 8730 is taken" in result.nodes[2].message
 
 
 def test_a_lost_catalog_is_taken_from_another_node(nodes: type[LocalNodes], tmp_path: Path) -> None:

@@ -69,6 +69,23 @@ def test_what_a_job_uses_stays_and_it_is_said_why(
     assert (result.kept[0].stored.file, result.kept[0].why) == (used, "in use by job 7 on compute-01")
 
 
+def test_what_an_interrupted_prune_left_is_removed_by_the_next(
+    nodes: type[LocalNodes], three: list[Source], tmp_path: Path
+) -> None:
+    """The catalogs were written, the files were not removed yet; a stranger's file stays."""
+    kept = {name: nodes(TWO).registry_of(name) / three[0].stored.file for name in NAMES}
+    pruned(nodes)
+    for path in kept.values():
+        path.write_bytes(three[0].path.read_bytes())
+    mine = kept["compute-01"].with_name("mine-1-0123456789ab.sif")
+    mine.write_text("x")
+    result = pruned(nodes)
+    assert [(one.file, one.nodes) for one in result.removed] == [(three[0].stored.file, NAMES)]
+    assert not any(path.exists() for path in kept.values())
+    assert mine.exists()
+    assert pruned(nodes).removed == ()
+
+
 def test_a_silent_node_may_run_anything(
     nodes: type[LocalNodes], three: list[Source], monkeypatch: pytest.MonkeyPatch
 ) -> None:

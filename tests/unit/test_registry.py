@@ -10,7 +10,7 @@ import pytest
 import strictyaml
 
 from hpcstate import catalog as catalog_file
-from hpcstate import registry, registry_difference
+from hpcstate import registry, registry_difference, registry_prune
 from hpcstate.errors import HpcstateError
 from hpcstate.model import ContainerSettings
 from hpcstate.probe.registry import RegistryFile, RegistryFolder, RegistryState
@@ -170,10 +170,42 @@ def test_the_same_again_keeps_its_time_and_adds_nodes() -> None:
     assert CATALOG.with_current(stored("torch", digest="c")).of("torch")[0].nodes == ()
 
 
-def test_a_current_version_is_never_taken_out() -> None:
+def test_a_name_stands_for_the_latest_of_those_that_are_left() -> None:
     assert CATALOG.without([ONE.file]).of("mpi-minimal") == (NEXT,)
-    with pytest.raises(ValueError, match="current"):
-        CATALOG.without([NEXT.file])
+    without_current = CATALOG.without([NEXT.file])
+    assert without_current.is_current(ONE) and without_current.of("mpi-minimal") == (ONE,)
+    assert dict(CATALOG.without([ONE.file, NEXT.file]).current) == {"torch": OTHER.file}
+
+
+def test_a_version_for_one_node_leaves_the_others_theirs() -> None:
+    """What it is called there leads to the version that it has, and no prune removes that."""
+    newer = stored(version="2.0", digest="d", nodes=("compute-01", "controller"))
+    catalog = CATALOG.with_current(newer)
+    assert catalog.links_on("compute-01")["base-images/mpi-minimal.sif"] == newer.file.split("/")[1]
+    assert catalog.links_on("compute-02")["base-images/mpi-minimal.sif"] == NEXT.file.split("/")[1]
+    gone, kept = registry_prune.prune(catalog, {}, 0)
+    assert gone == (ONE,)
+    assert {one.stored: one.why for one in kept}[NEXT] == "current on nodes that did not get the newer one"
+
+
+def test_what_no_node_has_is_lost() -> None:
+    states = {name: copy.deepcopy(sound(name)) for name in ("controller", "compute-01", "compute-02")}
+    assert registry_prune.lost(CATALOG, states) == ()
+    for state in states.values():
+        state["files"].pop(NEXT.file)
+    assert registry_prune.lost(CATALOG, states) == (NEXT,)
+    assert registry_prune.lost(CATALOG, states, ["compute-03"]) == ()
+
+
+def test_what_an_interrupted_prune_left_is_known_by_its_name_and_content() -> None:
+    old = stored(version="0.9", digest="e")
+    files = sound()["files"]
+    file = RegistryFile(mode="644", owner="root:slurm", size=300, sha256=old.digest, hashed=False)
+    mine = "base-images/mine-1.0-ffffffffffff.sif"
+    state = {**sound(), "files": {**files, old.file: file, mine: file, "base-images/mine.sif": file}}
+    found = registry_prune.left_over(CATALOG, {NODE: state}, {})  # type: ignore[dict-item]
+    assert [(one.file, one.nodes, one.size) for one in found] == [(old.file, (NODE,), 300)]
+    assert registry_prune.left_over(CATALOG, {NODE: state}, {old.file: "job 7"}) == ()  # type: ignore[dict-item]
 
 
 V = [stored(version=f"1.{number}", digest=f"{number}") for number in range(5)]
@@ -195,7 +227,7 @@ def test_a_prune_removes_what_is_neither_current_nor_used(
     catalog = Catalog()
     for one in V:
         catalog = catalog.with_current(one)
-    gone, kept = registry.prune(catalog, uses, keep)
+    gone, kept = registry_prune.prune(catalog, uses, keep)
     assert gone == tuple(V[number] for number in removed)
     assert {one.stored for one in kept} == {*V} - {*gone}
     assert kept[-1].why == "current"
@@ -205,4 +237,4 @@ def test_a_prune_removes_what_is_neither_current_nor_used(
 
 def test_a_wrong_number_to_keep_is_refused() -> None:
     with pytest.raises(HpcstateError, match="0 or more"):
-        registry.prune(CATALOG, {}, -1)
+        registry_prune.prune(CATALOG, {}, -1)

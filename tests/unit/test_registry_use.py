@@ -13,6 +13,7 @@ from hpcstate.errors import HpcstateError
 
 ONE = "base-images/mpi-minimal-1.0-0123456789ab.sif"
 TWO = "ml-frameworks/torch-2.1-aaaaaaaaaaaa.sif"
+GIVEN = "custom-images/tool-2.0-bbbbbbbbbbbb.sif"
 ROOT = "/opt/containers"
 
 
@@ -81,7 +82,12 @@ def slurm(tmp_path: Path) -> str:
     programs.mkdir()
     for name, text in (
         ("scontrol", f"echo 'StateSaveLocation       = {tmp_path}/state'"),
-        ("squeue", "echo '7 7'; echo '9 8'"),
+        (
+            "squeue",
+            'case "$*" in *Container*) '
+            f"printf '%12s%60s\\n' 7 '' 11 {ROOT}/{GIVEN} 12 /home/hpc/own.sif;; "
+            "*) echo '7 7'; echo '9 8';; esac",
+        ),
     ):
         (programs / name).write_text(f"#!/bin/sh\n{text}\n")
         (programs / name).chmod(0o755)
@@ -93,6 +99,7 @@ def test_scripts_of_jobs_that_wait_or_run(slurm: str) -> None:
     assert registry_use.parse("controller", text) == {
         ONE: "job 7, whose script names it",
         TWO: "job 8, whose script names it",
+        GIVEN: "job 11, which waits for it or runs it",
     }
 
 

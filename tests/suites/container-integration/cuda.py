@@ -58,7 +58,7 @@ def cuda(live: Live) -> str:
     needs_containers=(CONTAINER,),
 )
 def nccl(live: Live) -> str:
-    nodes = pair(live)
+    nodes = pair(live, [node for node in live.workers if real_gpus(node)])
     program = Path(__file__).with_name("_training.py").read_text()
     words = (*together(live, nodes)[0], "--ntasks-per-node=1", "--gres=gpu:1", "--mem=4G")
     text = srun(live, words, in_container(CONTAINER, "python3", "-c", program, "nccl"), seconds=300)
