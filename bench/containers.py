@@ -126,7 +126,7 @@ def by_buildah(toolbox: Toolbox, work: Path, tree: Path, target: Path) -> dict[s
     run(["buildah", *storage, "build", "--isolation", "chroot", "--tag", "bench", context])
     run(["buildah", *storage, "push", "bench", f"docker-archive:{archive}:bench:latest"])
     engine = time.monotonic() - began
-    source = container_routes.of_archive("docker-archive", archive, "", toolbox)
+    source = container_routes.of_archive("docker-archive", archive, toolbox)
     seconds, size = build(toolbox, work, source, OURS, target)
     run(["buildah", *storage, "rmi", "--all"], check=False)
     return {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import json
 import lzma
 import shlex
@@ -101,37 +102,64 @@ def uncompressed(file: Path, work: Path) -> Path:
     return plain
 
 
-def only_image(file: Path) -> str:
-    """How to call the image in ``file``: empty, for there is one.
+def of_one_image(file: Path, image: str, work: Path) -> Path:
+    """``file``, or a copy of it in ``work`` that has no other image than ``image`` (empty: there must be one
+    only). Apptainer 1.4.5 takes no name with a docker-archive: it looks for a file called FILE:NAME.
 
-    Raises HpcstateError when there are several; their names are in the message.
+    Raises HpcstateError when there is no such image, with the names of those there are when several could be
+    meant, and when the disk is full.
     """
     of = kind(file)
+    described = _MANIFEST if of == "docker-archive" else _INDEX
     with _described(file):
-        if of == "docker-archive":
-            images = [", ".join(entry.get("RepoTags") or ["(no name)"]) for entry in _json(file, _MANIFEST)]
-        else:
-            entries = _json(file, _INDEX)["manifests"]
-            images = [entry.get("annotations", {}).get(_REFERENCE, entry["digest"]) for entry in entries]
-    if len(images) == 1:
-        return ""
-    raise HpcstateError(
-        f"there are {len(images)} images in it: {'; '.join(images) or 'none'}",
-        where=paths.shown(file),
-        hint=f"say which: {of}:FILE:NAME; or `docker save NAME` into a file of its own",
-    )
+        content = _json(file, described)
+        entries = content if of == "docker-archive" else content["manifests"]
+        named = [(_names(entry), entry) for entry in entries]
+    chosen = [entry for names, entry in named if not image or image in names]
+    if image and not chosen:
+        raise _absent(file, image)
+    if len(chosen) != 1:
+        said = "; ".join(", ".join(names) or "(no name)" for names, _ in named)
+        raise HpcstateError(
+            f"there are {len(chosen)} images in it: {said or 'none'}",
+            where=paths.shown(file),
+            hint=f"say which: {of}:FILE:NAME; or `docker save NAME` into a file of its own",
+        )
+    if len(named) == 1:
+        return file
+    alone = chosen if of == "docker-archive" else {**content, "manifests": chosen}
+    return _with(file, described, json.dumps(alone).encode(), work / "one-image.tar")
+
+
+def _names(entry: Mapping[str, Any]) -> list[str]:
+    """What an image is called in its archive: by Docker's manifest.json, or by an OCI index.json."""
+    if "Config" in entry:
+        return list(entry.get("RepoTags") or ())
+    return [str(entry.get("annotations", {}).get(_REFERENCE, entry["digest"]))]
+
+
+def _with(file: Path, name: str, content: bytes, target: Path) -> Path:
+    """A copy of the tar ``file`` at ``target``, whose member ``name`` has ``content``."""
+    try:
+        with tarfile.open(file) as source, tarfile.open(target, "w") as copy:
+            for member in source:
+                if member.name.removeprefix("./") == name:
+                    member.size = len(content)
+                    copy.addfile(member, io.BytesIO(content))
+                else:
+                    copy.addfile(member, source.extractfile(member) if member.isreg() else None)
+    except OSError as error:
+        raise from_os(error) from error
+    return target
 
 
 _REFERENCE = "org.opencontainers.image.ref.name"
 
 
-def config(file: Path, image: str = "") -> ImageConfig:
-    """How the image ``image`` (empty: the only one) of ``file`` runs.
-
-    Raises HpcstateError when the archive is damaged or has no such image.
-    """
+def config(file: Path) -> ImageConfig:
+    """How the first image of ``file`` runs. Raises HpcstateError when the archive is damaged or has none."""
     with _described(file):
-        description = _docker(file, image) if kind(file) == "docker-archive" else _oci(file, image)
+        description = _docker(file) if kind(file) == "docker-archive" else _oci(file)
         own = description.get("config") or {}
         return ImageConfig(
             tuple(own.get("Entrypoint") or ()), tuple(own.get("Cmd") or ()), own.get("WorkingDir") or ""
@@ -149,21 +177,15 @@ def _described(file: Path) -> Iterator[None]:
         ) from error
 
 
-def _docker(file: Path, image: str) -> dict[str, Any]:
-    for entry in _json(file, _MANIFEST):
-        if not image or image in (entry.get("RepoTags") or ()):
-            return dict(_json(file, entry["Config"]))
-    raise _absent(file, image)
+def _docker(file: Path) -> dict[str, Any]:
+    return dict(_json(file, _json(file, _MANIFEST)[0]["Config"]))
 
 
-def _oci(file: Path, image: str) -> dict[str, Any]:
-    for entry in _json(file, _INDEX)["manifests"]:
-        if not image or entry.get("annotations", {}).get(_REFERENCE) == image:
-            found = _json(file, _blob(entry))
-            if "manifests" in found:
-                found = _json(file, _blob(_of_this_machine(file, found["manifests"])))
-            return dict(_json(file, _blob(found["config"])))
-    raise _absent(file, image)
+def _oci(file: Path) -> dict[str, Any]:
+    found = _json(file, _blob(_json(file, _INDEX)["manifests"][0]))
+    if "manifests" in found:
+        found = _json(file, _blob(_of_this_machine(file, found["manifests"])))
+    return dict(_json(file, _blob(found["config"])))
 
 
 def _of_this_machine(file: Path, entries: list[dict[str, Any]]) -> dict[str, Any]:

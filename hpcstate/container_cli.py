@@ -165,9 +165,20 @@ def run_test(args: argparse.Namespace) -> int:
 
 
 def run_shell(args: argparse.Namespace) -> NoReturn:
-    """A shell, or a command, in a container; its exit code. The current folder is the container's /mnt."""
+    """A shell, or a command, in a container; its exit code. The current folder is the container's /mnt.
+
+    Raises HpcstateError when a container of the project is not what was built; a file may be anybody's.
+    """
+    from hpcstate import signing
+
     path = find(args.container)
     toolbox = _toolbox()
+    if wrong := signing.verified(toolbox, path):
+        if path == paths.container(args.container):
+            raise HpcstateError(
+                f"its signature does not hold: {wrong}", where=args.container, hint="build it again"
+            )
+        print(f"hpcstate: {path}: not signed with the project's key: {wrong}", file=sys.stderr)
     here = Path.cwd()
     binds = {path: "/image.sif", here: "/here"}
     words: list[str] = ["exec", "--userns", "--bind", f"{toolbox.at(here, binds)}:/mnt", "--pwd", "/mnt"]

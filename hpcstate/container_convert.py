@@ -158,10 +158,9 @@ def _of_file(file: Path, name: str, work: Path, toolbox: Toolbox, expected: str)
         raise HpcstateError(
             f"this is no {expected} but of the kind {kind}", where=str(file), hint=f"{kind}:{file}"
         )
-    chosen = name or container_archive.only_image(file)
-    plain = container_archive.uncompressed(file, work)
+    plain = container_archive.of_one_image(container_archive.uncompressed(file, work), name, work)
     versions = {f"archive:{file.name}": f"sha256:{file_digest(file)}"}
-    return container_routes.of_archive(kind, plain.absolute(), chosen, toolbox, versions=versions)
+    return container_routes.of_archive(kind, plain.absolute(), toolbox, versions=versions)
 
 
 def _of_daemon(name: str, work: Path, toolbox: Toolbox, report: Report) -> Source:
@@ -177,4 +176,4 @@ def _of_daemon(name: str, work: Path, toolbox: Toolbox, report: Report) -> Sourc
     archive = work / "image.tar"
     container_engine.save(engine, name, archive, report)
     versions = {"docker": version, f"image:{name}": container_engine.identity(engine, name)}
-    return container_routes.of_archive("docker-archive", archive, "", toolbox, versions=versions)
+    return container_routes.of_archive("docker-archive", archive, toolbox, versions=versions)

@@ -87,7 +87,7 @@ def dockerfile(chosen: Container, work: Path, toolbox: Toolbox, report: Report) 
     archive = work / "image.tar"
     container_engine.save(engine, built.tag, archive, report)
     kind = container_archive.kind(archive)
-    return of_archive(kind, archive, "", toolbox, labels=built.labels, versions=built.versions)
+    return of_archive(kind, archive, toolbox, labels=built.labels, versions=built.versions)
 
 
 def definition(chosen: Container, work: Path, toolbox: Toolbox, report: Report) -> Source:
@@ -113,31 +113,29 @@ def converted(chosen: Container, work: Path, toolbox: Toolbox, report: Report) -
     if chosen.image:
         return of_registry(chosen.image, toolbox)
     file = container.folder(chosen.name) / chosen.archive
-    kind, image = container_archive.kind(file), container_archive.only_image(file)
-    return of_archive(kind, container_archive.uncompressed(file, work), image, toolbox)
+    plain = container_archive.of_one_image(container_archive.uncompressed(file, work), "", work)
+    return of_archive(container_archive.kind(plain), plain, toolbox)
 
 
 def of_archive(
     transport: str,
     file: Path,
-    image: str,
     toolbox: Toolbox,
     *,
     labels: Mapping[str, str] | None = None,
     versions: dict[str, str] | None = None,
 ) -> Source:
-    """The image ``image`` (empty: the only one) in ``file``, a ``docker-archive`` or ``oci-archive``."""
+    """The only image in ``file``, a ``docker-archive`` or ``oci-archive``."""
     from hpcstate import container_archive
 
     binds = {file.parent: _ARCHIVE}
-    origin = toolbox.at(file, binds) + (f":{image}" if image else "")
     return Source(
-        _header(transport, origin),
+        _header(transport, toolbox.at(file, binds)),
         {**binds, **_cache()},
         _cache_variable(toolbox),
         labels or {},
         versions or {},
-        container_archive.config(file, image).runscript(),
+        container_archive.config(file).runscript(),
         hint="is the archive whole? `tar -tf` lists it",
     )
 

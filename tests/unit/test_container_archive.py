@@ -52,7 +52,7 @@ def written(path: Path, content: dict[str, Any], mode: str = "w") -> Path:
 def test_kind_and_config(tmp_path: Path, content: dict[str, Any], kind: str, mode: str) -> None:
     file = written(tmp_path / "image.tar", content, mode)
     assert archive.kind(file) == kind
-    assert archive.only_image(file) == ""
+    assert archive.of_one_image(file, "", tmp_path) == file
     assert archive.config(file) == EXPECTED
 
 
@@ -83,18 +83,44 @@ def test_an_index_for_other_machines_is_a_message(tmp_path: Path) -> None:
 )
 def test_names_of_what_is_no_image_are_a_message(tmp_path: Path, content: dict[str, Any]) -> None:
     with pytest.raises(HpcstateError, match="does not describe its image"):
-        archive.only_image(written(tmp_path / "x.tar", content))
+        archive.of_one_image(written(tmp_path / "x.tar", content), "", tmp_path)
 
 
-def test_several_images_want_a_name(tmp_path: Path) -> None:
-    two = {**DOCKER, "manifest.json": [{"Config": "c.json", "RepoTags": [name]} for name in ("a:1", "b:2")]}
-    file = written(tmp_path / "two.tar", two)
+_TWO_OF_DOCKER = {
+    **{name: value for name, value in DOCKER.items() if name != "manifest.json"},
+    "other.json": {"config": {}},
+    "manifest.json": [
+        {"Config": f"{of}.json", "RepoTags": [name]} for of, name in (("other", "a:1"), ("c", "b:2"))
+    ],
+}
+_TWO_OF_OCI = {
+    **OCI,
+    "index.json": {
+        "manifests": [
+            {"digest": f"sha256:{of}", "annotations": {REFERENCE: name}}
+            for of, name in (("other", "a:1"), ("m", "b:2"))
+        ]
+    },
+    blob("other"): {"config": {"digest": "sha256:none"}},
+    blob("none"): {"config": {}},
+}
+
+
+@pytest.mark.parametrize(
+    ("content", "of"),
+    [(_TWO_OF_DOCKER, "docker-archive"), (_TWO_OF_OCI, "oci-archive")],
+    ids=["docker", "oci"],
+)
+def test_several_images_want_a_name(tmp_path: Path, content: dict[str, Any], of: str) -> None:
+    file = written(tmp_path / "two.tar", content)
     with pytest.raises(HpcstateError, match=r"2 images in it: a:1; b:2") as raised:
-        archive.only_image(file)
-    assert "docker-archive:FILE:NAME" in raised.value.hint
-    assert archive.config(file, "b:2") == EXPECTED
+        archive.of_one_image(file, "", tmp_path)
+    assert f"{of}:FILE:NAME" in raised.value.hint
     with pytest.raises(HpcstateError, match="no image called 'c:3'"):
-        archive.config(file, "c:3")
+        archive.of_one_image(file, "c:3", tmp_path)
+    alone = archive.of_one_image(file, "b:2", tmp_path)
+    assert archive.config(alone) == EXPECTED
+    assert archive.of_one_image(alone, "", tmp_path) == alone
 
 
 @pytest.mark.parametrize(

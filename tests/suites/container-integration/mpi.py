@@ -17,6 +17,7 @@ from tests.suites.jobs import pair, srun
 from tests.suites.slurm import reports
 
 CONTAINER = "mpi-minimal"
+WITH_OPEN_MPI_4 = "pytorch-cpu-mpi"
 NUMBERS = 1 << 20
 
 
@@ -28,11 +29,27 @@ NUMBERS = 1 << 20
     needs_containers=(CONTAINER,),
 )
 def mpi(live: Live) -> str:
+    return one_world(live, CONTAINER)
+
+
+@check(
+    "container-integration.mpi_4",
+    "The same with Open MPI 4, whose large messages hang unless container-exec prevents it",
+    needs_nodes=2,
+    needs_cpus=2,
+    needs_containers=(WITH_OPEN_MPI_4,),
+)
+def mpi_4(live: Live) -> str:
+    return one_world(live, WITH_OPEN_MPI_4)
+
+
+def one_world(live: Live, container: str) -> str:
+    """A job of 4 ranks in ``container``. Raises CheckFailed, also when it does not end in time."""
     program = Path(__file__).with_name("_ranks.py").read_text()
     text = srun(
         live,
         (*two_nodes(live), "--ntasks-per-node=2", "--cpus-per-task=1", "--mem=600M"),
-        in_container(CONTAINER, "python3", "-c", program),
+        in_container(container, "python3", "-c", program),
         seconds=120,
     )
     ranks = sorted(reports(text), key=lambda report: (report["rank"], report["host"]))

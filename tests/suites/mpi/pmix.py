@@ -105,6 +105,7 @@ def _run(live: Live, nodes: list[Node]) -> list[dict[str, Any]]:
     "mpi.two_nodes",
     "mpi.environment",
     "container-integration.mpi",
+    "container-integration.mpi_4",
 )
 def without_pmix(live: Live) -> Iterator[None]:
     # srun takes MpiDefault from the slurm.conf of the machine on which it runs.
