@@ -21,6 +21,9 @@ from hpcstate.store import Store
 
 BUILD_USER = "packer"
 MAX_IMAGE_BYTES = 2_000_000_000
+QEMU = PACKER / "qemu.sh"
+"""Starts QEMU, and once more when it aborts."""
+
 TCG_CPU = "max,svm=off,vmx=off,aes=off,pclmulqdq=off,la57=off"
 """All that TCG can emulate, but what makes the guest load and test modules, or walk five levels of pages."""
 
@@ -74,6 +77,7 @@ def _run_packer(spec: ImageSpec, work: Path) -> Path:
         "cidata": str(cidata),
         "deploy": shlex.join(_deploy_command(spec)),
         "seal": str(PACKER / "seed" / "seal.sh"),
+        "qemu": str(QEMU),
     }
     words: list[str | Path] = [packer, "build", "-color=false"]
     for name, value in variables.items():

@@ -12,8 +12,10 @@ variable "ssh_key"     { type = string }
 variable "cidata"      { type = string }
 variable "deploy"      { type = string }
 variable "seal"        { type = string }
+variable "qemu"        { type = string }
 
 source "qemu" "image" {
+  qemu_binary      = var.qemu
   iso_url          = var.seed
   iso_checksum     = "none"
   disk_image       = true

@@ -13,7 +13,7 @@ import pytest
 from hpcstate import image, pcie
 from hpcstate.cidata import CloudInit, write_cidata
 from hpcstate.host_packages import kvm_works
-from hpcstate.packer import TCG_CPU
+from hpcstate.packer import QEMU, TCG_CPU
 from hpcstate.pcie import PciHost
 from hpcstate.run import run, tail
 from hpcstate.ssh_keys import known_hosts_line, new_key
@@ -96,7 +96,7 @@ class Q35:
 
     def _words(self) -> list[str]:
         kvm = kvm_works()
-        words = ["qemu-system-x86_64", "-m", f"{self.memory_mb}M", "-smp", "2", "-nodefaults"]
+        words = [str(QEMU), "-m", f"{self.memory_mb}M", "-smp", "2", "-nodefaults"]
         words += ["-display", "none", "-serial", f"file:{self.console}"]
         words += ["-machine", "q35,kernel-irqchip=split" if kvm else "q35", "-device", "intel-iommu"]
         words += ["-accel", "kvm", "-cpu", "host"] if kvm else ["-accel", "tcg", "-cpu", TCG_CPU]

@@ -13,6 +13,7 @@ import pytest
 from hpcstate import image
 from hpcstate.disk import ROOT_START, SECTOR
 from hpcstate.host_packages import kvm_works
+from hpcstate.packer import QEMU
 from hpcstate.run import run
 from hpcstate.store import Manifest
 
@@ -36,7 +37,7 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     disk, found = folder / "disk.qcow2", folder / "console"
     base = image.load("cloud-base").path
     run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", disk])
-    words = ["qemu-system-x86_64", "-m", "2G", "-smp", "2", "-drive", f"file={disk},if=virtio,cache=unsafe"]
+    words = [str(QEMU), "-m", "2G", "-smp", "2", "-drive", f"file={disk},if=virtio,cache=unsafe"]
     words += ["-nographic", "-monitor", "none", "-serial", f"file:{found}", "-nic", "none"]
     words += ["-accel", "kvm", "-cpu", "host"] if kvm_works() else ["-accel", "tcg", "-cpu", "max"]
     words += ["-drive", f"file={folder / 'seed.iso'},if=virtio,format=raw,readonly=on"]
