@@ -124,7 +124,7 @@ def input_files(spec: ImageSpec) -> list[Path]:
     seals the build.
     """
     code = imported_files(paths.ROOT / spec.deploy, paths.ROOT, ("deploys", "operations", "facts"))
-    return [*code, PACKER / "image.pkr.hcl", PACKER / "qemu.sh", PACKER / "seed" / "seal.sh"]
+    return [*code, PACKER / "image.pkr.hcl", PACKER / "seed" / "seal.sh"]
 
 
 def inputs(spec: ImageSpec) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def wait_for_ssh(
     A node whose emulator crashed is powered on once more: QEMU 10 under TCG can stop at an assertion while
     the guest maps its devices (``iotlb_to_section``): seen once, on a busy host, in some 200 boots. One of
     ``booting`` (powered on just now: no job can run there) whose kernel has stalled is reset once: a guest
-    under TCG can lose a timer interrupt as it boots, and then waits for it for ever: seen once in some 400.
+    under TCG can lose a timer interrupt as it boots, and then waits for it for ever: twice in some 600 boots.
     """
     begun = shown = time.monotonic()
     again: set[str] = set()

@@ -22,7 +22,7 @@ from hpcstate.store import Store
 BUILD_USER = "packer"
 MAX_IMAGE_BYTES = 2_000_000_000
 QEMU = PACKER / "qemu.sh"
-"""Starts QEMU, and once more when it aborts."""
+"""Starts QEMU, and once more when its machine comes to nothing as it boots."""
 
 TCG_CPU = "max,svm=off,vmx=off,aes=off,pclmulqdq=off,la57=off"
 """All that TCG can emulate, but what makes the guest load and test modules, or walk five levels of pages."""

@@ -19,7 +19,7 @@ from hpcstate.run import run, tail
 from hpcstate.ssh_keys import known_hosts_line, new_key
 from tests.lab.conftest import run_shown
 
-BOOT_SECONDS = 300.0
+BOOT_SECONDS = 420.0
 
 STARVED = "timer doesn't work through Interrupt-remapped IO-APIC"
 """The kernel panics so when it counts too few timer ticks while the IOMMU remaps interrupts: on a busy host

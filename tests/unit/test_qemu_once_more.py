@@ -1,4 +1,4 @@
-"""packer/qemu.sh: a QEMU that aborts is started once more, one that ends otherwise is not."""
+"""packer/qemu.sh: a QEMU that aborts, or whose guest stalls, is started once more; others are not."""
 
 from __future__ import annotations
 
@@ -36,6 +36,22 @@ def test_once_more_after_an_abort(tmp_path: Path, ends: list[str], starts: int, 
     )
     assert done.returncode == code
     assert (tmp_path / "calls").read_text().splitlines() == ["-name two words"] * starts
+
+
+@pytest.mark.parametrize(("stalls", "starts"), [(2, 2), (1, 1), (0, 1)])
+def test_once_more_when_the_kernel_has_stalled(tmp_path: Path, stalls: int, starts: int) -> None:
+    """Once could be a host that was busy for a while."""
+    program, console = tmp_path / "qemu-system-x86_64", tmp_path / "con sole"
+    line = "[ 276.5] rcu: rcu_preempt kthread starved for 5252 jiffies! g-1135 f0x0"
+    first = "; ".join([f"echo '{line}' >>'{console}'"] * stalls)
+    program.write_text(
+        f"#!/bin/sh\necho x >>{tmp_path}/calls\n"
+        f"[ $(wc -l <{tmp_path}/calls) = 1 ] || exit 0\n{first or ':'}; exec sleep 4\n"
+    )
+    program.chmod(0o755)
+    words = ["-serial", f"file:{console}", "-drive", "file=x,if=virtio"]
+    subprocess.run([QEMU, *words], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, check=True)
+    assert len((tmp_path / "calls").read_text().splitlines()) == starts
 
 
 def test_its_machine_ends_with_it(tmp_path: Path) -> None:
