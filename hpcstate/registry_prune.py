@@ -64,7 +64,11 @@ def left_over(
     catalog: Catalog, states: Mapping[str, RegistryState], uses: Mapping[str, str]
 ) -> tuple[Stored, ...]:
     """What an interrupted prune left: files with the name that a deploy gives, and the content that it says,
-    which ``catalog`` does not have and nobody uses. ``nodes`` of each are those that have it."""
+    which ``catalog`` does not have and nobody uses. ``nodes`` of each are those that have it.
+
+    Only of names that ``catalog`` has: a prune leaves the current version of each. Where the catalogs of all
+    nodes are gone, every container would be left over otherwise.
+    """
     known = {one.file for one in catalog.stored}
     found: dict[str, Stored] = {}
     for node, state in states.items():
@@ -73,6 +77,8 @@ def left_over(
             if path in known or path in uses or parts is None or file["sha256"][:SHORT] != parts[3]:
                 continue
             category, name, version, _ = parts
+            if not catalog.of(name):
+                continue
             nodes = (*found[path].nodes, node) if path in found else (node,)
             found[path] = Stored(name, category, version, file["sha256"], file["size"], False, "", nodes)
     return tuple(found.values())

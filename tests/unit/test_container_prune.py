@@ -86,6 +86,14 @@ def test_what_an_interrupted_prune_left_is_removed_by_the_next(
     assert pruned(nodes).removed == ()
 
 
+def test_without_any_catalog_nothing_is_removed(nodes: type[LocalNodes], three: list[Source]) -> None:
+    """What it does not know is no proof that nobody wants it."""
+    for name in NAMES:
+        (nodes(TWO).registry_of(name) / ".registry/catalog.yaml").unlink()
+    assert pruned(nodes).removed == ()
+    assert len(there(nodes, "compute-01")) == 3
+
+
 def test_a_silent_node_may_run_anything(
     nodes: type[LocalNodes], three: list[Source], monkeypatch: pytest.MonkeyPatch
 ) -> None:

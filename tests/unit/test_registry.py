@@ -205,6 +205,7 @@ def test_what_an_interrupted_prune_left_is_known_by_its_name_and_content() -> No
     state = {**sound(), "files": {**files, old.file: file, mine: file, "base-images/mine.sif": file}}
     found = registry_prune.left_over(CATALOG, {NODE: state}, {})  # type: ignore[dict-item]
     assert [(one.file, one.nodes, one.size) for one in found] == [(old.file, (NODE,), 300)]
+    assert registry_prune.left_over(Catalog(), {NODE: state}, {}) == ()  # type: ignore[dict-item]
     assert registry_prune.left_over(CATALOG, {NODE: state}, {old.file: "job 7"}) == ()  # type: ignore[dict-item]
 
 
