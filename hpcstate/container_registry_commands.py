@@ -193,7 +193,8 @@ def prune_text(result: PruneResult) -> str:
 
     verb = "would be removed" if result.dry_run else "removed"
     lines = [f"  {one.file}: {verb} ({megabytes(one.size)})" for one in result.removed]
-    lines += [f"  {one.file}: on no node any more, and no longer in the catalog" for one in result.lost]
+    forgotten = "would be taken" if result.dry_run else "taken"
+    lines += [f"  {one.file}: on no node any more, {forgotten} out of the catalog" for one in result.lost]
     lines += [f"  {kept.stored.file}: kept, {kept.why}" for kept in result.kept]
     lines += [f"  {node}: FAILED: {why}" for node, why in result.failed]
     if result.lost:
