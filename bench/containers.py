@@ -1,12 +1,12 @@
-"""What a container costs: its build by route and compression, and the start of a job in it.
+"""What a container costs: its build by compression and by route, and the start of a job in it.
 
     sudo .venv/bin/python bench/containers.py [NAME] [--cluster FILE] [--json]
 
 The same tree of files (that of the built container NAME, mpi-minimal unless another is named) becomes a
-.sif by each compression and by each route, here and now; the first of each group is the base of its ratios,
-which is what can be compared between machines. With --cluster, jobs are started on that running cluster, in
-turn: a bare one, Apptainer by itself, and container-exec, each five times (their median). Layers are taken
-as they are: fetching packages is the mirror's time, not ours.
+signed .sif by each compression and by each route, here and now; the first of each group is the base of its
+ratios, which is what can be compared between machines. With --cluster, jobs are started on that running
+cluster, in turn: a bare one, Apptainer by itself, and container-exec, each five times (their median). Layers
+and archives are there before the clock starts: fetching packages is the mirror's time, not ours.
 """
 
 from __future__ import annotations
@@ -14,33 +14,49 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import shutil
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from hpcstate import container, container_routes, paths, sif, tools_root  # noqa: E402
+from hpcstate import (  # noqa: E402
+    container,
+    container_build,
+    container_engine,
+    container_routes,
+    paths,
+    tools_root,
+)
 from hpcstate.container_layers import layers  # noqa: E402
+from hpcstate.container_routes import Source  # noqa: E402
 from hpcstate.errors import HpcstateError  # noqa: E402
-from hpcstate.run import run, which  # noqa: E402
+from hpcstate.run import run  # noqa: E402
 from hpcstate.store import Store  # noqa: E402
 from hpcstate.tools_root import Toolbox, remove_tree, unpack  # noqa: E402
 
-COMPRESSIONS = {
-    "gzip (Apptainer's own)": "",
-    "zstd 3": "-comp zstd -Xcompression-level 3",
-    "zstd 9": "-comp zstd -Xcompression-level 9",
-    "zstd 15": "-comp zstd -Xcompression-level 15",
-    "zstd 19": "-comp zstd -Xcompression-level 19",
-    "lz4": "-comp lz4",
+COMPRESSIONS: dict[str, tuple[str, ...]] = {
+    "gzip (Apptainer's own)": (),
+    **{f"zstd {level}": ("-comp", "zstd", "-Xcompression-level", str(level)) for level in (3, 9, 15, 19)},
+    "lz4": ("-comp", "lz4"),
 }
-OURS = COMPRESSIONS["zstd 9"]
+
+_YAML = """\
+name: {name}
+version: "1"
+summary: the tree of another
+{base}tests:
+  - {{name: none is run, command: ["true"]}}
+"""
+_DOCKERFILE = "FROM scratch\nADD root.tar /\n"
+_DEFINITION = "Bootstrap: docker-archive\nFrom: docker.tar\n\n%post\n    true\n"
+_TAG = "localhost/hpcstate/dockerfile:1"
 JOBS = 5
 
 
@@ -64,76 +80,90 @@ def rows(group: str, measured: dict[str, tuple[float, float]]) -> list[Row]:
     ]
 
 
-def build(
-    toolbox: Toolbox, work: Path, source: container_routes.Source, squash: str, target: Path
-) -> tuple[float, float]:
-    """Seconds of `apptainer build` from ``source``, and the MB of what it wrote."""
-    definition, scratch = work / "bench.def", work / "tmp"
-    definition.write_text(source.definition)
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir()
-    binds = {work: "/work", **source.binds}
-    words = ["build", "--force", *(["--mksquashfs-args", squash] if squash else [])]
-    environment = {**source.environment, "APPTAINER_TMPDIR": toolbox.at(scratch, binds)}
-    began = time.monotonic()
-    toolbox.apptainer(
-        [*words, toolbox.at(target, binds), toolbox.at(definition, binds)],
-        binds=binds,
-        environment=environment,
-    )
-    seconds = time.monotonic() - began
-    assert sif.read(target)
-    return seconds, target.stat().st_size / 1e6
+def timed(work: Path, toolbox: Toolbox, source: Source, squash: Sequence[str]) -> tuple[float, float]:
+    """Seconds from ``source`` to a signed .sif, and its MB."""
+    with tempfile.TemporaryDirectory(dir=work) as folder:
+        target = Path(folder) / "out.sif"
+        began = time.monotonic()
+        container_build.write(
+            container_routes.whole(source, {}), source, target, Path(folder), toolbox, squash=squash
+        )
+        return time.monotonic() - began, target.stat().st_size / 1e6
 
 
 def builds(name: str) -> list[Row]:
     """By compression, then by route."""
     store = Store.default()
-    toolbox, one = tools_root.toolbox(store), container.load(name)
-    tars, _ = layers(one, store)
+    toolbox = tools_root.toolbox(store)
+    tars, _ = layers(container.load(name), store)
+    paths.BUILD.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=paths.BUILD) as folder:
         work = Path(folder)
-        tree, target = work / "tree", work / "out.sif"
+        tree = work / "tree"
         tree.mkdir(mode=0o755)
-        for tar in tars:
-            unpack(tar, tree)
-        local = container_routes.Source(
-            f"Bootstrap: localimage\nFrom: {toolbox.at(tree, {work: '/work'})}\n", {}
-        )
         try:
-            found = rows(
-                "compression",
-                {key: build(toolbox, work, local, args, target) for key, args in COMPRESSIONS.items()},
-            )
-            routes = {"declared (a tree)": build(toolbox, work, local, OURS, target)}
-            if which("buildah"):
-                routes |= by_buildah(toolbox, work, tree, target)
-            else:
-                print("buildah is not installed: its route is left out", file=sys.stderr)
-            return found + rows("route", routes)
+            for tar in tars:
+                unpack(tar, tree)
+            binds = {work: "/trees"}
+            local = Source(f"Bootstrap: localimage\nFrom: {toolbox.at(tree, binds)}\n", binds)
+            compressions = {}
+            for key, squash in COMPRESSIONS.items():
+                compressions[key] = timed(work, toolbox, local, squash)
+                say(f"{key}: {compressions[key][0]:.1f} s")
+            run(["tar", "-C", tree, "-cf", work / "root.tar", "."])
         finally:
             remove_tree(tree)
+        routes = {"declared (its tree is there)": compressions["zstd 9"], **by_route(toolbox, work)}
+    return rows("compression", compressions) + rows("route", routes)
 
 
-def by_buildah(toolbox: Toolbox, work: Path, tree: Path, target: Path) -> dict[str, tuple[float, float]]:
-    """A Dockerfile with the same tree: the engine's part, and the conversion of what it saved."""
-    context, archive = work / "context", work / "image.tar"
-    context.mkdir()
-    run(["tar", "-C", tree, "-cf", context / "root.tar", "."])
-    (context / "Dockerfile").write_text("FROM scratch\nADD root.tar /\n")
-    storage = ["--root", work / "storage", "--runroot", work / "run", "--storage-driver", "vfs"]
-    began = time.monotonic()
-    run(["buildah", *storage, "build", "--isolation", "chroot", "--tag", "bench", context])
-    run(["buildah", *storage, "push", "bench", f"docker-archive:{archive}:bench:latest"])
-    engine = time.monotonic() - began
-    source = container_routes.of_archive("docker-archive", archive, toolbox)
-    seconds, size = build(toolbox, work, source, OURS, target)
-    run(["buildah", *storage, "rmi", "--all"], check=False)
-    return {
-        "Dockerfile (buildah), both": (engine + seconds, size),
-        "  the engine": (engine, archive.stat().st_size / 1e6),
-        "  docker-archive converted": (seconds, size),
-    }
+def by_route(toolbox: Toolbox, work: Path) -> dict[str, tuple[float, float]]:
+    """root.tar in ``work`` by each route that is not the declared one."""
+    measured: dict[str, tuple[float, float]] = {}
+    with (
+        patch.object(container, "CONTAINERS", work / "containers"),
+        patch.object(container_engine, "STORAGE", work / "storage"),
+        patch.object(container_routes, "CACHE", work / "cache"),
+    ):
+        engine = container_engine.buildah()
+        with patch.object(container_engine, "find", lambda: engine):
+            own = declare("dockerfile")
+            (own / "Dockerfile").write_text(_DOCKERFILE)
+            (work / "root.tar").rename(own / "root.tar")
+            measured["Dockerfile (buildah)"] = routed("dockerfile", toolbox, work)
+            measured["Dockerfile, its layers kept"] = routed("dockerfile", toolbox, work)
+        for kind in ("docker", "oci"):
+            own = declare(kind, f"base: {{archive: {kind}.tar}}\n")
+            engine.run("push", "--quiet", _TAG, f"{kind}-archive:{own / f'{kind}.tar'}")
+            measured[f"{kind}-archive"] = routed(kind, toolbox, work)
+        own = declare("definition")
+        (own / "container.def").write_text(_DEFINITION)
+        (own / "docker.tar").hardlink_to(container.folder("docker") / "docker.tar")
+        measured["definition (docker-archive)"] = routed("definition", toolbox, work)
+    return measured
+
+
+def declare(name: str, base: str = "") -> Path:
+    """The folder of a container ``name``, with its container.yaml."""
+    own = container.folder(name)
+    own.mkdir(parents=True)
+    (own / "container.yaml").write_text(_YAML.format(name=name, base=base))
+    return own
+
+
+def routed(name: str, toolbox: Toolbox, work: Path) -> tuple[float, float]:
+    """Seconds of all that the build of the container ``name`` does, and the MB of its .sif."""
+    with tempfile.TemporaryDirectory(dir=work) as folder:
+        began = time.monotonic()
+        source = container_routes.source(container.load(name), Path(folder), toolbox, say)
+        before = time.monotonic() - began
+        seconds, size = timed(work, toolbox, source, container_build.SQUASH)
+    return before + seconds, size
+
+
+def say(line: str) -> None:
+    """Progress, for whoever waits."""
+    print(f"    {line}", file=sys.stderr, flush=True)
 
 
 def starts(file: Path, name: str) -> list[Row]:

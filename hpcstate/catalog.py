@@ -23,6 +23,7 @@ from typing import Any
 
 import strictyaml as sy
 
+from hpcstate import strict_yaml
 from hpcstate.errors import HpcstateError
 from hpcstate.registry import CATALOG, CATEGORIES, NAME, VERSION, Catalog, Stored
 
@@ -84,14 +85,8 @@ def parse(text: str, where: str = CATALOG) -> Catalog:
     """
     if not text.strip():
         return Catalog()
-    try:
-        data = sy.load(text, _SCHEMA).data
-    except sy.YAMLError as error:
-        raise HpcstateError(
-            str(error),
-            where=where,
-            hint="`hpcstate container deploy` writes it anew from what is sound elsewhere",
-        ) from error
+    hint = "`hpcstate container deploy` writes it anew from what is sound elsewhere"
+    data = strict_yaml.load(text, _SCHEMA, where=where, hint=hint)
     if data["schema"] != SCHEMA:
         raise HpcstateError(
             f"the catalog has the format {data['schema']}, this hpcstate knows {SCHEMA}",

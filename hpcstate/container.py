@@ -8,7 +8,7 @@ from typing import Any
 
 import strictyaml as sy
 
-from hpcstate import paths
+from hpcstate import paths, strict_yaml
 from hpcstate.errors import HpcstateError
 from hpcstate.model.container import Container, ContainerTest, Route
 
@@ -93,10 +93,7 @@ def parse(text: str, path: Path) -> Container:
     the route. Raises HpcstateError with every contradiction in it.
     """
     where = paths.shown(path)
-    try:
-        data = sy.dirty_load(text, _SCHEMA, allow_flow_style=True).data
-    except sy.YAMLError as error:
-        raise HpcstateError(str(error), where=where, hint=_EXAMPLE) from error
+    data = strict_yaml.load(text, _SCHEMA, where=where, hint=_EXAMPLE, flow_style=True)
     base = data.get("base", {})
     found = Container(
         name=data["name"],

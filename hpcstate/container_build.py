@@ -5,7 +5,7 @@ tried before it counts as built.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +93,17 @@ def make(
     return source.versions
 
 
-def write(definition: str, source: Source, target: Path, work: Path, toolbox: Toolbox) -> None:
+def write(
+    definition: str,
+    source: Source,
+    target: Path,
+    work: Path,
+    toolbox: Toolbox,
+    *,
+    squash: Sequence[str] = SQUASH,
+) -> None:
     """Make the signed .sif ``target`` of ``source`` by ``definition``: the same bytes for the same inputs.
+    ``squash`` are the arguments of mksquashfs(1); without any, they are Apptainer's own.
 
     Raises HpcstateError with Apptainer's last lines.
     """
@@ -102,7 +111,8 @@ def write(definition: str, source: Source, target: Path, work: Path, toolbox: To
     file.write_text(definition, encoding="utf-8")
     scratch.mkdir()
     binds = {work: _WORK, **source.binds}
-    words = ["build", "--force", "--fix-perms", "--mksquashfs-args", shlex.join(SQUASH)]
+    words = ["build", "--force", "--fix-perms"]
+    words += ["--mksquashfs-args", shlex.join(squash)] if squash else []
     done = toolbox.apptainer(
         [*words, toolbox.at(target, binds), toolbox.at(file, binds)],
         binds=binds,

@@ -8,7 +8,7 @@ from typing import Any
 
 import strictyaml as sy
 
-from hpcstate import apptainer_files, paths, tools
+from hpcstate import apptainer_files, paths, strict_yaml, tools
 from hpcstate.digest import file_digests, key_of
 from hpcstate.errors import HpcstateError
 from hpcstate.imports import imported_files
@@ -80,16 +80,19 @@ def load(name: str) -> ImageSpec:
     """Read packer/<name>/image.yaml. Raises HpcstateError with file and line when it is wrong."""
     path = PACKER / name / "image.yaml"
     try:
-        data = sy.dirty_load(path.read_text(), _SCHEMA, allow_flow_style=True).data
+        text = path.read_text()
     except FileNotFoundError as error:
         known = ", ".join(names())
         raise HpcstateError(
             f"no image is called {name!r}", where=str(path), hint=f"there are: {known}"
         ) from error
-    except sy.YAMLError as error:
-        raise HpcstateError(
-            str(error), where=str(path), hint="packer/hpc-base/image.yaml is an example"
-        ) from error
+    data = strict_yaml.load(
+        text,
+        _SCHEMA,
+        where=str(path),
+        hint="packer/hpc-base/image.yaml is an example",
+        flow_style=True,
+    )
     if ("packages" in data) == ("source" in data):
         raise HpcstateError(
             "an image has either `packages` (built from a Debian mirror) or `source` (a cloud image)",

@@ -36,11 +36,13 @@ class RegistryFile(TypedDict):
 class RegistryState(TypedDict):
     """Paths are below the registry, which is itself the folder ``""``.
 
+    ``node`` is the short name of the host, by which a Slurm node is known (slurm.conf(5), NodeName).
     ``links`` are symbolic links with their targets. ``others`` are whatever else lies in the folders of
     containers. ``incoming`` are the bytes there are of files on their way. ``catalog`` and ``config`` are
     contents, empty where the file is missing or empty.
     """
 
+    node: str
     folders: dict[str, RegistryFolder]
     files: dict[str, RegistryFile]
     links: dict[str, str]
@@ -72,7 +74,7 @@ def command(root: str = "/opt/containers", *, rehash: bool = False) -> str:
     records = "/dev/null" if rehash else f"{meta}/digests"
     # awk's NR==FNR also holds in the second file when the first is empty: hence the test for one that is not.
     return (
-        f"if [ -d {top} ]; then "
+        f"if [ -d {top} ]; then n=$(uname -n); printf 'node %s\\n' \"${{n%%.*}}\"; "
         f"find {top} -maxdepth 2 \\( \\( -name {odd} -o -lname {odd} \\) -printf 'odd %h\\n' \\) "
         f"-o -printf 'entry {fields}'; "
         f"find {meta}/incoming -mindepth 1 -maxdepth 1 ! -name {odd} -printf 'incoming {fields}' "
@@ -91,14 +93,18 @@ def parse(text: str) -> RegistryState:
 
     Raises HpcstateError for a line that it does not print, and for a file without a digest.
     """
-    state = RegistryState(folders={}, files={}, links={}, others=[], incoming={}, catalog="", config="")
+    state = RegistryState(
+        node="", folders={}, files={}, links={}, others=[], incoming={}, catalog="", config=""
+    )
     records: dict[str, str] = {}
     sums: dict[str, str] = {}
     keys: dict[str, str] = {}
     for line in text.split("\n"):
         kind, _, rest = line.partition(" ")
         try:
-            if kind == "entry":
+            if kind == "node":
+                state["node"] = rest
+            elif kind == "entry":
                 _entry(state, keys, rest)
             elif kind == "odd":
                 state["others"].append(f"{rest.rpartition('/')[2]}/?")

@@ -12,7 +12,7 @@ import pytest
 from hpcstate.probe import registry
 from tests.facts.machine import AWKWARD, programs
 
-TOOLS = ("awk", "find", "sed", "sha256sum", "sh")
+TOOLS = ("awk", "find", "sed", "sha256sum", "sh", "uname")
 
 
 @pytest.fixture
@@ -63,6 +63,7 @@ def record(root: Path, path: str, digest: str) -> None:
 
 def test_what_lies_there(root: Path, tools: Path) -> None:
     state = look(root, tools)
+    assert state["node"] == os.uname().nodename.partition(".")[0]
     assert set(state["folders"]) == {"", "base-images", ".registry", ".registry/incoming"}
     digests = {path: (one["sha256"], one["size"], one["hashed"]) for path, one in state["files"].items()}
     assert digests == {

@@ -73,8 +73,8 @@ GOOD = catalog.write(catalog_of(stored()))
     ("text", "message"),
     [
         (GOOD.replace("schema: 1", "schema: 2"), "the format 2"),
-        (GOOD.replace("size: 300", "size: many"), "line"),
-        (GOOD.replace("file: base-images", "file: mine"), "line"),
+        (GOOD.replace("size: 300", "size: many"), r"yaml:\d+: "),
+        (GOOD.replace("file: base-images", "file: mine"), r"yaml:\d+: "),
         (
             GOOD.replace('version: "1.0', 'version: "1.1'),
             "must be base-images/mpi-minimal-1.1-a00000000000.sif",
@@ -84,9 +84,9 @@ GOOD = catalog.write(catalog_of(stored()))
         (GOOD + GOOD[GOOD.index("    - file") :], "listed twice"),
         (GOOD.replace("      signed: yes\n", ""), "signed"),
         (GOOD + "more: 1\n", "more"),
-        ("- a\n", "line"),
-        ("<<<<<<< HEAD\n", "line"),
-        ("a: {\n", "line"),
+        ("- a\n", r"yaml:\d+: "),
+        ("<<<<<<< HEAD\n", "found arbitrary text"),
+        ("a: {\n", r"yaml:\d+: "),
     ],
 )
 def test_what_is_no_catalog_is_refused_with_its_place(text: str, message: str) -> None:
