@@ -12,6 +12,7 @@ import pytest
 from hpcstate import paths
 from hpcstate.check import CheckFailed
 
+environment = importlib.import_module("tests.suites.container-integration.environment")
 training = importlib.import_module("tests.suites.container-integration.training")
 mpi = importlib.import_module("tests.suites.container-integration.mpi")
 
@@ -21,12 +22,9 @@ Report = dict[str, Any]
 
 def rank(number: int) -> Report:
     """What a rank of the training reports on a sound cluster."""
-    environment = {"MASTER_ADDR": "compute-01", "MASTER_PORT": "20016", "WORLD_SIZE": "2"}
-    environment |= {"RANK": str(number), "LOCAL_RANK": "0", "NODE_RANK": str(number)}
     return {
         "host": HOSTS[number],
         "slurm_rank": str(number),
-        "environment": environment,
         "rank": number,
         "size": 2,
         "sum": 3.0,
@@ -34,6 +32,13 @@ def rank(number: int) -> Report:
         "last_loss": 0.004,
         "parameters": [1.98, -0.99, 0.51, 2.97],
     }
+
+
+def told(number: int) -> Report:
+    """What a rank is told on a sound cluster, two ranks on each node."""
+    names = {"MASTER_ADDR": "compute-01", "MASTER_PORT": "20016", "WORLD_SIZE": "4", "RANK": str(number)}
+    names |= {"LOCAL_RANK": str(number % 2), "NODE_RANK": str(number // 2)}
+    return {"host": HOSTS[number // 2], "slurm_rank": str(number), "environment": names}
 
 
 def world(number: int) -> Report:
@@ -49,27 +54,19 @@ def world(number: int) -> Report:
 
 
 def judge_training(ranks: list[Report]) -> None:
-    training.demand_environment(ranks, HOSTS)
     training.demand_sum(ranks)
     training.demand_learning(ranks)
 
 
 def test_a_sound_cluster_passes() -> None:
     judge_training([rank(0), rank(1)])
+    environment.demand_environment([told(number) for number in range(4)], HOSTS)
     mpi.demand_one_world([world(number) for number in range(4)], HOSTS)
 
 
 @pytest.mark.parametrize(
     ("judge", "change"),
     [
-        ("demand_environment", {"MASTER_ADDR": ""}),
-        ("demand_environment", {"MASTER_ADDR": "compute-02"}),
-        ("demand_environment", {"MASTER_PORT": ""}),
-        ("demand_environment", {"MASTER_PORT": "20017"}),
-        ("demand_environment", {"RANK": "0"}),
-        ("demand_environment", {"WORLD_SIZE": "1"}),
-        ("demand_environment", {"NODE_RANK": "0"}),
-        ("demand_environment", {"LOCAL_RANK": "1"}),
         ("demand_sum", {"sum": 2.0}),
         ("demand_sum", {"size": 1}),
         ("demand_learning", {"last_loss": 3.0}),
@@ -81,11 +78,40 @@ def test_a_sound_cluster_passes() -> None:
 def test_one_rank_that_is_wrong_is_red(judge: str, change: dict[str, Any]) -> None:
     wrong = deepcopy(rank(1))
     for key, value in change.items():
-        (wrong["environment"] if key in wrong["environment"] else wrong)[key] = value
+        wrong[key] = value
     demand: Callable[..., None] = getattr(training, judge)
     with pytest.raises(CheckFailed) as red:
-        demand([rank(0), wrong], HOSTS) if judge == "demand_environment" else demand([rank(0), wrong])
+        demand([rank(0), wrong])
     assert "compute-02" in red.value.observed
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"MASTER_ADDR": ""},
+        {"MASTER_ADDR": "compute-02"},
+        {"MASTER_PORT": ""},
+        {"MASTER_PORT": "20017"},
+        {"RANK": "0"},
+        {"WORLD_SIZE": "2"},
+        {"NODE_RANK": "0"},
+        {"LOCAL_RANK": "0"},
+    ],
+)
+def test_one_rank_that_is_told_another_place_is_red(change: dict[str, str]) -> None:
+    ranks = [told(number) for number in range(4)]
+    ranks[3]["environment"] |= change
+    with pytest.raises(CheckFailed) as red:
+        environment.demand_environment(ranks, HOSTS)
+    (name,) = change
+    assert f"{name}={change[name]}" in red.value.observed
+
+
+def test_a_rank_on_another_node_than_it_is_told_is_red() -> None:
+    ranks = [told(number) for number in range(4)]
+    ranks[1]["host"], ranks[2]["host"] = ranks[2]["host"], ranks[1]["host"]
+    with pytest.raises(CheckFailed):
+        environment.demand_environment(ranks, HOSTS)
 
 
 def test_both_ranks_wrong_alike_is_red() -> None:
@@ -97,7 +123,7 @@ def test_both_ranks_wrong_alike_is_red() -> None:
 @pytest.mark.parametrize("ranks", [[], [rank(0)]])
 def test_missing_ranks_are_red(ranks: list[Report]) -> None:
     with pytest.raises(CheckFailed):
-        training.demand_environment(ranks, HOSTS)
+        environment.demand_environment(ranks and [told(0)], HOSTS)
     with pytest.raises(CheckFailed):
         training.demand_sum(ranks)
     with pytest.raises(CheckFailed):
@@ -114,6 +140,8 @@ def test_another_world_is_red(change: Report) -> None:
         mpi.demand_one_world(ranks, HOSTS)
 
 
-def test_the_fault_takes_one_line_out_of_the_wrapper() -> None:
-    text = (paths.TEMPLATES / "apptainer" / "container-exec").read_text()
-    assert len(text.splitlines()) - len(training.without_distributed(text).splitlines()) == 1
+@pytest.mark.parametrize("change", [environment.without_distributed, environment.only_one_rank_of_a_node])
+def test_a_fault_changes_one_line_of_the_wrapper(change: Callable[[str], str]) -> None:
+    before = (paths.TEMPLATES / "apptainer" / "container-exec").read_text().split("\n")
+    after = set(change("\n".join(before)).split("\n"))
+    assert len([line for line in before if line not in after]) == 1

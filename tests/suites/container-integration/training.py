@@ -1,39 +1,25 @@
 """Training on several nodes, in the container of the registry, started by srun as any user would.
 
-One job serves all checks of this file: PyTorch takes long to import under software emulation.
+One job serves both checks of this file: PyTorch takes long to import under software emulation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hpcstate.check import CheckFailed, check, fault
+from hpcstate.check import CheckFailed, check
 from hpcstate.live import Live
 from hpcstate.observation import observation
-from tests.suites.breaking import Edit, edited
-from tests.suites.containers import WRAPPER, in_container, two_nodes
-from tests.suites.jobs import pair, srun
+from tests.suites.containers import in_container, two_nodes
+from tests.suites.jobs import srun
 from tests.suites.slurm import reports
 
 CONTAINER = "pytorch-cpu-mpi"
 SECONDS = 240
 PARAMETERS = (2.0, -1.0, 0.5, 3.0)
 """What the line has that the ranks learn."""
-
-
-@check(
-    "container-integration.environment",
-    "Every rank in a container is told where torch.distributed meets, its rank and the size of the world",
-    needs_nodes=2,
-    needs_containers=(CONTAINER,),
-)
-def environment(live: Live) -> str:
-    ranks = trained(live)
-    demand_environment(ranks, [node.name for node in pair(live)])
-    first = ranks[0]["environment"]
-    return f"{len(ranks)} ranks meet at {first['MASTER_ADDR']}:{first['MASTER_PORT']}"
 
 
 @check(
@@ -74,24 +60,6 @@ def trained(live: Live) -> list[dict[str, Any]]:
     return sorted(reports(text), key=lambda report: int(report["slurm_rank"]))
 
 
-def demand_environment(ranks: Sequence[dict[str, Any]], hosts: Sequence[str]) -> None:
-    """Raises CheckFailed unless each rank has its place in one world that meets on the first of ``hosts``."""
-    size = str(len(hosts))
-    wanted = [
-        {"WORLD_SIZE": size, "RANK": str(rank), "LOCAL_RANK": "0", "NODE_RANK": str(rank)}
-        for rank in range(len(hosts))
-    ]
-    found = [{name: one["environment"].get(name, "") for name in wanted[0]} for one in ranks]
-    meetings = {(one["environment"]["MASTER_ADDR"], one["environment"]["MASTER_PORT"]) for one in ranks}
-    first = {address for address, port in meetings if port.isdigit()}
-    if found != wanted or len(meetings) != 1 or first != {hosts[0]}:
-        raise CheckFailed(
-            f"WORLD_SIZE {size}, RANK 0 to {len(hosts) - 1}, and one MASTER_ADDR:MASTER_PORT on {hosts[0]}",
-            "; ".join(f"{one['host']}: {_shown(one['environment'])}" for one in ranks) or "no rank reported",
-            f"{WRAPPER} sets them from Slurm's variables; is it the one of this version on every node?",
-        )
-
-
 def demand_sum(ranks: Sequence[dict[str, Any]]) -> None:
     """Raises CheckFailed unless every rank has the sum of all ranks' numbers (1 and up)."""
     wanted = float(sum(range(1, len(ranks) + 1)))
@@ -125,24 +93,3 @@ def demand_learning(ranks: Sequence[dict[str, Any]]) -> None:
             or "no rank reported",
             "ranks that disagree do not exchange gradients: look at container-integration.all_reduce first",
         )
-
-
-def _shown(environment: dict[str, str]) -> str:
-    return " ".join(f"{name}={value}" for name, value in environment.items())
-
-
-def without_distributed(text: str) -> str:
-    """The wrapper without the line that sets torch.distributed's environment."""
-    return "\n".join(line for line in text.split("\n") if line != "distributed")
-
-
-@fault(
-    "container-exec does not set the environment of torch.distributed",
-    "container-integration.environment",
-    "container-integration.all_reduce",
-    "container-integration.training",
-    needs_nodes=2,
-)
-def no_environment(live: Live) -> Iterator[None]:
-    with edited(live, [Edit(node.name, WRAPPER, without_distributed) for node in pair(live)]):
-        yield
