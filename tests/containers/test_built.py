@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
 
-from hpcstate import container, container_build, paths, sif, signing, tools_root
+from hpcstate import container, container_build, container_layers, paths, sif, signing, tools_root
 from hpcstate.artifact import provide
+from hpcstate.digest import file_digest
 from hpcstate.errors import HpcstateError
 from hpcstate.store import Manifest, Store
 from hpcstate.tools_root import Toolbox, toolbox
@@ -59,6 +64,31 @@ def test_built_again_from_nothing_it_is_the_same_bytes(
     assert (again.key, again.versions) == (first.key, first.versions)
     assert again.digest == first.digest
     assert any(line.startswith("passed two ranks agree") for line in said)
+
+
+def test_the_layer_of_wheels_is_the_same_bytes_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With two wheels of the real container, one of them compiled C, installed on its real packages."""
+    real = container.load("pytorch-cpu-mpi")
+    lock = (container.folder(real.name) / real.wheels).read_text()
+    few = [one for one in re.split(r"(?m)^(?=\w)", lock) if one.startswith(("jinja2==", "markupsafe=="))]
+    assert len(few) == 2
+    own = tmp_path / "containers" / real.name
+    own.mkdir(parents=True)
+    (own / real.wheels).write_text("".join(few))
+    packages = paths.container(real.name).parent / "layers" / "packages"
+    monkeypatch.setattr(container, "CONTAINERS", own.parent)
+    digests = []
+    for number in (1, 2):
+        monkeypatch.setattr(paths, "BUILD", tmp_path / str(number))
+        there = paths.container(real.name).parent / "layers" / "packages"
+        shutil.copytree(packages, there, copy_function=os.link)
+        tars, versions = container_layers.layers(real, Store(tmp_path / "store", report=lambda _: None))
+        assert {"python:jinja2", "python:markupsafe"} <= set(versions)
+        digests.append(file_digest(tars[1]))
+    assert digests[0] == digests[1]
+    with tarfile.open(tars[1]) as tar:
+        files = tar.getnames()
+    assert any(name.endswith(".so") for name in files) and any(name.endswith(".pyc") for name in files)
 
 
 def test_an_altered_container_is_refused(tmp_path: Path) -> None:
