@@ -39,7 +39,8 @@ from hpcstate.container_routes import Source  # noqa: E402
 from hpcstate.errors import HpcstateError  # noqa: E402
 from hpcstate.run import run  # noqa: E402
 from hpcstate.store import Store  # noqa: E402
-from hpcstate.tools_root import Toolbox, remove_tree, unpack  # noqa: E402
+from hpcstate.tools_root import Toolbox  # noqa: E402
+from hpcstate.trees import remove_tree, unpack  # noqa: E402
 
 COMPRESSIONS: dict[str, tuple[str, ...]] = {
     "gzip (Apptainer's own)": (),

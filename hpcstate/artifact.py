@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from hpcstate.digest import file_digest, key_of
 from hpcstate.errors import from_os
 from hpcstate.locks import alone
 from hpcstate.store import Manifest, Store, write_atomically
+from hpcstate.trees import remove_tree
 
 
 def current(artifact: Path, key: str) -> bool:
@@ -85,13 +85,14 @@ def _provide(
     except OSError as error:
         raise from_os(error) from error
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        remove_tree(work)
     if keep:
         store.add(artifact, manifest)
     return manifest
 
 
 def clean_work(artifact: Path) -> None:
-    """Remove what an interrupted build of ``artifact`` left beside it."""
+    """Remove what an interrupted build of ``artifact`` left beside it. Raises HpcstateError when something is
+    mounted in that."""
     for left in artifact.parent.glob(".work.*"):
-        shutil.rmtree(left, ignore_errors=True)
+        remove_tree(left)

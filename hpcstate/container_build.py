@@ -19,7 +19,8 @@ from hpcstate.errors import HpcstateError
 from hpcstate.model.container import Container
 from hpcstate.run import tail
 from hpcstate.store import Store
-from hpcstate.tools_root import Toolbox, remove_tree, unpack
+from hpcstate.tools_root import Toolbox
+from hpcstate.trees import remove_tree, unpack
 
 VERSION = 1
 """Raise it when the code that builds containers changes what comes out."""
@@ -75,12 +76,9 @@ def make(
         source = container_routes.source(container, work, toolbox, report)
     own = labels(container, key_of(inputs(container)), source.versions)
     definition = container_routes.whole(source, own, container.environment, container.entry_point)
-    try:
-        write(definition, source, target, work, toolbox)
-    finally:
-        # Its files belong to many users: an ordinary one cannot remove the folder `work` with them in it.
-        if (work / _TREE).exists():
-            remove_tree(work / _TREE)
+    write(definition, source, target, work, toolbox)
+    # Before its tests: they need no second copy of it on the disk.
+    remove_tree(work / _TREE)
     report(f"{target.name}: {target.stat().st_size / 1e6:.0f} MB")
     check_size(container, target)
     results = container_test.run_tests(container, target, toolbox, report)

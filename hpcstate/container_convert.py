@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ from hpcstate.cli import OK
 from hpcstate.digest import file_digest, key_of
 from hpcstate.errors import HpcstateError, from_os
 from hpcstate.store import Manifest, Store, write_atomically
+from hpcstate.trees import remove_tree
 
 if TYPE_CHECKING:
     from hpcstate.container_routes import Report, Source, Toolbox
@@ -102,7 +102,7 @@ def convert(address: str, target: Path, toolbox: Any, report: Report = print) ->
     except OSError as error:
         raise from_os(error) from error
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        remove_tree(work)
     return manifest
 
 

@@ -21,7 +21,8 @@ from hpcstate.locks import alone
 from hpcstate.model.container import Container
 from hpcstate.run import run
 from hpcstate.store import Store
-from hpcstate.tools_root import entered, remove_tree, unpack
+from hpcstate.tools_root import entered
+from hpcstate.trees import unpack
 
 VERSION = 1
 """Raise it when the code of this module changes what comes out."""
@@ -94,32 +95,29 @@ def _make_wheels(container: Container, base: Path, target: Path, work: Path) -> 
     _download(container, lock)
     root = work / "root"
     root.mkdir(mode=0o755)
-    try:
-        unpack(base, root)
-        pip = pip_program()
-        binds = {lock: "/mnt/requirements.lock", _WHEELS: "/mnt/wheels", pip.parent: "/mnt/pip.whl"}
-        install = [
-            f"python{container.python}",
-            f"/mnt/pip.whl/{pip.name}",
-            "install",
-            "--quiet",
-            "--no-index",
-        ]
-        install += ["--no-deps", "--no-compile", "--require-hashes", "--find-links", "/mnt/wheels"]
-        install += [
-            "--root-user-action",
-            "ignore",
-            "--disable-pip-version-check",
-            *_system_packages(container),
-        ]
-        install += ["--no-cache-dir", "--requirement", "/mnt/requirements.lock"]
-        run(entered(root, install, binds), env=_INSIDE)
-        run(entered(root, ["sh", "-c", f"{_COMPILE} /usr/local/lib || :"], {}), env=_INSIDE)
-        words: list[str | Path] = ["tar", "-C", root, "--create", "--file", target, "--sort=name"]
-        words += [f"--mtime=@{EPOCH}", "--clamp-mtime", "--owner=0", "--group=0", "--numeric-owner"]
-        run([*words, "--format=posix", "--pax-option=delete=atime,delete=ctime", "usr/local"])
-    finally:
-        remove_tree(root)
+    unpack(base, root)
+    pip = pip_program()
+    binds = {lock: "/mnt/requirements.lock", _WHEELS: "/mnt/wheels", pip.parent: "/mnt/pip.whl"}
+    install = [
+        f"python{container.python}",
+        f"/mnt/pip.whl/{pip.name}",
+        "install",
+        "--quiet",
+        "--no-index",
+    ]
+    install += ["--no-deps", "--no-compile", "--require-hashes", "--find-links", "/mnt/wheels"]
+    install += [
+        "--root-user-action",
+        "ignore",
+        "--disable-pip-version-check",
+        *_system_packages(container),
+    ]
+    install += ["--no-cache-dir", "--requirement", "/mnt/requirements.lock"]
+    run(entered(root, install, binds), env=_INSIDE)
+    run(entered(root, ["sh", "-c", f"{_COMPILE} /usr/local/lib || :"], {}), env=_INSIDE)
+    words: list[str | Path] = ["tar", "-C", root, "--create", "--file", target, "--sort=name"]
+    words += [f"--mtime=@{EPOCH}", "--clamp-mtime", "--owner=0", "--group=0", "--numeric-owner"]
+    run([*words, "--format=posix", "--pax-option=delete=atime,delete=ctime", "usr/local"])
     return _versions(lock.read_text(encoding="utf-8"))
 
 

@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import shlex
-import shutil
 import sys
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from hpcstate.errors import HpcstateError, from_os
 from hpcstate.image import ImageSpec
 from hpcstate.paths import ROOT
 from hpcstate.run import run
+from hpcstate.trees import remove_tree
 
 HOOKS = ROOT / "packer" / "seed"
 
@@ -53,7 +53,7 @@ def build(spec: ImageSpec, disk: Path, folder: Path, *, in_memory: bool) -> dict
         write_disk(root, disk, spec.disk_gb)
     finally:
         if not in_memory:
-            shutil.rmtree(root, ignore_errors=True)
+            remove_tree(root)
     return versions
 
 

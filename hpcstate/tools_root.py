@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ from hpcstate.errors import HpcstateError, from_os
 from hpcstate.locks import alone
 from hpcstate.run import Result, run, tail, which
 from hpcstate.store import Store
+from hpcstate.trees import remove_tree, unpack
 
 VERSION = 1
 """Raise it when the code that builds the tools root changes what comes out."""
@@ -190,36 +190,6 @@ def _unpack_as(root: Path) -> None:
     finally:
         if aside.exists():
             remove_tree(aside)
-
-
-def unpack(tar: Path, root: Path) -> None:
-    """Unpack ``tar`` below ``root`` with its owners. Raises HpcstateError when the disk is full."""
-    words: list[str | Path] = ["tar", "--numeric-owner", "-C", root, "-xf", tar, "--exclude=./dev/*"]
-    run(_as_root(words), hint="the next run goes on from here")
-
-
-def remove_tree(root: Path) -> None:
-    """Remove a tree whose files belong to many users. Raises HpcstateError when a mount is in it."""
-    if mounted_below(root):
-        raise HpcstateError(
-            "something is still mounted below this folder", where=str(root), hint=f"umount -R {root}"
-        )
-    if os.geteuid() == 0:
-        shutil.rmtree(root, ignore_errors=True)
-    else:
-        run(_as_root(["rm", "-rf", root]), check=False)
-
-
-def mounted_below(root: Path) -> bool:
-    """Whether a file system is mounted at or below ``root`` (proc_pid_mountinfo(5))."""
-    lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
-    return any(Path(line.split()[4]).is_relative_to(root) for line in lines)
-
-
-def _as_root(words: list[str | Path]) -> list[str | Path]:
-    if os.geteuid() == 0:
-        return words
-    return ["unshare", "--user", "--map-root-user", "--map-auto", *words]
 
 
 def _environment() -> dict[str, str]:
