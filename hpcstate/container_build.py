@@ -22,7 +22,7 @@ from hpcstate.store import Store
 from hpcstate.tools_root import Toolbox
 from hpcstate.trees import remove_tree, unpack
 
-VERSION = 1
+VERSION = 2
 """Raise it when the code that builds containers changes what comes out."""
 
 SQUASH = ("-comp", "zstd", "-Xcompression-level", "9")
@@ -31,6 +31,9 @@ SOURCE_DATE_EPOCH."""
 
 BUILD_DATE = "2025-01-01T00:00:00Z"
 """EPOCH, as a label: Apptainer would put the time of the build there."""
+
+_LABELLED = ("python:", "base:", "archive:")
+"""Of the versions, those that are labels as they are: wheels, and what a route starts from."""
 
 _WORK = "/work"
 _TREE = "tree"
@@ -159,7 +162,7 @@ def labels(container: Container, key: str, versions: Mapping[str, str]) -> dict[
         "hpcstate.source": f"containers/{container.name}",
         "hpcstate.key": key,
         **{f"hpcstate.package.{name}": versions[name] for name in own},
-        **{name: version for name, version in sorted(versions.items()) if name.startswith("python:")},
+        **{name: version for name, version in sorted(versions.items()) if name.startswith(_LABELLED)},
         **dict(container.labels),
     }
 

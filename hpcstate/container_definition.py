@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hpcstate import paths
+from hpcstate.digest import file_digest
 from hpcstate.errors import HpcstateError, Problem, ProblemsError
 
 AGENTS = frozenset(
@@ -46,6 +47,25 @@ def checked(path: Path, own: str) -> str:
     if problems := check(lines, path.parent):
         raise ProblemsError(paths.shown(path), tuple(problems))
     return "\n".join(located(lines, path.parent, own)) + "\n"
+
+
+def bases(path: Path) -> dict[str, str]:
+    """What the definition ``path`` starts from, each stage: ``base:`` and its ``From`` to the digest of that:
+    the one it is pinned to, that of a file beside it, or "not pinned". :func:`checked` has found it sound.
+    """
+    found: dict[str, str] = {}
+    agent = ""
+    for _, _, _, key, value in _scanned(path.read_text(encoding="utf-8").splitlines()):
+        if key == "bootstrap":
+            agent = value
+        elif key == "from":
+            image, _, pinned = value.partition("@")
+            file = path.parent / value.partition(":")[0]
+            if not pinned and agent in _LOCAL and file.is_file():
+                pinned = f"sha256:{file_digest(file)}"
+            # A label has no blanks in its name; `{{ variable }}` may.
+            found[f"base:{''.join(image.split())}"] = pinned or "not pinned"
+    return found
 
 
 def check(lines: Sequence[str], folder: Path) -> list[Problem]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from hpcstate import container, paths
+from hpcstate.digest import file_digest
 from hpcstate.errors import HpcstateError
 from hpcstate.model.container import Container
 
@@ -96,11 +97,13 @@ def definition(chosen: Container, work: Path, toolbox: Toolbox, report: Report) 
 
     at = container.folder(chosen.name)
     binds = {at: _OWN}
-    text = container_definition.checked(at / container.DEFINITION, toolbox.at(at, binds))
+    file = at / container.DEFINITION
+    text = container_definition.checked(file, toolbox.at(at, binds))
     return Source(
         text,
         {**binds, **network(), **_cache()},
         _cache_variable(toolbox),
+        versions=container_definition.bases(file),
         within=_IDENTITY_MAP if os.geteuid() == 0 else (),
         hint="nothing half built stays; a definition is built anew from its start",
     )
@@ -114,7 +117,8 @@ def converted(chosen: Container, work: Path, toolbox: Toolbox, report: Report) -
         return of_registry(chosen.image, toolbox)
     file = container.folder(chosen.name) / chosen.archive
     plain = container_archive.of_one_image(container_archive.uncompressed(file, work), "", work)
-    return of_archive(container_archive.kind(plain), plain, toolbox)
+    versions = {f"archive:{file.name}": f"sha256:{file_digest(file)}"}
+    return of_archive(container_archive.kind(plain), plain, toolbox, versions=versions)
 
 
 def of_archive(

@@ -19,6 +19,7 @@ from hpcstate import (
     container,
     container_build,
     container_engine,
+    container_inspect,
     container_routes,
     paths,
     sif,
@@ -26,6 +27,7 @@ from hpcstate import (
     tools_root,
 )
 from hpcstate.artifact import provide
+from hpcstate.digest import file_digest
 from hpcstate.model.container import Container
 from hpcstate.store import Manifest, Store
 from hpcstate.tools_root import Toolbox
@@ -157,6 +159,10 @@ def test_each_route_ends_in_a_signed_container_and_the_same_bytes_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     more, files, made = MADE[route]
+    digest = f"sha256:{file_digest(archive)}"
+    origin = {"converted": {"archive:tiny.tar": digest}, "definition": {"base:tiny.tar": digest}}.get(
+        route, {}
+    )
     own = tmp_path / "containers" / "tiny"
     own.mkdir(parents=True)
     (own / "container.yaml").write_text(_YAML.format(name="tiny", more=more))
@@ -178,6 +184,9 @@ def test_each_route_ends_in_a_signed_container_and_the_same_bytes_again(
     assert found[0].digest == found[1].digest
     file = paths.container("tiny")
     assert signing.verified(tools, file) == ""
+    labels = container_inspect.inspect(file, tools).labels
+    assert labels["hpcstate.source"] == "containers/tiny" and labels["hpcstate.key"] == found[0].key
+    assert {name: labels.get(name) for name in origin} == origin
     if made:
         assert said_in(tools, file, "sh", "-c", "read line </etc/made && echo $line") == made
     if route != "definition":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,18 @@ def test_all_problems_come_at_once_and_name_the_file(folder: Path) -> None:
 def test_a_file_that_cannot_be_read_is_a_message(folder: Path) -> None:
     with pytest.raises(HpcstateError, match="cannot be read"):
         definition.checked(folder / "container.def", "/container")
+
+
+def test_what_it_starts_from_is_on_record(folder: Path) -> None:
+    (folder / "base.sif").write_bytes(b"one")
+    file = folder / "container.def"
+    file.write_text(
+        "Bootstrap: localimage\nFrom: base.sif\nStage: one\n%post\n    From: nowhere\n"
+        f"Bootstrap: docker\nFrom: reg.example/a:1@sha256:{'0' * 64}\n\n"
+        "Bootstrap: docker\nFrom: debian:{{ release }}\n"
+    )
+    assert definition.bases(file) == {
+        "base:base.sif": f"sha256:{hashlib.sha256(b'one').hexdigest()}",
+        "base:reg.example/a:1": f"sha256:{'0' * 64}",
+        "base:debian:{{release}}": "not pinned",
+    }

@@ -11,6 +11,7 @@ import pytest
 
 from hpcstate import container, container_engine, container_routes
 from hpcstate.container_routes import Source
+from hpcstate.digest import file_digest
 from hpcstate.errors import HpcstateError, ProblemsError
 from hpcstate.model.container import Container, Route
 
@@ -79,6 +80,7 @@ def test_an_archive_of_the_folder_says_how_it_runs(folder: Path, tmp_path: Path)
     found = source(declared("converted", archive="image.tar"), tmp_path)
     assert found.definition == "Bootstrap: docker-archive\nFrom: /archive/image.tar\n"
     assert found.binds[folder] == "/archive"
+    assert found.versions == {"archive:image.tar": f"sha256:{file_digest(folder / 'image.tar')}"}
     assert found.runscript == 'cd /srv || exit\nexec /bin/x "$@"'
 
 
@@ -87,6 +89,7 @@ def test_a_definition_finds_its_folder(folder: Path, tmp_path: Path) -> None:
     (folder / "container.def").write_text("Bootstrap: docker\nFrom: debian\n%files\n  x.txt /opt/\n")
     found = source(declared("definition"), tmp_path)
     assert "  /container/x.txt /opt/\n" in found.definition
+    assert found.versions == {"base:debian": "not pinned"}
     assert found.binds[folder] == "/container"
 
 
