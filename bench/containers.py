@@ -34,13 +34,12 @@ from hpcstate import (  # noqa: E402
     paths,
     tools_root,
 )
-from hpcstate.container_layers import layers  # noqa: E402
 from hpcstate.container_routes import Source  # noqa: E402
 from hpcstate.errors import HpcstateError  # noqa: E402
 from hpcstate.run import run  # noqa: E402
 from hpcstate.store import Store  # noqa: E402
 from hpcstate.tools_root import Toolbox  # noqa: E402
-from hpcstate.trees import remove_tree, unpack  # noqa: E402
+from hpcstate.trees import remove_tree  # noqa: E402
 
 COMPRESSIONS: dict[str, tuple[str, ...]] = {
     "gzip (Apptainer's own)": (),
@@ -96,15 +95,12 @@ def builds(name: str) -> list[Row]:
     """By compression, then by route."""
     store = Store.default()
     toolbox = tools_root.toolbox(store)
-    tars, _ = layers(container.load(name), store)
     paths.BUILD.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=paths.BUILD) as folder:
         work = Path(folder)
         tree = work / "tree"
-        tree.mkdir(mode=0o755)
         try:
-            for tar in tars:
-                unpack(tar, tree)
+            container_build.unpacked(container.load(name), tree, store)
             binds = {work: "/trees"}
             local = Source(f"Bootstrap: localimage\nFrom: {toolbox.at(tree, binds)}\n", binds)
             compressions = {}
@@ -124,23 +120,24 @@ def by_route(toolbox: Toolbox, work: Path) -> dict[str, tuple[float, float]]:
     with (
         patch.object(container, "CONTAINERS", work / "containers"),
         patch.object(container_engine, "STORAGE", work / "storage"),
-        patch.object(container_routes, "CACHE", work / "cache"),
     ):
         engine = container_engine.buildah()
         with patch.object(container_engine, "find", lambda: engine):
             own = declare("dockerfile")
             (own / "Dockerfile").write_text(_DOCKERFILE)
             (work / "root.tar").rename(own / "root.tar")
-            measured["Dockerfile (buildah)"] = routed("dockerfile", toolbox, work)
-            measured["Dockerfile, its layers kept"] = routed("dockerfile", toolbox, work)
+            measured["Dockerfile (buildah)"] = routed("dockerfile", toolbox, work, work / "cache")
+            measured["Dockerfile, its layers kept"] = routed("dockerfile", toolbox, work, work / "cache")
         for kind in ("docker", "oci"):
             own = declare(kind, f"base: {{archive: {kind}.tar}}\n")
             engine.run("push", "--quiet", _TAG, f"{kind}-archive:{own / f'{kind}.tar'}")
-            measured[f"{kind}-archive"] = routed(kind, toolbox, work)
+            measured[f"{kind}-archive"] = routed(kind, toolbox, work, work / f"cache.{kind}")
         own = declare("definition")
         (own / "container.def").write_text(_DEFINITION)
         (own / "docker.tar").hardlink_to(container.folder("docker") / "docker.tar")
-        measured["definition (docker-archive)"] = routed("definition", toolbox, work)
+        measured["definition (docker-archive)"] = routed(
+            "definition", toolbox, work, work / "cache.definition"
+        )
     return measured
 
 
@@ -152,9 +149,15 @@ def declare(name: str, base: str = "") -> Path:
     return own
 
 
-def routed(name: str, toolbox: Toolbox, work: Path) -> tuple[float, float]:
-    """Seconds of all that the build of the container ``name`` does, and the MB of its .sif."""
-    with tempfile.TemporaryDirectory(dir=work) as folder:
+def routed(name: str, toolbox: Toolbox, work: Path, cache: Path) -> tuple[float, float]:
+    """Seconds of all that the build of the container ``name`` does, and the MB of its .sif.
+
+    ``cache`` is where Apptainer keeps its layers.
+    """
+    with (
+        tempfile.TemporaryDirectory(dir=work) as folder,
+        patch.object(container_routes, "CACHE", cache),
+    ):
         began = time.monotonic()
         source = container_routes.source(container.load(name), Path(folder), toolbox, say)
         before = time.monotonic() - began

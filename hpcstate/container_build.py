@@ -168,15 +168,22 @@ def labels(container: Container, key: str, versions: Mapping[str, str]) -> dict[
 
 
 def _declared(container: Container, work: Path, toolbox: Toolbox, store: Store) -> Source:
-    """Its layers in one tree."""
-    tars, versions = layers(container, store)
     tree = work / _TREE
+    versions = unpacked(container, tree, store)
+    origin = toolbox.at(tree, {work: _WORK})
+    return Source(f"Bootstrap: localimage\nFrom: {origin}\n", {}, versions=versions)
+
+
+def unpacked(container: Container, tree: Path, store: Store) -> dict[str, str]:
+    """Make the folder ``tree`` of the layers of ``container``, without what it excludes, and return the
+    versions in it. Raises HpcstateError when a layer cannot be built, and for a wrong ``exclude``.
+    """
+    tars, versions = layers(container, store)
     tree.mkdir(mode=0o755)
     for tar in tars:
         unpack(tar, tree)
     _exclude(tree, container.exclude)
-    origin = toolbox.at(tree, {work: _WORK})
-    return Source(f"Bootstrap: localimage\nFrom: {origin}\n", {}, versions=versions)
+    return versions
 
 
 def _exclude(tree: Path, patterns: tuple[str, ...]) -> None:

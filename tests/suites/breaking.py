@@ -22,6 +22,9 @@ GRES_CONF = f"{CONF_DIRECTORY}/gres.conf"
 
 _KEPT = ".hpcstate-kept"
 _MEND_SECONDS = 120
+_RESTART_SECONDS = 150
+"""slurmd waits for what its threads tell a slurmctld that just restarts; systemd kills it after 90 s
+(systemd-system.conf(5), DefaultTimeoutStopSec)."""
 _RESUMABLE = frozenset({"DRAIN", "DOWN", "FAIL"})
 
 
@@ -108,14 +111,15 @@ def _begin_all(live: Live, units: Sequence[tuple[str, str]], verb: str) -> None:
     at the same time."""
     controllers = [(node, unit) for node, unit in units if unit == "slurmctld"]
     for node, unit in controllers:
-        live.run(node, f"systemctl {verb} {unit}", user="root")
+        live.run(node, f"systemctl {verb} {unit}", user="root", timeout=_RESTART_SECONDS)
     # Times of registration are in whole seconds: a second apart, the new one is later than the old one.
     scripts = {
         node: f"sleep 1; date +%s; systemctl {verb} {unit}"
         for node, unit in units
         if (node, unit) not in controllers
     }
-    began = {node: int(answer.stdout) for node, answer in live.run_each(scripts, user="root").items()}
+    answers = live.run_each(scripts, user="root", timeout=_RESTART_SECONDS)
+    began = {node: int(answer.stdout) for node, answer in answers.items()}
     waited = [node for node, unit in units if unit == "slurmd"]
     limit = time.monotonic() + _MEND_SECONDS
     while waited:
