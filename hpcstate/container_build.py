@@ -26,8 +26,8 @@ VERSION = 2
 """Raise it when the code that builds containers changes what comes out."""
 
 SQUASH = ("-comp", "zstd", "-Xcompression-level", "9")
-"""As small as gzip's best, in the time of a copy (bench/containers.py). Times: mksquashfs(1) takes them from
-SOURCE_DATE_EPOCH."""
+"""A little smaller than Apptainer's gzip in half its time (bench/containers.py, docs/containers.md). Times:
+mksquashfs(1) takes them from SOURCE_DATE_EPOCH."""
 
 BUILD_DATE = "2025-01-01T00:00:00Z"
 """EPOCH, as a label: Apptainer would put the time of the build there."""
