@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -156,3 +157,33 @@ def test_its_entry_point_is_there_and_a_shell_understands_it() -> None:
         ["sh", SHIPPED / "entrypoint.sh", "echo", "a b"], check=True, capture_output=True, text=True
     )
     assert done.stdout == "a b\n"
+
+
+def test_libraries_of_cuda_are_kept_once_where_the_versions_agree(tmp_path: Path) -> None:
+    packages, libraries = tmp_path / "dist-packages", tmp_path / "lib"
+    libraries.mkdir()
+    for name, version, file in [
+        ("nvidia-cublas-cu12", "12.1.3.1", "nvidia/cublas/lib/libcublas.so.12"),
+        ("nvidia-nvjitlink-cu12", "12.9.86", "nvidia/nvjitlink/lib/libnvJitLink.so.12"),
+        ("other", "3.0", "other/libother.so.3"),
+    ]:
+        record = packages / f"{name.replace('-', '_')}-{version}.dist-info"
+        record.mkdir(parents=True)
+        (record / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        (record / "RECORD").write_text(f"{file},,\n")
+        (packages / file).parent.mkdir(parents=True)
+        (packages / file).write_text(f"the wheel's {version}")
+    same = libraries / "libcublas.so.12.1.3.1"
+    others = [libraries / "libnvJitLink.so.12.1.105", libraries / "libother.so.3.0"]
+    for one in (same, *others):
+        one.write_text("the toolkit's")
+    (libraries / "libcublas.so.12").symlink_to(same.name)
+
+    words = [sys.executable, str(SHIPPED / "link_cuda_once.py"), str(packages), str(libraries)]
+    first, second = (subprocess.run(words, check=True, capture_output=True, text=True).stdout for _ in (1, 2))
+
+    assert (libraries / "libcublas.so.12").read_text() == "the wheel's 12.1.3.1"
+    assert same.readlink() == packages / "nvidia/cublas/lib/libcublas.so.12"
+    assert [file.read_text() for file in others] == ["the toolkit's", "the toolkit's"]
+    assert str(same) in first
+    assert second == "saved 0 MB\n"
