@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
+from hpcstate.errors import HpcstateError
 from hpcstate.paths import BUILD, ROOT
 from hpcstate.run import run_visibly, run_with_lines
 
@@ -20,7 +22,8 @@ class Stage:
 
     ``needs`` names the doit tasks that must be done before, ``within`` the command that the whole runs in.
     When all stages are run, one that is ``alone`` begins after those before it, and one that is ``quiet``
-    shows its output when it has ended: others write meanwhile.
+    shows its output when it has ended: others write meanwhile. ``deploys`` is for the one whose cluster gets
+    containers.
     """
 
     name: str
@@ -30,10 +33,27 @@ class Stage:
     within: tuple[str, ...] = ()
     alone: bool = False
     quiet: bool = False
+    deploys: bool = False
 
 
-CONTAINERS = ("build_containers:mpi-minimal", "build_containers:pytorch-cpu-mpi")
+LIMIT = "HPCSTATE_TEST_MINUTES"
+"""The variable that says how long a whole run may take. CI has one; a person has none."""
+
+LAB_CONTAINERS = "HPCSTATE_LAB_CONTAINERS"
+"""The variable that names the containers of the lab's cluster, separated by commas; empty for none. What
+needs another one says skipped."""
+
+NAMES = ("mpi-minimal", "pytorch-cpu-mpi")
 """Those that can be built on any machine with a Debian mirror and a package index; the lab runs them."""
+
+CONTAINERS = tuple(f"build_containers:{name}" for name in NAMES)
+
+LAB_SHARES = ((NAMES, 2.8), (NAMES[:1], 1.7))
+"""How long the lab takes with these containers, against all that a run from nothing did before it. Seen on
+two cores without KVM: 8.2 min, then 22.3 with both; 16 min, then 18 with none, 25 with one, 42 with both."""
+
+MARGIN = 0.85
+"""Of the limit: machines are not as quick at the end as at the beginning."""
 
 STAGES = (
     Stage("ruff", commands=(("ruff", "check", "."), ("ruff", "format", "--check", "."))),
@@ -54,6 +74,7 @@ STAGES = (
         needs=("build_images", *CONTAINERS),
         within=("tests/lab/enter.sh", str(BUILD / "lab-host")),
         alone=True,
+        deploys=True,
     ),
 )
 """The quick ones first: the first that fails ends the run. What the images need takes longest, one step after
@@ -63,6 +84,19 @@ the other, and is begun before the other tests."""
 def all_asked() -> bool:
     """Whether doit was asked for all of the stages, not for some."""
     return "test" in sys.argv[1:]
+
+
+def lab_containers(seconds: float, limit_min: float | None) -> tuple[str, ...]:
+    """The containers that the lab has time for, ``seconds`` after a run of ``limit_min`` minutes began.
+
+    Without a limit: all. Meant is a run from nothing: one that found its images built seems quicker.
+    """
+    if limit_min is None:
+        return NAMES
+    for names, share in LAB_SHARES:
+        if seconds * (1 + share) <= limit_min * 60 * MARGIN:
+            return names
+    return ()
 
 
 @dataclass(frozen=True)
@@ -148,19 +182,34 @@ class Run:
 
     def __init__(self) -> None:
         self.outcomes: list[Outcome] = []
-        self._begun = False
+        self._begun: list[str] = []
+        self._since = time.monotonic()
         atexit.register(self._end)
 
     def stage(self, stage: Stage) -> bool:
         """Run one stage and keep its outcome; False when something failed, as doit expects it."""
-        self._begun = True
+        self._begun.append(stage.name)
         print(f"== {stage.name}", flush=True)
+        if stage.deploys and LAB_CONTAINERS not in os.environ:
+            self._choose_containers()
         outcome = run_stage(stage)
         self.outcomes.append(outcome)
         print(f"== {stage.name}: {_tally(outcome)} in {outcome.seconds:.1f} s", flush=True)
         return outcome.failed == 0
 
+    def _choose_containers(self) -> None:
+        minutes = os.environ.get(LIMIT)
+        try:
+            limit = float(minutes) if minutes else None
+        except ValueError:
+            raise HpcstateError(f"{LIMIT} is {minutes!r}", hint="a number of minutes, or unset it") from None
+        seconds = time.monotonic() - self._since
+        names = lab_containers(seconds, limit)
+        os.environ[LAB_CONTAINERS] = ",".join(names)
+        over = f" ({seconds / 60:.0f} of {minutes} minutes are over)" if minutes else ""
+        print(f"containers of the lab: {', '.join(names) or 'none'}{over}", flush=True)
+
     def _end(self) -> None:
         if self._begun:
-            asked = [stage.name for stage in STAGES] if all_asked() else []
+            asked = [stage.name for stage in STAGES] if all_asked() else self._begun
             print(summary(self.outcomes, asked), flush=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from hpcstate.stages import STAGES, Run, all_asked
+from hpcstate.tasks.steps import action
 
 
 def task_test() -> Iterator[dict[str, Any]]:
@@ -22,7 +23,7 @@ def task_test() -> Iterator[dict[str, Any]]:
         yield {
             "name": stage.name,
             "doc": " ".join(stage.tests) or ", ".join(" ".join(words) for words in stage.commands),
-            "actions": [(run.stage, (stage,))],
+            "actions": [(action(run.stage), (stage,))],
             "task_dep": [*stage.needs, *before],
             "uptodate": [False],
             "verbosity": 2,

@@ -21,13 +21,10 @@ from hpcstate.libvirt_daemon import end_daemon
 from hpcstate.live import Live
 from hpcstate.model import Cluster, Description
 from hpcstate.paths import ROOT, ClusterPaths
+from hpcstate.stages import LAB_CONTAINERS
 
 HERE = Path(__file__).parent
 CLUSTER_FILE = HERE / "cluster.yaml"
-CONTAINERS = "HPCSTATE_LAB_CONTAINERS"
-"""The variable that names containers for the lab's cluster file (``mpi-minimal,pytorch-cpu-mpi``). Without it
-the checks that need one say skipped: with mpi-minimal alone a whole CI comes too near its 45 minutes.
-"""
 
 
 def pytest_sessionstart() -> None:
@@ -40,7 +37,7 @@ def pytest_sessionstart() -> None:
 def cluster_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the cluster file, so that tests may change it, with the containers that were asked for."""
     file = tmp_path_factory.mktemp("lab") / "lab.yaml"
-    file.write_text(CLUSTER_FILE.read_text() + containers_text(os.environ.get(CONTAINERS, "")))
+    file.write_text(CLUSTER_FILE.read_text() + containers_text(os.environ.get(LAB_CONTAINERS, "")))
     return file
 
 

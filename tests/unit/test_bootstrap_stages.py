@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from hpcstate import stages
-from hpcstate.stages import Outcome, Stage, counts, run_stage, summary
+from hpcstate.errors import HpcstateError
+from hpcstate.stages import (
+    LAB_CONTAINERS,
+    LIMIT,
+    NAMES,
+    Outcome,
+    Run,
+    Stage,
+    counts,
+    lab_containers,
+    run_stage,
+    summary,
+)
 
 REPORT = """<testsuites><testsuite>
 <testcase name="a"/><testcase name="b"><failure/></testcase><testcase name="c"><error/></testcase>
@@ -68,3 +82,63 @@ def test_a_stage_of_commands_counts_each(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(stages, "run_visibly", lambda argv, cwd: int("format" in argv))
     outcome = run_stage(Stage("ruff", commands=(("ruff", "check"), ("ruff", "format"))))
     assert (outcome.passed, outcome.failed) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "limit", "names"),
+    [
+        (60, None, NAMES),
+        (8.2, 45, NAMES),
+        (10.5, 45, ("mpi-minimal",)),
+        (16, 45, ()),
+        (60, 45, ()),
+    ],
+)
+def test_the_lab_has_the_containers_that_there_is_time_for(
+    minutes: float, limit: float | None, names: tuple[str, ...]
+) -> None:
+    assert lab_containers(minutes * 60, limit) == names
+
+
+@pytest.mark.parametrize(
+    ("limit", "named", "chosen", "said"),
+    [
+        (None, None, "mpi-minimal,pytorch-cpu-mpi", ["containers of the lab: mpi-minimal, pytorch-cpu-mpi"]),
+        ("45", None, "mpi-minimal,pytorch-cpu-mpi",
+         ["containers of the lab: mpi-minimal, pytorch-cpu-mpi (0 of 45 minutes are over)"]),
+        ("0", None, "", ["containers of the lab: none (0 of 0 minutes are over)"]),
+        ("45", "", "", []),
+        (None, "mpi-minimal", "mpi-minimal", []),
+    ],
+)  # fmt: skip
+def test_the_choice_reaches_the_lab_and_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    limit: str | None,
+    named: str | None,
+    chosen: str,
+    said: list[str],
+) -> None:
+    seen: list[str] = []
+
+    def fake_stage(stage: Stage) -> Outcome:
+        seen.append(os.environ[LAB_CONTAINERS])
+        return UNIT
+
+    for variable, value in ((LIMIT, limit), (LAB_CONTAINERS, named)):
+        monkeypatch.setenv(variable, value or "")
+        if value is None:
+            monkeypatch.delenv(variable)
+    monkeypatch.setattr(stages, "run_stage", fake_stage)
+    monkeypatch.setattr(atexit, "register", lambda _: None)
+    assert Run().stage(Stage("lab", deploys=True))
+    assert seen == [chosen]
+    assert capsys.readouterr().out.splitlines()[1:-1] == said
+
+
+def test_a_limit_that_is_no_number_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(LIMIT, "an hour")
+    monkeypatch.delenv(LAB_CONTAINERS, raising=False)
+    monkeypatch.setattr(atexit, "register", lambda _: None)
+    with pytest.raises(HpcstateError, match="HPCSTATE_TEST_MINUTES is 'an hour'"):
+        Run().stage(Stage("lab", deploys=True))
