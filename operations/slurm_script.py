@@ -24,6 +24,7 @@ still to be done: so an interrupted run is taken up, and a change by hand is see
 CONTROLLER_SECONDS = 60
 RELOAD_SECONDS = 40
 RESTORED_SECONDS = 30
+KEPT_SECONDS = 8
 
 
 def change(
@@ -191,8 +192,9 @@ def _functions(unit: str, names: Sequence[str], node: str) -> list[str]:
 def _of_node(node: str) -> list[str]:
     """``seen``: whether slurmctld has heard of a slurmd that started at ``$since`` or later; sets ``$node``
     and ``$state``. ``keep_drained``: a node that is drained, or got its old files back, has our reason for
-    it. That comes after Slurm's own, which it gives to a node that registers with less than configured. A
-    drain that somebody else had set before the change keeps its reason: with ours it would be lifted.
+    it. That comes after Slurm's own, which it gives to a node that registers with less than configured, and
+    again when the node registers once more: after its start, slurmctld asks it to (seen in the lab). A drain
+    that somebody else had set before the change keeps its reason: with ours it would be lifted.
     """
     name = shlex.quote(node)
     return [
@@ -211,10 +213,15 @@ def _of_node(node: str) -> list[str]:
         '    [ -z "$foreign" ] || return 0',
         f'    [ -z "$restored" ] || for _ in $(seq {RESTORED_SECONDS}); do ! seen || break; sleep 1; done',
         '    [ -n "$restored" ] || seen || :',
-        '    case "$restored${state:-}" in yes* | *DRAIN*)',
-        f"        scontrol update nodename={name} state=drain "
-        f'reason="{REASON_PREFIX}$(printf %.110s "$1")" 2> /dev/null || : ;;',
-        "    esac",
+        '    case "$restored${state:-}" in yes* | *DRAIN*) ;; *) return 0 ;; esac',
+        f'    reason="{REASON_PREFIX}$(printf %.110s "$1")"',
+        f'    scontrol update nodename={name} state=drain reason="$reason" 2> /dev/null || :',
+        f'    [ -z "$restored" ] || for _ in $(seq {KEPT_SECONDS}); do',
+        "        sleep 1; seen || continue",
+        f'        case "$node" in *" Reason={REASON_PREFIX}"*) ;; *)',
+        f'            scontrol update nodename={name} state=drain reason="$reason" 2> /dev/null || : ;;',
+        "        esac",
+        "    done",
         "}",
     ]
 

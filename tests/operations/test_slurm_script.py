@@ -17,8 +17,16 @@ STAND_INS = {
     "scontrol": """case "$*" in
   *"show hostnames"*) ;;
   ping) echo "Slurmctld(primary) at controller is UP" ;;
-  *"show node"*) cat "$WORLD/node" ;;
-  *) printf "%s\\n" "scontrol $*" >> "$WORLD/calls" ;;
+  *"show node"*)
+    if [ -e "$WORLD/again" ] && grep --quiet Reason=hpcstate "$WORLD/node"; then
+      rm "$WORLD/again"; sed -i "s/Reason=.*/Reason=gres count too low/" "$WORLD/node"
+    fi
+    cat "$WORLD/node" ;;
+  *)
+    printf "%s\\n" "scontrol $*" >> "$WORLD/calls"
+    for word; do case "$word" in reason=*)
+      [ ! -e "$WORLD/node" ] || sed -i "s%Reason=.*%Reason=${word#reason=}%" "$WORLD/node" ;;
+    esac; done ;;
 esac""",
     "systemctl": """printf "%s\\n" "systemctl $*" >> "$WORLD/calls"
 case "$*" in
@@ -86,6 +94,16 @@ def test_a_slurmd_that_does_not_start_gets_its_old_gres_back(world: Path, begin:
     assert calls(world)[-1].startswith(
         "scontrol update nodename=compute-01 state=drain reason=hpcstate: slurmd"
     )
+
+
+def test_the_reason_is_ours_also_when_the_node_registers_once_more(world: Path) -> None:
+    """A slurmctld that has just started asks for a second registration, and gives its own reason again."""
+    (world / "staged/gres.conf").write_text("refused\n")
+    (world / "again").touch()
+    assert change(world, slurm_script.restart("slurmd"), 4).returncode == 1
+    assert not (world / "again").exists()
+    assert " Reason=hpcstate: slurmd does not start" in (world / "node").read_text()
+    assert [call.startswith("scontrol update") for call in calls(world)][-2:] == [True, True]
 
 
 def test_a_slurmd_that_starts_with_neither_file_says_so(world: Path) -> None:
