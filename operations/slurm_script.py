@@ -193,8 +193,8 @@ def _of_node(node: str) -> list[str]:
     """``seen``: whether slurmctld has heard of a slurmd that started at ``$since`` or later; sets ``$node``
     and ``$state``. ``keep_drained``: a node that is drained, or got its old files back, has our reason for
     it. That comes after Slurm's own, which it gives to a node that registers with less than configured, and
-    again when the node registers once more: after its start, slurmctld asks it to (seen in the lab). A drain
-    that somebody else had set before the change keeps its reason: with ours it would be lifted.
+    again when the node registers once more (in the lab a node that slurmctld had just accepted lost ours). A
+    drain that somebody else had set before the change keeps its reason: with ours it would be lifted.
     """
     name = shlex.quote(node)
     return [
