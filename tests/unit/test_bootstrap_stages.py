@@ -84,6 +84,13 @@ def test_a_stage_of_commands_counts_each(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (outcome.passed, outcome.failed) == (1, 1)
 
 
+def test_the_lab_gets_containers_and_they_are_built_before() -> None:
+    """Else all that needs one would say skipped, and nobody would notice."""
+    (lab,) = (stage for stage in stages.STAGES if stage.deploys)
+    assert lab.tests == ("tests/lab",)
+    assert {f"build_containers:{name}" for name in NAMES} <= set(lab.needs)
+
+
 @pytest.mark.parametrize(
     ("minutes", "limit", "names"),
     [
