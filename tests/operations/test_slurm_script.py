@@ -97,7 +97,7 @@ def test_a_slurmd_that_does_not_start_gets_its_old_gres_back(world: Path, begin:
 
 
 def test_the_reason_is_ours_also_when_the_node_registers_once_more(world: Path) -> None:
-    """A slurmctld that has just started asks for a second registration, and gives its own reason again."""
+    """With each registration that has too little, Slurm may put a reason of its own in the place of ours."""
     (world / "staged/gres.conf").write_text("refused\n")
     (world / "again").touch()
     assert change(world, slurm_script.restart("slurmd"), 4).returncode == 1
