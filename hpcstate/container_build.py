@@ -22,7 +22,7 @@ from hpcstate.store import Store
 from hpcstate.tools_root import Toolbox
 from hpcstate.trees import remove_tree, unpack
 
-VERSION = 2
+VERSION = 3
 """Raise it when the code that builds containers changes what comes out."""
 
 SQUASH = ("-comp", "zstd", "-Xcompression-level", "9")
@@ -135,6 +135,7 @@ def seal(target: Path, toolbox: Toolbox) -> None:
     The UUID is all zeros: what tells two containers apart is their digest. Signing writes times of its own,
     hence once more after it.
     """
+    sif.forget_parents(target)
     sif.normalise(target, bytes(16), EPOCH)
     signing.sign(toolbox, target)
     sif.normalise(target, bytes(16), EPOCH)

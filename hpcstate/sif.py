@@ -6,6 +6,7 @@ bytes, then descriptors of 585 bytes each, all little-endian without padding.
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +111,31 @@ def normalise(path: Path, identity: bytes, epoch: int) -> None:
             if one[1]:
                 fields[_TIMES_AND_OWNERS] = [epoch, epoch, 0, 0]
             stream.write(DESCRIPTOR.pack(*fields))
+
+
+def forget_parents(path: Path) -> None:
+    """Blank, in the JSON objects of ``path``, the name of the image before the last step of a Dockerfile.
+
+    Docker's classic builder leaves it in the image's config (docker-image-spec v1, ``config.Image``), which
+    Apptainer takes over. It is another one in each build from nothing, for there is a time in that image.
+
+    Raises HpcstateError as :func:`read` does.
+    """
+    objects = [one for one in read(path).objects if one.kind == "JSON"]
+    with path.open("r+b") as stream:
+        for one in objects:
+            stream.seek(one.offset)
+            content = stream.read(one.size)
+            stream.seek(one.offset)
+            stream.write(_PARENT.sub(_blank, content))
+
+
+_PARENT = re.compile(rb'"Image":"sha256:[0-9a-f]{64}"')
+
+
+def _blank(found: re.Match[bytes]) -> bytes:
+    """An empty name in as many bytes: blanks after a value mean nothing (RFC 8259, section 2)."""
+    return b'"Image":""'.ljust(len(found[0]))
 
 
 def _tables(stream: BinaryIO, path: Path) -> tuple[tuple[Any, ...], list[tuple[Any, ...]]]:

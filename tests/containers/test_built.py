@@ -18,14 +18,9 @@ from hpcstate.artifact import provide
 from hpcstate.digest import file_digest
 from hpcstate.errors import HpcstateError
 from hpcstate.store import Manifest, Store
-from hpcstate.tools_root import Toolbox, toolbox
+from hpcstate.tools_root import Toolbox
 
 NAME = "mpi-minimal"
-
-
-@pytest.fixture(scope="module")
-def tools() -> Toolbox:
-    return toolbox(Store.default())
 
 
 def hpcstate(*words: str | Path) -> subprocess.CompletedProcess[str]:

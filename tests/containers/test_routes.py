@@ -1,6 +1,6 @@
-"""Each route to a container besides the declared one, with Apptainer and an engine as they are: one result.
+"""Each route to a container besides the declared one, with Apptainer and buildah as they are: one result.
 
-All start from the same small image: the shell of the tools root, and the two libraries that it needs.
+All start from the same small image. The Dockerfile through Docker is test_docker.py.
 """
 
 from __future__ import annotations
@@ -15,53 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import (
-    container,
-    container_build,
-    container_engine,
-    container_inspect,
-    container_routes,
-    paths,
-    sif,
-    signing,
-    tools_root,
-)
-from hpcstate.artifact import provide
+from hpcstate import container_engine, container_inspect, paths, sif, signing
 from hpcstate.digest import file_digest
-from hpcstate.model.container import Container
-from hpcstate.store import Manifest, Store
 from hpcstate.tools_root import Toolbox
-
-_SHELL = {
-    "usr/bin/dash": "bin/sh",
-    "usr/lib/x86_64-linux-gnu/libc.so.6": "lib/x86_64-linux-gnu/libc.so.6",
-    "usr/lib64/ld-linux-x86-64.so.2": "lib64/ld-linux-x86-64.so.2",
-}
-"""Where the tools root has a file, and where the image has it."""
-
-_FOLDERS = (
-    "bin",
-    "dev",
-    "etc",
-    "lib",
-    "lib/x86_64-linux-gnu",
-    "lib64",
-    "proc",
-    "sys",
-    "tmp",
-    "var",
-    "var/tmp",
-)
-
-_YAML = """\
-name: {name}
-version: "1"
-summary: a shell
-category: custom-images
-{more}
-tests:
-  - {{name: the shell runs, command: [sh, -c, "echo $((6 * 7))"], expect: "^42"}}
-"""
+from tests.containers.tiny import DOCKERFILE, Workplace, said_in
 
 _DEFINITION = """\
 Bootstrap: docker-archive
@@ -71,43 +28,12 @@ From: tiny.tar
     echo "by the definition" >/etc/made
 """
 
-_DOCKERFILE = """\
-FROM scratch
-ADD tree.tar /
-RUN ["/bin/sh", "-c", "echo by the Dockerfile >/etc/made"]
-ENTRYPOINT ["/bin/sh", "-c"]
-CMD ["echo hello from $0"]
-"""
-
 MADE = {
     "converted": ("base: {archive: tiny.tar}", {}, ""),
     "definition": ("", {"container.def": _DEFINITION}, "by the definition"),
-    "dockerfile": ("", {"Dockerfile": _DOCKERFILE}, "by the Dockerfile"),
+    "dockerfile": ("", {"Dockerfile": DOCKERFILE}, "by the Dockerfile"),
 }
 """For each route what its container.yaml has, its files, and what is in /etc/made."""
-
-
-@pytest.fixture(scope="module")
-def tools() -> Toolbox:
-    return tools_root.toolbox(Store.default())
-
-
-@pytest.fixture(scope="module")
-def tree(tools: Toolbox, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tar of the image's files."""
-    file = tmp_path_factory.mktemp("image") / "tree.tar"
-    root = tools.root or Path("/")
-    with tarfile.open(file, "w") as tar:
-        for name in _FOLDERS:
-            folder = tarfile.TarInfo(name)
-            folder.type, folder.mode = tarfile.DIRTYPE, 0o755
-            tar.addfile(folder)
-        for source, name in _SHELL.items():
-            content = (root / source).read_bytes()
-            entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(content), 0o755
-            tar.addfile(entry, io.BytesIO(content))
-    return file
 
 
 def save(tree: Path, file: Path, **greetings: str) -> Path:
@@ -142,65 +68,33 @@ def archive(tree: Path) -> Path:
     return save(tree, tree.with_name("tiny.tar"), tiny="hello")
 
 
-def said_in(tools: Toolbox, file: Path, *words: str, verb: str = "exec") -> str:
-    """What a command prints in the container ``file``; with ``verb`` run, its entry point with ``words``."""
-    binds = {file: "/image.sif"}
-    line = ["--silent", verb, "--userns", "--containall", "--no-home", tools.at(file, binds), *words]
-    return tools.apptainer(line, binds=binds).stdout.strip()
-
-
 @pytest.mark.parametrize("route", MADE)
 def test_each_route_ends_in_a_signed_container_and_the_same_bytes_again(
     route: str,
-    tools: Toolbox,
+    workplace: Workplace,
     tree: Path,
     archive: Path,
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(container_engine, "docker_version", lambda: "")
     more, files, made = MADE[route]
     digest = f"sha256:{file_digest(archive)}"
     origin = {"converted": {"archive:tiny.tar": digest}, "definition": {"base:tiny.tar": digest}}.get(
         route, {}
     )
-    own = tmp_path / "containers" / "tiny"
-    own.mkdir(parents=True)
-    (own / "container.yaml").write_text(_YAML.format(name="tiny", more=more))
-    for name, text in files.items():
-        (own / name).write_text(text)
-    for file in (tree, archive):
-        (own / file.name).write_bytes(file.read_bytes())
-    for module in (container, container_build):
-        monkeypatch.setattr(module, "CONTAINERS", own.parent)
-    monkeypatch.setattr(container_engine, "STORAGE", tmp_path / "buildah")
-    monkeypatch.setattr(container_routes, "CACHE", tmp_path / "cache")
-    monkeypatch.setattr(tools_root, "toolbox", lambda _: tools)
-    one = container.load("tiny")
+    one = workplace.declare(files, (tree, archive), more)
     assert one.route == route
-    found = []
-    for number in (1, 2):
-        monkeypatch.setattr(paths, "BUILD", tmp_path / f"build{number}")
-        found.append(built(one, tmp_path / f"store{number}"))
+    found = [workplace.build(one, run) for run in ("first", "second")]
     assert found[0].digest == found[1].digest
     file = paths.container("tiny")
-    assert signing.verified(tools, file) == ""
-    labels = container_inspect.inspect(file, tools).labels
+    assert signing.verified(workplace.tools, file) == ""
+    labels = container_inspect.inspect(file, workplace.tools).labels
     assert labels["hpcstate.source"] == "containers/tiny" and labels["hpcstate.key"] == found[0].key
     assert {name: labels.get(name) for name in origin} == origin
     if made:
-        assert said_in(tools, file, "sh", "-c", "read line </etc/made && echo $line") == made
+        assert workplace.says("sh", "-c", "read line </etc/made && echo $line") == made
     if route != "definition":
-        assert said_in(tools, file, verb="run") == "hello from /bin/sh"
-
-
-def built(one: Container, at: Path) -> Manifest:
-    store = Store(at, report=lambda _: None)
-    return provide(
-        paths.container(one.name),
-        container_build.inputs(one),
-        lambda target, work: container_build.make(one, target, work, store, lambda _: None),
-        store=store,
-    )
+        assert workplace.says(verb="run") == "hello from /bin/sh"
 
 
 def test_one_image_of_an_archive_is_converted_by_the_command(

@@ -8,14 +8,23 @@ from pathlib import Path
 from hpcstate.sif import DESCRIPTOR, HEADER, MAGIC
 
 _DATA = 32176
-_KINDS = {"definition": 0x4001, "partition": 0x4004, "signature": 0x4005}
+_KINDS = {"definition": 0x4001, "partition": 0x4004, "signature": 0x4005, "JSON": 0x4006}
 
 
 def write_sif(
-    path: Path, content: bytes = b"squashfs", *, signed: bool = True, uuid: bytes = b"u" * 16
+    path: Path,
+    content: bytes = b"squashfs",
+    *,
+    json: bytes = b"",
+    signed: bool = True,
+    uuid: bytes = b"u" * 16,
 ) -> Path:
-    """Write a SIF file with the file system ``content``, laid out as by Apptainer 1.4.5; return ``path``."""
-    objects = [("definition", b"Bootstrap: scratch\n"), ("partition", content)]
+    """Write a SIF file with the file system ``content`` and the object ``json`` where there is one, laid out
+    as by Apptainer 1.4.5; return ``path``.
+    """
+    objects = [("definition", b"Bootstrap: scratch\n")]
+    objects += [("JSON", json)] if json else []
+    objects += [("partition", content)]
     objects += [("signature", b"{}")] if signed else []
     now, at, table, data = int(time.time()), _DATA, b"", b""
     for number, (kind, text) in enumerate(objects, 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +42,21 @@ def test_normalising_leaves_the_content(tmp_path: Path) -> None:
     at = sif.read(path).objects[1]
     sif.normalise(path, bytes(16), EPOCH)
     assert path.read_bytes()[at.offset : at.offset + at.size] == b"content"
+
+
+def test_the_image_before_the_last_step_is_forgotten(tmp_path: Path) -> None:
+    """As Docker 26.1.5 without BuildKit and Apptainer 1.4.5 wrote it."""
+    before = b'{"Cmd":["echo hello"],"Image":"sha256:' + b"429e53ff" * 8 + b'","Env":["PATH=/bin"]}'
+    elsewhere = b"squashfs " + before
+    path = write_sif(tmp_path / "a.sif", elsewhere, json=before)
+    header = sif.read(path)
+    sif.forget_parents(path)
+    assert sif.read(path) == header
+    _, at, tree, _ = header.objects
+    content = path.read_bytes()
+    after = json.loads(content[at.offset : at.offset + at.size])
+    assert after == {"Cmd": ["echo hello"], "Image": "", "Env": ["PATH=/bin"]}
+    assert content[tree.offset : tree.offset + tree.size] == elsewhere
 
 
 def truncated(path: Path, size: int) -> None:

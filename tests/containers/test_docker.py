@@ -1,0 +1,118 @@
+"""The Dockerfile route and `convert` with a real Docker engine, by BuildKit and without."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hpcstate import container_inspect, paths, signing
+from hpcstate.errors import HpcstateError
+from hpcstate.run import run
+from tests.containers import docker
+from tests.containers.tiny import DOCKERFILE, NAME, Workplace, said_in
+
+VERSION = "{{.Server.Version}}"
+
+
+@pytest.fixture(scope="module")
+def root() -> Iterator[Path]:
+    """The tree with Docker in it."""
+    if os.geteuid() != 0:
+        pytest.skip("a Docker engine of the test's own needs root")
+    with tempfile.TemporaryDirectory(dir=paths.BUILD, prefix=".docker.") as at:
+        yield docker.tree(Path(at))
+
+
+@pytest.fixture(scope="module", params=["BuildKit", "classic"])
+def builder(request: pytest.FixtureRequest, root: Path) -> Iterator[dict[str, str]]:
+    """An engine with nothing in its store; its client has the plugin for BuildKit, or has not."""
+    with tempfile.TemporaryDirectory(prefix="docker.") as at, docker.engine(root, Path(at)) as environment:
+        if request.param == "BuildKit":
+            docker.add_buildkit(root, environment)
+        yield environment
+
+
+@pytest.fixture(autouse=True)
+def client(builder: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in builder.items():
+        monkeypatch.setenv(name, value)
+
+
+def forget_everything() -> None:
+    """Remove all images and layers of the engine."""
+    run(["docker", "system", "prune", "--all", "--force"])
+    assert run(["docker", "images", "--quiet"]).stdout == ""
+
+
+def test_a_dockerfile_becomes_a_signed_container_and_the_same_bytes_again(
+    workplace: Workplace, tree: Path
+) -> None:
+    one = workplace.declare({"Dockerfile": DOCKERFILE}, (tree,))
+    said: list[str] = []
+    first = workplace.build(one, "first", said)
+    assert any(re.match(r"STEP \d/\d .*: RUN ", line) for line in said), said
+    file = paths.container(NAME)
+    assert first.versions["docker"] == run(["docker", "version", "--format", VERSION]).stdout.strip()
+    assert signing.verified(workplace.tools, file) == ""
+    labels = container_inspect.inspect(file, workplace.tools).labels
+    assert labels["hpcstate.source"] == "containers/tiny" and labels["hpcstate.key"] == first.key
+    assert workplace.says("sh", "-c", "read line </etc/made && echo $line") == "by the Dockerfile"
+    assert workplace.says(verb="run") == "hello from /bin/sh"
+    forget_everything()
+    assert workplace.build(one, "second").digest == first.digest
+
+
+def test_a_step_that_fails_is_named_and_those_before_it_are_kept(workplace: Workplace, tree: Path) -> None:
+    timed = 'RUN ["/bin/sh", "-c", "read up idle </proc/uptime; echo $up >/etc/made"]'
+    broken = 'RUN ["/bin/sh", "-c", "echo no such wheel; exit 3"]'
+    steps = DOCKERFILE.replace("ENTRYPOINT", f"{timed}\n{broken}\nENTRYPOINT", 1)
+    with pytest.raises(
+        HpcstateError, match=r"(?s)STEP \d/\d: RUN .*exit 3.* failed:.*no such wheel"
+    ) as failed:
+        workplace.build(workplace.declare({"Dockerfile": steps}, (tree,)), "first")
+    assert "those before it are kept" in failed.value.hint
+    assert not paths.container(NAME).exists()
+    failed_at = float(Path("/proc/uptime").read_text().split()[0])
+    workplace.build(workplace.declare({"Dockerfile": steps.replace("exit 3", "exit 0")}), "first")
+    assert float(workplace.says("sh", "-c", "read up </etc/made && echo $up")) < failed_at
+
+
+def test_a_base_that_the_engine_has_is_not_fetched(workplace: Workplace, tree: Path) -> None:
+    run(["docker", "import", tree, "localhost/base:1"])
+    one = workplace.declare({"Dockerfile": 'FROM localhost/base:1\nCMD ["sh", "-c", "echo based"]\n'})
+    made = workplace.build(one, "first")
+    assert made.versions["base:localhost/base:1"] == "built on this machine"
+    assert workplace.says(verb="run") == "based"
+
+
+def test_a_base_that_cannot_be_fetched_is_said_as_such(workplace: Workplace) -> None:
+    one = workplace.declare({"Dockerfile": "FROM registry.invalid/base:1\n"})
+    with pytest.raises(HpcstateError, match=r"(?s)FROM registry.invalid/base:1 failed:.*registry\.invalid"):
+        workplace.build(one, "first")
+
+
+def test_an_image_of_the_engine_is_converted_by_the_command(
+    workplace: Workplace, tree: Path, tmp_path: Path
+) -> None:
+    workplace.build(workplace.declare({"Dockerfile": DOCKERFILE}, (tree,)), "first")
+    name = f"localhost/hpcstate/{NAME}:1"
+    done = hpcstate("convert", f"docker-daemon:{name}", tmp_path / "of-docker.sif")
+    assert done.returncode == 0, done.stderr
+    assert signing.verified(workplace.tools, tmp_path / "of-docker.sif") == ""
+    assert said_in(workplace.tools, tmp_path / "of-docker.sif", verb="run") == "hello from /bin/sh"
+    missing = hpcstate("convert", "docker-daemon:localhost/none:1", tmp_path / "none.sif")
+    assert missing.returncode == 2 and not (tmp_path / "none.sif").exists()
+    assert "docker did not write the image localhost/none:1" in missing.stderr
+    assert "Traceback" not in missing.stderr
+
+
+def hpcstate(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "hpcstate", "container", *map(str, words)]
+    return subprocess.run(line, capture_output=True, text=True, check=False, cwd=paths.ROOT)
