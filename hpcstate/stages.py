@@ -86,6 +86,15 @@ def all_asked() -> bool:
     return "test" in sys.argv[1:]
 
 
+def limit() -> float | None:
+    """How many minutes a whole run may take, None for any. Raises HpcstateError where it is no number."""
+    minutes = os.environ.get(LIMIT)
+    try:
+        return float(minutes) if minutes else None
+    except ValueError:
+        raise HpcstateError(f"{LIMIT} is {minutes!r}", hint="a number of minutes, or unset it") from None
+
+
 def lab_containers(seconds: float, limit_min: float | None) -> tuple[str, ...]:
     """The containers that the lab has time for, ``seconds`` after a run of ``limit_min`` minutes began.
 
@@ -188,25 +197,21 @@ class Run:
 
     def stage(self, stage: Stage) -> bool:
         """Run one stage and keep its outcome; False when something failed, as doit expects it."""
+        limit_min = limit()
         self._begun.append(stage.name)
         print(f"== {stage.name}", flush=True)
         if stage.deploys and LAB_CONTAINERS not in os.environ:
-            self._choose_containers()
+            self._choose_containers(limit_min)
         outcome = run_stage(stage)
         self.outcomes.append(outcome)
         print(f"== {stage.name}: {_tally(outcome)} in {outcome.seconds:.1f} s", flush=True)
         return outcome.failed == 0
 
-    def _choose_containers(self) -> None:
-        minutes = os.environ.get(LIMIT)
-        try:
-            limit = float(minutes) if minutes else None
-        except ValueError:
-            raise HpcstateError(f"{LIMIT} is {minutes!r}", hint="a number of minutes, or unset it") from None
+    def _choose_containers(self, limit_min: float | None) -> None:
         seconds = time.monotonic() - self._since
-        names = lab_containers(seconds, limit)
+        names = lab_containers(seconds, limit_min)
         os.environ[LAB_CONTAINERS] = ",".join(names)
-        over = f" ({seconds / 60:.0f} of {minutes} minutes are over)" if minutes else ""
+        over = f" ({seconds / 60:.0f} of {limit_min:g} minutes are over)" if limit_min is not None else ""
         print(f"containers of the lab: {', '.join(names) or 'none'}{over}", flush=True)
 
     def _end(self) -> None:

@@ -143,9 +143,9 @@ def test_the_choice_reaches_the_lab_and_is_said(
     assert capsys.readouterr().out.splitlines()[1:-1] == said
 
 
-def test_a_limit_that_is_no_number_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_limit_that_is_no_number_is_said_before_the_first_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(LIMIT, "an hour")
     monkeypatch.delenv(LAB_CONTAINERS, raising=False)
     monkeypatch.setattr(atexit, "register", lambda _: None)
     with pytest.raises(HpcstateError, match="HPCSTATE_TEST_MINUTES is 'an hour'"):
-        Run().stage(Stage("lab", deploys=True))
+        Run().stage(Stage("ruff"))

@@ -1,0 +1,53 @@
+"""What a person sees who interrupts doit: one line, soon, whether tasks ran one by one or side by side."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hpcstate import paths
+
+DODO = """\
+from hpcstate.run import run_visibly
+from hpcstate.tasks.settings import settings
+
+DOIT_CONFIG = {{**settings(), "dep_file": "{state}", "default_tasks": ["quick", "slow"]}}
+
+def task_quick():
+    return {{"actions": [lambda: None]}}
+
+def task_slow():
+    words = ["sh", "-c", "echo begun; exec sleep 60"]
+    return {{"actions": [(lambda: run_visibly(words) == 0,)], "task_dep": ["quick"], "verbosity": 2}}
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("side_by_side", [(), ("-n", "3")], ids=["one by one", "side by side"])
+def test_an_interrupted_run_is_one_line(tmp_path: Path, number: int, side_by_side: tuple[str, ...]) -> None:
+    (tmp_path / "dodo.py").write_text(DODO.format(state=tmp_path / "doit.sqlite3"))
+    doit = Path(sys.executable).with_name("doit")
+    words = [str(doit), "--dir", str(tmp_path), *side_by_side]
+    with subprocess.Popen(
+        words,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(paths.ROOT), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as run:
+        assert run.stdout is not None and run.stderr is not None
+        for line in run.stdout:
+            if line.startswith("begun"):
+                break
+        # A terminal's Ctrl-C reaches all that was started.
+        os.killpg(run.pid, number)
+        said = run.communicate(timeout=20)[1]
+    assert said.splitlines() == ["interrupted; the next run goes on from here"]
+    assert run.returncode in (130, -signal.SIGINT)
