@@ -10,13 +10,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from hpcstate import schema
 from hpcstate.check import CheckResult
+from hpcstate.errors import HpcstateError
 from hpcstate.libvirt_daemon import end_daemon
 from hpcstate.live import Live
 from hpcstate.model import Cluster, Description
@@ -31,6 +32,29 @@ def pytest_sessionstart() -> None:
     """These tests start machines and daemons: only inside the lab, where they reach nothing else."""
     if os.environ.get("HPCSTATE_LAB") != "inside":
         pytest.exit("the lab tests run through `./hpc test:lab` (as root)", returncode=2)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a failed test left on the nodes is not the next one's: its jobs end, and its drains are lifted
+    before its fixtures deploy what they put back.
+    """
+    report = yield
+    live = getattr(item, "funcargs", {}).get("live")
+    if report.when == "call" and report.failed and live is not None:
+        try:
+            live.run(live.cluster.controller.name, RECOVER, user="root", timeout=120)
+        except HpcstateError as error:
+            report.sections.append(("the nodes after the failure", str(error)))
+    return report
+
+
+RECOVER = """
+scancel --user=hpc
+for node in $(sinfo --noheader --Node --states=drain,down --format=%N | sort -u); do
+    scontrol update NodeName="$node" State=RESUME
+done
+"""
 
 
 @pytest.fixture(scope="session")
