@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,19 +68,39 @@ def run(
     return result
 
 
+CLEAR_UP_SECONDS = 10
+"""How long an interrupted command may take to clear up before it is killed."""
+
+
 def run_visibly(argv: Sequence[str | Path], *, cwd: Path | None = None) -> int:
     """Run ``argv`` with its output going straight to the terminal, and return its exit code.
 
+    A terminal's interrupt reaches both: the command may clear up, but it never outlives this process.
+
     Raises HpcstateError when the program is missing.
     """
-    words = [str(word) for word in argv]
+    words = _bound(argv)
     sys.stdout.flush()
-    try:
-        return subprocess.run(words, stdin=subprocess.DEVNULL, cwd=cwd, check=False).returncode
-    except FileNotFoundError as error:
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, cwd=cwd) as process:
+        try:
+            return process.wait()
+        except BaseException:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(CLEAR_UP_SECONDS)
+            process.kill()
+            raise
+
+
+def _bound(argv: Sequence[str | Path]) -> list[str]:
+    """The command line that runs ``argv``, and kills it when this process ends, however that ends (prctl(2),
+    PR_SET_PDEATHSIG). Raises HpcstateError when the program is missing.
+    """
+    words = [str(word) for word in argv]
+    if which(words[0]) is None:
         raise HpcstateError(
             f"the program {words[0]!r} is not installed", hint="./hpc installs what is missing"
-        ) from error
+        )
+    return ["setpriv", "--pdeathsig", "KILL", "--", *words]
 
 
 def run_with_lines(
@@ -90,18 +111,14 @@ def run_with_lines(
     env: Mapping[str, str] | None = None,
 ) -> Result:
     """Run ``argv`` to its end; ``on_line`` is told each line as it comes. ``stdout`` of the result has both
-    outputs in their order. The command is killed when this process ends, however that ends (prctl(2),
-    PR_SET_PDEATHSIG), when it is interrupted, and when ``on_line`` raises.
+    outputs in their order. The command is killed when this process ends, however that ends, when it is
+    interrupted, and when ``on_line`` raises.
 
     Raises HpcstateError when the program is missing.
     """
-    words = [str(word) for word in argv]
-    if which(words[0]) is None:
-        raise HpcstateError(
-            f"the program {words[0]!r} is not installed", hint="./hpc installs what is missing"
-        )
+    words = _bound(argv)
     with subprocess.Popen(
-        ["setpriv", "--pdeathsig", "KILL", "--", *words],
+        words,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -119,7 +136,7 @@ def run_with_lines(
         except BaseException:
             process.kill()
             raise
-    return Result(tuple(words), process.returncode, "".join(lines), "")
+    return Result(tuple(map(str, argv)), process.returncode, "".join(lines), "")
 
 
 def tail(text: str, lines: int = 20) -> str:

@@ -86,7 +86,8 @@ def test_a_step_that_fails_is_named_and_those_before_it_are_kept(workplace: Work
 
 def test_a_base_that_the_engine_has_is_not_fetched(workplace: Workplace, tree: Path) -> None:
     run(["docker", "import", tree, "localhost/base:1"])
-    one = workplace.declare({"Dockerfile": 'FROM localhost/base:1\nCMD ["sh", "-c", "echo based"]\n'})
+    text = 'ARG BASE=localhost/base:1\nFROM ${BASE}\nCMD ["sh", "-c", "echo based"]\n'
+    one = workplace.declare({"Dockerfile": text})
     made = workplace.build(one, "first")
     assert made.versions["base:localhost/base:1"] == "built on this machine"
     assert workplace.says(verb="run") == "based"

@@ -22,15 +22,25 @@ def task_quick():
     return {{"actions": [lambda: None]}}
 
 def task_slow():
-    words = ["sh", "-c", "echo begun; exec sleep 60"]
+    words = ["sh", "-c", "{prelude} echo begun; exec sleep 60"]
     return {{"actions": [(lambda: run_visibly(words) == 0,)], "task_dep": ["quick"], "verbosity": 2}}
 """
 
 
+SIDE_BY_SIDE = ("-n", "3")
+STUBBORN = "trap '' INT TERM;"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("side_by_side", [(), ("-n", "3")], ids=["one by one", "side by side"])
-def test_an_interrupted_run_is_one_line(tmp_path: Path, number: int, side_by_side: tuple[str, ...]) -> None:
-    (tmp_path / "dodo.py").write_text(DODO.format(state=tmp_path / "doit.sqlite3"))
+@pytest.mark.parametrize(
+    ("side_by_side", "prelude"),
+    [((), ""), (SIDE_BY_SIDE, ""), (SIDE_BY_SIDE, STUBBORN)],
+    ids=["one by one", "side by side", "stubborn"],
+)
+def test_an_interrupted_run_is_one_line_and_nothing_goes_on(
+    tmp_path: Path, number: int, side_by_side: tuple[str, ...], prelude: str
+) -> None:
+    (tmp_path / "dodo.py").write_text(DODO.format(state=tmp_path / "doit.sqlite3", prelude=prelude))
     doit = Path(sys.executable).with_name("doit")
     words = [str(doit), "--dir", str(tmp_path), *side_by_side]
     with subprocess.Popen(
@@ -48,6 +58,7 @@ def test_an_interrupted_run_is_one_line(tmp_path: Path, number: int, side_by_sid
                 break
         # A terminal's Ctrl-C reaches all that was started.
         os.killpg(run.pid, number)
+        # Until the last process that has its output is gone.
         said = run.communicate(timeout=20)[1]
     assert said.splitlines() == ["interrupted; the next run goes on from here"]
     assert run.returncode in (130, -signal.SIGINT)

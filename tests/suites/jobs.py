@@ -117,14 +117,14 @@ class Jobs:
         return states
 
     def wait(
-        self, done: Callable[[dict[str, JobState]], bool], expected: str, seconds: float = START_SECONDS
+        self, done: Callable[[dict[str, JobState]], bool], expected: str, seconds: float | None = None
     ) -> dict[str, JobState]:
         """Wait until ``done(states)`` and return the states.
 
-        Raises CheckSkipped when it does not come true in ``seconds`` and somebody else's jobs are there,
-        CheckFailed (with ``expected``) when they are not.
+        Raises CheckSkipped when it does not come true in ``seconds`` (as long as a job may take to start,
+        unless given) and somebody else's jobs are there, CheckFailed (with ``expected``) when they are not.
         """
-        limit = time.monotonic() + seconds
+        limit = time.monotonic() + (START_SECONDS if seconds is None else seconds)
         while True:
             states = self.states()
             if done(states):

@@ -15,6 +15,7 @@ from hpcstate.check import CheckResult
 from hpcstate.live import UnreachableError
 from hpcstate.model import Cluster
 from hpcstate.proof import Proof, configuration_digest, summary, write_proof
+from tests.suites import jobs
 from tests.unit.fake_live import TWO, FakeLive, a_cluster, a_node
 
 FILE = """\
@@ -112,8 +113,12 @@ def test_a_dead_controller(
 
 
 def test_a_whole_run_is_kept(
-    file: Path, opened: dict[str, UnreachableError], capsys: pytest.CaptureFixture[str]
+    file: Path,
+    opened: dict[str, UnreachableError],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(jobs, "START_SECONDS", 0)
     opened["compute-01"] = UnreachableError("compute-01", "192.168.150.11 does not answer", hint="status")
     assert cli.main(["check", str(file), "--json"]) == 1
     printed, progress = capsys.readouterr()
