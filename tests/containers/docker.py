@@ -1,16 +1,19 @@
-"""A Docker engine for tests: Debian's, in a tree and in namespaces of its own, gone with the test.
+"""A Docker engine and a registry of images for tests: Debian's, in a tree of their own, gone with the test.
 
 The host's own engine, if it has one, is neither asked nor touched, and nothing is installed.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
+import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from hpcstate import paths, tools_root
@@ -21,10 +24,13 @@ from hpcstate.store import Store
 from hpcstate.trees import remove_tree, unpack
 
 RELEASE = "trixie"
-PACKAGES = ("containerd", "docker-buildx", "docker-cli", "docker.io", "iptables")
+PACKAGES = ("containerd", "docker-buildx", "docker-cli", "docker-registry", "docker.io", "iptables")
 
 STARTS_IN = 60
 """Seconds that the engine has to answer; it takes two."""
+
+REGISTRY = "localhost:5000"
+"""What the engine calls the registry beside it, which it may reach without TLS."""
 
 _STATE = "/state"
 """Where the engine sees the folder of its images and its socket."""
@@ -45,34 +51,60 @@ def tree(at: Path) -> Path:
     return root
 
 
-@contextmanager
-def engine(root: Path, at: Path) -> Iterator[dict[str, str]]:
-    """Docker of the tree ``root``, running; its images lie below ``at``. Yields the environment in which
-    ``docker`` is its client. In a network of its own: it makes a bridge.
+@dataclass(frozen=True)
+class Engine:
+    """The environment in which ``docker`` is its client, and where the registry beside it keeps images."""
 
-    The socket's path may have 107 bytes (unix(7)).
+    environment: dict[str, str]
+    images: Path
+
+
+@contextmanager
+def engine(root: Path, at: Path) -> Iterator[Engine]:
+    """Docker of the tree ``root``, running, with a registry beside it; all they have lies below ``at``.
+
+    In a network of their own, for Docker makes a bridge. The socket's path may have 107 bytes (unix(7)).
     """
     state, programs = at / "state", at / "programs"
     for folder in (state, programs):
         folder.mkdir(parents=True)
+    (state / "registry.json").write_text(_registry(f"{_STATE}/registry", REGISTRY))
     words = ["dockerd", "--data-root", f"{_STATE}/images", "--exec-root", f"{_STATE}/run"]
     words += ["--pidfile", f"{_STATE}/pid", "--host", f"unix://{_STATE}/docker.sock", *_OPTIONS]
-    entered = tools_root.entered(root, words, {state: _STATE})
+    both = f"docker-registry serve {_STATE}/registry.json & exec {shlex.join(words)}"
+    entered = tools_root.entered(root, ["sh", "-c", both], {state: _STATE})
     _client(root, "usr/bin/docker", programs / "docker")
     environment = {
         "PATH": f"{programs}:{os.environ['PATH']}",
         "DOCKER_HOST": f"unix://{state}/docker.sock",
         "DOCKER_CONFIG": str(at / "config"),
     }
-    with (at / "log").open("w") as log:
-        daemon = subprocess.Popen(["unshare", "--net", *entered], stdout=log, stderr=log)
-    try:
-        _wait(daemon, environment, at / "log")
-        yield environment
-    finally:
-        daemon.kill()
-        daemon.wait()
-        remove_tree(state)
+    network = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+    asked = ["docker", "version", "--format", "{{.Server.Version}}"]
+    with _running([*network, *entered], at / "log", asked, environment):
+        yield Engine(environment, state / "registry")
+    remove_tree(state)
+
+
+@contextmanager
+def registry(root: Path, at: Path, images: Path) -> Iterator[tuple[str, Path]]:
+    """A registry of ``images`` on this machine's own loopback, by TLS. Yields its address and certificate."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    certificate, key, settings = at / "certificate.pem", at / "key.pem", at / "registry.json"
+    words = ["openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-subj", "/CN=a test's registry"]
+    run([*words, "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate])
+    settings.write_text(_registry(str(images), address, {"certificate": str(certificate), "key": str(key)}))
+    _client(root, "usr/bin/docker-registry", at / "docker-registry")
+    connect = ["openssl", "s_client", "-brief", "-connect", address]
+    with _running([str(at / "docker-registry"), "serve", str(settings)], at / "log", connect, {}):
+        yield address, certificate
+
+
+def _registry(images: str, address: str, tls: Mapping[str, str] | None = None) -> str:
+    """The settings of docker-registry(1): YAML, of which JSON is a part."""
+    http = {"addr": address, **({"tls": dict(tls)} if tls else {})}
+    return json.dumps({"version": "0.1", "storage": {"filesystem": {"rootdirectory": images}}, "http": http})
 
 
 def add_buildkit(root: Path, environment: dict[str, str]) -> None:
@@ -90,10 +122,20 @@ def _client(root: Path, program: str, at: Path) -> None:
     at.chmod(0o755)
 
 
-def _wait(daemon: subprocess.Popen[bytes], environment: dict[str, str], log: Path) -> None:
-    until = time.monotonic() + STARTS_IN
-    asked = ["docker", "version", "--format", "{{.Server.Version}}"]
-    while run(asked, env={**os.environ, **environment}, check=False).code:
-        if daemon.poll() is not None or time.monotonic() > until:
-            raise AssertionError(f"the Docker engine does not answer:\n{log.read_text()[-3000:]}")
-        time.sleep(0.5)
+@contextmanager
+def _running(
+    words: Sequence[str | Path], log: Path, asked: Sequence[str], environment: Mapping[str, str]
+) -> Iterator[None]:
+    """The daemon ``words``, once the command ``asked`` succeeds."""
+    with log.open("w") as stream:
+        daemon = subprocess.Popen(words, stdout=stream, stderr=stream)
+    try:
+        until = time.monotonic() + STARTS_IN
+        while run(asked, env={**os.environ, **environment}, check=False).code:
+            if daemon.poll() is not None or time.monotonic() > until:
+                raise AssertionError(f"{words[0]} does not answer:\n{log.read_text()[-3000:]}")
+            time.sleep(0.5)
+        yield
+    finally:
+        daemon.kill()
+        daemon.wait()

@@ -1,4 +1,4 @@
-"""The Dockerfile route and `convert` with a real Docker engine, by BuildKit and without."""
+"""The Dockerfile route and `convert` with a real Docker engine and a registry, by BuildKit and without."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import container_inspect, paths, signing
+from hpcstate import container_inspect, container_routes, paths, signing
 from hpcstate.errors import HpcstateError
 from hpcstate.run import run
 from tests.containers import docker
@@ -31,18 +31,28 @@ def root() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module", params=["BuildKit", "classic"])
-def builder(request: pytest.FixtureRequest, root: Path) -> Iterator[dict[str, str]]:
+def builder(request: pytest.FixtureRequest, root: Path) -> Iterator[docker.Engine]:
     """An engine with nothing in its store; its client has the plugin for BuildKit, or has not."""
-    with tempfile.TemporaryDirectory(prefix="docker.") as at, docker.engine(root, Path(at)) as environment:
+    with tempfile.TemporaryDirectory(prefix="docker.") as at, docker.engine(root, Path(at)) as engine:
         if request.param == "BuildKit":
-            docker.add_buildkit(root, environment)
-        yield environment
+            docker.add_buildkit(root, engine.environment)
+        yield engine
 
 
 @pytest.fixture(autouse=True)
-def client(builder: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in builder.items():
+def client(builder: docker.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in builder.environment.items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def pushed(client: None, tree: Path) -> str:
+    """The digest of an image in the registry, which the engine itself has no more."""
+    name = f"{docker.REGISTRY}/base:1"
+    run(["docker", "import", "--change", 'CMD ["sh", "-c", "echo from the registry"]', tree, name])
+    said = run(["docker", "push", name]).stdout
+    forget_everything()
+    return said.split("digest: ")[1].split()[0]
 
 
 def forget_everything() -> None:
@@ -91,6 +101,36 @@ def test_a_base_that_the_engine_has_is_not_fetched(workplace: Workplace, tree: P
     made = workplace.build(one, "first")
     assert made.versions["base:localhost/base:1"] == "built on this machine"
     assert workplace.says(verb="run") == "based"
+
+
+def test_a_base_is_fetched_by_its_digest_which_is_recorded(workplace: Workplace, pushed: str) -> None:
+    base = f"{docker.REGISTRY}/base:1@{pushed}"
+    made = workplace.build(workplace.declare({"Dockerfile": f"FROM {base}\n"}), "first")
+    assert made.versions[f"base:{base}"] == pushed
+    labels = container_inspect.inspect(paths.container(NAME), workplace.tools).labels
+    assert labels["org.opencontainers.image.base.digest"] == pushed
+    assert workplace.says(verb="run") == "from the registry"
+
+
+def test_an_image_of_a_registry_is_converted_without_the_engine(
+    workplace: Workplace,
+    builder: docker.Engine,
+    pushed: str,
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By TLS, with an authority of this machine's own."""
+    with docker.registry(root, tmp_path, builder.images) as (address, certificate):
+        one = workplace.declare({}, more=f"base: {{image: docker://{address}/base@{pushed}}}")
+        with pytest.raises(HpcstateError, match="certificate"):
+            workplace.build(one, "first")
+        authorities = {certificate: "/etc/ssl/certs/ca-certificates.crt"}
+        monkeypatch.setattr(container_routes, "network", lambda: authorities)
+        found = [workplace.build(one, run) for run in ("second", "third")]
+    assert found[0].digest == found[1].digest
+    assert found[0].versions[f"base:{address}/base"] == pushed
+    assert workplace.says(verb="run") == "from the registry"
 
 
 def test_a_base_that_cannot_be_fetched_is_said_as_such(workplace: Workplace) -> None:
