@@ -4,12 +4,22 @@ tried before it counts as built.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hpcstate import container_layers, container_routes, container_test, sif, signing, tools_root
+from hpcstate import (
+    container_credentials,
+    container_definition,
+    container_layers,
+    container_routes,
+    container_test,
+    sif,
+    signing,
+    tools_root,
+)
 from hpcstate.container import CONTAINERS, files
 from hpcstate.container_layers import layers
 from hpcstate.container_routes import Source
@@ -114,17 +124,27 @@ def write(
     binds = {work: _WORK, **source.binds}
     words = ["build", "--force", "--fix-perms"]
     words += ["--mksquashfs-args", shlex.join(squash)] if squash else []
-    done = toolbox.apptainer(
-        [*words, toolbox.at(target, binds), toolbox.at(file, binds)],
-        binds=binds,
-        environment={**source.environment, "APPTAINER_TMPDIR": toolbox.at(scratch, binds)},
-        check=False,
-        within=source.within,
-    )
+    fetched = container_definition.registries(definition.splitlines())
+    credentials = container_credentials.write(fetched, work / "auth.json")
+    if credentials:
+        words += ["--authfile", toolbox.at(credentials, binds)]
+    try:
+        done = toolbox.apptainer(
+            [*words, toolbox.at(target, binds), toolbox.at(file, binds)],
+            binds=binds,
+            environment={**source.environment, "APPTAINER_TMPDIR": toolbox.at(scratch, binds)},
+            check=False,
+            within=source.within,
+        )
+    finally:
+        if credentials:
+            credentials.unlink()
     if done.code:
         hint = source.hint or "nothing half built stays; the next run goes on from the last good layer"
         if "no space left on device" in done.stderr.lower():
             hint = "free some space: a build needs that of the whole tree, and of the .sif"
+        elif fetched and re.search(r"authentication required|unauthorized|access.+denied", done.stderr):
+            hint = f"is its name right? if it is private: docker login {' or '.join(sorted(fetched))}"
         raise HpcstateError(f"apptainer build exited with {done.code}:\n{tail(done.stderr)}", hint=hint)
     seal(target, toolbox)
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hpcstate import paths
+from hpcstate.container_credentials import registry_of
 from hpcstate.digest import file_digest
 from hpcstate.errors import HpcstateError, Problem, ProblemsError
 
@@ -29,6 +30,7 @@ ON_THE_HOST = frozenset({"pre", "setup"})
 
 _WITHOUT_IMAGE = frozenset({"scratch", "arch", "busybox", "debootstrap", "dnf", "yum", "zypper"})
 _LOCAL = frozenset({"docker-archive", "localimage", "oci", "oci-archive"})
+_FETCHED = frozenset({"docker", "oras"})
 _HEADER = re.compile(r"^\s*([A-Za-z]\w*)\s*:\s*(.*?)\s*$")
 _SECTION = re.compile(r"^\s*%(\S*)\s*(.*?)\s*$")
 
@@ -65,6 +67,19 @@ def bases(path: Path) -> dict[str, str]:
                 pinned = f"sha256:{file_digest(file)}"
             # A label has no blanks in its name; `{{ variable }}` may.
             found[f"base:{''.join(image.split())}"] = pinned or "not pinned"
+    return found
+
+
+def registries(lines: Sequence[str]) -> set[str]:
+    """The registries of images (host and port) that the definition ``lines`` fetches from."""
+    found: set[str] = set()
+    agent = ""
+    for _, _, _, key, value in _scanned(lines):
+        if key == "bootstrap":
+            agent = value
+        elif key in ("from", "registry") and agent in _FETCHED:
+            name = value.partition("://")[2] or value
+            found.add(registry_of(f"{name}/" if key == "registry" else name))
     return found
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hpcstate import paths, tools_root
 from hpcstate.artifact import provide
@@ -31,6 +32,10 @@ STARTS_IN = 60
 
 REGISTRY = "localhost:5000"
 """What the engine calls the registry beside it, which it may reach without TLS."""
+
+PASSWORD = "a:secret"
+USERS = "user:$2b$05$CB8Dhde.Wm1ukXyXpcfcFu7MhFfkwCa.5BHYd/LzlkSbTed5HtAm6\n"
+"""htpasswd(1) of a registry that lets in only ``user``, by PASSWORD."""
 
 _STATE = "/state"
 """Where the engine sees the folder of its images and its socket."""
@@ -88,23 +93,33 @@ def engine(root: Path, at: Path) -> Iterator[Engine]:
 
 @contextmanager
 def registry(root: Path, at: Path, images: Path) -> Iterator[tuple[str, Path]]:
-    """A registry of ``images`` on this machine's own loopback, by TLS. Yields its address and certificate."""
+    """A registry of ``images`` on this machine: by TLS, for one user. Yields address and certificate."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     certificate, key, settings = at / "certificate.pem", at / "key.pem", at / "registry.json"
     words = ["openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-subj", "/CN=a test's registry"]
     run([*words, "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate])
-    settings.write_text(_registry(str(images), address, {"certificate": str(certificate), "key": str(key)}))
+    (at / "htpasswd").write_text(USERS)
+    tls = {"certificate": str(certificate), "key": str(key)}
+    auth = {"htpasswd": {"realm": "a test", "path": str(at / "htpasswd")}}
+    settings.write_text(_registry(str(images), address, tls=tls, auth=auth))
     _client(root, "usr/bin/docker-registry", at / "docker-registry")
     connect = ["openssl", "s_client", "-brief", "-connect", address]
     with _running([str(at / "docker-registry"), "serve", str(settings)], at / "log", connect, {}):
         yield address, certificate
 
 
-def _registry(images: str, address: str, tls: Mapping[str, str] | None = None) -> str:
+def _registry(
+    images: str,
+    address: str,
+    *,
+    tls: Mapping[str, str] | None = None,
+    auth: Mapping[str, Mapping[str, str]] | None = None,
+) -> str:
     """The settings of docker-registry(1): YAML, of which JSON is a part."""
-    http = {"addr": address, **({"tls": dict(tls)} if tls else {})}
-    return json.dumps({"version": "0.1", "storage": {"filesystem": {"rootdirectory": images}}, "http": http})
+    settings: dict[str, Any] = {"version": "0.1", "storage": {"filesystem": {"rootdirectory": images}}}
+    settings["http"] = {"addr": address, **({"tls": tls} if tls else {})}
+    return json.dumps({**settings, **({"auth": auth} if auth else {})})
 
 
 def add_buildkit(root: Path, environment: dict[str, str]) -> None:

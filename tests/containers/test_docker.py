@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,17 +122,27 @@ def test_an_image_of_a_registry_is_converted_without_the_engine(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """By TLS, with an authority of this machine's own."""
+    """By TLS with an authority of this machine's own, and with what `docker login` leaves."""
+    logins = tmp_path / "logins.json"
     with docker.registry(root, tmp_path, builder.images) as (address, certificate):
+        # docker-registry itself would read this variable as one of its settings.
+        monkeypatch.setenv("REGISTRY_AUTH_FILE", str(logins))
         one = workplace.declare({}, more=f"base: {{image: docker://{address}/base@{pushed}}}")
         with pytest.raises(HpcstateError, match="certificate"):
             workplace.build(one, "first")
         authorities = {certificate: "/etc/ssl/certs/ca-certificates.crt"}
         monkeypatch.setattr(container_routes, "network", lambda: authorities)
+        with pytest.raises(HpcstateError, match="authentication required") as refused:
+            workplace.build(one, "first")
+        assert f"docker login {address}" in refused.value.hint
+        secret = b64encode(f"user:{docker.PASSWORD}".encode()).decode()
+        logins.write_text(json.dumps({"auths": {address: {"auth": secret}}}))
         found = [workplace.build(one, run) for run in ("second", "third")]
     assert found[0].digest == found[1].digest
     assert found[0].versions[f"base:{address}/base"] == pushed
     assert workplace.says(verb="run") == "from the registry"
+    kept = [file for file in tmp_path.rglob("*") if file.is_file() and file != logins]
+    assert kept and not [file for file in kept if secret.encode() in file.read_bytes()]
 
 
 def test_a_base_that_cannot_be_fetched_is_said_as_such(workplace: Workplace) -> None:
