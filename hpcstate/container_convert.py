@@ -42,12 +42,14 @@ def add_convert(subparsers: Any) -> None:
 def run_convert(args: argparse.Namespace) -> int:
     """Convert, and say what came out."""
     from hpcstate import tools_root
+    from hpcstate.progress import stage
 
     target: Path = args.file
     refuse(target, args.force)
     toolbox = tools_root.toolbox(Store.default())
-    manifest = convert(args.source, target, toolbox)
-    print(f"{target}: {manifest.size / 1e6:.0f} MB in {manifest.duration:.0f} s, signed")
+    with stage(target.name, f"converting {args.source}"):
+        manifest = convert(args.source, target, toolbox)
+    print(f"{target}: {manifest.size / 1e6:.0f} MB, signed")
     print(f"sha256 {manifest.digest}")
     return OK
 
@@ -84,7 +86,6 @@ def convert(address: str, target: Path, toolbox: Any, report: Report = print) ->
         # Where an archive lies says nothing of what is in it; its digest does.
         of = {"image": image(address), "versions": source.versions, "tools": tools_root.key()}
         key = key_of({"builder": container_build.VERSION, "squash": list(container_build.SQUASH), **of})
-        report(f"converting {address}")
         made = work / target.name
         definition = container_routes.whole(source, labels(address, key))
         container_build.write(definition, source, made, work, toolbox)

@@ -1,11 +1,16 @@
-"""Progress of work on several nodes: a line for each, rewritten on a terminal, else plain lines."""
+"""Progress of long work: of a stage that it goes on; of nodes a line each, rewritten on a terminal."""
 
 from __future__ import annotations
 
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TextIO
+
+_TICK = 15.0
+"""Seconds between two lines that say that a stage goes on."""
 
 _QUIET = 10.0
 """Seconds between two lines about the same node where lines are not rewritten; the first and the last of a
@@ -46,3 +51,37 @@ class Board:
             self._stream.write(f"{text}\n")
             self._stream.flush()
             self._lines = {}
+
+
+_finished: dict[str, float] = {}
+
+
+def finished_stages() -> dict[str, float]:
+    """The stages of this run that are done, in order, with their duration in seconds."""
+    return dict(_finished)
+
+
+@contextmanager
+def stage(name: str, what: str) -> Iterator[None]:
+    """Print that ``name`` begins with ``what``, every 15 s that it goes on, and how long it took."""
+    started = time.monotonic()
+    print(f"==> {name}: {what}", flush=True)
+    done = threading.Event()
+    ticker = threading.Thread(target=_tick, args=(name, started, done), daemon=True)
+    ticker.start()
+    try:
+        yield
+    except BaseException:
+        done.set()
+        print(f"==> {name}: stopped after {time.monotonic() - started:.0f} s", flush=True)
+        raise
+    finally:
+        done.set()
+        ticker.join()
+    _finished[name] = time.monotonic() - started
+    print(f"==> {name}: done in {time.monotonic() - started:.0f} s", flush=True)
+
+
+def _tick(name: str, started: float, done: threading.Event) -> None:
+    while not done.wait(_TICK):
+        print(f"    {name}: {time.monotonic() - started:.0f} s ...", file=sys.stderr, flush=True)

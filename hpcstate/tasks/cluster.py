@@ -7,7 +7,8 @@ from typing import Any
 
 from doit import get_var
 
-from hpcstate.tasks.steps import action, stage
+from hpcstate.progress import stage
+from hpcstate.tasks.steps import action
 
 Task = dict[str, Any]
 
@@ -97,6 +98,6 @@ def _check(file: Path) -> None:
 @action
 def _summary(file: Path) -> None:
     from hpcstate import up
-    from hpcstate.tasks.steps import finished_stages
+    from hpcstate.progress import finished_stages
 
     print(up.summary(file, finished_stages()))

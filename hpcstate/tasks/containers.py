@@ -9,8 +9,9 @@ from typing import Any
 from hpcstate import container, paths
 from hpcstate.artifact import clean_work, current, provide
 from hpcstate.digest import key_of
+from hpcstate.progress import stage
 from hpcstate.store import Store
-from hpcstate.tasks.steps import action, condition, stage
+from hpcstate.tasks.steps import action, condition
 
 Task = dict[str, Any]
 

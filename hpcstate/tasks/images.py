@@ -8,8 +8,9 @@ from typing import Any
 from hpcstate import image, packer, paths, seed
 from hpcstate.artifact import clean_work, current, provide
 from hpcstate.digest import key_of
+from hpcstate.progress import stage
 from hpcstate.store import Store
-from hpcstate.tasks.steps import action, condition, stage
+from hpcstate.tasks.steps import action, condition
 
 Task = dict[str, Any]
 

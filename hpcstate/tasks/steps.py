@@ -1,12 +1,8 @@
-"""What every task is made of: stages that show themselves, errors that are messages."""
+"""What every task is made of: actions and conditions whose errors are messages."""
 
 from __future__ import annotations
 
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -14,17 +10,8 @@ from doit.exceptions import TaskFailed
 
 from hpcstate.errors import HpcstateError, from_os
 
-_TICK = 15.0
 P = ParamSpec("P")
-
-
 R = TypeVar("R")
-_finished: dict[str, float] = {}
-
-
-def finished_stages() -> dict[str, float]:
-    """The stages of this run that are done, in order, with their duration in seconds."""
-    return dict(_finished)
 
 
 def action(work: Callable[P, R]) -> Callable[P, R | TaskFailed]:
@@ -53,31 +40,3 @@ def condition(question: Callable[P, bool]) -> Callable[P, bool]:
             return False
 
     return ask
-
-
-@contextmanager
-def stage(name: str, what: str) -> Iterator[None]:
-    """Print that ``name`` begins, every 15 s that it goes on (only where no terminal could wonder), and how
-    long it took, in seconds.
-    """
-    started = time.monotonic()
-    print(f"==> {name}: {what}", flush=True)
-    done = threading.Event()
-    ticker = threading.Thread(target=_tick, args=(name, started, done), daemon=True)
-    ticker.start()
-    try:
-        yield
-    except BaseException:
-        done.set()
-        print(f"==> {name}: stopped after {time.monotonic() - started:.0f} s", flush=True)
-        raise
-    finally:
-        done.set()
-        ticker.join()
-    _finished[name] = time.monotonic() - started
-    print(f"==> {name}: done in {time.monotonic() - started:.0f} s", flush=True)
-
-
-def _tick(name: str, started: float, done: threading.Event) -> None:
-    while not done.wait(_TICK):
-        print(f"    {name}: {time.monotonic() - started:.0f} s ...", file=sys.stderr, flush=True)
