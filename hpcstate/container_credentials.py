@@ -47,11 +47,11 @@ def files(environment: Mapping[str, str], home: Path) -> list[Path]:
     """
     named = environment.get("REGISTRY_AUTH_FILE")
     runtime = environment.get("XDG_RUNTIME_DIR")
+    podman = Path(runtime, "containers") if runtime else Path("/run/containers", str(os.getuid()))
     found = [Path(named)] if named else []
     found.append(home / ".apptainer" / "docker-config.json")
     found.append(Path(environment.get("DOCKER_CONFIG") or home / ".docker") / "config.json")
-    found += [Path(runtime) / "containers" / "auth.json"] if runtime else []
-    found.append(home / ".config" / "containers" / "auth.json")
+    found += [podman / "auth.json", home / ".config" / "containers" / "auth.json"]
     return [file for file in found if file.is_file()]
 
 
