@@ -60,9 +60,11 @@ def find(registries: Iterable[str], among: Iterable[Path]) -> Auths:
 
     Raises HpcstateError for a file that is no JSON object.
     """
-    configs = [_read(file) for file in among]
+    wanted = sorted(set(registries))
+    # Who fetches nothing need not hear of a broken file.
+    configs = [_read(file) for file in among] if wanted else []
     found: Auths = {}
-    for registry in sorted(set(registries)):
+    for registry in wanted:
         found |= next(filter(None, (_of(config, registry) for config in configs)), {})
     return found
 

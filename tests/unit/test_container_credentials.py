@@ -104,6 +104,7 @@ def test_what_cannot_be_read_is_a_message(tmp_path: Path, text: str) -> None:
     with pytest.raises(HpcstateError, match="credentials for registries cannot be read") as caught:
         container_credentials.find(["r.example"], [file])
     assert caught.value.where == str(file)
+    assert container_credentials.find([], [file]) == {}
 
 
 def test_an_empty_file_has_none(tmp_path: Path) -> None:
