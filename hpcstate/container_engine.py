@@ -248,8 +248,18 @@ def _digest(engine: Engine, base: str, report: Callable[[str], None]) -> str:
                 hint="is the registry reachable, and does it have that image? what was fetched is kept",
             )
         known = engine.run(*question)
-    found = re.search(r"sha256:[0-9a-f]{64}", known.stdout)
-    return found[0] if found else "built on this machine"
+    # Docker may have it of several registries, by other digests.
+    own = re.search(rf'{re.escape(_repository(base))}@(sha256:[0-9a-f]{{64}})"', known.stdout)
+    found = own or re.search(r"(sha256:[0-9a-f]{64})", known.stdout)
+    return found[1] if found else "built on this machine"
+
+
+def _repository(image: str) -> str:
+    """The name of ``image`` without tag and digest, as Docker shows it: its own registry is left out."""
+    name = image.partition("@")[0]
+    folder, slash, last = name.rpartition("/")
+    name = f"{folder}{slash}{last.partition(':')[0]}"
+    return name.removeprefix("docker.io/").removeprefix("library/")
 
 
 def _failure(what: str, output: str, context: Path | None = None) -> HpcstateError:

@@ -88,6 +88,26 @@ def test_docker_builds_where_its_engine_answers(machine: Machine, tmp_path: Path
     assert (tmp_path / "image.tar").is_file()
 
 
+@pytest.mark.parametrize(
+    ("base", "digest"),
+    [
+        ("debian:13", "b"),
+        ("docker.io/library/debian:13", "b"),
+        ("mirror:5000/debian:13", "c"),
+        ("mirror:5000/debian:13@sha256:" + "c" * 64, "c"),
+        # Tagged by hand: it is the first that it came with.
+        ("mine/debian:13", "b"),
+    ],
+)
+def test_the_digest_of_a_base_is_that_of_its_own_registry(
+    machine: Machine, tmp_path: Path, base: str, digest: str
+) -> None:
+    both = f'"debian@sha256:{"b" * 64}","mirror:5000/debian@sha256:{"c" * 64}"'
+    machine.program("docker", f"\"image inspect --format {{{{json\"*) echo '[{both}]';;\n{DOCKER}")
+    built = machine.build(tmp_path, (base,))
+    assert built.labels["org.opencontainers.image.base.digest"] == f"sha256:{digest * 64}"
+
+
 def test_buildah_builds_where_only_dockers_client_is(machine: Machine, tmp_path: Path) -> None:
     machine.program("docker", '"version --format"*) echo "Cannot connect" >&2; exit 1;;')
     machine.program("buildah", BUILDAH)
