@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import queue
 import signal
 import sys
 from types import FrameType, TracebackType
 from typing import Any
+
+from doit.runner import MThreadRunner
 
 from hpcstate import paths
 
@@ -14,6 +17,7 @@ def settings() -> dict[str, Any]:
     """DOIT_CONFIG. SIGTERM becomes KeyboardInterrupt: doit saves its state at the end of a run only."""
     signal.signal(signal.SIGTERM, _interrupt)
     sys.excepthook = _report
+    MThreadRunner.Queue = staticmethod(_WakingQueue)
     paths.BUILD.mkdir(parents=True, exist_ok=True)
     return {
         "backend": "sqlite3",
@@ -25,8 +29,25 @@ def settings() -> dict[str, Any]:
     }
 
 
+class _WakingQueue(queue.Queue[Any]):
+    """Where doit's main thread waits for the tasks that run side by side, for a second at a time.
+
+    Python handles a signal between two instructions of the main thread (signal, "Execution of Python signal
+    handlers"). One that comes just before that thread waits for a lock does not end the wait: an interrupt
+    would be seen when the next task has ended.
+    """
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        while block and timeout is None:
+            try:
+                return super().get(timeout=1)
+            except queue.Empty:
+                continue
+        return super().get(block, timeout)
+
+
 def _report(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    """One line instead of doit's stack for an interrupted run. Python exits with 130 either way."""
+    """One line instead of doit's stack for an interrupted run, which a shell sees end with 130 either way."""
     if issubclass(kind, KeyboardInterrupt):
         print("interrupted; the next run goes on from here", file=sys.stderr, flush=True)
     else:

@@ -6,11 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from _thread import interrupt_main
 from pathlib import Path
 
 import pytest
+from doit.runner import MThreadRunner
 
 from hpcstate import paths
+from hpcstate.tasks.settings import settings
 
 DODO = """\
 from hpcstate.run import run_visibly
@@ -62,3 +66,23 @@ def test_an_interrupted_run_is_one_line_and_nothing_goes_on(
         said = run.communicate(timeout=20)[1]
     assert said.splitlines() == ["interrupted; the next run goes on from here"]
     assert run.returncode in (130, -signal.SIGINT)
+
+
+def test_an_interrupt_that_ends_no_wait_is_seen_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MThreadRunner, "Queue", MThreadRunner.Queue)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    before = signal.getsignal(signal.SIGTERM)
+    settings()
+    signal.signal(signal.SIGTERM, before)
+    results = MThreadRunner.Queue()
+    # As a signal that comes just before the wait: noted, and nothing wakes who waits.
+    interrupt = threading.Timer(0.2, interrupt_main)
+    ended = threading.Timer(10, results.put, ["the task has ended"])
+    interrupt.start()
+    ended.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            results.get()
+        assert results.empty()
+    finally:
+        ended.cancel()
