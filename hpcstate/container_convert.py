@@ -154,6 +154,8 @@ def image(address: str) -> str:
 def _of_file(file: Path, name: str, work: Path, toolbox: Toolbox, expected: str) -> Source:
     from hpcstate import container_archive, container_routes
 
+    if not file.is_file():
+        raise HpcstateError("there is no such file", where=str(file))
     kind = container_archive.kind(file)
     if expected and expected != kind:
         raise HpcstateError(

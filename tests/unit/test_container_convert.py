@@ -104,7 +104,7 @@ def test_what_cannot_be_written_is_said_first(tmp_path: Path, target: str, said:
         ("docker://", "does not say where the image is"),
         ("missing.tar", "no such file"),
         ("/none/missing", "no such file"),
-        ("docker-archive:/none/missing.tar", "No such file"),
+        ("docker-archive:/none/missing.tar", "/none/missing.tar: there is no such file$"),
     ],
 )
 def test_a_source_that_names_nothing(image: Path, tmp_path: Path, address: str, said: str) -> None:
