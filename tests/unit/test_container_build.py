@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from hpcstate import container, container_build, container_layers, paths, signing, tools_root
 from hpcstate.artifact import provide
+from hpcstate.container_routes import Source
 from hpcstate.debian_tree import EPOCH
 from hpcstate.errors import HpcstateError
+from hpcstate.run import Result
 from hpcstate.store import Manifest, Store
+from hpcstate.tools_root import Toolbox
 from tests.unit.fake_toolbox import FakeToolbox
 
 DECLARED = """
@@ -231,3 +236,57 @@ def test_the_layers_have_folders_of_their_own(toolbox: FakeToolbox) -> None:
     one = container.load("one")
     places = {container_layers._path(one, layer).parent for layer in ("packages", "wheels")}
     assert len(places) == 2
+
+
+class Asking(FakeToolbox):
+    """An Apptainer that looks at the file of credentials it is given: mode and content."""
+
+    given: tuple[int, str] | None = None
+    file: Path | None = None
+
+    def apptainer(self, argv: Sequence[str | Path], **options: Any) -> Result:
+        words = [str(word) for word in argv]
+        if "--authfile" in words:
+            self.file = Path(words[words.index("--authfile") + 1])
+            self.given = stat.S_IMODE(self.file.stat().st_mode), self.file.read_text()
+        return super().apptainer(argv, **options)
+
+
+def fetch(toolbox: FakeToolbox, tmp_path: Path, definition: str) -> None:
+    source = Source(definition, {})
+    container_build.write(definition, source, tmp_path / "a.sif", tmp_path, cast("Toolbox", toolbox))
+
+
+@pytest.fixture
+def logins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    file = tmp_path / "logins.json"
+    file.write_text('{"auths": {"r.example": {"auth": "b25l"}, "other.example": {"auth": "dHdv"}}}')
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(file))
+    monkeypatch.setattr(container_build, "seal", lambda target, toolbox: None)
+    return file
+
+
+PRIVATE = "Bootstrap: docker\nFrom: r.example/private:1\n"
+
+
+@pytest.mark.parametrize("fails", [{}, {"build": "FATAL: unauthorized"}], ids=["built", "refused"])
+def test_credentials_are_there_for_the_build_only(
+    tmp_path: Path, logins: Path, fails: dict[str, str]
+) -> None:
+    toolbox = Asking(fails=fails)
+    said = ""
+    try:
+        fetch(toolbox, tmp_path, PRIVATE)
+    except HpcstateError as error:
+        said = error.hint
+    assert said == ("is its name right? if it is private: docker login r.example" if fails else "")
+    assert toolbox.given == (0o600, '{"auths": {"r.example": {"auth": "b25l"}}}')
+    assert toolbox.file is not None and not toolbox.file.exists()
+    assert "b25l" not in " ".join(map(" ".join, toolbox.calls))
+
+
+def test_who_fetches_nothing_gets_no_credentials(tmp_path: Path, logins: Path) -> None:
+    logins.write_text("no JSON")
+    toolbox = FakeToolbox()
+    fetch(toolbox, tmp_path, "Bootstrap: docker-archive\nFrom: image.tar\n")
+    assert "--authfile" not in toolbox.calls[0]
