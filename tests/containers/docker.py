@@ -44,16 +44,22 @@ _OPTIONS = ("--iptables=false", "--ip6tables=false")
 """The steps of the tests use no network, and this network has no rules to write."""
 
 
-def tree(at: Path) -> Path:
-    """The tree with Docker in it, unpacked below ``at``; its tar is made once and kept in the store."""
-    tar = paths.BUILD / "test" / "docker" / "docker.tar"
-    tar.parent.mkdir(parents=True, exist_ok=True)
+@contextmanager
+def tree() -> Iterator[Path]:
+    """The tree with Docker in it, unpacked anew; its tar is made once and kept in the store."""
+    folder = paths.BUILD / "test" / "docker"
+    folder.mkdir(parents=True, exist_ok=True)
+    tar, root = folder / "docker.tar", folder / "root"
     inputs = {"release": RELEASE, "packages": list(PACKAGES)}
     provide(tar, inputs, lambda target, _: write_tar(target, RELEASE, PACKAGES), store=Store.default())
-    root = at / "root"
+    # That of a run which was killed, or half unpacked.
+    remove_tree(root)
     root.mkdir()
-    unpack(tar, root)
-    return root
+    try:
+        unpack(tar, root)
+        yield root
+    finally:
+        remove_tree(root)
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,6 @@ def engine(root: Path, at: Path) -> Iterator[Engine]:
     asked = ["docker", "version", "--format", "{{.Server.Version}}"]
     with _running([*network, *entered], at / "log", asked, environment):
         yield Engine(environment, state / "registry")
-    remove_tree(state)
 
 
 @contextmanager

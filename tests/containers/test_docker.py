@@ -28,14 +28,16 @@ def root() -> Iterator[Path]:
     """The tree with Docker in it."""
     if os.geteuid() != 0:
         pytest.skip("a Docker engine of the test's own needs root")
-    with tempfile.TemporaryDirectory(dir=paths.BUILD, prefix=".docker.") as at:
-        yield docker.tree(Path(at))
+    with docker.tree() as root:
+        yield root
 
 
 @pytest.fixture(scope="module", params=["BuildKit", "classic"])
 def builder(request: pytest.FixtureRequest, root: Path) -> Iterator[docker.Engine]:
     """An engine with nothing in its store; its client has the plugin for BuildKit, or has not."""
-    with tempfile.TemporaryDirectory(prefix="docker.") as at, docker.engine(root, Path(at)) as engine:
+    # The engine's own processes may outlive it by a moment, and write.
+    own = tempfile.TemporaryDirectory(prefix="docker.", ignore_cleanup_errors=True)
+    with own as at, docker.engine(root, Path(at)) as engine:
         if request.param == "BuildKit":
             docker.add_buildkit(root, engine.environment)
         yield engine
