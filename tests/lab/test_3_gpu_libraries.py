@@ -92,6 +92,8 @@ def test_a_container_has_the_drivers_libraries_for_the_gpu_of_its_job(live: Live
     without = seen(live, node)
     assert without["cuInit"] is None
     assert set(without["devices"].values()) == {"EPERM"}
-    # The test can fail: a wrapper that never asks for them gives the container none.
+    # Both can fail: by a wrapper that never asks for them, and by one that always does.
     with edited(live, [Edit(node.name, WRAPPER, without_nv)]):
         assert seen(live, node, "--gres=gpu:1")["cuInit"] is None
+    with edited(live, [Edit(node.name, WRAPPER, lambda text: text.replace("if has_gpu;", "if true;"))]):
+        assert seen(live, node)["cuInit"] == NO_DEVICE
