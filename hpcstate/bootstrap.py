@@ -1,6 +1,6 @@
 """Make this machine ready: Debian packages, tools of other releases, the Python environment.
 
-`./hpc` runs it before every command, with Debian's Python: ``python3 -m hpcstate.bootstrap``. Where
+`./hpc` runs it before every command, with Debian's Python: ``python3 -m hpcstate.bootstrap COMMAND``. Where
 nothing is missing it says nothing and is done in a tenth of a second. Standard library only.
 """
 
@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from hpcstate import environment, host_packages, tools
@@ -23,13 +24,13 @@ from hpcstate.paths import BUILD, ROOT, TOOLS, shown
 VENV = ROOT / ".venv"
 
 
-def main() -> int:
-    """Make ready what is not; 0 when all is there, 2 when it could not be made."""
+def main(command: str = "") -> int:
+    """Make ready for ``command`` what is not; 0 when all is there, 2 when it could not be made."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        if not ready():
+        if not ready(command):
             with lock():
-                make_ready()
+                make_ready(command)
     except HpcstateError as error:
         print(f"hpc: {error}", file=sys.stderr)
         return 2
@@ -39,9 +40,11 @@ def main() -> int:
     return 0
 
 
-def plan() -> Plan:
-    """What this machine lacks now."""
+def plan(command: str = "") -> Plan:
+    """What this machine lacks now for ``command``: the tests use programs that nothing else does."""
     wanted = tools.load()
+    if command.partition(":")[0] != "test":
+        wanted = replace(wanted, packages=tuple(p for p in wanted.packages if p.stage != "tests"))
     return host_packages.decide(wanted, host_packages.observe(wanted), TOOLS)
 
 
@@ -50,9 +53,9 @@ def environment_ready() -> bool:
     return environment.read_stamp(VENV) == environment.wanted_stamp()
 
 
-def ready() -> bool:
-    """Whether nothing is to be done."""
-    return plan().empty and environment_ready()
+def ready(command: str = "") -> bool:
+    """Whether nothing is to be done before ``command``."""
+    return plan(command).empty and environment_ready()
 
 
 @contextmanager
@@ -69,9 +72,9 @@ def say(text: str) -> None:
     print(f"hpc: {text}", file=sys.stderr, flush=True)
 
 
-def make_ready() -> None:
+def make_ready(command: str = "") -> None:
     """Install what is missing: the packages for Python first, the others while pip is at work."""
-    lacking = plan()
+    lacking = plan(command)
     packages = PackageInstallation(lacking)
     if lacking.packages or lacking.backports:
         announce(lacking)
@@ -135,6 +138,7 @@ class PackageInstallation:
             for backport in self._lacking.backports:
                 apt.install(backport.packages, backport.suite)
             self._install(apt, "machine")
+            self._install(apt, "tests")
             say(f"the Debian packages are installed ({time.monotonic() - started:.0f} s)")
         except HpcstateError as error:
             self._error = error
@@ -165,4 +169,4 @@ class PackageInstallation:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

@@ -99,7 +99,7 @@ CASES |= {
 def judge(xml: str, kind: str, folder: Path) -> None:
     """Have libvirt's schema of ``kind`` read ``xml``."""
     if not (shutil.which("virt-xml-validate") and shutil.which("xmllint")):
-        pytest.fail("virt-xml-validate or xmllint is not installed: ./hpc installs them")
+        pytest.fail("virt-xml-validate or xmllint is not installed: ./hpc test installs them")
     file = folder / f"{kind}.xml"
     file.write_text(xml, encoding="utf-8")
     result = run(["virt-xml-validate", str(file), kind], check=False)

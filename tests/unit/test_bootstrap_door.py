@@ -22,7 +22,10 @@ def door(tmp_path: Path) -> Path:
     shutil.copy2(ROOT / "hpc", root / "hpc")
     (root / "hpcstate/__init__.py").touch()
     (root / "hpcstate/bootstrap.py").write_text(
-        "import os, sys; sys.exit(int(os.environ.get('SETUP', 0)))\n", encoding="utf-8"
+        "import os, sys\n"
+        "open('asked', 'w').write(repr(sys.argv[1:]))\n"
+        "sys.exit(int(os.environ.get('SETUP', 0)))\n",
+        encoding="utf-8",
     )
     (root / "hpcstate/tasks/images.py").write_text("def task_build_images() -> None: ...\n", encoding="utf-8")
     for name in ("doit", "hpcstate"):
@@ -84,6 +87,12 @@ def test_help_sets_nothing_up(door: Path, words: list[str]) -> None:
     done = knock(door, *words, SETUP="2")
     assert done.returncode == 0
     assert "./hpc up [FILE]" in done.stdout
+
+
+@pytest.mark.parametrize("words", [["test"], ["test:unit", "-n", "2"], ["up", "--verbosity", "2"]])
+def test_the_setup_is_told_the_command(door: Path, words: list[str]) -> None:
+    knock(door, *words)
+    assert (door / "asked").read_text() == repr(words[:1])
 
 
 def test_nothing_runs_when_the_setup_failed(door: Path) -> None:

@@ -51,13 +51,31 @@ def test_packages_come_in_the_order_that_lets_pip_start_early(apt: RecordedApt) 
     packages.begin()
     packages.wait_for_compiler()
     packages.wait()
-    finish, update, environment, compiler, backport, machine = apt.installed
+    finish, update, environment, compiler, backport, machine, tests = apt.installed
     assert (finish, update) == (((), "finish"), ((), "update"))
     assert "python3-venv" in environment[0]
     assert "libvirt-dev" in compiler[0]
     assert backport == (("qemu-system-x86", "qemu-utils"), "bookworm-backports")
     assert "libvirt-daemon-system" in machine[0]
     assert "qemu-utils" not in machine[0]
+    assert "fish" in tests[0]
+
+
+@pytest.mark.parametrize(
+    ("command", "stages"),
+    [
+        ("test", {"environment", "compiler", "machine", "tests"}),
+        ("test:unit", {"environment", "compiler", "machine", "tests"}),
+        ("up", {"environment", "compiler", "machine"}),
+        ("", {"environment", "compiler", "machine"}),
+    ],
+)
+def test_what_only_tests_use_is_installed_for_tests(
+    command: str, stages: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = host_packages.Host("debian", "bookworm", {}, kvm=True)
+    monkeypatch.setattr(host_packages, "observe", lambda wanted: bare)
+    assert {package.stage for package in bootstrap.plan(command).packages} == stages
 
 
 def test_without_anything_missing_nobody_waits() -> None:
@@ -89,7 +107,7 @@ def test_the_exit_code(
     outcome: BaseException | None,
     code: int,
 ) -> None:
-    def ready() -> bool:
+    def ready(command: str) -> bool:
         if outcome is not None:
             raise outcome
         return True

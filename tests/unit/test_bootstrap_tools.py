@@ -61,7 +61,7 @@ def test_the_file_names_a_reason_for_everything() -> None:
     wanted = tools.load()
     assert wanted.releases == ("bookworm", "trixie")
     assert all(package.why for package in wanted.packages)
-    assert [stage for stage, _ in _runs(wanted)] == ["environment", "compiler", "machine"]
+    assert [stage for stage, _ in _runs(wanted)] == ["environment", "compiler", "machine", "tests"]
 
 
 def _runs(wanted: tools.Tools) -> list[tuple[str, int]]:

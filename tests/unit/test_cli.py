@@ -1,10 +1,8 @@
-"""The command: exit codes, JSON, tables, completion."""
+"""The command: exit codes, JSON, tables."""
 
 from __future__ import annotations
 
-import argparse
 import json
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import cli, completion, lifecycle, paths, pcie, validate
+from hpcstate import cli, lifecycle, paths, pcie, validate
 from hpcstate.cli import COULD_NOT_RUN, FINDINGS, INTERRUPTED, OK
 from hpcstate.errors import HpcstateError
 from tests.unit.pci_hosts import WORKSTATION
@@ -215,97 +213,3 @@ def test_a_terminal_that_lacks_the_characters_of_a_file() -> None:
     )
     assert (done.returncode, done.stderr) == (FINDINGS, "")
     assert "found '\\u0664'" in done.stdout
-
-
-def parser() -> argparse.ArgumentParser:
-    """A parser with everything a completion has to know."""
-    top = argparse.ArgumentParser(prog="hpcstate", add_help=False)
-    commands = top.add_subparsers()
-    start = commands.add_parser("start", help="start it's nodes", add_help=False)
-    start.add_argument("file", metavar="FILE")
-    start.add_argument("--cluster", choices=("hpc", "cloud", "all"), help="which")
-    start.add_argument("--node", help="one node")
-    start.add_argument("-f", "--force", action="store_true", help="by force")
-    show = (
-        commands.add_parser("inventory", add_help=False).add_subparsers().add_parser("show", add_help=False)
-    )
-    show.add_argument("shell", choices=("bash", "zsh"))
-    return top
-
-
-def test_the_parser_as_a_shell_sees_it() -> None:
-    top, start, inventory, show = completion.commands(parser())
-    assert [command.path for command in (top, start, inventory, show)] == [
-        "",
-        "start",
-        "inventory",
-        "inventory show",
-    ]
-    assert [word.name for word in top.words] == ["start", "inventory"]
-    assert start.takes_file
-    assert [(option.name, option.takes_value, option.choices) for option in start.options] == [
-        ("--cluster", True, ("hpc", "cloud", "all")),
-        ("--node", True, ()),
-        ("-f", False, ()),
-        ("--force", False, ()),
-    ]
-    assert [word.name for word in show.words] == ["bash", "zsh"]
-
-
-@pytest.mark.parametrize("shell", completion.SHELLS)
-def test_the_scripts_are_in_the_language_of_their_shell(shell: str, tmp_path: Path) -> None:
-    if shutil.which(shell) is None:
-        pytest.skip(f"{shell} is not installed")
-    script = tmp_path / shell
-    script.write_text(completion.script(shell, parser()))
-    done = subprocess.run([shell, "-n", script], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        ([""], "start inventory"),
-        (["inv"], "inventory"),
-        (["inventory", "show", ""], "bash zsh"),
-        (["start", "--"], "--cluster --node --force"),
-        (["start", "--cluster", "c"], "cloud"),
-        (["start", "--force", "g"], "gpu.yaml"),
-        (["start", "sub/"], "sub/more.yml"),
-        (["start", "o"], "other-folder"),
-    ],
-)
-def test_bash_completes(words: list[str], expected: str, tmp_path: Path) -> None:
-    for file in ("gpu.yaml", "gpu.py", "sub/more.yml", "other-folder/x"):
-        (tmp_path / file).parent.mkdir(exist_ok=True)
-        (tmp_path / file).touch()
-    (tmp_path / "script").write_text(completion.script("bash", parser()))
-    command = """source ./script
-        COMP_WORDS=(hpcstate "$@") COMP_CWORD=$#; _hpcstate; echo "${COMPREPLY[*]}" """
-    done = subprocess.run(
-        ["bash", "-c", command, "bash", *words], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == expected
-
-
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("hpcstate s", ["start"]),
-        ("hpcstate start --cluster c", ["cloud"]),
-        ("hpcstate inventory show z", ["zsh"]),
-    ],
-)
-def test_fish_completes(line: str, expected: list[str], tmp_path: Path) -> None:
-    if shutil.which("fish") is None:
-        pytest.skip("fish is not installed")
-    (tmp_path / "script").write_text(completion.script("fish", parser()))
-    done = subprocess.run(
-        ["fish", "--no-config", "-c", f"source ./script; complete -C '{line}'"],
-        cwd=tmp_path,
-        env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert [found.split("\t")[0] for found in done.stdout.splitlines()] == expected

@@ -1,0 +1,178 @@
+"""Completion: what each shell is told, and what it makes of it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pty
+import re
+import select
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from hpcstate import completion
+
+ANSWERS_IN = 20
+"""Seconds."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """A parser with everything a completion has to know."""
+    top = argparse.ArgumentParser(prog="hpcstate", add_help=False)
+    commands = top.add_subparsers()
+    start = commands.add_parser("start", help="start it's nodes", add_help=False)
+    start.add_argument("file", metavar="FILE")
+    start.add_argument("--cluster", choices=("hpc", "cloud", "all"), help="which")
+    start.add_argument("--node", help="one node")
+    start.add_argument("-f", "--force", action="store_true", help="by force")
+    show = (
+        commands.add_parser("inventory", add_help=False).add_subparsers().add_parser("show", add_help=False)
+    )
+    show.add_argument("shell", choices=("bash", "zsh"))
+    return top
+
+
+def test_the_parser_as_a_shell_sees_it() -> None:
+    top, start, inventory, show = completion.commands(parser())
+    assert [command.path for command in (top, start, inventory, show)] == [
+        "",
+        "start",
+        "inventory",
+        "inventory show",
+    ]
+    assert [word.name for word in top.words] == ["start", "inventory"]
+    assert start.takes_file
+    assert [(option.name, option.takes_value, option.choices) for option in start.options] == [
+        ("--cluster", True, ("hpc", "cloud", "all")),
+        ("--node", True, ()),
+        ("-f", False, ()),
+        ("--force", False, ()),
+    ]
+    assert [word.name for word in show.words] == ["bash", "zsh"]
+
+
+def demand(shell: str) -> None:
+    """Fail with the next step where ``shell`` is not installed."""
+    if shutil.which(shell) is None:
+        pytest.fail(f"{shell} is not installed: ./hpc test installs it")
+
+
+@pytest.mark.parametrize("shell", completion.SHELLS)
+def test_the_scripts_are_in_the_language_of_their_shell(shell: str, tmp_path: Path) -> None:
+    demand(shell)
+    script = tmp_path / shell
+    script.write_text(completion.script(shell, parser()))
+    done = subprocess.run([shell, "-n", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([""], "start inventory"),
+        (["inv"], "inventory"),
+        (["inventory", "show", ""], "bash zsh"),
+        (["start", "--"], "--cluster --node --force"),
+        (["start", "--cluster", "c"], "cloud"),
+        (["start", "--force", "g"], "gpu.yaml"),
+        (["start", "sub/"], "sub/more.yml"),
+        (["start", "o"], "other-folder"),
+    ],
+)
+def test_bash_completes(words: list[str], expected: str, tmp_path: Path) -> None:
+    for file in ("gpu.yaml", "gpu.py", "sub/more.yml", "other-folder/x"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+    (tmp_path / "script").write_text(completion.script("bash", parser()))
+    command = """source ./script
+        COMP_WORDS=(hpcstate "$@") COMP_CWORD=$#; _hpcstate; echo "${COMPREPLY[*]}" """
+    done = subprocess.run(
+        ["bash", "-c", command, "bash", *words], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("hpcstate s", ["start"]),
+        ("hpcstate start --cluster c", ["cloud"]),
+        ("hpcstate inventory show z", ["zsh"]),
+    ],
+)
+def test_fish_completes(line: str, expected: list[str], tmp_path: Path) -> None:
+    demand("fish")
+    (tmp_path / "script").write_text(completion.script("fish", parser()))
+    done = subprocess.run(
+        ["fish", "--no-config", "-c", f"source ./script; complete -C '{line}'"],
+        cwd=tmp_path,
+        env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert [found.split("\t")[0] for found in done.stdout.splitlines()] == expected
+
+
+ZSHRC = """\
+PS1=READY
+unsetopt BEEP PROMPT_SP
+autoload -Uz compinit && compinit -u -D
+source ./script
+hpcstate() { print -r -- "RAN:$*." }
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("hpcstate s", "start"),
+        ("hpcstate start --cluster c", "start --cluster cloud"),
+        ("hpcstate inventory show z", "inventory show zsh"),
+        ("hpcstate start g", "start gpu.yaml"),
+        ("hpcstate start --n", "start --node"),
+    ],
+)
+def test_zsh_completes(line: str, expected: str, tmp_path: Path) -> None:
+    demand("zsh")
+    (tmp_path / "script").write_text(completion.script("zsh", parser()))
+    (tmp_path / ".zshrc").write_text(ZSHRC)
+    for name in ("gpu.yaml", "gpu.py"):
+        (tmp_path / name).touch()
+    assert typed(f"{line}\t\n", tmp_path) == expected
+
+
+def typed(keys: str, home: Path) -> str:
+    """The words that a zsh with the settings in ``home`` gives to hpcstate when ``keys`` are typed."""
+    terminal, other_end = pty.openpty()
+    shell = subprocess.Popen(
+        ["zsh", "-d", "-i"],
+        stdin=other_end,
+        stdout=other_end,
+        stderr=other_end,
+        cwd=home,
+        env={"HOME": str(home), "PATH": "/usr/bin:/bin", "TERM": "dumb"},
+        start_new_session=True,
+    )
+    os.close(other_end)
+    try:
+        printed_until(terminal, "READY")
+        os.write(terminal, keys.encode())
+        return printed_until(terminal, r"RAN:(.*?) ?\.\r")
+    finally:
+        shell.kill()
+        shell.wait()
+        os.close(terminal)
+
+
+def printed_until(terminal: int, pattern: str) -> str:
+    """What the last group of ``pattern`` matches, once the terminal shows it."""
+    shown, until = "", time.monotonic() + ANSWERS_IN
+    while not (found := re.search(pattern, shown)):
+        assert select.select([terminal], [], [], max(0, until - time.monotonic()))[0], shown
+        shown += os.read(terminal, 4096).decode()
+    return found.group(found.lastindex or 0)
