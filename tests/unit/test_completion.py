@@ -101,11 +101,14 @@ def test_bash_completes(words: list[str], expected: str, tmp_path: Path) -> None
     [
         ("hpcstate s", ["start"]),
         ("hpcstate start --cluster c", ["cloud"]),
+        ("hpcstate start g", ["gpu.yaml", "gpu.py"]),
         ("hpcstate inventory show z", ["zsh"]),
     ],
 )
 def test_fish_completes(line: str, expected: list[str], tmp_path: Path) -> None:
     demand("fish")
+    for name in ("gpu.py", "gpu.yaml"):
+        (tmp_path / name).touch()
     (tmp_path / "script").write_text(completion.script("fish", parser()))
     done = subprocess.run(
         ["fish", "--no-config", "-c", f"source ./script; complete -C '{line}'"],
@@ -132,6 +135,8 @@ hpcstate() { print -r -- "RAN:$*." }
     [
         ("hpcstate s", "start"),
         ("hpcstate start --cluster c", "start --cluster cloud"),
+        ("hpcstate start --cluster r", "start --cluster r"),
+        ("hpcstate start --node oth", "start --node other.txt"),
         ("hpcstate inventory show z", "inventory show zsh"),
         ("hpcstate start g", "start gpu.yaml"),
         ("hpcstate start --n", "start --node"),
@@ -141,7 +146,7 @@ def test_zsh_completes(line: str, expected: str, tmp_path: Path) -> None:
     demand("zsh")
     (tmp_path / "script").write_text(completion.script("zsh", parser()))
     (tmp_path / ".zshrc").write_text(ZSHRC)
-    for name in ("gpu.yaml", "gpu.py"):
+    for name in ("gpu.yaml", "gpu.py", "other.txt"):
         (tmp_path / name).touch()
     assert typed(f"{line}\t\n", tmp_path) == expected
 
