@@ -249,7 +249,7 @@ def _digest(engine: Engine, base: str, report: Callable[[str], None]) -> str:
             )
         known = engine.run(*question)
     # Docker may have it of several registries, by other digests.
-    own = re.search(rf'{re.escape(_repository(base))}@(sha256:[0-9a-f]{{64}})"', known.stdout)
+    own = re.search(rf'"{re.escape(_repository(base))}@(sha256:[0-9a-f]{{64}})"', known.stdout)
     found = own or re.search(r"(sha256:[0-9a-f]{64})", known.stdout)
     return found[1] if found else "built on this machine"
 
