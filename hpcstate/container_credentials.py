@@ -38,7 +38,16 @@ def registry_of(image: str) -> str:
     """
     first, slash, _ = image.partition("/")
     named = bool(slash) and ("." in first or ":" in first or first == "localhost")
-    return _host(first) if named else DOCKER_HUB
+    return host_of(first) if named else DOCKER_HUB
+
+
+def host_of(key: str) -> str:
+    """The registry that ``key`` names: an address (``https://host/v1/``), a namespace (``host/team``) or a
+    host; one name for all those of Docker Hub.
+    """
+    host = key.partition("://")[2] or key
+    host = host.partition("/")[0]
+    return DOCKER_HUB if host in _HUB_NAMES else host
 
 
 def files(environment: Mapping[str, str], home: Path) -> list[Path]:
@@ -85,8 +94,11 @@ def _read(file: Path) -> dict[str, Any]:
         config = json.loads(file.read_text(encoding="utf-8") or "{}")
     except (OSError, ValueError) as error:
         raise _unreadable(file, str(error)) from error
-    if not isinstance(config, dict) or not isinstance(config.get("auths", {}), dict):
-        raise _unreadable(file, "no object with `auths`")
+    if not isinstance(config, dict):
+        raise _unreadable(file, "no object")
+    for key in ("auths", "credHelpers"):
+        if not isinstance(config.get(key, {}), dict):
+            raise _unreadable(file, f"`{key}` is no object")
     return config
 
 
@@ -97,12 +109,12 @@ def _unreadable(file: Path, why: str) -> HpcstateError:
 
 def _of(config: Mapping[str, Any], registry: str) -> Auths:
     """What one file has for ``registry``: written in it, or kept by the helper that it names."""
-    own = {key: entry for key, entry in config.get("auths", {}).items() if _host(key) == registry}
+    own = {key: entry for key, entry in config.get("auths", {}).items() if host_of(key) == registry}
     written = {key: entry for key, entry in own.items() if isinstance(entry, dict) and entry.get("auth")}
     if written:
         return written
-    helpers = config.get("credHelpers") or {}
-    named = next((name for key, name in helpers.items() if _host(key) == registry), "")
+    helpers = config.get("credHelpers", {})
+    named = next((name for key, name in helpers.items() if host_of(key) == registry), "")
     # credsStore keeps those that `docker login` listed; asking it for others may open a window.
     helper = named or (config.get("credsStore") if own else "")
     return _of_helper(helper, next(iter(own), registry)) if helper else {}
@@ -113,7 +125,7 @@ def _of_helper(helper: str, key: str) -> Auths:
     program = f"docker-credential-{helper}"
     if which(program) is None:
         return {}
-    asked = _HUB_KEY if _host(key) == DOCKER_HUB else key
+    asked = _HUB_KEY if host_of(key) == DOCKER_HUB else key
     done = run([program, "get"], stdin=asked, timeout=_HELPER_SECONDS, check=False)
     try:
         answer = json.loads(done.stdout) if done.code == 0 else {}
@@ -127,10 +139,3 @@ def _of_helper(helper: str, key: str) -> Auths:
 
 def _encoded(user: str, secret: str) -> str:
     return base64.b64encode(f"{user}:{secret}".encode()).decode()
-
-
-def _host(key: str) -> str:
-    """The host of an entry, which may be an address (``https://host/v1/``) or a namespace (``host/team``)."""
-    host = key.partition("://")[2] or key
-    host = host.partition("/")[0]
-    return DOCKER_HUB if host in _HUB_NAMES else host

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hpcstate import paths
-from hpcstate.container_credentials import registry_of
+from hpcstate.container_credentials import host_of, registry_of
 from hpcstate.digest import file_digest
 from hpcstate.errors import HpcstateError, Problem, ProblemsError
 
@@ -72,15 +72,17 @@ def bases(path: Path) -> dict[str, str]:
 
 def registries(lines: Sequence[str]) -> set[str]:
     """The registries of images (host and port) that the definition ``lines`` fetches from."""
-    found: set[str] = set()
-    agent = ""
+    stages: list[dict[str, str]] = []
     for _, _, _, key, value in _scanned(lines):
         if key == "bootstrap":
-            agent = value
-        elif key in ("from", "registry") and agent in _FETCHED:
-            name = value.partition("://")[2] or value
-            found.add(registry_of(f"{name}/" if key == "registry" else name))
-    return found
+            stages.append({})
+        if key in ("bootstrap", "from", "registry") and stages:
+            stages[-1][key] = value.partition("://")[2] or value
+    return {
+        host_of(stage["registry"]) if "registry" in stage else registry_of(stage.get("from", ""))
+        for stage in stages
+        if stage["bootstrap"] in _FETCHED
+    }
 
 
 def check(lines: Sequence[str], folder: Path) -> list[Problem]:

@@ -39,7 +39,12 @@ def test_the_registry_of_an_image(image: str, registry: str) -> None:
     [
         ("Bootstrap: docker\nFrom: debian:13\n", "docker.io"),
         ("Bootstrap: docker\nFrom: a\n%post\nBootstrap: oras\nFrom: r.example/b\n", "docker.io r.example"),
-        ("Bootstrap: docker\nRegistry: http://r.example:5000\nFrom: team/a\n", "docker.io r.example:5000"),
+        ("Bootstrap: docker\nRegistry: http://r.example:5000\nFrom: team/a\n", "r.example:5000"),
+        ("Bootstrap: docker\nRegistry: mirror\nFrom: team/a\n", "mirror"),
+        (
+            "Bootstrap: docker\nFrom: a\nRegistry: r.example\n%post\nBootstrap: docker\nFrom: b\n",
+            "docker.io r.example",
+        ),
         ("Bootstrap: docker-archive\nFrom: image.tar\n", ""),
         ("Bootstrap: library\nFrom: alpine\n", ""),
     ],
@@ -97,7 +102,7 @@ def test_the_first_file_that_has_some_counts(tmp_path: Path) -> None:
     assert found == {"a.example": AUTH, "b.example": AUTH}
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"auths": []}', "\udcff"])
+@pytest.mark.parametrize("text", ["{", "[]", '{"auths": []}', '{"credHelpers": ["vault"]}', "\udcff"])
 def test_what_cannot_be_read_is_a_message(tmp_path: Path, text: str) -> None:
     file = tmp_path / "config.json"
     file.write_text(text, errors="surrogateescape")
