@@ -96,6 +96,8 @@ def _read(file: Path) -> dict[str, Any]:
         raise _unreadable(file, str(error)) from error
     if not isinstance(config, dict):
         raise _unreadable(file, "no object")
+    # As Docker and podman read it (Go's encoding/json): null is as if it were not there.
+    config = {key: value for key, value in config.items() if value is not None}
     for key in ("auths", "credHelpers"):
         if not isinstance(config.get(key, {}), dict):
             raise _unreadable(file, f"`{key}` is no object")

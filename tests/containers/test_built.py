@@ -19,13 +19,9 @@ from hpcstate.digest import file_digest
 from hpcstate.errors import HpcstateError
 from hpcstate.store import Manifest, Store
 from hpcstate.tools_root import Toolbox
+from tests.containers.command import hpcstate
 
 NAME = "mpi-minimal"
-
-
-def hpcstate(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "hpcstate", "container", *map(str, words)]
-    return subprocess.run(line, capture_output=True, text=True, check=False, cwd=paths.ROOT)
 
 
 @pytest.mark.parametrize("name", ["mpi-minimal", "pytorch-cpu-mpi"])

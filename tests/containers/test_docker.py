@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 import tempfile
 from base64 import b64encode
 from collections.abc import Iterator
@@ -18,6 +16,7 @@ from hpcstate import container_inspect, container_routes, paths, signing
 from hpcstate.errors import HpcstateError
 from hpcstate.run import run
 from tests.containers import docker
+from tests.containers.command import hpcstate
 from tests.containers.tiny import DOCKERFILE, NAME, Workplace, said_in
 
 VERSION = "{{.Server.Version}}"
@@ -166,8 +165,3 @@ def test_an_image_of_the_engine_is_converted_by_the_command(
     assert missing.returncode == 2 and not (tmp_path / "none.sif").exists()
     assert "docker did not write the image localhost/none:1" in missing.stderr
     assert "Traceback" not in missing.stderr
-
-
-def hpcstate(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "hpcstate", "container", *map(str, words)]
-    return subprocess.run(line, capture_output=True, text=True, check=False, cwd=paths.ROOT)

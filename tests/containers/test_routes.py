@@ -8,8 +8,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -18,6 +16,7 @@ import pytest
 from hpcstate import container_engine, container_inspect, paths, sif, signing
 from hpcstate.digest import file_digest
 from hpcstate.tools_root import Toolbox
+from tests.containers.command import hpcstate
 from tests.containers.tiny import DOCKERFILE, Workplace, said_in
 
 _DEFINITION = """\
@@ -102,14 +101,7 @@ def test_one_image_of_an_archive_is_converted_by_the_command(
 ) -> None:
     file = save(tree, tmp_path / "two.tar", tiny="hello", other="goodbye")
     for number in (1, 2):
-        line = ["convert", f"docker-archive:{file}:other:1", str(tmp_path / f"{number}.sif")]
-        done = subprocess.run(
-            [sys.executable, "-m", "hpcstate", "container", *line],
-            cwd=paths.ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = hpcstate("convert", f"docker-archive:{file}:other:1", tmp_path / f"{number}.sif")
         assert done.returncode == 0, done.stderr
     one, two = (tmp_path / f"{number}.sif" for number in (1, 2))
     assert one.read_bytes() == two.read_bytes()

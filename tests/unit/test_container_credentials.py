@@ -112,9 +112,10 @@ def test_what_cannot_be_read_is_a_message(tmp_path: Path, text: str) -> None:
     assert container_credentials.find([], [file]) == {}
 
 
-def test_an_empty_file_has_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["", "{}", '{"auths": null, "credHelpers": null}'])
+def test_an_empty_file_has_none(tmp_path: Path, text: str) -> None:
     file = tmp_path / "config.json"
-    file.touch()
+    file.write_text(text)
     assert container_credentials.find(["r.example"], [file]) == {}
 
 
