@@ -29,7 +29,12 @@ class CloudInit:
     @property
     def instance_id(self) -> str:
         """Changes when the host key does: cloud-init then applies the seed again."""
-        return f"{self.hostname}-{self.host_key.public.split()[1][-16:]}"
+        return instance_id(self.hostname, self.host_key.public)
+
+
+def instance_id(hostname: str, public_host_key: str) -> str:
+    """What a seed is known by: it names the node and its SSH host key (``ssh-ed25519 AAAA…``)."""
+    return f"{hostname}-{public_host_key.split()[1][-16:]}"
 
 
 def seed_of(cluster: Cluster, node: Node) -> CloudInit:

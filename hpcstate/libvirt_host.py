@@ -1,8 +1,8 @@
-"""libvirt: networks and domains of a cluster. Everything is asked for by UUID, made if missing."""
+"""libvirt: networks and domains of a cluster. Everything is asked for by UUID and mark, made if missing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import libvirt
@@ -12,7 +12,9 @@ from hpcstate.cpu_placement import host_cells
 from hpcstate.domain_compare import passed_through
 from hpcstate.errors import HpcstateError
 from hpcstate.host_packages import kvm_works
-from hpcstate.libvirt_lookup import found, refuse_namesake
+from hpcstate.libvirt_lookup import found
+from hpcstate.libvirt_mark import NAMESPACE, PREFIX, Mark, Stranger, owner_of
+from hpcstate.libvirt_own import keeping_names, with_mark
 from hpcstate.libvirt_volumes import LibvirtVolumes
 from hpcstate.model import Cluster, Node
 from hpcstate.probe import local, pci
@@ -28,6 +30,24 @@ STATES = {
     libvirt.VIR_DOMAIN_SHUTOFF: "stopped",
     libvirt.VIR_DOMAIN_CRASHED: "crashed",
     libvirt.VIR_DOMAIN_PMSUSPENDED: "suspended",
+}
+
+
+_REASONS = {
+    (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR): "a disk of it had an error",
+    (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER): "somebody paused it",
+    (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_WATCHDOG): "its watchdog",
+    (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_CRASHED): "its kernel crashed",
+    (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_SNAPSHOT): "a snapshot of it is being made",
+    (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_CRASHED): "its emulator crashed",
+    (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_FAILED): "it could not be started",
+    (libvirt.VIR_DOMAIN_CRASHED, libvirt.VIR_DOMAIN_CRASHED_PANICKED): "its kernel panicked",
+}
+"""The reasons of libvirt (virDomain*Reason) that a person has to know."""
+
+_DISK_ERRORS = {
+    libvirt.VIR_DOMAIN_DISK_ERROR_NO_SPACE: "no space left where its file is",
+    libvirt.VIR_DOMAIN_DISK_ERROR_UNSPEC: "I/O error",
 }
 
 
@@ -94,20 +114,112 @@ class LibvirtHost:
                 hint="./hpc installs it from Debian's backports; on other hosts upgrade QEMU or enable KVM",
             )
 
+    # Whose it is -----------------------------------------------------------------------------------------
+
+    def strangers(self, cluster: Cluster) -> list[Stranger]:
+        """What stands where the cluster's own objects would, and belongs to somebody else."""
+        found_here = [self._network_stranger(cluster)]
+        found_here += [self._domain_stranger(cluster, node) for node in cluster.nodes]
+        found_here.append(self.volumes.stranger(cluster))
+        return [stranger for stranger in found_here if stranger is not None]
+
+    def take(self, cluster: Cluster, mark: Mark, *, unmarked_only: bool = False) -> list[str]:
+        """Write ``mark`` into what stands under the cluster's UUIDs; with ``unmarked_only`` where there is
+        none yet. Returns what was marked. Whether that is right the caller has to know.
+        """
+        taken = []
+        network = self._network(cluster)
+        if network is not None and not (unmarked_only and _mark(network)):
+            xml = network.XMLDesc(libvirt.VIR_NETWORK_XML_INACTIVE)
+            # virNetworkSetMetadata came with libvirt 9.7; a definition that differs in nothing else leaves
+            # the network as it runs.
+            self.connection.networkDefineXML(with_mark(xml, mark))
+            taken.append(f"network {network.name()}")
+        for node in cluster.nodes:
+            domain = self._domain(cluster, node)
+            if domain is not None and not (unmarked_only and _mark(domain)):
+                flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG
+                flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE if domain.isActive() else 0
+                kind, xml = libvirt.VIR_DOMAIN_METADATA_ELEMENT, mark.for_node(node.name).to_element()
+                domain.setMetadata(kind, xml, PREFIX, NAMESPACE, flags)
+                taken.append(f"domain {domain.name()}")
+        if name := self.volumes.take(cluster, mark, unmarked_only=unmarked_only):
+            taken.append(f"storage pool {name}")
+        return taken
+
+    def named_domains(self, cluster: Cluster) -> list[libvirt.virDomain]:
+        """What stands where the cluster's domains would, whoever owns it."""
+        there = [self._domain(cluster, node) for node in cluster.nodes]
+        return [domain for domain in there if domain is not None]
+
+    def _network(self, cluster: Cluster) -> libvirt.virNetwork | None:
+        return found(self.connection.networkLookupByUUIDString, objects.cluster_uuid(cluster, "network"))
+
+    def _domain(self, cluster: Cluster, node: Node) -> libvirt.virDomain | None:
+        return found(self.connection.lookupByUUIDString, objects.cluster_uuid(cluster, node.name))
+
+    def _is_own(self, cluster: Cluster, mark: Mark | None, node: Node | None = None) -> bool:
+        """Whether an object with ``mark`` is the cluster's own: by its owner, or where it was made before
+        there were marks, by the keys of ``node`` (None: of any of its nodes).
+        """
+        if mark is not None:
+            return mark.owner == owner_of(cluster)
+        if node is None:
+            return self.volumes.recognised(cluster)
+        return self.volumes.opened_by(cluster, node) is True
+
+    def _network_stranger(self, cluster: Cluster) -> Stranger | None:
+        network = self._network(cluster)
+        if network is None:
+            there = found(self.connection.networkLookupByName, cluster.network.name)
+            return None if there is None else Stranger("network", cluster.network.name, _mark(there))
+        mark = _mark(network)
+        own = self._is_own(cluster, mark)
+        return None if own else Stranger("network", network.name(), mark, ours_once=True)
+
+    def _domain_stranger(self, cluster: Cluster, node: Node) -> Stranger | None:
+        domain = self._domain(cluster, node)
+        if domain is None:
+            name = cluster.domain_name(node)
+            there = found(self.connection.lookupByName, name)
+            return None if there is None else Stranger("domain", name, _mark(there))
+        mark = _mark(domain)
+        own = self._is_own(cluster, mark, node)
+        return None if own else Stranger("domain", domain.name(), mark, ours_once=True)
+
     # Looking ---------------------------------------------------------------------------------------------
 
     def network(self, cluster: Cluster) -> libvirt.virNetwork | None:
-        """The cluster's network, None when it does not exist."""
-        return found(self.connection.networkLookupByUUIDString, objects.cluster_uuid(cluster, "network"))
+        """The cluster's own network, None when there is none."""
+        network = self._network(cluster)
+        return network if network is not None and self._is_own(cluster, _mark(network)) else None
 
     def domain(self, cluster: Cluster, node: Node) -> libvirt.virDomain | None:
-        """The domain of ``node``, None when it does not exist."""
-        return found(self.connection.lookupByUUIDString, objects.cluster_uuid(cluster, node.name))
+        """The cluster's own domain of ``node``, None when there is none."""
+        domain = self._domain(cluster, node)
+        return domain if domain is not None and self._is_own(cluster, _mark(domain), node) else None
+
+    def domains(self, cluster: Cluster) -> dict[str, libvirt.virDomain]:
+        """The cluster's own domains by the node's name: those of the file, and those marked as its own whose
+        node the file no longer has.
+        """
+        own = {node.name: self.domain(cluster, node) for node in cluster.nodes}
+        owner = owner_of(cluster)
+        for domain in self.connection.listAllDomains():
+            mark = _mark(domain)
+            if mark is not None and owner and (mark.owner, mark.cluster) == (owner, cluster.name):
+                own.setdefault(mark.node, domain)
+        return {name: domain for name, domain in own.items() if domain is not None}
 
     def state(self, cluster: Cluster, node: Node) -> str:
         """``running``, ``stopped``, ... or ``absent``."""
         domain = self.domain(cluster, node)
-        return "absent" if domain is None else STATES.get(domain.state()[0], "unknown")
+        return "absent" if domain is None else state_of(domain)
+
+    def why(self, cluster: Cluster, node: Node) -> str:
+        """libvirt's reason for the state of ``node`` in words; empty where there is nothing to say."""
+        domain = self.domain(cluster, node)
+        return "" if domain is None else reason_of(domain)
 
     def has_crashed(self, cluster: Cluster, node: Node) -> bool:
         """Whether ``node`` is off because its emulator ended by itself, and not by a shutdown."""
@@ -124,24 +236,24 @@ class LibvirtHost:
         domain = self.domain(cluster, node)
         return domain.XMLDesc() if domain is not None and domain.isActive() else ""
 
-    def held_devices(self) -> dict[str, str]:
-        """The PCI devices (``0000:01:00.0``) that running domains have, to the domain's name."""
+    def held_devices(self, but: Sequence[libvirt.virDomain] = ()) -> dict[str, str]:
+        """The PCI devices (``0000:01:00.0``) of running domains, ``but`` these, to the domain's name."""
+        left_out = {domain.UUIDString() for domain in but}
         return {
             address: domain.name()
             for domain in self.connection.listAllDomains()
-            if domain.isActive()
+            if domain.isActive() and domain.UUIDString() not in left_out
             for address in passed_through(domain.XMLDesc())
         }
 
     # Making ----------------------------------------------------------------------------------------------
 
-    def ensure_network(self, cluster: Cluster) -> bool:
-        """Define and start the network. True when something was done."""
+    def ensure_network(self, cluster: Cluster, mark: Mark) -> bool:
+        """Define and start the network, with ``mark``. True when something was done."""
         network = self.network(cluster)
         changed = network is None
         if network is None:
-            refuse_namesake(self.connection.networkLookupByName, cluster.network.name, "network", self.uri)
-            network = self.connection.networkDefineXML(objects.network_xml(cluster))
+            network = self.connection.networkDefineXML(objects.network_xml(cluster, mark))
         if not network.isActive():
             try:
                 network.create()
@@ -154,14 +266,19 @@ class LibvirtHost:
             changed = True
         return changed
 
-    def ensure_domain(self, cluster: Cluster, node: Node, facts: objects.HypervisorFacts) -> bool:
-        """Define the domain and start it. True when it was started."""
+    def ensure_domain(self, cluster: Cluster, node: Node, facts: objects.HypervisorFacts, mark: Mark) -> bool:
+        """Define the domain, with ``mark``, and start it. True when it was started.
+
+        One that is off is defined anew; what people made of it (libvirt_own) stays. One whose memory libvirt
+        has saved goes on from there, as it was defined then.
+        """
         domain = self.domain(cluster, node)
+        rendered = objects.domain_xml(cluster, node, facts, mark)
         if domain is None:
-            refuse_namesake(self.connection.lookupByName, cluster.domain_name(node), "domain", self.uri)
-            domain = self.connection.defineXML(objects.domain_xml(cluster, node, facts))
-        elif not domain.isActive():
-            domain = self.connection.defineXML(objects.domain_xml(cluster, node, facts))
+            domain = self.connection.defineXML(rendered)
+        elif not domain.isActive() and not domain.hasManagedSaveImage():
+            defined = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+            domain = self.connection.defineXML(keeping_names(rendered, defined))
         if domain.isActive():
             if domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
                 domain.resume()
@@ -169,6 +286,14 @@ class LibvirtHost:
             return False
         domain.create()
         return True
+
+    def set_autostart(self, cluster: Cluster, nodes: Sequence[Node], wanted: bool) -> None:
+        """Whether libvirt starts ``nodes``, and what they need, as the hypervisor boots."""
+        objects_ = [self.network(cluster), self.volumes.pool(cluster)]
+        objects_ += [self.domain(cluster, node) for node in nodes]
+        for each in objects_:
+            if each is not None:
+                each.setAutostart(int(wanted))
 
     def power_on(self, cluster: Cluster, node: Node) -> None:
         """Start the domain of ``node`` as it is defined."""
@@ -182,28 +307,37 @@ class LibvirtHost:
         if domain is not None:
             domain.reset()
 
-    # Unmaking --------------------------------------------------------------------------------------------
-
     def power_off(self, cluster: Cluster, node: Node) -> None:
         """Pull the plug of a node that is on."""
         domain = self.domain(cluster, node)
         if domain is not None and domain.isActive():
             domain.destroy()
 
-    def remove(self, cluster: Cluster) -> list[str]:
-        """Remove domains, volumes, pool and network of the cluster; nothing else. What was removed."""
-        removed = []
-        for node in cluster.nodes:
-            domain = self.domain(cluster, node)
-            if domain is not None:
-                self.power_off(cluster, node)
-                domain.undefine()
-                removed.append(f"domain {cluster.domain_name(node)}")
-        removed += self.volumes.remove(cluster)
-        network = self.network(cluster)
-        if network is not None:
-            if network.isActive():
-                network.destroy()
-            network.undefine()
-            removed.append(f"network {cluster.network.name}")
-        return removed
+
+def state_of(domain: libvirt.virDomain) -> str:
+    """``running``, ``paused``, ``stopped``, ``saved`` (off, its memory kept by libvirt), ..."""
+    state = STATES.get(domain.state()[0], "unknown")
+    return "saved" if state == "stopped" and domain.hasManagedSaveImage() else state
+
+
+def reason_of(domain: libvirt.virDomain) -> str:
+    """Why a domain is paused, crashed or off by itself, in words; empty where that is as it should be."""
+    words = _REASONS.get(tuple(domain.state()), "")
+    if not words or not domain.isActive():
+        return words
+    try:
+        errors = domain.diskErrors()
+    except libvirt.libvirtError:
+        return words
+    said = [f"{disk}: {_DISK_ERRORS.get(number, 'I/O error')}" for disk, number in sorted(errors.items())]
+    return ", ".join(said) or words
+
+
+def _mark(thing: libvirt.virDomain | libvirt.virNetwork) -> Mark | None:
+    """The mark of a domain or a network, as it is defined."""
+    inactive = (
+        libvirt.VIR_DOMAIN_XML_INACTIVE
+        if isinstance(thing, libvirt.virDomain)
+        else libvirt.VIR_NETWORK_XML_INACTIVE
+    )
+    return Mark.from_xml(thing.XMLDesc(inactive))

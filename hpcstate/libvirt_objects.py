@@ -1,7 +1,7 @@
 """What libvirt should have for a cluster: names, UUIDs and XML. Pure; nothing here talks to libvirt.
 
-Every object carries a UUID made from the names of the cluster and the node (RFC 9562, version 5): that is
-how ``destroy`` knows what hpcstate made, whatever else is called the same.
+Every object has a UUID made from the names of the cluster and the node (RFC 9562, version 5): that is how it
+is found, also under another name. Whose it is, only its mark says (hpcstate.libvirt_mark).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from hpcstate.cpu_placement import HostCell, guest_cells, placements
 from hpcstate.guest_pci import root_ports
+from hpcstate.libvirt_mark import Mark
 from hpcstate.model import Cluster, Node
 from hpcstate.render import render
 
@@ -66,18 +67,19 @@ def pool_xml(cluster: Cluster) -> str:
     )
 
 
-def network_xml(cluster: Cluster) -> str:
-    """The network: bridge, DHCP with one lease a node, DNS for the nodes' names."""
+def network_xml(cluster: Cluster, mark: Mark | None = None) -> str:
+    """The network: bridge, DHCP with one lease a node, DNS for the nodes' names; and ``mark``."""
     return render(
         "libvirt/network.xml.j2",
         cluster=cluster,
         network=cluster.network,
         uuid=cluster_uuid(cluster, "network"),
+        mark=mark.to_xml() if mark else "",
     )
 
 
-def domain_xml(cluster: Cluster, node: Node, host: HypervisorFacts) -> str:
-    """The domain of ``node``: KVM where it works and is wanted, else TCG."""
+def domain_xml(cluster: Cluster, node: Node, host: HypervisorFacts, mark: Mark | None = None) -> str:
+    """The domain of ``node``: KVM where it works and is wanted, else TCG; with the owner's ``mark``."""
     host = host.for_cluster(cluster)
     # libvirt does not pin the virtual CPUs of TCG: it refuses to start such a domain.
     pinned = placements(cluster, host.cells, host.numa_nodes) if host.kvm else {}
@@ -95,6 +97,7 @@ def domain_xml(cluster: Cluster, node: Node, host: HypervisorFacts) -> str:
         uuid=cluster_uuid(cluster, node.name),
         pool=pool_name(cluster),
         console=pool_path(cluster) / console_volume(node),
+        mark=mark.for_node(node.name).to_xml() if mark else "",
     )
 
 
@@ -103,12 +106,17 @@ def base_volume(image: Path, key: str) -> str:
     return f"{image.stem}-{key[:16]}.qcow2"
 
 
-def volume_xml(name: str, capacity: int, kind: str, backing: str = "", mode: str = "0644") -> str:
+VOLUME_MODE = 0o600
+"""A node's disk holds its munge key and SSH host keys, and its path can be guessed. QEMU's user gets it as
+its own when the domain starts (qemu.conf, dynamic_ownership)."""
+
+
+def volume_xml(name: str, capacity: int, kind: str, backing: str = "") -> str:
     """A volume of ``capacity`` bytes, ``kind`` qcow2 or raw, on top of the file ``backing`` if given."""
     store = f"<backingStore><path>{backing}</path><format type='qcow2'/></backingStore>" if backing else ""
     return (
         f"<volume><name>{name}</name><capacity>{capacity}</capacity><allocation>0</allocation>"
         f"<target><format type='{kind}'/><compat>1.1</compat>"
-        f"<permissions><mode>{mode}</mode></permissions></target>"
+        f"<permissions><mode>{VOLUME_MODE:04o}</mode></permissions></target>"
         f"{store}</volume>"
     )

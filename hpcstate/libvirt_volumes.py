@@ -1,15 +1,22 @@
-"""The disks of a cluster's nodes: a storage pool of its own, base images, overlays, CDs and console logs."""
+"""The disks of a cluster's nodes: a storage pool of its own, base images, overlays, CDs and console logs.
+
+The pool's record (hpcstate.libvirt_mark) says whose it is and which volumes were made in it: a volume is
+written down before it is made, and no other is ever removed.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import libvirt
 
 from hpcstate import libvirt_objects as objects
-from hpcstate.cidata import seed_of, write_cidata
+from hpcstate.cidata import instance_id, seed_of, write_cidata
 from hpcstate.errors import HpcstateError
-from hpcstate.libvirt_lookup import found, refuse_namesake
+from hpcstate.libvirt_lookup import found
+from hpcstate.libvirt_mark import RECORD, RECORD_BYTES, Mark, PoolRecord, Stranger, owner_of
 from hpcstate.model import Cluster, Node
 from hpcstate.paths import ROOT, ClusterPaths, sidecar
 from hpcstate.store import Manifest
@@ -22,73 +29,182 @@ class LibvirtVolumes:
         self.connection = connection
         self.uri = uri
 
+    # Whose it is -----------------------------------------------------------------------------------------
+
     def pool(self, cluster: Cluster) -> libvirt.virStoragePool | None:
-        """The cluster's storage pool, None when it does not exist."""
+        """The cluster's own storage pool; None when there is none, or when it is somebody else's."""
+        pool = self._by_uuid(cluster)
+        return pool if pool is not None and self._is_own(cluster, pool) else None
+
+    def recognised(self, cluster: Cluster) -> bool:
+        """Whether the keys below build/ are those of a node of the cluster: so one is known that was made
+        before there were marks.
+        """
+        return any(self.opened_by(cluster, node) for node in cluster.nodes)
+
+    def stranger(self, cluster: Cluster) -> Stranger | None:
+        """The storage pool that stands where the cluster's would, when it is not its own."""
+        pool = self._by_uuid(cluster)
+        if pool is None:
+            name = objects.pool_name(cluster)
+            there = found(self.connection.storagePoolLookupByName, name)
+            return None if there is None else Stranger("storage pool", name, None)
+        if self._is_own(cluster, pool):
+            return None
+        record = self.record(pool)
+        return Stranger("storage pool", pool.name(), record.mark if record else None, ours_once=True)
+
+    def record(self, pool: libvirt.virStoragePool) -> PoolRecord | None:
+        """The record in ``pool``; None where there is none (it was made before there were records)."""
+        volume = found(_active(pool).storageVolLookupByName, RECORD)
+        return None if volume is None else PoolRecord.from_bytes(self._download(volume))
+
+    def take(self, cluster: Cluster, mark: Mark, *, unmarked_only: bool = False) -> str:
+        """Write ``mark`` into the pool that stands where the cluster's would; with ``unmarked_only`` if it
+        has no record yet: what has the names of the cluster's volumes then counts as made for it. Returns
+        the pool's name, empty when nothing was done.
+        """
+        pool = self._by_uuid(cluster)
+        record = None if pool is None else self.record(pool)
+        if pool is None or (record and unmarked_only):
+            return ""
+        volumes = record.volumes if record else _made_before_records(pool)
+        self._write(pool, PoolRecord(mark, tuple(volumes)))
+        name: str = pool.name()
+        return name
+
+    def _by_uuid(self, cluster: Cluster) -> libvirt.virStoragePool | None:
         return found(self.connection.storagePoolLookupByUUIDString, objects.cluster_uuid(cluster, "pool"))
+
+    def _is_own(self, cluster: Cluster, pool: libvirt.virStoragePool) -> bool:
+        record = self.record(pool)
+        return self.recognised(cluster) if record is None else record.mark.owner == owner_of(cluster)
+
+    def opened_by(self, cluster: Cluster, node: Node, keys: Path | None = None) -> bool | None:
+        """Whether the CD of ``node`` was made for its host key in the folder ``keys`` (or else
+        below build/); None when there is no CD or no key.
+        """
+        at = ClusterPaths.of(cluster.name)
+        public = (keys or at.secrets) / f"{at.host_key(node.name).name}.pub"
+        pool = self._by_uuid(cluster)
+        volume = None if pool is None else found(_active(pool).storageVolLookupByName, f"{node.name}.iso")
+        if volume is None or not public.is_file():
+            return None
+        # ISO 9660 stores files uncompressed and in one piece.
+        return instance_id(node.name, public.read_text()).encode() in self._download(volume)
+
+    def has_cd(self, cluster: Cluster, node: Node) -> bool:
+        """Whether the cluster's pool has a CD of ``node``."""
+        pool = self.pool(cluster)
+        return pool is not None and found(pool.storageVolLookupByName, f"{node.name}.iso") is not None
+
+    # Looking ---------------------------------------------------------------------------------------------
 
     def console(self, cluster: Cluster, node: Node) -> str:
         """What the node wrote to its serial console since it was started; empty when nothing is known."""
         pool = self.pool(cluster)
         if pool is None:
             return ""
-        pool.refresh()
         volume = found(pool.storageVolLookupByName, objects.console_volume(node))
         return "" if volume is None else self._download(volume).decode(errors="replace")
 
     def has_other_keys(self, cluster: Cluster, node: Node) -> bool:
-        """Whether the node's CD was made for another host key than the one below build/ (or for none)."""
-        pool = self.pool(cluster)
-        volume = None
-        if pool is not None and pool.isActive():
-            volume = found(pool.storageVolLookupByName, f"{node.name}.iso")
-        if volume is None:
-            return False
-        # ISO 9660 stores files uncompressed and in one piece, and the instance id names the host key.
-        return seed_of(cluster, node).instance_id.encode() not in self._download(volume)
+        """Whether the CD of the node was made for another host key than that below build/, or for none."""
+        return self.has_cd(cluster, node) and not self.opened_by(cluster, node)
 
-    def ensure_pool(self, cluster: Cluster) -> libvirt.virStoragePool:
-        """Define, build and start the storage pool."""
-        pool = self.pool(cluster)
+    def made(self, pool: libvirt.virStoragePool) -> tuple[list[libvirt.virStorageVol], list[str]]:
+        """The volumes of the cluster's own ``pool`` that were made for it, and the names of the others."""
+        record = self.record(pool)
+        names = set(record.volumes if record else _made_before_records(pool))
+        ours, others = [], []
+        for volume in _active(pool).listAllVolumes():
+            name = volume.name()
+            if name in names or name == RECORD or _disk_of_console(name) in names:
+                ours.append(volume)
+            else:
+                others.append(name)
+        return ours, sorted(others)
+
+    # Making ----------------------------------------------------------------------------------------------
+
+    def ensure_pool(self, cluster: Cluster, mark: Mark) -> libvirt.virStoragePool:
+        """Define, build and start the storage pool, with its record. The caller has looked for strangers."""
+        pool = self._by_uuid(cluster)
         if pool is None:
-            refuse_namesake(
-                self.connection.storagePoolLookupByName, objects.pool_name(cluster), "storage pool", self.uri
-            )
             pool = self.connection.storagePoolDefineXML(objects.pool_xml(cluster))
         if not pool.isActive():
             pool.build()
-            pool.create()
-        pool.refresh()
+        record = self.record(pool)
+        if record is None or record.mark != mark:
+            self._write(pool, PoolRecord(mark, record.volumes if record else ()))
         return pool
 
     def ensure(self, cluster: Cluster, node: Node, pool: libvirt.virStoragePool) -> None:
         """The node's base image, overlay and cloud-init CD; those that are there stay as they are."""
-        if found(pool.storageVolLookupByName, f"{node.name}.qcow2") is None:
+        if not self._is_made(pool, f"{node.name}.qcow2"):
             base = self._ensure_base(node, pool)
+            self._note(pool, [f"{node.name}.qcow2"])
             pool.createXML(
                 objects.volume_xml(f"{node.name}.qcow2", node.disk_gb << 30, "qcow2", backing=base.path())
             )
-        if found(pool.storageVolLookupByName, f"{node.name}.iso") is None:
+        if not self._is_made(pool, f"{node.name}.iso"):
             self._upload_cidata(cluster, node, pool)
 
-    def remove_cidata(self, cluster: Cluster, node: Node) -> None:
-        """Remove the CD of a node that is off; ``ensure`` makes it anew."""
-        pool = self.ensure_pool(cluster)
-        pool.storageVolLookupByName(f"{node.name}.iso").delete()
+    def _is_made(self, pool: libvirt.virStoragePool, name: str) -> bool:
+        """Whether the volume ``name`` is there. Raises HpcstateError when it is, and was not made by us."""
+        if found(pool.storageVolLookupByName, name) is None:
+            return False
+        record = self.record(pool)
+        if record is None or name not in record.volumes:
+            raise HpcstateError(
+                f"the storage pool {pool.name()} has a volume {name} that hpcstate did not make",
+                where=self.uri,
+                hint=f"rename or move it: virsh vol-list {pool.name()}",
+            )
+        return True
 
-    def remove(self, cluster: Cluster) -> list[str]:
-        """Remove the cluster's pool with all that is in it. What was removed."""
+    def open_to_others(self, cluster: Cluster) -> list[str]:
+        """The cluster's volumes that other users of the hypervisor may read, by path.
+
+        A node's disk holds its munge key and its SSH host keys.
+        """
         pool = self.pool(cluster)
         if pool is None:
             return []
-        if not pool.isActive():
-            pool.create()
-        pool.refresh()
-        for volume in pool.listAllVolumes():
+        return [volume.path() for volume in self.made(pool)[0] if _mode(volume.XMLDesc()) & 0o077]
+
+    def remove_cidata(self, cluster: Cluster, node: Node) -> None:
+        """Remove the CD of a node that is off; ``ensure`` makes it anew."""
+        pool = self.pool(cluster)
+        if pool is not None:
+            pool.storageVolLookupByName(f"{node.name}.iso").delete()
+
+    def remove(self, cluster: Cluster, spared: Iterable[str] = ()) -> list[str]:
+        """Remove the volumes that were made for the cluster, but for those ``spared`` (paths that somebody
+        else uses), and then the pool, if nothing is left in it. What was removed.
+        """
+        pool = self.pool(cluster)
+        if pool is None:
+            return []
+        ours, others = self.made(pool)
+        keep = {volume.name() for volume in ours if volume.path() in set(spared)}
+        name = objects.pool_name(cluster)
+        going = [volume for volume in ours if volume.name() not in keep]
+        if others or keep:
+            for volume in going:
+                if volume.name() != RECORD:
+                    volume.delete()
+            record = self.record(pool)
+            if record is not None:
+                self._write(pool, PoolRecord(record.mark, tuple(sorted(keep))))
+            return [f"the volumes of storage pool {name}, but for {', '.join(sorted({*others, *keep}))}"]
+        # The record goes last: until then an interrupted removal is taken up by the next one.
+        for volume in sorted(going, key=lambda volume: volume.name() == RECORD):
             volume.delete()
         pool.destroy()
         pool.delete()
         pool.undefine()
-        return [f"storage pool {objects.pool_name(cluster)}"]
+        return [f"storage pool {name}"]
 
     def _ensure_base(self, node: Node, pool: libvirt.virStoragePool) -> libvirt.virStorageVol:
         image = Path(node.image) if Path(node.image).is_absolute() else ROOT / node.image
@@ -103,11 +219,13 @@ class LibvirtVolumes:
         )
         # A pool has no rename: an upload counts once its marker volume exists, else it is sent again.
         marker = f"{name}.complete"
+        there = self._is_made(pool, name)
         volume = found(pool.storageVolLookupByName, name)
-        if volume is not None and found(pool.storageVolLookupByName, marker) is not None:
+        if there and self._is_made(pool, marker):
             return volume
         if volume is not None:
             volume.delete()
+        self._note(pool, [name, marker])
         volume = pool.createXML(objects.volume_xml(name, stat.st_size, "raw"))
         self._upload(volume, image)
         pool.createXML(objects.volume_xml(marker, 1, "raw"))
@@ -118,10 +236,31 @@ class LibvirtVolumes:
         iso = at.secrets / f"{node.name}.iso"
         write_cidata(seed_of(cluster, node), iso)
         try:
-            xml = objects.volume_xml(f"{node.name}.iso", iso.stat().st_size, "raw", mode="0600")
+            xml = objects.volume_xml(f"{node.name}.iso", iso.stat().st_size, "raw")
+            self._note(pool, [f"{node.name}.iso"])
             self._upload(pool.createXML(xml), iso)
         finally:
             iso.unlink(missing_ok=True)
+
+    # The record ------------------------------------------------------------------------------------------
+
+    def _note(self, pool: libvirt.virStoragePool, names: Iterable[str]) -> None:
+        """Write down that the volumes ``names`` are made for the cluster."""
+        record = self.record(pool)
+        assert record is not None, "ensure_pool writes it"
+        if more := set(names) - set(record.volumes):
+            self._write(pool, PoolRecord(record.mark, (*record.volumes, *more)))
+
+    def _write(self, pool: libvirt.virStoragePool, record: PoolRecord) -> None:
+        volume = found(_active(pool).storageVolLookupByName, RECORD)
+        if volume is None:
+            volume = pool.createXML(objects.volume_xml(RECORD, RECORD_BYTES, "raw"))
+        stream = self.connection.newStream()
+        volume.upload(stream, 0, RECORD_BYTES)
+        content = memoryview(record.to_bytes())
+        while content:
+            content = content[stream.send(bytes(content)) :]
+        stream.finish()
 
     def _upload(self, volume: libvirt.virStorageVol, path: Path) -> None:
         stream = self.connection.newStream()
@@ -137,3 +276,37 @@ class LibvirtVolumes:
         stream.recvAll(lambda _stream, data, _opaque: received.append(data), None)
         stream.finish()
         return b"".join(received)
+
+
+_BEFORE_RECORDS = re.compile(
+    r"(controller|control-plane|(compute|worker)-[0-9]+)\.(qcow2|iso|console)|.+-[0-9a-f]{16}\.qcow2(\.complete)?"
+)
+"""The names that hpcstate gave when it kept no record: those of a node's volumes, of base images
+(objects.base_volume) and of their markers."""
+
+_CONSOLE = re.compile(r"(.+)\.console(\.\d+)?")
+"""virtlogd writes these by itself, and turns one over when it is full (virtlogd.conf(5), max_backups)."""
+
+
+def _active(pool: libvirt.virStoragePool) -> libvirt.virStoragePool:
+    """``pool``, started and read anew: one that is not started has no volumes to look at."""
+    if not pool.isActive():
+        pool.create()
+    pool.refresh()
+    return pool
+
+
+def _made_before_records(pool: libvirt.virStoragePool) -> list[str]:
+    names = (volume.name() for volume in _active(pool).listAllVolumes())
+    return [name for name in names if _BEFORE_RECORDS.fullmatch(name)]
+
+
+def _disk_of_console(name: str) -> str:
+    """The volume of the node whose console the volume ``name`` has; empty when it has none."""
+    console = _CONSOLE.fullmatch(name)
+    return f"{console[1]}.qcow2" if console else ""
+
+
+def _mode(volume_xml: str) -> int:
+    mode = re.search(r"<mode>([0-7]+)</mode>", volume_xml)
+    return int(mode[1], 8) if mode else 0

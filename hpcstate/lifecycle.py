@@ -6,25 +6,31 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from hpcstate import libvirt_objects as objects
 from hpcstate.errors import HpcstateError
 from hpcstate.libvirt_daemon import SYSTEM_URI, answers, ensure_daemon
 from hpcstate.libvirt_host import LibvirtHost, connect
+from hpcstate.libvirt_mark import new_mark, refusal
+from hpcstate.libvirt_removal import Removal, refuse_snapshots, remove, survey
 from hpcstate.live import Live, UnreachableError
+from hpcstate.locks import alone
 from hpcstate.model import Cluster, Node
 from hpcstate.paths import ClusterPaths
 from hpcstate.run import tail
 from hpcstate.secrets import ensure_secrets
+from hpcstate.slurm_leave import DRAIN_SECONDS, Jobs, left
 
 Say = Callable[[str], None]
 
 BOOT_TIMEOUT = 600.0
 """Seconds for all nodes to answer on SSH; a TCG guest alone needs under one minute, eight share two cores."""
 
-_OFF = ("absent", "stopped", "crashed")
+_OFF = ("absent", "stopped", "crashed", "saved")
 """States in which nothing of a node is in memory; a paused one still is."""
 
 STOP_TIMEOUT = 120.0
@@ -49,18 +55,25 @@ class Started:
         return bool(self.powered_on)
 
 
-def start(cluster: Cluster, say: Say, only: Sequence[str] = ()) -> Started:
-    """Bring the nodes (those of ``only``, else all with auto_start) up until they answer on SSH.
+def start(
+    cluster: Cluster, file: Path, say: Say, only: Sequence[str] = (), *, autostart: bool | None = None
+) -> Started:
+    """Bring the nodes (those of ``only``, else all with auto_start) of the cluster in ``file`` up until they
+    answer on SSH. With ``autostart`` libvirt is told whether to start them as the hypervisor boots.
 
-    Takes up whatever is half there. Raises HpcstateError naming the nodes that did not answer, with the
-    end of their serial consoles.
+    Takes up whatever is half there. Raises HpcstateError when something of somebody else stands in the way,
+    and naming the nodes that did not answer, with the end of their serial consoles.
     """
     nodes = select(cluster, only)
-    ensure_secrets(cluster)
-    ensure_daemon(cluster.uri, say)
-    with connect(cluster.uri) as host:
+    with alone(ClusterPaths.of(cluster.name).root, say), connected(cluster, say) as host:
+        if strangers := host.strangers(cluster):
+            raise refusal(cluster, file, strangers)
+        ensure_secrets(cluster)
         facts = host.facts().for_cluster(cluster)
         host.check(facts)
+        mark = new_mark(cluster, file)
+        if marked := host.take(cluster, mark, unmarked_only=True):
+            say(f"marked as this cluster's own: {', '.join(marked)}")
         powered_on = [node.name for node in nodes if host.state(cluster, node) != "running"]
         _renew_cidata(cluster, nodes, host, say)
         if powered_on:
@@ -68,18 +81,21 @@ def start(cluster: Cluster, say: Say, only: Sequence[str] = ()) -> Started:
             how = "KVM" if facts.kvm else f"software emulation (TCG: {why})"
             say(f"powering on {', '.join(powered_on)} under {how}")
         _refuse_held(cluster, [node for node in nodes if node.name in powered_on], host)
-        host.ensure_network(cluster)
+        host.ensure_network(cluster, mark)
         if powered_on:
-            pool = host.volumes.ensure_pool(cluster)
+            pool = host.volumes.ensure_pool(cluster, mark)
             for node in nodes:
                 host.volumes.ensure(cluster, node, pool)
-                host.ensure_domain(cluster, node, facts)
+                host.ensure_domain(cluster, node, facts, mark)
+        _close_volumes(cluster, host, say)
+        if autostart is not None:
+            host.set_autostart(cluster, nodes, autostart)
         wait_for_ssh(cluster, nodes, host, say, booting=powered_on)
     return Started(tuple(powered_on), tuple(node.name for node in nodes if node.name not in powered_on))
 
 
 def _renew_cidata(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, say: Say) -> None:
-    """Nodes made with other keys than those below build/ (it was removed) get the new ones as they boot.
+    """Nodes made with other keys than those below build/, which were lost, get these as they boot.
 
     Raises HpcstateError when such a node runs: it would never let us in, and is not ours to restart unasked.
     """
@@ -94,6 +110,27 @@ def _renew_cidata(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, sa
     for node in strange:
         say(f"{node.name} was made with other keys: it gets the new ones as it boots")
         host.volumes.remove_cidata(cluster, node)
+
+
+@contextmanager
+def connected(cluster: Cluster, say: Say) -> Iterator[LibvirtHost]:
+    """The hypervisor of ``cluster``, with a libvirtd started where the machine runs none."""
+    ensure_daemon(cluster.uri, say)
+    with connect(cluster.uri) as host:
+        yield host
+
+
+def _close_volumes(cluster: Cluster, host: LibvirtHost, say: Say) -> None:
+    """Volumes that others may read, made before 0600 was their mode, are closed; where this user may not do
+    so, it is said how.
+    """
+    for path in host.volumes.open_to_others(cluster):
+        try:
+            if not host.local:
+                raise PermissionError
+            Path(path).chmod(objects.VOLUME_MODE)
+        except OSError:
+            say(f"other users of the hypervisor can read {path}: run `sudo chmod 0600 {path}` there")
 
 
 def select(cluster: Cluster, only: Sequence[str]) -> tuple[Node, ...]:
@@ -199,32 +236,96 @@ def _no_answer(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost) -> Hp
     )
 
 
-def stop(cluster: Cluster, say: Say, only: Sequence[str] = ()) -> list[str]:
-    """Shut nodes down in order: workers first. One that does not within two minutes is powered off."""
-    ensure_daemon(cluster.uri, say)
-    with connect(cluster.uri) as host:
+def stop(
+    cluster: Cluster,
+    say: Say,
+    only: Sequence[str] = (),
+    *,
+    jobs: Jobs = "refuse",
+    timeout_s: float = DRAIN_SECONDS,
+) -> list[str]:
+    """Shut nodes down in order: workers first. One that does not within two minutes is powered off.
+
+    ``jobs`` says what becomes of jobs on them. Paused nodes are resumed to be shut down. Raises HpcstateError
+    when jobs are in the way.
+    """
+    with connected(cluster, say) as host:
         chosen = select(cluster, only) if only else cluster.nodes
-        running = [node for node in reversed(chosen) if host.state(cluster, node) == "running"]
-        for node in running:
-            domain = host.domain(cluster, node)
-            assert domain is not None
+        on = [node for node in reversed(chosen) if host.state(cluster, node) not in _OFF]
+        workers = [node for node in on if node is not cluster.controller]
+        with _emptied(cluster, workers, host, jobs, say, timeout_s):
+            _shut_down(cluster, workers, host, say)
+        _shut_down(cluster, [node for node in on if node is cluster.controller], host, say)
+    return [node.name for node in on]
+
+
+@contextmanager
+def _emptied(
+    cluster: Cluster, workers: Sequence[Node], host: LibvirtHost, jobs: Jobs, say: Say, timeout_s: float
+) -> Iterator[None]:
+    """``workers`` have no jobs while the block runs; those that are paused cannot be asked."""
+    asked = [node for node in workers if host.state(cluster, node) == "running"]
+    if cluster.kind != "hpc" or not asked or not ClusterPaths.of(cluster.name).ssh_key.exists():
+        yield
+        return
+    with Live(cluster) as live, left(live, asked, jobs, say, timeout_s):
+        yield
+
+
+def _shut_down(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, say: Say) -> None:
+    for node in nodes:
+        domain = host.domain(cluster, node)
+        assert domain is not None
+        if host.state(cluster, node) == "paused":
+            say(f"{node.name} is paused{_because(host.why(cluster, node))}: resuming it to shut it down")
+            domain.resume()
+        if domain.isActive() and host.state(cluster, node) == "running":
             domain.shutdown()
-        deadline = time.monotonic() + STOP_TIMEOUT
-        waiting = list(running)
-        while waiting and time.monotonic() < deadline:
-            time.sleep(_POLL)
-            waiting = [node for node in waiting if host.state(cluster, node) == "running"]
-        for node in waiting:
-            say(f"{node.name} did not shut down within {STOP_TIMEOUT:.0f} s: powered off")
+    deadline = time.monotonic() + STOP_TIMEOUT
+    waiting = list(nodes)
+    while waiting and time.monotonic() < deadline:
+        time.sleep(_POLL)
+        # One that is paused again at once (its disk is still full) would wait for nothing.
+        waiting = [node for node in waiting if host.state(cluster, node) in ("running", "stopping")]
+    for node in nodes:
+        if (state := host.state(cluster, node)) not in _OFF:
+            why = (
+                f"is {state}{_because(host.why(cluster, node))}"
+                if state != "running"
+                else "did not shut down"
+            )
+            limit = f" within {STOP_TIMEOUT:.0f} s" if state == "running" else ""
+            say(f"{node.name} {why}{limit}: powered off")
             host.power_off(cluster, node)
-    return [node.name for node in running]
 
 
-def destroy(cluster: Cluster, say: Say, *, secrets: bool = False) -> list[str]:
-    """Remove what was made for the cluster on the hypervisor and below build/; secrets only when asked."""
-    ensure_daemon(cluster.uri, say)
-    with connect(cluster.uri) as host:
-        removed = host.remove(cluster)
+def _because(why: str) -> str:
+    return f" ({why})" if why else ""
+
+
+def removal(cluster: Cluster, say: Say) -> Removal:
+    """What ``destroy`` would remove of ``cluster``, and what would stay."""
+    with connected(cluster, say) as host:
+        return survey(host, cluster)
+
+
+def destroy(
+    cluster: Cluster, file: Path, say: Say, *, secrets: bool = False, snapshots: bool = False
+) -> list[str]:
+    """Remove what was made for the cluster on the hypervisor and below build/; secrets only when asked.
+
+    Raises HpcstateError, before anything is touched, when a domain has snapshots (unless ``snapshots``), and
+    when all that is there is somebody else's.
+    """
+    with alone(ClusterPaths.of(cluster.name).root, say), connected(cluster, say) as host:
+        going = survey(host, cluster)
+        if going.strangers and not going:
+            raise refusal(cluster, file, going.strangers)
+        if not snapshots:
+            refuse_snapshots(going)
+        removed = remove(host, cluster, going)
+        for line in going.staying_lines():
+            say(line)
     at = ClusterPaths.of(cluster.name)
     if at.root.is_dir():
         for path in sorted(at.root.iterdir()):
@@ -259,13 +360,15 @@ def held_here() -> dict[str, str]:
 
 def _refuse_held(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost) -> None:
     """Two clusters may name the same GPU, one at a time has it: HpcstateError that says which holds it."""
-    held = host.held_devices()
-    lines = [
-        f"{node.name} needs {device.pci_address}, which {held[device.pci_address]} holds"
-        for node in nodes
-        for device in node.passthrough
-        if held.get(device.pci_address, cluster.domain_name(node)) != cluster.domain_name(node)
-    ]
+    lines = []
+    for node in nodes:
+        own = host.domain(cluster, node)
+        held = host.held_devices(but=[own] if own is not None else [])
+        lines += [
+            f"{node.name} needs {device.pci_address}, which {held[device.pci_address]} holds"
+            for device in node.passthrough
+            if device.pci_address in held
+        ]
     if lines:
         raise HpcstateError(
             "\n".join(lines), where=cluster.name, hint="stop that one first (hpcstate stop FILE --node NAME)"

@@ -74,6 +74,11 @@ class ClusterPaths:
         return self.secrets / "ssh_key"
 
     @property
+    def owner(self) -> Path:
+        """The random id that everything made for the cluster on the hypervisor carries (libvirt_mark)."""
+        return self.secrets / "owner"
+
+    @property
     def known_hosts(self) -> Path:
         """The nodes' host keys, generated before their first boot."""
         return self.secrets / "known_hosts"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from hpcstate import deploy, image, paths
 from hpcstate.artifact import current
 from hpcstate.digest import key_of
-from hpcstate.errors import HpcstateError
+from hpcstate.libvirt_daemon import SYSTEM_URI, answers
 from hpcstate.libvirt_host import connect
+from hpcstate.libvirt_mark import refusal
 from hpcstate.model import Cluster, Description
 from hpcstate.store import Store
 
@@ -42,7 +44,7 @@ def make_plan(description: Description, say: Callable[[str], None]) -> Plan:
     libvirt: list[str] = []
     unknown: list[str] = []
     for cluster in description.clusters:
-        libvirt += _libvirt_steps(cluster)
+        libvirt += _libvirt_steps(cluster, description.path)
     nodes: list[str] = []
     if libvirt:
         unknown.append(f"{deploy.FULL_STACK}: the nodes are not all running, so their state is not known yet")
@@ -72,19 +74,22 @@ def image_steps(description: Description) -> list[str]:
     return steps
 
 
-def _libvirt_steps(cluster: Cluster) -> list[str]:
-    try:
-        with connect(cluster.uri) as host:
-            steps = [] if host.network(cluster) else [f"create network {cluster.network.name}"]
-            for node in cluster.nodes:
-                state = host.state(cluster, node)
-                if node.auto_start and state != "running":
-                    verb = "create and start" if state == "absent" else "start"
-                    steps.append(f"{verb} {cluster.domain_name(node)}")
-            return steps
-    except HpcstateError:
+def _libvirt_steps(cluster: Cluster, file: Path) -> list[str]:
+    """Raises HpcstateError when something of somebody else has the cluster's names."""
+    if cluster.uri == SYSTEM_URI and not answers():
+        # The libvirtd that `up` starts here knows at most what was there before.
         started = [cluster.domain_name(node) for node in cluster.nodes if node.auto_start]
         return [f"create network {cluster.network.name}", *(f"create and start {name}" for name in started)]
+    with connect(cluster.uri) as host:
+        if strangers := host.strangers(cluster):
+            raise refusal(cluster, file, strangers)
+        steps = [] if host.network(cluster) else [f"create network {cluster.network.name}"]
+        for node in cluster.nodes:
+            state = host.state(cluster, node)
+            if node.auto_start and state != "running":
+                verb = "create and start" if state == "absent" else "start"
+                steps.append(f"{verb} {cluster.domain_name(node)}")
+        return steps
 
 
 def as_text(plan: Plan) -> str:

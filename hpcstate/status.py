@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from hpcstate.errors import HpcstateError
 from hpcstate.libvirt_host import connect
+from hpcstate.libvirt_mark import listed
 from hpcstate.live import Live
 from hpcstate.model import Cluster, Node
 from hpcstate.probe.slurm import nodes_command, parse_nodes
@@ -20,7 +21,9 @@ _UNUSABLE = {"DOWN", "DRAIN", "FAIL", "INVALID", "INVALID_REG", "NOT_RESPONDING"
 
 @dataclass(frozen=True)
 class NodeStatus:
-    """One node. ``domain`` is libvirt's state or ``absent``; ``slurm`` is Slurm's, or empty."""
+    """One node. ``domain`` is libvirt's state or ``absent``, ``why`` its reason where that is worth a word;
+    ``slurm`` is Slurm's, or empty.
+    """
 
     name: str
     role: str
@@ -33,16 +36,20 @@ class NodeStatus:
     simulated_gpus: int
     cpu_cores: int
     memory_mb: int
+    why: str = ""
 
 
 @dataclass(frozen=True)
 class ClusterStatus:
-    """A cluster. ``slurm_error`` says why Slurm could not be asked, empty when it answered."""
+    """A cluster. ``slurm_error`` says why Slurm could not be asked, empty when it answered; ``strangers``
+    name what has names of the cluster in libvirt and is somebody else's.
+    """
 
     cluster: str
     kind: str
     nodes: tuple[NodeStatus, ...]
     slurm_error: str
+    strangers: tuple[str, ...] = ()
 
     @property
     def healthy(self) -> bool:
@@ -68,14 +75,20 @@ def observe(cluster: Cluster) -> ClusterStatus:
     try:
         with connect(cluster.uri) as host:
             domains = {node.name: host.state(cluster, node) for node in cluster.nodes}
+            reasons = {node.name: host.why(cluster, node) for node in cluster.nodes}
+            strangers = tuple(listed(host.strangers(cluster)))
     except HpcstateError:
         if _never_started(cluster):
             domains = {node.name: "absent" for node in cluster.nodes}
+            reasons, strangers = {}, ()
         else:
             raise
     slurm, error = _ask_slurm(cluster, domains)
-    nodes = tuple(_merge(node, domains[node.name], slurm.get(node.name, {})) for node in cluster.nodes)
-    return ClusterStatus(cluster.name, cluster.kind, nodes, error)
+    nodes = tuple(
+        replace(_merge(node, domains[node.name], slurm.get(node.name, {})), why=reasons.get(node.name, ""))
+        for node in cluster.nodes
+    )
+    return ClusterStatus(cluster.name, cluster.kind, nodes, error, strangers)
 
 
 def _never_started(cluster: Cluster) -> bool:
@@ -136,4 +149,15 @@ def as_text(status: ClusterStatus) -> str:
     text += table(("NODE", "ADDRESS", "DOMAIN", "SLURM", "CPUS", "MEMORY", "GPUS", "REASON"), rows)
     if status.slurm_error:
         text += f"\nSlurm does not answer: {status.slurm_error}"
+    for node in status.nodes:
+        if node.why:
+            text += f"\n{node.name} is {node.domain}: {node.why}"
+    for stranger in status.strangers:
+        text += f"\nnot this cluster's own: {stranger}"
+    off = [node.name for node in status.nodes if node.domain == "stopped"]
+    if off and not status.strangers:
+        text += (
+            f"\noff: {', '.join(off)}. `hpcstate start` starts nodes; when the host boots they start by "
+            "themselves if `hpcstate start --autostart` said so"
+        )
     return text

@@ -30,7 +30,7 @@ def _description(file: Path) -> Description:
 def start(file: Path) -> None:
     """Power on every cluster of ``file``. Raises HpcstateError with the consoles of silent nodes."""
     for cluster in _description(file).clusters:
-        done = lifecycle.start(cluster, say)
+        done = lifecycle.start(cluster, file, say)
         if done.changed:
             _void_proof(cluster)
         else:

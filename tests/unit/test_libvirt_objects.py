@@ -153,7 +153,6 @@ def test_another_image_is_another_volume() -> None:
 def test_a_volume_names_its_backing_file() -> None:
     root = ElementTree.fromstring(objects.volume_xml("a.qcow2", 1 << 30, "qcow2", backing="/pool/base.qcow2"))
     assert root.findtext("backingStore/path") == "/pool/base.qcow2"
-    assert (
-        ElementTree.fromstring(objects.volume_xml("a.iso", 1, "raw", mode="0600")).find("backingStore")
-        is None
-    )
+    alone = ElementTree.fromstring(objects.volume_xml("a.iso", 1, "raw"))
+    assert alone.find("backingStore") is None
+    assert alone.findtext("target/permissions/mode") == "0600"

@@ -166,14 +166,6 @@ def test_a_libvirt_that_is_not_there_is_a_message(tmp_path: Path) -> None:
     assert "libvirtd running" in caught.value.hint
 
 
-def test_a_foreign_domain_is_not_taken_for_ours(cluster: Cluster) -> None:
-    with connect("test:///default") as host:
-        assert host.running_domains() == ["test"]
-        namesake = replace(cluster, name="default")
-        with pytest.raises(HpcstateError, match="'default' exists already, and hpcstate did not make it"):
-            host.ensure_network(replace(namesake, network=replace(cluster.network, name="default")))
-
-
 def test_a_gpu_that_another_guest_holds_is_named_with_its_holder(cluster: Cluster) -> None:
     gpu = PassthroughDevice("0000:01:00.0", "gpu")
     node = replace(cluster.workers[0], passthrough=(gpu,))

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from hpcstate import libvirt_objects, lifecycle, paths, schema
 from hpcstate.check import load_suites, run_check
 from hpcstate.libvirt_host import LibvirtHost, connect
+from hpcstate.libvirt_mark import new_mark
 from hpcstate.libvirt_objects import HypervisorFacts
 from hpcstate.live import Live
 from hpcstate.model import Cluster
@@ -30,8 +32,10 @@ def cluster() -> Cluster:
 
 
 @pytest.fixture
-def host(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[LibvirtHost]:
+def host(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LibvirtHost]:
     """The cluster's nodes run in libvirt's test driver, whose domains are of the type ``test``."""
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    mark = new_mark(cluster, Path("passthrough.yaml"))
     rendered = libvirt_objects.domain_xml
 
     def of_type_test(*arguments: object) -> str:
@@ -42,7 +46,7 @@ def host(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[LibvirtH
     monkeypatch.setattr(lifecycle, "wait_for_ssh", lambda *_: None)
     with connect(TEST_DRIVER) as host:
         for node in cluster.workers:
-            host.connection.defineXML(of_type_test(cluster, node, host.facts())).create()
+            host.connection.defineXML(of_type_test(cluster, node, host.facts(), mark)).create()
         yield host
         for node in cluster.workers:
             ours = host.domain(cluster, node)

@@ -1,0 +1,387 @@
+"""Whose a cluster is, on a real libvirtd: two folders with clusters of one name, and what other people have.
+
+The machines of these tests have empty disks: nobody waits for them to answer.
+"""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import libvirt
+import pytest
+
+from hpcstate import adopt, lifecycle, paths, schema, status
+from hpcstate import libvirt_objects as objects
+from hpcstate.errors import HpcstateError
+from hpcstate.libvirt_daemon import SYSTEM_URI, ensure_daemon
+from hpcstate.libvirt_host import LibvirtHost, connect
+from hpcstate.libvirt_mark import RECORD, new_mark, owner_of
+from hpcstate.libvirt_objects import HypervisorFacts
+from hpcstate.model import Cluster
+from hpcstate.paths import ClusterPaths
+from hpcstate.secrets import ensure_secrets
+
+FILE = """\
+version: "1.0"
+clusters:
+  hpc:
+    name: whose
+    base_image_path: {image}
+    network: {{subnet: 192.168.171.0/24, bridge: virbr171, forward: none}}
+    controller: {{memory_gb: 0.5, cpu_cores: 1, disk_gb: 10}}
+    compute_nodes: [{{memory_gb: 0.5, cpu_cores: 1, disk_gb: 10}}]
+"""
+
+
+@dataclass
+class Clone:
+    """A folder that hpcstate is used from: what is below its build/, and its cluster file."""
+
+    build: Path
+    file: Path
+    monkeypatch: pytest.MonkeyPatch
+
+    @property
+    def cluster(self) -> Cluster:
+        return schema.load(self.file).clusters[0]
+
+    def use(self) -> Clone:
+        self.monkeypatch.setattr(paths, "BUILD", self.build)
+        return self
+
+    def start(self, autostart: bool | None = None) -> lifecycle.Started:
+        self.use()
+        return lifecycle.start(self.cluster, self.file, print, autostart=autostart)
+
+    def stop(self) -> list[str]:
+        self.use()
+        return lifecycle.stop(self.cluster, print)
+
+    def destroy(self, **options: bool) -> list[str]:
+        self.use()
+        return lifecycle.destroy(self.cluster, self.file, print, **options)
+
+    def adopt(self, keys: Path | None = None, *, lost_keys: bool = False) -> None:
+        self.use()
+        with connect(SYSTEM_URI) as host:
+            planned = adopt.plan(self.cluster, host, keys, lost_keys=lost_keys)
+            adopt.adopt(self.cluster, self.file, host, planned, print)
+
+    @property
+    def secrets(self) -> Path:
+        return self.build / "whose" / "secrets"
+
+
+@pytest.fixture
+def hypervisor() -> Iterator[LibvirtHost]:
+    """The lab's libvirtd, without anything of the cluster before and after."""
+    ensure_daemon(SYSTEM_URI, print)
+    with connect(SYSTEM_URI) as host:
+        _wipe(host.connection)
+        yield host
+        _wipe(host.connection)
+
+
+def _wipe(connection: libvirt.virConnect) -> None:
+    for domain in connection.listAllDomains():
+        if domain.isActive():
+            domain.destroy()
+        domain.undefineFlags(
+            libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA | libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+        )
+    for pool in connection.listAllStoragePools():
+        if not pool.isActive():
+            pool.create()
+        pool.refresh()
+        for volume in pool.listAllVolumes():
+            volume.delete()
+        pool.destroy()
+        pool.delete()
+        pool.undefine()
+    for network in connection.listAllNetworks():
+        if network.isActive():
+            network.destroy()
+        network.undefine()
+
+
+@pytest.fixture
+def clones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hypervisor: LibvirtHost) -> tuple[Clone, Clone]:
+    image = tmp_path / "empty.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", image, "10G"], check=True)
+    # What libvirt says of the host takes 6 s each time, and is nothing to these tests.
+    monkeypatch.setattr(LibvirtHost, "facts", lambda _: HypervisorFacts(kvm=False))
+    monkeypatch.setattr(lifecycle, "wait_for_ssh", lambda *_, **__: None)
+    monkeypatch.setattr(lifecycle, "STOP_TIMEOUT", 2.0)
+    monkeypatch.setattr(lifecycle, "_emptied", lambda *_: nullcontext())
+    made = []
+    for name in ("mine", "theirs"):
+        file = tmp_path / name / "gpu.yaml"
+        file.parent.mkdir()
+        file.write_text(FILE.format(image=image))
+        made.append(Clone(tmp_path / name / "build", file, monkeypatch))
+    return made[0].use(), made[1]
+
+
+def names(host: LibvirtHost) -> set[str]:
+    """All that libvirt has, by name."""
+    connection = host.connection
+    kinds = (connection.listAllDomains(), connection.listAllNetworks(), connection.listAllStoragePools())
+    return {each.name() for kind in kinds for each in kind}
+
+
+ALL = {"whose-controller", "whose-compute-01", "whose", "hpcstate-whose"}
+
+
+def test_another_folder_with_the_same_name_touches_nothing(
+    clones: tuple[Clone, Clone], hypervisor: LibvirtHost
+) -> None:
+    mine, theirs = clones
+    mine.start()
+    assert names(hypervisor) == ALL
+    for attempt in (theirs.start, theirs.destroy):
+        with pytest.raises(HpcstateError) as caught:
+            attempt()
+        said = str(caught.value)
+        assert f"made from {mine.file}" in said
+        assert "domain whose-controller, domain whose-compute-01, storage pool hpcstate-whose" in said
+        assert f"hpcstate adopt {theirs.file} --keys {mine.secrets}" in said
+        assert "hpcstate stop" not in said
+    assert theirs.stop() == []
+    report = status.observe(theirs.use().cluster)
+    assert [node.domain for node in report.nodes] == ["absent", "absent"]
+    assert f"made from {mine.file}" in status.as_text(report)
+    assert names(hypervisor) == ALL
+    assert all(domain.isActive() for domain in hypervisor.connection.listAllDomains())
+    assert not theirs.secrets.exists()
+    assert set(mine.destroy()) == {
+        "domain whose-controller",
+        "domain whose-compute-01",
+        "storage pool hpcstate-whose",
+        "network whose",
+    }
+    assert names(hypervisor) == set()
+
+
+def test_a_cluster_is_taken_over_on_purpose_with_its_keys(
+    clones: tuple[Clone, Clone], hypervisor: LibvirtHost
+) -> None:
+    mine, theirs = clones
+    mine.start()
+    with pytest.raises(HpcstateError, match="are not those of"):
+        theirs.adopt()
+    with pytest.raises(HpcstateError, match="nobody has their keys"):
+        theirs.adopt(lost_keys=True)
+    theirs.adopt(mine.secrets)
+    assert (theirs.secrets / "ssh_key").read_text() == (mine.secrets / "ssh_key").read_text()
+    assert theirs.start().powered_on == ()
+    with pytest.raises(HpcstateError, match=f"made from {theirs.file}"):
+        mine.start()
+    assert len(theirs.destroy()) == 4
+
+
+def test_a_cluster_whose_keys_are_lost_goes_on_with_new_ones(
+    clones: tuple[Clone, Clone], hypervisor: LibvirtHost
+) -> None:
+    mine, _ = clones
+    mine.start()
+    mine.stop()
+    mine.secrets.rename(mine.secrets.with_name("lost"))
+    with pytest.raises(HpcstateError, match="its keys and owner are gone") as caught:
+        mine.start()
+    assert "--lost-keys" in caught.value.hint
+    mine.adopt(lost_keys=True)
+    assert mine.start().powered_on == ("controller", "compute-01")
+
+
+def test_a_cluster_made_before_there_were_marks_is_known_by_its_keys(
+    clones: tuple[Clone, Clone], hypervisor: LibvirtHost
+) -> None:
+    mine, theirs = clones
+    _make_unmarked(mine.use().cluster, hypervisor)
+    with pytest.raises(HpcstateError, match="made by hpcstate, with other keys"):
+        theirs.start()
+    assert [node.domain for node in status.observe(mine.use().cluster).nodes] == ["stopped"] * 2
+    mine.start()
+    owner = owner_of(mine.cluster)
+    assert owner
+    with connect(SYSTEM_URI) as host:
+        domains = host.domains(mine.cluster)
+        assert {owner in domain.XMLDesc() for domain in domains.values()} == {True}
+        pool = host.volumes.pool(mine.cluster)
+        assert pool is not None
+        record = host.volumes.record(pool)
+        assert record is not None and record.mark.owner == owner
+        assert {"controller.qcow2", "compute-01.iso"} <= set(record.volumes)
+    assert len(mine.destroy()) == 4
+    assert names(hypervisor) == set()
+
+
+def _make_unmarked(cluster: Cluster, host: LibvirtHost) -> None:
+    """A cluster as hpcstate made it before: no mark, no record, volumes that all may read."""
+    ensure_secrets(cluster)
+    facts = host.facts()
+    host.connection.networkDefineXML(objects.network_xml(cluster))
+    with connect(SYSTEM_URI) as made:
+        pool = made.volumes.ensure_pool(cluster, new_mark(cluster, Path("gpu.yaml")))
+        for node in cluster.nodes:
+            made.volumes.ensure(cluster, node, pool)
+            host.connection.defineXML(objects.domain_xml(cluster, node, facts))
+        for volume in pool.listAllVolumes():
+            Path(volume.path()).chmod(0o644)
+        pool.storageVolLookupByName(RECORD).delete()
+    ClusterPaths.of(cluster.name).owner.unlink()
+
+
+def test_what_is_not_ours_stays_and_so_does_the_pool(
+    clones: tuple[Clone, Clone], hypervisor: LibvirtHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine, _ = clones
+    mine.start()
+    pool = hypervisor.connection.storagePoolLookupByName("hpcstate-whose")
+    thesis = pool.createXML(
+        "<volume><name>thesis.qcow2</name><capacity>1048576</capacity>"
+        "<target><format type='qcow2'/></target></volume>"
+    )
+    clone = pool.createXML(objects.volume_xml("clone.qcow2", 1 << 30, "qcow2", _base(pool).path()))
+    guest = (
+        "<domain type='qemu'><name>guest</name><memory unit='MiB'>64</memory><os><type>hvm</type></os>"
+        "<devices><interface type='network'><source network='whose'/></interface></devices></domain>"
+    )
+    hypervisor.connection.defineXML(guest)
+    lines = list(lifecycle.removal(mine.cluster, print).lines())
+    assert any(line.startswith("removes domain whose-controller (running") for line in lines)
+    removed = mine.destroy()
+    said = capsys.readouterr().out
+    assert "thesis.qcow2 (not made by hpcstate)" in said
+    assert f"{_base(pool).name()} (clone.qcow2 stands on it)" in said
+    assert "leaves network whose: guest, not of this cluster, uses it" in said
+    assert "network whose" not in removed
+    assert names(hypervisor) == {"guest", "hpcstate-whose", "whose"}
+    pool.refresh()
+    left = {volume.name() for volume in pool.listAllVolumes()}
+    assert left == {"thesis.qcow2", "clone.qcow2", _base(pool).name(), RECORD}
+    assert not (mine.build / "whose" / "proof.json").exists()
+    # When that is gone, the rest goes: the pool and the network are still the cluster's own.
+    hypervisor.connection.lookupByName("guest").undefine()
+    thesis.delete()
+    clone.delete()
+    assert mine.destroy() == ["storage pool hpcstate-whose", "network whose"]
+    assert names(hypervisor) == set()
+
+
+def _base(pool: libvirt.virStoragePool) -> libvirt.virStorageVol:
+    names = (each for each in pool.listAllVolumes() if each.name().startswith("empty-"))
+    return next(each for each in names if each.name().endswith(".qcow2"))
+
+
+def test_a_volume_of_somebody_with_a_name_of_ours_is_not_used(
+    clones: tuple[Clone, Clone], hypervisor: LibvirtHost
+) -> None:
+    mine, _ = clones
+    mine.start()
+    mine.destroy()
+    pool = hypervisor.connection.storagePoolDefineXML(objects.pool_xml(mine.cluster))
+    pool.build()
+    pool.create()
+    pool.createXML(objects.volume_xml("notes", 1024, "raw"))
+    with pytest.raises(HpcstateError, match="storage pool hpcstate-whose: made by hpcstate, with other keys"):
+        mine.start()
+
+
+def test_a_network_and_a_domain_of_somebody_with_our_names_stop_us(
+    clones: tuple[Clone, Clone], hypervisor: LibvirtHost
+) -> None:
+    mine, _ = clones
+    hypervisor.connection.networkDefineXML("<network><name>whose</name></network>")
+    guest = "<domain type='qemu'><name>{}</name><memory>65536</memory><os><type>hvm</type></os></domain>"
+    hypervisor.connection.defineXML(guest.format("whose-controller"))
+    with pytest.raises(HpcstateError) as caught:
+        mine.start()
+    assert "network whose, domain whose-controller: not made by hpcstate" in caught.value.message
+    assert "adopt" not in caught.value.hint
+    with pytest.raises(HpcstateError, match="not made by hpcstate"):
+        mine.adopt(lost_keys=True)
+    assert names(hypervisor) == {"whose", "whose-controller"}
+
+
+def test_snapshots_are_somebodys_work(clones: tuple[Clone, Clone], hypervisor: LibvirtHost) -> None:
+    mine, _ = clones
+    mine.start()
+    mine.stop()
+    domain = hypervisor.connection.lookupByName("whose-compute-01")
+    domain.snapshotCreateXML("<domainsnapshot><name>before-upgrade</name></domainsnapshot>")
+    mine.start()
+    with pytest.raises(HpcstateError, match="whose-compute-01: before-upgrade") as caught:
+        mine.destroy()
+    assert "--snapshots" in caught.value.hint
+    assert all(each.isActive() for each in hypervisor.connection.listAllDomains())
+    assert any("before-upgrade" in line for line in lifecycle.removal(mine.cluster, print).lines())
+    assert len(mine.destroy(snapshots=True)) == 4
+
+
+def test_names_of_peoples_own_survive(clones: tuple[Clone, Clone], hypervisor: LibvirtHost) -> None:
+    mine, _ = clones
+    mine.start()
+    mine.stop()
+    domain = hypervisor.connection.lookupByName("whose-compute-01")
+    domain.rename("the-big-one")
+    element, affect = libvirt.VIR_DOMAIN_METADATA_ELEMENT, libvirt.VIR_DOMAIN_AFFECT_CONFIG
+    domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_TITLE, "Ann's", None, None, affect)
+    domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_DESCRIPTION, "do not touch", None, None, affect)
+    domain.setMetadata(element, "<room>4</room>", "inventory", "urn:example:inventory", affect)
+    domain.setAutostart(1)
+    assert mine.start().powered_on == ("controller", "compute-01")
+    domain = hypervisor.connection.lookupByName("the-big-one")
+    assert domain.isActive() and domain.autostart()
+    xml = domain.XMLDesc()
+    assert all(
+        word in xml for word in ("Ann", "do not touch", "urn:example:inventory", owner_of(mine.cluster))
+    )
+    mine.start(autostart=False)
+    assert not domain.autostart()
+    assert "domain the-big-one" in mine.destroy()
+
+
+def test_paused_and_saved_nodes_are_stopped_and_removed(
+    clones: tuple[Clone, Clone], hypervisor: LibvirtHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine, _ = clones
+    mine.start()
+    controller, compute = (
+        hypervisor.connection.lookupByName(f"whose-{name}") for name in ("controller", "compute-01")
+    )
+    compute.suspend()
+    report = status.observe(mine.cluster)
+    assert [node.domain for node in report.nodes] == ["running", "paused"]
+    assert "somebody paused it" in status.as_text(report)
+    assert mine.stop() == ["compute-01", "controller"]
+    assert "compute-01 is paused (somebody paused it): resuming it" in capsys.readouterr().out
+    assert not compute.isActive()
+    mine.start()
+    controller.managedSave()
+    report = status.observe(mine.cluster)
+    assert [node.domain for node in report.nodes] == ["saved", "running"]
+    assert mine.stop() == ["compute-01"]
+    assert mine.start().powered_on == ("controller", "compute-01")
+    assert not controller.hasManagedSaveImage()
+    controller.managedSave()
+    assert len(mine.destroy()) == 4
+
+
+def test_disks_are_closed_and_older_ones_are_mended(
+    clones: tuple[Clone, Clone], hypervisor: LibvirtHost
+) -> None:
+    mine, _ = clones
+    mine.start()
+    folder = Path(str(objects.pool_path(mine.cluster)))
+    disks = {path.name: path for path in folder.iterdir()}
+    assert {"controller.qcow2", "compute-01.iso", RECORD} <= disks.keys()
+    assert {stat.S_IMODE(path.stat().st_mode) for path in disks.values()} == {0o600}
+    disks["controller.qcow2"].chmod(0o644)
+    mine.start()
+    assert stat.S_IMODE(disks["controller.qcow2"].stat().st_mode) == 0o600

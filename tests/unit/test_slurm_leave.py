@@ -1,0 +1,146 @@
+"""Nodes that are to be switched off: their jobs, and what Slurm is told before and after."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from hpcstate import slurm_leave
+from hpcstate.errors import HpcstateError
+from hpcstate.run import Result
+from hpcstate.slurm_leave import jobs_on, left
+from tests.unit.fake_live import TWO, FakeLive
+
+WORKERS = TWO.workers
+
+
+class Slurm:
+    """A slurmctld and its jobs by node; ``ends_after`` looks the jobs are over. It keeps what it was told."""
+
+    def __init__(self, jobs: dict[str, list[int]], *, ends_after: int = 10**6, drained: str = "") -> None:
+        self.jobs, self.ends_after, self.looks, self.told = jobs, ends_after, 0, list[str]()
+        self.states = {node.name: ["IDLE", "DRAIN"] if node.name == drained else ["IDLE"] for node in WORKERS}
+        self.silent = False
+        self.dead = ""
+
+    def __call__(self, node: str, script: str) -> Result | HpcstateError | str:
+        if node == self.dead:
+            return HpcstateError("does not answer on SSH", where=node)
+        if "scontrol show nodes" in script:
+            return "" if self.silent else json.dumps({"nodes": [self._node(name) for name in self.states]})
+        if "squeue" in script:
+            self.looks += 1
+            jobs = self.jobs.get(node, []) if self.looks <= self.ends_after else []
+            return "\n".join([f"slurmctld {node}", *map(str, jobs)])
+        self.told.append(script)
+        if "requeue" in script:
+            self.ends_after = 0
+        return ""
+
+    def _node(self, name: str) -> dict[str, object]:
+        return {
+            "name": name,
+            "state": self.states[name],
+            "reason": "",
+            "reason_set_by_user": "",
+            "gres": "",
+            "gres_used": "",
+            "cpus": 2,
+            "alloc_cpus": 0,
+            "real_memory": 1,
+            "version": "24.11.5",
+        }
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(slurm_leave, "_POLL", 0.0)
+    yield
+
+
+def update(names: str, state: str, reason: str = "") -> str:
+    return f"scontrol update nodename={names} state={state}{reason}"
+
+
+BOTH = "compute-01,compute-02"
+REASON = " reason='hpcstate: stop'"
+
+
+def leave(slurm: Slurm, jobs: slurm_leave.Jobs, timeout_s: float = 60) -> list[str]:
+    """Leave the nodes; what was said. "off" stands in ``told`` where the block ran."""
+    said: list[str] = []
+    with left(FakeLive(slurm), WORKERS, jobs, said.append, timeout_s):
+        slurm.told.append("off")
+    return said
+
+
+def test_idle_nodes_are_drained_switched_off_and_down() -> None:
+    slurm = Slurm({})
+    leave(slurm, "refuse")
+    assert slurm.told == [
+        update(BOTH, "drain", REASON),
+        "off",
+        update(BOTH, "down", REASON),
+        update(BOTH, "undrain"),
+    ]
+
+
+def test_jobs_are_in_the_way_and_nothing_is_left_behind() -> None:
+    slurm = Slurm({"compute-02": [7, 12]})
+    with pytest.raises(HpcstateError, match="jobs 7, 12 run on compute-02\nnothing was stopped") as caught:
+        leave(slurm, "refuse")
+    assert "--drain" in caught.value.hint and "--force" in caught.value.hint
+    assert slurm.told == [update(BOTH, "drain", REASON), update(BOTH, "resume")]
+
+
+def test_jobs_are_waited_for() -> None:
+    slurm = Slurm({"compute-02": [7]}, ends_after=6)
+    leave(slurm, "drain")
+    assert slurm.told[0] == update(BOTH, "drain", REASON)
+    assert slurm.told[1] == "off"
+
+
+def test_jobs_that_do_not_end_leave_the_nodes_drained_and_on() -> None:
+    slurm = Slurm({"compute-02": [7]})
+    with pytest.raises(HpcstateError, match="these nodes stay drained, and nothing was stopped") as caught:
+        leave(slurm, "drain", timeout_s=0)
+    assert f"scontrol update nodename={BOTH} state=resume" in caught.value.hint
+    assert slurm.told == [update(BOTH, "drain", REASON)]
+
+
+def test_force_requeues_or_ends_the_jobs_first() -> None:
+    slurm = Slurm({"compute-01": [7], "compute-02": [7, 9]})
+    said = leave(slurm, "force")
+    assert slurm.told[1].splitlines() == [
+        "scontrol requeue 7 2>/dev/null || scancel 7 || :",
+        "scontrol requeue 9 2>/dev/null || scancel 9 || :",
+    ]
+    assert slurm.told[2] == "off"
+    assert "requeuing or ending jobs 7, 9" in said
+
+
+def test_a_drain_of_somebody_stays() -> None:
+    slurm = Slurm({}, drained="compute-01")
+    leave(slurm, "refuse")
+    assert not any("compute-01" in line for line in slurm.told)
+    assert update("compute-02", "undrain") in slurm.told
+
+
+def test_a_silent_slurmctld_is_no_reason_to_go_on_where_a_node_has_jobs() -> None:
+    slurm = Slurm({"compute-01": [7]})
+    slurm.silent = True
+    with pytest.raises(HpcstateError, match="jobs 7 run on compute-01"):
+        leave(slurm, "refuse")
+    assert slurm.told == []
+
+
+def test_a_node_that_cannot_be_asked_is_not_taken_for_idle() -> None:
+    slurm = Slurm({})
+    slurm.dead = "compute-02"
+    assert jobs_on(FakeLive(slurm), WORKERS).unknown == {"compute-02": "does not answer on SSH"}
+    with pytest.raises(HpcstateError, match="whether jobs run on compute-02 is not known: does not answer"):
+        leave(slurm, "refuse")
+    leave(slurm, "force")
+    assert "off" in slurm.told
