@@ -111,6 +111,10 @@ VOLUME_MODE = 0o600
 its own when the domain starts (qemu.conf, dynamic_ownership)."""
 
 
+OTHERS = 0o077
+"""The bits of a mode that let somebody else than the owner in."""
+
+
 def volume_xml(name: str, capacity: int, kind: str, backing: str = "") -> str:
     """A volume of ``capacity`` bytes, ``kind`` qcow2 or raw, on top of the file ``backing`` if given."""
     store = f"<backingStore><path>{backing}</path><format type='qcow2'/></backingStore>" if backing else ""

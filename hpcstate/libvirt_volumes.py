@@ -163,15 +163,13 @@ class LibvirtVolumes:
             )
         return True
 
-    def open_to_others(self, cluster: Cluster) -> list[str]:
-        """The cluster's volumes that other users of the hypervisor may read, by path.
-
-        A node's disk holds its munge key and its SSH host keys.
+    def modes(self, cluster: Cluster) -> dict[str, int]:
+        """The access mode of each volume made for the cluster, by path: a node's disk holds its munge
+        key and its SSH host keys.
         """
         pool = self.pool(cluster)
-        if pool is None:
-            return []
-        return [volume.path() for volume in self.made(pool)[0] if _mode(volume.XMLDesc()) & 0o077]
+        made = [] if pool is None else self.made(pool)[0]
+        return {volume.path(): _mode(volume.XMLDesc()) for volume in made}
 
     def remove_cidata(self, cluster: Cluster, node: Node) -> None:
         """Remove the CD of a node that is off; ``ensure`` makes it anew."""

@@ -124,7 +124,8 @@ def _close_volumes(cluster: Cluster, host: LibvirtHost, say: Say) -> None:
     """Volumes that others may read, made before 0600 was their mode, are closed; where this user may not do
     so, it is said how.
     """
-    for path in host.volumes.open_to_others(cluster):
+    modes = host.volumes.modes(cluster)
+    for path in [path for path, mode in modes.items() if mode & objects.OTHERS]:
         try:
             if not host.local:
                 raise PermissionError
