@@ -14,6 +14,7 @@ from hpcstate.errors import HpcstateError
 from hpcstate.host_packages import kvm_works
 from hpcstate.libvirt_lookup import found
 from hpcstate.libvirt_mark import NAMESPACE, PREFIX, Mark, Stranger, owner_of
+from hpcstate.libvirt_messages import LOG, refused
 from hpcstate.libvirt_own import keeping_names, with_mark
 from hpcstate.libvirt_volumes import LibvirtVolumes
 from hpcstate.model import Cluster, Node
@@ -72,7 +73,7 @@ def connect(uri: str, *, read_only: bool = False) -> Iterator[LibvirtHost]:
     try:
         yield LibvirtHost(connection, uri)
     except libvirt.libvirtError as error:
-        raise HpcstateError(f"libvirt: {error.get_error_message()}", where=uri) from error
+        raise refused(error.get_error_message(), uri) from error
     finally:
         connection.close()
 
@@ -258,11 +259,7 @@ class LibvirtHost:
             try:
                 network.create()
             except libvirt.libvirtError as error:
-                raise HpcstateError(
-                    f"the network could not be started: {error.get_error_message()}",
-                    where=f".clusters.{cluster.kind}.network",
-                    hint="another bridge or subnet of that name? without NAT on this host: `forward: none`",
-                ) from error
+                raise _network_refused(error, cluster) from error
             changed = True
         return changed
 
@@ -312,6 +309,17 @@ class LibvirtHost:
         domain = self.domain(cluster, node)
         if domain is not None and domain.isActive():
             domain.destroy()
+
+
+def _network_refused(error: libvirt.libvirtError, cluster: Cluster) -> HpcstateError:
+    said = refused(
+        error.get_error_message(),
+        f".clusters.{cluster.kind}.network",
+        f"the network {cluster.network.name} could not be started",
+    )
+    if said.hint == LOG:
+        said.hint = "another bridge or subnet of that name? without NAT on this host: `forward: none`"
+    return said
 
 
 def state_of(domain: libvirt.virDomain) -> str:

@@ -152,7 +152,7 @@ def test_running_nodes_with_other_keys_are_named_at_once(cluster: Cluster, state
 
 def test_a_libvirt_that_refuses_is_a_message() -> None:
     with (
-        pytest.raises(HpcstateError, match=r"libvirt: .*Premature") as caught,
+        pytest.raises(HpcstateError, match=r"libvirt refused it: .*Premature") as caught,
         connect("test:///default") as host,
     ):
         host.connection.networkDefineXML("<network>")
