@@ -12,7 +12,7 @@ import pytest
 
 from hpcstate.gres import DeclaredGpu, DeclaredGres, simulated_gpus
 from hpcstate.probe.gpu import MARKER
-from operations import barrier, cgroup, gpu, gres, munge, services, text_files
+from operations import cgroup, gpu, gres, munge, services, text_files
 from operations.gpu import TMPFILES
 from operations.text_files import TextFile
 from tests.operations.harness import Outcome, run
@@ -249,7 +249,7 @@ def test_files_are_removed_where_they_are() -> None:
     assert run(text_files.absent, ["/etc/c"], facts=facts).commands == []
 
 
-# services and the barrier
+# services
 
 
 def service_facts(enabled: dict[str, bool], active: dict[str, bool]) -> dict[str, Any]:
@@ -278,8 +278,3 @@ def test_an_image_enables_and_starts_nothing() -> None:
         "systemctl disable --quiet b.service",
     ]
     assert ("systemd.SystemdStatus") not in {fact for fact, _ in outcome.host.asked}
-
-
-def test_the_barrier_changes_nothing() -> None:
-    outcome = run(barrier.wait, "done their part", facts={})
-    assert (outcome.commands, outcome.noops) == ([], ["all hosts have done their part"])
