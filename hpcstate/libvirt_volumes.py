@@ -6,9 +6,11 @@ written down before it is made, and no other is ever removed.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import libvirt
 
@@ -225,7 +227,15 @@ class LibvirtVolumes:
             volume.delete()
         self._note(pool, [name, marker])
         volume = pool.createXML(objects.volume_xml(name, stat.st_size, "raw"))
-        self._upload(volume, image)
+        digest = self._upload(volume, image)
+        if manifest is not None and digest != manifest.digest:
+            volume.delete()
+            raise HpcstateError(
+                f"{node.image} is not what was built: its bytes have the digest {digest[:12]}, its sidecar says "
+                f"{manifest.digest[:12]}",
+                where=node.place,
+                hint=f"remove it and its sidecar ({sidecar(image).name}): the next `./hpc up` makes it anew",
+            )
         pool.createXML(objects.volume_xml(marker, 1, "raw"))
         return volume
 
@@ -260,12 +270,21 @@ class LibvirtVolumes:
             content = content[stream.send(bytes(content)) :]
         stream.finish()
 
-    def _upload(self, volume: libvirt.virStorageVol, path: Path) -> None:
+    def _upload(self, volume: libvirt.virStorageVol, path: Path) -> str:
+        """Send ``path`` into ``volume``; the sha256 of the bytes that were sent."""
         stream = self.connection.newStream()
         volume.upload(stream, 0, path.stat().st_size)
+        sent = hashlib.sha256()
+
+        def read(_stream: libvirt.virStream, size: int, file: BinaryIO) -> bytes:
+            chunk = file.read(size)
+            sent.update(chunk)
+            return chunk
+
         with path.open("rb") as source:
-            stream.sendAll(lambda _stream, size, file: file.read(size), source)
+            stream.sendAll(read, source)
         stream.finish()
+        return sent.hexdigest()
 
     def _download(self, volume: libvirt.virStorageVol) -> bytes:
         received: list[bytes] = []

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcstate.run import run
+from hpcstate.errors import HpcstateError
+from hpcstate.run import run, tail
+from hpcstate.store import write_atomically
+
+_SECONDS = 30.0
+"""ssh-keygen takes milliseconds; it must not wait for a passphrase that nobody types."""
 
 
 @dataclass(frozen=True)
@@ -22,16 +28,49 @@ class KeyPair:
 
 
 def new_key(path: Path) -> KeyPair:
-    """The key pair in ``path`` and ``path``.pub, generated when it is not there yet."""
+    """The key pair in ``path`` and ``path``.pub, generated when there is no private key yet.
+
+    A private key that is there is never replaced: its public half is derived from it where that is missing or
+    of another key, and its mode is mended. Raises HpcstateError when it cannot be read or needs a passphrase.
+    """
     public = path.with_name(path.name + ".pub")
-    if not (path.is_file() and public.is_file()):
-        path.unlink(missing_ok=True)
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "hpcstate", "-f", path])
-    kind, blob, *_ = public.read_text().split()
-    return KeyPair(path, f"{kind} {blob}")
+    if not path.exists():
+        if path.is_symlink():
+            raise HpcstateError("this link leads nowhere", where=str(path), hint="put the key back")
+        _generate(path, public)
+    if path.stat().st_mode & 0o077:
+        path.chmod(0o600)
+    derived = _derived(path)
+    if not public.is_file() or public.read_text().split()[:2] != derived.split():
+        write_atomically(public, f"{derived} hpcstate\n")
+    return KeyPair(path, derived)
 
 
 def known_hosts_line(names: str, key: KeyPair) -> str:
     """One line of known_hosts(5) for ``names`` (``node,192.0.2.1`` or ``[127.0.0.1]:2222``)."""
     return f"{names} {key.public}\n"
+
+
+def _generate(path: Path, public: Path) -> None:
+    """In a folder of its own, then renamed, the private key last: an interrupted run leaves no half pair."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".key.") as folder:
+        made = Path(folder) / "key"
+        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "hpcstate", "-f", made])
+        made.with_name("key.pub").replace(public)
+        made.replace(path)
+
+
+def _derived(path: Path) -> str:
+    """The public half of the private key in ``path``, without its comment."""
+    done = run(["ssh-keygen", "-y", "-P", "", "-f", path], timeout=_SECONDS, check=False)
+    words = done.stdout.split()
+    if done.code != 0 or len(words) < 2:
+        said = tail(done.stderr, 1).strip()
+        raise HpcstateError(
+            f"this private key cannot be used: {said or 'ssh-keygen says nothing'}",
+            where=str(path),
+            hint="put the right key back, without a passphrase; if it is lost for good, move the file away: "
+            "a new one is made, and nodes that are off get it as they boot",
+        )
+    return f"{words[0]} {words[1]}"

@@ -105,6 +105,8 @@ class Store:
                 self.report(f"store: object {key[:12]} is damaged (digest differs); removed, building again")
                 shutil.rmtree(folder, ignore_errors=True)
                 return None
+            # The sidecar first: killed in between, these bytes must not pass for those that it describes.
+            paths.sidecar(target).unlink(missing_ok=True)
             aside.replace(target)
         except FileNotFoundError:
             self.report(f"store: object {key[:12]} has no data; removed, building again")

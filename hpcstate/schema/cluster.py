@@ -11,6 +11,7 @@ from hpcstate.model import Acceleration, Cluster, ContainerSettings, Node
 from hpcstate.schema import keys, leaf
 from hpcstate.schema.addresses import place_nodes
 from hpcstate.schema.containers import read_containers
+from hpcstate.schema.libvirt_uri import libvirt_uri
 from hpcstate.schema.network import read_acceleration, read_network
 from hpcstate.schema.node import DEFAULT_IMAGES, read_head, read_workers
 from hpcstate.schema.section import Report, Section
@@ -32,7 +33,7 @@ def read_cluster(section: Section, kind: Literal["hpc", "cloud"]) -> Cluster | N
         section.report.error(
             section.at("name"), f"build/{name}/ is a folder of hpcstate's own", "take another name"
         )
-    uri = section.value("uri", leaf.URI, Cluster.uri)
+    uri = section.value("uri", libvirt_uri, Cluster.uri)
     image = section.value("base_image_path", leaf.IMAGE, default_image(kind))
     if "network" not in section:
         section.missing("network")

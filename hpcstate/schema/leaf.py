@@ -238,7 +238,6 @@ NETWORK_NAME = pattern(
     longest=64,
 )
 IMAGE = pattern(r"[^\x00-\x1f\x7f]+\.qcow2", "the path of a .qcow2 file", longest=4096)
-URI = pattern(r"[a-z][a-z0-9+]*:///?[^\s\x00-\x1f]*", "a libvirt URI like qemu:///system", longest=1024)
 CPU_FEATURE = pattern(r"[+-]?[A-Za-z0-9_.-]+", "a CPU feature like +avx2", longest=64)
 MOUNT_TAG = pattern(r"[A-Za-z0-9_-]+", "a tag of letters, digits, '_' and '-'", longest=36)
 MOUNT_MODE = pattern(r"0[0-7]{3}", "a mode like 0755")

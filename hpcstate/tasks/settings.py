@@ -5,16 +5,27 @@ from __future__ import annotations
 import queue
 import signal
 import sys
+from collections.abc import Mapping
 from types import FrameType, TracebackType
 from typing import Any
 
+from doit import doit_cmd
 from doit.runner import MThreadRunner
 
 from hpcstate import paths
 
+VARIABLES = {"cluster": "the cluster file, like cluster=inventories/gpu.yaml"}
+"""The variables that tasks read (``doit TASK name=value``), and what each is."""
+
+COULD_NOT_RUN = 2
+
 
 def settings() -> dict[str, Any]:
-    """DOIT_CONFIG. SIGTERM becomes KeyboardInterrupt: doit saves its state at the end of a run only."""
+    """DOIT_CONFIG. SIGTERM becomes KeyboardInterrupt: doit saves its state at the end of a run only.
+
+    Ends the run when a variable was given that no task reads: doit takes any word with ``=`` for one.
+    """
+    _refuse_unknown(doit_cmd._CMDLINE_VARS or {})
     signal.signal(signal.SIGTERM, _interrupt)
     sys.excepthook = _report
     MThreadRunner.Queue = staticmethod(_WakingQueue)
@@ -27,6 +38,20 @@ def settings() -> dict[str, Any]:
         "reporter": "console",
         "action_string_formatting": "new",
     }
+
+
+def _refuse_unknown(given: Mapping[str, str]) -> None:
+    unknown = [name for name in given if name not in VARIABLES]
+    if not unknown:
+        return
+    import difflib
+
+    for name in unknown:
+        near = difflib.get_close_matches(name, VARIABLES, n=1)
+        meant = f"did you mean {near[0]}={given[name]}? " if near else ""
+        print(f"doit: there is no variable {name!r}", file=sys.stderr)
+        print(f"  hint: {meant}known are: {', '.join(VARIABLES.values())}", file=sys.stderr)
+    raise SystemExit(COULD_NOT_RUN)
 
 
 class _WakingQueue(queue.Queue[Any]):

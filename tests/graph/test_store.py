@@ -85,6 +85,32 @@ def test_going_back_comes_from_the_store(tmp_path: Path, store: Store) -> None:
     assert current(artifact, key_of(INPUTS))
 
 
+def test_a_run_killed_as_it_fetches_does_not_pass_other_bytes_off(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same size, so that only the sidecar tells them apart."""
+    artifact = tmp_path / "out" / "image.qcow2"
+    provide(artifact, INPUTS, Maker(b"one"), store=store)
+    other = {**INPUTS, "builder": 2}
+    provide(artifact, other, Maker(b"two"), store=store)
+    replace = Path.replace
+
+    def killed(path: Path, target: Path) -> Path:
+        replace(path, target)
+        if target == artifact:
+            raise KeyboardInterrupt
+        return target
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Path, "replace", killed)
+        provide(artifact, INPUTS, Maker(b"xxx"), store=store)
+    assert artifact.read_bytes() == b"one"
+    assert not current(artifact, key_of(other))
+    assert not current(artifact, key_of(INPUTS))
+    provide(artifact, other, Maker(b"xxx"), store=store)
+    assert artifact.read_bytes() == b"two"
+
+
 @pytest.mark.parametrize("damage", [b"artifacT", b"art", b""], ids=["changed", "truncated", "empty"])
 def test_a_damaged_object_is_reported_and_rebuilt(tmp_path: Path, damage: bytes) -> None:
     reports: list[str] = []

@@ -17,6 +17,7 @@ import pytest
 
 from hpcstate import adopt, lifecycle, paths, schema, status
 from hpcstate import libvirt_objects as objects
+from hpcstate.digest import file_digest
 from hpcstate.errors import HpcstateError
 from hpcstate.libvirt_daemon import SYSTEM_URI, ensure_daemon
 from hpcstate.libvirt_host import LibvirtHost, connect
@@ -25,6 +26,7 @@ from hpcstate.libvirt_objects import HypervisorFacts
 from hpcstate.model import Cluster
 from hpcstate.paths import ClusterPaths
 from hpcstate.secrets import ensure_secrets
+from hpcstate.store import Manifest
 
 FILE = """\
 version: "1.0"
@@ -371,6 +373,23 @@ def test_paused_and_saved_nodes_are_stopped_and_removed(
     assert not controller.hasManagedSaveImage()
     controller.managedSave()
     assert len(mine.destroy()) == 4
+
+
+def test_an_image_that_was_altered_since_it_was_built_is_not_used(
+    clones: tuple[Clone, Clone], hypervisor: LibvirtHost
+) -> None:
+    mine, _ = clones
+    image = mine.file.parents[1] / "empty.qcow2"
+    manifest = Manifest("key", file_digest(image), image.stat().st_size, 0.0)
+    paths.sidecar(image).write_text(manifest.to_json())
+    with image.open("r+b") as stream:
+        stream.seek(-1, 2)
+        stream.write(b"x")
+    assert image.stat().st_size == manifest.size
+    with pytest.raises(HpcstateError, match="is not what was built"):
+        mine.start()
+    pool = hypervisor.connection.storagePoolLookupByName("hpcstate-whose")
+    assert [volume.name() for volume in pool.listAllVolumes()] == [RECORD]
 
 
 def test_disks_are_closed_and_older_ones_are_mended(

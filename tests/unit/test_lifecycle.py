@@ -252,15 +252,6 @@ def test_secrets_are_made_once_and_closed(cluster: Cluster) -> None:
     assert {path.name: path.read_bytes() for path in at.secrets.iterdir()} == first
 
 
-@pytest.mark.parametrize("left", [b"", b"short"])
-def test_a_munge_key_that_was_cut_off_is_made_again(cluster: Cluster, left: bytes) -> None:
-    at = ClusterPaths.of(cluster.name)
-    at.secrets.mkdir(parents=True)
-    at.munge_key.write_bytes(left)
-    ensure_secrets(cluster)
-    assert at.munge_key.stat().st_size == MUNGE_KEY_BYTES
-
-
 def test_another_host_key_is_another_instance(tmp_path: Path) -> None:
     keys = [new_key(tmp_path / name) for name in ("a", "b")]
     seeds = [CloudInit("compute-01", "admin", "ssh-ed25519 AAAA", key) for key in keys]
