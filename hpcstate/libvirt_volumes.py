@@ -231,8 +231,8 @@ class LibvirtVolumes:
         if manifest is not None and digest != manifest.digest:
             volume.delete()
             raise HpcstateError(
-                f"{node.image} is not what was built: its bytes have the digest {digest[:12]}, its sidecar says "
-                f"{manifest.digest[:12]}",
+                f"{node.image} is not what was built: its bytes have the digest {digest[:12]}, its "
+                f"sidecar says {manifest.digest[:12]}",
                 where=node.place,
                 hint=f"remove it and its sidecar ({sidecar(image).name}): the next `./hpc up` makes it anew",
             )
