@@ -32,16 +32,17 @@ except HpcstateError as error:
     raise DeployError(str(error)) from None
 
 addresses = vfio_files.devices_of(description)
+unused = vfio_files.unused_of(description)
 force = bool(host.data.get("vfio_force"))
 if addresses:
-    vfio.require(name="Devices may be given to guests", addresses=addresses, force=force)
+    vfio.require(name="Devices may be given to guests", addresses=addresses, unused=unused, force=force)
 if files := vfio_files.boot_files(description, addresses):
     text_files.put(
         name="IOMMU, vfio and hugepages at boot",
         files=[TextFile(path, file.content, file.mode, file.then) for path, file in files.items()],
     )
 if addresses and host.get_fact(IommuGroups)["groups"]:
-    vfio.bind(name="Devices for guests", addresses=addresses, force=force)
+    vfio.bind(name="Devices for guests", addresses=addresses, unused=unused, force=force)
 elif addresses:
     logger.warning(
         f"{host.name}: the IOMMU is off in the running kernel. Reboot this host when its guests allow, and "

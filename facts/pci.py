@@ -14,8 +14,8 @@ class PciDevices(ProbedFact[dict[str, PciDevice]]):
     parse = staticmethod(pci.parse)
 
 
-class PciUses(ProbedFact[dict[str, list[str]]]):
-    """What the host itself uses a PCI device for, by address; ``sysfs`` is where sysfs is mounted."""
+class PciUses(ProbedFact[pci_use.PciUses]):
+    """What the host itself uses its PCI devices for; ``sysfs`` is where sysfs is mounted."""
 
     command = staticmethod(pci_use.command)
     parse = staticmethod(pci_use.parse)

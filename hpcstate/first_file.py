@@ -9,7 +9,7 @@ from ipaddress import IPv4Network
 
 from hpcstate import pcie
 from hpcstate.errors import HpcstateError
-from hpcstate.pcie import PciHost, State
+from hpcstate.pcie import PciHost, State, Verdict
 from hpcstate.render import render
 
 _CONTROLLER_GB = 2
@@ -54,7 +54,12 @@ def first_file(name: str, file: str, host: PciHost, size: HostSize) -> str:
     Raises HpcstateError when all subnets we would take are in use.
     """
     found = pcie.verdicts(host)
-    usable = _together(host, [verdict.address for verdict in found if verdict.state is not State.BLOCKED])
+    left_out = [
+        _LeftOut(pcie.described(host.devices[verdict.address]), reasons + verdict.notes)
+        for verdict in found
+        if (reasons := _why_left_out(host, verdict))
+    ]
+    usable = _together(host, [verdict.address for verdict in found if not _why_left_out(host, verdict)])
     number = _free_subnet(size.networks)
     count = len(usable) or 2
     cores = max((size.cpus - 2) // count, 2)
@@ -79,12 +84,16 @@ def first_file(name: str, file: str, host: PciHost, size: HostSize) -> str:
         number=number,
         controller={"cpu_cores": 2, "memory_gb": _CONTROLLER_GB},
         nodes=nodes,
-        left_out=[
-            _LeftOut(pcie.described(host.devices[verdict.address]), verdict.reasons + verdict.steps)
-            for verdict in found
-            if verdict.state is State.BLOCKED
-        ],
+        left_out=left_out,
     )
+
+
+def _why_left_out(host: PciHost, verdict: Verdict) -> tuple[str, ...]:
+    """Why a GPU is not given to a node, with the next steps; empty when it is."""
+    if verdict.state is State.BLOCKED:
+        return verdict.reasons + verdict.steps
+    why = pcie.why_no_gres(host.devices[verdict.address])
+    return (why, "pass it through by hand, as device_type: other") if why else ()
 
 
 def gres_type(name: str, device_id: str) -> str:

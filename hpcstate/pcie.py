@@ -4,10 +4,11 @@ the way and what to do about it. Pure, but for ``local_host``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import Literal
 
 from hpcstate.model.gpu import DeviceType
 from hpcstate.probe import iommu, local, pci, pci_use, vfio
@@ -18,13 +19,25 @@ from hpcstate.probe.vfio import Vfio
 SYSFS = Path("/sys")
 VFIO = "vfio-pci"
 
-DISPLAY = "03"
-BRIDGE = "06"
+ACCELERATORS = ("03", "12")
 """Base classes of the PCI Code and ID Assignment Specification: display controllers (VGA 0300, 3D 0302, other
-0380), and bridges, which stay with the host when their IOMMU group is passed through."""
+0380) and processing accelerators (AMD's Instinct)."""
+
+MANAGEMENT_DISPLAYS = ("1a03:", "102b:", "18ca:", "19e5:1711", "1002:515e")
+"""Screens of a server's management controller (ASPEED, Matrox G200, XGI, Huawei iBMC, ATI ES1000), by the
+beginning of their identifiers: nothing to compute with."""
+
+NVIDIA = "10de"
+NVSWITCH = "0680"
+"""Class of an NVSWITCH, "other bridge": an endpoint (header type 0), which NVLink of its GPUs needs."""
+
+PCI_STUB = "pci-stub"
+LARGEST_DOMAIN = 0xFFFF
+"""libvirt names no PCI domain above (virPCIDeviceAddressIsValid); those behind Intel's VMD begin at 10000."""
 
 _KINDS: dict[str, DeviceType] = {
     "03": "gpu",
+    "12": "gpu",
     "0401": "audio",
     "0403": "audio",
     "02": "network",
@@ -46,8 +59,9 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class PciHost:
-    """What the facts say of one host. ``uses`` are what the host itself needs a device for; ``held`` the
-    running guests that have one, both by address.
+    """What the facts say of one host. ``uses`` are what the host itself needs a device for, by address, and
+    ``untraced`` its uses of storage and network of which nobody can tell the device; ``held`` are the running
+    guests that have a device, by address.
     """
 
     devices: Mapping[str, PciDevice]
@@ -55,6 +69,7 @@ class PciHost:
     vfio: Vfio
     uses: Mapping[str, list[str]] = field(default_factory=dict)
     held: Mapping[str, str] = field(default_factory=dict)
+    untraced: Mapping[pci_use.Kind, list[str]] = field(default_factory=dict)
 
     @property
     def numa_nodes(self) -> dict[str, int]:
@@ -70,9 +85,21 @@ class PciHost:
 
 
 @dataclass(frozen=True)
+class Obstacle:
+    """Why a device cannot go to a guest. ``kind`` tells what it is about: the IOMMU, a guest that ``held``
+    it, a ``use`` of the host's own, one that it ``may`` have, its ``group``, virtual functions (``sriov``),
+    its ``domain``.
+    """
+
+    kind: Literal["iommu", "held", "use", "may", "group", "sriov", "domain"]
+    text: str
+    step: str = ""
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What is to be said of one device: ``companions`` must go along, ``reasons`` say why it is not ready,
-    ``steps`` what would change that.
+    ``steps`` what would change that, ``notes`` what one should know besides.
     """
 
     address: str
@@ -81,6 +108,7 @@ class Verdict:
     companions: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
     steps: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def local_host(sysfs: Path = SYSFS, held: Mapping[str, str] | None = None) -> PciHost:
@@ -92,29 +120,74 @@ def read_host(
     ask: Callable[[str], str], sysfs: str = str(SYSFS), held: Mapping[str, str] | None = None
 ) -> PciHost:
     """The host whose shell ``ask`` runs a command in, and returns what it prints: those of the facts."""
+    uses = pci_use.parse(ask(pci_use.command(sysfs)))
     return PciHost(
         devices=pci.parse(ask(pci.command(sysfs))),
         iommu=iommu.parse(ask(iommu.command(sysfs))),
         vfio=vfio.parse(ask(vfio.command(sysfs))),
-        uses=pci_use.parse(ask(pci_use.command(sysfs))),
+        uses=uses["devices"],
         held=held or {},
+        untraced=uses["untraced"],
     )
 
 
 def kind_of(device: PciDevice) -> DeviceType:
     """The ``device_type`` of a device in the cluster file; ``other`` when it has no name there."""
     code = device["class_code"]
+    if code.startswith(ACCELERATORS) and not is_gpu(device):
+        return "other"
     return _KINDS.get(code[:4]) or _KINDS.get(code[:2], "other")
 
 
 def is_gpu(device: PciDevice) -> bool:
-    """Whether it is a GPU: any display controller, also one without an output."""
-    return device["class_code"].startswith(DISPLAY)
+    """Whether it is a GPU: a display controller, also one without an output, or a processing accelerator, but
+    not the screen of a management controller."""
+    identifiers = f"{device['vendor']}:{device['device']}"
+    return device["class_code"].startswith(ACCELERATORS) and not identifiers.startswith(MANAGEMENT_DISPLAYS)
 
 
-def is_bridge(device: PciDevice) -> bool:
-    """Whether it is a bridge of any kind (PCI, host, ISA)."""
-    return device["class_code"].startswith(BRIDGE)
+def becomes_gres(device: PciDevice) -> bool:
+    """Whether it becomes a GPU of Slurm here: hpcstate deploys NVIDIA's driver, and no other yet."""
+    return is_gpu(device) and device["vendor"] == NVIDIA
+
+
+def why_no_gres(device: PciDevice) -> str:
+    """Why a device does not become a GPU of Slurm here; empty when it does."""
+    if becomes_gres(device):
+        return ""
+    if is_gpu(device):
+        return "hpcstate deploys NVIDIA's driver and no other yet"
+    return "it is the screen of a management controller, or no GPU"
+
+
+def stays(device: PciDevice) -> bool:
+    """Whether it stays with the host when its IOMMU group goes to a guest: a bridge to another bus, a host or
+    ISA bridge. An NVSwitch, which has the class of a bridge too, goes.
+    """
+    if device["header_type"] > 0:
+        return True
+    return device["class_code"].startswith("06") and not device["class_code"].startswith(NVSWITCH)
+
+
+def is_vfio(driver: str) -> bool:
+    """Whether ``driver`` hands a device to guests: vfio-pci or one of its variants, which are called after it
+    (Linux: drivers/vfio/pci; nvgrace-gpu-vfio-pci, mlx5_vfio_pci, ...).
+    """
+    return driver.replace("_", "-").endswith(VFIO)
+
+
+def spoils_group(device: PciDevice) -> bool:
+    """Whether a device keeps its IOMMU group from guests as it is: the kernel's rule.
+
+    A group is viable when each of its endpoints has a VFIO driver, pci-stub or none; the class says nothing
+    (Linux: drivers/vfio, vfio_dev_viable; since 6.0 drivers that do DMA by themselves claim the group, which
+    pcieport of a bridge does not). Where the header type is not known the class tells bridges.
+    """
+    is_bridge = device["header_type"] > 0
+    if device["header_type"] < 0:
+        is_bridge = device["class_code"].startswith(("0604", "0607"))
+    driver = device["driver"]
+    return not (is_bridge or not driver or driver == PCI_STUB or is_vfio(driver))
 
 
 def described(device: PciDevice) -> str:
@@ -124,36 +197,76 @@ def described(device: PciDevice) -> str:
 
 
 def companions(host: PciHost, address: str) -> tuple[str, ...]:
-    """What must go to the same guest: the rest of its IOMMU group but for bridges (kernel:
+    """What must go to the same guest: the rest of its IOMMU group but for what stays (kernel:
     driver-api/vfio.rst), and the other functions of its slot, which a reset takes along.
+
+    A virtual function is reset by itself, and shares the slot's number with others only by name.
     """
-    slot, group = address.rpartition(".")[0], host.group_of(address)
-    together = {other for other in host.devices if other.rpartition(".")[0] == slot}
+    group = host.group_of(address)
+    together: set[str] = set()
+    if not host.devices[address]["physfn"]:
+        slot = address.rpartition(".")[0]
+        together = {
+            other
+            for other, device in host.devices.items()
+            if other.rpartition(".")[0] == slot and not device["physfn"]
+        }
     if group is not None:
         together |= set(host.iommu["groups"][group]) & set(host.devices)
-    return tuple(sorted(other for other in together - {address} if not is_bridge(host.devices[other])))
+    return tuple(sorted(other for other in together - {address} if not stays(host.devices[other])))
 
 
-def verdict(host: PciHost, address: str) -> Verdict:
+def obstacles(host: PciHost, address: str, unused: Collection[str] = ()) -> list[Obstacle]:
+    """All that keeps the device at ``address``, which exists, and its companions from a guest.
+
+    Everybody who gives devices away asks here: inventory, init, validate, start, deploys/vfio.py. ``unused``
+    are addresses of which the file says that the host does not use them, where that cannot be traced.
+    """
+    group, along = host.group_of(address), companions(host, address)
+    found = _iommu_missing(host) if group is None else []
+    for device in (host.devices[each] for each in (address, *along)):
+        where = device["address"]
+        if int(where.split(":")[0], 16) > LARGEST_DOMAIN:
+            found.append(
+                Obstacle(
+                    "domain",
+                    f"{where} is in a PCI domain that libvirt has no name for",
+                    "switch Intel's VMD off in the firmware, for the slot of this device at least",
+                )
+            )
+        if holder := host.held.get(where):
+            found.append(Obstacle("held", f"{where} is held by {holder}, which runs", f"stop {holder} first"))
+        found += [Obstacle("use", f"{where} is the host's own: {use}") for use in uses(host, where)]
+        if where not in unused:
+            found += _maybe_used(host, device)
+        found += _virtual_functions(host, device)
+    found += _spoilt_by_what_stays(host, group)
+    strangers = [each for each in along if each.rpartition(".")[0] != address.rpartition(".")[0]]
+    if any(stranger in obstacle.text for stranger in strangers for obstacle in found):
+        found.append(
+            Obstacle(
+                "group",
+                "",
+                "slots of this group are not isolated from each other (no ACS): put the card into another "
+                "slot, behind a root port of the processor",
+            )
+        )
+    return found
+
+
+def verdict(host: PciHost, address: str, unused: Collection[str] = ()) -> Verdict:
     """Whether the device at ``address``, which exists, can be passed through together with its companions."""
     group, along = host.group_of(address), companions(host, address)
-    together = [host.devices[each] for each in (address, *along)]
-    reasons, steps = _iommu_missing(host) if group is None else ([], [])
-    for device in together:
-        if holder := host.held.get(device["address"]):
-            reasons.append(f"{device['address']} is held by {holder}, which runs")
-            steps.append(f"stop {holder} first")
-        for use in uses(host, device["address"]):
-            reasons.append(f"{device['address']} is the host's own: {use}")
-    strangers = [each for each in along if each.rpartition(".")[0] != address.rpartition(".")[0]]
-    if reasons and strangers and any(stranger in reason for stranger in strangers for reason in reasons):
-        steps.append(
-            "slots of this group are not isolated from each other (no ACS): put the card into another slot, "
-            "behind a root port of the processor"
-        )
+    found, notes = obstacles(host, address, unused), _notes(host, address)
+    reasons = tuple(dict.fromkeys(obstacle.text for obstacle in found if obstacle.text))
     if reasons:
-        return Verdict(address, State.BLOCKED, group, along, tuple(reasons), tuple(dict.fromkeys(steps)))
-    foreign = [device for device in together if device["driver"] not in ("", VFIO)]
+        steps = tuple(dict.fromkeys(obstacle.step for obstacle in found if obstacle.step))
+        return Verdict(address, State.BLOCKED, group, along, reasons, steps, notes)
+    foreign = [
+        device
+        for device in (host.devices[each] for each in (address, *along))
+        if device["driver"] and not is_vfio(device["driver"])
+    ]
     if foreign:
         return Verdict(
             address,
@@ -162,13 +275,14 @@ def verdict(host: PciHost, address: str) -> Verdict:
             along,
             tuple(f"{device['address']} has the driver {device['driver']}" for device in foreign),
             ("libvirt takes it from its driver as the node starts; one in use is better bound at boot",),
+            notes,
         )
-    return Verdict(address, State.READY, group, along)
+    return Verdict(address, State.READY, group, along, notes=notes)
 
 
 def verdicts(host: PciHost, *, everything: bool = False) -> tuple[Verdict, ...]:
     """The verdict of each GPU; with ``everything`` of each device that is no bridge."""
-    wanted = [d["address"] for d in host.devices.values() if is_gpu(d) or (everything and not is_bridge(d))]
+    wanted = [d["address"] for d in host.devices.values() if is_gpu(d) or (everything and not stays(d))]
     return tuple(verdict(host, address) for address in wanted)
 
 
@@ -193,19 +307,87 @@ def yaml_of(host: PciHost, *addresses: str) -> str:
 def uses(host: PciHost, address: str) -> list[str]:
     """What the host itself needs the device at ``address`` for; empty when for nothing."""
     device = host.devices[address]
-    display = [BOOT_DISPLAY] if device["boot_vga"] and is_gpu(device) else []
+    display = [BOOT_DISPLAY] if device["boot_vga"] else []
     return [*display, *host.uses.get(device["address"], [])]
 
 
-def _iommu_missing(host: PciHost) -> tuple[list[str], list[str]]:
+def _maybe_used(host: PciHost, device: PciDevice) -> list[Obstacle]:
+    """What the host may use ``device`` for: uses that nobody can trace to a device count for each that could
+    be meant. One that no driver of the host has is not in use.
+    """
+    kinds: dict[str, pci_use.Kind] = {"01": "storage", "02": "network"}
+    kind = kinds.get(device["class_code"][:2])
+    if kind is None or not device["driver"] or is_vfio(device["driver"]) or device["driver"] == PCI_STUB:
+        return []
+    return [
+        Obstacle(
+            "may",
+            f"{device['address']} may be the host's own: {what} cannot be traced to a device",
+            "install what can tell (zfsutils-linux for ZFS, iproute2); or, if you know that the host does "
+            "not use it, say `in_use: false` of this device in the cluster file",
+        )
+        for what in host.untraced.get(kind, ())
+    ]
+
+
+def _virtual_functions(host: PciHost, device: PciDevice) -> list[Obstacle]:
+    """A function with virtual ones does not go: it makes them, and they end with it."""
+    own = [other["address"] for other in host.devices.values() if other["physfn"] == device["address"]]
+    if not own:
+        return []
+    return [
+        Obstacle(
+            "sriov",
+            f"{device['address']} has virtual functions: {', '.join(own)}",
+            "give these to guests; or remove them: "
+            f"echo 0 >/sys/bus/pci/devices/{device['address']}/sriov_numvfs",
+        )
+    ]
+
+
+def _spoilt_by_what_stays(host: PciHost, group: int | None) -> list[Obstacle]:
+    """What of the group stays with the host, and has a driver that keeps the whole group from guests."""
+    members = () if group is None else host.iommu["groups"][group]
+    return [
+        Obstacle(
+            "group",
+            f"{device['address']} of its group stays with the host and has the driver {device['driver']}",
+            f"unload {device['driver']}, if the host can do without it",
+        )
+        for device in (host.devices[each] for each in members if each in host.devices)
+        if stays(device) and spoils_group(device)
+    ]
+
+
+def _notes(host: PciHost, address: str) -> tuple[str, ...]:
+    device = host.devices[address]
+    switches = [
+        other["address"]
+        for other in host.devices.values()
+        if other["vendor"] == NVIDIA and other["class_code"].startswith(NVSWITCH)
+    ]
+    if not switches or device["vendor"] != NVIDIA or not is_gpu(device):
+        return ()
+    return (f"NVLink between GPUs in a guest needs the NVSwitches there too: {', '.join(switches)}",)
+
+
+def _iommu_missing(host: PciHost) -> list[Obstacle]:
     arguments = host.iommu["kernel_arguments"]
     off = [f"{key}={value}" for key, value in arguments.items() if "off" in value.split(",")]
     if host.iommu["groups"]:
-        return ["it is in no IOMMU group, though others are: the IOMMU does not cover its slot"], []
-    if off:
-        return [f"the IOMMU is off: {off[0]} on the kernel command line"], [f"remove {off[0]}"]
-    if host.iommu["requested"]:
-        return ["the kernel was asked for the IOMMU but found none"], [
-            "enable VT-d or AMD-Vi in the firmware"
+        return [
+            Obstacle("iommu", "it is in no IOMMU group, though others are: the IOMMU does not cover its slot")
         ]
-    return ["the IOMMU is off"], [IOMMU_HINT]
+    if off:
+        return [
+            Obstacle("iommu", f"the IOMMU is off: {off[0]} on the kernel command line", f"remove {off[0]}")
+        ]
+    if host.iommu["requested"]:
+        return [
+            Obstacle(
+                "iommu",
+                "the kernel was asked for the IOMMU but found none",
+                "enable VT-d or AMD-Vi in the firmware",
+            )
+        ]
+    return [Obstacle("iommu", "the IOMMU is off", IOMMU_HINT)]

@@ -28,6 +28,8 @@ def as_text(host: PciHost, *, everything: bool) -> str:
     for verdict in found:
         if verdict.reasons:
             alike.setdefault((verdict.state, verdict.reasons, verdict.steps), []).append(verdict.address)
+    for note in dict.fromkeys(note for verdict in found for note in verdict.notes):
+        parts.append(f"\n{note}")
     for (state, reasons, steps), addresses in alike.items():
         parts.append(f"\n{', '.join(addresses)} {state.value}:")
         parts += [f"  {reason}" for reason in reasons]
@@ -45,6 +47,7 @@ def _data(host: PciHost, verdict: Verdict) -> dict[str, Any]:
         "verdict": verdict.state.value,
         "reasons": list(verdict.reasons),
         "steps": list(verdict.steps),
+        "notes": list(verdict.notes),
     }
 
 

@@ -46,6 +46,14 @@ def devices_of(description: Description) -> tuple[str, ...]:
     return tuple(sorted({device.pci_address for node in nodes for device in node.passthrough}))
 
 
+def unused_of(description: Description) -> tuple[str, ...]:
+    """The addresses of which the file says that the host does not use them (``in_use: false``)."""
+    nodes = [node for cluster in description.clusters for node in cluster.nodes]
+    return tuple(
+        sorted({device.pci_address for node in nodes for device in node.passthrough if not device.in_use})
+    )
+
+
 def boot_files(description: Description, addresses: Collection[str]) -> dict[str, BootFile]:
     """What belongs on the hypervisor, by path. It does not depend on what has the devices now.
 

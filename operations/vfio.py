@@ -19,31 +19,32 @@ Commands = Generator[PyinfraCommand, None, None]
 
 
 @operation()
-def require(addresses: Sequence[str], *, force: bool = False) -> Commands:
+def require(addresses: Sequence[str], *, unused: Sequence[str] = (), force: bool = False) -> Commands:
     """The devices at ``addresses`` may be given to guests, also at the next boot; never changes anything.
 
     Stops the host for the reasons of ``bind``, but not for an IOMMU that is off: that may end with a boot.
     """
     found = _observed()
-    if problem := refusal(found, addresses, force=force, before_boot=not found.iommu["groups"]):
+    before_boot = not found.iommu["groups"]
+    if problem := refusal(found, addresses, unused=unused, force=force, before_boot=before_boot):
         yield stop_host(problem)
         return
     host.noop(f"{', '.join(addresses)} may be given to guests")
 
 
 @operation()
-def bind(addresses: Sequence[str], *, force: bool = False) -> Commands:
+def bind(addresses: Sequence[str], *, unused: Sequence[str] = (), force: bool = False) -> Commands:
     """The devices at ``addresses`` have the driver vfio-pci, until the next boot.
 
     Stops the host when one does not exist, is in no IOMMU group, or must go together with another that is not
     among them; and when the host lives on one (its display, the disk of a file system, the card of its
-    default route), unless ``force``.
+    default route) or may do so, unless ``force``, or ``unused`` names one that it only may use.
     """
     found = _observed()
-    if problem := refusal(found, addresses, force=force):
+    if problem := refusal(found, addresses, unused=unused, force=force):
         yield stop_host(problem)
         return
-    todo = [address for address in addresses if found.devices[address]["driver"] != VFIO]
+    todo = [address for address in addresses if not pcie.is_vfio(found.devices[address]["driver"])]
     if not todo:
         host.noop(f"{', '.join(addresses)} have vfio-pci")
         return
@@ -68,32 +69,47 @@ def unbind(addresses: Sequence[str]) -> Commands:
 
 
 def refusal(
-    found: PciHost, addresses: Sequence[str], *, force: bool = False, before_boot: bool = False
+    found: PciHost,
+    addresses: Sequence[str],
+    *,
+    unused: Sequence[str] = (),
+    force: bool = False,
+    before_boot: bool = False,
 ) -> str:
     """Why the devices at ``addresses`` must not be bound, all reasons at once; empty when they may.
 
-    ``before_boot`` leaves out what the next boot can change: the IOMMU.
+    ``before_boot`` leaves out what the next boot can change: the IOMMU. The reasons are those of
+    ``hpcstate inventory pcie`` (hpcstate.pcie.obstacles).
     """
+    passed_over = _passed_over(force, before_boot)
     reasons = []
     for address in addresses:
         if address not in found.devices:
             reasons.append(f"there is no PCI device {address}")
             continue
-        if found.group_of(address) is None and not before_boot:
-            reasons.append(f"{address} is in no IOMMU group: {pcie.IOMMU_HINT}")
         if missing := [other for other in pcie.companions(found, address) if other not in addresses]:
             names = ", ".join(pcie.described(found.devices[other]) for other in missing)
             reasons.append(f"{address} must go together with {names}")
-        if uses := pcie.uses(found, address):
-            own = f"{pcie.described(found.devices[address])} is the host's own: {', '.join(uses)}"
-            if not force:
-                reasons.append(own)
-    return "\n".join(reasons)
+        for obstacle in pcie.obstacles(found, address, unused):
+            if obstacle.kind not in passed_over and obstacle.text:
+                hint = f": {obstacle.step}" if obstacle.kind == "iommu" and obstacle.step else ""
+                reasons.append(f"{obstacle.text}{hint}")
+    return "\n".join(dict.fromkeys(reasons))
+
+
+def _passed_over(force: bool, before_boot: bool) -> set[str]:
+    return {*(("use", "may") if force else ()), *(("iommu",) if before_boot else ())}
 
 
 def _observed() -> PciHost:
     devices, uses = host.get_fact(PciDevices), host.get_fact(PciUses)
-    return PciHost(devices, host.get_fact(IommuGroups), host.get_fact(VfioState), uses)
+    return PciHost(
+        devices,
+        host.get_fact(IommuGroups),
+        host.get_fact(VfioState),
+        uses["devices"],
+        untraced=uses["untraced"],
+    )
 
 
 def _bind_script(address: str) -> str:

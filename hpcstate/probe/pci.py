@@ -13,6 +13,9 @@ _LINE = re.compile(
     r"(?P<file>[a-z_]+):(?P<value>.*)"
 )
 _FILES = ("uevent", "numa_node", "boot_vga", "reset_method", "sriov_totalvfs", "resource")
+_HEADER_TYPE = 14
+"""The byte of the configuration space that says what a function is (PCI Local Bus 3.0, 6.2.1); its highest
+bit tells a device of several functions. The first 64 bytes may be read by every user."""
 _BARS = 6
 """The lines of ``resource`` that are base address registers; the expansion ROM follows (pci-sysfs.c)."""
 
@@ -33,6 +36,8 @@ class PciDevice(TypedDict):
     (base class, subclass, programming interface: ``030200`` is a 3D controller).
 
     ``driver`` is empty when none is bound; ``numa_node`` is -1 when the host has no such knowledge;
+    ``header_type`` is 0 for an endpoint, 1 and 2 for bridges to another bus, -1 where it cannot be read;
+    ``physfn`` is the address of the function that a virtual one (SR-IOV) belongs to, empty for others.
     ``boot_vga`` tells the display that the firmware used; ``reset_methods`` are in the kernel's order,
     empty when it cannot be reset; ``sriov_vfs`` is how many virtual functions it could have, ``bars`` the
     sizes in bytes of its memory and I/O regions. The names are empty where pci.ids has none.
@@ -47,6 +52,8 @@ class PciDevice(TypedDict):
     vendor_name: str
     device_name: str
     driver: str
+    header_type: int
+    physfn: str
     numa_node: int
     boot_vga: bool
     reset_methods: list[str]
@@ -62,7 +69,14 @@ def command(sysfs: str = "/sys", pci_ids: str = PCI_IDS) -> str:
     devices, names = f"{shlex.quote(sysfs)}/bus/pci/devices/*", shlex.quote(pci_ids)
     files = " ".join(f"{devices}/{file}" for file in _FILES)
     looked_up = f"grep -sh ^PCI_ID= {devices}/uevent | awk {shlex.quote(_NAMES)} - {names}"
-    return f"grep -sH '' {files}; if [ -r {names} ]; then {looked_up}; fi; :"
+    more = (
+        f'for d in {devices}; do if [ -r "$d/config" ]; then '
+        f'h="$(od -An -tu1 -j{_HEADER_TYPE} -N1 "$d/config")"; '
+        'printf \'%s/header_type:%s\\n\' "$d" "${h##* }"; fi; '
+        'if [ -e "$d/physfn" ]; then '
+        'p="$(readlink "$d/physfn")"; printf \'%s/physfn:%s\\n\' "$d" "${p##*/}"; fi; done'
+    )
+    return f"grep -sH '' {files}; {more}; if [ -r {names} ]; then {looked_up}; fi; :"
 
 
 def parse(text: str) -> dict[str, PciDevice]:
@@ -103,6 +117,8 @@ def _device(address: str, fields: dict[str, str], names: dict[str, str]) -> PciD
             vendor_name=names.get(vendor, ""),
             device_name=names.get(vendor + device, ""),
             driver=fields.get("DRIVER", ""),
+            header_type=_header_type(fields.get("header_type", "")),
+            physfn=fields.get("physfn", ""),
             numa_node=int(fields.get("numa_node", "-1")),
             boot_vga=fields.get("boot_vga") == "1",
             reset_methods=fields.get("reset_method", "").split(),
@@ -113,6 +129,10 @@ def _device(address: str, fields: dict[str, str], names: dict[str, str]) -> PciD
         raise HpcstateError(
             f"the device's description in sysfs is not whole: {error}", where=address
         ) from error
+
+
+def _header_type(byte: str) -> int:
+    return int(byte) & 0x7F if byte else -1
 
 
 def _bars(resource: str) -> list[int]:

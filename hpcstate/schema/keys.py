@@ -129,6 +129,7 @@ DEVICE = Keys(
         "description",
         "rom_file",
         "rom_bar",
+        "in_use",
         "x_vga",
     ),
     ("vendor",),

@@ -220,6 +220,7 @@ def _read_device(section: Section) -> PassthroughDevice:
         description=section.value("description", leaf.text, ""),
         rom_file=section.value("rom_file", leaf.expanded(_variables(os.environ)), ""),
         rom_bar=section.value("rom_bar", leaf.boolean, PassthroughDevice.rom_bar),
+        in_use=section.value("in_use", leaf.boolean, PassthroughDevice.in_use),
         x_vga=x_vga,
     )
 

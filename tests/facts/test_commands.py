@@ -18,7 +18,10 @@ from hpcstate.probe import cgroup, gpu, iommu, local, munge, pci, pci_use, slurm
 from tests.facts.machine import AWKWARD, programs, run, stand_in
 
 TREE = Path(__file__).parent / "q35.tree"
-TOOLS = ("awk", "cat", "grep", "readlink", "sha256sum", "stat", "timeout", "sh")
+TOOLS = (
+    *("awk", "basename", "cat", "grep", "od", "readlink", "sed", "sha256sum", "sort", "stat", "timeout"),
+    *("tr", "sh"),
+)
 
 
 @pytest.fixture
@@ -69,6 +72,8 @@ def test_pci_devices_of_a_q35_guest(sysfs: Path, tools: Path, tmp_path: Path) ->
         "subsystem_device": "1100",
         "vendor_name": "Technical Corp.",
         "device_name": 'Device \\a "b"',
+        "header_type": -1,
+        "physfn": "",
         "driver": "vfio-pci",
         "numa_node": 0,
         "boot_vga": True,
@@ -119,8 +124,11 @@ def test_what_the_host_lives_on(sysfs: Path, tools: Path, tmp_path: Path) -> Non
     (proc / "net/route").write_text("Iface\tDestination\nbr0\t00000000\teth9\neth1\t0000A8C0\n")
     command = pci_use.command(str(sysfs), str(proc))
     assert pci_use.parse(run(command, tools, tmp_path)) == {
-        "0000:00:1f.2": ["mounted at /", "mounted at /home"],
-        "0000:02:00.0": ["default route by br0"],
+        "devices": {
+            "0000:00:1f.2": ["mounted at /", "mounted at /home"],
+            "0000:02:00.0": ["default route by br0"],
+        },
+        "untraced": {},
     }
 
 
@@ -150,7 +158,8 @@ def test_absent_things_are_no_errors(tools: Path, tmp_path: Path) -> None:
     nothing = str(tmp_path / "nothing")
     assert pci.parse(run(pci.command(nothing), tools, tmp_path)) == {}
     assert iommu.parse(run(iommu.command(nothing, nothing), tools, tmp_path))["groups"] == {}
-    assert pci_use.parse(run(pci_use.command(nothing, nothing), tools, tmp_path)) == {}
+    uses = pci_use.parse(run(pci_use.command(nothing, nothing), tools, tmp_path))
+    assert uses == {"devices": {}, "untraced": {}}
     assert vfio.parse(run(vfio.command(nothing, nothing, nothing), tools, tmp_path))["available"] is False
     assert cgroup.parse(run(cgroup.command(nothing, nothing), tools, tmp_path))["version"] == 0
     assert munge.parse(run(munge.command(f"{nothing}/munge.key"), tools, tmp_path)) == {}

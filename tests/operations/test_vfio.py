@@ -25,7 +25,7 @@ def facts(on: PciHost) -> dict[str, Any]:
         "facts.pci.PciDevices": dict(on.devices),
         "facts.iommu.IommuGroups": on.iommu,
         "facts.vfio.VfioState": on.vfio,
-        "facts.pci.PciUses": dict(on.uses),
+        "facts.pci.PciUses": {"devices": dict(on.uses), "untraced": dict(on.untraced)},
     }
 
 
@@ -61,7 +61,12 @@ def test_only_the_rest_of_a_group_is_bound() -> None:
     ("on", "addresses", "reason"),
     [
         pytest.param(host(DEVICES, GROUPS), ["0000:09:00.0"], "there is no PCI device", id="absent"),
-        pytest.param(host(DEVICES, {}), PAIR, "is in no IOMMU group: enable VT-d", id="no IOMMU"),
+        pytest.param(
+            host(DEVICES, {}),
+            PAIR,
+            "the kernel was asked for the IOMMU but found none: enable VT-d",
+            id="no IOMMU",
+        ),
         pytest.param(
             host(DEVICES, GROUPS),
             PAIR[:1],

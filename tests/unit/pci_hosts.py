@@ -24,6 +24,8 @@ def device(address: str, ids: str, class_code: str, driver: str = "", **more: An
         vendor_name="",
         device_name="",
         driver=driver,
+        header_type=1 if class_code.startswith("0604") else 0,
+        physfn="",
         numa_node=-1,
         boot_vga=False,
         reset_methods=[],
@@ -40,6 +42,7 @@ def host(
     arguments: Mapping[str, str] | None = None,
     uses: Mapping[str, list[str]] | None = None,
     held: Mapping[str, str] | None = None,
+    untraced: Mapping[Any, list[str]] | None = None,
 ) -> PciHost:
     """A host with these devices in these IOMMU groups."""
     kernel = dict({"intel_iommu": "on"} if arguments is None else arguments)
@@ -49,6 +52,7 @@ def host(
         Vfio(modules=[], available=True, groups=[], configured=[]),
         dict(uses or {}),
         dict(held or {}),
+        dict(untraced or {}),
     )
 
 

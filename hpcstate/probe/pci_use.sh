@@ -1,0 +1,168 @@
+# What the PCI devices of this host are used for by the host itself. A line for each use:
+#   mount|swap|pool|btrfs WHAT PATH    a disk: where the kernel has the device, with its PCI functions in the path
+#   route|network|port WHAT PATH       a network card: of a default route, of another route, below a bridge or bond
+#   untraced storage|network WHAT      a use whose device cannot be told: any of that kind may be it
+# Parameters by environment: sysfs, proc (where they are mounted). Reads only; asks zpool and ip where they are.
+sysfs=${sysfs:-/sys} proc=${proc:-/proc}
+
+# disk KIND WHAT NODE: NODE is the folder of a block device in sysfs. Device mapper, md and bcache have the
+# devices below them in slaves/, of a partition those of its whole device.
+disk() {
+  node=$(readlink -f "$3")
+  if [ ! -d "$node" ]; then
+    printf 'untraced storage %s\n' "$2"
+    return
+  fi
+  if [ -e "$node/partition" ]; then whole=${node%/*}; else whole=$node; fi
+  below=no
+  for d in "$node"/slaves/* "$whole"/slaves/*; do
+    if [ -e "$d" ]; then
+      disk "$1" "$2" "$d"
+      below=yes # after the call, which has the same variables
+    fi
+  done
+  if [ $below = yes ]; then return; fi
+  case $whole in
+  */nvme-subsystem/*)
+    # With native multipath the device is the subsystem's; its controllers are beside it, each of them a way to it.
+    for d in "${whole%/*}"/nvme*; do
+      if [ -L "$d" ]; then wire "$1" "$2" "$(readlink -f "$d")"; fi
+    done
+    ;;
+  */virtual/block/loop* | */virtual/block/zram* | */virtual/block/ram*) ;; # a file of a mount, or memory
+  *) wire "$1" "$2" "$node" ;;
+  esac
+}
+
+# wire KIND WHAT PATH: a device that has nothing below it, on PCI or across the network.
+wire() {
+  case $3 in
+  */pci*) printf '%s %s %s\n' "$1" "$2" "$3" ;;
+  */session[0-9]*)
+    # iSCSI: the address of the other side is with the connection, which has the number of the session.
+    session=${3#*/session}
+    session=${session%%/*}
+    peer=
+    for c in "$sysfs/class/iscsi_connection/connection$session:"*; do
+      if [ -r "$c/address" ]; then read -r peer <"$c/address"; fi
+    done
+    peer "$2" "$peer"
+    ;;
+  */nvme-fabrics/* | */virtual/block/nbd* | */virtual/block/rbd* | */virtual/block/drbd*)
+    printf 'untraced network %s\n' "$2" ;;
+  */virtual/block/zd*) if ! command -v zpool >/dev/null; then printf 'untraced storage %s\n' "$2"; fi ;;
+  */virtual/*) printf 'untraced storage %s\n' "$2" ;;
+  esac # others (platform, mmc) are not on PCI
+}
+
+# peer WHAT ADDRESS: the card by which ADDRESS is reached.
+peer() {
+  device=
+  if [ -n "$2" ] && command -v ip >/dev/null; then
+    device=$(ip -o route get "$2" 2>/dev/null | sed -n 's/.* dev \([^ ]*\).*/\1/p')
+  fi
+  if [ -n "$device" ]; then card network "$1" "$device"; else printf 'untraced network %s\n' "$1"; fi
+}
+
+# card KIND WHAT NAME: a network device; a bridge, bond, team or VLAN has its cards as lower_*.
+card() {
+  for d in "$sysfs/class/net/$3"/lower_*; do
+    if [ -e "$d" ]; then card "$1" "$2" "${d##*/lower_}"; fi
+  done
+  if [ -e "$sysfs/class/net/$3/device" ]; then
+    printf '%s %s %s\n' "$1" "$2" "$(readlink -f "$sysfs/class/net/$3/device")"
+  fi
+}
+
+named() { # named KIND WHAT /dev/…
+  disk "$1" "$2" "$sysfs/class/block/$(basename "$(readlink -f "$3")")"
+}
+
+mounts=$proc/self/mountinfo
+[ -r "$mounts" ] || mounts=/dev/null
+while read -r _ _ number _ at rest; do
+  rest=${rest#*- }
+  type=${rest%% *} rest=${rest#* }
+  source=${rest%% *} options=${rest#* }
+  case $type in
+  zfs) printf 'zfs %s %s\n' "$at" "$source" ;; # all pools, below
+  nfs | nfs4 | cifs | smb3 | ceph)
+    case $options in
+    *addr=*) peer "$at" "$(printf '%s\n' "$options" | sed 's/.*[, ]addr=\([^, ]*\).*/\1/; s/^addr=\([^, ]*\).*/\1/')" ;;
+    *) printf 'untraced network %s\n' "$at" ;;
+    esac
+    ;;
+  *)
+    case $number in
+    0:*)
+      # A file system on several disks (btrfs, bcachefs) has no number of a block device, but names one or all.
+      case $source in
+      /dev/*) for d in $(printf '%s\n' "$source" | tr : ' '); do named mount "$at" "$d"; done ;;
+      esac
+      ;;
+    *) disk mount "$at" "$sysfs/dev/block/$number" ;;
+    esac
+    ;;
+  esac
+done <"$mounts" | {
+  # The pools of ZFS: of its disks nothing stands in mountinfo or sysfs.
+  zfs=
+  while read -r kind at source; do
+    if [ "$kind" = zfs ]; then zfs="$zfs ${source%%/*}@$at"; else printf '%s %s %s\n' "$kind" "$at" "$source"; fi
+  done
+  pools=
+  if command -v zpool >/dev/null; then pools=$(zpool list -H -o name 2>/dev/null); fi
+  for pool in $pools; do
+    disks=$(zpool status -LP "$pool" 2>/dev/null | sed -n 's|^[[:space:]]*\(/dev/[^ ]*\).*|\1|p')
+    if [ -z "$disks" ]; then printf 'untraced storage ZFS:%s\n' "$pool"; fi
+    for d in $disks; do named pool "$pool" "$d"; done
+  done
+  for entry in $zfs; do
+    case " $(printf '%s' "$pools" | tr '\n' ' ') " in
+    *" ${entry%%@*} "*) ;;
+    *) printf 'untraced storage %s\n' "${entry#*@}" ;;
+    esac
+  done
+}
+
+for d in "$sysfs"/fs/btrfs/*/devices/*; do
+  if [ -e "$d" ]; then
+    uuid=${d%/devices/*}
+    disk btrfs "${uuid##*/}" "$d"
+  fi
+done
+
+if [ -r "$proc/swaps" ]; then
+  while read -r file type rest; do
+    if [ "$type" = partition ]; then named swap "$file" "$file"; fi
+  done <"$proc/swaps"
+fi
+
+if [ -r "$proc/net/route" ]; then
+  while read -r name destination rest; do
+    case $destination in
+    Destination) ;;
+    00000000) card route "$name" "$name" ;;
+    *) card network "$name" "$name" ;;
+    esac
+  done <"$proc/net/route"
+fi
+if [ -r "$proc/net/ipv6_route" ]; then
+  # destination prefix source prefix next metric references uses flags device
+  while read -r destination prefix _ _ _ _ _ _ _ name; do
+    if [ "$destination$prefix" = 0000000000000000000000000000000000 ] && [ "$name" != lo ]; then
+      card route "$name" "$name"
+    fi
+  done <"$proc/net/ipv6_route"
+fi
+if command -v ip >/dev/null; then # the other tables
+  for family in -4 -6; do
+    ip "$family" -o route show table all 2>/dev/null | sed -n 's/^default.* dev \([^ ]*\).*/\1/p'
+  done | sort -u | while read -r name; do card route "$name" "$name"; done
+fi
+for d in "$sysfs"/class/net/*/upper_*; do
+  if [ -e "$d" ]; then
+    name=${d%/upper_*}
+    card port "${d##*/upper_}" "${name##*/}"
+  fi
+done

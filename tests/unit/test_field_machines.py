@@ -1,0 +1,190 @@
+"""What people met on real machines gets the same right answer from inventory, init, validate and vfio."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hpcstate import pcie, pcie_request, schema
+from hpcstate.first_file import HostSize, first_file
+from hpcstate.pcie import PciHost, State, verdict
+from hpcstate.pcie_report import as_text
+from operations.vfio import refusal
+from tests.unit import field_machines as field
+from tests.unit.pci_hosts import device
+
+SIZE = HostSize("ws1", cpus=16, memory_mb=65536)
+ALL = {
+    "ZFS root": field.ZFS_ROOT,
+    "ZFS root, untraced": field.ZFS_ROOT_UNTRACED,
+    "SR-IOV": field.SRIOV,
+    "HGX": field.HGX,
+    "ISA bridge": field.ISA_BRIDGE,
+    "MI300X": field.MI300X,
+    "other makers": field.OTHER_MAKERS,
+    "Grace": field.GRACE,
+    "VMD": field.VMD,
+}
+
+
+def written(host: PciHost) -> str:
+    """What init writes for the host."""
+    return first_file("local", "local.yaml", host, SIZE)
+
+
+def given(text: str) -> list[str]:
+    """The addresses that a cluster file gives to nodes."""
+    (cluster,) = schema.parse(text, Path("local.yaml")).clusters
+    return [device.pci_address for node in cluster.nodes for device in node.passthrough]
+
+
+def asked_for(host: PciHost, *addresses: str, kind: str = "", more: str = "") -> list[str]:
+    """What validate says of a file that gives these devices to one node: its errors."""
+    devices = []
+    for each in addresses:
+        declared = kind or pcie.kind_of(host.devices[each])
+        devices.append(f'          - {{pci_address: "{each}", device_type: {declared}{more}}}')
+    text = (
+        "clusters:\n  hpc:\n    name: a\n    network: {subnet: 192.168.150.0/24}\n    controller: {}\n"
+        "    compute_nodes:\n    - pcie_passthrough:\n        enabled: true\n        devices:\n"
+        + "\n".join(devices)
+    )
+    description = schema.parse(text, Path("a.yaml"))
+    return [
+        found.message for found in pcie_request.findings(description.clusters, host) if not found.is_warning
+    ]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_init_writes_is_what_validate_and_vfio_allow(name: str) -> None:
+    text = written(ALL[name])
+    description = schema.parse(text, Path("local.yaml"))
+    assert [
+        each for each in pcie_request.findings(description.clusters, ALL[name]) if not each.is_warning
+    ] == []
+    assert refusal(ALL[name], given(text)) == ""
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_inventory_calls_blocked_is_refused_by_validate_and_vfio(name: str) -> None:
+    host = ALL[name]
+    for each in pcie.verdicts(host, everything=True):
+        together = (each.address, *each.companions)
+        if each.state is State.BLOCKED:
+            assert each.address not in given(written(host))
+            assert refusal(host, together)
+            if "libvirt has no name" not in " ".join(each.reasons) and pcie.BOOT_DISPLAY not in " ".join(
+                each.reasons
+            ):
+                assert asked_for(host, *together, kind="other")
+        else:
+            assert refusal(host, together) == ""
+
+
+def test_a_disk_of_the_host_in_the_group_of_a_gpu_keeps_it_here() -> None:
+    found = verdict(field.ZFS_ROOT, "0000:05:00.0")
+    assert found.state is State.BLOCKED
+    assert "0000:06:00.0 is the host's own: in the ZFS pool rpool" in found.reasons
+    assert given(written(field.ZFS_ROOT)) == []
+    assert "in the ZFS pool rpool" in written(field.ZFS_ROOT)
+    assert "in the ZFS pool rpool" in refusal(field.ZFS_ROOT, ["0000:05:00.0", "0000:05:00.1"])
+
+
+def test_a_use_that_cannot_be_traced_counts_for_each_device_of_its_kind() -> None:
+    host = field.ZFS_ROOT_UNTRACED
+    found = verdict(host, "0000:05:00.0")
+    assert found.state is State.BLOCKED
+    assert "0000:06:00.0 may be the host's own: / cannot be traced to a device" in found.reasons
+    assert "0000:02:00.1 may be the host's own: / cannot be traced to a device" in found.reasons
+    assert "0000:04:00.0 may be the host's own: /home cannot be traced to a device" in found.reasons
+    assert any("in_use: false" in step for step in found.steps)
+    together = (found.address, *found.companions)
+    assert any("may be the host's own" in said for said in asked_for(host, *together))
+    assert asked_for(host, *together, more=", in_use: false") == []
+    assert refusal(host, together, unused=together) == ""
+
+
+def test_what_the_file_says_of_a_known_use_counts_for_nothing() -> None:
+    together = ("0000:05:00.0", *pcie.companions(field.ZFS_ROOT, "0000:05:00.0"))
+    assert any("ZFS pool" in said for said in asked_for(field.ZFS_ROOT, *together, more=", in_use: false"))
+
+
+def test_a_virtual_function_goes_alone_and_its_maker_stays() -> None:
+    for address in ("0000:00:02.1", "0000:00:02.2"):
+        found = verdict(field.SRIOV, address)
+        assert (found.state, found.companions) == (State.READY, ())
+        assert refusal(field.SRIOV, [address]) == ""
+    found = verdict(field.SRIOV, "0000:00:02.0")
+    assert found.state is State.BLOCKED
+    assert "0000:00:02.0 has virtual functions: 0000:00:02.1, 0000:00:02.2" in found.reasons
+    both = asked_for(field.SRIOV, "0000:00:02.0", "0000:00:02.1", kind="other")
+    assert any("has virtual functions" in said for said in both)
+
+
+def test_nvswitches_are_seen_and_go_together_or_not_at_all() -> None:
+    everything = as_text(field.HGX, everything=True)
+    assert all(switch in everything for switch in field.NVSWITCHES)
+    for switch in field.NVSWITCHES:
+        assert set(verdict(field.HGX, switch).companions) == set(field.NVSWITCHES) - {switch}
+    assert "must go together" in refusal(field.HGX, field.NVSWITCHES[:1])
+    assert refusal(field.HGX, field.NVSWITCHES) == ""
+    assert asked_for(field.HGX, field.NVSWITCHES[0])
+    assert asked_for(field.HGX, *field.NVSWITCHES) == []
+    assert "NVLink between GPUs in a guest needs the NVSwitches there too" in as_text(
+        field.HGX, everything=False
+    )
+
+
+def test_an_isa_bridge_with_a_driver_spoils_its_group() -> None:
+    found = verdict(field.ISA_BRIDGE, "0000:00:1f.3")
+    assert found.state is State.BLOCKED
+    assert "0000:00:1f.0 of its group stays with the host and has the driver lpc_ich" in found.reasons
+
+
+def test_accelerators_are_gpus_and_the_screen_of_a_bmc_is_none() -> None:
+    assert [each.address for each in pcie.verdicts(field.MI300X)] == ["0000:05:00.0", "0000:26:00.0"]
+    text = written(field.MI300X)
+    assert given(text) == []
+    assert "hpcstate deploys NVIDIA's driver and no other yet" in text
+
+
+def test_gpus_of_other_makers_are_refused_as_gres_before_anything_is_built() -> None:
+    assert given(written(field.OTHER_MAKERS)) == []
+    for address in field.OTHER_MAKERS.devices:
+        said = asked_for(field.OTHER_MAKERS, address)
+        assert any("does not become a GPU of Slurm" in line for line in said)
+
+
+def test_a_variant_driver_of_vfio_is_ready() -> None:
+    assert verdict(field.GRACE, "0008:01:00.0").state is State.READY
+    assert given(written(field.GRACE)) == ["0008:01:00.0"]
+
+
+def test_a_domain_that_libvirt_cannot_name_is_left_out_with_a_word() -> None:
+    text = written(field.VMD)
+    assert given(text) == []
+    assert "10000:01:00.0" in text
+    assert "libvirt has no name for" in text
+
+
+@pytest.mark.parametrize(
+    ("driver", "header_type", "class_code", "viable"),
+    [
+        ("", 0, "030000", True),
+        ("vfio-pci", 0, "030000", True),
+        ("nvgrace-gpu-vfio-pci", 0, "030200", True),
+        ("mlx5_vfio_pci", 0, "020000", True),
+        ("pci-stub", 0, "040300", True),
+        ("pcieport", 1, "060400", True),
+        ("anything", 2, "060700", True),
+        ("lpc_ich", 0, "060100", False),
+        ("nouveau", 0, "030000", False),
+        ("nvidia-nvswitch", 0, "068000", False),
+        ("pcieport", -1, "060400", True),
+        ("lpc_ich", -1, "060100", False),
+    ],
+)
+def test_the_kernels_rule(driver: str, header_type: int, class_code: str, viable: bool) -> None:
+    found = device("0000:01:00.0", "1234:1111", class_code, driver, header_type=header_type)
+    assert pcie.spoils_group(found) is not viable
