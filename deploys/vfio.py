@@ -15,7 +15,9 @@ from pyinfra import logger
 from pyinfra.api.exceptions import DeployError
 from pyinfra.context import config, host
 
+from facts.boot_tools import BootTools
 from facts.iommu import IommuGroups
+from facts.pci import PciDevices
 from hpcstate import schema, vfio_files
 from hpcstate.errors import HpcstateError
 from hpcstate.inventory import FILE_VARIABLE
@@ -34,15 +36,27 @@ except HpcstateError as error:
 addresses = vfio_files.devices_of(description)
 unused = vfio_files.unused_of(description)
 force = bool(host.data.get("vfio_force"))
+claimed = vfio_files.claims(description, host.get_fact(PciDevices)) if addresses else {}
+iommu = host.get_fact(IommuGroups)
+# Before anything is written: a host that boots in another way would stop half-way.
+way = vfio_files.boot_way(description, host.get_fact(BootTools), iommu["kernel_arguments"])
+if isinstance(way, str):
+    raise DeployError(f"{host.name}: {way}")
 if addresses:
-    vfio.require(name="Devices may be given to guests", addresses=addresses, unused=unused, force=force)
-if files := vfio_files.boot_files(description, addresses):
+    vfio.require(
+        name="Devices may be given to guests",
+        addresses=addresses,
+        claimed=claimed,
+        unused=unused,
+        force=force,
+    )
+if files := vfio_files.boot_files(description, claimed, way):
     text_files.put(
         name="IOMMU, vfio and hugepages at boot",
         files=[TextFile(path, file.content, file.mode, file.then) for path, file in files.items()],
     )
-if addresses and host.get_fact(IommuGroups)["groups"]:
-    vfio.bind(name="Devices for guests", addresses=addresses, unused=unused, force=force)
+if addresses and iommu["groups"]:
+    vfio.bind(name="Devices for guests", addresses=addresses, claimed=claimed, unused=unused, force=force)
 elif addresses:
     logger.warning(
         f"{host.name}: the IOMMU is off in the running kernel. Reboot this host when its guests allow, and "

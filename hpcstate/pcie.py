@@ -4,14 +4,15 @@ the way and what to do about it. Pure, but for ``local_host``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Literal
 
 from hpcstate.model.gpu import DeviceType
-from hpcstate.probe import iommu, local, pci, pci_use, vfio
+from hpcstate.probe import device_holders, iommu, local, pci, pci_use, vfio
+from hpcstate.probe.device_holders import Holder
 from hpcstate.probe.iommu import Iommu
 from hpcstate.probe.pci import PciDevice
 from hpcstate.probe.vfio import Vfio
@@ -61,7 +62,7 @@ class State(Enum):
 class PciHost:
     """What the facts say of one host. ``uses`` are what the host itself needs a device for, by address, and
     ``untraced`` its uses of storage and network of which nobody can tell the device; ``held`` are the running
-    guests that have a device, by address.
+    guests that have a device, by address, and ``holders`` the processes that have a GPU open.
     """
 
     devices: Mapping[str, PciDevice]
@@ -70,6 +71,7 @@ class PciHost:
     uses: Mapping[str, list[str]] = field(default_factory=dict)
     held: Mapping[str, str] = field(default_factory=dict)
     untraced: Mapping[pci_use.Kind, list[str]] = field(default_factory=dict)
+    holders: Sequence[Holder] = ()
 
     @property
     def numa_nodes(self) -> dict[str, int]:
@@ -128,6 +130,7 @@ def read_host(
         uses=uses["devices"],
         held=held or {},
         untraced=uses["untraced"],
+        holders=device_holders.parse(ask(device_holders.command(sysfs))),
     )
 
 
@@ -236,6 +239,7 @@ def obstacles(host: PciHost, address: str, unused: Collection[str] = ()) -> list
             )
         if holder := host.held.get(where):
             found.append(Obstacle("held", f"{where} is held by {holder}, which runs", f"stop {holder} first"))
+        found += _open_by(host, device)
         found += [Obstacle("use", f"{where} is the host's own: {use}") for use in uses(host, where)]
         if where not in unused:
             found += _maybe_used(host, device)
@@ -309,6 +313,42 @@ def uses(host: PciHost, address: str) -> list[str]:
     device = host.devices[address]
     display = [BOOT_DISPLAY] if device["boot_vga"] else []
     return [*display, *host.uses.get(device["address"], [])]
+
+
+def _open_by(host: PciHost, device: PciDevice) -> list[Obstacle]:
+    """The processes that have ``device`` open: its driver would not let go of it before they end."""
+    if not is_gpu(device):
+        return []
+    names = (
+        device["address"],
+        *(key for key, maker in device_holders.EVERY.items() if maker == device["vendor"]),
+    )
+    processes = {
+        (holder["pid"], holder["command"]): holder["node"]
+        for holder in host.holders
+        if holder["address"] in names
+    }
+    return [
+        Obstacle(
+            "held",
+            f"{device['address']} is open in {command} (process {pid}, {node})",
+            f"end {command} first" if command not in _SERVICES else f"systemctl stop {_SERVICES[command]}",
+        )
+        for (pid, command), node in processes.items()
+    ]
+
+
+_SERVICES = {
+    "Xorg": "display-manager",
+    "gnome-shell": "display-manager",
+    "kwin_wayland": "display-manager",
+    "sddm": "display-manager",
+    "nvidia-persiste": "nvidia-persistenced",
+    "nvidia-persistenced": "nvidia-persistenced",
+    "nv-hostengine": "nvidia-dcgm",
+    "slurmd": "slurmd",
+}
+"""The systemd unit of a process that holds GPUs for long; the kernel cuts names after 15 letters."""
 
 
 def _maybe_used(host: PciHost, device: PciDevice) -> list[Obstacle]:

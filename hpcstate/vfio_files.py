@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from hpcstate.model import Cluster, Description
+from hpcstate.probe.pci import PciDevice
 from hpcstate.probe.vfio import CONFIGURATION
 
 INITRAMFS_HOOK = "/etc/initramfs-tools/hooks/hpcstate-vfio"
@@ -20,15 +22,47 @@ of the host itself are not slowed down (Linux, kernel-parameters.txt)."""
 _RIVALS = ("nvidia", "nvidia_drm", "nouveau", "amdgpu", "radeon", "i915", "xe", "snd_hda_intel", "xhci_pci")
 """Modules of drivers that would take a GPU, its audio or its USB function before vfio-pci does."""
 
-_HOOK = """\
+CLAIM = "/usr/lib/hpcstate/vfio-claim"
+"""The program that claims devices at boot: an address counts only with the identifiers that were meant."""
+
+DRACUT = "/etc/dracut.conf.d/hpcstate-vfio.conf"
+
+_HOOK = f"""\
 #!/bin/sh
 # Written by hpcstate: vfio-pci is there before any other driver. modprobe.d is copied by the hook of kmod.
-[ "${1:-}" = prereqs ] && exit 0
+[ "${{1:-}}" = prereqs ] && exit 0
 . /usr/share/initramfs-tools/hook-functions
 manual_add_modules vfio_pci vfio_iommu_type1
+copy_exec {CLAIM}
+"""
+_DRACUT_CONF = f"""\
+# Written by hpcstate: vfio-pci is there before any other driver, and what claims the devices for it.
+force_drivers+=" vfio_pci vfio_iommu_type1 "
+install_items+=" {CLAIM} {CONFIGURATION} "
 """
 _MB_OF_HUGEPAGE = {"2M": 2, "1G": 1024}
-_PACK = "update-initramfs -u"
+
+
+@dataclass(frozen=True)
+class BootWay:
+    """How a host makes its initramfs (``initramfs-tools`` or ``dracut``), and whether GRUB's drop-in folder
+    is where its kernel command line comes from.
+    """
+
+    initramfs: str = "initramfs-tools"
+    grub: bool = True
+
+    @property
+    def pack(self) -> str:
+        """The command that makes the initramfs anew."""
+        return "update-initramfs -u" if self.initramfs == "initramfs-tools" else "dracut --force"
+
+
+_INITRAMFS = {"update-initramfs": "initramfs-tools", "dracut": "dracut"}
+"""What makes the initramfs, by its program."""
+
+DEBIAN = BootWay()
+"""What Debian installs: initramfs-tools and GRUB."""
 
 
 @dataclass(frozen=True)
@@ -54,22 +88,51 @@ def unused_of(description: Description) -> tuple[str, ...]:
     )
 
 
-def boot_files(description: Description, addresses: Collection[str]) -> dict[str, BootFile]:
-    """What belongs on the hypervisor, by path. It does not depend on what has the devices now.
+def claims(description: Description, found: Mapping[str, PciDevice]) -> dict[str, str]:
+    """The identifiers (``10de:2805``) of all devices that the file passes through, by address: those of the
+    file or, where it has none, of what is ``found`` there now.
+    """
+    nodes = [node for cluster in description.clusters for node in cluster.nodes]
+    claimed = {}
+    for device in (device for node in nodes for device in node.passthrough):
+        here = found.get(device.pci_address)
+        vendor = device.vendor_id or (here["vendor"] if here else "")
+        model = device.device_id or (here["device"] if here else "")
+        if vendor and model:
+            claimed[device.pci_address] = f"{vendor}:{model}"
+    return {address: claimed[address] for address in sorted(claimed)}
+
+
+def arguments_of(description: Description, addresses: Collection[str]) -> list[str]:
+    """What belongs on the kernel command line."""
+    pages = hugepages_needed(description.clusters)
+    arguments = [*(IOMMU_ARGUMENTS if addresses else ())]
+    if pages["1G"]:
+        # Only at boot is memory sure to have so large pieces (Linux, admin-guide/mm/hugetlbpage.rst).
+        arguments += ["hugepagesz=1G", f"hugepages={pages['1G']}"]
+    return arguments
+
+
+def boot_files(
+    description: Description, claimed: Mapping[str, str], way: BootWay = DEBIAN
+) -> dict[str, BootFile]:
+    """What belongs on the hypervisor, by path: ``claimed`` are the devices with their identifiers. It does
+    not depend on what has the devices now.
 
     Without devices there are only the hugepages that were asked for.
     """
     pages = hugepages_needed(description.clusters)
     files = {}
-    if addresses:
-        files[CONFIGURATION] = BootFile(modprobe_conf(addresses), then=_PACK)
+    if claimed:
+        files[CLAIM] = BootFile(Path(__file__).with_name("vfio_claim.sh").read_text(), "755", way.pack)
+        files[CONFIGURATION] = BootFile(modprobe_conf(claimed), then=way.pack)
         files[MODULES_LOAD] = BootFile("# Written by hpcstate.\nvfio-pci\n")
-        files[INITRAMFS_HOOK] = BootFile(_HOOK, "755", _PACK)
-    arguments = [*(IOMMU_ARGUMENTS if addresses else ())]
-    if pages["1G"]:
-        # Only at boot is memory sure to have so large pieces (Linux, admin-guide/mm/hugetlbpage.rst).
-        arguments += ["hugepagesz=1G", f"hugepages={pages['1G']}"]
-    if arguments:
+        if way.initramfs == "dracut":
+            files[DRACUT] = BootFile(_DRACUT_CONF, then=way.pack)
+        else:
+            files[INITRAMFS_HOOK] = BootFile(_HOOK, "755", way.pack)
+    arguments = arguments_of(description, claimed)
+    if arguments and way.grub:
         files[GRUB] = BootFile(grub_cfg(arguments), then="update-grub")
     if pages["2M"]:
         files[HUGEPAGES] = BootFile(
@@ -78,26 +141,21 @@ def boot_files(description: Description, addresses: Collection[str]) -> dict[str
     return files
 
 
-def modprobe_conf(addresses: Collection[str]) -> str:
-    """modprobe.d(5): loading vfio-pci claims the devices by address, and it is loaded before their drivers.
+def modprobe_conf(claimed: Mapping[str, str]) -> str:
+    """modprobe.d(5): loading vfio-pci claims the devices by address and identifiers (CLAIM), and it is loaded
+    before their drivers.
 
     By address (driver_override, Linux: Documentation/ABI/testing/sysfs-bus-pci) and not by ``ids=``, which
-    would take every device of that kind. A driver that was there first, for it is built into the kernel or
-    unknown here, has to give its device back.
+    would take every device of that kind; with the identifiers, for another device may be there by now. A
+    driver that was there first, for it is built into the kernel or unknown here, has to give its device back.
     """
-    devices = " ".join(sorted(addresses))
-    each = f"for a in {devices}; do d=/sys/bus/pci/devices/$a;"
-    claim = f'{each} if [ -e "$d" ]; then echo vfio-pci >"$d/driver_override"; fi; done'
-    take = (
-        f'{each} if [ -e "$d" ] && [ ! "$d/driver" -ef /sys/bus/pci/drivers/vfio-pci ]; then '
-        'if [ -e "$d/driver" ]; then echo "$a" >"$d/driver/unbind"; fi; '
-        'echo "$a" >/sys/bus/pci/drivers_probe; fi; done'
-    )
+    words = " ".join(f"{address}={identifiers}" for address, identifiers in sorted(claimed.items()))
+    load = f"{CLAIM} before {words}; modprobe --ignore-install vfio-pci && {CLAIM} after {words}"
     return "\n".join(
         (
             "# Written by hpcstate (deploys/vfio.py): devices that are for guests.",
-            f"# devices: {devices}",
-            f"install vfio-pci {claim}; modprobe --ignore-install vfio-pci && {take}",
+            f"# devices: {' '.join(sorted(claimed))}",
+            f"install vfio-pci {load}",
             *(f"softdep {rival} pre: vfio-pci" for rival in _RIVALS),
             "",
         )
@@ -107,6 +165,31 @@ def modprobe_conf(addresses: Collection[str]) -> str:
 def grub_cfg(arguments: Collection[str]) -> str:
     """A drop-in of Debian's grub-mkconfig: ``arguments`` after those that are there."""
     return f'# Written by hpcstate.\nGRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX {" ".join(arguments)}"\n'
+
+
+def boot_way(description: Description, tools: Collection[str], running: Mapping[str, str]) -> BootWay | str:
+    """The way of a host with these ``tools`` (probe.boot_tools) for what ``description`` needs at boot, or
+    why hpcstate does not know it and what to do. ``running`` are arguments of the running kernel.
+    """
+    addresses = devices_of(description)
+    arguments = arguments_of(description, addresses)
+    known = [name for program, name in _INITRAMFS.items() if program in tools]
+    if addresses and not known:
+        return (
+            "this host has neither initramfs-tools nor dracut, so that vfio-pci cannot be there before other "
+            "drivers: install one of them. Nothing was written"
+        )
+    initramfs = known[0] if known else DEBIAN.initramfs
+    if not arguments or ("update-grub" in tools and "systemd-boot" not in tools):
+        return BootWay(initramfs)
+    if all(running.get(word.partition("=")[0]) == word.partition("=")[2] for word in arguments):
+        return BootWay(initramfs, grub=False)
+    loader = "systemd-boot" if "systemd-boot" in tools else "a boot loader without update-grub"
+    return (
+        f"this host boots by {loader}: add {' '.join(arguments)} to its kernel command line yourself "
+        "(/etc/kernel/cmdline, then `kernel-install add $(uname -r) /boot/vmlinuz-$(uname -r)`), boot, and "
+        "deploy again. Nothing was written"
+    )
 
 
 def hugepages_needed(clusters: Iterable[Cluster]) -> dict[str, int]:

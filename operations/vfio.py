@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+import shlex
+from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 
 from pyinfra.api.command import PyinfraCommand, StringCommand
 from pyinfra.api.operation import operation
 from pyinfra.context import host
 
+from facts.device_holders import DeviceHolders
 from facts.iommu import IommuGroups
 from facts.pci import PciDevices, PciUses
 from facts.vfio import VfioState
@@ -17,31 +21,50 @@ from operations.commands import stop_host
 
 Commands = Generator[PyinfraCommand, None, None]
 
+BIND_PROGRAM = Path(__file__).with_name("vfio_bind.sh").read_text()
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
 
 @operation()
-def require(addresses: Sequence[str], *, unused: Sequence[str] = (), force: bool = False) -> Commands:
+def require(
+    addresses: Sequence[str],
+    *,
+    claimed: Mapping[str, str] = NOTHING,
+    unused: Sequence[str] = (),
+    force: bool = False,
+) -> Commands:
     """The devices at ``addresses`` may be given to guests, also at the next boot; never changes anything.
 
     Stops the host for the reasons of ``bind``, but not for an IOMMU that is off: that may end with a boot.
     """
     found = _observed()
     before_boot = not found.iommu["groups"]
-    if problem := refusal(found, addresses, unused=unused, force=force, before_boot=before_boot):
+    if problem := refusal(
+        found, addresses, claimed=claimed, unused=unused, force=force, before_boot=before_boot
+    ):
         yield stop_host(problem)
         return
     host.noop(f"{', '.join(addresses)} may be given to guests")
 
 
 @operation()
-def bind(addresses: Sequence[str], *, unused: Sequence[str] = (), force: bool = False) -> Commands:
+def bind(
+    addresses: Sequence[str],
+    *,
+    claimed: Mapping[str, str] = NOTHING,
+    unused: Sequence[str] = (),
+    force: bool = False,
+) -> Commands:
     """The devices at ``addresses`` have the driver vfio-pci, until the next boot.
 
-    Stops the host when one does not exist, is in no IOMMU group, or must go together with another that is not
-    among them; and when the host lives on one (its display, the disk of a file system, the card of its
-    default route) or may do so, unless ``force``, or ``unused`` names one that it only may use.
+    Stops the host when one does not exist, is another one than ``claimed`` says, is in no IOMMU group, or
+    must go together with another that is not among them; when a process has it open; and when the host lives
+    on one (its display, the disk of a file system, the card of its default route) or may do so, unless
+    ``force``, or ``unused`` names one that it only may use.
     """
     found = _observed()
-    if problem := refusal(found, addresses, unused=unused, force=force):
+    if problem := refusal(found, addresses, claimed=claimed, unused=unused, force=force):
         yield stop_host(problem)
         return
     todo = [address for address in addresses if not pcie.is_vfio(found.devices[address]["driver"])]
@@ -50,7 +73,7 @@ def bind(addresses: Sequence[str], *, unused: Sequence[str] = (), force: bool = 
         return
     yield StringCommand("modprobe vfio-pci")
     for address in todo:
-        yield StringCommand(_bind_script(address))
+        yield _hand_over(address, VFIO)
 
 
 @operation()
@@ -65,13 +88,15 @@ def unbind(addresses: Sequence[str]) -> Commands:
         host.noop(f"vfio-pci has none of {', '.join(addresses)}")
         return
     for address in todo:
-        yield StringCommand(_unbind_script(address, found.group_of(address)))
+        yield _unless_a_guest_has(address, found.group_of(address))
+        yield _hand_over(address, "")
 
 
 def refusal(
     found: PciHost,
     addresses: Sequence[str],
     *,
+    claimed: Mapping[str, str] = NOTHING,
     unused: Sequence[str] = (),
     force: bool = False,
     before_boot: bool = False,
@@ -82,10 +107,14 @@ def refusal(
     ``hpcstate inventory pcie`` (hpcstate.pcie.obstacles).
     """
     passed_over = _passed_over(force, before_boot)
-    reasons = []
+    reasons: list[str] = []
     for address in addresses:
         if address not in found.devices:
             reasons.append(f"there is no PCI device {address}")
+            continue
+        here = found.devices[address]
+        if claimed.get(address, identifiers := f"{here['vendor']}:{here['device']}") != identifiers:
+            reasons.append(f"{address} is {identifiers}, and not {claimed[address]} as the file says")
             continue
         if missing := [other for other in pcie.companions(found, address) if other not in addresses]:
             names = ", ".join(pcie.described(found.devices[other]) for other in missing)
@@ -109,25 +138,18 @@ def _observed() -> PciHost:
         host.get_fact(VfioState),
         uses["devices"],
         untraced=uses["untraced"],
+        holders=host.get_fact(DeviceHolders),
     )
 
 
-def _bind_script(address: str) -> str:
-    """driver_override, unbind, probe (Linux: Documentation/ABI/testing/sysfs-bus-pci), and a look at it."""
-    at = f"/sys/bus/pci/devices/{address}"
-    return (
-        f"echo {VFIO} >{at}/driver_override && "
-        f"if [ -e {at}/driver ]; then echo {address} >{at}/driver/unbind; fi && "
-        f"echo {address} >/sys/bus/pci/drivers_probe && "
-        f'[ "$(basename "$(readlink {at}/driver)")" = {VFIO} ]'
-    )
+def _hand_over(address: str, driver: str) -> StringCommand:
+    """vfio_bind.sh for one device; the program travels on standard input."""
+    return StringCommand("sh -s --", address, shlex.quote(driver), _stdin=BIND_PROGRAM)
 
 
-def _unbind_script(address: str, group: int | None) -> str:
-    at, node = f"/sys/bus/pci/devices/{address}", f"/dev/vfio/{group}"
-    return (
+def _unless_a_guest_has(address: str, group: int | None) -> StringCommand:
+    node = f"/dev/vfio/{group}"
+    return StringCommand(
         f"if readlink /proc/[0-9]*/fd/* 2>/dev/null | grep -qx {node}; "
-        f"then echo 'a guest has {address} (IOMMU group {group}): stop it first' >&2; exit 1; fi; "
-        f"echo >{at}/driver_override && echo {address} >/sys/bus/pci/drivers/{VFIO}/unbind && "
-        f"echo {address} >/sys/bus/pci/drivers_probe"
+        f"then echo 'a guest has {address} (IOMMU group {group}): stop it first' >&2; exit 1; fi"
     )

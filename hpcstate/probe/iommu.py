@@ -9,14 +9,14 @@ from typing import TypedDict
 from hpcstate.errors import HpcstateError
 
 _DEVICE = re.compile(r"/kernel/iommu_groups/(?P<group>\d+)/devices/(?P<address>[^/]+)$")
-_KERNEL_ARGUMENTS = ("intel_iommu", "amd_iommu", "iommu")
+_KERNEL_ARGUMENTS = ("intel_iommu", "amd_iommu", "iommu", "hugepagesz", "hugepages")
 
 
 class Iommu(TypedDict):
     """``groups`` are addresses by group number, both in order; there are none while the IOMMU is off.
 
-    ``kernel_arguments`` are the IOMMU's arguments on the kernel command line (the last of each counts), and
-    ``requested`` whether they turn it on.
+    ``kernel_arguments`` are the IOMMU's arguments on the kernel command line (the last of each counts) with
+    those of huge pages, and ``requested`` whether they turn it on.
     """
 
     groups: dict[int, list[str]]

@@ -14,7 +14,19 @@ from pathlib import Path
 import pytest
 
 from hpcstate.errors import HpcstateError
-from hpcstate.probe import cgroup, gpu, iommu, local, munge, pci, pci_use, slurm, vfio
+from hpcstate.probe import (
+    boot_tools,
+    cgroup,
+    device_holders,
+    gpu,
+    iommu,
+    local,
+    munge,
+    pci,
+    pci_use,
+    slurm,
+    vfio,
+)
 from tests.facts.machine import AWKWARD, programs, run, stand_in
 
 TREE = Path(__file__).parent / "q35.tree"
@@ -130,6 +142,41 @@ def test_what_the_host_lives_on(sysfs: Path, tools: Path, tmp_path: Path) -> Non
         },
         "untraced": {},
     }
+
+
+def test_who_has_a_gpu_open(sysfs: Path, tools: Path, tmp_path: Path) -> None:
+    proc = tmp_path / "proc"
+    for pid, name, nodes in (
+        (812, "Xorg", ("/dev/dri/card0", "/dev/null")),
+        (900, "nvidia-persiste", ("/dev/nvidiactl", "/dev/nvidia1")),
+        (1000, "a b", ("/dev/kfd",)),
+    ):
+        (proc / str(pid) / "fd").mkdir(parents=True)
+        (proc / str(pid) / "comm").write_text(f"{name}\n")
+        for number, node in enumerate(nodes):
+            (proc / str(pid) / "fd" / str(number)).symlink_to(node)
+    information = proc / "driver/nvidia/gpus/0000:07:00.0"
+    information.mkdir(parents=True)
+    (information / "information").write_text("Model: \t\t RTX\nDevice Minor: \t 1\n")
+    (sysfs / "class/drm/card0").mkdir(parents=True)
+    target = sysfs / "devices/pci0000:00/0000:00:01.0/0000:01:00.0"
+    target.mkdir(parents=True, exist_ok=True)
+    (sysfs / "class/drm/card0/device").symlink_to(target)
+    found = device_holders.parse(run(device_holders.command(str(sysfs), str(proc)), tools, tmp_path))
+    assert {(each["pid"], each["command"], each["node"], each["address"]) for each in found} == {
+        (812, "Xorg", "/dev/dri/card0", "0000:01:00.0"),
+        (900, "nvidia-persiste", "/dev/nvidiactl", "nvidia"),
+        (900, "nvidia-persiste", "/dev/nvidia1", "0000:07:00.0"),
+        (1000, "a_b", "/dev/kfd", "amd"),
+    }
+
+
+def test_how_this_host_boots(tools: Path, tmp_path: Path) -> None:
+    entries = tmp_path / "entries"
+    entries.mkdir()
+    assert "systemd-boot" not in run(boot_tools.command(str(entries)), tools, tmp_path)
+    (entries / "debian.conf").write_text("title Debian\n")
+    assert "systemd-boot" in boot_tools.parse(run(boot_tools.command(str(entries)), tools, tmp_path))
 
 
 def test_vfio_of_a_q35_guest(sysfs: Path, tools: Path, tmp_path: Path) -> None:

@@ -43,6 +43,8 @@ MODULES = (
     "apt",
     "apptainer",
     "registry",
+    "boot_tools",
+    "device_holders",
 )
 
 

@@ -1,0 +1,42 @@
+"""Which processes of a host have its GPUs open: a display server, a persistence daemon, somebody's job."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import TypedDict
+
+from hpcstate.errors import HpcstateError
+
+_LINE = re.compile(r"(?P<pid>\d+) (?P<command>\S+) (?P<node>/dev/\S+) (?P<address>\S+)")
+
+EVERY = {"nvidia": "10de", "amd": "1002"}
+"""What the address is of a device that serves all GPUs of a maker, and that maker's identifier."""
+
+
+class Holder(TypedDict):
+    """A process with ``node`` open. ``address`` is that of a PCI function, or a key of EVERY."""
+
+    pid: int
+    command: str
+    node: str
+    address: str
+
+
+def command(sysfs: str = "/sys", proc: str = "/proc") -> str:
+    """The program, with the places of sysfs and proc."""
+    text = Path(__file__).with_suffix(".sh").read_text()
+    return f"sysfs={shlex.quote(sysfs)} proc={shlex.quote(proc)}\n{text}"
+
+
+def parse(text: str) -> list[Holder]:
+    """What the program printed. Raises HpcstateError for a line that it does not print."""
+    found = []
+    for line in text.splitlines():
+        match = _LINE.fullmatch(line)
+        if match is None:
+            raise HpcstateError(f"this is no process with a device: {line!r}", where="proc")
+        pid, name, node, address = match.groups()
+        found.append(Holder(pid=int(pid), command=name, node=node, address=address))
+    return found
