@@ -134,7 +134,6 @@ def write(
             binds=binds,
             environment={**source.environment, "APPTAINER_TMPDIR": toolbox.at(scratch, binds)},
             check=False,
-            within=source.within,
         )
     finally:
         if credentials:

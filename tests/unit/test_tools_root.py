@@ -43,7 +43,8 @@ def test_a_host_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert tools_root.of_the_host() is None
 
 
-def test_paths_are_those_that_the_command_sees() -> None:
+def test_paths_are_those_that_the_command_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tools_root, "is_root", lambda: False)
     binds = {Path("/build/work"): "/work", Path("/keys/key.pem"): "/sign/key.pem"}
     inside, host = Toolbox(Path("/root")), Toolbox(None)
     assert inside.at(Path("/build/work"), binds) == "/work"
@@ -52,6 +53,8 @@ def test_paths_are_those_that_the_command_sees() -> None:
     assert host.at(Path("/build/work/a/b.sif"), binds) == "/build/work/a/b.sif"
     with pytest.raises(ValueError, match="is not below"):
         inside.at(Path("/etc/passwd"), binds)
+    monkeypatch.setattr(tools_root, "is_root", lambda: True)
+    assert host.at(Path("/build/work/a/b.sif"), binds) == "/run/hpcstate/work/a/b.sif"
 
 
 def test_the_command_line_names_root_binds_and_command() -> None:
@@ -61,7 +64,40 @@ def test_the_command_line_names_root_binds_and_command() -> None:
     assert ("--map-auto" in words) is (os.geteuid() != 0)
 
 
+def test_root_runs_nothing_as_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither in the tools root nor by an Apptainer of the machine's own; a user has a user's rights."""
+    monkeypatch.setattr(tools_root, "is_root", lambda: True)
+    monkeypatch.setattr(tools_root, "id_base", lambda *_: 100000)
+    for toolbox, root in ((Toolbox(Path("/r")), "/r"), (Toolbox(None), "/")):
+        words = [str(word) for word in toolbox.words(["apptainer"], {}, {Path("/here"): "/mnt"})]
+        assert words[-6:] == ["100000", "--plain", "/here=/mnt", root, "--", "apptainer"]
+        assert "--pid" not in toolbox.contained
+    monkeypatch.setattr(tools_root, "is_root", lambda: False)
+    assert Toolbox(None).words(["apptainer"], {}) == ["apptainer"]
+    assert Toolbox(None).contained == ("--containall",)
+
+
+WHOLE = "         0          0 4294967295\n"
+
+
+@pytest.mark.parametrize(
+    ("uid_map", "subuid", "base"),
+    [
+        (WHOLE, "", 0x6FFF0000),
+        (WHOLE, "someone:100000:65536\n", 0x6FFF0000),
+        (WHOLE, "someone:100000:65536\nroot:200000:65536\n", 200000),
+        (WHOLE, "0:300000:131072\n", 300000),
+        (WHOLE, "root:200000:1000\n", 0x6FFF0000),
+        (WHOLE, "root:x:y\n\nroot\n", 0x6FFF0000),
+        ("0 100000 65536\n", "root:200000:65536\n", 0),
+    ],
+)
+def test_the_ids_of_what_is_foreign(uid_map: str, subuid: str, base: int) -> None:
+    assert tools_root.id_base(uid_map, subuid) == base
+
+
 def test_what_apptainer_says_last_is_the_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tools_root, "is_root", lambda: False)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     fake_apptainer(tmp_path, "echo INFO >&2; echo 'FATAL: no such file' >&2; exit 255")
     with pytest.raises(HpcstateError, match=r"(?s)apptainer inspect exited with 255.*FATAL: no such file"):
@@ -69,6 +105,7 @@ def test_what_apptainer_says_last_is_the_message(tmp_path: Path, monkeypatch: py
 
 
 def test_the_users_own_variables_do_not_reach_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tools_root, "is_root", lambda: False)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     for name in ("APPTAINER_BIND", "SINGULARITY_NV", "PYTHONPATH"):
         monkeypatch.setenv(name, "set")
