@@ -29,6 +29,9 @@ COUNT = 65536
 OWN = Path("/run/hpcstate")
 """Where the SOURCEs are when ROOT is the machine's own."""
 
+PROC = ".proc"
+"""Of the tree, where a process table is mounted whole."""
+
 # mount(2), umount2(2), unshare(2), mount_setattr(2), prctl(2): the same numbers on all machines.
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC = 1, 2, 4, 8, 4096, 16384
 MNT_DETACH = 2
@@ -141,7 +144,11 @@ def user_namespace(base: int) -> int:
 
 def furnish(root: Path, base: int, *, own: bool) -> None:
     """Mount in ``root`` what a program expects; ``own``: in that of the machine. Raises OSError."""
-    mount("proc", root / "proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    # Apptainer unpacks a .sif in a container with a process table of its own, which the kernel allows only
+    # where a whole one is to be seen (mount_too_revealing of fs/namespace.c). What it starts sees it not.
+    whole = OWN / "proc" if own else root / PROC
+    for path in (root / "proc", whole):
+        mount("proc", path, "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     for name in READ_ONLY:
         if (path := root / "proc" / name).exists():
             bind(path, path)
@@ -193,8 +200,8 @@ def enter(root: Path, binds: list[str], plain: list[str], base: int, *, writable
     # Before the tree is shown: where ids are not those of the machine, this process can make nothing.
     for source, target, _ in pairs:
         place(source, target, below)
-    for name in () if own else (".outside", "dev", "proc", "root", "sys", "tmp"):
-        place(root, root / name, root)
+    for name in ("proc",) if own else (".outside", PROC, "dev", "proc", "root", "sys", "tmp"):
+        place(root, below / name, below)
     if not own:
         (show if base else bind)(root, root, *([users] if base else []))
     for source, target, as_other in pairs:

@@ -33,6 +33,7 @@ BY_PROGRAMS = {
     "a disk's node": "mknod /tmp/disk b 254 0",
     "memory's node": "mknod /tmp/mem c 1 1",
     "the disks themselves": "ls /dev/vda /dev/sda /dev/nvme0n1 /dev/mem /dev/kmsg 2>/dev/null | grep .",
+    "another process table": ": >/.proc/sysrq-trigger || echo >/.proc/sys/kernel/sysrq",
     "the way back": "ls /.outside/etc 2>/dev/null | grep .",
     "the tools themselves": "touch /usr/bin/apptainer",
     "the tools, written after all": "mount -o remount,bind,rw / && touch /usr/bin/apptainer",
@@ -52,6 +53,14 @@ SCRIPT = (
     "".join(f"( {attack} ) 2>/dev/null && echo 'harm: {what}'\n" for what, attack in ATTACKS.items())
     + "echo tried\n"
 )
+
+TRIED_OF_SIF = """\
+Bootstrap: localimage
+From: first.sif
+
+%post
+    echo again >>/etc/made
+"""
 
 TESTED = """\
   - {name: attacks, command: [sh], script: attacks.sh, expect: "^tried"}
@@ -87,6 +96,14 @@ def test_post_a_test_and_a_shell_change_nothing_of_the_machine(
     assert not re.search(r"/dev/(vd|sd|nvme|mem|kmsg)|/proc/\d{3}", seen)
     done = shell(built, "sh", "-c", SCRIPT)
     assert (done.returncode, done.stdout.strip()) == (0, "tried"), done.stderr
+
+
+def test_a_container_is_the_base_of_another(built: Workplace) -> None:
+    """Apptainer unpacks it in a container of its own."""
+    first = paths.container(NAME).read_bytes()
+    (built.own / "first.sif").write_bytes(first)
+    built.build(built.declare({"container.def": TRIED_OF_SIF}), "second")
+    assert built.says("sh", "-c", "while read line; do echo $line; done </etc/made") == "tried\nagain"
 
 
 def test_a_shell_has_the_rights_of_nobody_in_the_folder_where_it_was_called(
