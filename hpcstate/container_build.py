@@ -51,7 +51,9 @@ _TREE = "tree"
 
 def inputs(container: Container) -> dict[str, Any]:
     """What ``container`` is made of, for its key. Raises HpcstateError when a file of it is missing."""
+    of_route = {"definition": container_definition.VERSION} if container.route == "definition" else {}
     return {
+        **of_route,
         "builder": VERSION,
         "layers": container_layers.VERSION,
         "tools": tools_root.key(),
@@ -116,8 +118,10 @@ def write(
     """Make the signed .sif ``target`` of ``source`` by ``definition``: the same bytes for the same inputs.
     ``squash`` are the arguments of mksquashfs(1); without any, they are Apptainer's own.
 
-    Raises HpcstateError with Apptainer's last lines.
+    Raises HpcstateError with Apptainer's last lines, and ProblemsError for a definition that would run a part
+    of itself on this machine.
     """
+    container_definition.judge(definition, f"the definition of {target.name}")
     file, scratch = work / "container.def", work / "tmp"
     file.write_text(definition, encoding="utf-8")
     scratch.mkdir()

@@ -159,6 +159,9 @@ def furnish(root: Path, base: int, *, own: bool) -> None:
     if not own:
         mount("tmpfs", root / "root", "tmpfs", MS_NOSUID | MS_NODEV, f"mode=700,uid={base},gid={base}")
         _devices(root / "dev", base)
+    elif Path("/dev/fuse").exists():
+        _device("fuse", OWN / "fuse")
+        bind(OWN / "fuse", Path("/dev/fuse"))
 
 
 def _devices(at: Path, base: int) -> None:
@@ -167,9 +170,7 @@ def _devices(at: Path, base: int) -> None:
         if not (device := Path("/dev", name)).exists():
             continue
         if base:
-            # Of its own: /dev/fuse may be for root alone out there, and Apptainer mounts containers by it.
-            os.mknod(at / name, stat.S_IFCHR, device.stat().st_rdev)
-            (at / name).chmod(0o666)
+            _device(name, at / name)
         else:
             (at / name).touch()
             bind(device, at / name)
@@ -180,6 +181,14 @@ def _devices(at: Path, base: int) -> None:
     mount("devpts", at / "pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620")
     (at / "ptmx").symlink_to("pts/ptmx")
     mount("tmpfs", at / "shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
+
+
+def _device(name: str, at: Path) -> None:
+    """Make the device ``name`` of /dev once more, for everybody: /dev/fuse, by which Apptainer mounts
+    containers, may be for root alone out there.
+    """
+    os.mknod(at, stat.S_IFCHR, Path("/dev", name).stat().st_rdev)
+    at.chmod(0o666)
 
 
 def enter(root: Path, binds: list[str], plain: list[str], base: int, *, writable: bool) -> None:
@@ -196,7 +205,7 @@ def enter(root: Path, binds: list[str], plain: list[str], base: int, *, writable
     ]
     if own:
         OWN.mkdir(exist_ok=True)
-        mount("tmpfs", OWN, "tmpfs", MS_NOSUID | MS_NODEV, f"mode=700,uid={base},gid={base}")
+        mount("tmpfs", OWN, "tmpfs", MS_NOSUID, f"mode=700,uid={base},gid={base}")
     # Before the tree is shown: where ids are not those of the machine, this process can make nothing.
     for source, target, _ in pairs:
         place(source, target, below)
