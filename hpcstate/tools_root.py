@@ -44,7 +44,7 @@ PACKAGES = (
 """What Apptainer loads and calls; without what it needs for networks of its own (containernetworking)."""
 
 _ENTER = (sys.executable, "-I", Path(__file__).with_name("tools_root_enter.py"))
-_OF_THE_HOST = Path("/run/hpcstate")
+OF_THE_HOST = Path("/run/hpcstate")
 """Where the host's own Apptainer, called by root, sees what is bound (tools_root_enter.OWN)."""
 
 _IDS = 65536
@@ -77,7 +77,7 @@ class Toolbox:
         code than 0; the message ends with its last lines.
         """
         words = self.words(["apptainer", *argv], binds or {})
-        own = {"HOME": str(_OF_THE_HOST)} if self.root is None and self.sealed else {}
+        own = {"HOME": str(OF_THE_HOST)} if self.root is None and self.sealed else {}
         variables = {**_environment(), **own, **(environment or {})}
         done = run(words, env=variables, timeout=timeout, check=False, hint=hint)
         if check and done.code:
@@ -117,7 +117,7 @@ class Toolbox:
         """How a command sees ``path``, which lies at or below one of ``binds``."""
         if not self.sealed:
             return str(path)
-        above = "" if self.root else str(_OF_THE_HOST)
+        above = "" if self.root else str(OF_THE_HOST)
         for source, target in binds.items():
             if path == source:
                 return f"{above}{target}"

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from hpcstate import container, container_test, paths
+from hpcstate import container, container_engine, container_test, paths
 from hpcstate.run import run
 from hpcstate.tools_root import Toolbox, entered
 from tests.containers.tiny import NAME, Workplace
@@ -104,6 +105,44 @@ def test_a_container_is_the_base_of_another(built: Workplace) -> None:
     (built.own / "first.sif").write_bytes(first)
     built.build(built.declare({"container.def": TRIED_OF_SIF}), "second")
     assert built.says("sh", "-c", "while read line; do echo $line; done </etc/made") == "tried\nagain"
+
+
+OUT = "mkdir q(/x); chroot q(/x) or die; chdir q(..) for 1 .. 60; chroot q(.); "
+"""The way out of a chroot(2) for who is root in it, in Perl: who is outside of the new one goes up."""
+
+WRITES = "open my $f, q(>), q({marker}) or die; print $f q(harm)"
+READS = "open my $f, q(<), q(/etc/shadow) or die; print <$f>"
+
+DOCKERFILE = """\
+FROM scratch
+ADD tree.tar /
+COPY perl /usr/bin/
+COPY lib /lib/x86_64-linux-gnu/
+COPY steps.sh /
+RUN ["/bin/sh", "/steps.sh"]
+"""
+
+
+def test_a_step_of_a_dockerfile_does_not_come_out_of_its_root(
+    workplace: Workplace, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """buildah keeps its steps in a chroot(2). The marker is in a folder of root's, the secret /etc/shadow."""
+    monkeypatch.setattr(container_engine, "docker_version", lambda: "")
+    root = workplace.tools.root
+    assert root is not None
+    marker = tmp_path / "outside"
+    (workplace.own / "lib").mkdir(parents=True)
+    shutil.copy(root / "usr/bin/perl", workplace.own / "perl")
+    for name in ("libcrypt.so.1", "libm.so.6"):
+        shutil.copy(root / "usr/lib/x86_64-linux-gnu" / name, workplace.own / "lib" / name)
+    writes = WRITES.format(marker=marker)
+    steps = [f"perl -e '{OUT} {harm}' >/out 2>/out2 && echo harm" for harm in (writes, READS)]
+    script = f"{SCRIPT}{'; '.join(steps)}\n: >/last\n"
+    said: list[str] = []
+    one = workplace.declare({"Dockerfile": DOCKERFILE, "steps.sh": f"({script}) >/etc/made 2>&1\n"}, (tree,))
+    workplace.build(one, "first", said)
+    assert workplace.says("sh", "-c", "while read line; do echo $line; done </etc/made") == "tried"
+    assert not marker.exists()
 
 
 def test_a_shell_has_the_rights_of_nobody_in_the_folder_where_it_was_called(
