@@ -13,6 +13,7 @@ from typing import Any
 from hpcstate import (
     container_credentials,
     container_definition,
+    container_engine,
     container_layers,
     container_routes,
     container_test,
@@ -51,7 +52,8 @@ _TREE = "tree"
 
 def inputs(container: Container) -> dict[str, Any]:
     """What ``container`` is made of, for its key. Raises HpcstateError when a file of it is missing."""
-    of_route = {"definition": container_definition.VERSION} if container.route == "definition" else {}
+    routes = {"definition": container_definition.VERSION, "dockerfile": container_engine.VERSION}
+    of_route = {container.route: routes[container.route]} if container.route in routes else {}
     return {
         **of_route,
         "builder": VERSION,

@@ -23,6 +23,9 @@ from hpcstate.locks import alone
 from hpcstate.run import Result, run, run_with_lines, tail, which
 from hpcstate.tools_root import OF_THE_HOST, entered, is_root
 
+VERSION = 2
+"""Raise it when the code of this module changes what comes out. 2: root's builds are those of a user."""
+
 STORAGE = paths.BUILD / "containers" / ".buildah"
 
 INSTALL = "apt-get install --no-install-recommends buildah"
