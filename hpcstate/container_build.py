@@ -53,9 +53,8 @@ _TREE = "tree"
 def inputs(container: Container) -> dict[str, Any]:
     """What ``container`` is made of, for its key. Raises HpcstateError when a file of it is missing."""
     routes = {"definition": container_definition.VERSION, "dockerfile": container_engine.VERSION}
-    of_route = {container.route: routes[container.route]} if container.route in routes else {}
     return {
-        **of_route,
+        **{name: version for name, version in routes.items() if name == container.route},
         "builder": VERSION,
         "layers": container_layers.VERSION,
         "tools": tools_root.key(),
