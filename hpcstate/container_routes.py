@@ -124,9 +124,10 @@ def of_archive(
     """The only image in ``file``, a ``docker-archive`` or ``oci-archive``."""
     from hpcstate import container_archive
 
-    binds = {file.parent: _ARCHIVE}
+    # The file alone: what lies beside it is nothing that Apptainer needs to see.
+    binds = {file.resolve(): f"{_ARCHIVE}/{file.name}"}
     return Source(
-        _header(transport, toolbox.at(file, binds)),
+        _header(transport, toolbox.at(file.resolve(), binds)),
         {**binds, **_cache()},
         _cache_variable(toolbox),
         labels or {},

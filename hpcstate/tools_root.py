@@ -151,8 +151,8 @@ def entered(
         options += ["--ids", str(id_base(_read("/proc/self/uid_map"), _read("/etc/subuid")))]
     options += ["--writable"] if writable else []
     for source, target in (plain or {}).items():
-        options += ["--plain", f"{source}={target}"]
-    mounts = [f"{source}={target}" for source, target in binds.items()]
+        options += ["--plain", source, target]
+    mounts = [word for bind in binds.items() for word in bind]
     return [*words, *_ENTER, *options, root, *mounts, "--", *argv]
 
 

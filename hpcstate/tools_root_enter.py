@@ -1,5 +1,5 @@
 """Run a command in another root, where it is nobody on this machine:
-``tools_root_enter.py [OPTION]... [--ids BASE] ROOT [SOURCE=TARGET]... -- COMMAND...``
+``tools_root_enter.py [OPTION]... [--ids BASE] ROOT [SOURCE TARGET]... -- COMMAND...``
 
 What runs here is foreign: the steps of a definition, the tests and programs of a container. So root in here
 is the user id BASE out there, the files of ROOT and of the SOURCEs are shown to it as they are on the disk
@@ -21,6 +21,7 @@ import os
 import stat
 import struct
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 COUNT = 65536
@@ -54,6 +55,9 @@ DEVICES = ("fuse", "full", "null", "random", "tty", "urandom", "zero")
 TERMINAL_INPUT = (0x5412, 0x541C)
 """TIOCSTI and TIOCLINUX write into the terminal's input: what was typed there would be run by the user's own
 shell when the command has ended (ioctl_tty(2); Linux 6.2 can forbid it)."""
+
+Pairs = Sequence[Sequence[str]]
+"""Of each a path, and where it is shown."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -191,18 +195,15 @@ def _device(name: str, at: Path) -> None:
     at.chmod(0o666)
 
 
-def enter(root: Path, binds: list[str], plain: list[str], base: int, *, writable: bool) -> None:
+def enter(root: Path, binds: Pairs, plain: Pairs, base: int, *, writable: bool) -> None:
     """Make ``root``, with ``binds`` in it, the root of this process, and this process root of nothing else.
     What is ``plain`` is shown as any other user sees it. Raises OSError.
     """
     users = user_namespace(base)
     own = root == Path("/")
     below = OWN if own else root
-    pairs = [
-        (Path(source), below / target.lstrip("/"), one in plain)
-        for one in (*binds, *plain)
-        for source, _, target in [one.rpartition("=")]
-    ]
+    pairs = [(Path(source), below / target.lstrip("/"), True) for source, target in plain]
+    pairs += [(Path(source), below / target.lstrip("/"), False) for source, target in binds]
     if own:
         OWN.mkdir(exist_ok=True)
         mount("tmpfs", OWN, "tmpfs", MS_NOSUID, f"mode=700,uid={base},gid={base}")
@@ -268,7 +269,7 @@ def _refuse_terminal_input() -> None:
     _check(_libc.prctl(PR_SET_SECCOMP, *words), "seccomp")
 
 
-def enter_as_it_is(root: Path, binds: list[str]) -> None:
+def enter_as_it_is(root: Path, binds: Pairs) -> None:
     """Make ``root``, with ``binds`` and all of the machine's devices in it, the root of this process, which
     keeps its rights: for what is ours. Raises OSError.
     """
@@ -277,8 +278,7 @@ def enter_as_it_is(root: Path, binds: list[str]) -> None:
     for name in ("sys", "dev"):
         bind(Path("/", name), root / name)
     mount("tmpfs", root / "tmp", "tmpfs")
-    for one in binds:
-        source, _, target = one.rpartition("=")
+    for source, target in binds:
         at = root / target.lstrip("/")
         place(Path(source), at, root)
         bind(Path(source), at)
@@ -312,15 +312,16 @@ def main(words: list[str]) -> None:
     parser.add_argument("--ids", metavar="BASE", type=int, default=0)
     parser.add_argument("--writable", action="store_true")
     parser.add_argument("--trusted", action="store_true")
-    parser.add_argument("--plain", metavar="SOURCE=TARGET", action="append", default=[])
+    parser.add_argument("--plain", metavar=("SOURCE", "TARGET"), nargs=2, action="append", default=[])
     parser.add_argument("root", type=Path)
     parser.add_argument("binds", nargs="*")
     args = parser.parse_args(words[:end])
+    binds = list(zip(args.binds[::2], args.binds[1::2], strict=True))
     try:
         if args.trusted:
-            enter_as_it_is(args.root, args.binds)
+            enter_as_it_is(args.root, binds)
         else:
-            enter(args.root, args.binds, args.plain, args.ids, writable=args.writable)
+            enter(args.root, binds, args.plain, args.ids, writable=args.writable)
         os.execvp(command[0], command)
     except OSError as error:
         print(f"{error.filename or command[0]}: {error.strerror}", file=sys.stderr)

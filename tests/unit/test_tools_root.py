@@ -9,7 +9,8 @@ import pytest
 
 from hpcstate import tools_root
 from hpcstate.errors import HpcstateError
-from hpcstate.tools_root import Toolbox, entered
+from hpcstate.run import run
+from hpcstate.tools_root import OF_THE_HOST, Toolbox, entered
 
 
 def fake_apptainer(folder: Path, script: str) -> None:
@@ -60,7 +61,7 @@ def test_paths_are_those_that_the_command_sees(monkeypatch: pytest.MonkeyPatch) 
 def test_the_command_line_names_root_binds_and_command() -> None:
     words = [str(word) for word in entered(Path("/r"), ["apptainer", "version"], {Path("/a"): "/b"})]
     assert words[0] == "unshare"
-    assert words[words.index("/r") :] == ["/r", "/a=/b", "--", "apptainer", "version"]
+    assert words[words.index("/r") :] == ["/r", "/a", "/b", "--", "apptainer", "version"]
     assert ("--map-auto" in words) is (os.geteuid() != 0)
 
 
@@ -70,7 +71,7 @@ def test_root_runs_nothing_as_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tools_root, "id_base", lambda *_: 100000)
     for toolbox, root in ((Toolbox(Path("/r")), "/r"), (Toolbox(None), "/")):
         words = [str(word) for word in toolbox.words(["apptainer"], {}, {Path("/here"): "/mnt"})]
-        assert words[-6:] == ["100000", "--plain", "/here=/mnt", root, "--", "apptainer"]
+        assert words[-7:] == ["100000", "--plain", "/here", "/mnt", root, "--", "apptainer"]
         assert "--pid" not in toolbox.contained
     monkeypatch.setattr(tools_root, "is_root", lambda: False)
     assert Toolbox(None).words(["apptainer"], {}) == ["apptainer"]
@@ -113,3 +114,27 @@ def test_the_users_own_variables_do_not_reach_it(tmp_path: Path, monkeypatch: py
     said = Toolbox(None).apptainer(["version"]).stdout
     assert "set" not in [line.partition("=")[2] for line in said.splitlines()]
     assert "SOURCE_DATE_EPOCH=" in said
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, whose rights are to be kept from it")
+def test_an_apptainer_of_the_machine_has_none_of_roots_rights_on_it(tmp_path: Path) -> None:
+    """With a shell in its place. The value that is written is the one that is there."""
+    secret, shown, here = tmp_path / "key=1", tmp_path / "a=b c", tmp_path / "here"
+    for folder in (shown, here):
+        folder.mkdir(0o700)
+    for file in (secret, shown / "file", here / "file"):
+        file.write_text("said\n")
+        file.chmod(0o600)
+    pattern = "/proc/sys/kernel/core_pattern"
+    script = f"""
+        cat {OF_THE_HOST}/shown=1/file
+        echo of the project >{OF_THE_HOST}/shown=1/new
+        for file in /etc/shadow {OF_THE_HOST}/here/file; do head -c 1 $file && echo "harm: $file"; done
+        read line <{pattern}; (echo "$line" >{pattern}) && echo "harm: {pattern}"
+        (: >/etc/hpcstate-was-here) && echo "harm: /etc"
+        mknod {OF_THE_HOST}/disk b 254 0 && echo "harm: a disk"
+        true
+    """
+    words = entered(Path("/"), ["sh", "-c", script], {shown: "/shown=1"}, plain={here: "/here"})
+    assert run(words).stdout == "said\n"
+    assert (shown / "new").stat().st_uid == 0
