@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -138,3 +140,17 @@ def test_an_apptainer_of_the_machine_has_none_of_roots_rights_on_it(tmp_path: Pa
     words = entered(Path("/"), ["sh", "-c", script], {shown: "/shown=1"}, plain={here: "/here"})
     assert run(words).stdout == "said\n"
     assert (shown / "new").stat().st_uid == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user needs subordinate ids (subuid(5))")
+def test_what_runs_in_it_ends_with_who_called_it(tmp_path: Path) -> None:
+    """Also when that is killed: the change of ids takes back what unshare(1) had asked the kernel for."""
+    words = entered(Path("/"), ["sh", "-c", "echo started; exec sleep 20"], {})
+    with subprocess.Popen(list(map(str, words)), stdout=subprocess.PIPE) as caller:
+        assert caller.stdout is not None
+        assert caller.stdout.readline() == b"started\n"
+        began = time.monotonic()
+        caller.kill()
+        caller.wait(10)
+        # The other end of the pipe is closed when the last of them has ended.
+        assert caller.stdout.read() == b"" and time.monotonic() - began < 10
