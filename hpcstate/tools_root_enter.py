@@ -89,7 +89,8 @@ def place(source: Path, target: Path, below: Path) -> None:
 def show(source: Path, target: Path, users: int) -> None:
     """Show ``source`` at ``target`` with the owners that it has on the disk, to the user namespace ``users``.
 
-    Raises OSError; ENOTSUP where the file system of ``source`` cannot and others may not read it.
+    Where the file system of ``source`` cannot, as any other user sees it. Raises OSError, also when that
+    would be nothing.
     """
     tree = _call(SYS_OPEN_TREE, AT_FDCWD, bytes(source), OPEN_TREE_CLONE, name=str(source))
     try:
