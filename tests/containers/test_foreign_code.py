@@ -42,9 +42,8 @@ BY_PROGRAMS = {
     "settings, mounted anew": "mkdir /tmp/p && mount -t proc proc /tmp/p && : >/tmp/p/sysrq-trigger",
     "a sysfs of its own": "mkdir /tmp/s && mount -t sysfs sysfs /tmp/s && : >/tmp/s/kernel/uevent_helper",
     "processes outside": "ls /proc | grep -E '^[0-9]{3,}$'",
-    "files that were left open": "ls -l /proc/self/fd/ | grep shadow",
+    "files that were left open": "ls -l /proc/self/fd/ | grep passwd",
     "what is typed next": "perl -e 'my $c = qq(x); ioctl(STDIN, 0x5412, $c) or $! == 25 or exit 1'",
-    "the kernel's log": "dmesg",
     "the machine's name": 'read line </proc/sys/kernel/hostname && echo "$line" >/proc/sys/kernel/hostname',
 }
 """In the tools root, where Apptainer runs."""
@@ -175,7 +174,7 @@ def shell(workplace: Workplace, *words: str, at: Path | None = None) -> subproce
 def test_not_even_beside_apptainer(attack: str, tools: Toolbox) -> None:
     assert tools.root is not None
     script = f"({attack}) >/tmp/said 2>&1 && echo harm || echo refused"
-    with Path("/etc/shadow").open() as left_open:
+    with Path("/etc/passwd").open() as left_open:
         words = entered(tools.root, ["sh", "-c", script], {})
         done = subprocess.run(
             list(map(str, words)), capture_output=True, text=True, check=False, pass_fds=[left_open.fileno()]
