@@ -135,7 +135,9 @@ def test_a_step_of_a_dockerfile_does_not_come_out_of_its_root(
     for name in ("libcrypt.so.1", "libm.so.6"):
         shutil.copy(root / "usr/lib/x86_64-linux-gnu" / name, workplace.own / "lib" / name)
     writes = WRITES.format(marker=marker)
-    steps = [f"perl -e '{OUT} {harm}' >/out 2>/out2 && echo harm" for harm in (writes, READS)]
+    # An ordinary user's step comes out as that user (docs/containers.md): only what is root's is tried there.
+    harms = (writes, READS) if os.geteuid() == 0 else (READS,)
+    steps = [f"perl -e '{OUT} {harm}' >/out 2>/out2 && echo harm" for harm in harms]
     script = f"{SCRIPT}{'; '.join(steps)}\n: >/last\n"
     said: list[str] = []
     one = workplace.declare({"Dockerfile": DOCKERFILE, "steps.sh": f"({script}) >/etc/made 2>&1\n"}, (tree,))
