@@ -157,6 +157,20 @@ def _problems(container: Container, at: Path) -> list[str]:
                 found.append(f"`{key}` goes with `base.release`; here {own or 'the image'} has what it has")
     if container.wheels and not container.python:
         found.append("`wheels` needs `python`, the version that they are for (3.11)")
+    values = {f"environment.{name}": value for name, value in container.environment}
+    values |= {f"labels.{name}": value for name, value in container.labels}
+    values |= {f"entry_point[{at}]": word for at, word in enumerate(container.entry_point)}
+    # In Apptainer's definition, the next line may be a section of its own.
+    found += [
+        f"`{key}` has a line break in it"
+        for key, value in values.items()
+        if value.splitlines() not in ([], [value])
+    ]
+    found += [
+        f"{path.relative_to(at)} is a link that leads out of the folder: put the file itself there"
+        for path in sorted(at.rglob("*"))
+        if path.is_symlink() and not path.resolve().is_relative_to(at.resolve())
+    ]
     if not container.tests:
         found.append("`tests` is empty: a container that was not tried does not count as built")
     files = [container.wheels, container.archive, *(test.script for test in container.tests)]

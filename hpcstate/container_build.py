@@ -13,6 +13,7 @@ from typing import Any
 from hpcstate import (
     container_credentials,
     container_definition,
+    container_engine,
     container_layers,
     container_routes,
     container_test,
@@ -51,7 +52,9 @@ _TREE = "tree"
 
 def inputs(container: Container) -> dict[str, Any]:
     """What ``container`` is made of, for its key. Raises HpcstateError when a file of it is missing."""
+    routes = {"definition": container_definition.VERSION, "dockerfile": container_engine.VERSION}
     return {
+        **{name: version for name, version in routes.items() if name == container.route},
         "builder": VERSION,
         "layers": container_layers.VERSION,
         "tools": tools_root.key(),
@@ -116,8 +119,10 @@ def write(
     """Make the signed .sif ``target`` of ``source`` by ``definition``: the same bytes for the same inputs.
     ``squash`` are the arguments of mksquashfs(1); without any, they are Apptainer's own.
 
-    Raises HpcstateError with Apptainer's last lines.
+    Raises HpcstateError with Apptainer's last lines, and ProblemsError for a definition that would run a part
+    of itself on this machine.
     """
+    container_definition.judge(definition, f"the definition of {target.name}")
     file, scratch = work / "container.def", work / "tmp"
     file.write_text(definition, encoding="utf-8")
     scratch.mkdir()
@@ -134,7 +139,6 @@ def write(
             binds=binds,
             environment={**source.environment, "APPTAINER_TMPDIR": toolbox.at(scratch, binds)},
             check=False,
-            within=source.within,
         )
     finally:
         if credentials:

@@ -180,11 +180,13 @@ def run_shell(args: argparse.Namespace) -> NoReturn:
             )
         print(f"hpcstate: {path}: not signed with the project's key: {wrong}", file=sys.stderr)
     here = Path.cwd()
-    binds = {path: "/image.sif", here: "/here"}
-    words: list[str] = ["exec", "--userns", "--bind", f"{toolbox.at(here, binds)}:/mnt", "--pwd", "/mnt"]
+    binds, plain = {path: "/image.sif"}, {here: "/here"}
+    words: list[str] = ["exec", "--userns", "--bind", f"{toolbox.at(here, plain)}:/mnt", "--pwd", "/mnt"]
+    words += ["--no-home"] if toolbox.sealed else []
     words += [toolbox.at(path, binds), *(args.command or ["/bin/sh"])]
     sys.stdout.flush()
-    line = [str(word) for word in toolbox.words(["apptainer", "--silent", *words], binds)]
+    # What is foreign has no right to the files of who calls: as root, they are those of everybody.
+    line = [str(word) for word in toolbox.words(["apptainer", "--silent", *words], binds, plain)]
     # The terminal belongs to the container from here on.
     os.execvp(line[0], line)
 

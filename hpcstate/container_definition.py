@@ -8,19 +8,23 @@ keeps no line numbers, refuses every bootstrap but Docker's, and takes an unknow
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hpcstate import paths
+from hpcstate import container_template, paths
 from hpcstate.container_credentials import host_of, registry_of
 from hpcstate.digest import file_digest
 from hpcstate.errors import HpcstateError, Problem, ProblemsError
 
+VERSION = 1
+"""Raise it when the code of this module changes what comes out."""
+
 AGENTS = frozenset(
     {"docker", "docker-archive", "docker-daemon", "library", "localimage", "oci", "oci-archive", "oras"}
-    | {"scratch", "shub", "arch", "busybox", "debootstrap", "dnf", "yum", "zypper"}
+    | {"scratch", "shub"}
 )
+INSTALLERS = frozenset({"arch", "busybox", "debootstrap", "dnf", "yum", "zypper"})
+"""They run programs outside the container: what they fetched (busybox), or a package manager."""
 SECTIONS = frozenset(
     {"appenv", "appfiles", "apphelp", "appinstall", "applabels", "apprun", "appstart", "apptest", "arguments"}
     | {"environment", "files", "help", "labels", "post", "runscript", "startscript", "test"}
@@ -28,27 +32,71 @@ SECTIONS = frozenset(
 ON_THE_HOST = frozenset({"pre", "setup"})
 """What Apptainer runs outside the container, with the rights of whoever builds."""
 
-_WITHOUT_IMAGE = frozenset({"scratch", "arch", "busybox", "debootstrap", "dnf", "yum", "zypper"})
 _LOCAL = frozenset({"docker-archive", "localimage", "oci", "oci-archive"})
 _FETCHED = frozenset({"docker", "oras"})
-_HEADER = re.compile(r"^\s*([A-Za-z]\w*)\s*:\s*(.*?)\s*$")
+_HEADER = re.compile(r"^\s*([A-Za-z]\w*)\s*:\s*([^#]*?)\s*(#.*)?$")
+_STAGE = re.compile(r"^bootstrap:", re.IGNORECASE)
 _SECTION = re.compile(r"^\s*%(\S*)\s*(.*?)\s*$")
+_SOURCE = re.compile(r'^\s*(?:"([^"]*)"|([^\s"\']+))(?=\s|$)')
+"""The host's file of a line of %files, in quotes or without blanks."""
+_READ_BY_A_SHELL = re.compile(r"[^\w\s./*?\[\]@%+=:,-]")
+"""Apptainer expands names as a shell does; of that, patterns are enough (files.go, expandPath)."""
 
 
 def checked(path: Path, own: str) -> str:
-    """The definition ``path``, its relative host files made absolute below ``own``, the place where Apptainer
-    sees the folder of ``path``.
+    """The definition ``path`` with its values filled in, its host files made absolute below ``own``, the
+    place where Apptainer sees the folder of ``path``.
 
     Raises HpcstateError when it cannot be read, and ProblemsError with what is wrong in it and where.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise HpcstateError(f"cannot be read: {error}", where=paths.shown(path)) from error
-    lines = text.splitlines()
+    text = _read(path)
+    lines = _lines(text, path)
     if problems := check(lines, path.parent):
         raise ProblemsError(paths.shown(path), tuple(problems))
-    return "\n".join(located(lines, path.parent, own)) + "\n"
+    made = "\n".join(located(lines, path.parent, own)) + "\n"
+    judge(made, paths.shown(path))
+    return made
+
+
+def judge(text: str, where: str) -> None:
+    """Raises ProblemsError when Apptainer would run a part of the definition ``text`` on this machine, or
+    read it in another way than it was checked: for the whole text that it gets, whatever that is made of.
+    """
+    found: list[Problem] = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if section := _SECTION.match(line):
+            found += _section(number, section[1], section[2])
+        if strange := _strange(line):
+            message = f"{', '.join(strange)} is no character of a definition"
+            found.append(Problem(number, "character", message, "write it as text, without it"))
+    for value in container_template.active(text):
+        at = text.count("\n", 0, value.start()) + 1
+        found.append(Problem(at, value[0], "Apptainer would replace this", "write it in another way"))
+    if found:
+        raise ProblemsError(where, tuple(found))
+
+
+def _read(path: Path) -> str:
+    try:
+        # A file of Windows: Apptainer takes the two characters for one line break, too.
+        return path.read_bytes().decode("utf-8").replace("\r\n", "\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise HpcstateError(f"cannot be read: {error}", where=paths.shown(path)) from error
+
+
+def _lines(text: str, path: Path) -> list[str]:
+    """The lines of the definition ``text`` with their values. Raises ProblemsError for one that has none."""
+    try:
+        return container_template.filled(text.removesuffix("\n")).split("\n")
+    except container_template.UnknownValueError as error:
+        hint = f"give it a default:  %arguments, and {error.name}=VALUE below it"
+        problem = Problem(error.line, f"{{{{ {error.name} }}}}", "no %arguments of this stage has it", hint)
+        raise ProblemsError(paths.shown(path), (problem,)) from error
+
+
+def _strange(line: str) -> list[str]:
+    """Characters at which some programs break lines and others, as Apptainer, do not."""
+    return sorted({repr(one) for one in line if one in "\0\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"})
 
 
 def bases(path: Path) -> dict[str, str]:
@@ -57,7 +105,7 @@ def bases(path: Path) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     agent = ""
-    for _, _, _, key, value in _scanned(path.read_text(encoding="utf-8").splitlines()):
+    for _, _, _, key, value in _scanned(_lines(_read(path), path)):
         if key == "bootstrap":
             agent = value
         elif key == "from":
@@ -65,7 +113,7 @@ def bases(path: Path) -> dict[str, str]:
             file = path.parent / value.partition(":")[0]
             if not pinned and agent in _LOCAL and file.is_file():
                 pinned = f"sha256:{file_digest(file)}"
-            # A label has no blanks in its name; `{{ variable }}` may.
+            # A label has no blanks in its name.
             found[f"base:{''.join(image.split())}"] = pinned or "not pinned"
     return found
 
@@ -91,11 +139,19 @@ def check(lines: Sequence[str], folder: Path) -> list[Problem]:
     agents: list[tuple[int, str]] = []
     origins = 0
     for number, line, part, key, value in _scanned(lines):
+        if key and not part and line.rstrip().endswith("\\"):
+            found.append(Problem(number, key, "a header goes not over several lines", "write it in one"))
         if key.startswith("%"):
             found += _section(number, key.removeprefix("%"), value)
         elif key == "bootstrap":
             agents.append((number, value))
-            if value not in AGENTS:
+            if value in INSTALLERS:
+                message = f"{value} runs programs on this machine, outside the container"
+                hint = (
+                    "container.yaml without a definition builds from Debian's packages; or Bootstrap: docker"
+                )
+                found.append(Problem(number, "Bootstrap", message, hint))
+            elif value not in AGENTS:
                 message = f"there is no bootstrap {value!r}"
                 found.append(Problem(number, "Bootstrap", message, f"there are: {_list(AGENTS)}"))
         elif key == "from":
@@ -103,13 +159,13 @@ def check(lines: Sequence[str], folder: Path) -> list[Problem]:
             found += _origin(number, value, agents[-1][1] if agents else "", folder)
         elif not key and not part and line.strip() and not line.lstrip().startswith("#"):
             found.append(Problem(number, "header", f"no `Key: value`: {line.strip()[:60]!r}"))
-        elif part == "files":
+        elif part in _OF_HOST_FILES and not key:
             found += _files(number, line, folder)
     if not agents:
         found.append(
             Problem(1, "Bootstrap", "the header says not where to start", "Bootstrap: docker and From: IMAGE")
         )
-    if agents and not origins and agents[0][1] in AGENTS - _WITHOUT_IMAGE:
+    if agents and not origins and agents[0][1] in AGENTS - {"scratch"}:
         found.append(Problem(agents[0][0], "From", "the header does not say which image"))
     return found
 
@@ -121,9 +177,9 @@ def located(lines: Sequence[str], folder: Path, own: str) -> list[str]:
     for _, line, part, key, value in _scanned(lines):
         if key == "bootstrap":
             agent = value
-        if key == "from" and agent in _LOCAL and not value.startswith("/"):
+        if key == "from" and agent in _LOCAL:
             made.append(f"From: {own}/{value}")
-        elif part == "files" and not key and (source := _source(line)) and not source.startswith("/"):
+        elif part in _OF_HOST_FILES and not key and (source := _source(line)):
             made.append(line.replace(source, f"{own}/{source}", 1))
         else:
             made.append(line)
@@ -132,8 +188,8 @@ def located(lines: Sequence[str], folder: Path, own: str) -> list[str]:
 
 def _scanned(lines: Sequence[str]) -> Iterator[tuple[int, str, str, str, str]]:
     """Each line with its number, the section that it is in (empty: the header), and of the start of a section
-    (``%post``) or a line of the header (``from``) the key and the value. A further `Bootstrap:` begins the
-    next stage; files from a stage are not the host's.
+    (``%post``) or a line of the header (``from``) the key and the value. A further `Bootstrap:` at the start
+    of a line begins the next stage; files from a stage are not the host's.
     """
     section = ""
     for number, line in enumerate(lines, 1):
@@ -141,15 +197,17 @@ def _scanned(lines: Sequence[str]) -> Iterator[tuple[int, str, str, str, str]]:
         if entered := _SECTION.match(line):
             section, value = entered[1].lower(), entered[2]
             key = f"%{section}"
-            if section == "files" and value.split()[:1] == ["from"]:
+            if section == "files" and value.partition("#")[0].split()[:1] == ["from"]:
                 section = "files from a stage"
-        elif (header := _HEADER.match(line)) and (not section or header[1].lower() == "bootstrap"):
+        elif (header := _HEADER.match(line)) and (not section or _STAGE.match(line)):
             section, key, value = "", header[1].lower(), header[2]
         yield number, line, section, key, value
 
 
-def _section(number: int, name: str, words: str) -> list[Problem]:
-    if name in ON_THE_HOST:
+def _section(number: int, written: str, words: str) -> list[Problem]:
+    name = written.lower()
+    # Apptainer takes all that stands before the name away: %%setup is %setup.
+    if name.strip("%") in ON_THE_HOST:
         hint = "use %files for files, and %post for commands inside the container"
         message = "its commands run on this machine, outside the container"
         return [Problem(number, f"%{name}", message, hint)]
@@ -163,33 +221,45 @@ def _section(number: int, name: str, words: str) -> list[Problem]:
 def _origin(number: int, value: str, agent: str, folder: Path) -> list[Problem]:
     if not value:
         return [Problem(number, "From", "it names no image")]
-    if agent in _LOCAL and "{{" not in value and not value.startswith("/"):
+    if agent in _LOCAL:
         file = folder / value.partition(":")[0]
+        if not _inside(file, folder):
+            return [Problem(number, "From", f"{value} leads out of the folder", _COPY)]
         if not file.exists():
             return [Problem(number, "From", f"there is no {value} beside it")]
     return []
 
 
+_COPY = "only what lies in the container's folder goes in: copy it there"
+_OF_HOST_FILES = ("files", "appfiles")
+
+
 def _files(number: int, line: str, folder: Path) -> list[Problem]:
-    try:
-        source = _source(line)
-    except ValueError as error:
-        return [Problem(number, "%files", f"its quotes do not match: {error}")]
-    if not source or source.startswith("/") or "{{" in source:
+    if not line.strip() or line.lstrip().startswith("#"):
         return []
-    if source not in line:
-        return [Problem(number, "%files", f"write {source!r} in quotes, not with backslashes")]
-    if ".." in Path(source).parts:
-        return [Problem(number, "%files", f"{source} leads out of the folder", "copy it into the folder")]
-    if not any(folder.glob(source)):
+    source = _source(line)
+    if not source or _READ_BY_A_SHELL.search(source):
+        return [Problem(number, "%files", f"write the name plainly or in double quotes: {line.strip()[:60]}")]
+    found = list(folder.glob(source)) if not source.startswith("/") else []
+    if source.startswith("/") or ".." in Path(source).parts:
+        return [Problem(number, "%files", f"{source} leads out of the folder", _COPY)]
+    for file in found:
+        if outside := next((one for one in (file, *file.rglob("*")) if not _inside(one, folder)), None):
+            name = outside.relative_to(folder)
+            return [Problem(number, "%files", f"{name} is a link that leads out of the folder", _COPY)]
+    if not found:
         return [Problem(number, "%files", f"there is no {source} beside it")]
     return []
 
 
+def _inside(file: Path, folder: Path) -> bool:
+    return file.resolve().is_relative_to(folder.resolve())
+
+
 def _source(line: str) -> str:
-    """The host's file of a line of %files; empty where it names none. Raises ValueError for open quotes."""
-    words = shlex.split(line, comments=True)
-    return words[0] if words else ""
+    """The host's file of a line of %files; empty where it names none, or not plainly."""
+    found = _SOURCE.match(line)
+    return (found[1] or found[2] or "") if found and not line.lstrip().startswith("#") else ""
 
 
 def _list(names: frozenset[str]) -> str:

@@ -10,17 +10,21 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from hpcstate import paths
+from hpcstate import container_credentials, paths
 from hpcstate.debian_tree import EPOCH
 from hpcstate.errors import HpcstateError, from_os
 from hpcstate.locks import alone
 from hpcstate.run import Result, run, run_with_lines, tail, which
+from hpcstate.tools_root import OF_THE_HOST, entered, is_root
+
+VERSION = 2
+"""Raise it when the code of this module changes what comes out. 2: root's builds are those of a user."""
 
 STORAGE = paths.BUILD / "containers" / ".buildah"
 
@@ -43,20 +47,34 @@ _NO_SPACE = re.compile(r"no space left on device|ENOSPC", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Engine:
-    """What builds Dockerfiles here. ``program`` are the first words of each of its calls."""
+    """What builds Dockerfiles here. ``program`` are the first words of each of its calls, ``sealed`` whether
+    it runs without the rights of who calls it, and sees of what is theirs only what it is shown.
+    """
 
     name: Literal["docker", "buildah"]
     version: str
     program: tuple[str, ...] = ("docker",)
     environment: Mapping[str, str] = field(default_factory=dict)
+    sealed: bool = False
 
-    def words(self, *arguments: str | Path) -> list[str | Path]:
-        """The command line of ``arguments``."""
-        return [*self.program, *arguments]
+    def words(self, *arguments: str | Path, see: Sequence[Path] = ()) -> list[str | Path]:
+        """The command line of ``arguments``, which name the folders ``see``, by :meth:`at`."""
+        line = [*self.program, *arguments]
+        if not self.sealed:
+            return line
+        return entered(Path("/"), line, {path: str(path) for path in (STORAGE, *see)})
 
-    def run(self, *arguments: str | Path, check: bool = True) -> Result:
+    def at(self, path: Path) -> Path:
+        """How the engine sees ``path``, which lies at or below its storage or a folder that it is shown."""
+        return Path(f"{OF_THE_HOST}{path}") if self.sealed else path
+
+    def variables(self) -> dict[str, str]:
+        """The environment of a call."""
+        return {**os.environ, **self.environment}
+
+    def run(self, *arguments: str | Path, check: bool = True, see: Sequence[Path] = ()) -> Result:
         """Run ``arguments``. Raises HpcstateError with their last lines when they fail."""
-        return run(self.words(*arguments), env={**os.environ, **self.environment}, check=check)
+        return run(self.words(*arguments, see=see), env=self.variables(), check=check)
 
 
 @dataclass(frozen=True)
@@ -95,13 +113,25 @@ def docker_version() -> str:
 def buildah() -> Engine:
     """buildah with a storage of its own; with overlay file systems where the kernel gives them to this user,
     else with a copy for each layer.
+
+    Its steps are foreign, and a chroot(2) keeps nobody in who is root in it: with root's rights, buildah runs
+    in subordinate ids as Apptainer does (tools_root.entered). A user's makes a user namespace of its own.
     """
-    environment = {"BUILDAH_ISOLATION": "chroot", "CONTAINERS_REGISTRIES_CONF": str(_registries())}
+    sealed = is_root()
+    registries = _registries()
     version = run(["buildah", "--version"]).stdout.split()[2]
     for driver in ("overlay", "vfs"):
-        root, volatile = STORAGE / driver, STORAGE / f"{driver}-run"
+        # What real root kept has other attributes (overlay: trusted.* instead of user.*, for opaque folders).
+        kept = f"{driver}-subordinate" if sealed else driver
+        engine = Engine("buildah", version, sealed=sealed)
+        root, volatile = (engine.at(STORAGE / name) for name in (kept, f"{kept}-run"))
         options = ("--root", str(root), "--runroot", str(volatile), "--storage-driver", driver)
-        engine = Engine("buildah", version, (*_confined(), "buildah", *options), environment)
+        environment = {
+            "BUILDAH_ISOLATION": "chroot",
+            "CONTAINERS_REGISTRIES_CONF": str(engine.at(registries)),
+        }
+        environment |= {"HOME": str(OF_THE_HOST)} if sealed else {}
+        engine = replace(engine, program=("buildah", *options), environment=environment)
         answer = engine.run("info", check=False)
         if answer.code == 0:
             return engine
@@ -110,16 +140,6 @@ def buildah() -> Engine:
         where=paths.shown(STORAGE),
         hint="it is a cache: remove the folder, and run again",
     )
-
-
-def _confined() -> tuple[str, ...]:
-    """For root: namespaces, so that all that buildah started and mounted ends with it, however that ends.
-
-    An ordinary user's buildah makes a user namespace of its own.
-    """
-    if os.geteuid() != 0:
-        return ()
-    return ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
 def build(
@@ -164,8 +184,9 @@ def save(engine: Engine, tag: str, archive: Path, report: Callable[[str], None])
     if engine.name == "docker":
         words: tuple[str, ...] = ("save", "--output", str(archive), tag)
     else:
-        words = ("push", "--quiet", "--format", "oci", "--disable-compression", tag, f"oci-archive:{archive}")
-    done = engine.run(*words, check=False)
+        words = ("push", "--quiet", "--format", "oci", "--disable-compression", tag)
+        words += (f"oci-archive:{engine.at(archive)}",)
+    done = engine.run(*words, check=False, see=[archive.parent])
     if done.code:
         archive.unlink(missing_ok=True)
         raise _failure(f"{engine.name} did not write the image {tag}", done.stderr or done.stdout)
@@ -204,8 +225,9 @@ def failing_step(output: str) -> str:
 
 
 def _run_build(engine: Engine, tag: str, context: Path, report: Callable[[str], None]) -> None:
-    words = engine.words("build", "--tag", tag, "--file", context / "Dockerfile")
-    environment = {**os.environ, **engine.environment}
+    seen = engine.at(context)
+    words = engine.words("build", "--tag", tag, "--file", seen / "Dockerfile", see=[context])
+    environment = engine.variables()
     if engine.name == "buildah":
         # Docker's format keeps SHELL and HEALTHCHECK; the time makes two builds of the same steps the same.
         words += ["--layers", "--format", "docker", "--timestamp", str(EPOCH)]
@@ -217,15 +239,15 @@ def _run_build(engine: Engine, tag: str, context: Path, report: Callable[[str], 
             # Without a value: Docker takes it from the environment.
             words += ["--build-arg", proxy] if proxy in os.environ else []
     began = time.monotonic()
-    seen: set[str] = set()
+    steps: set[str] = set()
 
     def told(line: str) -> None:
         found = step(line)
-        if found and found[0] + found[1] not in seen:
-            seen.add(found[0] + found[1])
+        if found and found[0] + found[1] not in steps:
+            steps.add(found[0] + found[1])
             report(f"STEP {found[0]} ({time.monotonic() - began:.0f} s): {_short(found[1])}")
 
-    done = run_with_lines([*words, context], told, env=environment)
+    done = run_with_lines([*words, seen], told, env=environment)
     if done.code:
         at = failing_step(done.stdout)
         raise _failure(f"{at} failed" if at else f"{engine.name} build failed", done.stdout, context)
@@ -241,7 +263,8 @@ def _digest(engine: Engine, base: str, report: Callable[[str], None]) -> str:
     known = engine.run(*question, check=False)
     if known.code:
         report(f"FROM {base}: fetching it")
-        done = engine.run("pull", "--quiet", base, check=False)
+        with _credentials(engine, base) as options:
+            done = engine.run("pull", "--quiet", *options, base, check=False)
         if done.code:
             raise HpcstateError(
                 f"FROM {base} failed:\n{tail(done.stderr or done.stdout, 8)}",
@@ -252,6 +275,20 @@ def _digest(engine: Engine, base: str, report: Callable[[str], None]) -> str:
     own = re.search(rf'"{re.escape(_repository(base))}@(sha256:[0-9a-f]{{64}})"', known.stdout)
     found = own or re.search(r"(sha256:[0-9a-f]{64})", known.stdout)
     return found[1] if found else "built on this machine"
+
+
+@contextmanager
+def _credentials(engine: Engine, base: str) -> Iterator[list[str | Path]]:
+    """Options that give the credentials of this user for ``base`` to an engine that cannot read them itself.
+    No foreign code runs meanwhile. Raises HpcstateError for a file of credentials that is broken.
+    """
+    file = STORAGE / "auth.json" if engine.sealed else None
+    try:
+        written = file and container_credentials.write([container_credentials.registry_of(base)], file)
+        yield ["--authfile", engine.at(written)] if written else []
+    finally:
+        if file:
+            file.unlink(missing_ok=True)
 
 
 def _repository(image: str) -> str:
@@ -288,6 +325,8 @@ def _registries() -> Path:
     text = 'unqualified-search-registries = ["docker.io"]\nshort-name-mode = "permissive"\n'
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # Programs in layers may be root's with the setuid bit: for no other user to start.
+        path.parent.chmod(0o700)
         if not path.is_file() or path.read_text() != text:
             path.write_text(text)
     except OSError as error:

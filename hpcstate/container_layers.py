@@ -113,8 +113,9 @@ def _make_wheels(container: Container, base: Path, target: Path, work: Path) -> 
         *_system_packages(container),
     ]
     install += ["--no-cache-dir", "--requirement", "/mnt/requirements.lock"]
-    run(entered(root, install, binds), env=_INSIDE)
-    run(entered(root, ["sh", "-c", f"{_COMPILE} /usr/local/lib || :"], {}), env=_INSIDE)
+    run(entered(root, install, binds, writable=True), env=_INSIDE)
+    compile_all = ["sh", "-c", f"{_COMPILE} /usr/local/lib || :"]
+    run(entered(root, compile_all, {}, writable=True), env=_INSIDE)
     words: list[str | Path] = ["tar", "-C", root, "--create", "--file", target, "--sort=name"]
     words += [f"--mtime=@{EPOCH}", "--clamp-mtime", "--owner=0", "--group=0", "--numeric-owner"]
     run([*words, "--format=posix", "--pax-option=delete=atime,delete=ctime", "usr/local"])

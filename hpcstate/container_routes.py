@@ -5,7 +5,6 @@ Each ends in a :class:`Source`: an Apptainer definition, from which ``apptainer 
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,10 +21,6 @@ Report = Callable[[str], None]
 
 CACHE = paths.BUILD / "containers" / ".cache"
 """Layers that Apptainer fetched, by digest: a build that ended early does not fetch them again."""
-
-_IDENTITY_MAP = ("unshare", "--user", "--map-users=0,0,65536", "--map-groups=0,0,65536", "--")
-"""Root in a user namespace with all users mapped to themselves: Apptainer starts a container to unpack a .sif
-and for %post, which real root without CAP_SYS_RESOURCE may not; every file keeps its owner."""
 
 _ARCHIVE, _OWN, _CACHE = "/archive", "/container", "/cache"
 
@@ -46,8 +41,7 @@ class Source:
     that more may be added at its end (:func:`whole`). ``binds`` are the host paths that it names and where it
     names them, ``environment`` the variables that Apptainer needs for it. ``labels`` and ``versions`` say
     what went in. ``runscript`` are the commands of ``apptainer run`` where Apptainer's own would not do what
-    the image says. ``within`` is the command that has to call Apptainer, where it cannot be called as it is.
-    ``hint`` is the next step where Apptainer fails.
+    the image says. ``hint`` is the next step where Apptainer fails.
     """
 
     definition: str
@@ -56,7 +50,6 @@ class Source:
     labels: Mapping[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     runscript: str = ""
-    within: tuple[str, ...] = ()
     hint: str = ""
 
 
@@ -104,7 +97,6 @@ def definition(chosen: Container, work: Path, toolbox: Toolbox, report: Report) 
         {**binds, **network(), **_cache()},
         _cache_variable(toolbox),
         versions=container_definition.bases(file),
-        within=_IDENTITY_MAP if os.geteuid() == 0 else (),
         hint="nothing half built stays; a definition is built anew from its start",
     )
 
@@ -132,9 +124,10 @@ def of_archive(
     """The only image in ``file``, a ``docker-archive`` or ``oci-archive``."""
     from hpcstate import container_archive
 
-    binds = {file.parent: _ARCHIVE}
+    # The file alone: what lies beside it is nothing that Apptainer needs to see.
+    binds = {file.resolve(): f"{_ARCHIVE}/{file.name}"}
     return Source(
-        _header(transport, toolbox.at(file, binds)),
+        _header(transport, toolbox.at(file.resolve(), binds)),
         {**binds, **_cache()},
         _cache_variable(toolbox),
         labels or {},

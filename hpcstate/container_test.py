@@ -139,7 +139,7 @@ def _execute(
 ) -> tuple[int, str]:
     """Run ``words`` in ``target``, which sees nothing of the host but ``binds``; exit code and output."""
     outer = {target: _SIF, **binds}
-    options = ["--userns", "--containall", "--no-home", *(["--nv"] if gpu else [])]
+    options = ["--userns", *toolbox.contained, "--no-home", *(["--nv"] if gpu else [])]
     for source, inside in binds.items():
         options += ["--bind", f"{toolbox.at(source, outer)}:{inside}:ro"]
     done = toolbox.apptainer(

@@ -44,6 +44,11 @@ PACKAGES = (
 """What Apptainer loads and calls; without what it needs for networks of its own (containernetworking)."""
 
 _ENTER = (sys.executable, "-I", Path(__file__).with_name("tools_root_enter.py"))
+OF_THE_HOST = Path("/run/hpcstate")
+"""Where the host's own Apptainer, called by root, sees what is bound (tools_root_enter.OWN)."""
+
+_IDS = 65536
+_LAST_OF_SYSTEMD = 0x6FFF0000
 _EMPTY_FILES = ("etc/hosts", "etc/resolv.conf")
 """Apptainer reads both, and takes them into what it builds."""
 
@@ -64,19 +69,17 @@ class Toolbox:
         timeout: float | None = None,
         check: bool = True,
         hint: str = "",
-        within: Sequence[str] = (),
     ) -> Result:
-        """``apptainer`` with ``argv``, called by the command ``within`` where there is one. ``binds`` are
-        host paths and where the command sees them: use :meth:`at` for the words that name them. ``timeout``
-        is in seconds.
+        """``apptainer`` with ``argv``. ``binds`` are host paths and where the command sees them: use
+        :meth:`at` for the words that name them. ``timeout`` is in seconds.
 
         Raises HpcstateError when it runs past ``timeout`` and, with ``check``, when it exits with another
         code than 0; the message ends with its last lines.
         """
-        words = self.words([*within, "apptainer", *argv], binds or {})
-        done = run(
-            words, env={**_environment(), **(environment or {})}, timeout=timeout, check=False, hint=hint
-        )
+        words = self.words(["apptainer", *argv], binds or {})
+        own = {"HOME": str(OF_THE_HOST)} if self.root is None and self.sealed else {}
+        variables = {**_environment(), **own, **(environment or {})}
+        done = run(words, env=variables, timeout=timeout, check=False, hint=hint)
         if check and done.code:
             command = next((str(word) for word in argv if not str(word).startswith("-")), "")
             raise HpcstateError(
@@ -84,32 +87,102 @@ class Toolbox:
             )
         return done
 
-    def words(self, argv: Sequence[str | Path], binds: Mapping[Path, str]) -> list[str | Path]:
-        """The command line that runs ``argv`` where Apptainer is."""
-        return list(argv) if self.root is None else entered(self.root, argv, binds)
+    @property
+    def sealed(self) -> bool:
+        """Whether what runs is kept from this machine by namespaces of ours, besides those of Apptainer. The
+        host's own Apptainer is where root calls it; an ordinary user's can do no more than that user.
+        """
+        return self.root is not None or is_root()
+
+    @property
+    def contained(self) -> tuple[str, ...]:
+        """The options of `apptainer exec` by which a container sees nothing of the machine. Without a process
+        table of its own where there is one already, in which what changes the machine is read-only: over
+        that the kernel allows no other (mount_namespaces(7), "mount too revealing").
+        """
+        return ("--contain", "--cleanenv", "--ipc") if self.sealed else ("--containall",)
+
+    def words(
+        self,
+        argv: Sequence[str | Path],
+        binds: Mapping[Path, str],
+        plain: Mapping[Path, str] | None = None,
+    ) -> list[str | Path]:
+        """The command line that runs ``argv`` where Apptainer is; ``plain`` as in :func:`entered`."""
+        if not self.sealed:
+            return list(argv)
+        return entered(self.root or Path("/"), argv, binds, plain=plain)
 
     def at(self, path: Path, binds: Mapping[Path, str]) -> str:
         """How a command sees ``path``, which lies at or below one of ``binds``."""
-        if self.root is None:
+        if not self.sealed:
             return str(path)
+        above = "" if self.root else str(OF_THE_HOST)
         for source, target in binds.items():
             if path == source:
-                return target
+                return f"{above}{target}"
             if path.is_relative_to(source):
-                return f"{target}/{path.relative_to(source).as_posix()}"
+                return f"{above}{target}/{path.relative_to(source).as_posix()}"
         raise ValueError(f"{path} is not below {', '.join(map(str, binds))}")
 
 
-def entered(root: Path, argv: Sequence[str | Path], binds: Mapping[Path, str]) -> list[str | Path]:
-    """The command line that runs ``argv`` in the tree ``root``: as root of it, with its own processes, which
-    all end with the command. An ordinary user is mapped to root and to subordinate ids (subuid(5)).
+def entered(
+    root: Path,
+    argv: Sequence[str | Path],
+    binds: Mapping[Path, str],
+    *,
+    plain: Mapping[Path, str] | None = None,
+    writable: bool = False,
+    trusted: bool = False,
+) -> list[str | Path]:
+    """The command line that runs ``argv`` in the tree ``root``: as root of that and of nothing else, with its
+    own processes, which all end with the command (hpcstate/tools_root_enter.py).
+
+    Its ids are subordinate ones (subuid(5)): those of an ordinary user or, for root, :func:`id_base`.
+    ``plain`` are binds that it sees as any other user does; ``writable``: it may change the tree itself.
+    ``trusted``: with all rights and devices of the machine, which no foreign code may have.
     """
-    words: list[str | Path] = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
+    words: list[str | Path] = ["unshare", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child"]
     words += ["--propagation", "private"]
-    if os.geteuid() != 0:
+    options: list[str | Path] = ["--trusted"] if trusted else []
+    if not is_root():
         words += ["--user", "--map-root-user", "--map-auto"]
-    mounts = [f"{source}={target}" for source, target in binds.items()]
-    return [*words, *_ENTER, root, *mounts, "--", *argv]
+    elif not trusted:
+        options += ["--ids", str(id_base(_read("/proc/self/uid_map"), _read("/etc/subuid")))]
+    options += ["--writable"] if writable else []
+    for source, target in (plain or {}).items():
+        options += ["--plain", source, target]
+    mounts = [word for bind in binds.items() for word in bind]
+    return [*words, *_ENTER, *options, root, *mounts, "--", *argv]
+
+
+def is_root() -> bool:
+    """Whether this process has the rights of root, which nothing foreign may get."""
+    return os.geteuid() == 0
+
+
+def id_base(uid_map: str, subuid: str) -> int:
+    """The first of 65536 user ids that root of this machine gives to what is foreign: those that subuid(5)
+    gives to root, else the last that systemd has for containers (systemd's UIDS-GIDS.md).
+
+    0 where ids are not the machine's, by ``uid_map`` (user_namespaces(7)): root is not the machine's root.
+    """
+    if [line.split() for line in uid_map.splitlines()] != [["0", "0", str(2**32 - 1)]]:
+        return 0
+    for line in subuid.splitlines():
+        user, _, numbers = line.strip().partition(":")
+        start, _, count = numbers.partition(":")
+        if user in ("root", "0") and start.isdecimal() and count.isdecimal() and int(count) >= _IDS:
+            return int(start)
+    return _LAST_OF_SYSTEMD
+
+
+def _read(path: str) -> str:
+    """The text of ``path``, empty where there is none."""
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def toolbox(store: Store) -> Toolbox:

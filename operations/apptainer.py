@@ -21,6 +21,10 @@ from operations.packages import APT_GET
 _KEEP_SETTINGS = "-o Dpkg::Options::=--force-confold"
 """apptainer.conf is ours: dpkg would ask which one to keep, and there is nobody to answer (dpkg(1))."""
 
+FOLDER = "/var/cache/hpcstate"
+"""Where the package is until it is installed: below a folder that only root can write to (hier(7)). What lies
+in /tmp or /var/tmp, by a name that can be known, any user of the host may have put there before."""
+
 _one_download = Lock()
 """The package is fetched once for all hosts, by the first that needs it."""
 
@@ -38,15 +42,23 @@ def installed(at_least: str) -> Generator[PyinfraCommand, None, None]:
         return
     deb = tools.load().debs["apptainer"]
     file = tools.deb_path(deb)
-    there = f"/var/tmp/{file.name}"
     yield FunctionCommand(_fetch, (deb,), {})
-    yield FileUploadCommand(str(file), there, remote_temp_filename=host.get_temp_filename(there))
-    quoted = shlex.quote(there)
-    # apt reads a local file as _apt, so it must not lie in a folder of root's own.
-    yield StringCommand(f"echo {deb.sha256}  {quoted} | sha256sum --check --quiet && chmod 644 {quoted}")
+    yield StringCommand(f"rm -rf {FOLDER} && install -d -m 700 -o root -g root {FOLDER}")
+    # It arrives in the home of who logs in, which is no other user's either (pyinfra's own way is /tmp).
+    yield FileUploadCommand(str(file), f"{FOLDER}/{file.name}", remote_temp_filename=f".hpcstate-{file.name}")
     yield StringCommand(f"{APT_GET} update")
-    yield StringCommand(
-        f"{APT_GET} install --no-install-recommends {_KEEP_SETTINGS} {quoted} && rm -f {quoted}"
+    yield StringCommand(_install(f"{FOLDER}/{file.name}", deb.sha256))
+
+
+def _install(file: str, sha256: str) -> str:
+    """Check the package where nobody but root can change it any more, and then install it. apt reads a local
+    file as the user _apt (apt.conf(5), APT::Sandbox::User), so it is opened to all.
+    """
+    there = shlex.quote(file)
+    return (
+        f"echo {sha256}  {there} | sha256sum --check --quiet && chmod 755 {FOLDER} && chmod 644 {there} && "
+        f"{APT_GET} install --no-install-recommends {_KEEP_SETTINGS} {there}; "
+        f"code=$?; rm -rf {FOLDER}; exit $code"
     )
 
 

@@ -115,5 +115,5 @@ class Workplace:
 def said_in(tools: Toolbox, file: Path, *words: str, verb: str = "exec") -> str:
     """What a command prints in the container ``file``; with ``verb`` run, its entry point with ``words``."""
     binds = {file: "/image.sif"}
-    line = ["--silent", verb, "--userns", "--containall", "--no-home", tools.at(file, binds), *words]
+    line = ["--silent", verb, "--userns", *tools.contained, "--no-home", tools.at(file, binds), *words]
     return tools.apptainer(line, binds=binds).stdout.strip()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pyinfra.api.command import FileUploadCommand
 
 from hpcstate import tools
 from hpcstate.errors import HpcstateError
@@ -36,15 +39,41 @@ def install(version: str) -> Outcome:
 
 @pytest.mark.parametrize("version", ["", "1.1.9-1"])
 def test_a_missing_or_old_apptainer_is_installed_from_the_pinned_file(package: Path, version: str) -> None:
-    fetched, upload, check, update, installed = install(version).commands
+    fetched, folder, upload, update, installed = install(version).commands
     deb = tools.load().debs["apptainer"]
     assert fetched == {"function": "_fetch", "args": [deb], "kwargs": {}}
-    assert upload == {"upload": f"/var/tmp/{package.name}", "content": "package\n"}
-    assert str(check).startswith(
-        f"echo {deb.sha256}  /var/tmp/{package.name} | sha256sum --check --quiet && "
-    )
+    there = f"{apptainer.FOLDER}/{package.name}"
+    assert "install -d -m 700 -o root -g root" in str(folder)
+    assert upload == {"upload": there, "content": "package\n"}
     assert "apt-get" in str(update)
-    assert f"--force-confold /var/tmp/{package.name} && rm -f /var/tmp/{package.name}" in str(installed)
+    # The digest comes last before it is used, where no other user can write.
+    assert str(installed).startswith(f"echo {deb.sha256}  {there} | sha256sum --check --quiet && ")
+    assert f"--force-confold {there}; " in str(installed)
+
+
+WRITABLE = ("/tmp/", "/var/tmp/", "/dev/shm/")
+
+
+def test_root_reads_nothing_that_any_user_could_have_put_there(package: Path) -> None:
+    """Neither at the end nor on the way: pyinfra would take /tmp/pyinfra-HASH, which can be known."""
+    outcome = install("")
+    uploads = [command for command in outcome.raw if isinstance(command, FileUploadCommand)]
+    assert [command.remote_temp_filename for command in uploads] == [f".hpcstate-{package.name}"]
+    assert not [name for command in outcome.commands for name in WRITABLE if name in str(command)]
+
+
+@pytest.mark.parametrize("genuine", [True, False])
+def test_a_package_with_another_digest_is_not_installed_and_nothing_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, genuine: bool
+) -> None:
+    monkeypatch.setattr(apptainer, "FOLDER", str(tmp_path / "folder"))
+    monkeypatch.setattr(apptainer, "APT_GET", f"touch {tmp_path}/installed && :")
+    (tmp_path / "folder").mkdir(0o700)
+    (tmp_path / "folder/a.deb").write_bytes(b"package\n")
+    sha256 = hashlib.sha256(b"package\n" if genuine else b"other\n").hexdigest()
+    done = subprocess.run(["sh", "-c", apptainer._install(f"{tmp_path}/folder/a.deb", sha256)], check=False)
+    assert (done.returncode == 0, (tmp_path / "installed").exists()) == (genuine, genuine)
+    assert not (tmp_path / "folder").exists()
 
 
 @pytest.mark.parametrize("version", ["1.2.0", "1.4.5-2", "1.5.0"])

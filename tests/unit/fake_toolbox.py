@@ -35,7 +35,15 @@ class FakeToolbox:
     def at(self, path: Path, binds: Mapping[Path, str]) -> str:
         return str(path)
 
-    def words(self, argv: Sequence[str | Path], binds: Mapping[Path, str]) -> list[str | Path]:
+    sealed: bool = True
+    contained: tuple[str, ...] = ("--contain",)
+
+    def words(
+        self,
+        argv: Sequence[str | Path],
+        binds: Mapping[Path, str],
+        plain: Mapping[Path, str] | None = None,
+    ) -> list[str | Path]:
         """For spython, which runs the command itself: one that prints the answer."""
         words = [str(word) for word in argv if str(word) not in ("apptainer", "--silent")]
         self.calls.append(words)
@@ -51,7 +59,6 @@ class FakeToolbox:
         timeout: float | None = None,
         check: bool = True,
         hint: str = "",
-        within: Sequence[str] = (),
     ) -> Result:
         words = [str(word) for word in argv if str(word) != "--silent"]
         self.calls.append(words)

@@ -95,6 +95,14 @@ WRONG = [
     ),
     ("command: [", "script: ../../etc/passwd, command: [", {}, "script"),
     ('version: "1.0"', 'version: "1 0"', {}, "version"),
+    (
+        "summary: a",
+        'labels: {team: "a\\n%setup\\n  touch /hole"}\nsummary: a',
+        {},
+        "`labels.team` has a line",
+    ),
+    ("summary: a", 'environment: {A: "b\\r%setup"}\nsummary: a', {}, "`environment.A` has a line break"),
+    ("summary: a", 'entry_point: [sh, "b\\n"]\nsummary: a', {}, "`entry_point[1]` has a line break"),
 ]
 
 
@@ -107,6 +115,16 @@ def test_what_is_wrong_is_said_with_its_place(
         container.load("one")
     assert said.split("|")[0] in str(error.value)
     assert "one/container.yaml" in str(error.value)
+
+
+def test_nothing_from_outside_of_the_folder_goes_in(folder: Path) -> None:
+    (folder / "data").mkdir()
+    (folder / "data/inside").symlink_to("../container.yaml")
+    declare(folder)
+    assert container.load("one").name == "one"
+    (folder / "data/key").symlink_to("/etc/shadow")
+    with pytest.raises(HpcstateError, match="data/key is a link that leads out of the folder"):
+        container.load("one")
 
 
 def test_a_name_that_is_none_names_the_others(folder: Path) -> None:

@@ -13,7 +13,7 @@ from hpcstate import container, container_build, container_layers, paths, signin
 from hpcstate.artifact import provide
 from hpcstate.container_routes import Source
 from hpcstate.debian_tree import EPOCH
-from hpcstate.errors import HpcstateError
+from hpcstate.errors import HpcstateError, ProblemsError
 from hpcstate.run import Result
 from hpcstate.store import Manifest, Store
 from hpcstate.tools_root import Toolbox
@@ -290,3 +290,23 @@ def test_who_fetches_nothing_gets_no_credentials(tmp_path: Path, logins: Path) -
     toolbox = FakeToolbox()
     fetch(toolbox, tmp_path, "Bootstrap: docker-archive\nFrom: image.tar\n")
     assert "--authfile" not in toolbox.calls[0]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "%labels\n    a b\n%setup\n    touch /hole\n",
+        "%environment\n    export A='\n%pre\ntouch /hole\n'\n",
+        "%runscript\n    %setup\n",
+        "%labels\n    a {{ B }}\n",
+    ],
+)
+def test_whatever_the_text_was_made_of_nothing_of_it_runs_on_this_machine(
+    more: str, toolbox: FakeToolbox, tmp_path: Path
+) -> None:
+    source = Source("Bootstrap: docker-archive\nFrom: /archive/image.tar\n", {})
+    with pytest.raises(ProblemsError, match=r"the definition of made\.sif"):
+        container_build.write(
+            source.definition + more, source, tmp_path / "made.sif", tmp_path, cast(Toolbox, toolbox)
+        )
+    assert toolbox.calls == []

@@ -21,6 +21,7 @@ def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An image as `docker save` writes it; Apptainer is replaced by one that copies."""
     monkeypatch.setattr(container_routes, "CACHE", tmp_path / "cache")
     monkeypatch.setattr(tools_root, "toolbox", lambda _store: TOOLBOX)
+    monkeypatch.setattr(tools_root, "is_root", lambda: False)
 
     def write(definition: str, source: object, target: Path, work: Path, toolbox: object) -> None:
         target.write_text(definition)

@@ -69,7 +69,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
         (found.bin / name).symlink_to(path)
     monkeypatch.setenv("PATH", str(found.bin))
     monkeypatch.setattr(engine, "STORAGE", tmp_path / "storage")
-    monkeypatch.setattr(engine, "_confined", lambda: ())
+    monkeypatch.setattr(engine, "is_root", lambda: False)
     return found
 
 
@@ -240,7 +240,7 @@ def test_a_build_that_is_killed_takes_its_engine_with_it(machine: Machine, tmp_p
     machine.program("buildah", f'*" build --tag "*) {slow}\n{BUILDAH}')
     code = (
         "import sys; from pathlib import Path; from hpcstate import container_engine as engine\n"
-        "engine.STORAGE = Path(sys.argv[1]); engine._confined = lambda: ()\n"
+        "engine.STORAGE = Path(sys.argv[1]); engine.is_root = lambda: False\n"
         "engine.build(engine.find(), 'demo', '1', Path(sys.argv[1]), (), print)\n"
     )
     with subprocess.Popen(

@@ -79,7 +79,7 @@ def test_an_archive_of_the_folder_says_how_it_runs(folder: Path, tmp_path: Path)
     docker_archive(folder / "image.tar", {"Entrypoint": ["/bin/x"], "WorkingDir": "/srv"})
     found = source(declared("converted", archive="image.tar"), tmp_path)
     assert found.definition == "Bootstrap: docker-archive\nFrom: /archive/image.tar\n"
-    assert found.binds[folder] == "/archive"
+    assert found.binds[folder / "image.tar"] == "/archive/image.tar" and folder not in found.binds
     assert found.versions == {"archive:image.tar": f"sha256:{file_digest(folder / 'image.tar')}"}
     assert found.runscript == 'cd /srv || exit\nexec /bin/x "$@"'
 
