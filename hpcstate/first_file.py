@@ -11,11 +11,11 @@ from hpcstate import pcie
 from hpcstate.errors import HpcstateError
 from hpcstate.pcie import PciHost, State, Verdict
 from hpcstate.render import render
+from hpcstate.validate_host import reserve_mb
 
 _CONTROLLER_GB = 2
-_HOST_GB = 2
 _NODE_GB = 2
-"""GiB of memory: the controller's, what the host keeps at least, and the least of a compute node."""
+"""GiB of memory: the controller's, and the least of a compute node."""
 
 _SUBNETS = range(150, 200)
 _FIRST_HOST = 11
@@ -63,7 +63,8 @@ def first_file(name: str, file: str, host: PciHost, size: HostSize) -> str:
     number = _free_subnet(size.networks)
     count = len(usable) or 2
     cores = max((size.cpus - 2) // count, 2)
-    memory = max((size.memory_mb // 1024 - _CONTROLLER_GB - _HOST_GB) // count, _NODE_GB)
+    kept_gb = -(-reserve_mb(size.memory_mb) // 1024)
+    memory = max((size.memory_mb // 1024 - _CONTROLLER_GB - kept_gb) // count, _NODE_GB)
     if usable:
         nodes = [
             _Node(_title(host, gpus), _FIRST_HOST + at, cores, memory, _devices(host, gpus, along))

@@ -108,11 +108,21 @@ def observe(wanted: tools.Tools) -> Host:
 
 
 def kvm_works(cpuinfo: Path = Path("/proc/cpuinfo"), device: Path = Path("/dev/kvm")) -> bool:
-    """Whether this processor can run guests at native speed.
+    """Whether this processor can run guests at native speed, and this user may let it.
 
     A /dev/kvm that opens is no proof: without vmx or svm among the processor's flags (a PVM host), an
     ordinary guest dies in the kernel's decompressor. `virt-host-validate qemu` looks at the same flags.
     """
+    return _has_kvm(cpuinfo, device) and os.access(device, os.R_OK | os.W_OK)
+
+
+def kvm_refused(cpuinfo: Path = Path("/proc/cpuinfo"), device: Path = Path("/dev/kvm")) -> str:
+    """Why this user may not use KVM where the processor could; empty where it may, or there is none."""
+    refused = _has_kvm(cpuinfo, device) and not os.access(device, os.R_OK | os.W_OK)
+    return f"{device} cannot be opened" if refused else ""
+
+
+def _has_kvm(cpuinfo: Path, device: Path) -> bool:
     flags = re.search(r"^flags\s*:(.*)$", cpuinfo.read_text(encoding="utf-8"), re.MULTILINE)
     return device.exists() and bool(flags and {"vmx", "svm"} & set(flags.group(1).split()))
 

@@ -228,6 +228,12 @@ class LibvirtHost:
         crashed = [libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_CRASHED]
         return domain is not None and domain.state() == crashed
 
+    def bridges(self) -> dict[str, tuple[str, str]]:
+        """The bridge of each network, ours and others, to the network's name and UUID."""
+        networks = self.connection.listAllNetworks()
+        found_names = {network: _bridge_name(network) for network in networks}
+        return {bridge: (each.name(), each.UUIDString()) for each, bridge in found_names.items() if bridge}
+
     def running_domains(self) -> list[str]:
         """The names of all domains that are on, ours and others."""
         return sorted(domain.name() for domain in self.connection.listAllDomains() if domain.isActive())
@@ -339,6 +345,13 @@ def reason_of(domain: libvirt.virDomain) -> str:
         return words
     said = [f"{disk}: {_DISK_ERRORS.get(number, 'I/O error')}" for disk, number in sorted(errors.items())]
     return ", ".join(said) or words
+
+
+def _bridge_name(network: libvirt.virNetwork) -> str:
+    try:
+        return str(network.bridgeName())
+    except libvirt.libvirtError:
+        return ""  # a network on a card of the host has none
 
 
 def _mark(thing: libvirt.virDomain | libvirt.virNetwork) -> Mark | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcstate import libvirt_objects as objects
+from hpcstate.claims import claimed, read_claims, write_claims
 from hpcstate.errors import HpcstateError
 from hpcstate.libvirt_daemon import SYSTEM_URI, answers, ensure_daemon
 from hpcstate.libvirt_host import LibvirtHost, connect
@@ -21,6 +22,7 @@ from hpcstate.live import Live, UnreachableError
 from hpcstate.locks import alone
 from hpcstate.model import Cluster, Node
 from hpcstate.paths import ClusterPaths
+from hpcstate.probe import local, pci
 from hpcstate.run import tail
 from hpcstate.secrets import ensure_secrets
 from hpcstate.slurm_leave import DRAIN_SECONDS, Jobs, left
@@ -68,6 +70,7 @@ def start(
     with alone(ClusterPaths.of(cluster.name).root, say), connected(cluster, say) as host:
         if strangers := host.strangers(cluster):
             raise refusal(cluster, file, strangers)
+        _claim_devices(cluster, nodes, host)
         ensure_secrets(cluster)
         facts = host.facts().for_cluster(cluster)
         host.check(facts)
@@ -92,6 +95,15 @@ def start(
             host.set_autostart(cluster, nodes, autostart)
         wait_for_ssh(cluster, nodes, host, say, booting=powered_on)
     return Started(tuple(powered_on), tuple(node.name for node in nodes if node.name not in powered_on))
+
+
+def _claim_devices(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost) -> None:
+    """Compare the devices of ``nodes`` with what was meant, and keep what they are."""
+    if not host.local or not any(node.passthrough for node in nodes):
+        return
+    at = ClusterPaths.of(cluster.name).claims
+    found = pci.parse(local(pci.command()))
+    write_claims(at, claimed(nodes, found, read_claims(at)))
 
 
 def _renew_cidata(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, say: Say) -> None:

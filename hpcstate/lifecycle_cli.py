@@ -72,9 +72,14 @@ def _say(text: str) -> None:
 
 
 def _start(args: argparse.Namespace) -> int:
-    from hpcstate import lifecycle
+    from dataclasses import replace
 
-    for cluster in chosen_clusters(args):
+    from hpcstate import lifecycle, validate
+    from hpcstate.schema import load
+
+    clusters = chosen_clusters(args)
+    validate.demand(replace(load(args.file), clusters=clusters), _say)
+    for cluster in clusters:
         begun = time.monotonic()
         print(f"{cluster.name}:", flush=True)
         done = lifecycle.start(cluster, args.file, _say, args.node, autostart=args.autostart)

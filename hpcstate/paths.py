@@ -103,6 +103,11 @@ class ClusterPaths:
         return self.root / "judgement.json"
 
     @property
+    def claims(self) -> Path:
+        """The devices of the host that the nodes have, with their identifiers (hpcstate.claims)."""
+        return self.root / "claims.json"
+
+    @property
     def proof(self) -> Path:
         """The result of the last ``hpcstate check``."""
         return self.root / "proof.json"

@@ -47,6 +47,11 @@ _KINDS: dict[str, DeviceType] = {
 """``device_type`` of the cluster file by class; the longer code wins."""
 
 BOOT_DISPLAY = "the display it boots with"
+DISPLAY_STEP = (
+    "let the firmware show itself on another card (the processor's own graphics), or give that other "
+    "card; `video=efifb:off` or `initcall_blacklist=sysfb_init` on the kernel command line keeps its "
+    "framebuffer off"
+)
 IOMMU_HINT = "enable VT-d or AMD-Vi in the firmware, and intel_iommu=on on the kernel command line"
 
 
@@ -240,7 +245,10 @@ def obstacles(host: PciHost, address: str, unused: Collection[str] = ()) -> list
         if holder := host.held.get(where):
             found.append(Obstacle("held", f"{where} is held by {holder}, which runs", f"stop {holder} first"))
         found += _open_by(host, device)
-        found += [Obstacle("use", f"{where} is the host's own: {use}") for use in uses(host, where)]
+        found += [
+            Obstacle("use", f"{where} is the host's own: {use}", DISPLAY_STEP if use == BOOT_DISPLAY else "")
+            for use in uses(host, where)
+        ]
         if where not in unused:
             found += _maybe_used(host, device)
         found += _virtual_functions(host, device)

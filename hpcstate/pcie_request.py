@@ -36,7 +36,7 @@ def _about(place: str, device: PassthroughDevice, node: Node, host: PciHost) -> 
             f"{place}.pci_address",
             f"this host has no PCI device {address}",
             _alike(device, host)
-            or "see hpcstate inventory pcie, or pass --skip-pcie-validation on another host",
+            or "see hpcstate inventory pcie; for another host: hpcstate validate --skip-pcie-validation",
         )
         return
     yield from identity(place, device, host)

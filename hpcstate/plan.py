@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hpcstate import deploy, image, paths
+from hpcstate import deploy, image, paths, validate
 from hpcstate.artifact import current
 from hpcstate.digest import key_of
+from hpcstate.errors import ProblemsError, format_problem
 from hpcstate.libvirt_daemon import SYSTEM_URI, answers
 from hpcstate.libvirt_host import connect
 from hpcstate.libvirt_mark import refusal
@@ -21,18 +22,19 @@ from hpcstate.store import Store
 class Plan:
     """The steps of each stage, in words; ``nodes`` is empty where nothing would change on a running node.
 
-    ``unknown`` says what could not be looked at, and why.
+    ``obstacles`` are what stands in the way on this host; ``unknown`` says what could not be looked at.
     """
 
     images: tuple[str, ...]
     libvirt: tuple[str, ...]
     nodes: tuple[str, ...]
     unknown: tuple[str, ...]
+    obstacles: tuple[str, ...] = ()
 
     @property
     def empty(self) -> bool:
         """Whether nothing would be done and everything could be looked at."""
-        return not (self.images or self.libvirt or self.nodes or self.unknown)
+        return not (self.images or self.libvirt or self.nodes or self.unknown or self.obstacles)
 
     def to_dict(self) -> dict[str, Any]:
         """For --json."""
@@ -51,7 +53,17 @@ def make_plan(description: Description, say: Callable[[str], None]) -> Plan:
     else:
         report = deploy.plan(description, say)
         nodes = [f"{operation.name} ({', '.join(operation.changed)})" for operation in report.changed]
-    return Plan(tuple(image_steps(description)), tuple(libvirt), tuple(nodes), tuple(unknown))
+    obstacles = _obstacles(description)
+    return Plan(tuple(image_steps(description)), tuple(libvirt), tuple(nodes), tuple(unknown), obstacles)
+
+
+def _obstacles(description: Description) -> tuple[str, ...]:
+    """What `up` would stop at, before it builds anything."""
+    try:
+        validate.demand(description, lambda _: None)
+    except ProblemsError as error:
+        return tuple(format_problem(error.path, problem) for problem in error.problems)
+    return ()
 
 
 def needed_images(description: Description) -> list[str]:
@@ -96,6 +108,7 @@ def as_text(plan: Plan) -> str:
     """The plan a person reads."""
     parts = []
     for title, steps in (
+        ("stands in the way", plan.obstacles),
         ("doit would", plan.images),
         ("libvirt would", plan.libvirt),
         ("pyinfra would change", plan.nodes),

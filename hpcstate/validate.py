@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from hpcstate import paths, pcie, pcie_request, validate_hardware
-from hpcstate.errors import HpcstateError, Problem, line_of
+from hpcstate import paths, pcie, pcie_request, validate_hardware, validate_host
+from hpcstate.errors import HpcstateError, Problem, ProblemsError, line_of
 from hpcstate.model import Cluster, Description, Node
 from hpcstate.pcie import PciHost
 from hpcstate.pcie_request import Finding as _Finding
 from hpcstate.probe import cpus, hugepages, local
 from hpcstate.run import run, which
 from hpcstate.validate_hardware import HostHardware, read_head
+from hpcstate.validate_host import HostAccess, look
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class HostState:
     cpus: int
     pci: PciHost | None
     hardware: HostHardware
+    access: HostAccess = field(default_factory=HostAccess)
     exists: Callable[[Path], bool] = exists
 
 
@@ -69,6 +71,7 @@ def host_state(
             numa_nodes=devices.numa_nodes if devices else {},
             head=read_head,
         ),
+        access=look(),
     )
 
 
@@ -120,6 +123,7 @@ def host_findings(description: Description, host: HostState) -> tuple[Problem, .
     if host.pci is not None:
         findings.extend(pcie_request.findings(here, host.pci))
     findings.extend(validate_hardware.findings(here, host.hardware, roms=host.pci is not None))
+    findings.extend(validate_host.findings(here, host.access, host.memory_mb))
     return tuple(
         sorted(
             Problem(
@@ -132,6 +136,19 @@ def host_findings(description: Description, host: HostState) -> tuple[Problem, .
             for finding in findings
         )
     )
+
+
+def demand(description: Description, say: Callable[[str], None], host: HostState | None = None) -> None:
+    """What must be so before anything is built or started for ``description`` here. Warnings are said.
+
+    Raises ProblemsError with all errors at once.
+    """
+    problems = host_findings(description, host or host_state())
+    errors = tuple(problem for problem in problems if problem.severity == "error")
+    if errors:
+        raise ProblemsError(str(description.path), errors)
+    for problem in problems:
+        say(f"note: {problem.place.removeprefix('.clusters.')}: {problem.message}")
 
 
 def _place(cluster: Cluster, key: str) -> str:

@@ -19,17 +19,14 @@ address_of() {
   esac
 }
 
-for fd in "$proc"/[0-9]*/fd/*; do
-  node=$(readlink "$fd" 2>/dev/null) || continue
-  case $node in
-  /dev/dri/* | /dev/nvidia* | /dev/kfd)
-    pid=${fd%/fd/*} pid=${pid##*/}
-    name=
-    read -r name <"$proc/$pid/comm" 2>/dev/null || name=unknown
-    address=$(address_of "$node")
-    if [ -n "$address" ]; then
-      printf '%s %s %s %s\n' "$pid" "$(printf '%s' "${name:-unknown}" | tr ' ' _)" "$node" "$address"
-    fi
-    ;;
-  esac
-done | sort -u -n
+# One process for all links: a desktop has tens of thousands.
+find "$proc"/[0-9]*/fd -maxdepth 1 \( -lname '/dev/dri/*' -o -lname '/dev/nvidia*' -o -lname /dev/kfd \) \
+  -printf '%p %l\n' 2>/dev/null | while read -r fd node; do
+  pid=${fd%/fd/*} pid=${pid##*/}
+  name=
+  read -r name <"$proc/$pid/comm" 2>/dev/null || name=unknown
+  address=$(address_of "$node")
+  if [ -n "$address" ]; then
+    printf '%s %s %s %s\n' "$pid" "$(printf '%s' "${name:-unknown}" | tr ' ' _)" "$node" "$address"
+  fi
+done | sort -u

@@ -30,12 +30,17 @@ def task_containers_of_cluster() -> Task:
     return {"actions": [(_needed_containers, [cluster_file()])], "verbosity": 2}
 
 
+def task_host() -> Task:
+    """look whether this host can run the cluster, before anything is built"""
+    return {"actions": [(_host, [cluster_file()])], "verbosity": 2}
+
+
 def task_start() -> Task:
     """create and power on the cluster's nodes until they answer on SSH"""
     return {
         "actions": [(_start, [cluster_file()])],
         "calc_dep": ["images_of_cluster", "containers_of_cluster"],
-        "task_dep": ["judge"],
+        "task_dep": ["host", "judge"],
         "verbosity": 2,
     }
 
@@ -69,6 +74,14 @@ def _needed_containers(file: Path) -> dict[str, list[str]]:
 
     names = {name: None for cluster in load(file).clusters for name in cluster.containers.deploy}
     return {"task_dep": [f"build_containers:{name}" for name in names]}
+
+
+@action
+def _host(file: Path) -> None:
+    from hpcstate import validate
+    from hpcstate.schema import load
+
+    validate.demand(load(file), lambda text: print(f"    {text}", flush=True))
 
 
 @action

@@ -31,7 +31,20 @@ from tests.facts.machine import AWKWARD, programs, run, stand_in
 
 TREE = Path(__file__).parent / "q35.tree"
 TOOLS = (
-    *("awk", "basename", "cat", "grep", "od", "readlink", "sed", "sha256sum", "sort", "stat", "timeout"),
+    *(
+        "awk",
+        "basename",
+        "cat",
+        "find",
+        "grep",
+        "od",
+        "readlink",
+        "sed",
+        "sha256sum",
+        "sort",
+        "stat",
+        "timeout",
+    ),
     *("tr", "sh"),
 )
 
