@@ -40,6 +40,13 @@ def _about(place: str, device: PassthroughDevice, node: Node, host: PciHost) -> 
         )
         return
     yield from identity(place, device, host)
+    here = host.devices[address]
+    if device.device_type == "gpu" and pcie.is_gpu(here) and not pcie.becomes_gres(here):
+        yield Finding(
+            f"{place}.device_type",
+            f"{pcie.described(here)} does not become a GPU of Slurm: {pcie.why_no_gres(here)}",
+            "device_type: other passes it through all the same",
+        )
     unused = [each.pci_address for each in node.passthrough if not each.in_use]
     verdict = pcie.verdict(host, address, unused)
     given = {each.pci_address for each in node.passthrough}
@@ -86,12 +93,6 @@ def identity(place: str, device: PassthroughDevice, host: PciHost) -> Iterator[F
             f"{place}.device_type",
             f"{pcie.described(found)} is of the kind {kind}, not {device.device_type}",
             "only a display controller (class 03) or an accelerator (class 12) becomes a GPU of Slurm",
-        )
-    elif device.device_type == "gpu" and not pcie.becomes_gres(found):
-        yield Finding(
-            f"{place}.device_type",
-            f"{pcie.described(found)} does not become a GPU of Slurm: {pcie.why_no_gres(found)}",
-            "device_type: other passes it through all the same",
         )
     group = host.group_of(device.pci_address)
     if device.iommu_group is not None and group not in (None, device.iommu_group):

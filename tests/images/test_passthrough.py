@@ -102,6 +102,51 @@ def test_verdicts_on_a_real_bus(hypervisor: Q35) -> None:
     assert "82574L Gigabit Network Connection" in everything
 
 
+VIABLE = """
+import fcntl, os, sys
+group = os.open(f"/dev/vfio/{sys.argv[1]}", os.O_RDWR)
+status = bytearray(b"\\x08\\0\\0\\0\\0\\0\\0\\0")
+fcntl.ioctl(group, 0x3B67, status)  # VFIO_GROUP_GET_STATUS (linux/vfio.h)
+print(status[4] & 1)  # VFIO_GROUP_FLAGS_VIABLE
+"""
+"""Asks the kernel whether a group is viable: a program for the machine."""
+
+
+def drive(machine: Q35, address: str, driver: str) -> None:
+    """Gives the device at ``address`` to ``driver``; to none where that is empty."""
+    at = f"/sys/bus/pci/devices/{address}"
+    machine.ask(
+        f"echo {driver or 'none'} >{at}/driver_override; "
+        f"if [ -e {at}/driver ]; then echo {address} >{at}/driver/unbind; fi; "
+        f"if [ -n '{driver}' ]; then modprobe {driver}; echo {address} >/sys/bus/pci/drivers_probe; fi"
+    )
+
+
+@pytest.mark.parametrize("driver", ["", "vfio-pci", "virtio-pci"])
+def test_a_group_is_viable_where_the_kernel_says_so(hypervisor: Q35, driver: str) -> None:
+    """One function of a group has vfio-pci, else the kernel has no group to ask; the other ``driver``.
+
+    This kernel has no pci-stub: that one stands in tests/unit/test_field_machines.py only.
+    """
+    try:
+        drive(hypervisor, PAIR[0], "vfio-pci")
+        drive(hypervisor, PAIR[1], driver)
+        found = hypervisor.pci()
+        assert found.devices[PAIR[1]]["driver"] == driver
+        group = found.group_of(PAIR[0])
+        assert group is not None and group == found.group_of(PAIR[1])
+        kernel = hypervisor.ask(f"python3 - {group} <<'END'\n{VIABLE}END\n").strip() == "1"
+        members = [found.devices[address] for address in found.iommu["groups"][group]]
+        assert all(device["header_type"] >= 0 for device in members)
+        ours = not any(pcie.spoils_group(device) for device in members)
+        print([(each["address"], each["header_type"], each["driver"]) for each in members], kernel)
+        assert ours is kernel
+        assert kernel is (driver != "virtio-pci")
+    finally:
+        drive(hypervisor, PAIR[0], "virtio-pci")
+        drive(hypervisor, PAIR[1], "virtio-pci")
+
+
 @pytest.mark.parametrize(
     ("wanted", "reason"),
     [("half", "must go together with"), ("root", "mounted at /"), ("display", pcie.BOOT_DISPLAY)],
