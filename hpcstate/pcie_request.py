@@ -88,6 +88,9 @@ def identity(place: str, device: PassthroughDevice, host: PciHost) -> Iterator[F
                 _alike(device, host) or f"write {actual}, if this is the device you mean",
             )
     kind = pcie.kind_of(found)
+    # One that does not become a GPU of Slurm goes as any other device.
+    if kind == "gpu" and device.device_type == "other" and not pcie.becomes_gres(found):
+        kind = "other"
     if device.device_type != kind and "gpu" in (device.device_type, kind):
         yield Finding(
             f"{place}.device_type",

@@ -154,6 +154,7 @@ def test_gpus_of_other_makers_are_refused_as_gres_before_anything_is_built() -> 
     for address in field.OTHER_MAKERS.devices:
         said = asked_for(field.OTHER_MAKERS, address)
         assert any("does not become a GPU of Slurm" in line for line in said)
+        assert asked_for(field.OTHER_MAKERS, address, kind="other") == []
 
 
 def test_a_variant_driver_of_vfio_is_ready() -> None:
