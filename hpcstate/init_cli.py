@@ -57,12 +57,16 @@ def run(args: argparse.Namespace) -> int:
         networks=tuple(route.network for route in state.routes or ()),
     )
     text = first_file(file.stem, str(file), state.pci, size)
-    schema.parse(text, file)
+    (cluster,) = schema.parse(text, file).clusters
     write_atomically(file, text)
     write_atomically(file.with_suffix(".py"), _INVENTORY)
     gpus = text.count("device_type: gpu")
     nodes = text.count("        ip: ")
     print(f"wrote {file} and {file.with_suffix('.py')}: a controller and {nodes} compute nodes")
     print(f"  {gpus} GPUs of this host" if gpus else "  simulated GPUs: this host has none to give away")
+    for node in cluster.workers:
+        print(f"  {node.name}: GRES {node.gres}")
+    if left_out := text.count("# Left out: "):
+        print(f"  {left_out} GPUs of this host are left out; the file says why")
     print(f"next: look at it, then hpcstate validate {file}, then ./hpc up {file}")
     return OK

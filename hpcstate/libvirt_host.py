@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
+from threading import Thread
 
 import libvirt
 
@@ -287,7 +289,10 @@ class LibvirtHost:
                 domain.resume()
                 return True
             return False
-        domain.create()
+        if node.passthrough:
+            _create_within(domain, node)
+        else:
+            domain.create()
         return True
 
     def set_autostart(self, cluster: Cluster, nodes: Sequence[Node], wanted: bool) -> None:
@@ -315,6 +320,36 @@ class LibvirtHost:
         domain = self.domain(cluster, node)
         if domain is not None and domain.isActive():
             domain.destroy()
+
+
+CREATE_SECONDS = 180.0
+"""How long libvirt may take to start a domain with devices of the host. It takes them from their drivers, and
+one that does not let go (a process has the device open, the card hangs) keeps it waiting for ever."""
+
+
+def _create_within(domain: libvirt.virDomain, node: Node) -> None:
+    """Start ``domain``. Raises what libvirt raises, and HpcstateError when it does not answer in time."""
+    outcome: Future[None] = Future()
+
+    def create() -> None:
+        try:
+            outcome.set_result(domain.create())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    # A daemon: a call that hangs in a driver must not keep this process from its end.
+    Thread(target=create, daemon=True).start()
+    try:
+        outcome.result(CREATE_SECONDS)
+    except TimeoutError:
+        names = ", ".join(device.pci_address for device in node.passthrough)
+        raise HpcstateError(
+            f"libvirt did not start {node.name} within {CREATE_SECONDS:.0f} s: a driver of this host does "
+            f"not let go of {names}",
+            where=node.place,
+            hint="dmesg shows it; hpcstate inventory pcie, as root, names the processes that have it open; "
+            "deploys/vfio.py keeps it for guests from boot on",
+        ) from None
 
 
 def _network_refused(error: libvirt.libvirtError, cluster: Cluster) -> HpcstateError:

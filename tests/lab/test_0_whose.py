@@ -15,10 +15,10 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from hpcstate import adopt, lifecycle, paths, schema, status
+from hpcstate import adopt, lifecycle, paths, schema, status, validate
 from hpcstate import libvirt_objects as objects
 from hpcstate.digest import file_digest
-from hpcstate.errors import HpcstateError
+from hpcstate.errors import HpcstateError, ProblemsError
 from hpcstate.libvirt_daemon import SYSTEM_URI, ensure_daemon
 from hpcstate.libvirt_host import LibvirtHost, connect
 from hpcstate.libvirt_mark import RECORD, new_mark, owner_of
@@ -309,6 +309,20 @@ def test_a_network_and_a_domain_of_somebody_with_our_names_stop_us(
     with pytest.raises(HpcstateError, match="not made by hpcstate"):
         mine.adopt(lost_keys=True)
     assert names(hypervisor) == {"whose", "whose-controller"}
+
+
+def test_a_bridge_of_somebody_elses_network_is_a_finding_of_validate(
+    clones: tuple[Clone, Clone], hypervisor: LibvirtHost
+) -> None:
+    mine, _ = clones
+    hypervisor.connection.networkDefineXML(
+        "<network><name>somebody</name><bridge name='virbr171'/></network>"
+    )
+    with pytest.raises(ProblemsError, match="the bridge virbr171 is that of libvirt's network somebody"):
+        validate.demand(schema.load(mine.file), print)
+    hypervisor.connection.networkLookupByName("somebody").undefine()
+    mine.start()
+    validate.demand(schema.load(mine.file), print)
 
 
 def test_snapshots_are_somebodys_work(clones: tuple[Clone, Clone], hypervisor: LibvirtHost) -> None:

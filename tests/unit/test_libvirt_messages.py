@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import replace
+
 import libvirt
 import pytest
 
+from hpcstate import libvirt_host
+from hpcstate.errors import HpcstateError
 from hpcstate.libvirt_host import reason_of, state_of
 from hpcstate.libvirt_messages import refused
+from hpcstate.model import PassthroughDevice
+from tests.unit.fake_live import a_node
 
 KVM_BUSY = (
     "internal error: process exited while connecting to monitor: ioctl(KVM_CREATE_VM) failed: 16 Device or "
@@ -134,3 +141,26 @@ class Domain:
 def test_libvirts_reason_for_a_state_is_said(domain: Domain, state: str, reason: str) -> None:
     assert state_of(domain) == state
     assert reason_of(domain) == reason
+
+
+class Hanging:
+    """A domain whose start waits for a driver."""
+
+    def __init__(self) -> None:
+        self.driver = threading.Event()
+
+    def create(self) -> None:
+        self.driver.wait(30)
+
+
+def test_a_driver_that_does_not_let_go_is_not_waited_for_without_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(libvirt_host, "CREATE_SECONDS", 0.1)
+    node = replace(a_node("compute-01", 11), passthrough=(PassthroughDevice("0000:01:00.0", "gpu"),))
+    domain = Hanging()
+    with pytest.raises(HpcstateError, match="did not start compute-01 within 0 s") as caught:
+        libvirt_host._create_within(domain, node)
+    domain.driver.set()
+    assert "0000:01:00.0" in caught.value.message
+    libvirt_host._create_within(domain, node)
