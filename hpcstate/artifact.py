@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +20,33 @@ from hpcstate.trees import remove_tree
 
 
 def current(artifact: Path, key: str) -> bool:
-    """Whether ``artifact`` is there, whole, and was made for ``key``. Reads its sidecar, not its bytes."""
+    """Whether ``artifact`` is there, whole, and was made for ``key``. Reads its sidecar, and its bytes only
+    where its time of change is another than the sidecar says.
+    """
     manifest = Manifest.read(paths.sidecar(artifact))
     if manifest is None or manifest.key != key:
         return False
     try:
-        return artifact.stat().st_size == manifest.size
+        stat = artifact.stat()
+        if stat.st_size != manifest.size:
+            return False
+        return manifest.mtime_ns in (0, stat.st_mtime_ns) or _has_its_bytes(artifact, manifest, stat)
     except OSError:
         return False
+
+
+def _has_its_bytes(artifact: Path, manifest: Manifest, before: os.stat_result) -> bool:
+    """Whether the bytes of ``artifact`` are those of its sidecar. If so (it was touched, or copied together
+    with its sidecar) it gets its time back: the next question is a cheap one, and no sidecar changes.
+    """
+    if file_digest(artifact) != manifest.digest:
+        return False
+    after = artifact.stat()
+    # What was written while it was hashed must not get the time that vouches for it.
+    if (after.st_mtime_ns, after.st_size) == (before.st_mtime_ns, before.st_size):
+        with suppress(PermissionError):  # somebody else's file: it is hashed each time
+            os.utime(artifact, ns=(after.st_atime_ns, manifest.mtime_ns))
+    return True
 
 
 def provide(
@@ -62,6 +84,7 @@ def _provide(
 ) -> Manifest:
     stored = store.fetch(key, artifact)
     if stored is not None:
+        stored = replace(stored, mtime_ns=artifact.stat().st_mtime_ns)
         write_atomically(paths.sidecar(artifact), stored.to_json())
         store.report(f"{artifact.name}: from the store ({key[:12]})")
         return stored
@@ -78,6 +101,7 @@ def _provide(
             duration=round(time.monotonic() - started, 1),
             inputs=inputs,
             versions=versions,
+            mtime_ns=target.stat().st_mtime_ns,
         )
         paths.sidecar(artifact).unlink(missing_ok=True)
         target.replace(artifact)

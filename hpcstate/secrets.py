@@ -32,7 +32,7 @@ def ensure_secrets(cluster: Cluster) -> None:
         for node in cluster.nodes
     ]
     known = "".join(lines)
-    if not at.known_hosts.is_file() or at.known_hosts.read_text() != known:
+    if not at.known_hosts.is_file() or at.known_hosts.read_bytes() != known.encode():
         write_atomically(at.known_hosts, known, mode=0o600)
     if cluster.kind == "hpc":
         _ensure_munge_key(at.munge_key)

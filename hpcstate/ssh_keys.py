@@ -31,17 +31,25 @@ def new_key(path: Path) -> KeyPair:
     """The key pair in ``path`` and ``path``.pub, generated when there is no private key yet.
 
     A private key that is there is never replaced: its public half is derived from it where that is missing or
-    of another key, and its mode is mended. Raises HpcstateError when it cannot be read or needs a passphrase.
+    of another key, and its mode is mended. Raises HpcstateError when it cannot be read or needs a passphrase,
+    and when only its public half is there: nodes may still be open to the key that is missing.
     """
     public = path.with_name(path.name + ".pub")
     if not path.exists():
         if path.is_symlink():
             raise HpcstateError("this link leads nowhere", where=str(path), hint="put the key back")
-        _generate(path, public)
+        if public.exists() or public.is_symlink():
+            raise HpcstateError(
+                "this private key is missing, its public half is there",
+                where=str(path),
+                hint=f"put it back; if it is lost for good, remove {public.name} too: a new pair is made; "
+                "nodes that are off get it as they boot",
+            )
+        _generate(path)
     if path.stat().st_mode & 0o077:
         path.chmod(0o600)
     derived = _derived(path)
-    if not public.is_file() or public.read_text().split()[:2] != derived.split():
+    if not public.is_file() or public.read_bytes().split()[:2] != derived.encode().split():
         write_atomically(public, f"{derived} hpcstate\n")
     return KeyPair(path, derived)
 
@@ -51,13 +59,13 @@ def known_hosts_line(names: str, key: KeyPair) -> str:
     return f"{names} {key.public}\n"
 
 
-def _generate(path: Path, public: Path) -> None:
-    """In a folder of its own, then renamed, the private key last: an interrupted run leaves no half pair."""
+def _generate(path: Path) -> None:
+    """The private key, made in a folder of its own and renamed: an interrupted run leaves no part of one. Its
+    public half is derived afterwards, so that one alone is never what an interrupted run left."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".key.") as folder:
         made = Path(folder) / "key"
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "hpcstate", "-f", made])
-        made.with_name("key.pub").replace(public)
         made.replace(path)
 
 

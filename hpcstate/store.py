@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,9 @@ _CHUNK = 1 << 20
 class Manifest:
     """The sidecar of an artifact: ``digest`` is the sha256 of its bytes, ``duration`` seconds of building.
 
-    ``inputs`` says what the key was made of, ``versions`` what went in (packages, tools).
+    ``inputs`` says what the key was made of, ``versions`` what went in (packages, tools). ``mtime_ns`` is the
+    file's time of change as it was put there: with another, its bytes are looked at (artifact.current). 0 is
+    not known: sidecars of earlier versions, and objects of a store, whose copies have times of their own.
     """
 
     key: str
@@ -39,18 +41,27 @@ class Manifest:
     duration: float
     inputs: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    mtime_ns: int = 0
 
     def to_json(self) -> str:
-        """Sorted and indented: people read sidecars."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
+        """Sorted and indented: people read sidecars. A time that is not known is left out: earlier versions
+        take no manifest with a word that they do not know."""
+        content = asdict(self)
+        if not self.mtime_ns:
+            del content["mtime_ns"]
+        return json.dumps(content, indent=1, sort_keys=True) + "\n"
 
     @classmethod
     def read(cls, path: Path) -> Manifest | None:
         """The manifest in ``path``, None when it is missing or is none (interrupted, foreign)."""
         try:
-            return cls(**json.loads(path.read_text()))
+            manifest = cls(**json.loads(path.read_text()))
         except (OSError, ValueError, TypeError):
             return None
+        numbers = (manifest.size, manifest.mtime_ns)
+        texts = (manifest.key, manifest.digest)
+        fits = all(type(each) is int for each in numbers) and all(type(each) is str for each in texts)
+        return manifest if fits else None
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
@@ -123,7 +134,7 @@ class Store:
         aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".new."))
         try:
             copy_sparse(artifact, aside / "data")
-            (aside / "manifest.json").write_text(manifest.to_json())
+            (aside / "manifest.json").write_text(replace(manifest, mtime_ns=0).to_json())
             shutil.rmtree(folder, ignore_errors=True)
             aside.replace(folder)
         except OSError as error:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -109,6 +111,60 @@ def test_a_run_killed_as_it_fetches_does_not_pass_other_bytes_off(
     assert not current(artifact, key_of(INPUTS))
     provide(artifact, other, Maker(b"xxx"), store=store)
     assert artifact.read_bytes() == b"two"
+
+
+def test_an_artifact_altered_at_its_size_is_seen_and_made_good(tmp_path: Path, store: Store) -> None:
+    artifact, make = tmp_path / "image.qcow2", Maker()
+    provide(artifact, INPUTS, make, store=store)
+    artifact.write_bytes(make.content.upper())
+    assert not current(artifact, key_of(INPUTS))
+    provide(artifact, INPUTS, make, store=store)
+    assert artifact.read_bytes() == make.content
+    assert current(artifact, key_of(INPUTS))
+
+
+def test_a_touched_artifact_is_hashed_once_and_its_sidecar_stays(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact, make = tmp_path / "image.qcow2", Maker()
+    provide(artifact, INPUTS, make, store=store)
+    sidecar = paths.sidecar(artifact).read_bytes()
+    os.utime(artifact, (1, 1))
+    assert current(artifact, key_of(INPUTS))
+    monkeypatch.setattr("hpcstate.artifact.file_digest", lambda _: pytest.fail("hashed once more"))
+    assert current(artifact, key_of(INPUTS))
+    assert paths.sidecar(artifact).read_bytes() == sidecar
+    assert make.runs == 1
+
+
+def test_what_came_from_the_store_is_not_hashed_again(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact, make = tmp_path / "image.qcow2", Maker()
+    provide(artifact, INPUTS, make, store=store)
+    artifact.unlink()
+    provide(artifact, INPUTS, make, store=store)
+    monkeypatch.setattr("hpcstate.artifact.file_digest", lambda _: pytest.fail("hashed"))
+    assert current(artifact, key_of(INPUTS))
+    assert make.runs == 1
+
+
+def test_a_sidecar_of_an_earlier_version_still_counts(tmp_path: Path, store: Store) -> None:
+    artifact = tmp_path / "image.qcow2"
+    manifest = provide(artifact, INPUTS, Maker(), store=store)
+    paths.sidecar(artifact).write_text(replace(manifest, mtime_ns=0).to_json())
+    assert "mtime_ns" not in paths.sidecar(artifact).read_text()
+    assert current(artifact, key_of(INPUTS))
+
+
+@pytest.mark.parametrize("wrong", [{"size": "8"}, {"digest": None}, {"mtime_ns": "x"}, {"key": 1}])
+def test_a_manifest_with_other_kinds_of_values_is_none(tmp_path: Path, wrong: dict[str, object]) -> None:
+    good = {"key": "k", "digest": "d", "size": 8, "duration": 1.0}
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(good))
+    assert Manifest.read(path) is not None
+    path.write_text(json.dumps({**good, **wrong}))
+    assert Manifest.read(path) is None
 
 
 @pytest.mark.parametrize("damage", [b"artifacT", b"art", b""], ids=["changed", "truncated", "empty"])

@@ -43,6 +43,46 @@ def test_without_its_public_half_a_private_key_is_kept(tmp_path: Path) -> None:
     assert path.with_name("ssh_key.pub").read_text().split()[:2] == first.public.split()
 
 
+def test_a_public_half_alone_is_refused_and_stays(tmp_path: Path) -> None:
+    path = tmp_path / "ssh_key"
+    public = path.with_name("ssh_key.pub")
+    new_key(path)
+    path.unlink()
+    before = public.read_bytes()
+    with pytest.raises(HpcstateError, match="private key is missing") as caught:
+        new_key(path)
+    assert "ssh_key.pub" in caught.value.hint
+    assert public.read_bytes() == before
+    assert not path.exists()
+    public.unlink()
+    new_key(path)
+
+
+def test_a_run_killed_as_it_makes_a_key_leaves_what_the_next_one_takes_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ssh_key"
+
+    def killed(*_args: object, **_more: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("hpcstate.ssh_keys.write_atomically", killed)
+        new_key(path)
+    private = path.read_bytes()
+    new_key(path)
+    assert path.read_bytes() == private
+    assert path.with_name("ssh_key.pub").is_file()
+
+
+def test_a_public_half_that_is_no_text_is_mended(tmp_path: Path) -> None:
+    path = tmp_path / "ssh_key"
+    first = new_key(path)
+    path.with_name("ssh_key.pub").write_bytes(b"\xff\xfe\0")
+    assert new_key(path) == first
+    assert path.with_name("ssh_key.pub").read_text().split()[:2] == first.public.split()
+
+
 def test_a_public_half_of_another_key_is_mended_from_the_private_one(tmp_path: Path) -> None:
     path = tmp_path / "ssh_key"
     first = new_key(path)
