@@ -30,26 +30,30 @@ from hpcstate.registry import CATALOG, CATEGORIES, NAME, VERSION, Catalog, Store
 SCHEMA = 1
 """The version of the format. A catalog of another one is refused, not guessed at."""
 
+_LARGEST = 1 << 20
+"""Characters: far more than any registry needs. strictyaml takes minutes for more, and a node is only half
+trusted."""
+
 _HEAD = "# Written by hpcstate when a container is deployed or pruned, last of all: what it names is there.\n"
 
-_DIGEST = sy.Regex(r"[0-9a-f]{64}")
-_FILE = sy.Regex(rf"({'|'.join(CATEGORIES)})/[A-Za-z0-9._+-]+")
+_DIGEST = strict_yaml.whole(r"[0-9a-f]{64}")
+_FILE = strict_yaml.whole(rf"({'|'.join(CATEGORIES)})/[A-Za-z0-9._+-]+")
 _VERSION = sy.Map(
     {
         "file": _FILE,
-        "version": sy.Regex(VERSION.pattern),
+        "version": strict_yaml.whole(VERSION.pattern),
         "digest": _DIGEST,
         "size": sy.Int(),
         "signed": sy.Bool(),
         "deployed": sy.Str(),
-        sy.Optional("nodes"): sy.Seq(sy.Regex(r"[A-Za-z0-9][A-Za-z0-9._-]*")),
+        sy.Optional("nodes"): sy.Seq(strict_yaml.whole(r"[A-Za-z0-9][A-Za-z0-9._-]*")),
     }
 )
 _CONTAINER = sy.Map({"current": _FILE, "versions": sy.Seq(_VERSION)})
 _SCHEMA = sy.Map(
     {
         "schema": sy.Int(),
-        "containers": sy.EmptyDict() | sy.MapPattern(sy.Regex(NAME.pattern), _CONTAINER),
+        "containers": sy.EmptyDict() | sy.MapPattern(strict_yaml.whole(NAME.pattern), _CONTAINER),
     }
 )
 
@@ -86,6 +90,8 @@ def parse(text: str, where: str = CATALOG) -> Catalog:
     if not text.strip():
         return Catalog()
     hint = "`hpcstate container deploy` writes it anew from what is sound elsewhere"
+    if len(text) > _LARGEST:
+        raise HpcstateError(f"the catalog has {len(text)} characters", where=where, hint=hint)
     data = strict_yaml.load(text, _SCHEMA, where=where, hint=hint)
     if data["schema"] != SCHEMA:
         raise HpcstateError(

@@ -17,9 +17,9 @@ CONTAINERS = paths.ROOT / "containers"
 DEFINITION = "container.def"
 DOCKERFILE = "Dockerfile"
 
-_NAME = sy.Regex(r"[a-z0-9][a-z0-9.-]{0,63}")
-_PACKAGE = sy.Regex(r"[a-z0-9][a-z0-9.+-]*")
-_FILE = sy.Regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
+_NAME = strict_yaml.whole(r"[a-z0-9][a-z0-9.-]{0,63}")
+_PACKAGE = strict_yaml.whole(r"[a-z0-9][a-z0-9.+-]*")
+_FILE = strict_yaml.whole(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 _WORDS = sy.Seq(sy.Str())
 _TEST = sy.Map(
     {
@@ -35,7 +35,7 @@ _TEST = sy.Map(
 _SCHEMA = sy.Map(
     {
         "name": _NAME,
-        "version": sy.Regex(r"[A-Za-z0-9][A-Za-z0-9._+]{0,31}"),
+        "version": strict_yaml.whole(r"[A-Za-z0-9][A-Za-z0-9._+]{0,31}"),
         "summary": sy.Str(),
         sy.Optional("category", default="custom-images"): sy.Enum(
             ["ml-frameworks", "custom-images", "base-images"]
@@ -43,17 +43,19 @@ _SCHEMA = sy.Map(
         sy.Optional("base"): sy.Map(
             {
                 sy.Optional("release"): _PACKAGE,
-                sy.Optional("image"): sy.Regex(r"(docker|oras|library)://[^\s@]+@sha256:[0-9a-f]{64}"),
+                sy.Optional("image"): strict_yaml.whole(
+                    r"(docker|oras|library)://[^\s@]+@sha256:[0-9a-f]{64}"
+                ),
                 sy.Optional("archive"): _FILE,
             }
         ),
         sy.Optional("packages"): sy.MapPattern(_NAME, sy.Seq(_PACKAGE)),
         sy.Optional("wheels"): _FILE,
         sy.Optional("index"): sy.Url(),
-        sy.Optional("exclude"): sy.Seq(sy.Regex(r"[^/\s][^\s]*")),
-        sy.Optional("python"): sy.Regex(r"3\.[0-9]{1,2}"),
-        sy.Optional("environment"): sy.MapPattern(sy.Regex(r"[A-Za-z_][A-Za-z0-9_]*"), sy.Str()),
-        sy.Optional("labels"): sy.MapPattern(sy.Regex(r"[A-Za-z0-9_.-]+"), sy.Str()),
+        sy.Optional("exclude"): sy.Seq(strict_yaml.whole(r"[^/\s][^\s]*")),
+        sy.Optional("python"): strict_yaml.whole(r"3\.[0-9]{1,2}"),
+        sy.Optional("environment"): sy.MapPattern(strict_yaml.whole(r"[A-Za-z_][A-Za-z0-9_]*"), sy.Str()),
+        sy.Optional("labels"): sy.MapPattern(strict_yaml.whole(r"[A-Za-z0-9_.-]+"), sy.Str()),
         sy.Optional("entry_point"): _WORDS,
         sy.Optional("gpu"): sy.Bool(),
         sy.Optional("size_limit_mb"): sy.Int(),

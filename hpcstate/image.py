@@ -19,18 +19,18 @@ VERSION = 1
 
 PACKER = paths.ROOT / "packer"
 
-_NAME = sy.Regex(r"[a-z0-9][a-z0-9.+-]*")
+_NAME = strict_yaml.whole(r"[a-z0-9][a-z0-9.+-]*")
 _SCHEMA = sy.Map(
     {
         "name": _NAME,
         sy.Optional("release", default="trixie"): _NAME,
         sy.Optional("disk_gb", default=8): sy.Int(),
-        "deploy": sy.Regex(r"deploys/[a-z_]+\.py"),
+        "deploy": strict_yaml.whole(r"deploys/[a-z_]+\.py"),
         "groups": sy.Seq(sy.Enum(["controller", "compute", "gpu", "control_plane", "worker"])),
         sy.Optional("kernel_parameters", default=""): sy.Str(),
         sy.Optional("packages"): sy.MapPattern(_NAME, sy.Seq(_NAME)),
         sy.Optional("debs"): sy.Seq(_NAME),
-        sy.Optional("source"): sy.Map({"url": sy.Url(), "sha256": sy.Regex(r"[0-9a-f]{64}")}),
+        sy.Optional("source"): sy.Map({"url": sy.Url(), "sha256": strict_yaml.whole(r"[0-9a-f]{64}")}),
     }
 )
 

@@ -21,6 +21,8 @@ from hpcstate.libvirt_own import keeping_names, with_mark
 from hpcstate.libvirt_volumes import LibvirtVolumes
 from hpcstate.model import Cluster, Node
 from hpcstate.probe import local, pci
+from hpcstate.schema.leaf import LeafError
+from hpcstate.schema.libvirt_uri import libvirt_uri
 
 _QEMU_FOR_TCG = 10_000_000
 """QEMU 10.0.0 in libvirt's numbers. 7.2 under TCG corrupts guests that run Go programs (double faults)."""
@@ -61,9 +63,20 @@ def _silence(_context: object, _error: object) -> None:
 libvirt.registerErrorHandler(_silence, None)
 
 
+_TEST_DRIVER = "test:///"
+"""libvirt's mock, which knows no hypervisor and no transport (libvirt.org/drvtest.html): for tests."""
+
+
 @contextmanager
 def connect(uri: str, *, read_only: bool = False) -> Iterator[LibvirtHost]:
-    """A connection to the hypervisor at ``uri``. Raises HpcstateError when nobody answers there."""
+    """A connection to the hypervisor at ``uri``. Raises HpcstateError when nobody answers there, and for a
+    URI that no cluster file may have, wherever it comes from: it could run programs.
+    """
+    if not uri.startswith(_TEST_DRIVER):
+        try:
+            libvirt_uri(uri)
+        except LeafError as error:
+            raise HpcstateError(f"expected {error.expected}", where=uri[:200], hint=error.hint) from error
     try:
         connection = libvirt.openReadOnly(uri) if read_only else libvirt.open(uri)
     except libvirt.libvirtError as error:

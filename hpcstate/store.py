@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from hpcstate.run import run, tail
 
 _REMOTE_TIMEOUT = 30.0
 _CHUNK = 1 << 20
+_LARGEST_MANIFEST = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -151,15 +152,18 @@ class Store:
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".new."))
         try:
+            most = _LARGEST_MANIFEST
             for name in ("manifest.json", "data"):
                 url = f"{self.remote}/{key[:2]}/{key}/{name}"
                 with requests.get(url, stream=True, timeout=_REMOTE_TIMEOUT) as response:
                     if response.status_code == 404:
                         return
                     response.raise_for_status()
-                    with (aside / name).open("wb") as stream:
-                        for chunk in response.iter_content(_CHUNK):
-                            stream.write(chunk)
+                    _receive(response.iter_content(_CHUNK), aside / name, most)
+                manifest = Manifest.read(aside / "manifest.json")
+                if manifest is None:
+                    raise OSError(errno.EBADMSG, "its manifest is none")
+                most = manifest.size
             aside.replace(folder)
         except (requests.RequestException, OSError) as error:
             self.report(f"store: {self.remote} did not deliver {key[:12]} ({error}); building instead")
@@ -176,6 +180,17 @@ class Store:
                     requests.put(url, data=stream, timeout=_REMOTE_TIMEOUT).raise_for_status()
         except requests.RequestException as error:
             self.report(f"store: {self.remote} did not take {key[:12]} ({error}); kept locally only")
+
+
+def _receive(chunks: Iterable[bytes], target: Path, most: int) -> None:
+    """Write ``chunks`` to ``target``. Raises OSError after ``most`` bytes: no server fills the disk."""
+    received = 0
+    with target.open("wb") as stream:
+        for chunk in chunks:
+            received += len(chunk)
+            if received > most:
+                raise OSError(errno.EFBIG, f"more than the {most} bytes that it should have", target.name)
+            stream.write(chunk)
 
 
 def copy_sparse(source: Path, target: Path) -> None:

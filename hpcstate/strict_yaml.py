@@ -11,6 +11,14 @@ import strictyaml as sy
 
 from hpcstate.errors import HpcstateError
 
+
+def whole(expression: str) -> Any:
+    """A validator for text that matches ``expression`` as a whole. ``sy.Regex`` ends it with ``$``, which
+    also matches before a line break at the end (Python's re, "$"): a name with one ends a line of a script.
+    """
+    return sy.Regex(rf"{expression}\Z")
+
+
 _QUOTES = str.maketrans("", "", "'\"")
 
 

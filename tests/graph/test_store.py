@@ -291,6 +291,29 @@ def test_a_truncated_remote_object_is_built_instead(tmp_path: Path, remote: str)
     assert any("damaged" in line for line in reports)
 
 
+@pytest.mark.parametrize("name", ["data", "manifest.json"])
+def test_a_remote_that_sends_without_end_is_cut_off(tmp_path: Path, remote: str, name: str) -> None:
+    provide(tmp_path / "a" / "i.qcow2", INPUTS, Maker(), store=Store(tmp_path / "sa", remote, lambda _: None))
+    (sent,) = (tmp_path / "remote").glob(f"*/*/{name}")
+    sent.write_bytes(b" " * (2 << 20))
+    reports: list[str] = []
+    make = Maker()
+    provide(tmp_path / "b" / "i.qcow2", INPUTS, make, store=Store(tmp_path / "sb", remote, reports.append))
+    assert make.runs == 1
+    assert any("did not deliver" in line and "more than" in line for line in reports)
+
+
+def test_a_remote_object_without_a_manifest_is_built_instead(tmp_path: Path, remote: str) -> None:
+    provide(tmp_path / "a" / "i.qcow2", INPUTS, Maker(), store=Store(tmp_path / "sa", remote, lambda _: None))
+    (sent,) = (tmp_path / "remote").glob("*/*/manifest.json")
+    sent.write_text("<html>log in first</html>")
+    reports: list[str] = []
+    make = Maker()
+    provide(tmp_path / "b" / "i.qcow2", INPUTS, make, store=Store(tmp_path / "sb", remote, reports.append))
+    assert make.runs == 1
+    assert any("its manifest is none" in line for line in reports)
+
+
 def test_a_dead_remote_is_no_obstacle(tmp_path: Path) -> None:
     reports: list[str] = []
     store = Store(tmp_path / "store", "http://127.0.0.1:1", reports.append)

@@ -93,3 +93,28 @@ def test_what_is_no_catalog_is_refused_with_its_place(text: str, message: str) -
     with pytest.raises(HpcstateError, match=message) as caught:
         catalog.parse(text, "compute-01:/opt/containers/.registry/catalog.yaml")
     assert caught.value.where.startswith("compute-01")
+
+
+@pytest.mark.parametrize("word", ["digest: ", "version: ", "current: ", "- file: ", "- compute-01"])
+def test_a_line_break_at_the_end_of_a_value_is_refused(word: str) -> None:
+    lines = catalog.write(catalog_of(stored(nodes=("compute-01",)))).splitlines()
+    at = next(number for number, line in enumerate(lines) if line.lstrip().startswith(word))
+    lead = lines[at].index("- ") + 2 if word == "- compute-01" else lines[at].index(": ") + 2
+    value = lines[at][lead:].strip('"')
+    lines[at] = f'{lines[at][:lead]}"{value}\\n"'
+    with pytest.raises(HpcstateError):
+        catalog.parse("\n".join(lines))
+
+
+@pytest.mark.parametrize(
+    "file", ["../../etc/x.sif", "base-images/../x.sif", "/etc/x.sif", "base-images/a/b.sif"]
+)
+def test_a_file_elsewhere_is_refused(file: str) -> None:
+    text = catalog.write(catalog_of(stored()))
+    with pytest.raises(HpcstateError):
+        catalog.parse(text.replace(stored().file, file))
+
+
+def test_a_catalog_without_end_is_refused_at_once() -> None:
+    with pytest.raises(HpcstateError, match="characters"):
+        catalog.parse(catalog.write(catalog_of(stored())) + "# x\n" * (1 << 19))

@@ -160,10 +160,22 @@ def test_a_libvirt_that_refuses_is_a_message() -> None:
 
 
 def test_a_libvirt_that_is_not_there_is_a_message(tmp_path: Path) -> None:
-    uri = f"qemu+unix:///system?socket={tmp_path}/none"
+    uri = f"test://{tmp_path}/none"
     with pytest.raises(HpcstateError, match="libvirt does not answer") as caught, connect(uri):
         pass
     assert "libvirtd running" in caught.value.hint
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_uri_that_runs_a_program_is_refused_wherever_it_comes_from(tmp_path: Path, read_only: bool) -> None:
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/it-ran\n")
+    program.chmod(0o755)
+    uri = f"qemu+ext:///system?command={program}"
+    with pytest.raises(HpcstateError, match="a transport among") as caught, connect(uri, read_only=read_only):
+        pass
+    assert caught.value.where == uri
+    assert not (tmp_path / "it-ran").exists()
 
 
 def test_a_gpu_that_another_guest_holds_is_named_with_its_holder(cluster: Cluster) -> None:
