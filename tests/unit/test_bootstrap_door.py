@@ -55,6 +55,8 @@ def knock(
         (["up"], "doit up cluster=inventories/gpu.yaml in project"),
         (["up", "inventories/gpu.yaml"], "doit up cluster=inventories/gpu.yaml in project"),
         (["up", "--verbosity", "2"], "doit up cluster=inventories/gpu.yaml --verbosity 2 in project"),
+        (["up", "cluster=inventories/gpu.yaml"], "doit up cluster=inventories/gpu.yaml in project"),
+        (["up", "clster=other.yaml", "-n", "2"], "doit up clster=other.yaml -n 2 in project"),
         (["build_images"], "doit build_images in project"),
         (["build_images:hpc-base", "-n", "2"], "doit build_images:hpc-base -n 2 in project"),
         (["list", "--all"], "doit list --all in project"),
@@ -71,6 +73,7 @@ def test_files_are_named_from_where_the_user_is(door: Path, tmp_path: Path) -> N
     (tmp_path / "mine.yaml").touch()
     up = knock(door, "up", "mine.yaml", cwd=tmp_path).stdout.strip()
     assert up == f"doit up cluster={tmp_path}/mine.yaml in project"
+    assert knock(door, "up", "cluster=mine.yaml", cwd=tmp_path).stdout.strip() == up
     status = knock(door, "status", "mine.yaml", cwd=tmp_path).stdout.strip()
     assert status == f"hpcstate status mine.yaml in {tmp_path.name}"
 
@@ -100,8 +103,9 @@ def test_nothing_runs_when_the_setup_failed(door: Path) -> None:
     assert (done.returncode, done.stdout) == (2, "")
 
 
-def test_a_missing_cluster_file_is_named(door: Path) -> None:
-    done = knock(door, "up", "none.yaml")
+@pytest.mark.parametrize("word", ["none.yaml", "cluster=none.yaml"])
+def test_a_missing_cluster_file_is_named(door: Path, word: str) -> None:
+    done = knock(door, "up", word)
     assert done.returncode == 2
     assert "none.yaml: no such file" in done.stderr
     assert "hint: " in done.stderr
