@@ -14,6 +14,7 @@ from hpcstate.digest import file_digest
 from hpcstate.errors import HpcstateError, from_os
 from hpcstate.locks import alone
 from hpcstate.run import run
+from hpcstate.store import write_atomically
 from hpcstate.tools_root import Toolbox
 
 _PRIVATE, _PUBLIC, _FILE = "/sign/key.pem", "/sign/public.pem", "/sign/file.sif"
@@ -23,11 +24,16 @@ def public_key() -> Path:
     """The public key; the pair is generated when there is none. Keep a copy of the private one
     (paths.SIGNING_KEY): what another key signed, the nodes refuse.
 
-    Raises HpcstateError when the pair cannot be made or only half of it is there.
+    Its mode is mended. Raises HpcstateError when the pair cannot be made or only half of it is there.
     """
     if not (paths.SIGNING_KEY.exists() and paths.PUBLIC_KEY.exists()):
         with alone(paths.SIGNING_KEY.parent):
             _make_pair(paths.SIGNING_KEY, paths.PUBLIC_KEY)
+    try:
+        if paths.SIGNING_KEY.stat().st_mode & 0o077:
+            paths.SIGNING_KEY.chmod(0o600)
+    except OSError as error:
+        raise from_os(error) from error
     return paths.PUBLIC_KEY
 
 
@@ -42,8 +48,7 @@ def _make_pair(private: Path, public: Path) -> None:
         _generate(private)
     if not public.exists():
         text = run(["openssl", "pkey", "-in", private, "-pubout"]).stdout
-        public.write_text(text)
-        public.chmod(0o644)
+        write_atomically(public, text)
 
 
 def _generate(private: Path) -> None:

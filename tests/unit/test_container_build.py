@@ -232,6 +232,39 @@ def test_half_a_key_pair_is_told(tmp_path: Path, toolbox: FakeToolbox) -> None:
         signing.public_key()
 
 
+def test_an_open_signing_key_is_closed_and_stays(toolbox: FakeToolbox) -> None:
+    paths.SIGNING_KEY.chmod(0o644)
+    signing.public_key()
+    assert stat.S_IMODE(paths.SIGNING_KEY.stat().st_mode) == 0o600
+    assert paths.SIGNING_KEY.read_text() == "a key"
+
+
+def test_a_run_killed_as_it_writes_the_public_key_leaves_no_part_of_it(
+    toolbox: FakeToolbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(path: Path, text: str) -> int:
+        path.write_bytes(text.encode()[:20])
+        raise KeyboardInterrupt
+
+    replace = Path.replace
+
+    def not_public(path: Path, target: Path) -> Path:
+        if target == paths.PUBLIC_KEY:
+            raise KeyboardInterrupt
+        return replace(path, target)
+
+    for key in (paths.PUBLIC_KEY, paths.SIGNING_KEY):
+        key.unlink()
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Path, "write_text", killed)
+        patched.setattr(Path, "replace", not_public)
+        signing.public_key()
+    private = paths.SIGNING_KEY.read_bytes()
+    assert not paths.PUBLIC_KEY.exists()
+    assert signing.public_key().read_text().endswith("-----END PUBLIC KEY-----\n")
+    assert paths.SIGNING_KEY.read_bytes() == private
+
+
 def test_the_layers_have_folders_of_their_own(toolbox: FakeToolbox) -> None:
     one = container.load("one")
     places = {container_layers._path(one, layer).parent for layer in ("packages", "wheels")}
