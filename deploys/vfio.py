@@ -19,8 +19,10 @@ from facts.boot_tools import BootTools
 from facts.iommu import IommuGroups
 from facts.pci import PciDevices
 from hpcstate import schema, vfio_files
+from hpcstate.claims import read_claims
 from hpcstate.errors import HpcstateError
 from hpcstate.inventory import FILE_VARIABLE
+from hpcstate.paths import ClusterPaths
 from operations import text_files, vfio
 from operations.text_files import TextFile
 
@@ -36,7 +38,11 @@ except HpcstateError as error:
 addresses = vfio_files.devices_of(description)
 unused = vfio_files.unused_of(description)
 force = bool(host.data.get("vfio_force"))
-claimed = vfio_files.claims(description, host.get_fact(PciDevices)) if addresses else {}
+known: dict[str, str] = {}
+for cluster in description.clusters if host.name == "@local" else ():
+    # What the nodes got at their first start, where the file does not say which device is meant.
+    known |= read_claims(ClusterPaths.of(cluster.name).claims)
+claimed = vfio_files.claims(description, host.get_fact(PciDevices), known) if addresses else {}
 iommu = host.get_fact(IommuGroups)
 # Before anything is written: a host that boots in another way would stop half-way.
 way = vfio_files.boot_way(description, host.get_fact(BootTools), iommu["kernel_arguments"])

@@ -7,11 +7,13 @@ cluster file does not say which device is meant (``vendor_id``, ``device_id``), 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from hpcstate.errors import HpcstateError
-from hpcstate.model import Node
+from hpcstate.model import Cluster, Node
+from hpcstate.pcie_request import Finding
 from hpcstate.probe.pci import PciDevice
 from hpcstate.store import write_atomically
 
@@ -51,6 +53,21 @@ def claimed(
             "write the vendor_id and device_id that are meant",
         )
     return {address: claims[address] for address in sorted(claims)}
+
+
+def findings(cluster: Cluster, found: Mapping[str, PciDevice], known: Mapping[str, str]) -> Iterator[Finding]:
+    """The devices of ``cluster`` that are others than those claimed before (``known``), where the file does
+    not say what is meant. What it says is compared elsewhere (pcie_request), and so is what is not there.
+    """
+    for node in cluster.nodes:
+        for position, device in enumerate(node.passthrough):
+            address = device.pci_address
+            if address in found and not (device.vendor_id and device.device_id):
+                try:
+                    claimed([replace(node, passthrough=(device,))], found, known)
+                except HpcstateError as error:
+                    place = f"{node.place}.pcie_passthrough.devices[{position}].pci_address"
+                    yield Finding(place, error.message, error.hint)
 
 
 def read_claims(path: Path) -> dict[str, str]:

@@ -249,6 +249,11 @@ class LibvirtHost:
         found_names = {network: _bridge_name(network) for network in networks}
         return {bridge: (each.name(), each.UUIDString()) for each, bridge in found_names.items() if bridge}
 
+    def running_uuids(self) -> frozenset[str]:
+        """The UUIDs of all domains that are on, ours and others; one that is paused is on."""
+        every = self.connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
+        return frozenset(domain.UUIDString() for domain in every)
+
     def running_domains(self) -> list[str]:
         """The names of all domains that are on, ours and others."""
         return sorted(domain.name() for domain in self.connection.listAllDomains() if domain.isActive())

@@ -78,7 +78,7 @@ def _start(args: argparse.Namespace) -> int:
     from hpcstate.schema import load
 
     clusters = chosen_clusters(args)
-    validate.demand(replace(load(args.file), clusters=clusters), _say)
+    validate.demand(replace(load(args.file), clusters=clusters), _say, only=args.node)
     for cluster in clusters:
         begun = time.monotonic()
         print(f"{cluster.name}:", flush=True)

@@ -10,7 +10,7 @@ from typing import Any
 from hpcstate import deploy, image, paths, validate
 from hpcstate.artifact import current
 from hpcstate.digest import key_of
-from hpcstate.errors import ProblemsError, format_problem
+from hpcstate.errors import HpcstateError, ProblemsError, format_problem
 from hpcstate.libvirt_daemon import SYSTEM_URI, answers
 from hpcstate.libvirt_host import connect
 from hpcstate.libvirt_mark import refusal
@@ -43,17 +43,24 @@ class Plan:
 
 def make_plan(description: Description, say: Callable[[str], None]) -> Plan:
     """Look at the images, the hypervisor and the running nodes."""
+    obstacles = _obstacles(description)
     libvirt: list[str] = []
     unknown: list[str] = []
-    for cluster in description.clusters:
-        libvirt += _libvirt_steps(cluster, description.path)
     nodes: list[str] = []
-    if libvirt:
+    try:
+        for cluster in description.clusters:
+            libvirt += _libvirt_steps(cluster, description.path)
+    except HpcstateError as error:
+        if not obstacles:
+            raise
+        unknown.append(str(error))
+    if unknown:
+        unknown.append(f"{deploy.FULL_STACK}: libvirt could not be asked for the nodes")
+    elif libvirt:
         unknown.append(f"{deploy.FULL_STACK}: the nodes are not all running, so their state is not known yet")
     else:
         report = deploy.plan(description, say)
         nodes = [f"{operation.name} ({', '.join(operation.changed)})" for operation in report.changed]
-    obstacles = _obstacles(description)
     return Plan(tuple(image_steps(description)), tuple(libvirt), tuple(nodes), tuple(unknown), obstacles)
 
 

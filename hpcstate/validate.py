@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from hpcstate import paths, pcie, pcie_request, validate_hardware, validate_host
+from hpcstate import claims, paths, pcie, pcie_request, validate_hardware, validate_host
+from hpcstate.claims import read_claims
 from hpcstate.errors import HpcstateError, Problem, ProblemsError, line_of
+from hpcstate.libvirt_objects import cluster_uuid
 from hpcstate.model import Cluster, Description, Node
 from hpcstate.pcie import PciHost
 from hpcstate.pcie_request import Finding as _Finding
@@ -43,7 +45,8 @@ class HostState:
     """What the checks look at. ``memory_mb`` is MiB.
 
     ``routes`` is None where they cannot be read, ``pci`` None when PCI devices and their ROM files are not to
-    be checked; ``exists`` tells whether a path does.
+    be checked; ``claims`` reads what was claimed at the first start of the cluster of a name; ``exists``
+    tells whether a path does.
     """
 
     routes: tuple[Route, ...] | None
@@ -52,6 +55,7 @@ class HostState:
     pci: PciHost | None
     hardware: HostHardware
     access: HostAccess = field(default_factory=HostAccess)
+    claims: Callable[[str], Mapping[str, str]] = lambda _: {}
     exists: Callable[[Path], bool] = exists
 
 
@@ -70,8 +74,10 @@ def host_state(
             cells=cpus.parse(local(cpus.command(str(sysfs)))),
             numa_nodes=devices.numa_nodes if devices else {},
             head=read_head,
+            mounted=hugepages.mounted((proc / "self" / "mounts").read_text()),
         ),
         access=look(),
+        claims=lambda name: read_claims(paths.ClusterPaths.of(name).claims),
     )
 
 
@@ -103,10 +109,13 @@ def parse_memory(text: str) -> int:
     raise HpcstateError("/proc/meminfo has no MemTotal")
 
 
-def host_findings(description: Description, host: HostState) -> tuple[Problem, ...]:
+def host_findings(
+    description: Description, host: HostState, *, starting: bool = False, pinned_mb: int = 0
+) -> tuple[Problem, ...]:
     """What stands between ``description`` and ``host``, in the order of the file.
 
-    Pure but for ``host.exists``.
+    ``starting`` says that none of its nodes runs and all are about to; ``pinned_mb`` is the memory that
+    others of its nodes, which run, pin. Pure but for ``host.exists``.
     """
     here = [cluster for cluster in description.clusters if not urlsplit(cluster.uri).netloc]
     findings: list[_Finding] = list(_memory_findings(here, host))
@@ -122,8 +131,14 @@ def host_findings(description: Description, host: HostState) -> tuple[Problem, .
             findings.extend(_share_findings(node))
     if host.pci is not None:
         findings.extend(pcie_request.findings(here, host.pci))
-    findings.extend(validate_hardware.findings(here, host.hardware, roms=host.pci is not None))
-    findings.extend(validate_host.findings(here, host.access, host.memory_mb))
+        for cluster in here:
+            findings.extend(claims.findings(cluster, host.pci.devices, host.claims(cluster.name)))
+    findings.extend(
+        validate_hardware.findings(
+            here, host.hardware, roms=host.pci is not None, starting=starting, file=description.path
+        )
+    )
+    findings.extend(validate_host.findings(here, host.access, host.memory_mb, pinned_mb))
     return tuple(
         sorted(
             Problem(
@@ -138,12 +153,40 @@ def host_findings(description: Description, host: HostState) -> tuple[Problem, .
     )
 
 
-def demand(description: Description, say: Callable[[str], None], host: HostState | None = None) -> None:
+def to_start(
+    description: Description, running: Collection[str], only: Collection[str] = ()
+) -> tuple[Description, int]:
+    """``description`` with those nodes alone that a start (of ``only``, else of all with auto_start) would
+    power on, and the MiB of memory that nodes with devices pin which run already.
+
+    What runs has what it needs (its devices, huge pages, memory): the host lacks them because of that.
+    """
+    clusters, pinned_mb = [], 0
+    for cluster in description.clusters:
+        nodes = []
+        for node in cluster.nodes:
+            if cluster_uuid(cluster, node.name) in running:
+                pinned_mb += node.memory_mb if node.passthrough else 0
+            elif node.name in only or (node.auto_start and not only):
+                nodes.append(replace(node, auto_start=True))
+        clusters.append(replace(cluster, nodes=tuple(nodes)))
+    return replace(description, clusters=tuple(clusters)), pinned_mb
+
+
+def demand(
+    description: Description,
+    say: Callable[[str], None],
+    host: HostState | None = None,
+    *,
+    only: Collection[str] = (),
+) -> None:
     """What must be so before anything is built or started for ``description`` here. Warnings are said.
 
-    Raises ProblemsError with all errors at once.
+    ``only`` are the names of the nodes to start. Raises ProblemsError with all errors at once.
     """
-    problems = host_findings(description, host or host_state())
+    host = host or host_state()
+    starting, pinned_mb = to_start(description, host.access.running, only)
+    problems = host_findings(starting, host, starting=True, pinned_mb=pinned_mb)
     errors = tuple(problem for problem in problems if problem.severity == "error")
     if errors:
         raise ProblemsError(str(description.path), errors)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,20 +17,20 @@ from hpcstate.vfio_files import hugepages_needed
 ROM_SIGNATURE = b"\x55\xaa"
 """The first two bytes of an expansion ROM image (PCI Firmware Specification 3.0, 5.1.1)."""
 
-PREPARE = "HPCSTATE_CLUSTER_FILE=FILE pyinfra @local deploys/hypervisor.py"
-
 
 @dataclass(frozen=True)
 class HostHardware:
     """What the findings look at. ``hugepages`` is by size (``2M``), ``cells`` are the cores by NUMA node, and
     ``numa_nodes`` that of each PCI device by address. ``head`` reads the first bytes of a file; it raises
-    HpcstateError with the reason when it cannot.
+    HpcstateError with the reason when it cannot. ``mounted`` are the sizes of huge pages that a hugetlbfs
+    is mounted for; None where nobody looked.
     """
 
     hugepages: Mapping[str, Hugepages]
     cells: Sequence[HostCell]
     numa_nodes: Mapping[str, int]
     head: Callable[[Path], bytes]
+    mounted: frozenset[str] | None = None
 
 
 def read_head(path: Path) -> bytes:
@@ -41,9 +42,18 @@ def read_head(path: Path) -> bytes:
         raise HpcstateError((error.strerror or str(error)).lower(), where=str(path)) from error
 
 
-def findings(clusters: Sequence[Cluster], host: HostHardware, *, roms: bool = True) -> Iterator[Finding]:
-    """What ``clusters``, to run on ``host``, ask of it that it does not have; ROMs only with ``roms``."""
-    yield from _hugepages(clusters, host)
+def findings(
+    clusters: Sequence[Cluster],
+    host: HostHardware,
+    *,
+    roms: bool = True,
+    starting: bool = False,
+    file: Path = Path("FILE"),
+) -> Iterator[Finding]:
+    """What ``clusters`` of ``file``, to run on ``host``, ask of it that it does not have; ROMs only with
+    ``roms``. ``starting`` says that none of their nodes runs and has some of it already.
+    """
+    yield from _hugepages(clusters, host, file, starting=starting)
     for cluster in clusters:
         yield from _pinning(cluster, host)
         for node in cluster.nodes if roms else ():
@@ -73,7 +83,9 @@ def _roms(node: Node, host: HostHardware) -> Iterator[Finding]:
             )
 
 
-def _hugepages(clusters: Iterable[Cluster], host: HostHardware) -> Iterator[Finding]:
+def _hugepages(
+    clusters: Iterable[Cluster], host: HostHardware, file: Path, *, starting: bool
+) -> Iterator[Finding]:
     """One finding a size: the nodes of all clusters of the file take them from one supply."""
     asking = [cluster for cluster in clusters if cluster.acceleration.hugepages]
     for size, needed in hugepages_needed(asking).items():
@@ -83,19 +95,39 @@ def _hugepages(clusters: Iterable[Cluster], host: HostHardware) -> Iterator[Find
         place = f".clusters.{first.kind}.hardware.acceleration"
         have = host.hugepages.get(size, Hugepages(total=0, free=0))
         if have["total"] < needed:
-            boot = " and a boot (they are set aside on the kernel command line)" if size == "1G" else ""
             yield Finding(
                 place,
                 f"the nodes need {needed} huge pages of {size}, this host has set {have['total']} aside",
-                f"{PREPARE}{boot}",
+                _setting_aside(size, needed, file),
             )
         elif have["free"] < needed:
             yield Finding(
                 place,
                 f"the nodes need {needed} huge pages of {size}, {have['free']} of {have['total']} are free",
-                "fine if this cluster runs and has them; else stop what does (grep Huge /proc/meminfo)",
-                True,
+                _setting_aside(size, have["total"] + needed - have["free"], file)
+                if starting
+                else "fine if this cluster runs and has them; else stop what does (grep Huge /proc/meminfo)",
+                not starting,
             )
+        if host.mounted is not None and size not in host.mounted:
+            at = f"/dev/hugepages{size}"
+            yield Finding(
+                place,
+                f"no hugetlbfs of {size} pages is mounted: libvirt refuses to start the nodes",
+                f"sudo mkdir -p {at} && sudo mount -t hugetlbfs -o pagesize={size} hugetlbfs {at}, and "
+                "libvirtd anew (it looks for them as it starts): sudo systemctl restart libvirtd",
+            )
+
+
+def _setting_aside(size: str, pages: int, file: Path) -> str:
+    """How to have ``pages`` of ``size``. Large ones are sure to be found only as the host boots (Linux,
+    admin-guide/mm/hugetlbpage.rst).
+    """
+    boot = f"HPCSTATE_CLUSTER_FILE={shlex.quote(str(file))} pyinfra @local deploys/hypervisor.py"
+    kib = {"2M": 2048, "1G": 1 << 20}[size]
+    now = f"echo {pages} | sudo tee /sys/kernel/mm/hugepages/hugepages-{kib}kB/nr_hugepages"
+    few = " (where it finds fewer, a boot after the next command does)" if size == "1G" else ""
+    return f"now: {now}{few}; at every boot: {boot}"
 
 
 def _pinning(cluster: Cluster, host: HostHardware) -> Iterator[Finding]:

@@ -43,23 +43,27 @@ class Bridges:
 @dataclass(frozen=True)
 class HostAccess:
     """What this user may do here: why libvirt and KVM are refused, empty where they are not; ``user`` is the
-    name. ``unreadable`` says why QEMU cannot read a file, empty when it can.
+    name. ``running`` are the UUIDs of libvirt's machines that are on. ``unreadable`` says why QEMU cannot
+    read a file, empty when it can.
     """
 
     user: str = ""
     libvirt: str = ""
     kvm: str = ""
     bridges: Bridges = field(default_factory=Bridges)
+    running: frozenset[str] = frozenset()
     unreadable: Callable[[Path], str] = lambda _: ""
 
 
 def look() -> HostAccess:
     """What this user may do on this host. Starts nothing."""
+    networks, running = _of_libvirt()
     return HostAccess(
         user=getpass.getuser(),
         libvirt=_libvirt_refused(),
         kvm=kvm_refused(),
-        bridges=Bridges(frozenset(path.name for path in Path("/sys/class/net").iterdir()), _networks()),
+        bridges=Bridges(frozenset(path.name for path in Path("/sys/class/net").iterdir()), networks),
+        running=running,
         unreadable=unreadable_for_qemu,
     )
 
@@ -74,8 +78,12 @@ def reserve_mb(memory_mb: int) -> int:
     return max(_LEAST_RESERVE_MB, memory_mb // 10)
 
 
-def findings(clusters: Sequence[Cluster], access: HostAccess, memory_mb: int) -> Iterator[Finding]:
-    """What ``clusters``, to run on this host of ``memory_mb`` MiB, ask of it that it does not allow."""
+def findings(
+    clusters: Sequence[Cluster], access: HostAccess, memory_mb: int, pinned_mb: int = 0
+) -> Iterator[Finding]:
+    """What ``clusters``, to run on this host of ``memory_mb`` MiB, ask of it that it does not allow.
+    ``pinned_mb`` of its memory others of their nodes have, which run.
+    """
     for cluster in clusters:
         yield from _access(cluster, access)
         yield from _bridge(cluster, access.bridges)
@@ -87,7 +95,7 @@ def findings(clusters: Sequence[Cluster], access: HostAccess, memory_mb: int) ->
                         f"QEMU cannot read {device.rom_file}: {why}",
                         f"put it below {APPARMOR_ALLOWS[2]}, mode 0644, in folders that all may enter",
                     )
-    yield from _pinned_memory(clusters, memory_mb)
+    yield from _pinned_memory(clusters, memory_mb, pinned_mb)
 
 
 def _access(cluster: Cluster, access: HostAccess) -> Iterator[Finding]:
@@ -129,9 +137,9 @@ def _bridge(cluster: Cluster, bridges: Bridges) -> Iterator[Finding]:
         )
 
 
-def _pinned_memory(clusters: Iterable[Cluster], memory_mb: int) -> Iterator[Finding]:
+def _pinned_memory(clusters: Iterable[Cluster], memory_mb: int, pinned_mb: int) -> Iterator[Finding]:
     nodes = [node for cluster in clusters for node in cluster.nodes if node.auto_start and node.passthrough]
-    pinned = sum(node.memory_mb for node in nodes)
+    pinned = pinned_mb + sum(node.memory_mb for node in nodes)
     most = memory_mb - reserve_mb(memory_mb)
     if nodes and pinned > most:
         yield Finding(
@@ -197,14 +205,16 @@ def _libvirt_refused() -> str:
     return f"{SOCKET} is for group {group} only"
 
 
-def _networks() -> Mapping[str, tuple[str, str]] | None:
-    """libvirt's networks: the bridge of each to its name and UUID; None when it does not answer."""
+def _of_libvirt() -> tuple[Mapping[str, tuple[str, str]] | None, frozenset[str]]:
+    """libvirt's networks (the bridge of each to its name and UUID; None when it does not answer), and the
+    UUIDs of the machines that are on.
+    """
     if not answers():
-        return None
+        return None, frozenset()
     from hpcstate.libvirt_host import connect
 
     try:
         with connect(SYSTEM_URI, read_only=True) as host:
-            return host.bridges()
+            return host.bridges(), host.running_uuids()
     except HpcstateError:
-        return None
+        return None, frozenset()

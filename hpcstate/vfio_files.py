@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from hpcstate.model import Cluster, Description
 from hpcstate.probe.pci import PciDevice
@@ -41,6 +42,9 @@ force_drivers+=" vfio_pci vfio_iommu_type1 "
 install_items+=" {CLAIM} {CONFIGURATION} "
 """
 _MB_OF_HUGEPAGE = {"2M": 2, "1G": 1024}
+
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -88,16 +92,20 @@ def unused_of(description: Description) -> tuple[str, ...]:
     )
 
 
-def claims(description: Description, found: Mapping[str, PciDevice]) -> dict[str, str]:
+def claims(
+    description: Description, found: Mapping[str, PciDevice], known: Mapping[str, str] = NOTHING
+) -> dict[str, str]:
     """The identifiers (``10de:2805``) of all devices that the file passes through, by address: those of the
-    file or, where it has none, of what is ``found`` there now.
+    file or, where it has none, of the first start (``known``, hpcstate.claims), else of what is ``found``
+    there now.
     """
     nodes = [node for cluster in description.clusters for node in cluster.nodes]
     claimed = {}
     for device in (device for node in nodes for device in node.passthrough):
         here = found.get(device.pci_address)
-        vendor = device.vendor_id or (here["vendor"] if here else "")
-        model = device.device_id or (here["device"] if here else "")
+        now = f"{here['vendor']}:{here['device']}" if here else ":"
+        meant = known.get(device.pci_address, now).partition(":")
+        vendor, model = device.vendor_id or meant[0], device.device_id or meant[2]
         if vendor and model:
             claimed[device.pci_address] = f"{vendor}:{model}"
     return {address: claimed[address] for address in sorted(claimed)}

@@ -39,6 +39,15 @@ def parse(text: str) -> dict[str, Hugepages]:
     return {_size(kib): found[kib] for kib in sorted(found)}
 
 
+def mounted(text: str) -> frozenset[str]:
+    """The sizes that a hugetlbfs is mounted for, from /proc/self/mounts. The kernel prints it always, in
+    KiB or MiB (Linux, fs/hugetlbfs/inode.c: hugetlbfs_show_options).
+    """
+    kinds = [fields[3] for fields in map(str.split, text.splitlines()) if fields[2:3] == ["hugetlbfs"]]
+    sizes = [found for options in kinds for found in re.findall(r"(?:^|,)pagesize=(\d+)([KM])", options)]
+    return frozenset(_size(int(number) << (10 if unit == "M" else 0)) for number, unit in sizes)
+
+
 def _size(kib: int) -> str:
     for unit, name in ((1 << 20, "G"), (1 << 10, "M")):
         if kib % unit == 0:

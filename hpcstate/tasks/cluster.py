@@ -22,12 +22,12 @@ def cluster_file() -> Path:
 
 def task_images_of_cluster() -> Task:
     """find the images that the cluster's nodes need (only these are built by `up`)"""
-    return {"actions": [(_needed_images, [cluster_file()])], "verbosity": 2}
+    return {"actions": [(_needed_images, [cluster_file()])], "task_dep": ["host"], "verbosity": 2}
 
 
 def task_containers_of_cluster() -> Task:
     """find the containers that the cluster's registry holds (only these are built by `up`)"""
-    return {"actions": [(_needed_containers, [cluster_file()])], "verbosity": 2}
+    return {"actions": [(_needed_containers, [cluster_file()])], "task_dep": ["host"], "verbosity": 2}
 
 
 def task_host() -> Task:

@@ -171,6 +171,13 @@ def test_who_has_a_gpu_open(sysfs: Path, tools: Path, tmp_path: Path) -> None:
     information = proc / "driver/nvidia/gpus/0000:07:00.0"
     information.mkdir(parents=True)
     (information / "information").write_text("Model: \t\t RTX\nDevice Minor: \t 1\n")
+    # A second GPU of NVIDIA's is a guest's: the control device of the first one's driver says nothing of it.
+    for driver, address in (
+        ("nvidia", "0000:07:00.0"),
+        ("amdgpu", "0000:0a:00.0"),
+        ("vfio-pci", "0000:09:00.0"),
+    ):
+        (sysfs / "bus/pci/drivers" / driver / address).mkdir(parents=True)
     (sysfs / "class/drm/card0").mkdir(parents=True)
     target = sysfs / "devices/pci0000:00/0000:00:01.0/0000:01:00.0"
     target.mkdir(parents=True, exist_ok=True)
@@ -178,9 +185,9 @@ def test_who_has_a_gpu_open(sysfs: Path, tools: Path, tmp_path: Path) -> None:
     found = device_holders.parse(run(device_holders.command(str(sysfs), str(proc)), tools, tmp_path))
     assert {(each["pid"], each["command"], each["node"], each["address"]) for each in found} == {
         (812, "Xorg", "/dev/dri/card0", "0000:01:00.0"),
-        (900, "nvidia-persiste", "/dev/nvidiactl", "nvidia"),
+        (900, "nvidia-persiste", "/dev/nvidiactl", "0000:07:00.0"),
         (900, "nvidia-persiste", "/dev/nvidia1", "0000:07:00.0"),
-        (1000, "a_b", "/dev/kfd", "amd"),
+        (1000, "a_b", "/dev/kfd", "0000:0a:00.0"),
     }
 
 

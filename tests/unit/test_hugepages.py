@@ -41,3 +41,12 @@ def test_sysfs_is_read_wherever_it_is(tmp_path: Path) -> None:
 def test_what_is_no_line_of_sysfs_is_an_error() -> None:
     with pytest.raises(HpcstateError, match="nothing about huge pages"):
         hugepages.parse("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages:many")
+
+
+def test_the_sizes_that_are_mounted() -> None:
+    """As Linux prints them: the size is always there, in MiB."""
+    assert hugepages.mounted(
+        "proc /proc proc rw 0 0\n"
+        "hugetlbfs /dev/hugepages hugetlbfs rw,relatime,pagesize=2M 0 0\n"
+        "none /dev/huge1G hugetlbfs rw,relatime,gid=64055,pagesize=1024M 0 0\n"
+    ) == {"2M", "1G"}

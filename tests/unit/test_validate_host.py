@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +12,15 @@ import pytest
 
 from hpcstate import host_packages, lifecycle, paths, plan, schema, validate, validate_host
 from hpcstate.cli import main
-from hpcstate.errors import ProblemsError
+from hpcstate.errors import HpcstateError, ProblemsError
 from hpcstate.libvirt_objects import cluster_uuid
 from hpcstate.pcie_request import Finding
+from hpcstate.probe.hugepages import Hugepages
 from hpcstate.tasks import cluster as tasks
+from hpcstate.validate import HostState
 from hpcstate.validate_host import Bridges, HostAccess, findings, reserve_mb, unreadable_for_qemu
+from hpcstate.vfio_files import hugepages_needed
+from tests.unit.pci_hosts import host
 from tests.unit.test_validate import HOST
 
 PASSTHROUGH = paths.ROOT / "inventories" / "passthrough.yaml"
@@ -139,6 +145,110 @@ def test_the_checks_are_on_the_way_to_harm(monkeypatch: pytest.MonkeyPatch) -> N
     assert task["task_dep"][0] == "host"
     assert "may not use libvirt" in str(tasks._host(GPU))
     assert "may not use libvirt" in plan._obstacles(schema.load(GPU))[0]
+
+
+def test_nothing_is_built_while_the_host_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where doit goes on after an error, or builds several things at once: the tasks say so."""
+    monkeypatch.setattr(tasks, "cluster_file", lambda: GPU)
+    for task in (tasks.task_images_of_cluster(), tasks.task_containers_of_cluster()):
+        assert task["task_dep"] == ["host"]
+
+
+def running(*nodes: str) -> HostAccess:
+    (cluster,) = schema.load(PASSTHROUGH).clusters
+    return HostAccess(running=frozenset(cluster_uuid(cluster, name) for name in nodes))
+
+
+def demanded(host: HostState, file: Path = PASSTHROUGH, only: Sequence[str] = ()) -> list[str]:
+    """The errors, then the warnings."""
+    said: list[str] = []
+    try:
+        validate.demand(schema.load(file), said.append, host, only=only)
+    except ProblemsError as error:
+        return [problem.message for problem in error.problems]
+    return said
+
+
+def test_what_runs_has_what_it_needs() -> None:
+    """Its devices are held, its memory is pinned: the next `up` has nothing to say of that."""
+    (cluster,) = schema.load(PASSTHROUGH).clusters
+    names = [node.name for node in cluster.nodes]
+    pinned = sum(node.memory_mb for node in cluster.nodes if node.passthrough)
+    small = replace(HOST, memory_mb=pinned, pci=host((), {}))
+    assert any("pin" in message for message in demanded(small))
+    assert any("no PCI device" in message for message in demanded(small))
+    assert demanded(replace(small, access=running(*names))) == []
+    # One that is about to start counts together with those that have their memory already.
+    rest = demanded(replace(small, access=running(*names[:-1])))
+    assert any("pin" in message for message in rest)
+
+
+def test_only_the_nodes_that_are_started_are_looked_at() -> None:
+    (cluster,) = schema.load(PASSTHROUGH).clusters
+    bare = replace(HOST, pci=host((), {}))
+    assert demanded(bare, only=[cluster.controller.name]) == []
+    assert demanded(bare, only=[cluster.workers[0].name])
+
+
+def with_pages(tmp_path: Path, total: int, free: int, **more: object) -> tuple[Path, HostState]:
+    file = tmp_path / "my pages.yaml"
+    file.write_text(
+        PASSTHROUGH.read_text().replace(
+            "enable_kvm: true\n", "enable_kvm: true\n        performance: {enable_hugepages: true}\n", 1
+        )
+    )
+    hardware = replace(HOST.hardware, hugepages={"2M": Hugepages(total=total, free=free)}, **more)  # type: ignore[arg-type]
+    return file, replace(HOST, hardware=hardware)
+
+
+def test_huge_pages_that_others_have_stop_a_start_with_the_command(tmp_path: Path) -> None:
+    file, on = with_pages(tmp_path, total=30000, free=10)
+    (problem,) = validate.host_findings(schema.load(file), on)
+    assert problem.severity == "warning"  # validate does not know whether the cluster itself has them
+    with pytest.raises(ProblemsError) as caught:
+        validate.demand(schema.load(file), print, on)
+    (problem,) = caught.value.problems
+    needed = hugepages_needed(schema.load(file).clusters)["2M"]
+    path = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
+    assert f"echo {30000 - 10 + needed} | sudo tee {path}" in problem.hint
+    assert f"HPCSTATE_CLUSTER_FILE='{file}' pyinfra" in problem.hint
+    names = [node.name for node in schema.load(file).clusters[0].nodes]
+    assert demanded(replace(on, access=running(*names)), file) == []
+
+
+def test_huge_pages_without_a_file_system_are_told_how_to_mount_it(tmp_path: Path) -> None:
+    file, on = with_pages(tmp_path, total=30000, free=30000, mounted=frozenset({"1G"}))
+    (message,) = demanded(on, file)
+    assert "no hugetlbfs of 2M pages is mounted" in message
+    file, on = with_pages(tmp_path, total=30000, free=30000, mounted=frozenset({"2M"}))
+    assert demanded(on, file) == []
+
+
+def test_a_device_that_another_took_the_place_of_stops_before_anything_is_built(tmp_path: Path) -> None:
+    """The file says the address alone: what the first start found there counts."""
+    file = tmp_path / "bare.yaml"
+    text = PASSTHROUGH.read_text()
+    file.write_text(re.sub(r"\n *(vendor_id|device_id):.*", "", text))
+    assert demanded(HOST, file) == []
+    moved = replace(HOST, claims=lambda _: {"0000:01:00.0": "10de:1111"})
+    (message,) = demanded(moved, file)
+    assert "0000:01:00.0 is 10de:2805 now, and not 10de:1111" in message
+    assert demanded(moved, PASSTHROUGH) == []  # there the file says it, which counts for more
+
+
+def test_plan_says_what_stands_in_the_way_also_where_libvirt_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refused(*_: object) -> list[str]:
+        raise HpcstateError("libvirt does not answer", where="qemu:///system")
+
+    monkeypatch.setattr(validate, "host_state", lambda **_: REFUSING)
+    monkeypatch.setattr(plan, "_libvirt_steps", refused)
+    monkeypatch.setattr(plan, "image_steps", lambda _: [])
+    made = plan.make_plan(schema.load(GPU), print)
+    assert "may not use libvirt" in made.obstacles[0]
+    assert "libvirt does not answer" in made.unknown[0]
+    assert plan.as_text(made).startswith("stands in the way:\n")
 
 
 def test_warnings_do_not_stop_a_start_and_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
