@@ -19,13 +19,20 @@ from hpcstate.host_packages import kvm_refused
 from hpcstate.libvirt_daemon import SOCKET, SYSTEM_URI, answers
 from hpcstate.model import Cluster
 from hpcstate.pcie_request import Finding
+from hpcstate.run import run, which
 
 QEMU_CONF = Path("/etc/libvirt/qemu.conf")
+LIBVIRTD_CONF = Path("/etc/libvirt/libvirtd.conf")
+POLKIT_ACTION = "org.libvirt.unix.manage"
 QEMU_USER = "libvirt-qemu"
 """Whom Debian's libvirt runs QEMU as, unless qemu.conf says otherwise."""
 
-APPARMOR_ALLOWS = ("/usr/share/kvm/", "/usr/share/qemu/", "/usr/share/vgabios/", "/usr/share/seabios/")
-"""Where QEMU may read firmware (Debian: /etc/apparmor.d/abstractions/libvirt-qemu)."""
+FIRMWARE = "/usr/share/vgabios/"
+"""Where every QEMU of libvirt's may read (the abstraction libvirt-qemu of AppArmor, since libvirt 0.7)."""
+
+APPARMOR_LOCAL = Path("/etc/apparmor.d/local/abstractions/libvirt-qemu")
+APPARMOR_RULES = (Path("/etc/apparmor.d/abstractions/libvirt-qemu"), APPARMOR_LOCAL)
+"""What all machines of libvirt may read; virt-aa-helper adds their disks, but no ROM file of a device."""
 
 _LEAST_RESERVE_MB = 2048
 
@@ -60,7 +67,7 @@ def look() -> HostAccess:
     networks, running = _of_libvirt()
     return HostAccess(
         user=getpass.getuser(),
-        libvirt=_libvirt_refused(),
+        libvirt=libvirt_refused(),
         kvm=kvm_refused(),
         bridges=Bridges(frozenset(path.name for path in Path("/sys/class/net").iterdir()), networks),
         running=running,
@@ -93,7 +100,7 @@ def findings(
                     yield Finding(
                         f"{node.place}.pcie_passthrough.devices[{position}].rom_file",
                         f"QEMU cannot read {device.rom_file}: {why}",
-                        f"put it below {APPARMOR_ALLOWS[2]}, mode 0644, in folders that all may enter",
+                        f"put it below {FIRMWARE}, mode 0644, in folders that all may enter",
                     )
     yield from _pinned_memory(clusters, memory_mb, pinned_mb)
 
@@ -151,14 +158,17 @@ def _pinned_memory(clusters: Iterable[Cluster], memory_mb: int, pinned_mb: int) 
 
 
 def unreadable_for_qemu(
-    path: Path, conf: Path = QEMU_CONF, enabled: Path = Path("/sys/module/apparmor/parameters/enabled")
+    path: Path,
+    conf: Path = QEMU_CONF,
+    enabled: Path = Path("/sys/module/apparmor/parameters/enabled"),
+    rules: Sequence[Path] = APPARMOR_RULES,
 ) -> str:
     """Why QEMU, as libvirt starts it, cannot read the file at ``path``: its user's rights, or AppArmor. Empty
     when it can, and when the file is not there, which is another finding.
     """
     if not path.exists():
         return ""
-    user = _qemu_user(conf)
+    user = _setting(conf, "user").removeprefix("+") or QEMU_USER
     try:
         account = pwd.getpwnam(user)
     except KeyError:
@@ -171,21 +181,46 @@ def unreadable_for_qemu(
         if not _may(path.stat(), account.pw_uid, groups, 4):
             return f"{user} may not read it (mode {stat.S_IMODE(path.stat().st_mode):04o})"
     try:
-        confined = enabled.read_text().strip() == "Y"
+        confined = enabled.read_text().strip() == "Y" and _setting(conf, "security_driver") != "none"
     except OSError:
         confined = False
-    if confined and not str(path.resolve()).startswith(APPARMOR_ALLOWS):
-        return "AppArmor's profile of libvirt's machines allows firmware in few places"
+    real = str(path.resolve())
+    if confined and not any(pattern.fullmatch(real) for pattern in readable(_texts(rules))):
+        return f"AppArmor does not let libvirt's machines (a line `{real} r,` in {APPARMOR_LOCAL} would)"
     return ""
 
 
-def _qemu_user(conf: Path) -> str:
-    """``user`` of qemu.conf, without the plus that marks a number there."""
-    try:
-        found = re.findall(r'^\s*user\s*=\s*"\+?([^"]+)"', conf.read_text(), re.MULTILINE)
-    except OSError:
-        found = []
-    return str(found[-1]) if found else QEMU_USER
+def readable(profiles: Iterable[str]) -> Iterator[re.Pattern[str]]:
+    """What the rules of these parts of AppArmor profiles let everybody read (apparmor.d(5), Globbing). Rules
+    with variables, which lie in /proc and /sys, are left out.
+    """
+    for profile in profiles:
+        for glob in re.findall(
+            r'^\s*(?:file\s+)?"?(/[^\s",]*(?:\{[^}\s]*\}[^\s",]*)*)"?\s+\w*r\w*,', profile, re.M
+        ):
+            yield re.compile(re.sub(r"\*\*|[*?{},]|[^*?{},]+", _regex_of, glob))
+
+
+def _regex_of(part: re.Match[str]) -> str:
+    """A piece of AppArmor's globbing as a regular expression."""
+    words = {"**": ".*", "*": "[^/]*", "?": "[^/]", "{": "(?:", "}": ")", ",": "|"}
+    return words.get(part.group()) or re.escape(part.group())
+
+
+def _texts(files: Iterable[Path]) -> Iterator[str]:
+    for file in files:
+        try:
+            yield file.read_text()
+        except OSError:
+            continue
+
+
+def _setting(conf: Path, key: str) -> str:
+    """The value of ``key`` in qemu.conf, empty where it has none."""
+    found = [
+        line for text in _texts([conf]) for line in re.findall(rf'^\s*{key}\s*=\s*"([^"]+)"', text, re.M)
+    ]
+    return str(found[-1]) if found else ""
 
 
 def _may(state: os.stat_result, uid: int, gids: set[int], bit: int) -> bool:
@@ -194,15 +229,39 @@ def _may(state: os.stat_result, uid: int, gids: set[int], bit: int) -> bool:
     return bool(state.st_mode >> shift & bit)
 
 
-def _libvirt_refused() -> str:
-    if not SOCKET.exists() or os.access(SOCKET, os.R_OK | os.W_OK):
+def libvirt_refused(socket: Path = SOCKET, conf: Path = LIBVIRTD_CONF) -> str:
+    """Why this user may not use libvirt here; empty when it may, and where no libvirtd listens yet.
+
+    By the mode of the socket or, where all may connect (SocketMode=0666 of Debian 12), by polkit, which
+    libvirtd asks then: group libvirt is allowed, others are asked for a password at each call
+    (/usr/share/polkit-1/rules.d/60-libvirt.rules). pkcheck(1) asks polkit without asking the user.
+    """
+    if os.geteuid() == 0 or not socket.exists():
         return ""
-    state = SOCKET.stat()
+    if not os.access(socket, os.R_OK | os.W_OK):
+        return f"{socket} is for group {_group_of(socket)} only"
+    if _setting(conf, "auth_unix_rw") == "none" or which("pkcheck") is None:
+        return ""
+    words = [
+        "timeout",
+        "-k",
+        "2",
+        "10",
+        "pkcheck",
+        "--action-id",
+        POLKIT_ACTION,
+        "--process",
+        str(os.getpid()),
+    ]
+    return "" if run(words, check=False).code == 0 else f"polkit does not allow {POLKIT_ACTION} to it"
+
+
+def _group_of(path: Path) -> str:
+    gid = path.stat().st_gid
     try:
-        group = grp.getgrgid(state.st_gid).gr_name
+        return grp.getgrgid(gid).gr_name
     except KeyError:
-        group = str(state.st_gid)
-    return f"{SOCKET} is for group {group} only"
+        return str(gid)
 
 
 def _of_libvirt() -> tuple[Mapping[str, tuple[str, str]] | None, frozenset[str]]:

@@ -18,7 +18,7 @@ from hpcstate.pcie_request import Finding
 from hpcstate.probe.hugepages import Hugepages
 from hpcstate.tasks import cluster as tasks
 from hpcstate.validate import HostState
-from hpcstate.validate_host import Bridges, HostAccess, findings, reserve_mb, unreadable_for_qemu
+from hpcstate.validate_host import Bridges, HostAccess, findings, readable, reserve_mb, unreadable_for_qemu
 from hpcstate.vfio_files import hugepages_needed
 from tests.unit.pci_hosts import host
 from tests.unit.test_validate import HOST
@@ -37,6 +37,31 @@ def test_who_may_not_use_libvirt_or_kvm_is_told_how(monkeypatch: pytest.MonkeyPa
     assert libvirt.hint == "sudo usermod -aG libvirt ann, then log in again"
     assert "usermod -aG kvm ann" in kvm.hint
     assert not libvirt.is_warning and not kvm.is_warning
+
+
+def test_who_may_connect_but_not_manage_is_refused_by_polkit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Debian 12: the socket is open to all (SocketMode=0666), and libvirtd asks polkit."""
+    socket, conf, programs = tmp_path / "socket", tmp_path / "libvirtd.conf", tmp_path / "bin"
+    programs.mkdir()
+    socket.touch()
+    conf.write_text('#auth_unix_rw = "none"\n')
+    pkcheck = programs / "pkcheck"
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    for code, refused in ((0, False), (1, True), (2, True)):
+        pkcheck.write_text(f'#!/bin/sh\n[ "$2" = org.libvirt.unix.manage ] || exit 0\nexit {code}\n')
+        pkcheck.chmod(0o755)
+        assert bool(validate_host.libvirt_refused(socket, conf)) is refused
+    assert "org.libvirt.unix.manage" in validate_host.libvirt_refused(socket, conf)
+    assert validate_host.libvirt_refused(tmp_path / "none", conf) == ""
+    conf.write_text('auth_unix_rw = "none"\n')
+    assert validate_host.libvirt_refused(socket, conf) == ""
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert "is for group" in validate_host.libvirt_refused(socket, conf)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert validate_host.libvirt_refused(socket, conf) == ""
 
 
 def test_a_kvm_that_cannot_be_opened_does_not_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +124,7 @@ def test_vfio_pins_memory_that_the_host_needs() -> None:
 
 
 def test_a_rom_file_is_judged_as_the_user_that_qemu_runs_as(tmp_path: Path) -> None:
-    conf, off, on = tmp_path / "qemu.conf", tmp_path / "off", tmp_path / "on"
+    conf, off, on, local = (tmp_path / name for name in ("qemu.conf", "off", "on", "local"))
     conf.write_text('#user = "root"\nuser = "nobody"\n')
     off.write_text("N\n")
     on.write_text("Y\n")
@@ -112,6 +137,11 @@ def test_a_rom_file_is_judged_as_the_user_that_qemu_runs_as(tmp_path: Path) -> N
         rom.chmod(0o644)
         assert unreadable_for_qemu(rom, conf, off) == ""
         assert "AppArmor" in unreadable_for_qemu(rom, conf, on)
+        local.write_text(f"  # mine\n  {folder}/*.rom r,\n")
+        assert unreadable_for_qemu(rom, conf, on, [tmp_path / "none", local]) == ""
+        conf.write_text('user = "nobody"\nsecurity_driver = "none"\n')
+        assert unreadable_for_qemu(rom, conf, on) == ""
+        conf.write_text('#user = "root"\nuser = "nobody"\n')
         rom.chmod(0o600)
         assert unreadable_for_qemu(rom, conf, off) == "nobody may not read it (mode 0600)"
         rom.chmod(0o644)
@@ -125,6 +155,31 @@ def test_a_rom_file_is_judged_as_the_user_that_qemu_runs_as(tmp_path: Path) -> N
         rom.unlink()
         folder.rmdir()
 
+
+def test_what_apparmor_lets_every_machine_read() -> None:
+    """Lines of Debian 12's abstractions/libvirt-qemu."""
+    patterns = list(
+        readable(
+            [
+                "  @{PROC}/*/status r,\n  owner @{PROC}/*/auxv r,\n  /usr/share/vgabios/** r,\n",
+                "  /usr/share/OVMF/** rk,\n  /etc/pki/libvirt{,-spice,-vnc}/* r,\n  /srv/a?.rom w,\n",
+                '  deny /srv/** r,\n  # /srv/*.rom r,\n  "/opt/roms/*.rom" r,\n',
+            ]
+        )
+    )
+    may = {path for path in WHERE if any(pattern.fullmatch(path) for pattern in patterns)}
+    assert may == {path for path, allowed in WHERE.items() if allowed}
+
+
+WHERE = {
+    "/usr/share/vgabios/a/b.rom": True,
+    "/usr/share/OVMF/x": True,
+    "/etc/pki/libvirt-vnc/x": True,
+    "/etc/pki/libvirt-other/x": False,
+    "/opt/roms/a.rom": True,
+    "/opt/roms/b/a.rom": False,
+    "/srv/a1.rom": False,
+}
 
 REFUSING = replace(HOST, access=HostAccess(user="ann", libvirt="the socket is for group libvirt only"))
 

@@ -1,0 +1,36 @@
+"""`doit up` on a host that cannot run the cluster: said first, and nothing is built."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hpcstate.paths import ROOT
+
+
+@pytest.mark.parametrize("how", [[], ["-n", "2"], ["--continue"]], ids=["plain", "parallel", "continue"])
+def test_nothing_is_built_for_a_cluster_that_cannot_run(tmp_path: Path, how: list[str]) -> None:
+    """Its devices are not there. Packer would fail at once here, should it be called."""
+    text = (ROOT / "inventories" / "passthrough.yaml").read_text()
+    file = tmp_path / "elsewhere.yaml"
+    file.write_text(text.replace('"0000:01:00', '"0000:fd:1f').replace('"0000:07:00', '"0000:fe:1f'))
+    environment = {**os.environ, "HPCSTATE_BUILD": str(tmp_path / "build"), "HPCSTATE_PACKER": "/bin/false"}
+    done = subprocess.run(
+        [sys.executable, "-m", "doit", *how, "up", f"cluster={file}"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "this host has no PCI device 0000:fd:1f.0" in said
+    assert "build_images" not in said
+    assert not (tmp_path / "build" / "packer").exists()
+    assert "Traceback" not in said
