@@ -253,7 +253,8 @@ def libvirt_refused(socket: Path = SOCKET, conf: Path = LIBVIRTD_CONF) -> str:
         "--process",
         str(os.getpid()),
     ]
-    return "" if run(words, check=False).code == 0 else f"polkit does not allow {POLKIT_ACTION} to it"
+    refused = run(words, check=False).code in (1, 2, 3)  # others: there is no polkit to ask
+    return "" if not refused else f"polkit does not allow {POLKIT_ACTION} to it"
 
 
 def _group_of(path: Path) -> str:
