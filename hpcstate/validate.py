@@ -125,7 +125,8 @@ def host_findings(
                 _Finding(_place(cluster, "uri"), "another host: what it has is not checked", "", True)
             )
             continue
-        findings.extend(_route_findings(cluster, host.routes))
+        if cluster.nodes:
+            findings.extend(_route_findings(cluster, host.routes))
         for node in {node.place: node for node in cluster.nodes}.values():
             findings.extend(_node_findings(node, host))
             findings.extend(_share_findings(node))
@@ -159,7 +160,8 @@ def to_start(
     """``description`` with those nodes alone that a start (of ``only``, else of all with auto_start) would
     power on, and the MiB of memory that nodes with devices pin which run already.
 
-    What runs has what it needs (its devices, huge pages, memory): the host lacks them because of that.
+    What runs has what it needs (its devices, huge pages, memory): the host lacks them because of that. Where
+    no node of a cluster is about to start, all that is asked is whether libvirt may be used.
     """
     clusters, pinned_mb = [], 0
     for cluster in description.clusters:
@@ -190,7 +192,8 @@ def demand(
     errors = tuple(problem for problem in problems if problem.severity == "error")
     if errors:
         raise ProblemsError(str(description.path), errors)
-    for problem in problems:
+    nothing = not any(cluster.nodes for cluster in starting.clusters)
+    for problem in () if nothing else problems:
         say(f"note: {problem.place.removeprefix('.clusters.')}: {problem.message}")
 
 

@@ -93,7 +93,8 @@ def findings(
     """
     for cluster in clusters:
         yield from _access(cluster, access)
-        yield from _bridge(cluster, access.bridges)
+        if cluster.nodes:
+            yield from _bridge(cluster, access.bridges)
         for node in cluster.nodes:
             for position, device in enumerate(node.passthrough):
                 if device.rom_file and (why := access.unreadable(Path(device.rom_file))):
@@ -112,7 +113,7 @@ def _access(cluster: Cluster, access: HostAccess) -> Iterator[Finding]:
             f"{access.user} may not use libvirt here: {access.libvirt}",
             f"sudo usermod -aG libvirt {access.user}, then log in again",
         )
-    if access.kvm and cluster.acceleration.enable_kvm:
+    if access.kvm and cluster.acceleration.enable_kvm and cluster.nodes:
         yield Finding(
             f".clusters.{cluster.kind}.hardware.acceleration.enable_kvm",
             f"{access.user} may not use KVM here: {access.kvm}; images would be built under emulation",

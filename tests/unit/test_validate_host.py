@@ -17,7 +17,7 @@ from hpcstate.libvirt_objects import cluster_uuid
 from hpcstate.pcie_request import Finding
 from hpcstate.probe.hugepages import Hugepages
 from hpcstate.tasks import cluster as tasks
-from hpcstate.validate import HostState
+from hpcstate.validate import HostState, Route
 from hpcstate.validate_host import Bridges, HostAccess, findings, readable, reserve_mb, unreadable_for_qemu
 from hpcstate.vfio_files import hugepages_needed
 from tests.unit.pci_hosts import host
@@ -236,6 +236,19 @@ def test_what_runs_has_what_it_needs() -> None:
     # One that is about to start counts together with those that have their memory already.
     rest = demanded(replace(small, access=running(*names[:-1])))
     assert any("pin" in message for message in rest)
+
+
+def test_a_cluster_that_runs_is_stopped_by_nothing_but_libvirt() -> None:
+    """A VPN came later, this user lost /dev/kvm: the nodes run all the same."""
+    (cluster,) = schema.load(PASSTHROUGH).clusters
+    on = running(*(node.name for node in cluster.nodes))
+    vpn = (Route(cluster.network.subnet, "tun0"),)
+    stranger = Bridges(frozenset(), {cluster.network.bridge: ("somebody", "1")})
+    worse = replace(HOST, routes=vpn, access=replace(on, kvm="no", bridges=stranger))
+    assert demanded(worse) == []
+    assert len(demanded(replace(worse, access=replace(worse.access, running=frozenset())))) == 3
+    (message,) = demanded(replace(worse, access=replace(worse.access, libvirt="no")))
+    assert "may not use libvirt" in message
 
 
 def test_only_the_nodes_that_are_started_are_looked_at() -> None:
