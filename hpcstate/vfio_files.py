@@ -15,6 +15,9 @@ INITRAMFS_HOOK = "/etc/initramfs-tools/hooks/hpcstate-vfio"
 MODULES_LOAD = "/etc/modules-load.d/hpcstate-vfio.conf"
 GRUB = "/etc/default/grub.d/hpcstate-iommu.cfg"
 HUGEPAGES = "/etc/sysctl.d/80-hpcstate-hugepages.conf"
+HUGEPAGES_MOUNT = "/etc/systemd/system/dev-hugepages1G.mount"
+"""systemd mounts the default size alone (dev-hugepages.mount), and libvirt starts no domain with pages of
+a size that is not mounted; it looks for them as it starts (libvirt, qemu_conf.c)."""
 
 IOMMU_ARGUMENTS = ("intel_iommu=on", "iommu=pt")
 """Intel's IOMMU is off unless asked for; AMD's is on, and ignores Intel's argument. With ``pt`` the devices
@@ -41,6 +44,26 @@ _DRACUT_CONF = f"""\
 force_drivers+=" vfio_pci vfio_iommu_type1 "
 install_items+=" {CLAIM} {CONFIGURATION} "
 """
+_MOUNT_1G = """\
+# Written by hpcstate: libvirt takes huge pages of 1 GiB from here.
+[Unit]
+DefaultDependencies=no
+Before=sysinit.target
+ConditionPathExists=/sys/kernel/mm/hugepages/hugepages-1048576kB
+
+[Mount]
+What=hugetlbfs
+Where=/dev/hugepages1G
+Type=hugetlbfs
+Options=pagesize=1G
+
+[Install]
+WantedBy=sysinit.target
+"""
+_MOUNT_NOW = (
+    "if [ -d /run/systemd/system ]; then systemctl daemon-reload && "
+    "systemctl enable --now dev-hugepages1G.mount && systemctl try-restart libvirtd; fi"
+)
 _MB_OF_HUGEPAGE = {"2M": 2, "1G": 1024}
 
 
@@ -142,6 +165,8 @@ def boot_files(
     arguments = arguments_of(description, claimed)
     if arguments and way.grub:
         files[GRUB] = BootFile(grub_cfg(arguments), then="update-grub")
+    if pages["1G"]:
+        files[HUGEPAGES_MOUNT] = BootFile(_MOUNT_1G, then=_MOUNT_NOW)
     if pages["2M"]:
         files[HUGEPAGES] = BootFile(
             f"# Written by hpcstate.\nvm.nr_hugepages = {pages['2M']}\n", then=f"sysctl -q -p {HUGEPAGES}"

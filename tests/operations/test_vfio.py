@@ -297,6 +297,10 @@ def test_a_file_without_identifiers_claims_what_is_there() -> None:
     there = {each["address"]: each for each in (GPU, AUDIO)}
     assert vfio_files.claims(bare, there) == {PAIR[0]: "10de:2805", PAIR[1]: "10de:22bd"}
     assert vfio_files.claims(PASSTHROUGH, {}) == CLAIMED
+    # The first start of the cluster decided: another card there now is no claim of it.
+    known = {PAIR[0]: "10de:1111", PAIR[1]: "10de:22bd"}
+    assert vfio_files.claims(bare, there, known) == known
+    assert vfio_files.claims(PASSTHROUGH, {}, known) == CLAIMED
 
 
 RUNNING = {"intel_iommu": "on", "iommu": "pt"}
@@ -351,6 +355,7 @@ def test_what_may_be_given_to_guests_is_only_looked_at() -> None:
     [
         ("2M", vfio_files.HUGEPAGES, "vm.nr_hugepages = 20480"),
         ("1G", vfio_files.GRUB, "intel_iommu=on iommu=pt hugepagesz=1G hugepages=40"),
+        ("1G", vfio_files.HUGEPAGES_MOUNT, "Where=/dev/hugepages1G\nType=hugetlbfs\nOptions=pagesize=1G\n"),
     ],
 )
 def test_hugepages_when_asked_for(size: str, path: str, words: str) -> None:
