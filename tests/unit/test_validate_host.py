@@ -13,6 +13,7 @@ import pytest
 from hpcstate import host_packages, lifecycle, paths, plan, schema, validate, validate_host
 from hpcstate.cli import main
 from hpcstate.errors import HpcstateError, ProblemsError
+from hpcstate.libvirt_host import connect
 from hpcstate.libvirt_objects import cluster_uuid
 from hpcstate.pcie_request import Finding
 from hpcstate.probe.hugepages import Hugepages
@@ -249,6 +250,14 @@ def test_a_cluster_that_runs_is_stopped_by_nothing_but_libvirt() -> None:
     assert len(demanded(replace(worse, access=replace(worse.access, running=frozenset())))) == 3
     (message,) = demanded(replace(worse, access=replace(worse.access, libvirt="no")))
     assert "may not use libvirt" in message
+
+
+def test_what_libvirt_says_runs() -> None:
+    """libvirt's own test driver: one machine, which runs, and one network; asked read-only."""
+    with connect("test:///default", read_only=True) as libvirt:
+        (uuid,) = libvirt.running_uuids()
+        assert libvirt.bridges()["virbr0"][0] == "default"
+        assert libvirt.connection.lookupByUUIDString(uuid).name() == "test"
 
 
 def test_only_the_nodes_that_are_started_are_looked_at() -> None:
