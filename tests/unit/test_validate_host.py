@@ -51,7 +51,7 @@ def test_who_may_connect_but_not_manage_is_refused_by_polkit(
     pkcheck = programs / "pkcheck"
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    for code, refused in ((0, False), (1, True), (2, True)):
+    for code, refused in ((0, False), (126, False), (1, True), (2, True)):
         pkcheck.write_text(f'#!/bin/sh\n[ "$2" = org.libvirt.unix.manage ] || exit 0\nexit {code}\n')
         pkcheck.chmod(0o755)
         assert bool(validate_host.libvirt_refused(socket, conf)) is refused
