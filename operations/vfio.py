@@ -128,7 +128,8 @@ def refusal(
 
 
 def _passed_over(force: bool, before_boot: bool) -> set[str]:
-    return {*(("use", "may") if force else ()), *(("iommu",) if before_boot else ())}
+    # A guest that has the device has vfio-pci there already.
+    return {"guest", *(("use", "may") if force else ()), *(("iommu",) if before_boot else ())}
 
 
 def _observed() -> PciHost:
