@@ -93,12 +93,12 @@ class PciHost:
 
 @dataclass(frozen=True)
 class Obstacle:
-    """Why a device cannot go to a guest. ``kind`` tells what it is about: the IOMMU, a guest that ``held``
-    it, a ``use`` of the host's own, one that it ``may`` have, its ``group``, virtual functions (``sriov``),
-    its ``domain``.
+    """Why a device cannot go to a guest. ``kind`` tells what it is about: the IOMMU, what ``held`` it, a
+    ``guest`` that is not libvirt's, a ``use`` of the host's own, one that it ``may`` have, its ``group``,
+    virtual functions (``sriov``), its ``domain``.
     """
 
-    kind: Literal["iommu", "held", "use", "may", "group", "sriov", "domain"]
+    kind: Literal["iommu", "held", "guest", "use", "may", "group", "sriov", "domain"]
     text: str
     step: str = ""
 
@@ -325,12 +325,9 @@ def uses(host: PciHost, address: str) -> list[str]:
 
 def _open_by(host: PciHost, device: PciDevice) -> list[Obstacle]:
     """The processes that have ``device`` open: its driver would not let go of it before they end."""
-    if not is_gpu(device):
-        return []
-    names = (
-        device["address"],
-        *(key for key, maker in device_holders.EVERY.items() if maker == device["vendor"]),
-    )
+    names = [device["address"]]
+    if is_gpu(device):
+        names += [key for key, maker in device_holders.EVERY.items() if maker == device["vendor"]]
     processes = {
         (holder["pid"], holder["command"]): holder["node"]
         for holder in host.holders
@@ -338,7 +335,7 @@ def _open_by(host: PciHost, device: PciDevice) -> list[Obstacle]:
     }
     return [
         Obstacle(
-            "held",
+            "guest" if node.startswith(device_holders.VFIO_NODES) else "held",
             f"{device['address']} is open in {command} (process {pid}, {node})",
             f"end {command} first" if command not in _SERVICES else f"systemctl stop {_SERVICES[command]}",
         )

@@ -22,6 +22,7 @@ from operations.commands import stop_host
 Commands = Generator[PyinfraCommand, None, None]
 
 BIND_PROGRAM = Path(__file__).with_name("vfio_bind.sh").read_text()
+GUEST_PROGRAM = Path(__file__).with_name("vfio_guest.sh").read_text()
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -88,7 +89,7 @@ def unbind(addresses: Sequence[str]) -> Commands:
         host.noop(f"vfio-pci has none of {', '.join(addresses)}")
         return
     for address in todo:
-        yield _unless_a_guest_has(address, found.group_of(address))
+        yield _unless_a_guest_has(address)
         yield _hand_over(address, "")
 
 
@@ -127,7 +128,8 @@ def refusal(
 
 
 def _passed_over(force: bool, before_boot: bool) -> set[str]:
-    return {*(("use", "may") if force else ()), *(("iommu",) if before_boot else ())}
+    # A guest that has the device has vfio-pci there already.
+    return {"guest", *(("use", "may") if force else ()), *(("iommu",) if before_boot else ())}
 
 
 def _observed() -> PciHost:
@@ -147,9 +149,6 @@ def _hand_over(address: str, driver: str) -> StringCommand:
     return StringCommand("sh -s --", address, shlex.quote(driver), _stdin=BIND_PROGRAM)
 
 
-def _unless_a_guest_has(address: str, group: int | None) -> StringCommand:
-    node = f"/dev/vfio/{group}"
-    return StringCommand(
-        f"if readlink /proc/[0-9]*/fd/* 2>/dev/null | grep -qx {node}; "
-        f"then echo 'a guest has {address} (IOMMU group {group}): stop it first' >&2; exit 1; fi"
-    )
+def _unless_a_guest_has(address: str) -> StringCommand:
+    """vfio_guest.sh for one device."""
+    return StringCommand("sh -s --", address, _stdin=GUEST_PROGRAM)

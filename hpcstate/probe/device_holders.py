@@ -1,4 +1,5 @@
-"""Which processes of a host have its GPUs open: a display server, a persistence daemon, somebody's job."""
+"""Which processes of a host have its GPUs open: a display server, a persistence daemon, somebody's job; and
+which have any device by vfio that are no guests of libvirt's."""
 
 from __future__ import annotations
 
@@ -10,6 +11,11 @@ from typing import TypedDict
 from hpcstate.errors import HpcstateError
 
 _LINE = re.compile(r"(?P<pid>\d+) (?P<command>\S+) (?P<node>/dev/\S+) (?P<address>\S+)")
+
+VFIO_NODES = "/dev/vfio/"
+"""Where the nodes are by which a program drives a device itself: a guest, as a rule."""
+
+_PROGRAMS = ("device_holders.sh", "vfio_holders.sh")
 
 EVERY = {"nvidia": "10de", "amd": "1002"}
 """What the address is of a device that serves all GPUs of a maker, and that maker's identifier."""
@@ -24,10 +30,10 @@ class Holder(TypedDict):
     address: str
 
 
-def command(sysfs: str = "/sys", proc: str = "/proc") -> str:
-    """The program, with the places of sysfs and proc."""
-    text = Path(__file__).with_suffix(".sh").read_text()
-    return f"sysfs={shlex.quote(sysfs)} proc={shlex.quote(proc)}\n{text}"
+def command(sysfs: str = "/sys", proc: str = "/proc", libvirt: str = "/run/libvirt/qemu") -> str:
+    """The programs, with the places of sysfs, proc, and of libvirt's process ids."""
+    places = f"sysfs={shlex.quote(sysfs)} proc={shlex.quote(proc)} libvirt={shlex.quote(libvirt)}"
+    return "\n".join((places, *(Path(__file__).with_name(name).read_text() for name in _PROGRAMS)))
 
 
 def parse(text: str) -> list[Holder]:

@@ -112,7 +112,7 @@ def test_devices_are_given_back() -> None:
         str(command) for command in run(vfio.unbind, SECOND_PAIR, facts=facts(host(DEVICES, GROUPS))).commands
     ]
     assert len(commands) == 4
-    assert "grep -qx /dev/vfio/14" in commands[0]
+    assert "sh -s -- 0000:07:00.0" in commands[0]
     assert "sh -s -- 0000:07:00.0 ''" in commands[1]
 
 
