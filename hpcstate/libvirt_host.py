@@ -302,10 +302,7 @@ class LibvirtHost:
                 domain.resume()
                 return True
             return False
-        if node.passthrough:
-            _create_within(domain, node)
-        else:
-            domain.create()
+        _create(domain, node)
         return True
 
     def set_autostart(self, cluster: Cluster, nodes: Sequence[Node], wanted: bool) -> list[str]:
@@ -326,7 +323,7 @@ class LibvirtHost:
         """Start the domain of ``node`` as it is defined."""
         domain = self.domain(cluster, node)
         if domain is not None:
-            domain.create()
+            _create(domain, node)
 
     def reset(self, cluster: Cluster, node: Node) -> None:
         """Press the reset button of a node that is on: its disks stay, its memory is lost."""
@@ -344,6 +341,14 @@ class LibvirtHost:
 CREATE_SECONDS = 180.0
 """How long libvirt may take to start a domain with devices of the host. It takes them from their drivers, and
 one that does not let go (a process has the device open, the card hangs) keeps it waiting for ever."""
+
+
+def _create(domain: libvirt.virDomain, node: Node) -> None:
+    """Start ``domain``, with a limit where it takes devices from drivers."""
+    if node.passthrough:
+        _create_within(domain, node)
+    else:
+        domain.create()
 
 
 def _create_within(domain: libvirt.virDomain, node: Node) -> None:

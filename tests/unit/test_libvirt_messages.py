@@ -161,6 +161,11 @@ def test_a_driver_that_does_not_let_go_is_not_waited_for_without_limit(
     domain = Hanging()
     with pytest.raises(HpcstateError, match="did not start compute-01 within 0 s") as caught:
         libvirt_host._create_within(domain, node)
+    hypervisor = LibvirtHost(connection := libvirt.open("test:///default"), "test:///default")
+    monkeypatch.setattr(hypervisor, "domain", lambda *_: domain)
+    with pytest.raises(HpcstateError, match="did not start compute-01"):
+        hypervisor.power_on(None, node)  # type: ignore[arg-type]
+    connection.close()
     domain.driver.set()
     assert "0000:01:00.0" in caught.value.message
     libvirt_host._create_within(domain, node)
