@@ -307,25 +307,28 @@ class LibvirtHost:
                 domain.resume()
                 return True
             return False
-        if node.passthrough:
-            _create_within(domain, node)
-        else:
-            domain.create()
+        _create(domain, node)
         return True
 
-    def set_autostart(self, cluster: Cluster, nodes: Sequence[Node], wanted: bool) -> None:
-        """Whether libvirt starts ``nodes``, and what they need, as the hypervisor boots."""
-        objects_ = [self.network(cluster), self.volumes.pool(cluster)]
-        objects_ += [self.domain(cluster, node) for node in nodes]
-        for each in objects_:
+    def set_autostart(self, cluster: Cluster, nodes: Sequence[Node], wanted: bool) -> list[str]:
+        """Whether libvirt starts ``nodes``, and what they need, as the hypervisor boots.
+        Returns the names of those that it does not start though it is wanted.
+
+        Never those with devices of the host: a domain names them by address, libvirt takes what is there from
+        its driver (``managed``), and a boot is when another one may be there. Nobody compares it then.
+        """
+        objects_ = [(self.network(cluster), wanted), (self.volumes.pool(cluster), wanted)]
+        objects_ += [(self.domain(cluster, node), wanted and not node.passthrough) for node in nodes]
+        for each, on in objects_:
             if each is not None:
-                each.setAutostart(int(wanted))
+                each.setAutostart(int(on))
+        return [node.name for node in nodes if wanted and node.passthrough]
 
     def power_on(self, cluster: Cluster, node: Node) -> None:
         """Start the domain of ``node`` as it is defined."""
         domain = self.domain(cluster, node)
         if domain is not None:
-            domain.create()
+            _create(domain, node)
 
     def reset(self, cluster: Cluster, node: Node) -> None:
         """Press the reset button of a node that is on: its disks stay, its memory is lost."""
@@ -343,6 +346,14 @@ class LibvirtHost:
 CREATE_SECONDS = 180.0
 """How long libvirt may take to start a domain with devices of the host. It takes them from their drivers, and
 one that does not let go (a process has the device open, the card hangs) keeps it waiting for ever."""
+
+
+def _create(domain: libvirt.virDomain, node: Node) -> None:
+    """Start ``domain``, with a limit where it takes devices from drivers."""
+    if node.passthrough:
+        _create_within(domain, node)
+    else:
+        domain.create()
 
 
 def _create_within(domain: libvirt.virDomain, node: Node) -> None:

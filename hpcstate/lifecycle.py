@@ -91,8 +91,11 @@ def start(
                 host.volumes.ensure(cluster, node, pool)
                 host.ensure_domain(cluster, node, facts, mark)
         _close_volumes(cluster, host, say)
-        if autostart is not None:
-            host.set_autostart(cluster, nodes, autostart)
+        if autostart is not None and (left_out := host.set_autostart(cluster, nodes, autostart)):
+            say(
+                f"{', '.join(left_out)} will not start when the hypervisor boots: which devices they get is "
+                "compared by `hpcstate start` only"
+            )
         wait_for_ssh(cluster, nodes, host, say, booting=powered_on)
     return Started(tuple(powered_on), tuple(node.name for node in nodes if node.name not in powered_on))
 

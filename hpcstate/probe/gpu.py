@@ -10,6 +10,7 @@ from typing import NamedTuple, TypedDict
 from hpcstate.errors import HpcstateError
 from hpcstate.hostlist import numbers
 from hpcstate.probe.mig import MigInstance, mig_instances
+from hpcstate.probe.nvidia_smi import bounded
 
 MARKER = "/etc/hpcstate/simulated-gpus.json"
 """Says that this host's GPU device nodes are simulated: {"gres_type": "simulated", "count": 2}."""
@@ -144,9 +145,9 @@ _DRIVER = (
     '        done < "$f"',
     "    done",
     '    if [ -n "$mig" ]; then',
-    "        timeout 20 nvidia-smi --query-gpu=index,pci.bus_id --format=csv,noheader 2> /dev/null |",
+    f"        {{ {bounded('--query-gpu=index,pci.bus_id --format=csv,noheader')}; }} |",
     "            while IFS= read -r l; do printf 'index %s\\n' \"$l\"; done",
-    "        timeout 20 nvidia-smi mig -lgi 2> /dev/null |",
+    f"        {{ {bounded('mig -lgi')}; }} |",
     "            while IFS= read -r l; do printf 'lgi %s\\n' \"$l\"; done",
     "    fi",
     "fi",

@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -459,6 +460,15 @@ def test_gpus_of_the_driver(tools: Path, tmp_path: Path) -> None:
     assert found["devices"][0]["mig"] == [
         {"profile": "3g.20gb", "gpu_instance": 1, "compute_instance": 0, "files": caps_files}
     ]
+    # An nvidia-smi that waits in the kernel cannot be killed, and timeout(1) waits for its child.
+    real = tools / "timeout.real"
+    (tools / "timeout").rename(real)
+    waits = 'case "$*" in *nvidia-smi*) exec /bin/sleep 15 ;; esac'
+    stand_in(tools, "timeout", f'{waits}; shift; exec {real} 0.5 "$@"')
+    began = time.monotonic()
+    found = gpu.parse(run(gpu.command(str(root)), tools, tmp_path))
+    assert time.monotonic() - began < 10
+    assert [instance["profile"] for instance in found["devices"][0]["mig"]] == [""]
 
 
 def write_tree(files: dict[Path, str]) -> None:

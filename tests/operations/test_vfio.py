@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -157,14 +158,26 @@ class Kernel:
             timeout=30,
         )
 
+    def stuck(self, file: str) -> None:
+        """Whoever writes to ``file`` waits, as in a driver that does not let go: a pipe that nobody reads."""
+        os.mkfifo(self.root / file)
+
+    def release(self) -> None:
+        """Let the writers go that were left behind, as the kernel does in the end. Waits for them."""
+        for pipe in filter(Path.is_fifo, self.root.rglob("*")):
+            with pipe.open() as reader:
+                reader.read()
+
     def said(self) -> str:
         path = self.root / "kmsg"
         return path.read_text() if path.exists() else ""
 
 
 @pytest.fixture
-def pci_bus(tmp_path: Path) -> Kernel:
-    return Kernel(tmp_path / "pci")
+def pci_bus(tmp_path: Path) -> Iterator[Kernel]:
+    kernel = Kernel(tmp_path / "pci")
+    yield kernel
+    kernel.release()
 
 
 def test_a_device_is_handed_over_and_looked_at(pci_bus: Kernel) -> None:
@@ -184,9 +197,8 @@ def test_a_device_that_the_kernel_did_not_give_to_vfio_is_a_failure(pci_bus: Ker
 
 
 def test_a_driver_that_does_not_let_go_is_not_waited_for_without_limit(pci_bus: Kernel) -> None:
-    """A pipe that nobody reads keeps the writer waiting as the kernel does."""
     pci_bus.device("0000:01:00.0", driver="nvidia")
-    os.mkfifo(pci_bus.root / "drivers/nvidia/unbind")
+    pci_bus.stuck("drivers/nvidia/unbind")
     begun = time.monotonic()
     done = pci_bus.run(vfio.BIND_PROGRAM, "0000:01:00.0", "vfio-pci", limit=1)
     assert done.returncode == 1
@@ -227,7 +239,7 @@ def test_at_boot_a_driver_that_was_first_gives_its_device_back(pci_bus: Kernel) 
 
 def test_at_boot_nothing_is_waited_for_without_limit(pci_bus: Kernel) -> None:
     pci_bus.device("0000:01:00.0", "10de:2805", driver="nvidia")
-    os.mkfifo(pci_bus.root / "drivers/nvidia/unbind")
+    pci_bus.stuck("drivers/nvidia/unbind")
     assert pci_bus.run(CLAIM, "after", "0000:01:00.0=10de:2805", limit=1).returncode == 0
     assert "did not let go within 1 s" in pci_bus.said()
 

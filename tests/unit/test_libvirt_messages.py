@@ -8,9 +8,9 @@ from dataclasses import replace
 import libvirt
 import pytest
 
-from hpcstate import libvirt_host
+from hpcstate import libvirt_host, paths, schema
 from hpcstate.errors import HpcstateError
-from hpcstate.libvirt_host import reason_of, state_of
+from hpcstate.libvirt_host import LibvirtHost, reason_of, state_of
 from hpcstate.libvirt_messages import refused
 from hpcstate.model import PassthroughDevice
 from tests.unit.fake_live import a_node
@@ -161,6 +161,36 @@ def test_a_driver_that_does_not_let_go_is_not_waited_for_without_limit(
     domain = Hanging()
     with pytest.raises(HpcstateError, match="did not start compute-01 within 0 s") as caught:
         libvirt_host._create_within(domain, node)
+    hypervisor = LibvirtHost(connection := libvirt.open("test:///default"), "test:///default")
+    monkeypatch.setattr(hypervisor, "domain", lambda *_: domain)
+    with pytest.raises(HpcstateError, match="did not start compute-01"):
+        hypervisor.power_on(None, node)  # type: ignore[arg-type]
+    connection.close()
     domain.driver.set()
     assert "0000:01:00.0" in caught.value.message
     libvirt_host._create_within(domain, node)
+
+
+def test_a_node_with_devices_of_the_host_never_starts_as_it_boots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """libvirt would take what sits at the address by then, the root disk too. Against its own test driver."""
+    cluster = schema.load(paths.ROOT / "inventories" / "passthrough.yaml").clusters[0]
+    connection = libvirt.open("test:///default")
+    domains = {
+        node.name: connection.defineXML(
+            f"<domain type='test'><name>{node.name}</name><memory>8192</memory>"
+            "<os><type>hvm</type></os></domain>"
+        )
+        for node in cluster.nodes
+    }
+    hypervisor = LibvirtHost(connection, "test:///default")
+    monkeypatch.setattr(hypervisor, "network", lambda _: None)
+    monkeypatch.setattr(hypervisor.volumes, "pool", lambda _: None)
+    monkeypatch.setattr(hypervisor, "domain", lambda _, node: domains[node.name])
+    with_devices = [node.name for node in cluster.nodes if node.passthrough]
+    domains[with_devices[0]].setAutostart(1)  # by an hpcstate of before
+    assert hypervisor.set_autostart(cluster, cluster.nodes, True) == with_devices
+    on = [name for name, domain in domains.items() if domain.autostart()]
+    assert on == [node.name for node in cluster.nodes if not node.passthrough] != []
+    assert hypervisor.set_autostart(cluster, cluster.nodes, False) == []
+    assert not any(domain.autostart() for domain in domains.values())
+    connection.close()
