@@ -299,14 +299,14 @@ def verdicts(host: PciHost, *, everything: bool = False) -> tuple[Verdict, ...]:
 
 
 def yaml_of(host: PciHost, *addresses: str) -> str:
-    """The entries of ``pcie_passthrough.devices`` for these devices, to paste."""
+    """The entries of ``pcie_passthrough.devices`` for these devices, to paste: validate accepts them."""
     lines = []
     for each in addresses:
         device = host.devices[each]
         name = f"{device['vendor_name']} {device['device_name']}".strip()
         lines += [
             f'- pci_address: "{each}"',
-            f"  device_type: {kind_of(device)}",
+            f"  device_type: {'other' if is_gpu(device) and not becomes_gres(device) else kind_of(device)}",
             f'  vendor_id: "{device["vendor"]}"',
             f'  device_id: "{device["device"]}"',
         ]

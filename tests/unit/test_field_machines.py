@@ -25,6 +25,7 @@ ALL = {
     "other makers": field.OTHER_MAKERS,
     "Grace": field.GRACE,
     "VMD": field.VMD,
+    "two makers": field.TWO_MAKERS,
 }
 
 
@@ -155,6 +156,13 @@ def test_gpus_of_other_makers_are_refused_as_gres_before_anything_is_built() -> 
         said = asked_for(field.OTHER_MAKERS, address)
         assert any("does not become a GPU of Slurm" in line for line in said)
         assert asked_for(field.OTHER_MAKERS, address, kind="other") == []
+
+
+def test_a_gpu_of_another_maker_in_the_group_goes_along_as_other() -> None:
+    text = written(field.TWO_MAKERS)
+    assert given(text) == ["0000:05:00.0", "0000:06:00.0"]
+    assert text.count("device_type: gpu") == 1
+    assert "device_type: other" in pcie.yaml_of(field.TWO_MAKERS, "0000:06:00.0")
 
 
 def test_a_variant_driver_of_vfio_is_ready() -> None:
