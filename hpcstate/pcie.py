@@ -52,6 +52,10 @@ DISPLAY_STEP = (
     "card; `video=efifb:off` or `initcall_blacklist=sysfb_init` on the kernel command line keeps its "
     "framebuffer off"
 )
+BELOW_STEP = (
+    "lsblk shows what is on it; if the host needs none of that: `vgchange -an` (LVM), `mdadm --stop` (md), "
+    "`multipath -f` or `cryptsetup close`"
+)
 IOMMU_HINT = "enable VT-d or AMD-Vi in the firmware, and intel_iommu=on on the kernel command line"
 
 
@@ -246,8 +250,7 @@ def obstacles(host: PciHost, address: str, unused: Collection[str] = ()) -> list
             found.append(Obstacle("held", f"{where} is held by {holder}, which runs", f"stop {holder} first"))
         found += _open_by(host, device)
         found += [
-            Obstacle("use", f"{where} is the host's own: {use}", DISPLAY_STEP if use == BOOT_DISPLAY else "")
-            for use in uses(host, where)
+            Obstacle("use", f"{where} is the host's own: {use}", _step_for(use)) for use in uses(host, where)
         ]
         if where not in unused:
             found += _maybe_used(host, device)
@@ -321,6 +324,13 @@ def uses(host: PciHost, address: str) -> list[str]:
     device = host.devices[address]
     display = [BOOT_DISPLAY] if device["boot_vga"] else []
     return [*display, *host.uses.get(device["address"], [])]
+
+
+def _step_for(use: str) -> str:
+    """What ends a use, where something can that the host survives."""
+    if use == BOOT_DISPLAY:
+        return DISPLAY_STEP
+    return BELOW_STEP if use.startswith(pci_use.BELOW) else ""
 
 
 def _open_by(host: PciHost, device: PciDevice) -> list[Obstacle]:

@@ -20,14 +20,15 @@ _ADDRESS = re.compile(r"/([0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])(?=/|$)")
 _VMD = re.compile(r"/([0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])(?=/pci[0-9a-f]{4,}:[0-9a-f]{2}/)")
 """A function with a root bus of its own below it (Linux: drivers/pci/controller/vmd.c)."""
 
-_BELOW = "a disk below "
+BELOW = "a disk below "
+"""How a disk is named that something is made of which nothing is mounted from."""
 
 _WORDS = {
     "mount": "mounted at {}",
     "swap": "swap on {}",
     "pool": "in the ZFS pool {}",
     "btrfs": "in the mounted btrfs {}",
-    "holder": _BELOW + "{}",
+    "holder": BELOW + "{}",
     "route": "default route by {}",
     "network": "network by {}",
     "port": "a port of {}",
@@ -86,5 +87,5 @@ def _without_doubles(uses: list[str]) -> list[str]:
     """A card with the default route has other routes, too, and a disk of a mount what lies between: one is
     enough to say."""
     routes = {use.removeprefix("default route by ") for use in uses if use.startswith("default route by ")}
-    uses = [use for use in uses if not use.startswith(_BELOW)] or uses
+    uses = [use for use in uses if not use.startswith(BELOW)] or uses
     return [use for use in uses if use.removeprefix("network by ") not in routes or use.startswith("default")]
