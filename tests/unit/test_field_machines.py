@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hpcstate import pcie, pcie_request, schema
+from hpcstate.errors import HpcstateError
 from hpcstate.first_file import HostSize, first_file
 from hpcstate.pcie import PciHost, State, verdict
 from hpcstate.pcie_report import as_text
@@ -175,6 +176,9 @@ def test_a_domain_that_libvirt_cannot_name_is_left_out_with_a_word() -> None:
     assert given(text) == []
     assert "10000:01:00.0" in text
     assert "libvirt has no name for" in text
+    with pytest.raises(HpcstateError, match="libvirt has no name") as refused:
+        asked_for(field.VMD, "10000:01:00.0")
+    assert "VMD off" in str(refused.value)
 
 
 @pytest.mark.parametrize(
