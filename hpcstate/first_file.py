@@ -115,7 +115,7 @@ def _together(host: PciHost, addresses: list[str]) -> list[tuple[list[str], list
         if address in seen:
             continue
         along = pcie.companions(host, address)
-        gpus = [address, *(each for each in along if pcie.is_gpu(host.devices[each]))]
+        gpus = [address, *(each for each in along if pcie.becomes_gres(host.devices[each]))]
         found.append((gpus, [each for each in along if each not in gpus]))
         seen |= {address, *along}
     return found

@@ -50,7 +50,11 @@ BOOT_DISPLAY = "the display it boots with"
 DISPLAY_STEP = (
     "let the firmware show itself on another card (the processor's own graphics), or give that other "
     "card; `video=efifb:off` or `initcall_blacklist=sysfb_init` on the kernel command line keeps its "
-    "framebuffer off"
+    "framebuffer off. If you know that it may go: `in_use: false` for this device in the cluster file"
+)
+BELOW_STEP = (
+    "lsblk shows what is on it; if the host needs none of that: `vgchange -an` (LVM), `mdadm --stop` (md), "
+    "`multipath -f` or `cryptsetup close`"
 )
 IOMMU_HINT = "enable VT-d or AMD-Vi in the firmware, and intel_iommu=on on the kernel command line"
 
@@ -246,8 +250,10 @@ def obstacles(host: PciHost, address: str, unused: Collection[str] = ()) -> list
             found.append(Obstacle("held", f"{where} is held by {holder}, which runs", f"stop {holder} first"))
         found += _open_by(host, device)
         found += [
-            Obstacle("use", f"{where} is the host's own: {use}", DISPLAY_STEP if use == BOOT_DISPLAY else "")
+            Obstacle("use", f"{where} is the host's own: {use}", _step_for(use))
             for use in uses(host, where)
+            # Somebody with one GPU and no screen gives the display away knowingly; a root disk nobody does.
+            if not (use == BOOT_DISPLAY and where in unused)
         ]
         if where not in unused:
             found += _maybe_used(host, device)
@@ -299,14 +305,14 @@ def verdicts(host: PciHost, *, everything: bool = False) -> tuple[Verdict, ...]:
 
 
 def yaml_of(host: PciHost, *addresses: str) -> str:
-    """The entries of ``pcie_passthrough.devices`` for these devices, to paste."""
+    """The entries of ``pcie_passthrough.devices`` for these devices, to paste: validate accepts them."""
     lines = []
     for each in addresses:
         device = host.devices[each]
         name = f"{device['vendor_name']} {device['device_name']}".strip()
         lines += [
             f'- pci_address: "{each}"',
-            f"  device_type: {kind_of(device)}",
+            f"  device_type: {'other' if is_gpu(device) and not becomes_gres(device) else kind_of(device)}",
             f'  vendor_id: "{device["vendor"]}"',
             f'  device_id: "{device["device"]}"',
         ]
@@ -323,15 +329,19 @@ def uses(host: PciHost, address: str) -> list[str]:
     return [*display, *host.uses.get(device["address"], [])]
 
 
+def _step_for(use: str) -> str:
+    """What ends a use, where something can that the host survives."""
+    if use == BOOT_DISPLAY:
+        return DISPLAY_STEP
+    return BELOW_STEP if use.startswith(pci_use.BELOW) else ""
+
+
 def _open_by(host: PciHost, device: PciDevice) -> list[Obstacle]:
     """The processes that have ``device`` open: its driver would not let go of it before they end."""
-    names = [device["address"]]
-    if is_gpu(device):
-        names += [key for key, maker in device_holders.EVERY.items() if maker == device["vendor"]]
     processes = {
         (holder["pid"], holder["command"]): holder["node"]
         for holder in host.holders
-        if holder["address"] in names
+        if holder["address"] == device["address"]
     }
     return [
         Obstacle(

@@ -59,9 +59,7 @@ def _about(place: str, device: PassthroughDevice, node: Node, host: PciHost) -> 
             "paste below this node's devices:\n" + _indented(pcie.yaml_of(host, *missing)),
         )
     for reason in _of_its_own(verdict, given):
-        # Somebody with one GPU and no screen gives the display away knowingly; a root disk nobody does.
-        display = pcie.BOOT_DISPLAY in reason
-        yield Finding(f"{place}.pci_address", f"{address}: {reason}", "; ".join(verdict.steps), display)
+        yield Finding(f"{place}.pci_address", f"{address}: {reason}", "; ".join(verdict.steps))
 
 
 def _of_its_own(verdict: Verdict, given: set[str]) -> Iterator[str]:

@@ -17,12 +17,9 @@ VFIO_NODES = "/dev/vfio/"
 
 _PROGRAMS = ("device_holders.sh", "vfio_holders.sh")
 
-EVERY = {"nvidia": "10de", "amd": "1002"}
-"""What the address is of a device that serves all GPUs of a maker, and that maker's identifier."""
-
 
 class Holder(TypedDict):
-    """A process with ``node`` open. ``address`` is that of a PCI function, or a key of EVERY."""
+    """A process with ``node`` open. ``address`` is that of the PCI function."""
 
     pid: int
     command: str

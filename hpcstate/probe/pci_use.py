@@ -17,11 +17,18 @@ Kind = Literal["storage", "network"]
 
 _ADDRESS = re.compile(r"/([0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])(?=/|$)")
 
+_VMD = re.compile(r"/([0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])(?=/pci[0-9a-f]{4,}:[0-9a-f]{2}/)")
+"""A function with a root bus of its own below it (Linux: drivers/pci/controller/vmd.c)."""
+
+BELOW = "a disk below "
+"""How a disk is named that something is made of which nothing is mounted from."""
+
 _WORDS = {
     "mount": "mounted at {}",
     "swap": "swap on {}",
     "pool": "in the ZFS pool {}",
     "btrfs": "in the mounted btrfs {}",
+    "holder": BELOW + "{}",
     "route": "default route by {}",
     "network": "network by {}",
     "port": "a port of {}",
@@ -37,17 +44,20 @@ class PciUses(TypedDict):
     untraced: dict[Kind, list[str]]
 
 
-def command(sysfs: str = "/sys", proc: str = "/proc") -> str:
-    """The program, with the places of sysfs and proc."""
+def command(sysfs: str = "/sys", proc: str = "/proc", sbin: str = "/usr/sbin:/sbin") -> str:
+    """The program, with the places of sysfs and proc, and where zpool and ip may be besides ``PATH``: an
+    ordinary user's lacks ``sbin``."""
     text = Path(__file__).with_suffix(".sh").read_text()
-    return f"sysfs={shlex.quote(sysfs)} proc={shlex.quote(proc)}\n{text}"
+    places = {"sysfs": sysfs, "proc": proc, "sbin": sbin}
+    return f"{' '.join(f'{name}={shlex.quote(place)}' for name, place in places.items())}\n{text}"
 
 
 def parse(text: str) -> PciUses:
     """What the program printed.
 
-    A disk behind a bridge counts for the last device on its way only: bridges are shared anyway. Raises
-    HpcstateError for a line that ``command`` does not print.
+    A disk behind a bridge counts for the last device on its way only: bridges are shared anyway. Behind
+    Intel's VMD it counts for that too, an endpoint that takes all its disks along. Raises HpcstateError for a
+    line that ``command`` does not print.
     """
     devices: dict[str, list[str]] = {}
     untraced: dict[Kind, list[str]] = {}
@@ -60,7 +70,8 @@ def parse(text: str) -> PciUses:
         if kind not in _WORDS or not path.startswith("/"):
             raise HpcstateError(f"this is no use of a device: {line!r}", where="sysfs")
         if addresses := _ADDRESS.findall(path):
-            _add(devices.setdefault(addresses[-1], []), _WORDS[kind].format(what))
+            for address in (addresses[-1], *_VMD.findall(path)):
+                _add(devices.setdefault(address, []), _WORDS[kind].format(what))
     return PciUses(
         devices={address: _without_doubles(devices[address]) for address in sorted(devices)},
         untraced=untraced,
@@ -73,6 +84,8 @@ def _add(found: list[str], item: str) -> None:
 
 
 def _without_doubles(uses: list[str]) -> list[str]:
-    """A card with the default route has other routes, too: one is enough to say."""
+    """A card with the default route has other routes, too, and a disk of a mount what lies between: one is
+    enough to say."""
     routes = {use.removeprefix("default route by ") for use in uses if use.startswith("default route by ")}
+    uses = [use for use in uses if not use.startswith(BELOW)] or uses
     return [use for use in uses if use.removeprefix("network by ") not in routes or use.startswith("default")]

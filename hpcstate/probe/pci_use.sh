@@ -1,9 +1,11 @@
 # What the PCI devices of this host are used for by the host itself. A line for each use:
-#   mount|swap|pool|btrfs WHAT PATH    a disk: where the kernel has the device, with its PCI functions in the path
+#   mount|swap|pool|btrfs|holder WHAT PATH    a disk: where the kernel has the device, with its PCI functions in the path
 #   route|network|port WHAT PATH       a network card: of a default route, of another route, below a bridge or bond
 #   untraced storage|network WHAT      a use whose device cannot be told: any of that kind may be it
-# Parameters by environment: sysfs, proc (where they are mounted). Reads only; asks zpool and ip where they are.
+# Parameters: sysfs, proc (where they are mounted), sbin (where zpool and ip may be besides: an ordinary user's
+# PATH lacks it). Reads only; asks zpool and ip where they are.
 sysfs=${sysfs:-/sys} proc=${proc:-/proc}
+PATH=$PATH:${sbin-/usr/sbin:/sbin}
 
 # disk KIND WHAT NODE: NODE is the folder of a block device in sysfs. Device mapper, md and bcache have the
 # devices below them in slaves/, of a partition those of its whole device.
@@ -25,13 +27,23 @@ disk() {
   case $whole in
   */nvme-subsystem/*)
     # With native multipath the device is the subsystem's; its controllers are beside it, each of them a way to it.
+    ways=no
     for d in "${whole%/*}"/nvme*; do
-      if [ -L "$d" ]; then wire "$1" "$2" "$(readlink -f "$d")"; fi
+      if [ -L "$d" ]; then
+        wire "$1" "$2" "$(readlink -f "$d")"
+        ways=yes
+      fi
     done
+    if [ $ways = no ]; then printf 'untraced storage %s\n' "$2"; fi
     ;;
   */virtual/block/loop* | */virtual/block/zram* | */virtual/block/ram*) ;; # a file of a mount, or memory
   *) wire "$1" "$2" "$node" ;;
   esac
+}
+
+# The pools that zpool tells of; nothing where it is not there, or fails.
+pool_names() {
+  if command -v zpool >/dev/null; then zpool list -H -o name 2>/dev/null; fi
 }
 
 # wire KIND WHAT PATH: a device that has nothing below it, on PCI or across the network.
@@ -50,7 +62,7 @@ wire() {
     ;;
   */nvme-fabrics/* | */virtual/block/nbd* | */virtual/block/rbd* | */virtual/block/drbd*)
     printf 'untraced network %s\n' "$2" ;;
-  */virtual/block/zd*) if ! command -v zpool >/dev/null; then printf 'untraced storage %s\n' "$2"; fi ;;
+  */virtual/block/zd*) if [ -z "$(pool_names)" ]; then printf 'untraced storage %s\n' "$2"; fi ;; # else: below
   */virtual/*) printf 'untraced storage %s\n' "$2" ;;
   esac # others (platform, mmc) are not on PCI
 }
@@ -102,6 +114,10 @@ while read -r _ _ number _ at rest; do
       ;;
     *) disk mount "$at" "$sysfs/dev/block/$number" ;;
     esac
+    # XFS can have its log and its real-time data on disks of their own (xfs(5)).
+    for d in $(printf '%s\n' "$options" | tr ', ' '\n\n' | sed -n 's/^\(logdev\|rtdev\)=//p'); do
+      named mount "$at" "$d"
+    done
     ;;
   esac
 done <"$mounts" | {
@@ -110,12 +126,20 @@ done <"$mounts" | {
   while read -r kind at source; do
     if [ "$kind" = zfs ]; then zfs="$zfs ${source%%/*}@$at"; else printf '%s %s %s\n' "$kind" "$at" "$source"; fi
   done
-  pools=
-  if command -v zpool >/dev/null; then pools=$(zpool list -H -o name 2>/dev/null); fi
+  pools=$(pool_names)
   for pool in $pools; do
     disks=$(zpool status -LP "$pool" 2>/dev/null | sed -n 's|^[[:space:]]*\(/dev/[^ ]*\).*|\1|p')
     if [ -z "$disks" ]; then printf 'untraced storage ZFS:%s\n' "$pool"; fi
     for d in $disks; do named pool "$pool" "$d"; done
+  done
+  # Imported pools have a folder there, also those that nothing is mounted from (OpenZFS: spa_stats.c).
+  for d in "$proc"/spl/kstat/zfs/*; do
+    if [ -e "$d/state" ] || [ -e "$d/txgs" ]; then
+      case "$zfs " in
+      *" ${d##*/}@"*) ;;
+      *) zfs="$zfs ${d##*/}@ZFS:${d##*/}" ;;
+      esac
+    fi
   done
   for entry in $zfs; do
     case " $(printf '%s' "$pools" | tr '\n' ' ') " in
@@ -129,6 +153,14 @@ for d in "$sysfs"/fs/btrfs/*/devices/*; do
   if [ -e "$d" ]; then
     uuid=${d%/devices/*}
     disk btrfs "${uuid##*/}" "$d"
+  fi
+done
+
+# Disks below a device mapper, md or bcache of which nothing is mounted: a guest's volume, a Ceph OSD.
+for d in "$sysfs"/class/block/*/holders/*; do
+  if [ -e "$d" ]; then
+    node=${d%/holders/*}
+    disk holder "${d##*/}" "$node"
   fi
 done
 
@@ -150,14 +182,17 @@ fi
 if [ -r "$proc/net/ipv6_route" ]; then
   # destination prefix source prefix next metric references uses flags device
   while read -r destination prefix _ _ _ _ _ _ _ name; do
-    if [ "$destination$prefix" = 0000000000000000000000000000000000 ] && [ "$name" != lo ]; then
-      card route "$name" "$name"
-    fi
+    case $name:$destination$prefix in
+    lo:* | *:fe[89ab]* | *:ff*) ;; # link-local and multicast: every card that is up has these
+    *:0000000000000000000000000000000000) card route "$name" "$name" ;;
+    *) card network "$name" "$name" ;;
+    esac
   done <"$proc/net/ipv6_route"
 fi
 if command -v ip >/dev/null; then # the other tables
   for family in -4 -6; do
-    ip "$family" -o route show table all 2>/dev/null | sed -n 's/^default.* dev \([^ ]*\).*/\1/p'
+    # One over several cards has them all in its line (nexthop ... dev eth0 ... nexthop ... dev eth1).
+    ip "$family" -o route show table all 2>/dev/null | sed -n '/^default /p' | tr '\t ' '\n\n' | sed -n '/^dev$/{n;p;}'
   done | sort -u | while read -r name; do card route "$name" "$name"; done
 fi
 for d in "$sysfs"/class/net/*/upper_*; do

@@ -156,6 +156,11 @@ def pci_address(value: str) -> str:
     """A PCI address; lower case. Functions have one digit from 0 to 7 (lspci(8), option -s)."""
     if not re.fullmatch(r"[0-9a-fA-F]{4}:[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7]", value, re.ASCII):
         short = re.fullmatch(r"[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7]", value, re.ASCII)
+        if re.fullmatch(r"[0-9a-fA-F]{5,8}:[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7]", value, re.ASCII):
+            raise LeafError(
+                "a PCI domain of four digits: libvirt has no name for others",
+                "switch Intel's VMD off in the firmware, for the slot of this device at least",
+            )
         raise LeafError("a PCI address like 0000:01:00.0", f"write 0000:{value}" if short else "see lspci -D")
     return value.lower()
 

@@ -148,7 +148,7 @@ def test_what_the_host_lives_on(sysfs: Path, tools: Path, tmp_path: Path) -> Non
         "24 22 0:41 /@home /home rw shared:9 - btrfs /dev/sdb rw\n"
     )
     (proc / "net/route").write_text("Iface\tDestination\nbr0\t00000000\teth9\neth1\t0000A8C0\n")
-    command = pci_use.command(str(sysfs), str(proc))
+    command = pci_use.command(str(sysfs), str(proc), sbin="")
     assert pci_use.parse(run(command, tools, tmp_path)) == {
         "devices": {
             "0000:00:1f.2": ["mounted at /", "mounted at /home"],

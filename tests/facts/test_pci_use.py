@@ -24,7 +24,8 @@ class Tree:
 
     def __init__(self, root: Path) -> None:
         self.sys, self.proc, self.tools = root / "sy s", root / "pro c", root / "bin"
-        for folder in (self.sys, self.proc / "self", self.proc / "net", self.tools):
+        self.sbin = root / "sbin"
+        for folder in (self.sys, self.proc / "self", self.proc / "net", self.tools, self.sbin):
             folder.mkdir(parents=True)
         for name in ("basename", "readlink", "sed", "sort", "tr", "sh"):
             program = next(Path(at) / name for at in ("/usr/bin", "/bin") if (Path(at) / name).exists())
@@ -58,7 +59,7 @@ class Tree:
 
     def look(self) -> pci_use.PciUses:
         done = subprocess.run(
-            ["sh", "-c", pci_use.command(str(self.sys), str(self.proc))],
+            ["sh", "-c", pci_use.command(str(self.sys), str(self.proc), str(self.sbin))],
             env={"PATH": str(self.tools)},
             capture_output=True,
             text=True,
@@ -247,3 +248,94 @@ def test_what_is_in_memory_or_in_a_file_uses_no_device(tree: Tree) -> None:
     tree.mount("0:50", "/mnt", "overlay", "overlay")
     (tree.proc / "swaps").write_text("Filename\tType\n/dev/zram0 partition 8 0 100\n")
     assert tree.look() == {"devices": {}, "untraced": {}}
+
+
+def test_a_disk_behind_vmd_is_a_use_of_its_controller_too(tree: Tree) -> None:
+    """The controller is an endpoint: given away, it takes all its disks along (Linux: vmd.c)."""
+    vmd = "devices/pci0000:00/0000:00:0e.0/pci10000:e0/10000:e0:06.0/10000:e1:00.0/nvme/nvme0/nvme0n1"
+    tree.block(f"{vmd}/nvme0n1p2", "259:2", partition=True)
+    tree.mount("259:2", "/", "ext4", "/dev/nvme0n1p2")
+    expected = {"0000:00:0e.0": ["mounted at /"], "10000:e1:00.0": ["mounted at /"]}
+    assert tree.look() == {"devices": expected, "untraced": {}}
+
+
+def test_a_disk_below_something_that_nothing_is_mounted_from(tree: Tree) -> None:
+    """A logical volume with the store of a Ceph OSD, or a guest's disk."""
+    tree.block(f"{NVME}/nvme/nvme0/nvme0n1")
+    tree.block("devices/virtual/block/dm-3")
+    tree.link("devices/virtual/block/dm-3/slaves/nvme0n1", f"{NVME}/nvme/nvme0/nvme0n1")
+    tree.link(f"{NVME}/nvme/nvme0/nvme0n1/holders/dm-3", "devices/virtual/block/dm-3")
+    assert tree.look() == traced(nvme=["a disk below dm-3"])
+
+
+def test_holders_are_not_said_beside_what_they_are_for(tree: Tree) -> None:
+    tree.block(f"{SATA}/sda")
+    tree.block("devices/virtual/block/dm-0", "253:0")
+    tree.link("devices/virtual/block/dm-0/slaves/sda", f"{SATA}/sda")
+    tree.link(f"{SATA}/sda/holders/dm-0", "devices/virtual/block/dm-0")
+    tree.mount("253:0", "/", "ext4", "/dev/mapper/vg-root")
+    assert tree.look() == traced(sata=["mounted at /"])
+
+
+@pytest.mark.parametrize("tool", ["", "exit 1"], ids=["no zpool", "it fails"])
+def test_a_pool_that_only_the_kernel_knows_may_be_on_any_disk(tree: Tree, tool: str) -> None:
+    """Imported, with nothing mounted: volumes for guests. Not every folder of kstat is a pool."""
+    if tool:
+        tree.tool("zpool", tool)
+    for folder in ("tank", "arcstats"):
+        (tree.proc / "spl/kstat/zfs" / folder).mkdir(parents=True)
+    (tree.proc / "spl/kstat/zfs/tank/state").write_text("ONLINE\n")
+    assert tree.look() == {"devices": {}, "untraced": {"storage": ["ZFS:tank"]}}
+
+
+def test_a_volume_of_zfs_that_nobody_can_look_into(tree: Tree) -> None:
+    tree.block("devices/virtual/block/zd0", "230:0")
+    tree.mount("230:0", "/", "ext4", "/dev/zd0")
+    tree.tool("zpool", "exit 1")
+    assert tree.look() == {"devices": {}, "untraced": {"storage": ["/"]}}
+
+
+def test_an_ordinary_users_path_has_no_sbin(tree: Tree) -> None:
+    """Debian: zpool is in /usr/sbin, which is not in a user's PATH."""
+    tree.block(f"{NVME}/nvme/nvme0/nvme0n1/nvme0n1p3", partition=True)
+    tree.block(f"{SATA}/sda")
+    tree.mount("0:25", "/", "zfs", "rpool/ROOT/debian")
+    tree.tool("zpool", ZPOOL)
+    (tree.tools / "zpool").rename(tree.sbin / "zpool")
+    assert tree.look() == traced(sata=["in the ZFS pool tank"], nvme=["in the ZFS pool rpool"])
+
+
+def test_multipath_without_a_controller_is_untraced(tree: Tree) -> None:
+    tree.block("devices/virtual/nvme-subsystem/nvme-subsys0/nvme0n1", "259:1")
+    tree.mount("259:1", "/", "ext4", "/dev/nvme0n1")
+    assert tree.look() == {"devices": {}, "untraced": {"storage": ["/"]}}
+
+
+def test_a_default_route_by_two_cards_at_once(tree: Tree) -> None:
+    """As routing daemons write it, by link-local neighbours: the cards have no other route."""
+    tree.card("eth0", CARD)
+    tree.card("eth1", OTHER)
+    hops = "".join(f"\\\\\\tnexthop via inet6 fe80::{n} dev eth{n} weight 1 " for n in (0, 1))
+    tree.tool(
+        "ip", f"case \"$*\" in '-4 -o route show table all') printf 'default proto bgp {hops}\\n' ;; esac"
+    )
+    assert tree.look() == traced(card=["default route by eth0"], other=["default route by eth1"])
+
+
+def test_a_network_by_ipv6_without_a_default_route(tree: Tree) -> None:
+    tree.card("eth0", CARD)
+    tree.card("eth1", OTHER)
+    end = f"00 {'0' * 32} 00000100 00000001 00000000 00000001"
+    (tree.proc / "net/ipv6_route").write_text(
+        f"fd00{'0' * 28} 40 {'0' * 32} {end}     eth0\n"
+        f"fe80{'0' * 28} 40 {'0' * 32} {end}     eth1\n"
+        f"ff00{'0' * 28} 08 {'0' * 32} {end}     eth1\n"
+    )
+    assert tree.look() == traced(card=["network by eth0"])
+
+
+def test_the_log_of_xfs_on_a_disk_of_its_own(tree: Tree) -> None:
+    tree.block(f"{SATA}/sda", "8:0")
+    tree.block(f"{NVME}/nvme/nvme0/nvme0n1")
+    tree.mount("8:0", "/srv", "xfs", "/dev/sda", "rw,logbufs=8,logdev=/dev/nvme0n1,noquota")
+    assert tree.look() == traced(sata=["mounted at /srv"], nvme=["mounted at /srv"])

@@ -253,8 +253,8 @@ def test_another_device_at_the_address_is_refused_now_as_well() -> None:
 
 HOLDERS = [
     Holder(pid=812, command="Xorg", node="/dev/dri/card0", address="0000:01:00.0"),
-    Holder(pid=900, command="nvidia-persiste", node="/dev/nvidiactl", address="nvidia"),
-    Holder(pid=901, command="ollama", node="/dev/kfd", address="amd"),
+    Holder(pid=900, command="nvidia-persiste", node="/dev/nvidiactl", address="0000:01:00.0"),
+    Holder(pid=901, command="ollama", node="/dev/kfd", address="0000:09:00.0"),
 ]
 
 

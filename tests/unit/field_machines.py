@@ -99,3 +99,9 @@ VMD = machine("""
 10000:01:00.0 030000 10de:2684 nouveau 30
 """)
 """A GPU behind Intel's VMD, in a PCI domain of 32 bits."""
+
+TWO_MAKERS = machine("""
+0000:05:00.0 030000 10de:1c82 nouveau 1
+0000:06:00.0 030000 1002:7480 amdgpu 1
+""")
+"""Behind a switch without ACS: one GPU becomes a GRES, the other does not and must go along."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hpcstate import pcie, pcie_request, schema
+from hpcstate.errors import HpcstateError
 from hpcstate.first_file import HostSize, first_file
 from hpcstate.pcie import PciHost, State, verdict
 from hpcstate.pcie_report import as_text
@@ -25,6 +26,7 @@ ALL = {
     "other makers": field.OTHER_MAKERS,
     "Grace": field.GRACE,
     "VMD": field.VMD,
+    "two makers": field.TWO_MAKERS,
 }
 
 
@@ -74,9 +76,8 @@ def test_what_inventory_calls_blocked_is_refused_by_validate_and_vfio(name: str)
         if each.state is State.BLOCKED:
             assert each.address not in given(written(host))
             assert refusal(host, together)
-            if "libvirt has no name" not in " ".join(each.reasons) and pcie.BOOT_DISPLAY not in " ".join(
-                each.reasons
-            ):
+            # The schema knows no such domain.
+            if "libvirt has no name" not in " ".join(each.reasons):
                 assert asked_for(host, *together, kind="other")
         else:
             assert refusal(host, together) == ""
@@ -108,6 +109,16 @@ def test_a_use_that_cannot_be_traced_counts_for_each_device_of_its_kind() -> Non
 def test_what_the_file_says_of_a_known_use_counts_for_nothing() -> None:
     together = ("0000:05:00.0", *pcie.companions(field.ZFS_ROOT, "0000:05:00.0"))
     assert any("ZFS pool" in said for said in asked_for(field.ZFS_ROOT, *together, more=", in_use: false"))
+
+
+def test_the_boot_display_goes_only_where_the_file_says_so() -> None:
+    """One graphics card and no screen: everybody says no, until the file says that it may go."""
+    alone = field.machine("0000:01:00.0 030000 10de:1c82 nouveau 1 boot_vga")
+    assert verdict(alone, "0000:01:00.0").state is State.BLOCKED
+    assert "boots with" in asked_for(alone, "0000:01:00.0", more=", gres_type: a")[0]
+    assert "boots with" in refusal(alone, ["0000:01:00.0"])
+    assert asked_for(alone, "0000:01:00.0", more=", gres_type: a, in_use: false") == []
+    assert refusal(alone, ["0000:01:00.0"], unused=["0000:01:00.0"]) == ""
 
 
 def test_a_virtual_function_goes_alone_and_its_maker_stays() -> None:
@@ -157,6 +168,13 @@ def test_gpus_of_other_makers_are_refused_as_gres_before_anything_is_built() -> 
         assert asked_for(field.OTHER_MAKERS, address, kind="other") == []
 
 
+def test_a_gpu_of_another_maker_in_the_group_goes_along_as_other() -> None:
+    text = written(field.TWO_MAKERS)
+    assert given(text) == ["0000:05:00.0", "0000:06:00.0"]
+    assert text.count("device_type: gpu") == 1
+    assert "device_type: other" in pcie.yaml_of(field.TWO_MAKERS, "0000:06:00.0")
+
+
 def test_a_variant_driver_of_vfio_is_ready() -> None:
     assert verdict(field.GRACE, "0008:01:00.0").state is State.READY
     assert given(written(field.GRACE)) == ["0008:01:00.0"]
@@ -167,6 +185,9 @@ def test_a_domain_that_libvirt_cannot_name_is_left_out_with_a_word() -> None:
     assert given(text) == []
     assert "10000:01:00.0" in text
     assert "libvirt has no name for" in text
+    with pytest.raises(HpcstateError, match="libvirt has no name") as refused:
+        asked_for(field.VMD, "10000:01:00.0")
+    assert "VMD off" in str(refused.value)
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,13 @@ def crowded(*others: object, **more: object) -> PciHost:
             id="root disk in the group",
         ),
         pytest.param(
+            crowded(NVME, uses={NVME["address"]: ["a disk below dm-3"]}),
+            State.BLOCKED,
+            "0000:02:00.0 is the host's own: a disk below dm-3",
+            "vgchange -an",
+            id="disk below LVM in the group",
+        ),
+        pytest.param(
             crowded(CARD, uses={CARD["address"]: ["default route by eno1"]}),
             State.BLOCKED,
             "default route by eno1",

@@ -169,9 +169,10 @@ def test_a_group_must_be_given_as_a_whole_but_for_bridges() -> None:
     assert all('- pci_address: "0000:02:00.0"' in problem.hint for problem in problems)
 
 
-def test_the_hosts_own_root_disk_is_refused_and_its_display_warned_of() -> None:
+def test_the_hosts_own_root_disk_and_its_display_are_refused() -> None:
     (problem,) = found(changed("0000:01:00.0", boot_vga=True))
-    assert (problem.severity, "the display it boots with" in problem.message) == ("warning", True)
+    assert (problem.severity, "the display it boots with" in problem.message) == ("error", True)
+    assert "in_use: false" in problem.hint
     (problem,) = found(on(host(DEVICES, GROUPS, uses={"0000:01:00.1": ["mounted at /"]})))
     assert (problem.severity, problem.place) == (
         "error",
