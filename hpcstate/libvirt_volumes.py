@@ -80,7 +80,11 @@ class LibvirtVolumes:
 
     def _is_own(self, cluster: Cluster, pool: libvirt.virStoragePool) -> bool:
         record = self.record(pool)
-        return self.recognised(cluster) if record is None else record.mark.owner == owner_of(cluster)
+        if record is not None:
+            return record.mark.owner == owner_of(cluster)
+        # One with nothing in it is what a first start left that was interrupted before the record.
+        empty = all(volume.name() == RECORD for volume in _active(pool).listAllVolumes())
+        return empty or self.recognised(cluster)
 
     def opened_by(self, cluster: Cluster, node: Node, keys: Path | None = None) -> bool | None:
         """Whether the CD of ``node`` was made for its host key in the folder ``keys`` (or else

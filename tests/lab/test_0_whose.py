@@ -311,6 +311,17 @@ def test_a_network_and_a_domain_of_somebody_with_our_names_stop_us(
     assert names(hypervisor) == {"whose", "whose-controller"}
 
 
+def test_a_first_start_that_was_interrupted_before_the_record_goes_on(
+    clones: tuple[Clone, Clone], hypervisor: LibvirtHost
+) -> None:
+    mine, _ = clones
+    pool = hypervisor.connection.storagePoolDefineXML(objects.pool_xml(mine.cluster))
+    pool.build()
+    pool.create()
+    pool.createXML(objects.volume_xml(RECORD, 1 << 16, "raw"))
+    assert mine.start().powered_on == ("controller", "compute-01")
+
+
 def test_a_bridge_of_somebody_elses_network_is_a_finding_of_validate(
     clones: tuple[Clone, Clone], hypervisor: LibvirtHost
 ) -> None:
