@@ -19,7 +19,7 @@ from hpcstate import adopt, lifecycle, paths, schema, status, validate
 from hpcstate import libvirt_objects as objects
 from hpcstate.digest import file_digest
 from hpcstate.errors import HpcstateError, ProblemsError
-from hpcstate.libvirt_daemon import SYSTEM_URI, ensure_daemon
+from hpcstate.libvirt_daemon import SYSTEM_URI, end_daemon, ensure_daemon
 from hpcstate.libvirt_host import LibvirtHost, connect
 from hpcstate.libvirt_mark import RECORD, new_mark, owner_of
 from hpcstate.libvirt_objects import HypervisorFacts
@@ -79,10 +79,17 @@ class Clone:
         return self.build / "whose" / "secrets"
 
 
-@pytest.fixture
-def hypervisor() -> Iterator[LibvirtHost]:
-    """The lab's libvirtd, without anything of the cluster before and after."""
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[None]:
+    """A libvirtd for this module: the tests of `start` find none, as a person does."""
     ensure_daemon(SYSTEM_URI, print)
+    yield
+    end_daemon(print)
+
+
+@pytest.fixture
+def hypervisor(daemon: None) -> Iterator[LibvirtHost]:
+    """The lab's libvirtd, without anything of the cluster before and after."""
     with connect(SYSTEM_URI) as host:
         _wipe(host.connection)
         yield host
