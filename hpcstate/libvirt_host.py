@@ -281,6 +281,9 @@ class LibvirtHost:
         changed = network is None
         if network is None:
             network = self.connection.networkDefineXML(objects.network_xml(cluster, mark))
+        elif not network.isActive() and network.bridgeName() != cluster.network.bridge:
+            # What a start left that failed on its bridge: the file has been corrected since.
+            network = self.connection.networkDefineXML(objects.network_xml(cluster, mark))
         if not network.isActive():
             try:
                 network.create()

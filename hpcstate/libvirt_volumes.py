@@ -87,8 +87,8 @@ class LibvirtVolumes:
         return empty or self.recognised(cluster)
 
     def opened_by(self, cluster: Cluster, node: Node, keys: Path | None = None) -> bool | None:
-        """Whether the CD of ``node`` was made for its host key in the folder ``keys`` (or else
-        below build/); None when there is no CD or no key.
+        """Whether the CD of ``node`` was made for the SSH key and its host key in the folder ``keys`` (or
+        else below build/); None when there is no CD or no key.
         """
         at = ClusterPaths.of(cluster.name)
         public = (keys or at.secrets) / f"{at.host_key(node.name).name}.pub"
@@ -96,8 +96,13 @@ class LibvirtVolumes:
         volume = None if pool is None else found(_active(pool).storageVolLookupByName, f"{node.name}.iso")
         if volume is None or not public.is_file():
             return None
+        wanted = [instance_id(node.name, public.read_text())]
+        user = (keys or at.secrets) / f"{at.ssh_key.name}.pub"
+        if user.is_file():
+            wanted.append(" ".join(user.read_text().split()[:2]))
         # ISO 9660 stores files uncompressed and in one piece.
-        return instance_id(node.name, public.read_text()).encode() in self._download(volume)
+        content = self._download(volume)
+        return all(text.encode() in content for text in wanted)
 
     def has_cd(self, cluster: Cluster, node: Node) -> bool:
         """Whether the cluster's pool has a CD of ``node``."""

@@ -254,6 +254,7 @@ def _no_answer(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost) -> Hp
 
 def stop(
     cluster: Cluster,
+    file: Path,
     say: Say,
     only: Sequence[str] = (),
     *,
@@ -263,9 +264,11 @@ def stop(
     """Shut nodes down in order: workers first. One that does not within two minutes is powered off.
 
     ``jobs`` says what becomes of jobs on them. Paused nodes are resumed to be shut down. Raises HpcstateError
-    when jobs are in the way.
+    when jobs are in the way, and when all that is there is somebody else's.
     """
     with connected(cluster, say) as host:
+        if not host.domains(cluster) and (strangers := host.strangers(cluster)):
+            raise refusal(cluster, file, strangers)
         chosen = select(cluster, only) if only else cluster.nodes
         on = [node for node in reversed(chosen) if host.state(cluster, node) not in _OFF]
         workers = [node for node in on if node is not cluster.controller]
@@ -319,10 +322,17 @@ def _because(why: str) -> str:
     return f" ({why})" if why else ""
 
 
-def removal(cluster: Cluster, say: Say) -> Removal:
-    """What ``destroy`` would remove of ``cluster``, and what would stay."""
+def removal(cluster: Cluster, file: Path, say: Say, *, snapshots: bool = False) -> Removal:
+    """What ``destroy`` would remove of ``cluster``, and what would stay. Raises HpcstateError where it would
+    refuse: nobody is asked for what is not done.
+    """
     with connected(cluster, say) as host:
-        return survey(host, cluster)
+        going = survey(host, cluster)
+    if going.strangers and not going:
+        raise refusal(cluster, file, going.strangers)
+    if not snapshots:
+        refuse_snapshots(going)
+    return going
 
 
 def destroy(

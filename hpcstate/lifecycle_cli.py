@@ -97,7 +97,7 @@ def _stop(args: argparse.Namespace) -> int:
     for cluster in chosen_clusters(args):
         print(f"{cluster.name}:", flush=True)
         jobs: Jobs = "drain" if args.drain else "force" if args.force else "refuse"
-        stopped = lifecycle.stop(cluster, _say, args.node, jobs=jobs, timeout_s=args.timeout)
+        stopped = lifecycle.stop(cluster, args.file, _say, args.node, jobs=jobs, timeout_s=args.timeout)
         _say(f"stopped {', '.join(stopped)}" if stopped else "no node was running; nothing to do")
     return 0
 
@@ -119,11 +119,14 @@ def _destroy(args: argparse.Namespace) -> int:
 
     clusters = chosen_clusters(args)
     if not args.force:
+        going = False
         for cluster in clusters:
             print(f"{cluster.name}:", flush=True)
-            for line in lifecycle.removal(cluster, _say).lines():
+            removal = lifecycle.removal(cluster, args.file, _say, snapshots=args.snapshots)
+            going = going or bool(removal)
+            for line in removal.lines():
                 _say(line)
-        if not _agreed("Remove this, with everything on the disks of the nodes?"):
+        if going and not _agreed("Remove this, with everything on the disks of the nodes?"):
             print("nothing removed (--force does not ask)")
             return 1
     for cluster in clusters:

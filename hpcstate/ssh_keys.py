@@ -46,6 +46,8 @@ def new_key(path: Path) -> KeyPair:
                 "nodes that are off get it as they boot",
             )
         _generate(path)
+    if not path.is_file():
+        raise HpcstateError("this is no file, and no private key", where=str(path), hint="put the key back")
     if path.stat().st_mode & 0o077:
         path.chmod(0o600)
     derived = _derived(path)

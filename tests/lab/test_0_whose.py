@@ -5,6 +5,7 @@ The machines of these tests have empty disks: nobody waits for them to answer.
 
 from __future__ import annotations
 
+import shutil
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from hpcstate.libvirt_objects import HypervisorFacts
 from hpcstate.model import Cluster
 from hpcstate.paths import ClusterPaths
 from hpcstate.secrets import ensure_secrets
+from hpcstate.ssh_keys import new_key
 from hpcstate.store import Manifest
 
 FILE = """\
@@ -62,7 +64,7 @@ class Clone:
 
     def stop(self) -> list[str]:
         self.use()
-        return lifecycle.stop(self.cluster, print)
+        return lifecycle.stop(self.cluster, self.file, print)
 
     def destroy(self, **options: bool) -> list[str]:
         self.use()
@@ -152,7 +154,7 @@ def test_another_folder_with_the_same_name_touches_nothing(
     mine, theirs = clones
     mine.start()
     assert names(hypervisor) == ALL
-    for attempt in (theirs.start, theirs.destroy):
+    for attempt in (theirs.start, theirs.destroy, theirs.stop):
         with pytest.raises(HpcstateError) as caught:
             attempt()
         said = str(caught.value)
@@ -160,7 +162,6 @@ def test_another_folder_with_the_same_name_touches_nothing(
         assert "domain whose-controller, domain whose-compute-01, storage pool hpcstate-whose" in said
         assert f"hpcstate adopt {theirs.file} --keys {mine.secrets}" in said
         assert "hpcstate stop" not in said
-    assert theirs.stop() == []
     report = status.observe(theirs.use().cluster)
     assert [node.domain for node in report.nodes] == ["absent", "absent"]
     assert f"made from {mine.file}" in status.as_text(report)
@@ -185,6 +186,13 @@ def test_a_cluster_is_taken_over_on_purpose_with_its_keys(
         theirs.adopt()
     with pytest.raises(HpcstateError, match="nobody has their keys"):
         theirs.adopt(lost_keys=True)
+    with_another = mine.secrets.with_name("mixed")
+    shutil.copytree(mine.secrets, with_another)
+    for name in ("ssh_key", "ssh_key.pub"):
+        (with_another / name).unlink()
+    new_key(with_another / "ssh_key")
+    with pytest.raises(HpcstateError, match="are not those of"):
+        theirs.adopt(with_another)
     theirs.adopt(mine.secrets)
     assert (theirs.secrets / "ssh_key").read_text() == (mine.secrets / "ssh_key").read_text()
     assert theirs.start().powered_on == ()
@@ -262,7 +270,7 @@ def test_what_is_not_ours_stays_and_so_does_the_pool(
         "<devices><interface type='network'><source network='whose'/></interface></devices></domain>"
     )
     hypervisor.connection.defineXML(guest)
-    lines = list(lifecycle.removal(mine.cluster, print).lines())
+    lines = list(lifecycle.removal(mine.cluster, mine.file, print).lines())
     assert any(line.startswith("removes domain whose-controller (running") for line in lines)
     removed = mine.destroy()
     said = capsys.readouterr().out
@@ -329,6 +337,18 @@ def test_a_first_start_that_was_interrupted_before_the_record_goes_on(
     assert mine.start().powered_on == ("controller", "compute-01")
 
 
+def test_a_start_that_failed_on_its_bridge_goes_on_with_the_corrected_file(
+    clones: tuple[Clone, Clone], hypervisor: LibvirtHost
+) -> None:
+    mine, _ = clones
+    right = mine.file.read_text()
+    mine.file.write_text(right.replace("virbr171", "lo"))
+    with pytest.raises(HpcstateError):
+        mine.start()
+    mine.file.write_text(right)
+    assert mine.start().powered_on == ("controller", "compute-01")
+
+
 def test_a_bridge_of_somebody_elses_network_is_a_finding_of_validate(
     clones: tuple[Clone, Clone], hypervisor: LibvirtHost
 ) -> None:
@@ -354,7 +374,10 @@ def test_snapshots_are_somebodys_work(clones: tuple[Clone, Clone], hypervisor: L
         mine.destroy()
     assert "--snapshots" in caught.value.hint
     assert all(each.isActive() for each in hypervisor.connection.listAllDomains())
-    assert any("before-upgrade" in line for line in lifecycle.removal(mine.cluster, print).lines())
+    with pytest.raises(HpcstateError, match="before-upgrade"):
+        lifecycle.removal(mine.cluster, mine.file, print)
+    going = lifecycle.removal(mine.cluster, mine.file, print, snapshots=True)
+    assert any("before-upgrade" in line for line in going.lines())
     assert len(mine.destroy(snapshots=True)) == 4
 
 
