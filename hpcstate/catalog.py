@@ -18,6 +18,7 @@ What it looks like:
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Any
 
@@ -30,9 +31,15 @@ from hpcstate.registry import CATALOG, CATEGORIES, NAME, VERSION, Catalog, Store
 SCHEMA = 1
 """The version of the format. A catalog of another one is refused, not guessed at."""
 
-_LARGEST = 1 << 20
-"""Characters: far more than any registry needs. strictyaml takes minutes for more, and a node is only half
-trusted."""
+_LARGEST = 1 << 19
+"""Characters: far more than any registry needs."""
+
+_MOST_ITEMS = 1000
+"""Versions, and nodes of versions, together. strictyaml copies a list anew for each of its items
+(CommentedSeq.__deepcopy__ of the ruamel.yaml in it): 1000 take half a minute at worst, 10 000 of the simplest
+minutes, what fits into _LARGEST hours; and a node, which sends this, is only half trusted."""
+
+_ITEM = re.compile(r"-\s")
 
 _HEAD = "# Written by hpcstate when a container is deployed or pruned, last of all: what it names is there.\n"
 
@@ -59,7 +66,21 @@ _SCHEMA = sy.Map(
 
 
 def write(catalog: Catalog) -> str:
-    """``catalog`` as the content of catalog.yaml; equal catalogs give equal texts."""
+    """``catalog`` as the content of catalog.yaml; equal catalogs give equal texts.
+
+    Raises HpcstateError for one with more versions and nodes than ``parse`` takes.
+    """
+    text = _text(catalog)
+    if too_many := _too_many(text):
+        raise HpcstateError(
+            f"the catalog would have {too_many}",
+            where=CATALOG,
+            hint="`hpcstate container prune` removes versions that nobody uses",
+        )
+    return text
+
+
+def _text(catalog: Catalog) -> str:
     lines = [_HEAD.rstrip("\n"), f"schema: {SCHEMA}"]
     if not catalog.stored:
         return "\n".join([*lines, "containers:", ""])
@@ -92,6 +113,8 @@ def parse(text: str, where: str = CATALOG) -> Catalog:
     hint = "`hpcstate container deploy` writes it anew from what is sound elsewhere"
     if len(text) > _LARGEST:
         raise HpcstateError(f"the catalog has {len(text)} characters", where=where, hint=hint)
+    if too_many := _too_many(text):
+        raise HpcstateError(f"the catalog has {too_many}", where=where, hint=hint)
     data = strict_yaml.load(text, _SCHEMA, where=where, hint=hint)
     if data["schema"] != SCHEMA:
         raise HpcstateError(
@@ -110,6 +133,12 @@ def parse(text: str, where: str = CATALOG) -> Catalog:
         stored += versions
         current[name] = entry["current"]
     return Catalog(tuple(sorted(stored, key=lambda one: one.name)), tuple(sorted(current.items())))
+
+
+def _too_many(text: str) -> str:
+    """How many items the lists in ``text`` have, in words; empty when they may be read."""
+    items = len(_ITEM.findall(text))
+    return f"{items} versions and nodes of versions, more than {_MOST_ITEMS}" if items > _MOST_ITEMS else ""
 
 
 def _stored(name: str, version: dict[str, Any], where: str) -> Stored:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from threading import Thread
+from typing import NamedTuple
 
 import libvirt
 
@@ -91,6 +92,14 @@ def connect(uri: str, *, read_only: bool = False) -> Iterator[LibvirtHost]:
         raise refused(error.get_error_message(), uri) from error
     finally:
         connection.close()
+
+
+class NetworkOfBridge(NamedTuple):
+    """The network of libvirt's whose bridge a name is: one that is off has none on the host."""
+
+    name: str
+    uuid: str
+    is_active: bool = True
 
 
 class LibvirtHost:
@@ -243,11 +252,15 @@ class LibvirtHost:
         crashed = [libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_CRASHED]
         return domain is not None and domain.state() == crashed
 
-    def bridges(self) -> dict[str, tuple[str, str]]:
-        """The bridge of each network, ours and others, to the network's name and UUID."""
+    def bridges(self) -> dict[str, NetworkOfBridge]:
+        """The bridge of each network, ours and others, on or off."""
         networks = self.connection.listAllNetworks()
         found_names = {network: _bridge_name(network) for network in networks}
-        return {bridge: (each.name(), each.UUIDString()) for each, bridge in found_names.items() if bridge}
+        return {
+            bridge: NetworkOfBridge(each.name(), each.UUIDString(), bool(each.isActive()))
+            for each, bridge in found_names.items()
+            if bridge
+        }
 
     def running_uuids(self) -> frozenset[str]:
         """The UUIDs of all domains that are on, ours and others; one that is paused is on."""

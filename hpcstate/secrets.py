@@ -10,7 +10,7 @@ from pathlib import Path
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster
 from hpcstate.paths import ClusterPaths
-from hpcstate.ssh_keys import KeyPair, known_hosts_line, new_key
+from hpcstate.ssh_keys import KeyPair, close_key, known_hosts_line, new_key
 from hpcstate.store import write_atomically
 
 MUNGE_KEY_LEAST, MUNGE_KEY_BYTES = 32, 1024
@@ -53,6 +53,7 @@ def _ensure_munge_key(path: Path) -> None:
             raise HpcstateError("this link leads nowhere", where=str(path), hint="put the key back")
         _write_secret(path, secrets.token_bytes(MUNGE_KEY_BYTES))
         return
+    close_key(path)
     size = path.stat().st_size
     if not MUNGE_KEY_LEAST <= size <= MUNGE_KEY_BYTES:
         raise HpcstateError(
@@ -60,8 +61,6 @@ def _ensure_munge_key(path: Path) -> None:
             where=str(path),
             hint="put the right key back; if it is lost for good, move the file away, and a new one is made",
         )
-    if path.stat().st_mode & 0o077:
-        path.chmod(0o600)
 
 
 def _write_secret(path: Path, content: bytes) -> None:

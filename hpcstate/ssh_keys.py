@@ -46,14 +46,26 @@ def new_key(path: Path) -> KeyPair:
                 "nodes that are off get it as they boot",
             )
         _generate(path)
-    if not path.is_file():
-        raise HpcstateError("this is no file, and no private key", where=str(path), hint="put the key back")
-    if path.stat().st_mode & 0o077:
-        path.chmod(0o600)
+    close_key(path)
     derived = _derived(path)
     if not public.is_file() or public.read_bytes().split()[:2] != derived.encode().split():
         write_atomically(public, f"{derived} hpcstate\n")
     return KeyPair(path, derived)
+
+
+def close_key(path: Path) -> None:
+    """Mend the mode of the key that is in ``path``: nobody but its owner reads it.
+
+    Raises HpcstateError for what is no file: a folder has a size as a key has, a pipe waits for who writes.
+    """
+    if not path.is_file():
+        raise HpcstateError(
+            "this is no file, where a key must be",
+            where=str(path),
+            hint="put the right key back; if it is lost for good, move this away, and a new one is made",
+        )
+    if path.stat().st_mode & 0o077:
+        path.chmod(0o600)
 
 
 def known_hosts_line(names: str, key: KeyPair) -> str:

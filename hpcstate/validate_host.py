@@ -13,6 +13,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hpcstate.errors import HpcstateError
 from hpcstate.host_packages import kvm_refused
@@ -20,6 +21,9 @@ from hpcstate.libvirt_daemon import SOCKET, SYSTEM_URI, answers
 from hpcstate.model import Cluster
 from hpcstate.pcie_request import Finding
 from hpcstate.run import run, which
+
+if TYPE_CHECKING:
+    from hpcstate.libvirt_host import NetworkOfBridge
 
 QEMU_CONF = Path("/etc/libvirt/qemu.conf")
 LIBVIRTD_CONF = Path("/etc/libvirt/libvirtd.conf")
@@ -39,12 +43,12 @@ _LEAST_RESERVE_MB = 2048
 
 @dataclass(frozen=True)
 class Bridges:
-    """``interfaces`` of the host by name, and libvirt's ``networks``: the bridge of each to name and UUID;
-    None when libvirt could not be asked.
+    """``interfaces`` of the host by name, and libvirt's ``networks`` by their bridges; None when it could
+    not be asked.
     """
 
     interfaces: frozenset[str] = frozenset()
-    networks: Mapping[str, tuple[str, str]] | None = None
+    networks: Mapping[str, NetworkOfBridge] | None = None
 
 
 @dataclass(frozen=True)
@@ -127,12 +131,19 @@ def _bridge(cluster: Cluster, bridges: Bridges) -> Iterator[Finding]:
     name = cluster.network.bridge
     place = f".clusters.{cluster.kind}.network.bridge"
     owner = None if bridges.networks is None else bridges.networks.get(name)
-    if owner is not None:
-        if owner[1] != cluster_uuid(cluster, "network"):
-            yield Finding(
-                place, f"the bridge {name} is that of libvirt's network {owner[0]}", "take another name"
-            )
-    elif name in bridges.interfaces:
+    is_ours = owner is not None and owner.uuid == cluster_uuid(cluster, "network")
+    if owner is not None and not is_ours:
+        yield Finding(
+            place, f"the bridge {name} is that of libvirt's network {owner.name}", "take another name"
+        )
+    elif owner is not None and not owner.is_active and name in bridges.interfaces:
+        # libvirt 9.0: "error creating bridge interface …: File exists", after everything was built.
+        yield Finding(
+            place,
+            f"this host has an interface {name}, and this cluster's network, which is off, has not made it",
+            f"take another name; if nobody uses it (ip -d link show {name}): ip link delete {name}",
+        )
+    elif owner is None and name in bridges.interfaces:
         known = bridges.networks is not None
         yield Finding(
             place,
@@ -266,9 +277,9 @@ def _group_of(path: Path) -> str:
         return str(gid)
 
 
-def _of_libvirt() -> tuple[Mapping[str, tuple[str, str]] | None, frozenset[str]]:
-    """libvirt's networks (the bridge of each to its name and UUID; None when it does not answer), and the
-    UUIDs of the machines that are on.
+def _of_libvirt() -> tuple[Mapping[str, NetworkOfBridge] | None, frozenset[str]]:
+    """libvirt's networks by their bridges (None when it does not answer), and the UUIDs of the machines that
+    are on.
     """
     if not answers():
         return None, frozenset()

@@ -13,7 +13,7 @@ from facts.registry import Registry
 from hpcstate import catalog, registry, registry_difference, registry_scripts
 from hpcstate.errors import HpcstateError
 from hpcstate.registry import Stored
-from operations.commands import fail
+from operations.commands import fail, stop_host
 
 Deliver = Callable[[str, Sequence[str], Callable[[str, str], None]], str]
 """Brings the declared containers to nodes: the node that asks, all nodes of this run, and whom to tell.
@@ -38,7 +38,11 @@ def state(
     for one in wanted:
         if not known.is_everywhere(one):
             should = should.with_current(one)
-    text = catalog.write(should) if should.stored or found["catalog"] else ""
+    try:
+        text = catalog.write(should) if should.stored or found["catalog"] else ""
+    except HpcstateError as error:
+        yield stop_host(f"containers: {error}")
+        return
     difference = registry_difference.difference(found, should, node, catalog_text=text, config=config)
     if difference.in_step:
         host.noop(f"the registry has its {len(should.stored)} versions of containers")

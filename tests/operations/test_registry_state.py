@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -68,6 +69,13 @@ def test_an_empty_node_is_laid_out_and_gets_what_is_declared() -> None:
     assert isinstance(layout, dict)
     assert "chown root:slurm /opt/containers\n" in layout["_stdin"]
     assert shlex.quote(CONFIG) in layout["_stdin"]
+
+
+def test_a_full_catalog_stops_this_host_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "_MOST_ITEMS", 1)
+    outcome = planned(sound(ONE), replace(ONE, name="another"))
+    assert kinds(outcome) == ["fail"]
+    assert "container prune" in str(outcome.commands)
 
 
 def test_nothing_declared_is_only_laid_out() -> None:

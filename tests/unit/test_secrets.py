@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from hpcstate import paths, schema
+from hpcstate import paths, schema, secrets
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster
 from hpcstate.paths import ClusterPaths
@@ -142,6 +144,23 @@ def test_a_munge_key_that_munged_would_not_take_is_refused_and_stays(cluster: Cl
         ensure_secrets(cluster)
     assert caught.value.where == str(at.munge_key)
     assert at.munge_key.read_bytes() == b"k" * size
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["folder", "pipe"])
+def test_what_is_no_file_is_no_key(
+    cluster: Cluster, make: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of tmpfs, XFS or btrfs has some dozens of bytes; ssh-keygen waits for a pipe."""
+    monkeypatch.setattr(secrets, "MUNGE_KEY_BYTES", 1 << 20)  # a folder of ext4 has 4096
+    monkeypatch.setattr(secrets, "MUNGE_KEY_LEAST", 0)
+    at = ClusterPaths.of(cluster.name)
+    at.secrets.mkdir(parents=True)
+    for path in (at.ssh_key, at.munge_key):
+        make(path)
+        with pytest.raises(HpcstateError, match="no file") as caught:
+            ensure_secrets(cluster)
+        assert caught.value.where == str(path)
+        path.rename(path.with_name(f"{path.name}.away"))
 
 
 def test_an_open_folder_is_closed(cluster: Cluster) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hpcstate import host_packages, lifecycle, paths, plan, schema, validate, validate_host
 from hpcstate.cli import main
 from hpcstate.errors import HpcstateError, ProblemsError
-from hpcstate.libvirt_host import connect
+from hpcstate.libvirt_host import NetworkOfBridge, connect
 from hpcstate.libvirt_objects import cluster_uuid
 from hpcstate.pcie_request import Finding
 from hpcstate.probe.hugepages import Hugepages
@@ -83,27 +83,33 @@ def test_a_kvm_that_cannot_be_opened_does_not_work(tmp_path: Path, monkeypatch: 
     [
         (set(), {}, None),
         (set(), None, None),
-        ({"virbr150"}, {"virbr150": ("somebody", "1")}, True),
+        ({"virbr150"}, {"virbr150": NetworkOfBridge("somebody", "1")}, True),
+        (set(), {"virbr150": NetworkOfBridge("somebody", "1", False)}, True),
         ({"virbr150"}, {}, True),
         ({"virbr150"}, None, False),
-        ({"virbr150"}, {"virbr150": ("gpu", "OURS")}, None),
+        ({"virbr150"}, {"virbr150": NetworkOfBridge("gpu", "OURS")}, None),
+        (set(), {"virbr150": NetworkOfBridge("gpu", "OURS", False)}, None),
+        ({"virbr150"}, {"virbr150": NetworkOfBridge("gpu", "OURS", False)}, True),
     ],
     ids=[
         "free",
         "free, libvirt silent",
         "of a network",
+        "of a network that is off",
         "of the host",
         "of the host, libvirt silent",
         "ours",
+        "ours, off",
+        "of the host, ours is off",
     ],
 )
 def test_a_bridge_of_somebody_else(
-    interfaces: set[str], networks: dict[str, tuple[str, str]] | None, error: bool | None
+    interfaces: set[str], networks: dict[str, NetworkOfBridge] | None, error: bool | None
 ) -> None:
     (cluster,) = schema.load(GPU).clusters
     named = replace(cluster, network=replace(cluster.network, bridge="virbr150"))
-    if networks and networks.get("virbr150", ("", ""))[1] == "OURS":
-        networks = {"virbr150": ("gpu", cluster_uuid(cluster, "network"))}
+    if networks and networks["virbr150"].uuid == "OURS":
+        networks = {"virbr150": networks["virbr150"]._replace(uuid=cluster_uuid(cluster, "network"))}
     said = list(findings([named], HostAccess(bridges=Bridges(frozenset(interfaces), networks)), 1 << 20))
     if error is None:
         assert said == []
@@ -244,7 +250,7 @@ def test_a_cluster_that_runs_is_stopped_by_nothing_but_libvirt() -> None:
     (cluster,) = schema.load(PASSTHROUGH).clusters
     on = running(*(node.name for node in cluster.nodes))
     vpn = (Route(cluster.network.subnet, "tun0"),)
-    stranger = Bridges(frozenset(), {cluster.network.bridge: ("somebody", "1")})
+    stranger = Bridges(frozenset(), {cluster.network.bridge: NetworkOfBridge("somebody", "1")})
     worse = replace(HOST, routes=vpn, access=replace(on, kvm="no", bridges=stranger))
     assert demanded(worse) == []
     assert len(demanded(replace(worse, access=replace(worse.access, running=frozenset())))) == 3
@@ -256,7 +262,7 @@ def test_what_libvirt_says_runs() -> None:
     """libvirt's own test driver: one machine, which runs, and one network; asked read-only."""
     with connect("test:///default", read_only=True) as libvirt:
         (uuid,) = libvirt.running_uuids()
-        assert libvirt.bridges()["virbr0"][0] == "default"
+        assert libvirt.bridges()["virbr0"][::2] == ("default", True)
         assert libvirt.connection.lookupByUUIDString(uuid).name() == "test"
 
 
