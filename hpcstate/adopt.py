@@ -106,6 +106,11 @@ def _refuse_other_keys(at: ClusterPaths) -> None:
 
 def _refuse_wrong_keys(cluster: Cluster, host: LibvirtHost, keys: Path) -> None:
     answers = {node.name: host.volumes.opened_by(cluster, node, keys) for node in cluster.nodes}
+    at = ClusterPaths.of(cluster.name)
+    if not any(fits is not None for fits in answers.values()) and all(
+        (keys / at.host_key(name).name).is_file() for name in answers
+    ):
+        return  # no node was made yet: nothing was locked with other keys
     wrong = [name for name, fits in answers.items() if fits is False]
     if wrong or True not in answers.values():
         names = ", ".join(wrong or answers)

@@ -324,6 +324,8 @@ class LibvirtHost:
                 return True
             return False
         _create(domain, node)
+        if domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
+            domain.resume()  # it was paused when its memory was saved
         return True
 
     def set_autostart(self, cluster: Cluster, nodes: Sequence[Node], wanted: bool) -> list[str]:

@@ -266,6 +266,8 @@ def stop(
     ``jobs`` says what becomes of jobs on them. Paused nodes are resumed to be shut down. Raises HpcstateError
     when jobs are in the way, and when all that is there is somebody else's.
     """
+    if cluster.uri == SYSTEM_URI and not answers():
+        return []  # none is started only to find nothing
     with connected(cluster, say) as host:
         if not host.domains(cluster) and (strangers := host.strangers(cluster)):
             raise refusal(cluster, file, strangers)

@@ -420,12 +420,14 @@ def test_paused_and_saved_nodes_are_stopped_and_removed(
     assert "compute-01 is paused (somebody paused it): resuming it" in capsys.readouterr().out
     assert not compute.isActive()
     mine.start()
+    controller.suspend()
     controller.managedSave()
     report = status.observe(mine.cluster)
     assert [node.domain for node in report.nodes] == ["saved", "running"]
     assert mine.stop() == ["compute-01"]
     assert mine.start().powered_on == ("controller", "compute-01")
     assert not controller.hasManagedSaveImage()
+    assert controller.state()[0] == libvirt.VIR_DOMAIN_RUNNING
     controller.managedSave()
     assert len(mine.destroy()) == 4
 
