@@ -33,8 +33,11 @@ NVSWITCH = "0680"
 """Class of an NVSWITCH, "other bridge": an endpoint (header type 0), which NVLink of its GPUs needs."""
 
 PCI_STUB = "pci-stub"
+PORT = "pcieport"
 LARGEST_DOMAIN = 0xFFFF
-"""libvirt names no PCI domain above (virPCIDeviceAddressIsValid); those behind Intel's VMD begin at 10000."""
+"""Domains above are made by drivers, not by firmware: Intel's VMD has 10000 and on for the slots that it took
+over (Linux: drivers/pci/controller/vmd.c). libvirt 9.0 takes such an address; whether a guest gets a device
+from there was never seen, so none is given away."""
 
 _KINDS: dict[str, DeviceType] = {
     "03": "gpu",
@@ -56,6 +59,7 @@ BELOW_STEP = (
     "lsblk shows what is on it; if the host needs none of that: `vgchange -an` (LVM), `mdadm --stop` (md), "
     "`multipath -f` or `cryptsetup close`"
 )
+OPEN_STEP = "end that program first (a guest: `virsh shutdown`), if the host can do without it"
 IOMMU_HINT = "enable VT-d or AMD-Vi in the firmware, and intel_iommu=on on the kernel command line"
 
 
@@ -191,15 +195,12 @@ def is_vfio(driver: str) -> bool:
 def spoils_group(device: PciDevice) -> bool:
     """Whether a device keeps its IOMMU group from guests as it is: the kernel's rule.
 
-    A group is viable when each of its endpoints has a VFIO driver, pci-stub or none; the class says nothing
-    (Linux: drivers/vfio, vfio_dev_viable; since 6.0 drivers that do DMA by themselves claim the group, which
-    pcieport of a bridge does not). Where the header type is not known the class tells bridges.
+    A group is viable when each of its devices has no driver, or one that leaves DMA to others: VFIO's,
+    pci-stub, and pcieport of bridges; neither class nor header type counts (Linux since 5.19:
+    driver_managed_dma in drivers/pci/pci-driver.c, pci_dma_configure; before, bridges did not count at all).
     """
-    is_bridge = device["header_type"] > 0
-    if device["header_type"] < 0:
-        is_bridge = device["class_code"].startswith(("0604", "0607"))
     driver = device["driver"]
-    return not (is_bridge or not driver or driver == PCI_STUB or is_vfio(driver))
+    return not (driver in ("", PCI_STUB, PORT) or is_vfio(driver))
 
 
 def described(device: PciDevice) -> str:
@@ -242,7 +243,7 @@ def obstacles(host: PciHost, address: str, unused: Collection[str] = ()) -> list
             found.append(
                 Obstacle(
                     "domain",
-                    f"{where} is in a PCI domain that libvirt has no name for",
+                    f"{where} is in a PCI domain of its own, behind Intel's VMD: none is given away",
                     "switch Intel's VMD off in the firmware, for the slot of this device at least",
                 )
             )
@@ -333,6 +334,8 @@ def _step_for(use: str) -> str:
     """What ends a use, where something can that the host survives."""
     if use == BOOT_DISPLAY:
         return DISPLAY_STEP
+    if use.endswith(pci_use.OPEN):
+        return OPEN_STEP
     return BELOW_STEP if use.startswith(pci_use.BELOW) else ""
 
 
@@ -366,12 +369,16 @@ _SERVICES = {
 """The systemd unit of a process that holds GPUs for long; the kernel cuts names after 15 letters."""
 
 
+_MAY_BE: dict[str, pci_use.Kind] = {"01": "storage", "0c04": "storage", "02": "network", "0c06": "network"}
+"""Classes by what may be reached through them: 0c04 is Fibre Channel, 0c06 InfiniBand."""
+
+
 def _maybe_used(host: PciHost, device: PciDevice) -> list[Obstacle]:
     """What the host may use ``device`` for: uses that nobody can trace to a device count for each that could
     be meant. One that no driver of the host has is not in use.
     """
-    kinds: dict[str, pci_use.Kind] = {"01": "storage", "02": "network"}
-    kind = kinds.get(device["class_code"][:2])
+    code = device["class_code"]
+    kind = _MAY_BE.get(code[:4]) or _MAY_BE.get(code[:2])
     if kind is None or not device["driver"] or is_vfio(device["driver"]) or device["driver"] == PCI_STUB:
         return []
     return [

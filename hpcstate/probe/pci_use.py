@@ -23,15 +23,22 @@ _VMD = re.compile(r"/([0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])(?=/pci[0-9a-f
 BELOW = "a disk below "
 """How a disk is named that something is made of which nothing is mounted from."""
 
+OPEN = " has open"
+"""How a disk is named that a program drives itself, after the program."""
+
 _WORDS = {
     "mount": "mounted at {}",
     "swap": "swap on {}",
     "pool": "in the ZFS pool {}",
     "btrfs": "in the mounted btrfs {}",
     "holder": BELOW + "{}",
+    "zram": "what {} is written back to",
+    "export": "served to others as {}",
+    "open": "a disk that {}" + OPEN,
     "route": "default route by {}",
     "network": "network by {}",
     "port": "a port of {}",
+    "pppoe": "PPP connection by {}",
 }
 
 

@@ -1,9 +1,12 @@
 # What the PCI devices of this host are used for by the host itself. A line for each use:
-#   mount|swap|pool|btrfs|holder WHAT PATH    a disk: where the kernel has the device, with its PCI functions in the path
-#   route|network|port WHAT PATH       a network card: of a default route, of another route, below a bridge or bond
+#   mount|swap|pool|btrfs|holder|zram|export|open WHAT PATH
+#                                      a disk: where the kernel has the device, with its PCI functions in the path
+#   route|network|port|pppoe WHAT PATH a network card: of a default route, of another route, below a bridge or bond,
+#                                      of a PPP connection
 #   untraced storage|network WHAT      a use whose device cannot be told: any of that kind may be it
 # Parameters: sysfs, proc (where they are mounted), sbin (where zpool and ip may be besides: an ordinary user's
-# PATH lacks it). Reads only; asks zpool and ip where they are.
+# PATH lacks it). Reads only; asks zpool and ip where they are. What other users' processes have open, and what the
+# kernel exports, is shown to root only.
 sysfs=${sysfs:-/sys} proc=${proc:-/proc}
 PATH=$PATH:${sbin-/usr/sbin:/sbin}
 
@@ -36,7 +39,16 @@ disk() {
     done
     if [ $ways = no ]; then printf 'untraced storage %s\n' "$2"; fi
     ;;
-  */virtual/block/loop* | */virtual/block/zram* | */virtual/block/ram*) ;; # a file of a mount, or memory
+  */virtual/block/loop*)
+    # Over a file it is on that file's mount; over a disk (losetup /dev/sdb) nothing else tells of it.
+    backing=
+    if [ -r "$whole/loop/backing_file" ]; then read -r backing <"$whole/loop/backing_file"; fi
+    case $backing in
+    /dev/shm/*) ;;
+    /dev/*) named "$1" "$2" "$backing" ;;
+    esac
+    ;;
+  */virtual/block/zram* | */virtual/block/ram*) ;; # memory
   *) wire "$1" "$2" "$node" ;;
   esac
 }
@@ -164,12 +176,51 @@ for d in "$sysfs"/class/block/*/holders/*; do
   fi
 done
 
+# Disks that the kernel itself has open, with no word of it in holders/: zram writes back what lies idle
+# (admin-guide/blockdev/zram.rst), LIO and nvmet serve disks to others (target/tcm_mod_builder.rst, drivers/nvme/target).
+for d in "$sysfs"/class/block/zram*; do
+  backing=none
+  if [ -r "$d/backing_dev" ]; then read -r backing <"$d/backing_dev"; fi
+  case $backing in /dev/*) named zram "${d##*/}" "$backing" ;; esac
+done
+for d in "$sysfs"/kernel/config/target/core/*/*/udev_path "$sysfs"/kernel/config/nvmet/subsystems/*/namespaces/*/device_path; do
+  backing=
+  if [ -r "$d" ]; then read -r backing <"$d"; fi
+  case $backing in
+  /dev/shm/*) ;;
+  /dev/*) named export "$(basename "${d%/*}")" "$backing" ;;
+  esac
+done
+
+# Disks that a program drives itself: a guest that was given a whole disk, a database, Ceph without LVM.
+if command -v find >/dev/null; then
+  find "$proc"/[0-9]*/fd -maxdepth 1 \( -lname '/dev/sd*' -o -lname '/dev/nvme*' -o -lname '/dev/vd*' \
+    -o -lname '/dev/xvd*' -o -lname '/dev/md*' -o -lname '/dev/dm-*' -o -lname '/dev/sg*' -o -lname '/dev/ng*' \) \
+    -printf '%l %p\n' 2>/dev/null | while read -r opened fd; do
+    pid=${fd%/fd/*} pid=${pid##*/}
+    program=
+    if [ -r "$proc/$pid/comm" ]; then read -r program <"$proc/$pid/comm"; fi
+    case $program in "(udev-worker)" | systemd-udevd) continue ;; esac # looks at each disk for a moment
+    for kind in block scsi_generic nvme-generic; do
+      if [ -e "$sysfs/class/$kind/${opened##*/}" ]; then
+        disk open "$(printf '%s' "${program:-unknown}" | tr ' ' _)[$pid]" "$sysfs/class/$kind/${opened##*/}"
+      fi
+    done
+  done | sort -u
+fi
+
 if [ -r "$proc/swaps" ]; then
   while read -r file type rest; do
     if [ "$type" = partition ]; then named swap "$file" "$file"; fi
   done <"$proc/swaps"
 fi
 
+# PPP over Ethernet: nothing in sysfs leads from ppp0 to the card, which may have no address of its own.
+if [ -r "$proc/net/pppoe" ]; then
+  while read -r session _ name; do
+    if [ "$session" != Id ]; then card pppoe "$name" "$name"; fi
+  done <"$proc/net/pppoe"
+fi
 if [ -r "$proc/net/route" ]; then
   while read -r name destination rest; do
     case $destination in

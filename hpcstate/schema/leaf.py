@@ -158,7 +158,7 @@ def pci_address(value: str) -> str:
         short = re.fullmatch(r"[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7]", value, re.ASCII)
         if re.fullmatch(r"[0-9a-fA-F]{5,8}:[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7]", value, re.ASCII):
             raise LeafError(
-                "a PCI domain of four digits: libvirt has no name for others",
+                "a PCI domain of four digits: nothing is given away from behind Intel's VMD",
                 "switch Intel's VMD off in the firmware, for the slot of this device at least",
             )
         raise LeafError("a PCI address like 0000:01:00.0", f"write 0000:{value}" if short else "see lspci -D")

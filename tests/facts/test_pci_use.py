@@ -27,7 +27,7 @@ class Tree:
         self.sbin = root / "sbin"
         for folder in (self.sys, self.proc / "self", self.proc / "net", self.tools, self.sbin):
             folder.mkdir(parents=True)
-        for name in ("basename", "readlink", "sed", "sort", "tr", "sh"):
+        for name in ("basename", "find", "readlink", "sed", "sort", "tr", "sh"):
             program = next(Path(at) / name for at in ("/usr/bin", "/bin") if (Path(at) / name).exists())
             (self.tools / name).symlink_to(program)
 
@@ -56,6 +56,19 @@ class Tree:
 
     def card(self, name: str, path: str) -> None:
         self.link(f"class/net/{name}/device", path)
+
+    def file(self, path: str, text: str) -> None:
+        at = self.sys / path
+        at.parent.mkdir(parents=True, exist_ok=True)
+        at.write_text(text)
+
+    def opened(self, pid: int, program: str, *nodes: str) -> None:
+        """A process that has these nodes open."""
+        folder = self.proc / f"{pid}/fd"
+        folder.mkdir(parents=True)
+        (self.proc / f"{pid}/comm").write_text(f"{program}\n")
+        for number, node in enumerate(nodes, 3):
+            (folder / str(number)).symlink_to(node)
 
     def look(self) -> pci_use.PciUses:
         done = subprocess.run(
@@ -339,3 +352,73 @@ def test_the_log_of_xfs_on_a_disk_of_its_own(tree: Tree) -> None:
     tree.block(f"{NVME}/nvme/nvme0/nvme0n1")
     tree.mount("8:0", "/srv", "xfs", "/dev/sda", "rw,logbufs=8,logdev=/dev/nvme0n1,noquota")
     assert tree.look() == traced(sata=["mounted at /srv"], nvme=["mounted at /srv"])
+
+
+@pytest.mark.parametrize(
+    ("backing", "uses"),
+    [
+        ("/dev/nvme0n1\n", ["mounted at /data"]),
+        ("/var/lib/images/a disk.img\n", None),
+        ("/dev/shm/a.img\n", None),
+    ],
+)
+def test_a_loop_device_over_a_whole_disk(tree: Tree, backing: str, uses: list[str] | None) -> None:
+    """losetup /dev/nvme0n1: the kernel has no holder for it."""
+    tree.block(f"{NVME}/nvme/nvme0/nvme0n1")
+    tree.block("devices/virtual/block/loop0", "7:0")
+    tree.block("devices/virtual/block/loop0/loop0p1", "259:5", partition=True)
+    tree.file("devices/virtual/block/loop0/loop/backing_file", backing)
+    tree.mount("259:5", "/data", "ext4", "/dev/loop0p1")
+    assert tree.look() == (traced(nvme=uses) if uses else {"devices": {}, "untraced": {}})
+
+
+def test_the_disk_that_compressed_swap_is_written_back_to(tree: Tree) -> None:
+    tree.block(f"{SATA}/sda")
+    tree.block("devices/virtual/block/zram0")
+    tree.block("devices/virtual/block/zram1")
+    tree.file("devices/virtual/block/zram0/backing_dev", "/dev/sda\n")
+    tree.file("devices/virtual/block/zram1/backing_dev", "none\n")
+    assert tree.look() == traced(sata=["what zram0 is written back to"])
+
+
+def test_disks_that_this_host_serves_to_others(tree: Tree) -> None:
+    """iSCSI by LIO, NVMe over fabrics by nvmet; one that serves a file, and one that is not set up yet."""
+    tree.block(f"{SATA}/sda")
+    tree.block(f"{NVME}/nvme/nvme0/nvme0n1")
+    tree.file("kernel/config/target/core/iblock_0/vol1/udev_path", "/dev/sda\n")
+    tree.file("kernel/config/target/core/fileio_0/vol2/udev_path", "/srv/vol2.img\n")
+    tree.file("kernel/config/target/core/iblock_1/vol3/udev_path", "")
+    tree.file("kernel/config/nvmet/subsystems/nqn.a/namespaces/1/device_path", "/dev/nvme0n1\n")
+    assert tree.look() == traced(sata=["served to others as vol1"], nvme=["served to others as 1"])
+
+
+def test_a_disk_that_a_program_drives_itself(tree: Tree) -> None:
+    """A guest with a whole disk (libvirt: <disk type='block'>), one by its SCSI node."""
+    tree.block(f"{NVME}/nvme/nvme0/nvme0n1")
+    tree.block(f"{SATA}/sda")
+    tree.link("class/scsi_generic/sg0", "devices/pci0000:00/0000:00:1f.2/ata1/host0/scsi_generic/sg0")
+    tree.opened(77, "qemu-system-x86", "/dev/null", "/dev/nvme0n1", "/dev/nvme0n1", "/dev/kvm")
+    tree.opened(78, "my database", "/dev/sg0", "/dev/sdz")
+    tree.opened(79, "(udev-worker)", "/dev/sda")
+    assert tree.look() == traced(
+        sata=["a disk that my_database[78] has open"], nvme=["a disk that qemu-system-x86[77] has open"]
+    )
+
+
+def test_a_program_on_a_disk_with_several_ways_has_each(tree: Tree) -> None:
+    subsystem = "devices/virtual/nvme-subsystem/nvme-subsys0"
+    tree.block(f"{subsystem}/nvme0n1")
+    tree.link(f"{subsystem}/nvme0", f"{NVME}/nvme/nvme0")
+    tree.opened(77, "qemu-system-x86", "/dev/nvme0n1")
+    assert tree.look() == traced(nvme=["a disk that qemu-system-x86[77] has open"])
+
+
+def test_ppp_over_a_card_without_an_address(tree: Tree) -> None:
+    """A line of a provider: the default route is ppp0's, and only /proc/net/pppoe knows the card."""
+    tree.card("eth0", CARD)
+    tree.link("class/net/ppp0", "devices/virtual/net/ppp0")
+    (tree.proc / "net/route").write_text("Iface\tDestination\nppp0\t00000000\t0\n")
+    (tree.proc / "net/pppoe").write_text(
+        "Id       Address              Device\n00000100 02:00:00:00:00:01 eth0\n"
+    )
+    assert tree.look() == traced(card=["PPP connection by eth0"])

@@ -51,6 +51,9 @@ ZFS_ROOT_UNTRACED = machine(
 )
 """The same where nobody can tell which disks the pool has, and which card leads to a network home."""
 
+RAW_DISK = machine(_TRUENAS.format(network="", disk=" use=a_disk_that_qemu-system-x86[77]_has_open"))
+"""The same, and the disk is a running guest's: nothing of it is mounted here."""
+
 SRIOV = machine("""
 0000:00:02.0 030000 8086:7d51 xe 0 boot_vga
 0000:00:02.1 030000 8086:7d51 vfio-pci 20 physfn=0000:00:02.0

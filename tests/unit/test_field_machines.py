@@ -19,6 +19,7 @@ SIZE = HostSize("ws1", cpus=16, memory_mb=65536)
 ALL = {
     "ZFS root": field.ZFS_ROOT,
     "ZFS root, untraced": field.ZFS_ROOT_UNTRACED,
+    "raw disk": field.RAW_DISK,
     "SR-IOV": field.SRIOV,
     "HGX": field.HGX,
     "ISA bridge": field.ISA_BRIDGE,
@@ -77,7 +78,7 @@ def test_what_inventory_calls_blocked_is_refused_by_validate_and_vfio(name: str)
             assert each.address not in given(written(host))
             assert refusal(host, together)
             # The schema knows no such domain.
-            if "libvirt has no name" not in " ".join(each.reasons):
+            if "VMD: none is given away" not in " ".join(each.reasons):
                 assert asked_for(host, *together, kind="other")
         else:
             assert refusal(host, together) == ""
@@ -119,6 +120,29 @@ def test_the_boot_display_goes_only_where_the_file_says_so() -> None:
     assert "boots with" in refusal(alone, ["0000:01:00.0"])
     assert asked_for(alone, "0000:01:00.0", more=", gres_type: a, in_use: false") == []
     assert refusal(alone, ["0000:01:00.0"], unused=["0000:01:00.0"]) == ""
+
+
+def test_a_disk_that_a_program_has_open_keeps_its_group_here() -> None:
+    """A guest of somebody's with the whole disk: nothing is mounted, and its data would go all the same."""
+    found = verdict(field.RAW_DISK, "0000:05:00.0")
+    assert found.state is State.BLOCKED
+    reason = "0000:06:00.0 is the host's own: a disk that qemu-system-x86[77] has open"
+    assert reason in found.reasons
+    assert any("virsh shutdown" in step for step in found.steps)
+    assert given(written(field.RAW_DISK)) == []
+    together = (found.address, *found.companions)
+    assert any(reason in said for said in asked_for(field.RAW_DISK, *together, more=", in_use: false"))
+    assert reason in refusal(field.RAW_DISK, together)
+
+
+@pytest.mark.parametrize(
+    ("class_code", "untraced", "blocked"),
+    [("0c0400", "storage", True), ("0c0600", "network", True), ("0c0400", "network", False)],
+)
+def test_an_untraced_use_may_be_on_a_fabric(class_code: str, untraced: str, blocked: bool) -> None:
+    """Fibre Channel and InfiniBand have classes of their own, beside those of disks and cards."""
+    host = field.machine(f"0000:02:00.0 {class_code} 1077:2532 qla2xxx 1", untraced={untraced: ["/"]})
+    assert (verdict(host, "0000:02:00.0").state is State.BLOCKED) is blocked
 
 
 def test_a_virtual_function_goes_alone_and_its_maker_stays() -> None:
@@ -184,8 +208,8 @@ def test_a_domain_that_libvirt_cannot_name_is_left_out_with_a_word() -> None:
     text = written(field.VMD)
     assert given(text) == []
     assert "10000:01:00.0" in text
-    assert "libvirt has no name for" in text
-    with pytest.raises(HpcstateError, match="libvirt has no name") as refused:
+    assert "VMD: none is given away" in text
+    with pytest.raises(HpcstateError, match="from behind Intel's VMD") as refused:
         asked_for(field.VMD, "10000:01:00.0")
     assert "VMD off" in str(refused.value)
 
@@ -199,7 +223,9 @@ def test_a_domain_that_libvirt_cannot_name_is_left_out_with_a_word() -> None:
         ("mlx5_vfio_pci", 0, "020000", True),
         ("pci-stub", 0, "040300", True),
         ("pcieport", 1, "060400", True),
-        ("anything", 2, "060700", True),
+        ("yenta_cardbus", 2, "060700", False),
+        ("shpchp", 1, "060400", False),
+        ("", 1, "060400", True),
         ("lpc_ich", 0, "060100", False),
         ("nouveau", 0, "030000", False),
         ("nvidia-nvswitch", 0, "068000", False),
