@@ -40,11 +40,15 @@ GPU, COMPANION = "0000:03:00.0", "0000:03:00.1"
 CARD = "0000:04:00.0"
 """An e1000e by itself."""
 
+BRIDGE, BEHIND = "0000:05:00.0", "0000:06:01.0"
+"""A bridge to conventional PCI and an e1000 (8086:100e) behind it, in one group: such a bus has no ACS."""
+
 _DEVICES = (
     ("virtio-net-pci,addr=0x0.0x0,multifunction=on", "virtio-rng-pci,addr=0x0.0x1"),
     ("virtio-net-pci",),
     ("VGA,addr=0x0.0x0,multifunction=on", "e1000e,addr=0x0.0x1"),
     ("e1000e",),
+    ("pcie-pci-bridge,id=conventional",),
 )
 """What is behind each root port. Firmware numbers the buses in this order, from 1 on."""
 
@@ -110,6 +114,7 @@ class Q35:
             words += ["-device", f"pcie-root-port,id=port{number},{place}"]
             for function in functions:
                 words += ["-device", f"{function},bus=port{number}"]
+        words += ["-device", "e1000,bus=conventional,addr=0x1"]
         return words
 
     def wait(self, after: str = "") -> str:
