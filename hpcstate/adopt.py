@@ -46,6 +46,8 @@ def plan(
     Raises HpcstateError when something is there that hpcstate never made, when the keys are not those of the
     nodes, and when nodes run whose keys are lost: nobody could let us in.
     """
+    if keys is not None:
+        _refuse_no_keys(cluster, keys)
     strangers = host.strangers(cluster)
     foreign = [stranger for stranger in strangers if not stranger.ours_once]
     if foreign:
@@ -63,12 +65,6 @@ def plan(
     if keys is None or keys.resolve() == at.secrets.resolve():
         _refuse_wrong_keys(cluster, host, at.secrets)
         return Adoption(tuple(strangers))
-    if not (keys / at.ssh_key.name).is_file():
-        raise HpcstateError(
-            "this is no folder with the keys of a cluster: it has no ssh_key",
-            where=str(keys),
-            hint=f"build/{cluster.name}/secrets of the folder that made the cluster is meant, or a copy",
-        )
     _refuse_other_keys(at)
     _refuse_wrong_keys(cluster, host, keys)
     return Adoption(tuple(strangers), copied=keys)
@@ -84,11 +80,20 @@ def adopt(cluster: Cluster, file: Path, host: LibvirtHost, adoption: Adoption, s
         say(f"took over {what}")
 
 
+def _refuse_no_keys(cluster: Cluster, keys: Path) -> None:
+    if not (keys / ClusterPaths.of(cluster.name).ssh_key.name).is_file():
+        raise HpcstateError(
+            "this is no folder with the keys of a cluster: it has no ssh_key",
+            where=str(keys),
+            hint=f"build/{cluster.name}/secrets of the folder that made the cluster is meant, or a copy",
+        )
+
+
 def _refuse_running(cluster: Cluster, host: LibvirtHost) -> None:
     running = [domain.name() for domain in host.named_domains(cluster) if domain.isActive()]
     if running:
         raise HpcstateError(
-            f"{', '.join(running)} run, and nobody has their keys",
+            f"running, with keys that nobody has: {', '.join(running)}",
             where=cluster.name,
             hint="shut them down first (virsh shutdown): they get new keys as they boot",
         )

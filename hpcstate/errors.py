@@ -75,5 +75,6 @@ class ProblemsError(HpcstateError):
 def format_problem(path: str, problem: Problem) -> str:
     """One problem as a person reads it: ``file:line: place: message`` and the hint below."""
     position = f"{path}:{problem.line}" if problem.line else path
-    text = f"{position}: {problem.severity}: {problem.place}: {problem.message}"
+    place = "" if problem.place == "." else f"{problem.place}: "  # the file as a whole
+    text = f"{position}: {problem.severity}: {place}{problem.message}"
     return f"{text}\n    hint: {problem.hint}" if problem.hint else text

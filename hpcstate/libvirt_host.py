@@ -148,6 +148,14 @@ class LibvirtHost:
         found_here.append(self.volumes.stranger(cluster))
         return [stranger for stranger in found_here if stranger is not None]
 
+    def named_strangers(self, cluster: Cluster) -> list[Stranger]:
+        """The strangers among domains and networks that are known by their marks or UUIDs: all that a
+        read-only connection tells, which reads no volume.
+        """
+        found_here = [self._network_stranger(cluster, marked_only=True)]
+        found_here += [self._domain_stranger(cluster, node, marked_only=True) for node in cluster.nodes]
+        return [stranger for stranger in found_here if stranger is not None]
+
     def take(self, cluster: Cluster, mark: Mark, *, unmarked_only: bool = False) -> list[str]:
         """Write ``mark`` into what stands under the cluster's UUIDs; with ``unmarked_only`` where there is
         none yet. Returns what was marked. Whether that is right the caller has to know.
@@ -193,23 +201,23 @@ class LibvirtHost:
             return self.volumes.recognised(cluster)
         return self.volumes.opened_by(cluster, node) is True
 
-    def _network_stranger(self, cluster: Cluster) -> Stranger | None:
+    def _network_stranger(self, cluster: Cluster, *, marked_only: bool = False) -> Stranger | None:
         network = self._network(cluster)
         if network is None:
             there = found(self.connection.networkLookupByName, cluster.network.name)
             return None if there is None else Stranger("network", cluster.network.name, _mark(there))
         mark = _mark(network)
-        own = self._is_own(cluster, mark)
+        own = (marked_only and mark is None) or self._is_own(cluster, mark)
         return None if own else Stranger("network", network.name(), mark, ours_once=True)
 
-    def _domain_stranger(self, cluster: Cluster, node: Node) -> Stranger | None:
+    def _domain_stranger(self, cluster: Cluster, node: Node, *, marked_only: bool = False) -> Stranger | None:
         domain = self._domain(cluster, node)
         if domain is None:
             name = cluster.domain_name(node)
             there = found(self.connection.lookupByName, name)
             return None if there is None else Stranger("domain", name, _mark(there))
         mark = _mark(domain)
-        own = self._is_own(cluster, mark, node)
+        own = (marked_only and mark is None) or self._is_own(cluster, mark, node)
         return None if own else Stranger("domain", domain.name(), mark, ours_once=True)
 
     # Looking ---------------------------------------------------------------------------------------------
@@ -341,6 +349,13 @@ class LibvirtHost:
             if each is not None:
                 each.setAutostart(int(on))
         return [node.name for node in nodes if wanted and node.passthrough]
+
+    def booted_with_devices(self, cluster: Cluster) -> list[str]:
+        """The domains of nodes with devices of the host that libvirt starts as the hypervisor boots: somebody
+        said so, ``set_autostart`` never does.
+        """
+        there = [self.domain(cluster, node) for node in cluster.nodes if node.passthrough]
+        return [domain.name() for domain in there if domain is not None and domain.autostart()]
 
     def power_on(self, cluster: Cluster, node: Node) -> None:
         """Start the domain of ``node`` as it is defined."""

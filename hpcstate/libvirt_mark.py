@@ -21,6 +21,7 @@ from xml.etree.ElementTree import Element
 from hpcstate.errors import HpcstateError, from_os
 from hpcstate.model import Cluster
 from hpcstate.paths import ClusterPaths
+from hpcstate.ssh_keys import close_key
 from hpcstate.store import write_atomically
 
 NAMESPACE = "urn:hpcstate:mark"
@@ -145,25 +146,37 @@ def owner_of(cluster: Cluster) -> str:
         text = path.read_text().strip()
     except FileNotFoundError:
         return ""
-    except OSError as error:
-        raise from_os(error) from error
+    except (NotADirectoryError, IsADirectoryError) as error:
+        raise HpcstateError(
+            "this is no folder with the keys of a cluster",
+            where=str(path.parent),
+            hint="put the right one back; if it is lost for good, move what is there away",
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise from_os(error) if isinstance(error, OSError) else _no_owner(cluster, path) from error
     try:
         return str(uuid.UUID(text))
     except ValueError:
-        raise HpcstateError(
-            "this is no owner: a UUID is expected",
-            where=str(path),
-            hint=f"put the right file back, or remove it and run `hpcstate adopt` with the file of "
-            f"{cluster.name}",
-        ) from None
+        raise _no_owner(cluster, path) from None
+
+
+def _no_owner(cluster: Cluster, path: Path) -> HpcstateError:
+    return HpcstateError(
+        "this is no owner: a UUID is expected",
+        where=str(path),
+        hint="put the right file back; or remove it: a new one is made, and what is in libvirt under the "
+        f"names of {cluster.name} is taken over by `hpcstate adopt FILE`",
+    )
 
 
 def ensure_owner(cluster: Cluster) -> str:
     """The owner of ``cluster``, made when there is none yet."""
     owner = owner_of(cluster)
-    if not owner:
+    at = ClusterPaths.of(cluster.name)
+    if owner:
+        close_key(at.owner)
+    else:
         owner = str(uuid.uuid4())
-        at = ClusterPaths.of(cluster.name)
         at.secrets.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_atomically(at.owner, owner + "\n", mode=0o600)
     return owner

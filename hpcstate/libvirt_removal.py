@@ -34,7 +34,7 @@ class GoingDomain:
     def words(self) -> str:
         """The domain as the question of `destroy` has it."""
         more = [self.state]
-        more += [f"with {len(self.snapshots)} snapshots: {', '.join(self.snapshots)}"] * bool(self.snapshots)
+        more += [f"with snapshots {', '.join(self.snapshots)}"] * bool(self.snapshots)
         more += ["with its saved memory"] * self.saved + ["with its NVRAM"] * self.nvram
         more += [f"its disk {disk} stays" for disk in self.disks]
         return f"domain {self.name} ({'; '.join(more)})"
@@ -42,14 +42,14 @@ class GoingDomain:
 
 @dataclass(frozen=True)
 class Removal:
-    """What would go. ``pool`` and ``network`` are their names, empty when there is none; ``volumes`` counts
+    """What would go. ``pool`` and ``network`` are their names, empty when there is none; ``volumes`` are
     those that go, ``staying`` has those that do not, with the reason; ``guests`` are domains of others that
     have a card in the network. ``strangers`` have names of the cluster and are not its own.
     """
 
     domains: tuple[GoingDomain, ...] = ()
     pool: str = ""
-    volumes: int = 0
+    volumes: tuple[str, ...] = ()
     staying: Mapping[str, str] = field(default_factory=dict)
     spared: tuple[str, ...] = ()
     network: str = ""
@@ -57,16 +57,19 @@ class Removal:
     strangers: tuple[Stranger, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.domains or self.pool or self.network)
+        pool = self.pool and (self.volumes or not self.staying)
+        return bool(self.domains or pool or (self.network and not self.guests))
 
     def lines(self) -> Iterator[str]:
         """What goes and what stays, a line each."""
         for domain in self.domains:
             yield f"removes {domain.words}"
-        if self.pool:
-            but = f"{self.volumes} volumes of " if self.staying else ""
-            within = "" if self.staying else f" with {self.volumes} volumes"
-            yield f"removes {but}storage pool {self.pool}{within}"
+        if self.pool and not self.staying:
+            yield f"removes storage pool {self.pool}" + (
+                f" with {', '.join(self.volumes)}" if self.volumes else ""
+            )
+        elif self.volumes:
+            yield f"removes from storage pool {self.pool}: {', '.join(self.volumes)}"
         if self.network and not self.guests:
             yield f"removes network {self.network}"
         yield from self.staying_lines()
@@ -109,7 +112,7 @@ def survey(host: LibvirtHost, cluster: Cluster) -> Removal:
     return Removal(
         domains=tuple(_going(host, name, domain, set(paths)) for name, domain in own.items()),
         pool=objects.pool_name(cluster) if pool is not None else "",
-        volumes=sum(volume.name() not in staying and volume.name() != RECORD for volume in ours),
+        volumes=tuple(sorted(volume.name() for volume in ours if volume.name() not in {*staying, RECORD})),
         staying=staying,
         spared=tuple(spared),
         network=network.name() if network is not None else "",

@@ -200,13 +200,14 @@ class LibvirtVolumes:
         name = objects.pool_name(cluster)
         going = [volume for volume in ours if volume.name() not in keep]
         if others or keep:
+            gone = sorted(volume.name() for volume in going if volume.name() != RECORD)
             for volume in going:
                 if volume.name() != RECORD:
                     volume.delete()
             record = self.record(pool)
             if record is not None:
                 self._write(pool, PoolRecord(record.mark, tuple(sorted(keep))))
-            return [f"the volumes of storage pool {name}, but for {', '.join(sorted({*others, *keep}))}"]
+            return [f"{', '.join(gone)} from storage pool {name}"] if gone else []
         # The record goes last: until then an interrupted removal is taken up by the next one.
         for volume in sorted(going, key=lambda volume: volume.name() == RECORD):
             volume.delete()

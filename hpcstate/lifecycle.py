@@ -96,6 +96,11 @@ def start(
                 f"{', '.join(left_out)} will not start when the hypervisor boots: which devices they get is "
                 "compared by `hpcstate start` only"
             )
+        if booted := host.booted_with_devices(cluster):
+            say(
+                f"libvirt starts {', '.join(booted)} when the hypervisor boots, with whatever is then at the "
+                "addresses of their devices: `virsh autostart --disable DOMAIN` ends that"
+            )
         wait_for_ssh(cluster, nodes, host, say, booting=powered_on)
     return Started(tuple(powered_on), tuple(node.name for node in nodes if node.name not in powered_on))
 
@@ -118,7 +123,8 @@ def _renew_cidata(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, sa
     running = [node.name for node in strange if host.state(cluster, node) not in _OFF]
     if running:
         raise HpcstateError(
-            f"{', '.join(running)} run with other keys than those in {ClusterPaths.of(cluster.name).secrets}",
+            f"running with other keys than those in {ClusterPaths.of(cluster.name).secrets}: "
+            f"{', '.join(running)}",
             where=cluster.name,
             hint="put that folder back; or `hpcstate stop` and `start`: new keys are taken, disks stay",
         )
@@ -289,7 +295,12 @@ def _emptied(
     if cluster.kind != "hpc" or not asked or not ClusterPaths.of(cluster.name).ssh_key.exists():
         yield
         return
-    with Live(cluster) as live, left(live, asked, jobs, say, timeout_s):
+    by_name = {node.name: node for node in asked}
+
+    def is_off(name: str) -> bool:
+        return name in by_name and host.state(cluster, by_name[name]) in _OFF
+
+    with Live(cluster) as live, left(live, asked, jobs, say, timeout_s, is_off):
         yield
 
 

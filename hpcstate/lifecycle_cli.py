@@ -84,9 +84,10 @@ def _start(args: argparse.Namespace) -> int:
         print(f"{cluster.name}:", flush=True)
         done = lifecycle.start(cluster, args.file, _say, args.node, autostart=args.autostart)
         if done.changed:
-            _say(f"{len(done.powered_on)} nodes answer on SSH after {time.monotonic() - begun:.0f} s")
+            took = f"{time.monotonic() - begun:.0f} s"
+            _say(f"{', '.join(done.powered_on)}: answering on SSH after {took}")
         else:
-            _say(f"all {len(done.running)} nodes run already; nothing to do")
+            _say(f"running already: {', '.join(done.running)}; nothing to do")
     return 0
 
 
@@ -135,7 +136,7 @@ def _destroy(args: argparse.Namespace) -> int:
         for what in removed:
             _say(f"removed {what}")
         if not removed:
-            _say("nothing was there")
+            _say("nothing to remove")
     end_daemon(_say, lifecycle.running_here())
     return 0
 

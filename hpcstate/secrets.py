@@ -24,6 +24,12 @@ def ensure_secrets(cluster: Cluster) -> None:
     cannot be used.
     """
     at = ClusterPaths.of(cluster.name)
+    if at.secrets.exists() and not at.secrets.is_dir():
+        raise HpcstateError(
+            "this is no folder with the keys of a cluster",
+            where=str(at.secrets),
+            hint="put the right one back; if it is lost for good, move what is there away: new keys are made",
+        )
     at.secrets.mkdir(parents=True, exist_ok=True, mode=0o700)
     at.secrets.chmod(0o700)
     new_key(at.ssh_key)
@@ -34,6 +40,7 @@ def ensure_secrets(cluster: Cluster) -> None:
     known = "".join(lines)
     if not at.known_hosts.is_file() or at.known_hosts.read_bytes() != known.encode():
         write_atomically(at.known_hosts, known, mode=0o600)
+    close_key(at.known_hosts)
     if cluster.kind == "hpc":
         _ensure_munge_key(at.munge_key)
 

@@ -75,12 +75,14 @@ def left(
     jobs: Jobs,
     say: Callable[[str], None],
     timeout_s: float = DRAIN_SECONDS,
+    is_off: Callable[[str], bool] = lambda _: True,
 ) -> Iterator[None]:
     """``nodes`` are without jobs and take no new ones while the block runs, which switches them off; then
     Slurm has them as DOWN, from where they come back by themselves when they boot (ReturnToService=2).
 
-    Raises HpcstateError, with nothing changed, when jobs run there and ``jobs`` is ``refuse``, or when they
-    do not end within ``timeout_s`` seconds; then the nodes stay drained.
+    ``is_off`` tells whether the node of a name is off: when the block, or the waiting, is interrupted, the
+    nodes that are not take jobs again. Raises HpcstateError, with nothing changed, when jobs run there and
+    ``jobs`` is ``refuse``, or when they do not end within ``timeout_s`` seconds; then the nodes stay drained.
     """
     known = _ask(live)
     drained = [
@@ -96,23 +98,30 @@ def left(
                 where=live.cluster.name,
                 hint="`stop --drain` waits for them; `stop --force` requeues batch jobs and ends the others",
             )
+        still = Holding()
+        if holding.jobs and jobs == "force":
+            _end(live, holding, say)
+            if still := _wait(live, nodes, say, _END_SECONDS):
+                say(f"after {_END_SECONDS:.0f} s {'; '.join(str(still).splitlines())}: stopping all the same")
+        elif jobs == "drain" and holding:
+            still = _wait(live, nodes, say, timeout_s)
     except BaseException:
-        _lift(live, drained)
+        _lift(live, drained, say)
         raise
-    if holding.jobs and jobs == "force":
-        _end(live, holding, say)
-        _wait(live, nodes, say, _END_SECONDS)
-    elif jobs == "drain" and holding:
-        still = _wait(live, nodes, say, timeout_s)
-        if still:
-            raise HpcstateError(
-                f"{still}\nafter {timeout_s:.0f} s; these nodes stay drained, and nothing was stopped",
-                where=live.cluster.name,
-                hint="`stop --drain` goes on waiting; `stop --force` requeues or ends the jobs; to take jobs "
-                f"again: scontrol update nodename={','.join(drained)} state=resume",
-            )
+    if jobs == "drain" and still:
+        raise HpcstateError(
+            f"{still}\nafter {timeout_s:.0f} s; these nodes stay drained, and nothing was stopped",
+            where=live.cluster.name,
+            hint="`stop --drain` goes on waiting; `stop --force` requeues or ends the jobs; to take jobs "
+            f"again: scontrol update nodename={','.join(drained)} state=resume",
+        )
     ours = [*drained, *(name for name, node in known.items() if node["reason"].startswith(REASON))]
-    yield
+    try:
+        yield
+    except BaseException:
+        _down(live, [node.name for node in nodes if node.name in ours and is_off(node.name)], say)
+        _lift(live, [name for name in drained if not is_off(name)], say)
+        raise
     _down(live, [node.name for node in nodes if node.name in ours], say)
 
 
@@ -131,9 +140,13 @@ def _update(live: Live, names: Sequence[str], state: str, reason: str = "") -> N
     live.run(live.cluster.controller.name, command, user="root", timeout=_SLURM_SECONDS)
 
 
-def _lift(live: Live, names: Sequence[str]) -> None:
-    if names:
+def _lift(live: Live, names: Sequence[str], say: Callable[[str], None]) -> None:
+    if not names:
+        return
+    try:
         _update(live, names, "resume")
+    except HpcstateError as error:
+        say(f"Slurm did not lift the drain of {', '.join(names)} ({error.message.splitlines()[0]})")
 
 
 def _down(live: Live, names: Sequence[str], say: Callable[[str], None]) -> None:

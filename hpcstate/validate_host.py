@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from hpcstate.errors import HpcstateError
 from hpcstate.host_packages import kvm_refused
 from hpcstate.libvirt_daemon import SOCKET, SYSTEM_URI, answers
+from hpcstate.libvirt_mark import Stranger, listed
 from hpcstate.model import Cluster
 from hpcstate.pcie_request import Finding
 from hpcstate.run import run, which
@@ -39,15 +40,17 @@ APPARMOR_RULES = (Path("/etc/apparmor.d/abstractions/libvirt-qemu"), APPARMOR_LO
 """What all machines of libvirt may read; virt-aa-helper adds their disks, but no ROM file of a device."""
 
 _LEAST_RESERVE_MB = 2048
+_NET = Path("/sys/class/net")
 
 
 @dataclass(frozen=True)
 class Bridges:
-    """``interfaces`` of the host by name, and libvirt's ``networks`` by their bridges; None when it could
-    not be asked.
+    """``interfaces`` of the host by name, those among them that are ``bridges``, and libvirt's ``networks``
+    by their bridges; None when it could not be asked.
     """
 
     interfaces: frozenset[str] = frozenset()
+    bridges: frozenset[str] = frozenset()
     networks: Mapping[str, NetworkOfBridge] | None = None
 
 
@@ -55,7 +58,7 @@ class Bridges:
 class HostAccess:
     """What this user may do here: why libvirt and KVM are refused, empty where they are not; ``user`` is the
     name. ``running`` are the UUIDs of libvirt's machines that are on. ``unreadable`` says why QEMU cannot
-    read a file, empty when it can.
+    read a file, empty when it can; ``strangers`` has what stands under a cluster's names and is not its own.
     """
 
     user: str = ""
@@ -64,6 +67,7 @@ class HostAccess:
     bridges: Bridges = field(default_factory=Bridges)
     running: frozenset[str] = frozenset()
     unreadable: Callable[[Path], str] = lambda _: ""
+    strangers: Callable[[Cluster], Sequence[Stranger]] = lambda _: ()
 
 
 def look() -> HostAccess:
@@ -73,9 +77,14 @@ def look() -> HostAccess:
         user=getpass.getuser(),
         libvirt=libvirt_refused(),
         kvm=kvm_refused(),
-        bridges=Bridges(frozenset(path.name for path in Path("/sys/class/net").iterdir()), networks),
+        bridges=Bridges(
+            frozenset(path.name for path in _NET.iterdir()),
+            frozenset(path.parent.name for path in _NET.glob("*/bridge")),
+            networks,
+        ),
         running=running,
         unreadable=unreadable_for_qemu,
+        strangers=_strangers,
     )
 
 
@@ -99,6 +108,12 @@ def findings(
         yield from _access(cluster, access)
         if cluster.nodes:
             yield from _bridge(cluster, access.bridges)
+        if strangers := access.strangers(cluster):
+            yield Finding(
+                f".clusters.{cluster.kind}.name",
+                f"not this cluster's own: {'; '.join(listed(strangers))}",
+                "take another name, subnet and bridge; or `hpcstate adopt` takes over what hpcstate made",
+            )
         for node in cluster.nodes:
             for position, device in enumerate(node.passthrough):
                 if device.rom_file and (why := access.unreadable(Path(device.rom_file))):
@@ -144,7 +159,8 @@ def _bridge(cluster: Cluster, bridges: Bridges) -> Iterator[Finding]:
             f"take another name; if nobody uses it (ip -d link show {name}): ip link delete {name}",
         )
     elif owner is None and name in bridges.interfaces:
-        known = bridges.networks is not None
+        # Without libvirt nobody says whose a bridge is; what is none cannot be its network's.
+        known = bridges.networks is not None or name not in bridges.bridges
         yield Finding(
             place,
             f"this host has an interface {name} already"
@@ -275,6 +291,21 @@ def _group_of(path: Path) -> str:
         return grp.getgrgid(gid).gr_name
     except KeyError:
         return str(gid)
+
+
+def _strangers(cluster: Cluster) -> Sequence[Stranger]:
+    """What has the names of ``cluster`` in this host's libvirt and is not its own; nothing where libvirt does
+    not answer.
+    """
+    if not answers():
+        return ()
+    from hpcstate.libvirt_host import connect
+
+    try:
+        with connect(SYSTEM_URI, read_only=True) as host:
+            return host.named_strangers(cluster)
+    except HpcstateError:
+        return ()
 
 
 def _of_libvirt() -> tuple[Mapping[str, NetworkOfBridge] | None, frozenset[str]]:

@@ -26,7 +26,7 @@ _KEYS = {
 
 _URI = re.compile(
     r"qemu(?:\+(?P<transport>[a-z0-9]+))?://"
-    r"(?:(?:[A-Za-z_][A-Za-z0-9_.-]*@)?(?:[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?)?"
+    r"(?:(?:[A-Za-z_][A-Za-z0-9_.-]*@)?(?:[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:]+\])(?::(?P<port>[0-9]{1,5}))?)?"
     r"/(?:system|session)(?:\?(?P<query>[^\s#]*))?",
     re.ASCII,
 )
@@ -39,6 +39,8 @@ def libvirt_uri(text: str) -> str:
     found = _URI.fullmatch(text) if len(text) <= 1024 else None
     if found is None:
         raise LeafError(EXPECTED, "qemu[+transport]://[user@host[:port]]/system or /session, nothing encoded")
+    if found["port"] and not 0 < int(found["port"]) < 1 << 16:
+        raise LeafError(EXPECTED, "a port is 1 to 65535")
     transport = found["transport"]
     if transport and transport not in TRANSPORTS:
         raise LeafError(
@@ -47,7 +49,12 @@ def libvirt_uri(text: str) -> str:
     # libvirt takes ";" for "&" (virURIParse).
     for item in re.split("[&;]", found["query"] or ""):
         name, _, value = item.partition("=")
-        if item and not (name in _KEYS and _KEYS[name].fullmatch(value)):
+        if name in _KEYS and not _KEYS[name].fullmatch(value):
+            raise LeafError(
+                f"{EXPECTED}; {value[:40]!r} is no value of {name}",
+                "files are named with their whole path" if value and "/" in _KEYS[name].pattern else "",
+            )
+        if item and name not in _KEYS:
             raise LeafError(
                 f"{EXPECTED}; {name[:40]!r} may not be in its query",
                 f"allowed are {', '.join(_KEYS)}: others run programs or switch off the check of host keys; "

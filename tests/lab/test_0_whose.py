@@ -162,6 +162,10 @@ def test_another_folder_with_the_same_name_touches_nothing(
         assert "domain whose-controller, domain whose-compute-01, storage pool hpcstate-whose" in said
         assert f"hpcstate adopt {theirs.file} --keys {mine.secrets}" in said
         assert "hpcstate stop" not in said
+    validated = validate.host_findings(schema.load(theirs.use().file), validate.host_state())
+    assert [problem.place for problem in validated if f"made from {mine.file}" in problem.message] == [
+        ".clusters.hpc.name"
+    ]
     report = status.observe(theirs.use().cluster)
     assert [node.domain for node in report.nodes] == ["absent", "absent"]
     assert f"made from {mine.file}" in status.as_text(report)
@@ -184,7 +188,7 @@ def test_a_cluster_is_taken_over_on_purpose_with_its_keys(
     mine.start()
     with pytest.raises(HpcstateError, match="are not those of"):
         theirs.adopt()
-    with pytest.raises(HpcstateError, match="nobody has their keys"):
+    with pytest.raises(HpcstateError, match="with keys that nobody has"):
         theirs.adopt(lost_keys=True)
     with_another = mine.secrets.with_name("mixed")
     shutil.copytree(mine.secrets, with_another)
@@ -278,6 +282,8 @@ def test_what_is_not_ours_stays_and_so_does_the_pool(
     assert f"{_base(pool).name()} (clone.qcow2 stands on it)" in said
     assert "leaves network whose: guest, not of this cluster, uses it" in said
     assert "network whose" not in removed
+    assert mine.destroy() == []
+    assert "leaves storage pool hpcstate-whose with" in capsys.readouterr().out
     assert names(hypervisor) == {"guest", "hpcstate-whose", "whose"}
     pool.refresh()
     left = {volume.name() for volume in pool.listAllVolumes()}

@@ -25,6 +25,7 @@ from hpcstate.libvirt_mark import (
 from hpcstate.libvirt_own import keeping_names, with_mark
 from hpcstate.model import Cluster
 from hpcstate.paths import ClusterPaths
+from hpcstate.secrets import ensure_secrets
 
 MARK = Mark("1111", "gpu", "", '/home/ann/"lab" & <co>/gpu.yaml', "/keys", "ws1", "2026-11-26T10:00:00+00:00")
 FILE = Path("gpu.yaml")
@@ -42,6 +43,24 @@ def test_the_owner_is_made_once_and_closed(cluster: Cluster) -> None:
     assert uuid.UUID(owner).version == 4
     assert ensure_owner(cluster) == owner == owner_of(cluster)
     assert ClusterPaths.of(cluster.name).owner.stat().st_mode & 0o777 == 0o600
+
+
+def test_an_owner_that_others_may_read_is_closed(cluster: Cluster) -> None:
+    ensure_owner(cluster)
+    path = ClusterPaths.of(cluster.name).owner
+    path.chmod(0o644)
+    ensure_owner(cluster)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_in_the_place_of_the_secrets_is_a_message(cluster: Cluster) -> None:
+    secrets = ClusterPaths.of(cluster.name).secrets
+    secrets.parent.mkdir(parents=True)
+    secrets.write_text("")
+    for act in (owner_of, ensure_owner, ensure_secrets):
+        with pytest.raises(HpcstateError, match="no folder with the keys"):
+            act(cluster)
+    assert secrets.read_text() == ""
 
 
 def test_a_file_that_is_no_owner_is_a_message(cluster: Cluster) -> None:

@@ -191,6 +191,9 @@ def test_a_node_with_devices_of_the_host_never_starts_as_it_boots(monkeypatch: p
     assert hypervisor.set_autostart(cluster, cluster.nodes, True) == with_devices
     on = [name for name, domain in domains.items() if domain.autostart()]
     assert on == [node.name for node in cluster.nodes if not node.passthrough] != []
+    assert hypervisor.booted_with_devices(cluster) == []
+    domains[with_devices[0]].setAutostart(1)  # by virsh
+    assert hypervisor.booted_with_devices(cluster) == with_devices[:1]
     assert hypervisor.set_autostart(cluster, cluster.nodes, False) == []
     assert not any(domain.autostart() for domain in domains.values())
     connection.close()

@@ -47,6 +47,8 @@ def test_what_only_connects_is_taken(uri: str) -> None:
         "qemu+ssh://host/system?keyfile=/a%0ab",
         "qemu+ssh://-oProxyCommand=touch/system",
         "qemu+ssh://-oProxyCommand=x@host/system",
+        "qemu+ssh://host:99999/system",
+        "qemu+ssh://host:0/system",
         "qemu+ssh://host%20-x/system",
         "QEMU+EXT:///system",
         "qemu+tcp://host/system",

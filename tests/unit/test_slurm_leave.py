@@ -121,6 +121,40 @@ def test_force_requeues_or_ends_the_jobs_first() -> None:
     assert "requeuing or ending jobs 7, 9" in said
 
 
+def test_jobs_that_do_not_end_by_force_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slurm_leave, "_END_SECONDS", 0.0)
+    slurm = Slurm({"compute-01": [7]})
+    monkeypatch.setattr(slurm_leave, "_end", lambda *_: None)
+    said = leave(slurm, "force")
+    assert "after 0 s jobs 7 run on compute-01: stopping all the same" in said
+    assert "off" in slurm.told
+
+
+@pytest.mark.parametrize("off", [(), ("compute-01",)])
+def test_an_interrupted_stop_leaves_no_drain_on_what_runs(off: tuple[str, ...]) -> None:
+    slurm = Slurm({})
+    with (
+        pytest.raises(KeyboardInterrupt),
+        left(FakeLive(slurm), WORKERS, "refuse", print, is_off=off.__contains__),
+    ):
+        raise KeyboardInterrupt
+    down = [update("compute-01", "down", REASON), update("compute-01", "undrain")] if off else []
+    still = "compute-02" if off else BOTH
+    assert slurm.told == [update(BOTH, "drain", REASON), *down, update(still, "resume")]
+
+
+def test_waiting_that_is_interrupted_leaves_no_drain(monkeypatch: pytest.MonkeyPatch) -> None:
+    slurm = Slurm({"compute-02": [7]})
+
+    def interrupted(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hpcstate.slurm_leave.time.sleep", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        leave(slurm, "drain")
+    assert slurm.told == [update(BOTH, "drain", REASON), update(BOTH, "resume")]
+
+
 def test_a_drain_of_somebody_stays() -> None:
     slurm = Slurm({}, drained="compute-01")
     leave(slurm, "refuse")

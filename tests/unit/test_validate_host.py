@@ -87,6 +87,7 @@ def test_a_kvm_that_cannot_be_opened_does_not_work(tmp_path: Path, monkeypatch: 
         (set(), {"virbr150": NetworkOfBridge("somebody", "1", False)}, True),
         ({"virbr150"}, {}, True),
         ({"virbr150"}, None, False),
+        ({"virbr150", "no bridge"}, None, True),
         ({"virbr150"}, {"virbr150": NetworkOfBridge("gpu", "OURS")}, None),
         (set(), {"virbr150": NetworkOfBridge("gpu", "OURS", False)}, None),
         ({"virbr150"}, {"virbr150": NetworkOfBridge("gpu", "OURS", False)}, True),
@@ -98,6 +99,7 @@ def test_a_kvm_that_cannot_be_opened_does_not_work(tmp_path: Path, monkeypatch: 
         "of a network that is off",
         "of the host",
         "of the host, libvirt silent",
+        "no bridge at all, libvirt silent",
         "ours",
         "ours, off",
         "of the host, ours is off",
@@ -110,7 +112,9 @@ def test_a_bridge_of_somebody_else(
     named = replace(cluster, network=replace(cluster.network, bridge="virbr150"))
     if networks and networks["virbr150"].uuid == "OURS":
         networks = {"virbr150": networks["virbr150"]._replace(uuid=cluster_uuid(cluster, "network"))}
-    said = list(findings([named], HostAccess(bridges=Bridges(frozenset(interfaces), networks)), 1 << 20))
+    bridges = frozenset() if "no bridge" in interfaces else frozenset(interfaces)
+    access = HostAccess(bridges=Bridges(frozenset(interfaces), bridges, networks))
+    said = list(findings([named], access, 1 << 20))
     if error is None:
         assert said == []
     else:
@@ -250,7 +254,7 @@ def test_a_cluster_that_runs_is_stopped_by_nothing_but_libvirt() -> None:
     (cluster,) = schema.load(PASSTHROUGH).clusters
     on = running(*(node.name for node in cluster.nodes))
     vpn = (Route(cluster.network.subnet, "tun0"),)
-    stranger = Bridges(frozenset(), {cluster.network.bridge: NetworkOfBridge("somebody", "1")})
+    stranger = Bridges(frozenset(), frozenset(), {cluster.network.bridge: NetworkOfBridge("somebody", "1")})
     worse = replace(HOST, routes=vpn, access=replace(on, kvm="no", bridges=stranger))
     assert demanded(worse) == []
     assert len(demanded(replace(worse, access=replace(worse.access, running=frozenset())))) == 3
