@@ -22,17 +22,18 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
-from hpcstate import registry, schema
-from hpcstate import registry_scripts as scripts
-from hpcstate.catalog import write
-from hpcstate.check_cli import slurm_cluster
-from hpcstate.container_deploy import deploy
-from hpcstate.container_source import Source, of_file
-from hpcstate.container_spread import sbcast_script
-from hpcstate.container_transfer import Via, Way
-from hpcstate.live import Live
+from hpcstate import schema
+from hpcstate.commands.check import slurm_cluster
 from hpcstate.model import Cluster
-from hpcstate.registry_look import out_of_step
+from hpcstate.node.ssh import Live
+from hpcstate.registry import layout as registry
+from hpcstate.registry import scripts
+from hpcstate.registry.catalog import write
+from hpcstate.registry.deploy import deploy
+from hpcstate.registry.look import out_of_step
+from hpcstate.registry.source import Source, of_file
+from hpcstate.registry.spread import sbcast_script
+from hpcstate.registry.transfer import Via, Way
 from hpcstate.run import run
 
 _HAND = f"{registry.INCOMING}/by-hand.sif"

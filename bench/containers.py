@@ -26,19 +26,17 @@ from unittest.mock import patch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from hpcstate import (  # noqa: E402
-    container,
-    container_build,
-    container_engine,
-    container_routes,
-    paths,
-    tools_root,
-)
-from hpcstate.container_routes import Source  # noqa: E402
+from hpcstate import paths  # noqa: E402
+from hpcstate.artifact.store import Store  # noqa: E402
+from hpcstate.container import build as container_build  # noqa: E402
+from hpcstate.container import declared as container  # noqa: E402
+from hpcstate.container import engine as container_engine  # noqa: E402
+from hpcstate.container import routes as container_routes  # noqa: E402
+from hpcstate.container import toolbox as tools_root  # noqa: E402
+from hpcstate.container.routes import Source  # noqa: E402
+from hpcstate.container.toolbox import Toolbox  # noqa: E402
 from hpcstate.errors import HpcstateError  # noqa: E402
 from hpcstate.run import run  # noqa: E402
-from hpcstate.store import Store  # noqa: E402
-from hpcstate.tools_root import Toolbox  # noqa: E402
 from hpcstate.trees import remove_tree  # noqa: E402
 
 COMPRESSIONS: dict[str, tuple[str, ...]] = {
@@ -173,7 +171,7 @@ def say(line: str) -> None:
 def starts(file: Path, name: str) -> list[Row]:
     """Seconds of a job that does nothing, on the first compute node of the cluster in ``file``."""
     from hpcstate import schema
-    from hpcstate.live import Live
+    from hpcstate.node.ssh import Live
 
     cluster = schema.load(file).cluster("hpc")
     if cluster is None:

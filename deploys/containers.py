@@ -11,7 +11,8 @@ from __future__ import annotations
 from pyinfra.context import config, host
 
 from deploys.context import is_build, target
-from hpcstate import apptainer_files, paths
+from hpcstate import paths
+from hpcstate.node import apptainer_files
 from operations import apptainer, text_files
 from operations.text_files import TextFile
 

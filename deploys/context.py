@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pyinfra.api.exceptions import DeployError
 from pyinfra.context import host
 
+from hpcstate.cluster.inventory import cluster_of
 from hpcstate.errors import HpcstateError
-from hpcstate.inventory import cluster_of
 from hpcstate.model import Cluster, Node
 
 

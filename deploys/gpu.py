@@ -9,7 +9,7 @@ from __future__ import annotations
 from pyinfra.context import config, host
 
 from deploys.context import is_build, target
-from hpcstate.gres import declared_gres
+from hpcstate.slurm.gres import declared_gres
 from operations import gpu, gres, mig
 
 config.SUDO = True

@@ -12,7 +12,7 @@ import os
 from pyinfra import local
 from pyinfra.context import config, host
 
-from hpcstate import tools
+from hpcstate.host import tools
 from operations import packages, services
 
 config.SUDO = not (host.name == "@local" and os.geteuid() == 0)

@@ -11,9 +11,9 @@ from pyinfra.api.exceptions import DeployError
 from pyinfra.context import config, host
 
 from deploys.context import is_build, target
-from hpcstate import container_delivery
 from hpcstate.errors import HpcstateError
-from hpcstate.registry import config_text
+from hpcstate.registry import delivery as container_delivery
+from hpcstate.registry.layout import config_text
 from operations import registry
 
 config.SUDO = True

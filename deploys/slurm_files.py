@@ -7,15 +7,17 @@ from threading import Lock
 from pyinfra import logger
 from pyinfra.api.exceptions import DeployError
 
-from hpcstate import judge, rendered
+from hpcstate.cluster import rendered
 from hpcstate.errors import HpcstateError, format_problem
+from hpcstate.judge import judge
 from hpcstate.model import Cluster
-from hpcstate.slurm_conf import configuration
+from hpcstate.slurm.conf import configuration
 
 
 def slurm_files(cluster: Cluster) -> dict[str, str]:
     """File name to content, the same on every node. Raises DeployError, which ends the run before anything is
-    changed, when a daemon would stop at one of them (hpcstate.slurm_lint), or does (hpcstate.judge).
+    changed, when a daemon would stop at one of them (hpcstate.slurm.lint), or does
+    (hpcstate.judge).
     """
     with _one_judge:
         if cluster.name not in _judged:

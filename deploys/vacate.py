@@ -6,7 +6,7 @@ from pyinfra.context import config, host
 
 from deploys.context import is_build, target
 from deploys.slurm_files import slurm_files
-from hpcstate.gres import declared_gres
+from hpcstate.slurm.gres import declared_gres
 from operations import slurm
 
 config.SUDO = True

@@ -18,10 +18,11 @@ from pyinfra.context import config, host
 from facts.boot_tools import BootTools
 from facts.iommu import IommuGroups
 from facts.pci import PciDevices
-from hpcstate import schema, vfio_files
-from hpcstate.claims import read_claims
+from hpcstate import schema
+from hpcstate.cluster.inventory import FILE_VARIABLE
 from hpcstate.errors import HpcstateError
-from hpcstate.inventory import FILE_VARIABLE
+from hpcstate.passthrough import vfio as vfio_files
+from hpcstate.passthrough.claims import read_claims
 from hpcstate.paths import ClusterPaths
 from operations import text_files, vfio
 from operations.text_files import TextFile

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from facts.probed import ProbedFact
-from hpcstate import registry_difference
 from hpcstate.probe import registry
-from hpcstate.registry_difference import JudgedRegistry
+from hpcstate.registry import difference as registry_difference
+from hpcstate.registry.difference import JudgedRegistry
 
 
 class Registry(ProbedFact[JudgedRegistry]):

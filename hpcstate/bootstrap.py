@@ -16,9 +16,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from hpcstate import environment, host_packages, tools
 from hpcstate.errors import HpcstateError
-from hpcstate.host_packages import Apt, Plan
+from hpcstate.host import environment, tools
+from hpcstate.host import packages as host_packages
+from hpcstate.host.packages import Apt, Plan
 from hpcstate.paths import BUILD, ROOT, TOOLS, shown
 
 VENV = ROOT / ".venv"

@@ -1,6 +1,6 @@
 """The ``hpcstate`` command: finds the subcommands, runs one, turns its outcome into an exit code.
 
-Each module ``hpcstate/<name>_cli.py`` has ``register(subparsers)``, which adds its subcommands and gives each
+A module of ``hpcstate/commands`` with ``register(subparsers)`` adds its subcommands and gives each
 ``set_defaults(run=function)``; ``function(args)`` returns the exit code. These modules import at the top
 only what is cheap: libvirt, Jinja and the like belong inside the function.
 """
@@ -15,7 +15,7 @@ import pkgutil
 import sys
 from collections.abc import Sequence
 
-import hpcstate
+from hpcstate import commands
 from hpcstate.errors import HpcstateError, ProblemsError, from_os
 from hpcstate.schema.document import UnreadableFileError
 
@@ -34,9 +34,10 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 fine, 1 findings, 2 could not run.",
     )
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in sorted(module.name for module in pkgutil.iter_modules(hpcstate.__path__)):
-        if module.endswith("_cli"):
-            importlib.import_module(f"hpcstate.{module}").register(subparsers)
+    for name in sorted(found.name for found in pkgutil.iter_modules(commands.__path__)):
+        module = importlib.import_module(f"{commands.__name__}.{name}")
+        if hasattr(module, "register"):
+            module.register(subparsers)
     return parser
 
 

@@ -43,7 +43,7 @@ PUBLIC_KEY = BUILD / "keys" / "containers.pub.pem"
 
 
 def throwaway_root(image_path: Path) -> Path:
-    """Slurm's daemons of an image, taken out of it (hpcstate.judge_root)."""
+    """Slurm's daemons of an image, taken out of it (hpcstate.judge.root)."""
     return BUILD / "packer" / image_path.stem / "judge" / f"{image_path.stem}.tar"
 
 
@@ -99,12 +99,12 @@ class ClusterPaths:
 
     @property
     def judgement(self) -> Path:
-        """What Slurm's daemons said of the configuration files (hpcstate.judge)."""
+        """What Slurm's daemons said of the configuration files (hpcstate.judge.judge)."""
         return self.root / "judgement.json"
 
     @property
     def claims(self) -> Path:
-        """The devices of the host that the nodes have, with their identifiers (hpcstate.claims)."""
+        """The devices of the host that the nodes have, with their identifiers (passthrough/claims.py)."""
         return self.root / "claims.json"
 
     @property

@@ -1,4 +1,4 @@
-"""The machine in which Packer builds an image: all roles, build mode. Set up by hpcstate/packer.py."""
+"""The machine in which Packer builds an image: all roles, build mode. Set up by hpcstate/image/packer.py."""
 
 import os
 

@@ -12,8 +12,8 @@ from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.apptainer import Apptainer
-from hpcstate import tools
 from hpcstate.errors import HpcstateError
+from hpcstate.host import tools
 from hpcstate.probe.apptainer import SubidRange, is_at_least
 from operations.commands import fail, stop_host, write_file
 from operations.packages import APT_GET

@@ -14,9 +14,9 @@ from pyinfra.context import host
 from facts.gpu import GpuDevices
 from facts.slurm import SlurmJobs
 from facts.text_files import TextFiles
-from hpcstate import gres
 from hpcstate.probe.gpu import MARKER
 from hpcstate.probe.text_files import TextFileState
+from hpcstate.slurm import gres
 from operations.commands import stop_host, write_file
 
 TMPFILES = "/etc/tmpfiles.d/hpcstate-simulated-gpu.conf"

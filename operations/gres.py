@@ -9,7 +9,7 @@ from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.gpu import GpuDevices
-from hpcstate.gres import Assignment, DeclaredGres, assign
+from hpcstate.slurm.gres import Assignment, DeclaredGres, assign
 from operations.commands import stop_host
 
 

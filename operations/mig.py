@@ -12,8 +12,8 @@ from pyinfra.context import host
 from facts.gpu import GpuDevices
 from facts.slurm import SlurmJobs
 from facts.text_files import TextFiles
-from hpcstate import mig
-from hpcstate.gres import DeclaredGres
+from hpcstate.gpu import mig
+from hpcstate.slurm.gres import DeclaredGres
 from operations.commands import stop_host, write_file
 from operations.slurm_drain import listed
 

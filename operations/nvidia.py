@@ -15,8 +15,8 @@ from facts.apt import AptPackageVersions, AptSourceEntries
 from facts.nvidia import NvidiaDriver
 from facts.pci import PciDevices
 from facts.slurm import SlurmJobs, SlurmNodes
-from hpcstate import nvidia_driver
 from hpcstate.errors import HpcstateError
+from hpcstate.gpu import driver as nvidia_driver
 from hpcstate.probe.nvidia_driver import DriverUnit, KernelModules
 from hpcstate.probe.nvidia_driver import NvidiaDriver as DriverState
 from hpcstate.probe.pci import PciDevice

@@ -10,14 +10,17 @@ from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.registry import Registry
-from hpcstate import catalog, registry, registry_difference, registry_scripts
 from hpcstate.errors import HpcstateError
-from hpcstate.registry import Stored
+from hpcstate.registry import catalog
+from hpcstate.registry import difference as registry_difference
+from hpcstate.registry import layout as registry
+from hpcstate.registry import scripts as registry_scripts
+from hpcstate.registry.layout import Stored
 from operations.commands import fail, stop_host
 
 Deliver = Callable[[str, Sequence[str], Callable[[str, str], None]], str]
 """Brings the declared containers to nodes: the node that asks, all nodes of this run, and whom to tell.
-Returns why the node that asks has not got everything (hpcstate.container_delivery.Delivery.to)."""
+Returns why the node that asks has not got everything (hpcstate.registry.delivery.Delivery.to)."""
 
 
 @operation()

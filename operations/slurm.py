@@ -1,7 +1,7 @@
 """Slurm on a node: its configuration files, its daemons, drain and resume.
 
 The files that should be there are compared with those in /etc/slurm and with a copy of those that the running
-daemon was last started with; hpcstate.slurm_impact says what the difference asks for, and no more is done. A
+daemon was last started with; hpcstate.slurm.impact says what the difference asks for, and no more is done. A
 node whose slurmd has to be restarted is drained first, and its jobs are waited for.
 """
 
@@ -16,12 +16,12 @@ from pyinfra.context import host
 
 from facts.gpu import GpuDevices
 from facts.slurm import SlurmDaemons, SlurmFiles, SlurmJobs, SlurmNodes
-from hpcstate import mig
-from hpcstate.gres import DeclaredGres, assign, simulated_gpus
-from hpcstate.gres_conf import gres_conf
+from hpcstate.gpu import mig
 from hpcstate.probe.slurm import SlurmDaemon, SlurmNode
-from hpcstate.slurm_conf import CONF_DIRECTORY
-from hpcstate.slurm_impact import Impact, Level, combine, impact
+from hpcstate.slurm.conf import CONF_DIRECTORY
+from hpcstate.slurm.gres import DeclaredGres, assign, simulated_gpus
+from hpcstate.slurm.gres_conf import gres_conf
+from hpcstate.slurm.impact import Impact, Level, combine, impact
 from operations import gres, slurm_script
 from operations.commands import stop_host, write_file
 from operations.slurm_drain import (

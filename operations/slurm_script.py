@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from hpcstate.slurm_conf import CONF_DIRECTORY
+from hpcstate.slurm.conf import CONF_DIRECTORY
 from operations.slurm_drain import REASON_PREFIX
 
 STATE = "/var/lib/hpcstate/slurm"

@@ -15,8 +15,8 @@ from facts.device_holders import DeviceHolders
 from facts.iommu import IommuGroups
 from facts.pci import PciDevices, PciUses
 from facts.vfio import VfioState
-from hpcstate import pcie
-from hpcstate.pcie import VFIO, PciHost
+from hpcstate.passthrough import verdict as pcie
+from hpcstate.passthrough.verdict import VFIO, PciHost
 from operations.commands import stop_host
 
 Commands = Generator[PyinfraCommand, None, None]
@@ -105,7 +105,7 @@ def refusal(
     """Why the devices at ``addresses`` must not be bound, all reasons at once; empty when they may.
 
     ``before_boot`` leaves out what the next boot can change: the IOMMU. The reasons are those of
-    ``hpcstate inventory pcie`` (hpcstate.pcie.obstacles).
+    ``hpcstate inventory pcie`` (hpcstate.passthrough.verdict.obstacles).
     """
     passed_over = _passed_over(force, before_boot)
     reasons: list[str] = []

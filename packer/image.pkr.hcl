@@ -1,6 +1,6 @@
 # Boots a seed under QEMU, lets pyinfra apply the deploys in build mode over SSH, seals it and powers off.
 # Written for Packer 1.6 (Debian 12) and for today's; newer ones also need plugins.pkr.hcl beside it.
-# Every value comes from hpcstate (hpcstate/packer.py); nothing here is edited by hand.
+# Every value comes from hpcstate (hpcstate/image/packer.py); nothing here is edited by hand.
 
 variable "name"        { type = string }
 variable "seed"        { type = string }

@@ -16,7 +16,7 @@ class PassthroughDevice:
     in lower case or empty; ``gres_type`` is the Slurm GRES type of a GPU, ``device_id`` unless the file
     names another; ``mig`` are the profiles of the MIG instances that it is split into (``3g.20gb``).
     ``rom_file`` is the path of an image on the host that stands in for the device's ROM;
-    without ``in_use`` the host does not use it, where that cannot be traced (hpcstate.pcie);
+    without ``in_use`` the host does not use it, where that cannot be traced (hpcstate.passthrough.verdict);
     without ``rom_bar`` the guest sees no ROM; ``x_vga`` lets it use the legacy VGA registers.
     """
 

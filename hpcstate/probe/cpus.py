@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import shlex
 
-from hpcstate.cpu_placement import HostCell
 from hpcstate.errors import HpcstateError
 from hpcstate.hostlist import numbers
+from hpcstate.hypervisor.placement import HostCell
 
 _SIBLINGS = re.compile(r"/cpu/cpu(?P<cpu>\d+)/topology/thread_siblings_list:(?P<list>[0-9,-]+)$")
 _CELL = re.compile(r"/node/node(?P<cell>\d+)/cpulist:(?P<list>[0-9,-]*)$")

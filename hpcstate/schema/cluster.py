@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Literal
 
 from hpcstate import paths
-from hpcstate.cpu_placement import guest_cells
+from hpcstate.hypervisor.placement import guest_cells
 from hpcstate.model import Acceleration, Cluster, ContainerSettings, Node
 from hpcstate.schema import keys, leaf
 from hpcstate.schema.addresses import place_nodes

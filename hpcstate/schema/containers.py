@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hpcstate import container
+from hpcstate.container import declared as container
 from hpcstate.model import ContainerSettings
 from hpcstate.schema import keys, leaf
 from hpcstate.schema.leaf import closest

@@ -62,7 +62,7 @@ def task_up() -> Task:
 
 @action
 def _needed_images(file: Path) -> dict[str, list[str]]:
-    from hpcstate.plan import needed_images
+    from hpcstate.cluster.plan import needed_images
     from hpcstate.schema import load
 
     return {"task_dep": [f"build_images:{name}" for name in needed_images(load(file))]}
@@ -78,7 +78,7 @@ def _needed_containers(file: Path) -> dict[str, list[str]]:
 
 @action
 def _host(file: Path) -> None:
-    from hpcstate import validate
+    from hpcstate.hypervisor import fit as validate
     from hpcstate.schema import load
 
     validate.demand(load(file), lambda text: print(f"    {text}", flush=True))
@@ -86,7 +86,7 @@ def _host(file: Path) -> None:
 
 @action
 def _start(file: Path) -> None:
-    from hpcstate import up
+    from hpcstate.cluster import up
 
     with stage("start", "network, disks and nodes"):
         up.start(file)
@@ -94,7 +94,7 @@ def _start(file: Path) -> None:
 
 @action
 def _deploy(file: Path) -> None:
-    from hpcstate import up
+    from hpcstate.cluster import up
 
     with stage("deploy", "facts, difference, change (pyinfra)"):
         up.deploy(file)
@@ -102,7 +102,7 @@ def _deploy(file: Path) -> None:
 
 @action
 def _check(file: Path) -> None:
-    from hpcstate import up
+    from hpcstate.cluster import up
 
     with stage("check", "jobs on the live cluster"):
         up.check(file)
@@ -110,7 +110,7 @@ def _check(file: Path) -> None:
 
 @action
 def _summary(file: Path) -> None:
-    from hpcstate import up
+    from hpcstate.cluster import up
     from hpcstate.progress import finished_stages
 
     print(up.summary(file, finished_stages()))

@@ -6,11 +6,12 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
-from hpcstate import container, paths
-from hpcstate.artifact import clean_work, current, provide
+from hpcstate import paths
+from hpcstate.artifact.recipe import clean_work, current, provide
+from hpcstate.artifact.store import Store
+from hpcstate.container import declared as container
 from hpcstate.digest import key_of
 from hpcstate.progress import stage
-from hpcstate.store import Store
 from hpcstate.tasks.steps import action, condition
 
 Task = dict[str, Any]
@@ -30,14 +31,14 @@ def task_build_containers() -> Iterator[Task]:
 
 @condition
 def _current(name: str) -> bool:
-    from hpcstate import container_build
+    from hpcstate.container import build as container_build
 
     return current(paths.container(name), key_of(container_build.inputs(container.load(name))))
 
 
 @action
 def _build(name: str) -> None:
-    from hpcstate import container_build
+    from hpcstate.container import build as container_build
 
     one, store = container.load(name), Store.default()
     with stage(f"container {name}", container_build.plan(one)):

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from hpcstate import image, packer, paths, seed
-from hpcstate.artifact import clean_work, current, provide
+from hpcstate import paths
+from hpcstate.artifact.recipe import clean_work, current, provide
+from hpcstate.artifact.store import Store
 from hpcstate.digest import key_of
+from hpcstate.image import declared as image
+from hpcstate.image import packer, seed
 from hpcstate.progress import stage
-from hpcstate.store import Store
 from hpcstate.tasks.steps import action, condition
 
 Task = dict[str, Any]

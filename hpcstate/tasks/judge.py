@@ -24,7 +24,8 @@ def task_judge() -> dict[str, Any]:
 
 @condition
 def _judged(file: Path) -> bool:
-    from hpcstate import judge, schema
+    from hpcstate import schema
+    from hpcstate.judge import judge
 
     # With problems the task runs each time, so that they are said each time.
     judgements = [judge.known(cluster) for cluster in schema.load(file).clusters if cluster.kind == "hpc"]
@@ -33,7 +34,8 @@ def _judged(file: Path) -> bool:
 
 @action
 def _judge(file: Path) -> None:
-    from hpcstate import judge, schema
+    from hpcstate import schema
+    from hpcstate.judge import judge
 
     with stage("judge", "slurmctld and slurmd of the image read the configuration"):
         for cluster in schema.load(file).clusters:

@@ -17,7 +17,8 @@ def task_render() -> dict[str, Any]:
 
 @condition
 def _rendered(file: Path) -> bool:
-    from hpcstate import rendered, schema
+    from hpcstate import schema
+    from hpcstate.cluster import rendered
 
     # With findings the task runs each time, so that they are said each time.
     return not any(
@@ -28,7 +29,8 @@ def _rendered(file: Path) -> bool:
 
 @action
 def _render(file: Path) -> None:
-    from hpcstate import rendered, schema
+    from hpcstate import schema
+    from hpcstate.cluster import rendered
     from hpcstate.errors import format_problem
     from hpcstate.paths import ClusterPaths
 

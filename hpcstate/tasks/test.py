@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from hpcstate.stages import STAGES, Run, all_asked
+from hpcstate.tasks.stages import STAGES, Run, all_asked
 from hpcstate.tasks.steps import action
 
 

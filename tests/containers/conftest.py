@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import tools_root
-from hpcstate.store import Store
-from hpcstate.tools_root import Toolbox
+from hpcstate.artifact.store import Store
+from hpcstate.container import toolbox as tools_root
+from hpcstate.container.toolbox import Toolbox
 from tests.containers import tiny
 
 

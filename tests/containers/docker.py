@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpcstate import paths, tools_root
-from hpcstate.artifact import provide
-from hpcstate.debian_tree import write_tar
+from hpcstate import paths
+from hpcstate.artifact.debian import write_tar
+from hpcstate.artifact.recipe import provide
+from hpcstate.artifact.store import Store
+from hpcstate.container import toolbox as tools_root
 from hpcstate.run import run
-from hpcstate.store import Store
 from hpcstate.trees import remove_tree, unpack
 
 RELEASE = "trixie"

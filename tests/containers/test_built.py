@@ -13,12 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import container, container_build, container_layers, paths, sif, signing, tools_root
-from hpcstate.artifact import provide
+from hpcstate import paths
+from hpcstate.artifact.recipe import provide
+from hpcstate.artifact.store import Manifest, Store
+from hpcstate.container import build as container_build
+from hpcstate.container import declared as container
+from hpcstate.container import layers as container_layers
+from hpcstate.container import sif, signing
+from hpcstate.container import toolbox as tools_root
+from hpcstate.container.toolbox import Toolbox
 from hpcstate.digest import file_digest
 from hpcstate.errors import HpcstateError
-from hpcstate.store import Manifest, Store
-from hpcstate.tools_root import Toolbox
 from tests.containers.command import hpcstate
 
 NAME = "mpi-minimal"

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import container_definition, container_template
+from hpcstate.container import definition as container_definition
+from hpcstate.container import template as container_template
+from hpcstate.container.toolbox import Toolbox
 from hpcstate.errors import ProblemsError
 from hpcstate.run import run
-from hpcstate.tools_root import Toolbox
 
 HEADER = "Bootstrap: localimage\nFrom: base\n"
 HOLE = "    echo ran >/work/outside\n"

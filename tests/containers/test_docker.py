@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import container_inspect, container_routes, paths, signing
+from hpcstate import paths
+from hpcstate.container import inspect as container_inspect
+from hpcstate.container import routes as container_routes
+from hpcstate.container import signing
 from hpcstate.errors import HpcstateError
 from hpcstate.run import run
 from tests.containers import docker

@@ -15,9 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import container, container_engine, container_test, paths
+from hpcstate import paths
+from hpcstate.container import declared as container
+from hpcstate.container import engine as container_engine
+from hpcstate.container import trial as container_test
+from hpcstate.container.toolbox import Toolbox, entered
 from hpcstate.run import run
-from hpcstate.tools_root import Toolbox, entered
 from tests.containers.tiny import NAME, Workplace
 
 PATTERN = Path("/proc/sys/kernel/core_pattern")

@@ -13,9 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import container_engine, container_inspect, paths, sif, signing
+from hpcstate import paths
+from hpcstate.container import engine as container_engine
+from hpcstate.container import inspect as container_inspect
+from hpcstate.container import sif, signing
+from hpcstate.container.toolbox import Toolbox
 from hpcstate.digest import file_digest
-from hpcstate.tools_root import Toolbox
 from tests.containers.command import hpcstate
 from tests.containers.tiny import DOCKERFILE, Workplace, said_in
 

@@ -8,11 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import container, container_build, container_engine, container_routes, paths, tools_root
-from hpcstate.artifact import provide
+from hpcstate import paths
+from hpcstate.artifact.recipe import provide
+from hpcstate.artifact.store import Manifest, Store
+from hpcstate.container import build as container_build
+from hpcstate.container import declared as container
+from hpcstate.container import engine as container_engine
+from hpcstate.container import routes as container_routes
+from hpcstate.container import toolbox as tools_root
+from hpcstate.container.toolbox import Toolbox
 from hpcstate.model.container import Container
-from hpcstate.store import Manifest, Store
-from hpcstate.tools_root import Toolbox
 
 NAME = "tiny"
 

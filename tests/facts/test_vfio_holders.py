@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import pcie
-from hpcstate.pcie import State
+from hpcstate.passthrough import verdict as pcie
+from hpcstate.passthrough.verdict import State
 from hpcstate.probe import device_holders
 from hpcstate.probe.device_holders import Holder
 from operations import vfio

@@ -15,9 +15,9 @@ from hpcstate.paths import ROOT
 BUILD = """
     import sys
     from pathlib import Path
-    from hpcstate.artifact import provide
+    from hpcstate.artifact.recipe import provide
     from hpcstate.errors import HpcstateError
-    from hpcstate.store import Store
+    from hpcstate.artifact.store import Store
 
     disk, size = Path(sys.argv[1]), int(sys.argv[2])
 

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import image, paths, seed, tools
+from hpcstate import paths
 from hpcstate.digest import key_of
 from hpcstate.errors import HpcstateError
-from hpcstate.image import ImageSpec
+from hpcstate.host import tools
+from hpcstate.image import declared as image
+from hpcstate.image import seed
+from hpcstate.image.declared import ImageSpec
 
 NAMES = ("cloud-base", "hpc-base")
 PLAIN = "name: x\ndeploy: deploys/base.py\ngroups: [worker]\n"

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import judge, paths, schema
+from hpcstate import paths, schema
 from hpcstate.errors import Problem
-from hpcstate.judge_case import Configuration
+from hpcstate.judge import judge
+from hpcstate.judge.case import Configuration
 from hpcstate.model import Cluster
 from hpcstate.paths import ClusterPaths
 from hpcstate.tasks.judge import _judge, _judged

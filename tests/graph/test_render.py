@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import paths, rendered, schema
+from hpcstate import paths, schema
+from hpcstate.cluster import rendered
 from hpcstate.model import Cluster
 from hpcstate.paths import ClusterPaths
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from hpcstate import paths
-from hpcstate.artifact import current, provide
+from hpcstate.artifact.recipe import current, provide
+from hpcstate.artifact.store import Manifest, Store
 from hpcstate.digest import key_of
 from hpcstate.errors import HpcstateError
-from hpcstate.store import Manifest, Store
 
 INPUTS = {"builder": 1, "packages": ["a", "b"]}
 
@@ -131,7 +131,7 @@ def test_a_touched_artifact_is_hashed_once_and_its_sidecar_stays(
     sidecar = paths.sidecar(artifact).read_bytes()
     os.utime(artifact, (1, 1))
     assert current(artifact, key_of(INPUTS))
-    monkeypatch.setattr("hpcstate.artifact.file_digest", lambda _: pytest.fail("hashed once more"))
+    monkeypatch.setattr("hpcstate.artifact.recipe.file_digest", lambda _: pytest.fail("hashed once more"))
     assert current(artifact, key_of(INPUTS))
     assert paths.sidecar(artifact).read_bytes() == sidecar
     assert make.runs == 1
@@ -144,7 +144,7 @@ def test_what_came_from_the_store_is_not_hashed_again(
     provide(artifact, INPUTS, make, store=store)
     artifact.unlink()
     provide(artifact, INPUTS, make, store=store)
-    monkeypatch.setattr("hpcstate.artifact.file_digest", lambda _: pytest.fail("hashed"))
+    monkeypatch.setattr("hpcstate.artifact.recipe.file_digest", lambda _: pytest.fail("hashed"))
     assert current(artifact, key_of(INPUTS))
     assert make.runs == 1
 

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import image, pcie
-from hpcstate.cidata import CloudInit, write_cidata
-from hpcstate.host_packages import kvm_works
-from hpcstate.packer import QEMU, TCG_CPU
-from hpcstate.pcie import PciHost
+from hpcstate.host.packages import kvm_works
+from hpcstate.image import declared as image
+from hpcstate.image.packer import QEMU, TCG_CPU
+from hpcstate.node.cidata import CloudInit, write_cidata
+from hpcstate.node.ssh_keys import known_hosts_line, new_key
+from hpcstate.passthrough import verdict as pcie
+from hpcstate.passthrough.verdict import PciHost
 from hpcstate.run import run, tail
-from hpcstate.ssh_keys import known_hosts_line, new_key
 from tests.lab.conftest import run_shown
 
 BOOT_SECONDS = 420.0

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import image
-from hpcstate.disk import ROOT_START, SECTOR
-from hpcstate.host_packages import kvm_works
-from hpcstate.packer import QEMU
+from hpcstate.artifact.store import Manifest
+from hpcstate.host.packages import kvm_works
+from hpcstate.image import declared as image
+from hpcstate.image.disk import ROOT_START, SECTOR
+from hpcstate.image.packer import QEMU
 from hpcstate.run import run
-from hpcstate.store import Manifest
 
 NAMES = image.names()
 BOOT_SECONDS = 400.0

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import judge, paths, schema
+from hpcstate import paths, schema
 from hpcstate.errors import HpcstateError
-from hpcstate.judge_case import Configuration
-from hpcstate.slurm_lint import lint
+from hpcstate.judge import judge
+from hpcstate.judge.case import Configuration
+from hpcstate.slurm.lint.conf import lint
 from tests.lab.conftest import CLUSTER_FILE
 from tests.unit.judge_cases import CASES, agrees, load, seen
 

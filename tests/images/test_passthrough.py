@@ -16,11 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import paths, pcie, pcie_report, schema
-from hpcstate.check import Check, Fault, load_suites, run_check
-from hpcstate.live import Live
+from hpcstate import paths, schema
+from hpcstate.check.runner import Check, Fault, load_suites, run_check
+from hpcstate.node.ssh import Live
+from hpcstate.passthrough import report as pcie_report
+from hpcstate.passthrough import verdict as pcie
+from hpcstate.passthrough.verdict import State
 from hpcstate.paths import ClusterPaths
-from hpcstate.pcie import State
 from tests.images.q35 import ALONE, BEHIND, BRIDGE, CARD, COMPANION, DISPLAY, GPU, PAIR, Q35
 from tests.suites.pci import given_to
 

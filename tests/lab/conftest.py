@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 
 from hpcstate import schema
-from hpcstate.check import CheckResult
+from hpcstate.check.runner import CheckResult
 from hpcstate.errors import HpcstateError
-from hpcstate.libvirt_daemon import end_daemon
-from hpcstate.live import Live
+from hpcstate.hypervisor.daemon import end_daemon
 from hpcstate.model import Cluster, Description
+from hpcstate.node.ssh import Live
 from hpcstate.paths import ROOT, ClusterPaths
-from hpcstate.stages import LAB_CONTAINERS
+from hpcstate.tasks.stages import LAB_CONTAINERS
 
 HERE = Path(__file__).parent
 CLUSTER_FILE = HERE / "cluster.yaml"

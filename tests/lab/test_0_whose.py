@@ -16,19 +16,21 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from hpcstate import adopt, lifecycle, paths, schema, status, validate
-from hpcstate import libvirt_objects as objects
+from hpcstate import paths, schema
+from hpcstate.artifact.store import Manifest
+from hpcstate.cluster import adopt, lifecycle, status
 from hpcstate.digest import file_digest
 from hpcstate.errors import HpcstateError, ProblemsError
-from hpcstate.libvirt_daemon import SYSTEM_URI, end_daemon, ensure_daemon
-from hpcstate.libvirt_host import LibvirtHost, connect
-from hpcstate.libvirt_mark import RECORD, new_mark, owner_of
-from hpcstate.libvirt_objects import HypervisorFacts
+from hpcstate.hypervisor import fit as validate
+from hpcstate.hypervisor import xml as objects
+from hpcstate.hypervisor.connection import LibvirtHost, connect
+from hpcstate.hypervisor.daemon import SYSTEM_URI, end_daemon, ensure_daemon
+from hpcstate.hypervisor.mark import RECORD, new_mark, owner_of
+from hpcstate.hypervisor.xml import HypervisorFacts
 from hpcstate.model import Cluster
+from hpcstate.node.secrets import ensure_secrets
+from hpcstate.node.ssh_keys import new_key
 from hpcstate.paths import ClusterPaths
-from hpcstate.secrets import ensure_secrets
-from hpcstate.ssh_keys import new_key
-from hpcstate.store import Manifest
 
 FILE = """\
 version: "1.0"

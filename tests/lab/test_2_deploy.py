@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate.live import Live
 from hpcstate.model import Cluster, Description
+from hpcstate.node.ssh import Live
 from tests.lab.conftest import hpcstate, pyinfra, results
 
 SLURM = "tests/lab/slurm.py"

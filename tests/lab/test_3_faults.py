@@ -1,7 +1,7 @@
 """Each check of a live cluster passes, fails while one of its faults is in the cluster, and passes again.
 
-A run of checks begins with nothing known (hpcstate/observation.py): what is seen of the broken cluster is
-seen while it is broken.
+A run of checks begins with nothing known (hpcstate/check/observation.py): what is seen of the broken cluster
+is seen while it is broken.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate.check import Check, CheckResult, Fault, load_suites, run_checks
-from hpcstate.check_cli import result_text
-from hpcstate.live import Live
+from hpcstate.check.runner import Check, CheckResult, Fault, load_suites, run_checks
+from hpcstate.commands.check import result_text
 from hpcstate.model import Cluster
+from hpcstate.node.ssh import Live
 from tests.lab.conftest import outcomes, pyinfra, results
 
 SUITES = load_suites()

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from hpcstate.live import Live
 from hpcstate.model import Node
+from hpcstate.node.ssh import Live
 from tests.suites.breaking import Edit, edited
 from tests.suites.containers import WRAPPER, in_container
 from tests.suites.jobs import on, srun

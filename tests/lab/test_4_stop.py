@@ -6,7 +6,7 @@ import json
 import time
 from pathlib import Path
 
-from hpcstate.live import Live
+from hpcstate.node.ssh import Live
 from tests.lab.conftest import hpcstate
 
 NODE = "compute-02"

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from pyinfra.api.command import FileUploadCommand
 
-from hpcstate import tools
 from hpcstate.errors import HpcstateError
+from hpcstate.host import tools
 from hpcstate.probe import apptainer as probe
 from operations import apptainer
 from tests.operations.harness import Outcome, run

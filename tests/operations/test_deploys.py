@@ -19,7 +19,8 @@ from hpcstate.paths import ClusterPaths
 
 INVENTORY = """
 from pathlib import Path
-from hpcstate import inventory, schema
+from hpcstate import schema
+from hpcstate.cluster import inventory
 _groups = inventory.groups(schema.load(Path({file!r})))
 def _fake(host):
     name, data = host

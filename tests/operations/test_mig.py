@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from hpcstate import mig as decided
-from hpcstate.gres import DeclaredGpu, DeclaredGres
+from hpcstate.gpu import mig as decided
+from hpcstate.slurm.gres import DeclaredGpu, DeclaredGres
 from operations import mig
 from tests.operations.harness import Outcome, run
 from tests.unit.test_gres import A100, has, instance, real

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from hpcstate.gres import DeclaredGpu, DeclaredGres, simulated_gpus
 from hpcstate.probe.gpu import MARKER
+from hpcstate.slurm.gres import DeclaredGpu, DeclaredGres, simulated_gpus
 from operations import cgroup, gpu, gres, munge, services, text_files
 from operations.gpu import TMPFILES
 from operations.text_files import TextFile

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pyinfra.connectors.util import CommandOutput, OutputLine
 
-from hpcstate import nvidia_driver
+from hpcstate.gpu import driver as nvidia_driver
 from hpcstate.probe.nvidia_driver import NvidiaDriver
 from hpcstate.probe.text_files import TextFileState
 from operations import nvidia

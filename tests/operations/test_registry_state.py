@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
-from hpcstate import catalog, registry
-from hpcstate.container_delivery import Delivery, shared
-from hpcstate.container_deploy_node import DeployResult, NodeResult
 from hpcstate.errors import HpcstateError
 from hpcstate.model import ContainerSettings
 from hpcstate.paths import ROOT
 from hpcstate.probe.registry import parse
-from hpcstate.registry import Catalog, Stored
+from hpcstate.registry import catalog
+from hpcstate.registry import layout as registry
+from hpcstate.registry.delivery import Delivery, shared
+from hpcstate.registry.deploy_node import DeployResult, NodeResult
+from hpcstate.registry.layout import Catalog, Stored
 from operations import registry as operation
 from tests.operations.harness import FakeHost, Outcome, run
 
@@ -160,7 +161,7 @@ def delivery(monkeypatch: pytest.MonkeyPatch) -> tuple[Delivery, list[Any]]:
         )
         return DeployResult("lab", "rsync", (), nodes, 1.0)
 
-    monkeypatch.setattr("hpcstate.container_delivery.deploy", deploy)
+    monkeypatch.setattr("hpcstate.registry.delivery.deploy", deploy)
     return Delivery(cluster), made  # type: ignore[arg-type]
 
 
@@ -179,7 +180,7 @@ def test_what_stops_the_deploy_is_told_to_every_host(
     def deploy(*_: Any, **__: Any) -> DeployResult:
         raise HpcstateError("silent", where="controller")
 
-    monkeypatch.setattr("hpcstate.container_delivery.deploy", deploy)
+    monkeypatch.setattr("hpcstate.registry.delivery.deploy", deploy)
     assert delivery[0].to(NODE, [NODE, "controller"], lambda *_: None) == "controller: silent"
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import gevent  # type: ignore[import-untyped]
 import pytest
 
-from hpcstate.gres import DeclaredGpu, DeclaredGres, simulated_gpus
-from hpcstate.gres_conf import GresDevice, gres_conf
-from hpcstate.slurm_conf import configuration
+from hpcstate.slurm.conf import configuration
+from hpcstate.slurm.gres import DeclaredGpu, DeclaredGres, simulated_gpus
+from hpcstate.slurm.gres_conf import GresDevice, gres_conf
 from operations import slurm, slurm_drain, slurm_script
 from tests.operations.harness import Outcome, run
 from tests.unit.slurm_clusters import cluster, node

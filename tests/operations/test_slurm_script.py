@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate.slurm_conf import CONF_DIRECTORY
+from hpcstate.slurm.conf import CONF_DIRECTORY
 from operations import slurm_script
 
 NODE = "compute-01"

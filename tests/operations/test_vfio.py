@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from hpcstate import paths, pcie, schema, vfio_files
-from hpcstate.pcie import PciHost
+from hpcstate import paths, schema
+from hpcstate.passthrough import verdict as pcie
+from hpcstate.passthrough import vfio as vfio_files
+from hpcstate.passthrough.verdict import PciHost
 from hpcstate.probe.device_holders import Holder
 from hpcstate.probe.vfio import CONFIGURATION
 from operations import vfio
@@ -207,7 +209,7 @@ def test_a_driver_that_does_not_let_go_is_not_waited_for_without_limit(pci_bus: 
     assert not (pci_bus.root / "drivers_probe").exists()
 
 
-CLAIM = (paths.ROOT / "hpcstate" / "vfio_claim.sh").read_text()
+CLAIM = (paths.ROOT / "hpcstate" / "passthrough" / "vfio_claim.sh").read_text()
 
 
 def test_at_boot_only_the_devices_that_were_meant_are_claimed(pci_bus: Kernel) -> None:

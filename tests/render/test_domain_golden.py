@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import libvirt_objects as objects
 from hpcstate import paths, schema
-from hpcstate.cpu_placement import HostCell
-from hpcstate.libvirt_objects import HypervisorFacts
+from hpcstate.hypervisor import xml as objects
+from hpcstate.hypervisor.placement import HostCell
+from hpcstate.hypervisor.xml import HypervisorFacts
 from hpcstate.model import Cluster
 from hpcstate.run import run
 from tests.render.test_golden import GOLDEN, INVENTORIES, compare

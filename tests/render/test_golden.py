@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import apptainer_files, gres, node_files, paths, schema
-from hpcstate.gres_conf import gres_conf
+from hpcstate import paths, schema
 from hpcstate.model import Cluster, Node
+from hpcstate.node import apptainer_files
+from hpcstate.node import base_files as node_files
 from hpcstate.probe.gpu import Gpus, device_of, parse
-from hpcstate.slurm_conf import configuration
+from hpcstate.slurm import gres
+from hpcstate.slurm.conf import configuration
+from hpcstate.slurm.gres_conf import gres_conf
 
 GOLDEN = Path(__file__).parent / "golden"
 INVENTORIES = sorted((paths.ROOT / "inventories").glob("*.yaml"))

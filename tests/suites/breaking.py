@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from hpcstate.check import CheckFailed
+from hpcstate.check.runner import CheckFailed
 from hpcstate.errors import HpcstateError
-from hpcstate.live import Live
 from hpcstate.model import Node
-from hpcstate.slurm_conf import CONF_DIRECTORY
+from hpcstate.node.ssh import Live
+from hpcstate.slurm.conf import CONF_DIRECTORY
 from tests.suites.slurm import slurm_nodes, slurmd_started
 
 SLURM_CONF = f"{CONF_DIRECTORY}/slurm.conf"

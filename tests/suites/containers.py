@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hpcstate.live import Live
+from hpcstate.node.ssh import Live
 from tests.suites.jobs import pair, together
 
 WRAPPER = "/usr/bin/container-exec"

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcstate.check import CheckFailed
-from hpcstate.live import Live
-from hpcstate.observation import observation
+from hpcstate.check.observation import observation
+from hpcstate.check.runner import CheckFailed
+from hpcstate.node.ssh import Live
 from tests.suites.containers import in_container
 from tests.suites.job_view import JobView, look_command, views, whole_gpu_nodes
 from tests.suites.jobs import new_name, srun, together

@@ -9,10 +9,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from hpcstate.check import CheckFailed, CheckSkipped
-from hpcstate.live import Live
+from hpcstate.check.observation import observation
+from hpcstate.check.runner import CheckFailed, CheckSkipped
 from hpcstate.model import Node
-from hpcstate.observation import observation
+from hpcstate.node.ssh import Live
 from tests.suites.jobs import srun, together
 from tests.suites.slurm import program, reports
 

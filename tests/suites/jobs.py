@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from hpcstate.check import CheckFailed, CheckSkipped
-from hpcstate.live import Live, TimedOutError
+from hpcstate.check.runner import CheckFailed, CheckSkipped
 from hpcstate.model import Node
+from hpcstate.node.ssh import Live, TimedOutError
 from hpcstate.probe.slurm import STATES_HOLDING_RESOURCES
 
 POLL_SECONDS = 0.3

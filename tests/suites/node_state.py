@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hpcstate import hostlist
-from hpcstate.live import Live
-from hpcstate.observation import observation
+from hpcstate.check.observation import observation
+from hpcstate.node.ssh import Live
 from hpcstate.probe import cgroup, gpu, slurm, text_files
 from hpcstate.probe.cgroup import Cgroup
 from hpcstate.probe.gpu import Gpus
 from hpcstate.probe.text_files import TextFileState
-from hpcstate.slurm_conf import CONF_DIRECTORY
-from hpcstate.slurm_conf_lines import statements
-from hpcstate.slurm_keys import keys
+from hpcstate.slurm.conf import CONF_DIRECTORY
+from hpcstate.slurm.conf_lines import statements
+from hpcstate.slurm.keys import keys
 from tests.suites.breaking import CGROUP_CONF, GRES_CONF
 from tests.suites.job_view import SCOPES
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from hpcstate import pcie
-from hpcstate.check import CheckSkipped
-from hpcstate.live import Live
+from hpcstate.check.runner import CheckSkipped
 from hpcstate.model import Node, PassthroughDevice
-from hpcstate.pcie import VFIO, PciHost
+from hpcstate.node.ssh import Live
+from hpcstate.passthrough import verdict as pcie
+from hpcstate.passthrough.verdict import VFIO, PciHost
 
 Shell = Callable[[str], str]
 """Runs a script as root somewhere and returns what it prints."""

@@ -7,10 +7,10 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hpcstate.check import CheckFailed
-from hpcstate.live import Live
-from hpcstate.observation import observation
-from hpcstate.slurm_conf import real_memory_mb
+from hpcstate.check.observation import observation
+from hpcstate.check.runner import CheckFailed
+from hpcstate.node.ssh import Live
+from hpcstate.slurm.conf import real_memory_mb
 from tests.suites.jobs import new_name, skip_if_busy
 
 ABSENT_TYPE = "absent"

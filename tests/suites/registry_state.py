@@ -6,14 +6,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from hpcstate import catalog, registry
-from hpcstate.check import CheckFailed
+from hpcstate.check.observation import observation
+from hpcstate.check.runner import CheckFailed
 from hpcstate.errors import HpcstateError
-from hpcstate.live import JOB_USER, Live
-from hpcstate.observation import observation
+from hpcstate.node.ssh import JOB_USER, Live
 from hpcstate.probe import registry as probe
 from hpcstate.probe.registry import RegistryState
-from hpcstate.registry import META, ROOT, Catalog, Stored
+from hpcstate.registry import catalog
+from hpcstate.registry import layout as registry
+from hpcstate.registry.layout import META, ROOT, Catalog, Stored
 
 _SECTION = "=== user\n"
 _SECONDS = 600

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpcstate.check import CheckFailed
-from hpcstate.live import Live
-from hpcstate.observation import observation
+from hpcstate.check.observation import observation
+from hpcstate.check.runner import CheckFailed
+from hpcstate.node.ssh import Live
 from hpcstate.probe.slurm import (
     SlurmNode,
     nodes_command,

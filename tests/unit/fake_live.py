@@ -6,9 +6,9 @@ from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network
 
 from hpcstate.errors import HpcstateError
-from hpcstate.live import Live, TimedOutError, User
 from hpcstate.model import Cluster, Network, Node, Partition, SimulatedGpus, SlurmConfig
 from hpcstate.model.node import Role
+from hpcstate.node.ssh import Live, TimedOutError, User
 from hpcstate.run import Result
 
 Answer = Callable[[str, str], Result | HpcstateError | str]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hpcstate.pcie import PciHost
+from hpcstate.passthrough.verdict import PciHost
 from tests.unit.pci_hosts import device, host
 
 

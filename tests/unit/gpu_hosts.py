@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from hpcstate.gpu_findings import GpuHost
-from hpcstate.gres import simulated_gpus
+from hpcstate.gpu.findings import GpuHost
 from hpcstate.probe import nvidia_smi, nvidia_topology, xid
 from hpcstate.probe.gpu import Gpus, device_of
 from hpcstate.probe.nvidia_smi import NvidiaSmi
 from hpcstate.probe.nvidia_smi_xml import NvidiaGpu
 from hpcstate.probe.nvidia_topology import GpuTopology, NvidiaTopology
 from hpcstate.probe.xid import KernelLog, Xid
+from hpcstate.slurm.gres import simulated_gpus
 
 DRIVER = "550.163.01"
 FIRST, SECOND = "0000:41:00.0", "0000:81:00.0"

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hpcstate import paths
+from hpcstate.artifact.store import Manifest, write_atomically
 from hpcstate.errors import Problem
-from hpcstate.judge_case import Configuration
-from hpcstate.judge_inside import Hearing
-from hpcstate.store import Manifest, write_atomically
+from hpcstate.judge.case import Configuration
+from hpcstate.judge.inside import Hearing
 
 Expected = tuple[str, int, str, str, str]
 """File, line, severity, place, and the end of the message."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hpcstate.nvidia_driver import UNITS
+from hpcstate.gpu.driver import UNITS
 from hpcstate.probe.apt import AptSource, AptSources
 from hpcstate.probe.nvidia_driver import DriverPackage, DriverUnit, NvidiaDriver
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hpcstate.pcie import PciHost
+from hpcstate.passthrough.verdict import PciHost
 from hpcstate.probe.iommu import Iommu
 from hpcstate.probe.pci import PciDevice
 from hpcstate.probe.vfio import Vfio

@@ -13,12 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import registry, registry_difference, sif
-from hpcstate import registry_scripts as scripts
-from hpcstate.apptainer_files import PUBLIC_KEY
+from hpcstate.container import sif
 from hpcstate.errors import HpcstateError
-from hpcstate.live import Live, UnreachableError, User
 from hpcstate.model import Cluster
+from hpcstate.node.apptainer_files import PUBLIC_KEY
+from hpcstate.node.ssh import Live, UnreachableError, User
+from hpcstate.registry import difference as registry_difference
+from hpcstate.registry import layout as registry
+from hpcstate.registry import scripts
 from hpcstate.run import Result
 
 RSYNC = """#!/bin/sh

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from hpcstate.sif import DESCRIPTOR, HEADER, MAGIC
+from hpcstate.container.sif import DESCRIPTOR, HEADER, MAGIC
 
 _DATA = 32176
 _KINDS = {"definition": 0x4001, "partition": 0x4004, "signature": 0x4005, "JSON": 0x4006}

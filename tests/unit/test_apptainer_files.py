@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import apptainer_files, hostlist, paths
+from hpcstate import hostlist, paths
 from hpcstate.model import ContainerSettings
+from hpcstate.node import apptainer_files
 from hpcstate.probe import apptainer
 
 SEEDS_POLICY = {

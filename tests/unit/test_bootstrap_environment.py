@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import environment
+from hpcstate.host import environment
 from hpcstate.paths import ROOT
 
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from hpcstate import bootstrap, host_packages, tools
+from hpcstate import bootstrap
 from hpcstate.bootstrap import PackageInstallation
 from hpcstate.errors import HpcstateError
-from hpcstate.host_packages import Apt, Plan
+from hpcstate.host import packages as host_packages
+from hpcstate.host import tools
+from hpcstate.host.packages import Apt, Plan
 from hpcstate.paths import ROOT
 
 WANTED = tools.load()

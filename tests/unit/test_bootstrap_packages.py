@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import host_packages, tools
 from hpcstate.errors import HpcstateError
-from hpcstate.host_packages import Apt, Host, decide
+from hpcstate.host import packages as host_packages
+from hpcstate.host import tools
+from hpcstate.host.packages import Apt, Host, decide
 
 WANTED = tools.load()
 QEMU = WANTED.backports[0]

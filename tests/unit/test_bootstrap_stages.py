@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import stages
 from hpcstate.errors import HpcstateError
-from hpcstate.stages import (
+from hpcstate.tasks import stages
+from hpcstate.tasks.stages import (
     LAB_CONTAINERS,
     LIMIT,
     NAMES,

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from hpcstate import tools
 from hpcstate.errors import HpcstateError
+from hpcstate.host import tools
 
 INDEXES = """\
 Docker|bookworm|stable|https://vendor.example/debian/

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpcstate import catalog
 from hpcstate.errors import HpcstateError
-from hpcstate.registry import CATEGORIES, Catalog, Stored
+from hpcstate.registry import catalog
+from hpcstate.registry.layout import CATEGORIES, Catalog, Stored
 
 WHEN = "2026-11-22T07:06:52+00:00"
 

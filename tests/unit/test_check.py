@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate.check import (
+from hpcstate.check.observation import observation
+from hpcstate.check.runner import (
     Check,
     CheckFailed,
     CheckResult,
@@ -24,8 +25,7 @@ from hpcstate.check import (
     run_checks,
 )
 from hpcstate.errors import HpcstateError
-from hpcstate.live import Live, UnreachableError
-from hpcstate.observation import observation
+from hpcstate.node.ssh import Live, UnreachableError
 from tests.unit.fake_live import FakeLive, a_node
 
 
@@ -214,7 +214,7 @@ def test_select_tells_what_there_is(suite: str, name: str, known: str) -> None:
     assert known in raised.value.hint
 
 
-HEAD = "from hpcstate.check import check, fault\n"
+HEAD = "from hpcstate.check.runner import check, fault\n"
 FINE = "@check('{0}.one', 'T')\ndef one(live):\n    return ''\n"
 FAULT = "@fault('F', '{0}.one')\ndef broken(live):\n    yield\n"
 

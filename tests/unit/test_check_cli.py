@@ -10,11 +10,13 @@ from typing import Self
 
 import pytest
 
-from hpcstate import check_cli, cli, live, paths
-from hpcstate.check import CheckResult
-from hpcstate.live import UnreachableError
+from hpcstate import cli, paths
+from hpcstate.check.proof import Proof, configuration_digest, summary, write_proof
+from hpcstate.check.runner import CheckResult
+from hpcstate.commands import check as check_cli
 from hpcstate.model import Cluster
-from hpcstate.proof import Proof, configuration_digest, summary, write_proof
+from hpcstate.node import ssh as live
+from hpcstate.node.ssh import UnreachableError
 from tests.suites import jobs
 from tests.unit.fake_live import TWO, FakeLive, a_cluster, a_node
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from hpcstate.check import CheckFailed, CheckResult, load_suites, real_gpus, run_check
-from hpcstate.gres import assign, declared_gres, simulated_gpus
-from hpcstate.gres_conf import gres_conf
+from hpcstate.check.runner import CheckFailed, CheckResult, load_suites, real_gpus, run_check
 from hpcstate.model import Acceleration, Cluster, CpuTopology, PassthroughDevice
 from hpcstate.run import Result
-from hpcstate.slurm_conf import cgroup_conf, slurm_conf
+from hpcstate.slurm.conf import cgroup_conf, slurm_conf
+from hpcstate.slurm.gres import assign, declared_gres, simulated_gpus
+from hpcstate.slurm.gres_conf import gres_conf
 from tests.suites import job_view, node_state, refusals
 from tests.suites.job_view import JobView, own_device_problem
 from tests.suites.refusals import UNAVAILABLE

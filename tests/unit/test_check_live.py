@@ -11,7 +11,7 @@ import pytest
 
 from hpcstate import paths
 from hpcstate.errors import HpcstateError
-from hpcstate.live import (
+from hpcstate.node.ssh import (
     Live,
     TimedOutError,
     UnreachableError,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate.check import CheckFailed, CheckResult, load_suites, run_check
-from hpcstate.live import Live
+from hpcstate.check.runner import CheckFailed, CheckResult, load_suites, run_check
 from hpcstate.model import Cluster, Partition
+from hpcstate.node.ssh import Live
 from hpcstate.run import Result
 from tests.suites.breaking import append, set_key
 from tests.suites.jobs import together

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate.claims import claimed, read_claims, write_claims
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Node, PassthroughDevice
+from hpcstate.passthrough.claims import claimed, read_claims, write_claims
 from tests.unit.fake_live import a_node
 from tests.unit.pci_hosts import AUDIO, GPU, SECOND, device
 

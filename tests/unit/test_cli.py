@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import cli, lifecycle, paths, pcie, validate
+from hpcstate import cli, paths
 from hpcstate.cli import COULD_NOT_RUN, FINDINGS, INTERRUPTED, OK
+from hpcstate.cluster import lifecycle
 from hpcstate.errors import HpcstateError
+from hpcstate.hypervisor import fit as validate
+from hpcstate.passthrough import verdict as pcie
 from tests.unit.pci_hosts import WORKSTATION
 from tests.unit.pci_hosts import host as pci_host
 from tests.unit.test_validate import HOST

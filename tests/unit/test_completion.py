@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import completion
+from hpcstate.commands import completion
 
 ANSWERS_IN = 20
 """Seconds."""

@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import container, container_build, container_layers, signing, tools_root
+from hpcstate.container import build as container_build
+from hpcstate.container import declared as container
+from hpcstate.container import layers as container_layers
+from hpcstate.container import signing
+from hpcstate.container import toolbox as tools_root
 from hpcstate.digest import key_of
 from hpcstate.errors import HpcstateError
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from hpcstate import container_archive as archive
-from hpcstate.container_archive import ImageConfig
+from hpcstate.container import archive
+from hpcstate.container.archive import ImageConfig
 from hpcstate.errors import HpcstateError
 
 CONFIG = {"config": {"Entrypoint": ["/bin/greet"], "Cmd": ["a b", "$HOME"], "WorkingDir": "/srv/x y"}}

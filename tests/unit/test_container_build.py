@@ -9,14 +9,19 @@ from typing import Any, cast
 
 import pytest
 
-from hpcstate import container, container_build, container_layers, paths, signing, tools_root
-from hpcstate.artifact import provide
-from hpcstate.container_routes import Source
-from hpcstate.debian_tree import EPOCH
+from hpcstate import paths
+from hpcstate.artifact.debian import EPOCH
+from hpcstate.artifact.recipe import provide
+from hpcstate.artifact.store import Manifest, Store
+from hpcstate.container import build as container_build
+from hpcstate.container import declared as container
+from hpcstate.container import layers as container_layers
+from hpcstate.container import signing
+from hpcstate.container import toolbox as tools_root
+from hpcstate.container.routes import Source
+from hpcstate.container.toolbox import Toolbox
 from hpcstate.errors import HpcstateError, ProblemsError
 from hpcstate.run import Result
-from hpcstate.store import Manifest, Store
-from hpcstate.tools_root import Toolbox
 from tests.unit.fake_toolbox import FakeToolbox
 
 DECLARED = """
@@ -56,7 +61,7 @@ def toolbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeToolbox:
     monkeypatch.setattr(tools_root, "key", lambda: "tools")
     monkeypatch.setattr(container_build, "layers", lambda one, store: ([Path("a.tar")], {"hello": "2.10"}))
     monkeypatch.setattr(container_build, "unpack", unpack)
-    monkeypatch.setattr("hpcstate.container_test.has_gpu", lambda: False)
+    monkeypatch.setattr("hpcstate.container.trial.has_gpu", lambda: False)
     return found
 
 
@@ -180,7 +185,7 @@ def test_a_signature_that_does_not_hold_fails(tmp_path: Path, toolbox: FakeToolb
 def test_with_a_gpu_its_test_runs_with_nv(
     tmp_path: Path, toolbox: FakeToolbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hpcstate.container_test.has_gpu", lambda: True)
+    monkeypatch.setattr("hpcstate.container.trial.has_gpu", lambda: True)
     build(tmp_path)
     assert [words for words in toolbox.calls if "--nv" in words] == [toolbox.calls[-1]]
     assert toolbox.calls[-1][-1] == "nvidia-smi"
@@ -218,8 +223,8 @@ def test_without_an_apptainer_of_the_machine_a_gpu_test_is_skipped(
 ) -> None:
     """The tools root has no libraries of NVIDIA's driver: the test would fail on a sound container."""
     said: list[str] = []
-    monkeypatch.setattr("hpcstate.container_test.has_gpu", lambda: True)
-    monkeypatch.setattr("hpcstate.container_test.which", lambda _: None)
+    monkeypatch.setattr("hpcstate.container.trial.has_gpu", lambda: True)
+    monkeypatch.setattr("hpcstate.container.trial.which", lambda _: None)
     object.__setattr__(toolbox, "root", tmp_path / "root")
     build(tmp_path, said)
     assert not [words for words in toolbox.calls if "--nv" in words]

@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import container_build, container_convert, container_engine, container_routes, tools_root
+from hpcstate.artifact.store import Manifest
 from hpcstate.cli import main
+from hpcstate.container import build as container_build
+from hpcstate.container import convert as container_convert
+from hpcstate.container import engine as container_engine
+from hpcstate.container import routes as container_routes
+from hpcstate.container import toolbox as tools_root
 from hpcstate.errors import HpcstateError
-from hpcstate.store import Manifest
 
 TOOLBOX = tools_root.Toolbox(None, {"apptainer": "1.4.5"})
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from hpcstate import container_credentials, container_definition
+from hpcstate.container import credentials as container_credentials
+from hpcstate.container import definition as container_definition
 from hpcstate.errors import HpcstateError
 
 AUTH = {"auth": "dXNlcjpzZWNyZXQ="}

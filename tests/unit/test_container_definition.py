@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import container_definition as definition
+from hpcstate.container import definition
 from hpcstate.errors import HpcstateError, ProblemsError
 
 GOOD = """\

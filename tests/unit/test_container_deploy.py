@@ -9,14 +9,19 @@ from typing import Any
 
 import pytest
 
-from hpcstate import catalog, container_deploy, container_prune, container_source, paths, registry
-from hpcstate.container_deploy import deploy
-from hpcstate.container_deploy_node import DeployResult
-from hpcstate.container_source import Source, of_file
-from hpcstate.container_transfer import Way
+from hpcstate import paths
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster, ContainerSettings
-from hpcstate.registry_look import look_at, only_one
+from hpcstate.registry import catalog
+from hpcstate.registry import deploy as container_deploy
+from hpcstate.registry import layout as registry
+from hpcstate.registry import prune as container_prune
+from hpcstate.registry import source as container_source
+from hpcstate.registry.deploy import deploy
+from hpcstate.registry.deploy_node import DeployResult
+from hpcstate.registry.look import look_at, only_one
+from hpcstate.registry.source import Source, of_file
+from hpcstate.registry.transfer import Way
 from tests.unit.fake_live import TWO, a_cluster, a_node
 from tests.unit.registry_nodes import LocalNodes, nodes, sif_file
 
@@ -233,7 +238,7 @@ def test_a_node_that_cannot_serve_is_left_for_the_first(nodes: type[LocalNodes],
 def test_sbcast_serves_free_nodes_and_rsync_the_others(
     nodes: type[LocalNodes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, busy: bool
 ) -> None:
-    monkeypatch.setattr("hpcstate.container_spread.free_nodes", lambda _: ["compute-01"])
+    monkeypatch.setattr("hpcstate.registry.spread.free_nodes", lambda _: ["compute-01"])
     if busy:
         (nodes.at / "busy").touch()
     assert run(nodes, a_source(tmp_path), way=Way("sbcast")).complete

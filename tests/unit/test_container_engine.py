@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import container_engine as engine
+from hpcstate.container import engine
 from hpcstate.errors import HpcstateError
 from hpcstate.paths import ROOT
 
@@ -239,7 +239,7 @@ def test_a_build_that_is_killed_takes_its_engine_with_it(machine: Machine, tmp_p
     slow = f'echo $$ >{pid_file}; echo "STEP 1/2: RUN slow"; exec sleep 60;;'
     machine.program("buildah", f'*" build --tag "*) {slow}\n{BUILDAH}')
     code = (
-        "import sys; from pathlib import Path; from hpcstate import container_engine as engine\n"
+        "import sys; from pathlib import Path; from hpcstate.container import engine\n"
         "engine.STORAGE = Path(sys.argv[1]); engine.is_root = lambda: False\n"
         "engine.build(engine.find(), 'demo', '1', Path(sys.argv[1]), (), print)\n"
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate.container_inspect import Inspection, inspect, parse
+from hpcstate.container.inspect import Inspection, inspect, parse
 from hpcstate.errors import HpcstateError
 from tests.unit.fake_toolbox import FakeToolbox
 

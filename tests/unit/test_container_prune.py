@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import catalog, container_deploy, container_prune, paths
-from hpcstate.container_deploy import deploy
-from hpcstate.container_prune import PruneResult, prune
-from hpcstate.container_source import Source, of_file
+from hpcstate import paths
 from hpcstate.errors import HpcstateError
+from hpcstate.registry import catalog
+from hpcstate.registry import deploy as container_deploy
+from hpcstate.registry import prune as container_prune
+from hpcstate.registry.deploy import deploy
+from hpcstate.registry.prune import PruneResult, prune
+from hpcstate.registry.source import Source, of_file
 from tests.unit.fake_live import TWO
 from tests.unit.registry_nodes import LocalNodes, nodes, sif_file
 

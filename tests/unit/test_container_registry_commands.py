@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import container_deploy, container_prune, live, paths
+from hpcstate import paths
 from hpcstate.cli import main
+from hpcstate.node import ssh as live
 from hpcstate.progress import Board
+from hpcstate.registry import deploy as container_deploy
+from hpcstate.registry import prune as container_prune
 from tests.unit.registry_nodes import LocalNodes, nodes, sif_file
 
 __all__ = ["nodes"]

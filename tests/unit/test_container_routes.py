@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import container, container_engine, container_routes
-from hpcstate.container_routes import Source
+from hpcstate.container import declared as container
+from hpcstate.container import engine as container_engine
+from hpcstate.container import routes as container_routes
+from hpcstate.container.routes import Source
 from hpcstate.digest import file_digest
 from hpcstate.errors import HpcstateError, ProblemsError
 from hpcstate.model.container import Container, Route

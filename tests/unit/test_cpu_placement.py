@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate.cpu_placement import (
+from hpcstate.errors import HpcstateError
+from hpcstate.hypervisor.placement import (
     GuestCell,
     HostCell,
     Placement,
@@ -17,7 +18,6 @@ from hpcstate.cpu_placement import (
     near_gpus,
     placements,
 )
-from hpcstate.errors import HpcstateError
 from hpcstate.model import Acceleration, Cluster, CpuTopology, PassthroughDevice
 from hpcstate.probe import cpus, local
 from tests.unit.slurm_clusters import cluster, node

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hpcstate.debian_tree import installed
+from hpcstate.artifact.debian import installed
 
 # Debian 13, /var/lib/dpkg/status, shortened.
 STATUS = """Package: tzdata

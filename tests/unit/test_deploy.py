@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import deploy, paths, schema
+from hpcstate import paths, schema
+from hpcstate.cluster import pyinfra as deploy
+from hpcstate.cluster.up import deploy_text
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Description
-from hpcstate.up import deploy_text
 
 RESULTS = {
     "plan": [

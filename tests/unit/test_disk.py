@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import disk
 from hpcstate.errors import HpcstateError
+from hpcstate.image import disk
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import container, dockerfile
+from hpcstate.container import declared as container
+from hpcstate.container import dockerfile
 from hpcstate.errors import HpcstateError, ProblemsError
 
 SHIPPED = container.folder("pytorch-cuda12.1-mpi4.1")

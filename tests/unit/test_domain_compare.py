@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import libvirt_objects, schema
-from hpcstate.domain_compare import differences, passed_through
-from hpcstate.libvirt_objects import HypervisorFacts
+from hpcstate import schema
+from hpcstate.hypervisor import xml as libvirt_objects
+from hpcstate.hypervisor.compare import differences, passed_through
+from hpcstate.hypervisor.xml import HypervisorFacts
 from tests.unit.test_cpu_placement import TWO_CELLS
 
 RUNNING = (Path(__file__).parent / "libvirt" / "running-with-devices.xml").read_text()

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import pcie, pcie_request, schema
+from hpcstate import schema
 from hpcstate.errors import HpcstateError
-from hpcstate.first_file import HostSize, first_file
-from hpcstate.pcie import PciHost, State, verdict
-from hpcstate.pcie_report import as_text
+from hpcstate.hypervisor.first_file import HostSize, first_file
+from hpcstate.passthrough import request as pcie_request
+from hpcstate.passthrough import verdict as pcie
+from hpcstate.passthrough.report import as_text
+from hpcstate.passthrough.verdict import PciHost, State, verdict
 from operations.vfio import refusal
 from tests.unit import field_machines as field
 from tests.unit.pci_hosts import device

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import cli, pcie_request, schema
+from hpcstate import cli, schema
 from hpcstate.errors import HpcstateError
-from hpcstate.first_file import HostSize, first_file, gres_type
+from hpcstate.hypervisor.first_file import HostSize, first_file, gres_type
 from hpcstate.model import Cluster
-from hpcstate.pcie import PciHost
+from hpcstate.passthrough import request as pcie_request
+from hpcstate.passthrough.verdict import PciHost
 from tests.unit.pci_hosts import AUDIO, BRIDGE, DEVICES, GPU, GROUPS, SECOND, SECOND_AUDIO, WORKSTATION, host
 
 LARGE = HostSize("rack-1", cpus=32, memory_mb=128 * 1024)

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from hpcstate.gpu_findings import GpuHost, findings, read_host, worst
+from hpcstate.gpu.findings import GpuHost, findings, read_host, worst
+from hpcstate.gpu.xids import known_xids
 from hpcstate.paths import ROOT
 from hpcstate.probe import gpu, nvidia_smi, nvidia_topology, xid
 from hpcstate.probe.nvidia_smi_xml import MigDevice
-from hpcstate.xid_table import known_xids
 from tests.unit.gpu_hosts import (
     DRIVER,
     FIRST,
@@ -327,7 +327,7 @@ def test_the_table_of_xids_is_whole() -> None:
     assert all(each.meaning and each.step for each in known.values())
     listed = [
         line
-        for line in (ROOT / "hpcstate/xid_table.toml").read_text().splitlines()
+        for line in (ROOT / "hpcstate/gpu/xids.toml").read_text().splitlines()
         if line.startswith("numbers")
     ]
     assert sum(len(line.split(",")) for line in listed) == len(known)  # no number twice

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import gpu_report
 from hpcstate.cli import COULD_NOT_RUN, FINDINGS, OK, main
 from hpcstate.errors import HpcstateError
-from hpcstate.gpu_report import NodeReport
+from hpcstate.gpu import report as gpu_report
+from hpcstate.gpu.report import NodeReport
 from hpcstate.model import Cluster
 from hpcstate.model.gpu import PassthroughDevice
 from hpcstate.paths import ROOT, ClusterPaths

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from hpcstate.gres import DeclaredGpu, DeclaredGres, assign, nvml_name, simulated_devices
-from hpcstate.gres_conf import gres_lines
 from hpcstate.model import GresSettings, PassthroughDevice
 from hpcstate.probe.gpu import GpuDevice, Gpus, device_of, parse
 from hpcstate.probe.mig import MigInstance
-from hpcstate.slurm_lint import kind_of, lint
+from hpcstate.slurm.gres import DeclaredGpu, DeclaredGres, assign, nvml_name, simulated_devices
+from hpcstate.slurm.gres_conf import gres_lines
+from hpcstate.slurm.lint.conf import kind_of, lint
 from tests.unit.slurm_clusters import node as model_node
 
 NODE = "compute-01"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hpcstate.guest_pci import RootPort, root_ports
+from hpcstate.hypervisor.guest_pci import RootPort, root_ports
 from hpcstate.model import PassthroughDevice
 
 

@@ -11,7 +11,8 @@ from pyinfra.api.state import State
 from pyinfra.context import ctx_state
 from pyinfra_cli.inventory import make_inventory  # type: ignore[import-untyped]
 
-from hpcstate import inventory, paths, schema
+from hpcstate import paths, schema
+from hpcstate.cluster import inventory
 from hpcstate.errors import HpcstateError, ProblemsError
 
 INVENTORIES = paths.ROOT / "inventories"

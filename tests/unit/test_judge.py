@@ -7,15 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import cli, judge, judge_words, paths, schema
+from hpcstate import cli, paths, schema
 from hpcstate.errors import HpcstateError, Problem
-from hpcstate.judge import Judgement, JudgeUnavailableError
-from hpcstate.judge_case import Configuration, case_of, configuration_of_files
-from hpcstate.judge_inside import Hearing, Registered
-from hpcstate.judge_program import Said
-from hpcstate.judge_root import needed_libraries
+from hpcstate.judge import judge
+from hpcstate.judge import messages as judge_words
+from hpcstate.judge.case import Configuration, case_of, configuration_of_files
+from hpcstate.judge.inside import Hearing, Registered
+from hpcstate.judge.judge import Judgement, JudgeUnavailableError
+from hpcstate.judge.program import Said
+from hpcstate.judge.root import needed_libraries
 from hpcstate.model import Cluster
-from hpcstate.slurm_keys import Kind
+from hpcstate.slurm.keys import Kind
 from tests.unit.judge_cases import CASES, agrees, build_image, load, seen
 
 RECORDINGS = Path(__file__).parent / "judge"

@@ -11,7 +11,7 @@ import pytest
 
 from hpcstate import paths, schema
 from hpcstate.errors import HpcstateError
-from hpcstate.libvirt_mark import (
+from hpcstate.hypervisor.mark import (
     RECORD_BYTES,
     Mark,
     PoolRecord,
@@ -22,10 +22,10 @@ from hpcstate.libvirt_mark import (
     owner_of,
     refusal,
 )
-from hpcstate.libvirt_own import keeping_names, with_mark
+from hpcstate.hypervisor.own import keeping_names, with_mark
 from hpcstate.model import Cluster
+from hpcstate.node.secrets import ensure_secrets
 from hpcstate.paths import ClusterPaths
-from hpcstate.secrets import ensure_secrets
 
 MARK = Mark("1111", "gpu", "", '/home/ann/"lab" & <co>/gpu.yaml', "/keys", "ws1", "2026-11-26T10:00:00+00:00")
 FILE = Path("gpu.yaml")

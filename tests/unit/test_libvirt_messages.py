@@ -8,10 +8,11 @@ from dataclasses import replace
 import libvirt
 import pytest
 
-from hpcstate import libvirt_host, paths, schema
+from hpcstate import paths, schema
 from hpcstate.errors import HpcstateError
-from hpcstate.libvirt_host import LibvirtHost, reason_of, state_of
-from hpcstate.libvirt_messages import refused
+from hpcstate.hypervisor import connection as libvirt_host
+from hpcstate.hypervisor.connection import LibvirtHost, reason_of, state_of
+from hpcstate.hypervisor.messages import refused
 from hpcstate.model import PassthroughDevice
 from tests.unit.fake_live import a_node
 

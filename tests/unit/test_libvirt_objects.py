@@ -8,10 +8,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from hpcstate import libvirt_objects as objects
 from hpcstate import schema
-from hpcstate.cpu_placement import HostCell
-from hpcstate.libvirt_objects import HypervisorFacts
+from hpcstate.hypervisor import xml as objects
+from hpcstate.hypervisor.placement import HostCell
+from hpcstate.hypervisor.xml import HypervisorFacts
 from hpcstate.model import Acceleration, Cluster, CpuTopology
 from hpcstate.paths import ROOT
 

@@ -12,15 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import libvirt_daemon, lifecycle, paths, schema, status
-from hpcstate.cidata import CloudInit, write_cidata
+from hpcstate import paths, schema
+from hpcstate.cluster import lifecycle, status
+from hpcstate.cluster.status import ClusterStatus, NodeStatus
 from hpcstate.errors import HpcstateError
-from hpcstate.libvirt_host import connect
+from hpcstate.hypervisor import daemon as libvirt_daemon
+from hpcstate.hypervisor.connection import connect
 from hpcstate.model import Cluster, Node, PassthroughDevice
+from hpcstate.node.cidata import CloudInit, write_cidata
+from hpcstate.node.secrets import MUNGE_KEY_BYTES, ensure_secrets
+from hpcstate.node.ssh_keys import known_hosts_line, new_key
 from hpcstate.paths import ClusterPaths
-from hpcstate.secrets import MUNGE_KEY_BYTES, ensure_secrets
-from hpcstate.ssh_keys import known_hosts_line, new_key
-from hpcstate.status import ClusterStatus, NodeStatus
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from hpcstate import nvidia_driver
 from hpcstate.errors import HpcstateError
+from hpcstate.gpu import driver as nvidia_driver
 from hpcstate.probe.apt import AptSources
 from hpcstate.probe.nvidia_driver import DriverPackage
 from tests.unit.nvidia_states import BARE, BUILT, KERNEL, MAIN, RUNNING, SET, VERSION, source, state

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from hpcstate import pcie, pcie_report
-from hpcstate.pcie import PciHost, State, Verdict
+from hpcstate.passthrough import report as pcie_report
+from hpcstate.passthrough import verdict as pcie
+from hpcstate.passthrough.verdict import PciHost, State, Verdict
 from tests.unit.pci_hosts import AUDIO, BRIDGE, DEVICES, GPU, GROUPS, SECOND, WORKSTATION, device, host
 
 NVME = device("0000:02:00.0", "144d:a80a", "010802", "nvme")

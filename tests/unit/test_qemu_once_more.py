@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate.packer import QEMU
+from hpcstate.image.packer import QEMU
 
 
 @pytest.mark.parametrize(

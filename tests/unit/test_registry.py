@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 import strictyaml
 
-from hpcstate import catalog as catalog_file
-from hpcstate import registry, registry_difference, registry_prune
 from hpcstate.errors import HpcstateError
 from hpcstate.model import ContainerSettings
 from hpcstate.probe.registry import RegistryFile, RegistryFolder, RegistryState
-from hpcstate.registry import Catalog, Stored
+from hpcstate.registry import catalog as catalog_file
+from hpcstate.registry import difference as registry_difference
+from hpcstate.registry import layout as registry
+from hpcstate.registry import prunable as registry_prune
+from hpcstate.registry.layout import Catalog, Stored
 
 NODE = "compute-01"
 CONFIG = registry.config_text("test", ContainerSettings(deploy=("mpi-minimal",)))

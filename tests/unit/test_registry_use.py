@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import registry_use
 from hpcstate.errors import HpcstateError
+from hpcstate.registry import use as registry_use
 
 ONE = "base-images/mpi-minimal-1.0-0123456789ab.sif"
 TWO = "ml-frameworks/torch-2.1-aaaaaaaaaaaa.sif"

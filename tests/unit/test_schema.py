@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import paths, schema, slurm_conf
+from hpcstate import paths, schema
 from hpcstate.errors import ProblemsError
 from hpcstate.model import Acceleration, Cluster, CpuTopology, Partition, VirtioFsMount
 from hpcstate.schema import keys
 from hpcstate.schema.section import Section
 from hpcstate.schema.slurm import DERIVED_PARAMETERS
+from hpcstate.slurm import conf as slurm_conf
 
 EARLIER = Path(__file__).parent / "earlier"
 INVENTORIES = paths.ROOT / "inventories"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import sif
+from hpcstate.container import sif
 from hpcstate.errors import HpcstateError
 from tests.unit.sif_files import write_sif
 

@@ -8,15 +8,15 @@ import pytest
 
 from hpcstate import paths
 from hpcstate.errors import HpcstateError
-from hpcstate.gres_conf import GresDevice, gres_conf, gres_lines
 from hpcstate.model import Acceleration, CpuTopology
-from hpcstate.slurm_conf import (
+from hpcstate.slurm.conf import (
     cgroup_conf,
     cpu_topology,
     node_lines,
     real_memory_mb,
     slurm_conf,
 )
+from hpcstate.slurm.gres_conf import GresDevice, gres_conf, gres_lines
 from tests.unit.slurm_clusters import cluster, node, without_slurm
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hpcstate.slurm_conf import slurm_conf
-from hpcstate.slurm_impact import Impact, Level, combine, impact, rule_of, table
+from hpcstate.slurm.conf import slurm_conf
+from hpcstate.slurm.impact import Impact, Level, combine, impact, rule_of, table
 from tests.unit.slurm_clusters import cluster, node
 
 NONE, RECONFIGURE, RESTART, DRAIN = Level.NONE, Level.RECONFIGURE, Level.RESTART, Level.DRAIN

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from hpcstate import slurm_leave
+from hpcstate.cluster import leave as slurm_leave
+from hpcstate.cluster.leave import jobs_on, left
 from hpcstate.errors import HpcstateError
 from hpcstate.run import Result
-from hpcstate.slurm_leave import jobs_on, left
 from tests.unit.fake_live import TWO, FakeLive
 
 WORKERS = TWO.workers
@@ -149,7 +149,7 @@ def test_waiting_that_is_interrupted_leaves_no_drain(monkeypatch: pytest.MonkeyP
     def interrupted(_seconds: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hpcstate.slurm_leave.time.sleep", interrupted)
+    monkeypatch.setattr("hpcstate.cluster.leave.time.sleep", interrupted)
     with pytest.raises(KeyboardInterrupt):
         leave(slurm, "drain")
     assert slurm.told == [update(BOTH, "drain", REASON), update(BOTH, "resume")]

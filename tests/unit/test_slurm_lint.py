@@ -10,14 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpcstate import cli, rendered, schema, slurm_impact
+from hpcstate import cli, schema
+from hpcstate.cluster import rendered
 from hpcstate.errors import Problem, ProblemsError
-from hpcstate.gres_conf import GresDevice, gres_conf
 from hpcstate.model import Cluster
-from hpcstate.slurm_conf import configuration
-from hpcstate.slurm_conf_lines import logical_lines
-from hpcstate.slurm_keys import KINDS, Kind, keys
-from hpcstate.slurm_lint import kind_of, lint
+from hpcstate.slurm import impact as slurm_impact
+from hpcstate.slurm.conf import configuration
+from hpcstate.slurm.conf_lines import logical_lines
+from hpcstate.slurm.gres_conf import GresDevice, gres_conf
+from hpcstate.slurm.keys import KINDS, Kind, keys
+from hpcstate.slurm.lint.conf import kind_of, lint
 
 INVENTORIES = sorted(Path(__file__).parents[2].glob("inventories/*.yaml"))
 BASE = "ClusterName=c\nSlurmctldHost=h\n"

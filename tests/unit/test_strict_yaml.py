@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import strictyaml as sy
 
-from hpcstate import strict_yaml
+from hpcstate import yaml_files as strict_yaml
 from hpcstate.errors import HpcstateError
 
 SCHEMA = sy.Map({"schema": sy.Int(), sy.Optional("names"): sy.Seq(sy.Str())})

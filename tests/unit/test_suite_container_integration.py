@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hpcstate import paths
-from hpcstate.check import CheckFailed
+from hpcstate.check.runner import CheckFailed
 
 environment = importlib.import_module("tests.suites.container-integration.environment")
 training = importlib.import_module("tests.suites.container-integration.training")

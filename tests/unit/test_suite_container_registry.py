@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import container_deploy, paths, registry, registry_scripts
-from hpcstate.check import CheckResult, Fault, load_suites, run_checks
-from hpcstate.container_deploy import deploy
-from hpcstate.container_source import of_file
+from hpcstate import paths
+from hpcstate.check.runner import CheckResult, Fault, load_suites, run_checks
 from hpcstate.model import ContainerSettings
+from hpcstate.registry import deploy as container_deploy
+from hpcstate.registry import layout as registry
+from hpcstate.registry import scripts as registry_scripts
+from hpcstate.registry.deploy import deploy
+from hpcstate.registry.source import of_file
 from tests.unit.fake_live import TWO
 from tests.unit.registry_nodes import LocalNodes, nodes, sif_file
 

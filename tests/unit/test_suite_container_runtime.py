@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from hpcstate import apptainer_files, paths
+from hpcstate import paths
 from hpcstate.model import ContainerSettings
+from hpcstate.node import apptainer_files
 from hpcstate.probe import apptainer
 from tests.suites.inside import Inside
 

@@ -12,13 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import libvirt_objects, lifecycle, paths, schema
-from hpcstate.check import load_suites, run_check
-from hpcstate.libvirt_host import LibvirtHost, connect
-from hpcstate.libvirt_mark import new_mark
-from hpcstate.libvirt_objects import HypervisorFacts
-from hpcstate.live import Live
+from hpcstate import paths, schema
+from hpcstate.check.runner import load_suites, run_check
+from hpcstate.cluster import lifecycle
+from hpcstate.hypervisor import xml as libvirt_objects
+from hpcstate.hypervisor.connection import LibvirtHost, connect
+from hpcstate.hypervisor.mark import new_mark
+from hpcstate.hypervisor.xml import HypervisorFacts
 from hpcstate.model import Cluster
+from hpcstate.node.ssh import Live
 from tests.unit.fake_live import TWO, FakeLive
 
 TEST_DRIVER = "test:///default"

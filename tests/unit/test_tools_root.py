@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import tools_root
+from hpcstate.container import toolbox as tools_root
+from hpcstate.container.toolbox import OF_THE_HOST, Toolbox, entered
 from hpcstate.errors import HpcstateError
 from hpcstate.run import run
-from hpcstate.tools_root import OF_THE_HOST, Toolbox, entered
 
 
 def fake_apptainer(folder: Path, script: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hpcstate import paths, trees
-from hpcstate.artifact import clean_work
+from hpcstate.artifact.recipe import clean_work
 from hpcstate.errors import HpcstateError
 
 _IN_A_NAMESPACE = f"""

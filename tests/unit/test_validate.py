@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import paths, schema, validate
-from hpcstate.cpu_placement import HostCell
+from hpcstate import paths, schema
 from hpcstate.errors import HpcstateError, Problem
-from hpcstate.pcie import PciHost
+from hpcstate.hypervisor import fit as validate
+from hpcstate.hypervisor.fit import HostState, Route
+from hpcstate.hypervisor.fit_hardware import HostHardware, read_head
+from hpcstate.hypervisor.placement import HostCell
+from hpcstate.passthrough.verdict import PciHost
 from hpcstate.probe.hugepages import Hugepages
-from hpcstate.validate import HostState, Route
-from hpcstate.validate_hardware import HostHardware, read_head
 from tests.unit.pci_hosts import DEVICES, GROUPS, WORKSTATION, device, host
 from tests.unit.pci_hosts import GPU as GPU_DEVICE
 

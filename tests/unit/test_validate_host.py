@@ -10,17 +10,28 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import host_packages, lifecycle, paths, plan, schema, validate, validate_host
+from hpcstate import paths, schema
 from hpcstate.cli import main
+from hpcstate.cluster import lifecycle, plan
 from hpcstate.errors import HpcstateError, ProblemsError
-from hpcstate.libvirt_host import NetworkOfBridge, connect
-from hpcstate.libvirt_objects import cluster_uuid
-from hpcstate.pcie_request import Finding
+from hpcstate.host import packages as host_packages
+from hpcstate.hypervisor import fit as validate
+from hpcstate.hypervisor import fit_host as validate_host
+from hpcstate.hypervisor.connection import NetworkOfBridge, connect
+from hpcstate.hypervisor.fit import HostState, Route
+from hpcstate.hypervisor.fit_host import (
+    Bridges,
+    HostAccess,
+    findings,
+    readable,
+    reserve_mb,
+    unreadable_for_qemu,
+)
+from hpcstate.hypervisor.xml import cluster_uuid
+from hpcstate.passthrough.request import Finding
+from hpcstate.passthrough.vfio import hugepages_needed
 from hpcstate.probe.hugepages import Hugepages
 from hpcstate.tasks import cluster as tasks
-from hpcstate.validate import HostState, Route
-from hpcstate.validate_host import Bridges, HostAccess, findings, readable, reserve_mb, unreadable_for_qemu
-from hpcstate.vfio_files import hugepages_needed
 from tests.unit.pci_hosts import host
 from tests.unit.test_validate import HOST
 

@@ -15,7 +15,7 @@ _NAME = re.compile(r"/(?:var/)?tmp/[\w{$.-]|/dev/shm/[\w{$.-]")
 FOLDERS = ("deploys", "facts", "hpcstate", "operations", "templates")
 ALLOWED = {
     # What it names is in a tree of its own, entered read-only, where this is a tmpfs.
-    "hpcstate/tools_root_enter.py",
+    "hpcstate/container/toolbox_enter.py",
 }
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from hpcstate import slurm_lint
-from hpcstate.check import CheckFailed, check, fault
-from hpcstate.live import Live
-from hpcstate.slurm_conf import cgroup_conf, slurm_conf
-from hpcstate.slurm_conf_parse import parse
+from hpcstate.check.runner import CheckFailed, check, fault
+from hpcstate.node.ssh import Live
+from hpcstate.slurm.conf import cgroup_conf, slurm_conf
+from hpcstate.slurm.conf_parse import parse
+from hpcstate.slurm.lint import conf as slurm_lint
 from tests.suites.breaking import CGROUP_CONF, Edit, append, edited, last_worker, mode
 from tests.suites.job_view import SCOPES, JobView, remains, without_gpu
 from tests.suites.node_state import NodeState, node_states, owned_by_root

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hpcstate.check import CheckFailed, check, fault
-from hpcstate.live import Live
+from hpcstate.check.runner import CheckFailed, check, fault
+from hpcstate.node.ssh import Live
 from tests.suites.breaking import last_worker, mode
 from tests.suites.job_view import JobView, without_gpu
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from hpcstate import hostlist
-from hpcstate.check import CheckFailed, check, fault
-from hpcstate.live import Live
-from hpcstate.observation import observation
-from hpcstate.slurm_conf import cgroup_conf
-from hpcstate.slurm_conf_parse import parse
+from hpcstate.check.observation import observation
+from hpcstate.check.runner import CheckFailed, check, fault
+from hpcstate.node.ssh import Live
+from hpcstate.slurm.conf import cgroup_conf
+from hpcstate.slurm.conf_parse import parse
 from tests.suites.breaking import last_worker
 from tests.suites.job_view import MEMORY_MB, JobView, remains, without_gpu
 from tests.suites.jobs import Job, Jobs, JobState, describe, on, together

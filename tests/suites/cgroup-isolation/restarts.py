@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from hpcstate.check import fault
-from hpcstate.live import Live
+from hpcstate.check.runner import fault
+from hpcstate.node.ssh import Live
 from tests.suites.breaking import CGROUP_CONF, SLURM_CONF, Edit, append, edited, last_worker, set_key
 from tests.suites.refusals import ABSENT_TYPE
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
-from hpcstate.check import CheckFailed, check, fault, real_gpus
-from hpcstate.live import Live
+from hpcstate.check.runner import CheckFailed, check, fault, real_gpus
+from hpcstate.node.ssh import Live
 from tests.suites.breaking import Edit, edited
 from tests.suites.containers import WRAPPER, in_container
 from tests.suites.jobs import on, pair, srun, together

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hpcstate.check import CheckFailed, check, fault
-from hpcstate.live import Live
+from hpcstate.check.runner import CheckFailed, check, fault
+from hpcstate.node.ssh import Live
 from tests.suites.breaking import Edit, edited
 from tests.suites.containers import WRAPPER, in_container, two_nodes
 from tests.suites.jobs import pair, srun

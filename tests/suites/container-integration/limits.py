@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hpcstate.check import CheckFailed, check, fault
-from hpcstate.live import Live
+from hpcstate.check.runner import CheckFailed, check, fault
+from hpcstate.node.ssh import Live
 from tests.suites.breaking import Edit, edited, last_worker
 from tests.suites.containers import in_container
 from tests.suites.jobs import Job, Jobs, describe, new_name, on, srun

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hpcstate.check import CheckFailed, check
-from hpcstate.live import Live
+from hpcstate.check.runner import CheckFailed, check
+from hpcstate.node.ssh import Live
 from tests.suites.containers import in_container, two_nodes
 from tests.suites.jobs import pair, srun
 from tests.suites.slurm import reports

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from hpcstate import paths, registry_difference
-from hpcstate.check import CheckFailed, check, fault
-from hpcstate.container_transfer import megabytes
-from hpcstate.live import Live
-from hpcstate.registry import CATALOG, DIGESTS, ROOT
-from hpcstate.registry_look import difference
-from hpcstate.store import Manifest
+from hpcstate import paths
+from hpcstate.artifact.store import Manifest
+from hpcstate.check.runner import CheckFailed, check, fault
+from hpcstate.node.ssh import Live
+from hpcstate.registry import difference as registry_difference
+from hpcstate.registry.layout import CATALOG, DIGESTS, ROOT
+from hpcstate.registry.look import difference
+from hpcstate.registry.transfer import megabytes
 from tests.suites.breaking import Edit, append, edited, last_worker
 from tests.suites.registry_state import (
     controllers_catalog,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hpcstate import registry, registry_difference
-from hpcstate.check import CheckFailed, check, fault
-from hpcstate.live import JOB_USER, Live
+from hpcstate.check.runner import CheckFailed, check, fault
+from hpcstate.node.ssh import JOB_USER, Live
+from hpcstate.registry import difference as registry_difference
+from hpcstate.registry import layout as registry
 from tests.suites.breaking import Edit, append, edited, last_worker, mode
 from tests.suites.registry_state import declared, registries
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from hpcstate.apptainer_files import OCI_CONF, POLICY
-from hpcstate.check import CheckFailed, CheckSkipped, check, fault
-from hpcstate.live import Live
+from hpcstate.check.runner import CheckFailed, CheckSkipped, check, fault
+from hpcstate.node.apptainer_files import OCI_CONF, POLICY
+from hpcstate.node.ssh import Live
 from tests.suites.breaking import Edit, edited, last_worker, moved
 from tests.suites.inside import CONTAINER, SECONDS, demand_all
 from tests.suites.jobs import new_name, srun, together

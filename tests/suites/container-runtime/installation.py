@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 
-from hpcstate import apptainer_files
-from hpcstate.check import CheckFailed, check, fault
-from hpcstate.live import JOB_USER, Live
-from hpcstate.observation import observation
+from hpcstate.check.observation import observation
+from hpcstate.check.runner import CheckFailed, check, fault
+from hpcstate.node import apptainer_files
+from hpcstate.node.ssh import JOB_USER, Live
 from hpcstate.probe import apptainer, text_files
 from hpcstate.probe.apptainer import PROGRAMS, Apptainer, SubidRange, is_at_least
 from hpcstate.probe.text_files import TextFileState

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from hpcstate.check import CheckFailed, check, fault
-from hpcstate.live import JOB_USER, Live
-from hpcstate.node_files import JOB_UID
+from hpcstate.check.runner import CheckFailed, check, fault
+from hpcstate.node.base_files import JOB_UID
+from hpcstate.node.ssh import JOB_USER, Live
 from tests.suites.breaking import Edit, edited, last_worker
 from tests.suites.containers import WRAPPER
 from tests.suites.inside import CONTAINER, HOST, Inside, inside, inside_with_gpu

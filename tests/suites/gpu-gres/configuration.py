@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hpcstate.check import CheckFailed, check, fault
-from hpcstate.gres import assign, declared_gres
-from hpcstate.gres_conf import gres_conf
-from hpcstate.live import Live
-from hpcstate.slurm_conf import slurm_conf
-from hpcstate.slurm_conf_parse import parse
+from hpcstate.check.runner import CheckFailed, check, fault
+from hpcstate.node.ssh import Live
+from hpcstate.slurm.conf import slurm_conf
+from hpcstate.slurm.conf_parse import parse
+from hpcstate.slurm.gres import assign, declared_gres
+from hpcstate.slurm.gres_conf import gres_conf
 from tests.suites.breaking import GRES_CONF, Edit, edited, last_gpu_node, last_worker, mode
 from tests.suites.node_state import NodeState, gres_files, node_states, owned_by_root
 from tests.suites.slurm import controller_view

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from hpcstate.check import CheckFailed, check, fault, real_gpus
-from hpcstate.gres import GPU_MAJOR, assign, declared_gres
-from hpcstate.live import Live
+from hpcstate.check.runner import CheckFailed, check, fault, real_gpus
 from hpcstate.model import Node
+from hpcstate.node.ssh import Live
+from hpcstate.slurm.gres import GPU_MAJOR, assign, declared_gres
 from tests.suites.breaking import last_gpu_node, moved
 from tests.suites.job_view import gpu_nodes
 from tests.suites.node_state import NodeState, gres_files, node_states, slurmd_gpus

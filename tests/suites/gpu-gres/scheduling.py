@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
-from hpcstate.check import CheckFailed, CheckSkipped, check, fault
-from hpcstate.live import Live
+from hpcstate.check.runner import CheckFailed, CheckSkipped, check, fault
 from hpcstate.model import Node
-from hpcstate.slurm_conf import cpu_topology
+from hpcstate.node.ssh import Live
+from hpcstate.slurm.conf import cpu_topology
 from tests.suites.breaking import GRES_CONF, SLURM_CONF, Edit, append, edited
 from tests.suites.job_view import (
     LOOK_SECONDS,

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hpcstate.check import CheckFailed, check, fault
-from hpcstate.live import Live
+from hpcstate.check.runner import CheckFailed, check, fault
 from hpcstate.model import Node
+from hpcstate.node.ssh import Live
 from tests.suites.breaking import SLURM_CONF, Edit, edited, set_key
 from tests.suites.jobs import pair, srun, together
 from tests.suites.slurm import reports

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hpcstate.check import CheckFailed, check, fault
-from hpcstate.live import Live
+from hpcstate.check.runner import CheckFailed, check, fault
 from hpcstate.model import Node
+from hpcstate.node.ssh import Live
 from hpcstate.probe.slurm import SlurmNode
-from hpcstate.slurm_conf import real_memory_mb
+from hpcstate.slurm.conf import real_memory_mb
 from tests.suites.breaking import GRES_CONF, Edit, edited, last_gpu_node, last_worker, stopped, wait_idle
 from tests.suites.jobs import srun, together
 from tests.suites.slurm import gres_counts, slurm_nodes, usable

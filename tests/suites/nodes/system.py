@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from hpcstate.check import CheckFailed, check, fault
-from hpcstate.live import SSH_USER, Live
+from hpcstate.check.runner import CheckFailed, check, fault
+from hpcstate.node.ssh import SSH_USER, Live
 from tests.suites.breaking import SLURM_CONF, Edit, append, begin, edited, last_worker, stopped, wait_idle
 
 CLOCK_SECONDS = 1.0

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from hpcstate.check import CheckFailed, CheckSkipped, check, fault
-from hpcstate.libvirt_host import connect
-from hpcstate.libvirt_objects import OTHERS, VOLUME_MODE
-from hpcstate.live import Live
+from hpcstate.check.runner import CheckFailed, CheckSkipped, check, fault
+from hpcstate.hypervisor.connection import connect
+from hpcstate.hypervisor.xml import OTHERS, VOLUME_MODE
+from hpcstate.node.ssh import Live
 
 
 @check(

@@ -7,11 +7,12 @@ from xml.etree import ElementTree
 
 import libvirt
 
-from hpcstate import libvirt_objects, lifecycle
-from hpcstate.check import CheckFailed, check, fault
-from hpcstate.domain_compare import differences
-from hpcstate.libvirt_host import connect
-from hpcstate.live import Live
+from hpcstate.check.runner import CheckFailed, check, fault
+from hpcstate.cluster import lifecycle
+from hpcstate.hypervisor import xml as libvirt_objects
+from hpcstate.hypervisor.compare import differences
+from hpcstate.hypervisor.connection import connect
+from hpcstate.node.ssh import Live
 from tests.suites.pci import wanted
 
 

@@ -6,15 +6,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from hpcstate import pcie, pcie_request, vfio_files
-from hpcstate.check import CheckFailed, CheckSkipped, check, fault
+from hpcstate.check.runner import CheckFailed, CheckSkipped, check, fault
 from hpcstate.errors import HpcstateError
-from hpcstate.live import Live
-from hpcstate.pcie import VFIO, PciHost
+from hpcstate.node.ssh import Live
+from hpcstate.passthrough import request as pcie_request
+from hpcstate.passthrough import verdict as pcie
+from hpcstate.passthrough import vfio as vfio_files
+from hpcstate.passthrough.verdict import VFIO, PciHost
+from hpcstate.passthrough.vfio import MODULES_LOAD
 from hpcstate.probe import hugepages as hugepages_probe
 from hpcstate.probe.pci import PciDevice
 from hpcstate.probe.vfio import CONFIGURATION
-from hpcstate.vfio_files import MODULES_LOAD
 from tests.suites.pci import Shell, given_to, off_the_bus, on_hypervisor, seen, there, wanted
 
 VIRTIO = "1af4"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from hpcstate.check import CheckFailed, check, fault
-from hpcstate.guest_pci import root_ports
-from hpcstate.live import Live
+from hpcstate.check.runner import CheckFailed, check, fault
+from hpcstate.hypervisor.guest_pci import root_ports
 from hpcstate.model import Node, PassthroughDevice
-from hpcstate.pcie import VFIO, described
+from hpcstate.node.ssh import Live
+from hpcstate.passthrough.verdict import VFIO, described
 from hpcstate.probe import pci
 from hpcstate.probe.pci import PciDevice
 from tests.suites.pci import given_to, off_the_bus, on_hypervisor, on_node

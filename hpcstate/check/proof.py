@@ -1,0 +1,118 @@
+"""What was proven, when, and for which configuration: ``build/<cluster>/proof.json``."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from hpcstate.check.runner import CheckResult
+from hpcstate.digest import key_of
+from hpcstate.model import Cluster
+from hpcstate.slurm.conf import cgroup_conf, slurm_conf
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The results of one run of the checks on one cluster.
+
+    ``when`` is the local time at the end of the run with its offset; ``configuration`` is the digest of what
+    the cluster was declared to be; ``complete`` says whether all checks were asked for.
+    """
+
+    cluster: str
+    file: str
+    when: datetime
+    configuration: str
+    complete: bool
+    seconds: float
+    results: tuple[CheckResult, ...]
+
+    def count(self, outcome: str) -> int:
+        """How many checks had that outcome."""
+        return sum(result.outcome == outcome for result in self.results)
+
+    def to_json(self) -> dict[str, Any]:
+        """The machine's view of a proof; its keys stay as they are."""
+        return {
+            "cluster": self.cluster,
+            "file": self.file,
+            "when": self.when.isoformat(timespec="seconds"),
+            "configuration": self.configuration,
+            "complete": self.complete,
+            "seconds": round(self.seconds, 2),
+            "passed": self.count("passed"),
+            "failed": self.count("failed"),
+            "skipped": self.count("skipped"),
+            "errors": self.count("error"),
+            "checks": [asdict(result) for result in self.results],
+        }
+
+
+def read_proof(path: Path) -> Proof | None:
+    """The proof in ``path``; None when there is none, or none that this version wrote."""
+    try:
+        found = json.loads(path.read_text())
+        return Proof(
+            cluster=found["cluster"],
+            file=found["file"],
+            when=datetime.fromisoformat(found["when"]),
+            configuration=found["configuration"],
+            complete=found["complete"],
+            seconds=found["seconds"],
+            results=tuple(CheckResult(**result) for result in found["checks"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def configuration_digest(cluster: Cluster) -> str:
+    """The digest of what ``cluster`` is declared to be and of the configuration rendered from it: a proof
+    with another digest was made for another cluster."""
+    return key_of(
+        {
+            "nodes": [
+                {
+                    "name": node.name,
+                    "role": node.role,
+                    "address": str(node.address),
+                    "cpu_cores": node.cpu_cores,
+                    "memory_mb": node.memory_mb,
+                    "image": node.image,
+                    "gres": node.gres,
+                }
+                for node in cluster.nodes
+            ],
+            "slurm.conf": slurm_conf(cluster),
+            "cgroup.conf": cgroup_conf(cluster),
+        }
+    )
+
+
+def write_proof(proof: Proof, path: Path) -> None:
+    """Write ``proof`` to ``path`` in one step: a reader sees the old proof or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        temporary = Path(file.name)
+        try:
+            json.dump(proof.to_json(), file, indent=2)
+            file.write("\n")
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def summary(results: Sequence[CheckResult], seconds: float) -> str:
+    """One line: ``13 passed, 1 failed, 2 skipped in 24.1 s``."""
+    words = {"passed": "passed", "failed": "failed", "error": "could not be made", "skipped": "skipped"}
+    counts = {outcome: sum(result.outcome == outcome for result in results) for outcome in words}
+    shown = [f"{number} {words[name]}" for name, number in counts.items() if number or name == "passed"]
+    return f"{', '.join(shown)} in {seconds:.1f} s"

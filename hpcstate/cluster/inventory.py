@@ -1,0 +1,110 @@
+"""From the cluster file to pyinfra's hosts, groups and host data.
+
+``inventories/<name>.py`` is two lines that call ``groups_beside``; deploys get the typed cluster back with
+``cluster_of``. Nothing here imports pyinfra: an inventory is plain lists of (name, data).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from hpcstate import schema
+from hpcstate.errors import HpcstateError
+from hpcstate.model import Cluster, Description, Node
+from hpcstate.node.ssh import SSH_USER
+from hpcstate.paths import ClusterPaths
+
+Host = tuple[str, dict[str, Any]]
+Groups = dict[str, list[Host]]
+
+GROUPS = ("controller", "compute", "gpu", "control_plane", "worker")
+
+FILE_VARIABLE = "HPCSTATE_CLUSTER_FILE"
+"""The cluster file of inventories/chosen.py."""
+
+ALSO_VARIABLE = "HPCSTATE_NODES"
+"""Names of nodes, separated by commas, that were started by hand though the file says auto_start: false."""
+
+
+def groups(description: Description, also: Collection[str] = ()) -> Groups:
+    """The groups of all clusters of the file, each with its hosts and their data.
+
+    Every group of GROUPS is there, if empty: pyinfra makes a group of *all* hosts of a file's name when the
+    file defines none (pyinfra_cli.inventory), and gpu.py would then make every node a GPU node.
+    Nodes with ``auto_start: false`` are left out, since they do not run, unless ``also`` names them.
+    """
+    found: Groups = {group: [] for group in GROUPS}
+    for cluster in description.clusters:
+        for node in cluster.nodes:
+            if not node.auto_start and node.name not in also:
+                continue
+            host = (node.name, host_data(description.path, cluster, node))
+            found[node.role].append(host)
+            if cluster.kind == "hpc" and node.gres_types:
+                found["gpu"].append(host)
+    return found
+
+
+def host_data(cluster_file: Path, cluster: Cluster, node: Node) -> dict[str, Any]:
+    """pyinfra's data of one host: how to reach it (its host key is known beforehand), and what it is."""
+    files = ClusterPaths.of(cluster.name)
+    return {
+        "ssh_hostname": str(node.address),
+        "ssh_user": SSH_USER,
+        "ssh_key": str(files.ssh_key),
+        "ssh_known_hosts_file": str(files.known_hosts),
+        "ssh_strict_host_key_checking": "yes",
+        "cluster_kind": cluster.kind,
+        "role": node.role,
+        "node": node.name,
+        "cluster_file": str(cluster_file.resolve()),
+        "build_mode": False,
+    }
+
+
+def groups_beside(inventory_file: str) -> Groups:
+    """The groups of the cluster file next to an inventory: gpu.yaml for gpu.py. Raises as ``groups_of``."""
+    return groups_of(Path(inventory_file).with_suffix(".yaml"))
+
+
+def groups_of_environment() -> Groups:
+    """The groups of the cluster file that HPCSTATE_CLUSTER_FILE names, for files without an inventory beside
+    them. Raises as ``groups_of``.
+    """
+    return groups_of(Path(os.environ[FILE_VARIABLE]))
+
+
+def groups_of(path: Path) -> Groups:
+    """The groups of the cluster file ``path``.
+
+    Raises SystemExit with the problems of the file: pyinfra would show any other error with a traceback.
+    """
+    also = [name for name in os.environ.get(ALSO_VARIABLE, "").split(",") if name]
+    try:
+        return connected(groups(schema.load(path), also))
+    except HpcstateError as error:
+        raise SystemExit(str(error)) from None
+
+
+def connected(found: Groups) -> Groups:
+    """``found`` with what only pyinfra's own connections use: no data to show, but a function."""
+    from hpcstate.cluster.ssh_transport import prompt_transport
+
+    how = {"ssh_paramiko_connect_kwargs": {"transport_factory": prompt_transport}}
+    return {name: [(host, data | how) for host, data in hosts] for name, hosts in found.items()}
+
+
+@lru_cache
+def cluster_of(cluster_file: str, kind: str) -> Cluster:
+    """The cluster ``kind`` of a file, for deploys, which have both in ``host.data``. Read once in a process.
+
+    Raises ProblemsError like schema.load, HpcstateError when there is none.
+    """
+    cluster = schema.load(Path(cluster_file)).cluster(kind)
+    if cluster is None:
+        raise HpcstateError(f"the file describes no cluster {kind!r}", where=f"{cluster_file}: .clusters")
+    return cluster

@@ -1,0 +1,180 @@
+"""Nodes that are to be powered off, as Slurm sees it: no job is on them, and none gets there meanwhile.
+
+A node that is just switched off leaves ghosts: slurmctld takes its jobs for running until SlurmdTimeout is
+over, and a controller that is switched off as well does so for as long again after the next boot.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+from hpcstate.errors import HpcstateError
+from hpcstate.model import Node
+from hpcstate.node.ssh import Live
+from hpcstate.probe.slurm import SlurmNode, jobs_command, nodes_command, parse_jobs, parse_nodes
+
+REASON = "hpcstate: stop"
+"""Of the drain while a node is emptied, and of DOWN while it is off. It has the prefix of our drains."""
+
+Jobs = Literal["refuse", "drain", "force"]
+"""What becomes of jobs on nodes to be stopped: they are in the way, waited for, or requeued or ended."""
+
+DRAIN_SECONDS = 3600.0
+_POLL = 5.0
+_TELL = 30.0
+_END_SECONDS = 120.0
+"""How long jobs that were ended may take: Slurm kills after KillWait (30 s), then the epilog runs."""
+
+_SLURM_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Holding:
+    """The jobs on each node that has some, and why it is ``unknown`` where nobody could tell."""
+
+    jobs: Mapping[str, list[int]] = field(default_factory=dict)
+    unknown: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        lines = [f"jobs {', '.join(map(str, jobs))} run on {name}" for name, jobs in self.jobs.items()]
+        lines += [
+            f"whether jobs run on {name} is not known: {why.splitlines()[0]}"
+            for name, why in self.unknown.items()
+        ]
+        return "\n".join(lines)
+
+    def __bool__(self) -> bool:
+        return bool(self.jobs or self.unknown)
+
+
+def jobs_on(live: Live, nodes: Sequence[Node]) -> Holding:
+    """The jobs on ``nodes``, asked on each of them: it knows its own also when slurmctld is silent."""
+    jobs: dict[str, list[int]] = {}
+    unknown: dict[str, str] = {}
+    for node in nodes:
+        try:
+            answer = live.run(node.name, jobs_command(node.name), user="root", timeout=_SLURM_SECONDS)
+            found = parse_jobs(answer.stdout)
+        except HpcstateError as error:
+            unknown[node.name] = error.message
+        else:
+            if found:
+                jobs[node.name] = found
+    return Holding(jobs, unknown)
+
+
+@contextmanager
+def left(
+    live: Live,
+    nodes: Sequence[Node],
+    jobs: Jobs,
+    say: Callable[[str], None],
+    timeout_s: float = DRAIN_SECONDS,
+    is_off: Callable[[str], bool] = lambda _: True,
+) -> Iterator[None]:
+    """``nodes`` are without jobs and take no new ones while the block runs, which switches them off; then
+    Slurm has them as DOWN, from where they come back by themselves when they boot (ReturnToService=2).
+
+    ``is_off`` tells whether the node of a name is off: when the block, or the waiting, is interrupted, the
+    nodes that are not take jobs again. Raises HpcstateError, with nothing changed, when jobs run there and
+    ``jobs`` is ``refuse``, or when they do not end within ``timeout_s`` seconds; then the nodes stay drained.
+    """
+    known = _ask(live)
+    drained = [
+        node.name for node in nodes if node.name in known and "DRAIN" not in known[node.name]["states"]
+    ]
+    if drained:
+        _update(live, drained, "drain", REASON)
+    try:
+        holding = jobs_on(live, nodes)
+        if holding and jobs == "refuse":
+            raise HpcstateError(
+                f"{holding}\nnothing was stopped",
+                where=live.cluster.name,
+                hint="`stop --drain` waits for them; `stop --force` requeues batch jobs and ends the others",
+            )
+        still = Holding()
+        if holding.jobs and jobs == "force":
+            _end(live, holding, say)
+            if still := _wait(live, nodes, say, _END_SECONDS):
+                say(f"after {_END_SECONDS:.0f} s {'; '.join(str(still).splitlines())}: stopping all the same")
+        elif jobs == "drain" and holding:
+            still = _wait(live, nodes, say, timeout_s)
+    except BaseException:
+        _lift(live, drained, say)
+        raise
+    if jobs == "drain" and still:
+        raise HpcstateError(
+            f"{still}\nafter {timeout_s:.0f} s; these nodes stay drained, and nothing was stopped",
+            where=live.cluster.name,
+            hint="`stop --drain` goes on waiting; `stop --force` requeues or ends the jobs; to take jobs "
+            f"again: scontrol update nodename={','.join(drained)} state=resume",
+        )
+    ours = [*drained, *(name for name, node in known.items() if node["reason"].startswith(REASON))]
+    try:
+        yield
+    except BaseException:
+        _down(live, [node.name for node in nodes if node.name in ours and is_off(node.name)], say)
+        _lift(live, [name for name in drained if not is_off(name)], say)
+        raise
+    _down(live, [node.name for node in nodes if node.name in ours], say)
+
+
+def _ask(live: Live) -> dict[str, SlurmNode]:
+    """The nodes as slurmctld has them; none when it is silent, or Slurm is not there yet."""
+    try:
+        answer = live.run(live.cluster.controller.name, nodes_command(), timeout=_SLURM_SECONDS, check=False)
+        return parse_nodes(answer.stdout)
+    except HpcstateError:
+        return {}
+
+
+def _update(live: Live, names: Sequence[str], state: str, reason: str = "") -> None:
+    more = f" reason={shlex.quote(reason)}" if reason else ""
+    command = f"scontrol update nodename={shlex.quote(','.join(names))} state={state}{more}"
+    live.run(live.cluster.controller.name, command, user="root", timeout=_SLURM_SECONDS)
+
+
+def _lift(live: Live, names: Sequence[str], say: Callable[[str], None]) -> None:
+    if not names:
+        return
+    try:
+        _update(live, names, "resume")
+    except HpcstateError as error:
+        say(f"Slurm did not lift the drain of {', '.join(names)} ({error.message.splitlines()[0]})")
+
+
+def _down(live: Live, names: Sequence[str], say: Callable[[str], None]) -> None:
+    """DOWN, then without the drain: at no moment would such a node take a job."""
+    if not names:
+        return
+    try:
+        _update(live, names, "down", REASON)
+        _update(live, names, "undrain")
+    except HpcstateError as error:
+        why = error.message.splitlines()[0]
+        say(f"Slurm did not take {', '.join(names)} as down ({why}): they stay drained")
+
+
+def _end(live: Live, holding: Holding, say: Callable[[str], None]) -> None:
+    ids = sorted({job for jobs in holding.jobs.values() for job in jobs})
+    say(f"requeuing or ending jobs {', '.join(map(str, ids))}")
+    script = "\n".join(f"scontrol requeue {job} 2>/dev/null || scancel {job} || :" for job in ids)
+    live.run(live.cluster.controller.name, script, user="root", timeout=_SLURM_SECONDS, check=False)
+
+
+def _wait(live: Live, nodes: Sequence[Node], say: Callable[[str], None], timeout_s: float) -> Holding:
+    """Wait until ``nodes`` hold no jobs; what they hold when the time is over."""
+    begun = told = time.monotonic()
+    say(f"waiting for the jobs on {', '.join(node.name for node in nodes)}")
+    while (holding := jobs_on(live, nodes)) and time.monotonic() - begun < timeout_s:
+        if time.monotonic() - told > _TELL:
+            told = time.monotonic()
+            say(f"{'; '.join(str(holding).splitlines())} ({told - begun:.0f} s)")
+        time.sleep(_POLL)
+    return holding

@@ -1,0 +1,421 @@
+"""start, stop, status, destroy: a cluster's virtual machines from absent to answering on SSH, and back."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpcstate.cluster.leave import DRAIN_SECONDS, Jobs, left
+from hpcstate.errors import HpcstateError
+from hpcstate.hypervisor import xml as objects
+from hpcstate.hypervisor.connection import LibvirtHost, connect
+from hpcstate.hypervisor.daemon import SYSTEM_URI, answers, ensure_daemon
+from hpcstate.hypervisor.mark import new_mark, refusal
+from hpcstate.hypervisor.removal import Removal, refuse_snapshots, remove, survey
+from hpcstate.locks import alone
+from hpcstate.model import Cluster, Node
+from hpcstate.node.secrets import ensure_secrets
+from hpcstate.node.ssh import Live, UnreachableError
+from hpcstate.passthrough.claims import claimed, read_claims, write_claims
+from hpcstate.paths import ClusterPaths
+from hpcstate.probe import local, pci
+from hpcstate.run import tail
+
+Say = Callable[[str], None]
+
+BOOT_TIMEOUT = 600.0
+"""Seconds for all nodes to answer on SSH; a TCG guest alone needs under one minute, eight share two cores."""
+
+_OFF = ("absent", "stopped", "crashed", "saved")
+"""States in which nothing of a node is in memory; a paused one still is."""
+
+STOP_TIMEOUT = 120.0
+_POLL = 1.0
+_PROGRESS = 10.0
+
+_STARVED = re.compile(r"rcu: rcu_\w+ kthread starved for")
+"""What Linux prints while a thread of its RCU gets no timer: after 21 s, then every 63 s
+(Documentation/RCU/stallwarn.rst)."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """What ``start`` did: the nodes it powered on, and those that ran already."""
+
+    powered_on: tuple[str, ...]
+    running: tuple[str, ...]
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was powered on."""
+        return bool(self.powered_on)
+
+
+def start(
+    cluster: Cluster, file: Path, say: Say, only: Sequence[str] = (), *, autostart: bool | None = None
+) -> Started:
+    """Bring the nodes (those of ``only``, else all with auto_start) of the cluster in ``file`` up until they
+    answer on SSH. With ``autostart`` libvirt is told whether to start them as the hypervisor boots.
+
+    Takes up whatever is half there. Raises HpcstateError when something of somebody else stands in the way,
+    and naming the nodes that did not answer, with the end of their serial consoles.
+    """
+    nodes = select(cluster, only)
+    with alone(ClusterPaths.of(cluster.name).root, say), connected(cluster, say) as host:
+        if strangers := host.strangers(cluster):
+            raise refusal(cluster, file, strangers)
+        _claim_devices(cluster, nodes, host)
+        ensure_secrets(cluster)
+        facts = host.facts().for_cluster(cluster)
+        host.check(facts)
+        mark = new_mark(cluster, file)
+        if marked := host.take(cluster, mark, unmarked_only=True):
+            say(f"marked as this cluster's own: {', '.join(marked)}")
+        powered_on = [node.name for node in nodes if host.state(cluster, node) != "running"]
+        _renew_cidata(cluster, nodes, host, say)
+        if powered_on:
+            why = "no working KVM here" if cluster.acceleration.enable_kvm else "enable_kvm is false"
+            how = "KVM" if facts.kvm else f"software emulation (TCG: {why})"
+            say(f"powering on {', '.join(powered_on)} under {how}")
+        _refuse_held(cluster, [node for node in nodes if node.name in powered_on], host)
+        host.ensure_network(cluster, mark)
+        if powered_on:
+            pool = host.volumes.ensure_pool(cluster, mark)
+            for node in nodes:
+                host.volumes.ensure(cluster, node, pool)
+                host.ensure_domain(cluster, node, facts, mark)
+        _close_volumes(cluster, host, say)
+        if autostart is not None and (left_out := host.set_autostart(cluster, nodes, autostart)):
+            say(
+                f"{', '.join(left_out)} will not start when the hypervisor boots: which devices they get is "
+                "compared by `hpcstate start` only"
+            )
+        if booted := host.booted_with_devices(cluster):
+            say(
+                f"libvirt starts {', '.join(booted)} when the hypervisor boots, with whatever is then at the "
+                "addresses of their devices: `virsh autostart --disable DOMAIN` ends that"
+            )
+        wait_for_ssh(cluster, nodes, host, say, booting=powered_on)
+    return Started(tuple(powered_on), tuple(node.name for node in nodes if node.name not in powered_on))
+
+
+def _claim_devices(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost) -> None:
+    """Compare the devices of ``nodes`` with what was meant, and keep what they are."""
+    if not host.local or not any(node.passthrough for node in nodes):
+        return
+    at = ClusterPaths.of(cluster.name).claims
+    found = pci.parse(local(pci.command()))
+    write_claims(at, claimed(nodes, found, read_claims(at)))
+
+
+def _renew_cidata(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, say: Say) -> None:
+    """Nodes made with other keys than those below build/, which were lost, get these as they boot.
+
+    Raises HpcstateError when such a node runs: it would never let us in, and is not ours to restart unasked.
+    """
+    strange = [node for node in nodes if host.volumes.has_other_keys(cluster, node)]
+    running = [node.name for node in strange if host.state(cluster, node) not in _OFF]
+    if running:
+        raise HpcstateError(
+            f"running with other keys than those in {ClusterPaths.of(cluster.name).secrets}: "
+            f"{', '.join(running)}",
+            where=cluster.name,
+            hint="put that folder back; or `hpcstate stop` and `start`: new keys are taken, disks stay",
+        )
+    for node in strange:
+        say(f"{node.name} was made with other keys: it gets the new ones as it boots")
+        host.volumes.remove_cidata(cluster, node)
+
+
+@contextmanager
+def connected(cluster: Cluster, say: Say) -> Iterator[LibvirtHost]:
+    """The hypervisor of ``cluster``, with a libvirtd started where the machine runs none."""
+    ensure_daemon(cluster.uri, say)
+    with connect(cluster.uri) as host:
+        yield host
+
+
+def _close_volumes(cluster: Cluster, host: LibvirtHost, say: Say) -> None:
+    """Volumes that others may read, made before 0600 was their mode, are closed; where this user may not do
+    so, it is said how.
+    """
+    modes = host.volumes.modes(cluster)
+    for path in [path for path, mode in modes.items() if mode & objects.OTHERS]:
+        try:
+            if not host.local:
+                raise PermissionError
+            Path(path).chmod(objects.VOLUME_MODE)
+        except OSError:
+            say(f"other users of the hypervisor can read {path}: run `sudo chmod 0600 {path}` there")
+
+
+def select(cluster: Cluster, only: Sequence[str]) -> tuple[Node, ...]:
+    """The nodes called ``only``, or all that start by themselves; HpcstateError for an unknown name."""
+    known = {node.name: node for node in cluster.nodes}
+    for name in only:
+        if name not in known:
+            raise HpcstateError(
+                f"no node is called {name!r}", where=cluster.name, hint=f"nodes: {', '.join(known)}"
+            )
+    if only:
+        return tuple(known[name] for name in dict.fromkeys(only))
+    return tuple(node for node in cluster.nodes if node.auto_start)
+
+
+def wait_for_ssh(
+    cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, say: Say, booting: Sequence[str] = ()
+) -> None:
+    """Wait until every node lets our key in; a progress line every ten seconds.
+
+    A node whose emulator crashed is powered on once more: QEMU 10 under TCG can stop at an assertion while
+    the guest maps its devices (``iotlb_to_section``): seen once, on a busy host, in some 200 boots. One of
+    ``booting`` (powered on just now: no job can run there) whose kernel has stalled is reset once: a guest
+    under TCG can lose a timer interrupt as it boots, and then waits for it for ever: twice in some 600 boots.
+    """
+    begun = shown = time.monotonic()
+    again: set[str] = set()
+    waiting = {node.name: node for node in nodes}
+    with Live(cluster) as live:
+        while waiting:
+            for node in list(waiting.values()):
+                if _banner(str(node.address)) and _lets_in(live, node):
+                    del waiting[node.name]
+            now = time.monotonic()
+            if waiting and now - begun > BOOT_TIMEOUT:
+                raise _no_answer(cluster, list(waiting.values()), host)
+            if waiting and now - shown > _PROGRESS:
+                shown = now
+                say(f"waiting for SSH: {', '.join(waiting)} ({now - begun:.0f} s)")
+                _reset_stalled(
+                    cluster, [waiting[name] for name in booting if name in waiting], host, again, say
+                )
+            if waiting:
+                time.sleep(_POLL)
+                _revive(cluster, list(waiting.values()), host, again, say)
+
+
+def _banner(address: str) -> bool:
+    """Whether an SSH server greets at ``address``: far cheaper for a slow guest than a whole handshake."""
+    try:
+        with socket.create_connection((address, 22), timeout=2) as connection:
+            return connection.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+def _lets_in(live: Live, node: Node) -> bool:
+    try:
+        live.run(node.name, "true", timeout=30)
+    except UnreachableError:
+        return False
+    return True
+
+
+def _revive(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, again: set[str], say: Say) -> None:
+    """Powers nodes on whose emulator crashed, once: then they are in ``again``. Raises HpcstateError for
+    others that are off.
+    """
+    dead = [node for node in nodes if host.state(cluster, node) not in ("running", "unknown")]
+    if gone := [node for node in dead if node.name in again or not host.has_crashed(cluster, node)]:
+        raise _no_answer(cluster, gone, host)
+    for node in dead:
+        again.add(node.name)
+        say(f"the emulator of {node.name} crashed (libvirt's log tells why): powering it on again")
+        host.power_on(cluster, node)
+
+
+def _reset_stalled(
+    cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, again: set[str], say: Say
+) -> None:
+    """Resets nodes whose kernel said twice that it stalls, once: then they are in ``again``.
+
+    Once could be a host that was busy for a while; between the first and the second time lies a minute.
+    """
+    for node in nodes:
+        if node.name not in again and len(_STARVED.findall(host.volumes.console(cluster, node))) >= 2:
+            again.add(node.name)
+            say(
+                f"the kernel of {node.name} stalled as it booted (its serial console tells how): resetting it"
+            )
+            host.reset(cluster, node)
+
+
+def _no_answer(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost) -> HpcstateError:
+    parts = []
+    for node in nodes:
+        end = tail(host.volumes.console(cluster, node), 15) or "    (the console is empty)"
+        parts.append(f"{node.name} is {host.state(cluster, node)}; the end of its serial console:\n{end}")
+    return HpcstateError(
+        "no answer on SSH\n" + "\n".join(parts),
+        where=cluster.name,
+        hint="`hpcstate start` takes up from here; `hpcstate destroy` and start again gives fresh nodes",
+    )
+
+
+def stop(
+    cluster: Cluster,
+    file: Path,
+    say: Say,
+    only: Sequence[str] = (),
+    *,
+    jobs: Jobs = "refuse",
+    timeout_s: float = DRAIN_SECONDS,
+) -> list[str]:
+    """Shut nodes down in order: workers first. One that does not within two minutes is powered off.
+
+    ``jobs`` says what becomes of jobs on them. Paused nodes are resumed to be shut down. Raises HpcstateError
+    when jobs are in the way, and when all that is there is somebody else's.
+    """
+    if cluster.uri == SYSTEM_URI and not answers():
+        return []  # none is started only to find nothing
+    with connected(cluster, say) as host:
+        if not host.domains(cluster) and (strangers := host.strangers(cluster)):
+            raise refusal(cluster, file, strangers)
+        chosen = select(cluster, only) if only else cluster.nodes
+        on = [node for node in reversed(chosen) if host.state(cluster, node) not in _OFF]
+        workers = [node for node in on if node is not cluster.controller]
+        with _emptied(cluster, workers, host, jobs, say, timeout_s):
+            _shut_down(cluster, workers, host, say)
+        _shut_down(cluster, [node for node in on if node is cluster.controller], host, say)
+    return [node.name for node in on]
+
+
+@contextmanager
+def _emptied(
+    cluster: Cluster, workers: Sequence[Node], host: LibvirtHost, jobs: Jobs, say: Say, timeout_s: float
+) -> Iterator[None]:
+    """``workers`` have no jobs while the block runs; those that are paused cannot be asked."""
+    asked = [node for node in workers if host.state(cluster, node) == "running"]
+    if cluster.kind != "hpc" or not asked or not ClusterPaths.of(cluster.name).ssh_key.exists():
+        yield
+        return
+    by_name = {node.name: node for node in asked}
+
+    def is_off(name: str) -> bool:
+        return name in by_name and host.state(cluster, by_name[name]) in _OFF
+
+    with Live(cluster) as live, left(live, asked, jobs, say, timeout_s, is_off):
+        yield
+
+
+def _shut_down(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, say: Say) -> None:
+    for node in nodes:
+        domain = host.domain(cluster, node)
+        assert domain is not None
+        if host.state(cluster, node) == "paused":
+            say(f"{node.name} is paused{_because(host.why(cluster, node))}: resuming it to shut it down")
+            domain.resume()
+        if domain.isActive() and host.state(cluster, node) == "running":
+            domain.shutdown()
+    deadline = time.monotonic() + STOP_TIMEOUT
+    waiting = list(nodes)
+    while waiting and time.monotonic() < deadline:
+        time.sleep(_POLL)
+        # One that is paused again at once (its disk is still full) would wait for nothing.
+        waiting = [node for node in waiting if host.state(cluster, node) in ("running", "stopping")]
+    for node in nodes:
+        if (state := host.state(cluster, node)) not in _OFF:
+            why = (
+                f"is {state}{_because(host.why(cluster, node))}"
+                if state != "running"
+                else "did not shut down"
+            )
+            limit = f" within {STOP_TIMEOUT:.0f} s" if state == "running" else ""
+            say(f"{node.name} {why}{limit}: powered off")
+            host.power_off(cluster, node)
+
+
+def _because(why: str) -> str:
+    return f" ({why})" if why else ""
+
+
+def removal(cluster: Cluster, file: Path, say: Say, *, snapshots: bool = False) -> Removal:
+    """What ``destroy`` would remove of ``cluster``, and what would stay. Raises HpcstateError where it would
+    refuse: nobody is asked for what is not done.
+    """
+    with connected(cluster, say) as host:
+        going = survey(host, cluster)
+    if going.strangers and not going:
+        raise refusal(cluster, file, going.strangers)
+    if not snapshots:
+        refuse_snapshots(going)
+    return going
+
+
+def destroy(
+    cluster: Cluster, file: Path, say: Say, *, secrets: bool = False, snapshots: bool = False
+) -> list[str]:
+    """Remove what was made for the cluster on the hypervisor and below build/; secrets only when asked.
+
+    Raises HpcstateError, before anything is touched, when a domain has snapshots (unless ``snapshots``), and
+    when all that is there is somebody else's.
+    """
+    with alone(ClusterPaths.of(cluster.name).root, say), connected(cluster, say) as host:
+        going = survey(host, cluster)
+        if going.strangers and not going:
+            raise refusal(cluster, file, going.strangers)
+        if not snapshots:
+            refuse_snapshots(going)
+        removed = remove(host, cluster, going)
+        for line in going.staying_lines():
+            say(line)
+    at = ClusterPaths.of(cluster.name)
+    if at.root.is_dir():
+        for path in sorted(at.root.iterdir()):
+            if path != at.secrets:
+                _remove(path)
+        if secrets:
+            _remove(at.secrets)
+            removed.append("secrets")
+        if not any(at.root.iterdir()):
+            at.root.rmdir()
+    return removed
+
+
+def running_here() -> list[str]:
+    """The domains, ours and others, that run in this machine's libvirtd; none where it does not run."""
+    if not answers():
+        return []
+    with connect(SYSTEM_URI) as host:
+        return host.running_domains()
+
+
+def held_here() -> dict[str, str]:
+    """The PCI devices of this machine that running domains have, to the domain's name.
+
+    Asked read-only, which libvirtd allows every user. Raises HpcstateError when it does not answer even so.
+    """
+    if not answers():
+        return {}
+    with connect(SYSTEM_URI, read_only=True) as host:
+        return host.held_devices()
+
+
+def _refuse_held(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost) -> None:
+    """Two clusters may name the same GPU, one at a time has it: HpcstateError that says which holds it."""
+    lines = []
+    for node in nodes:
+        own = host.domain(cluster, node)
+        held = host.held_devices(but=[own] if own is not None else [])
+        lines += [
+            f"{node.name} needs {device.pci_address}, which {held[device.pci_address]} holds"
+            for device in node.passthrough
+            if device.pci_address in held
+        ]
+    if lines:
+        raise HpcstateError(
+            "\n".join(lines), where=cluster.name, hint="stop that one first (hpcstate stop FILE --node NAME)"
+        )
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,163 @@
+"""What a cluster is right now: libvirt's view of each node, and Slurm's where the controller answers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from hpcstate.errors import HpcstateError
+from hpcstate.hypervisor.connection import connect
+from hpcstate.hypervisor.mark import listed
+from hpcstate.model import Cluster, Node
+from hpcstate.node.ssh import Live
+from hpcstate.probe.slurm import nodes_command, parse_nodes
+from hpcstate.table import table
+
+_SLURM_TIMEOUT = 15.0
+_WORKING = {"IDLE", "MIXED", "ALLOCATED"}
+_UNUSABLE = {"DOWN", "DRAIN", "FAIL", "INVALID", "INVALID_REG", "NOT_RESPONDING", "POWERED_DOWN"}
+"""States and flags of sinfo(1), NODE STATE CODES."""
+
+
+@dataclass(frozen=True)
+class NodeStatus:
+    """One node. ``domain`` is libvirt's state or ``absent``, ``why`` its reason where that is worth a word;
+    ``slurm`` is Slurm's, or empty.
+    """
+
+    name: str
+    role: str
+    address: str
+    domain: str
+    slurm: str
+    reason: str
+    gres: str
+    gres_used: str
+    simulated_gpus: int
+    cpu_cores: int
+    memory_mb: int
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class ClusterStatus:
+    """A cluster. ``slurm_error`` says why Slurm could not be asked, empty when it answered; ``strangers``
+    name what has names of the cluster in libvirt and is somebody else's.
+    """
+
+    cluster: str
+    kind: str
+    nodes: tuple[NodeStatus, ...]
+    slurm_error: str
+    strangers: tuple[str, ...] = ()
+
+    @property
+    def healthy(self) -> bool:
+        """Every node runs and, in an hpc cluster, Slurm may use every compute node."""
+        running = all(node.domain == "running" for node in self.nodes)
+        if self.kind != "hpc":
+            return running
+        usable = all(_usable(node.slurm) for node in self.nodes if node.role == "compute")
+        return running and not self.slurm_error and usable
+
+    def to_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return {**asdict(self), "healthy": self.healthy}
+
+
+def _usable(state: str) -> bool:
+    flags = set(state.split("+"))
+    return bool(flags & _WORKING) and not flags & _UNUSABLE
+
+
+def observe(cluster: Cluster) -> ClusterStatus:
+    """Ask libvirt and Slurm. Raises HpcstateError when libvirt is silent; a silent Slurm is reported."""
+    try:
+        with connect(cluster.uri) as host:
+            domains = {node.name: host.state(cluster, node) for node in cluster.nodes}
+            reasons = {node.name: host.why(cluster, node) for node in cluster.nodes}
+            strangers = tuple(listed(host.strangers(cluster)))
+    except HpcstateError:
+        if _never_started(cluster):
+            domains = {node.name: "absent" for node in cluster.nodes}
+            reasons, strangers = {}, ()
+        else:
+            raise
+    slurm, error = _ask_slurm(cluster, domains)
+    nodes = tuple(
+        replace(_merge(node, domains[node.name], slurm.get(node.name, {})), why=reasons.get(node.name, ""))
+        for node in cluster.nodes
+    )
+    return ClusterStatus(cluster.name, cluster.kind, nodes, error, strangers)
+
+
+def _never_started(cluster: Cluster) -> bool:
+    from hpcstate.paths import ClusterPaths
+
+    return not ClusterPaths.of(cluster.name).ssh_key.exists()
+
+
+def _ask_slurm(cluster: Cluster, domains: dict[str, str]) -> tuple[dict[str, Any], str]:
+    if cluster.kind != "hpc":
+        return {}, ""
+    if domains[cluster.controller.name] != "running":
+        return {}, "the controller is not running"
+    try:
+        with Live(cluster) as live:
+            answer = live.run(cluster.controller.name, nodes_command(), timeout=_SLURM_TIMEOUT, check=False)
+    except HpcstateError as error:
+        return {}, error.message
+    if answer.code != 0 or not answer.stdout.strip():
+        lines = answer.stderr.strip().splitlines()
+        return {}, lines[-1] if lines else "slurmctld does not answer (is the cluster deployed?)"
+    try:
+        return dict(parse_nodes(answer.stdout)), ""
+    except HpcstateError as error:
+        return {}, error.message
+
+
+def _merge(node: Node, domain: str, slurm: dict[str, Any]) -> NodeStatus:
+    return NodeStatus(
+        name=node.name,
+        role=node.role,
+        address=str(node.address),
+        domain=domain,
+        slurm="+".join(slurm.get("states", ())),
+        reason=slurm.get("reason", ""),
+        gres=slurm.get("gres", ""),
+        gres_used=slurm.get("gres_used", ""),
+        simulated_gpus=node.simulated_gpus.count if node.simulated_gpus else 0,
+        cpu_cores=node.cpu_cores,
+        memory_mb=node.memory_mb,
+    )
+
+
+def as_text(status: ClusterStatus) -> str:
+    """The table a person reads."""
+    rows = []
+    for node in status.nodes:
+        gpus = node.gres.split("(")[0] or "-"
+        if node.simulated_gpus:
+            gpus += f" ({node.simulated_gpus} simulated)"
+        rows.append(
+            (
+                *(node.name, node.address, node.domain, node.slurm.lower() or "-"),
+                *(str(node.cpu_cores), f"{node.memory_mb} MB", gpus, node.reason),
+            )
+        )
+    text = f"{status.cluster} ({status.kind})\n"
+    text += table(("NODE", "ADDRESS", "DOMAIN", "SLURM", "CPUS", "MEMORY", "GPUS", "REASON"), rows)
+    if status.slurm_error:
+        text += f"\nSlurm does not answer: {status.slurm_error}"
+    for node in status.nodes:
+        if node.why:
+            text += f"\n{node.name} is {node.domain}: {node.why}"
+    for stranger in status.strangers:
+        text += f"\nnot this cluster's own: {stranger}"
+    off = [node.name for node in status.nodes if node.domain == "stopped"]
+    if off and not status.strangers:
+        text += (
+            f"\noff: {', '.join(off)}. `hpcstate start` starts nodes; when the host boots they start by "
+            "themselves if `hpcstate start --autostart` said so"
+        )
+    return text

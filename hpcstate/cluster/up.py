@@ -1,0 +1,146 @@
+"""What `./hpc up` does after the images: start, deploy, check, and the summary a person wants to see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from hpcstate import schema
+from hpcstate.check.proof import Proof, configuration_digest, read_proof, write_proof
+from hpcstate.check.runner import CheckResult, load_suites
+from hpcstate.cluster import lifecycle, status
+from hpcstate.cluster.pyinfra import DeployReport
+from hpcstate.cluster.pyinfra import deploy as run_deploy
+from hpcstate.commands.check import prove, slurm_cluster
+from hpcstate.errors import HpcstateError
+from hpcstate.model import Cluster, Description
+from hpcstate.paths import ClusterPaths
+
+
+def say(text: str) -> None:
+    """One line below a stage's heading."""
+    print(f"    {text}", flush=True)
+
+
+@cache
+def _description(file: Path) -> Description:
+    return schema.load(file)
+
+
+def start(file: Path) -> None:
+    """Power on every cluster of ``file``. Raises HpcstateError with the consoles of silent nodes."""
+    for cluster in _description(file).clusters:
+        done = lifecycle.start(cluster, file, say)
+        if done.changed:
+            _void_proof(cluster)
+        else:
+            say(f"{cluster.name}: all {len(done.running)} nodes run already")
+
+
+def deploy(file: Path) -> None:
+    """Run deploys/full_stack.py. Raises HpcstateError naming the nodes that failed and what they said."""
+    report = run_deploy(_description(file), say)
+    say(deploy_text(report))
+    if report.changed or report.failed_hosts:
+        for cluster in _description(file).clusters:
+            _void_proof(cluster)
+    if report.failed_hosts:
+        messages = "\n".join(f"    {message}" for message in report.messages)
+        log = ClusterPaths.of(_description(file).clusters[0].name).root / "deploy.log"
+        raise HpcstateError(
+            f"the deploy failed on {', '.join(report.failed_hosts)}; the others are done\n{messages}",
+            hint=f"everything pyinfra said is in {log}; the next run goes on from here",
+        )
+
+
+def deploy_text(report: DeployReport) -> str:
+    """What changed, in one paragraph."""
+    total = len(report.operations)
+    if not report.changed:
+        return f"nothing to change: {total} operations compared"
+    lines = [f"{len(report.changed)} of {total} operations changed something:"]
+    lines += [f"      {operation.name}  ({', '.join(operation.changed)})" for operation in report.changed]
+    return "\n".join(lines)
+
+
+def _void_proof(cluster: Cluster) -> None:
+    """What was proven before a change is not proven after it."""
+    ClusterPaths.of(cluster.name).proof.unlink(missing_ok=True)
+
+
+def check(file: Path) -> None:
+    """Prove the cluster, unless it is proven: a complete proof of this very configuration stands until a
+    start or a deploy changes something. Raises HpcstateError when a check failed.
+    """
+    description = _description(file)
+    if description.cluster("hpc") is None:
+        say("no Slurm cluster in this file: nothing to prove")
+        return
+    cluster = slurm_cluster(description)
+    at = ClusterPaths.of(cluster.name).proof
+    known = read_proof(at)
+    if known and known.complete and not _bad(known) and known.configuration == configuration_digest(cluster):
+        say(f"proven at {known.when:%Y-%m-%d %H:%M:%S}, and nothing was changed since")
+        say(f"`hpcstate check {file}` proves it again")
+        return
+    suites = load_suites()
+    proof = prove(description.path, cluster, suites.checks, complete=True, say=say)
+    write_proof(proof, at)
+    bad = _bad(proof)
+    if bad:
+        names = ", ".join(result.name for result in bad)
+        raise HpcstateError(
+            f"{len(bad)} of {len(proof.results)} checks did not pass: {names}",
+            hint=f"`hpcstate check {file} --check NAME` runs one again",
+        )
+
+
+def _bad(proof: Proof) -> list[CheckResult]:
+    return [result for result in proof.results if result.outcome in ("failed", "error")]
+
+
+def summary(file: Path, stages: Mapping[str, float]) -> str:
+    """Nodes, what was proven, durations in seconds, and what to type next."""
+    description = _description(file)
+    parts = [""]
+    parts += [status.as_text(status.observe(cluster)) for cluster in description.clusters]
+    hpc = description.cluster("hpc")
+    proof = read_proof(ClusterPaths.of(hpc.name).proof) if hpc else None
+    if hpc and proof and proof.configuration == configuration_digest(hpc):
+        parts.append(proof_text(proof))
+    parts.append("Time: " + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in stages.items()))
+    parts.append(next_steps(file, description.clusters[0]))
+    return "\n\n".join(parts)
+
+
+def proof_text(proof: Proof) -> str:
+    """What was proven, a line a check."""
+    passed = sum(result.outcome == "passed" for result in proof.results)
+    skipped = [result for result in proof.results if result.outcome == "skipped"]
+    lines = [f"Proven on the live cluster ({passed} checks passed, {len(skipped)} skipped):"]
+    lines += [f"  {result.title}" for result in proof.results if result.outcome == "passed"]
+    lines += [f"  skipped: {result.title} ({result.reason})" for result in skipped]
+    return "\n".join(lines)
+
+
+def next_steps(file: Path, cluster: Cluster) -> str:
+    """The commands to type now."""
+    at = ClusterPaths.of(cluster.name)
+    name = cluster.controller.name
+    ssh = (
+        f"ssh -i {_short(at.ssh_key)} -o UserKnownHostsFile={_short(at.known_hosts)} "
+        f"admin@{cluster.controller.address}"
+    )
+    lines = [
+        "Next:",
+        f"  {ssh}",
+        f"      opens {name}; there: sudo -u hpc srun -N{len(cluster.workers)} hostname",
+    ]
+    lines += [f"  ./hpc {command} {file}" for command in ("status", "check", "stop", "destroy")]
+    return "\n".join(lines)
+
+
+def _short(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

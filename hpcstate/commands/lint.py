@@ -1,0 +1,164 @@
+"""``hpcstate lint``: Slurm's configuration files, ours and the user's own, before a daemon reads them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpcstate.cli import COULD_NOT_RUN, FINDINGS, OK
+from hpcstate.errors import HpcstateError, Problem, format_problem
+
+if TYPE_CHECKING:
+    from hpcstate.slurm.keys import Kind
+
+
+@dataclass(frozen=True)
+class Linted:
+    """What came of one file: its problems, or the error why it could not be looked at."""
+
+    file: Path
+    kind: Kind | None
+    problems: tuple[Problem, ...] = ()
+    error: HpcstateError | None = None
+
+
+def register(subparsers: Any) -> None:
+    """Add ``lint``."""
+    parser = subparsers.add_parser(
+        "lint",
+        help="check slurm.conf, cgroup.conf, gres.conf and slurmdbd.conf for what Slurm 24.11 refuses",
+        description="Check Slurm's configuration files for what Slurm 24.11 stops at (errors), and what it "
+        "ignores or only logs (warnings). A file that is included is looked at where it is beside the file. "
+        "With --image, Slurm's daemons read the files as well. "
+        "Exit codes: 0 no errors, 1 errors (with --strict: or warnings), 2 a file could not be read.",
+    )
+    parser.add_argument("files", metavar="FILE", type=Path, nargs="+", help="a configuration file of Slurm")
+    parser.add_argument(
+        "--kind",
+        choices=("slurm", "cgroup", "gres", "slurmdbd"),
+        help="what all the files are, whatever their names say",
+    )
+    parser.add_argument(
+        "--image",
+        help="let slurmctld and slurmd of a built image (hpc-base, or a .qcow2) read the files together; "
+        "needs a slurm.conf among them",
+    )
+    parser.add_argument("--strict", action="store_true", help="warnings make the exit code 1 too")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Lint every file, print what was found, and tell by the exit code."""
+    results = [lint_file(file, args.kind) for file in args.files]
+    if args.image:
+        results = judged(results, args.image)
+    failing = {"error", "warning"} if args.strict else {"error"}
+    severities = {problem.severity for result in results for problem in result.problems}
+    code = FINDINGS if severities & failing else OK
+    if any(result.error for result in results):
+        code = COULD_NOT_RUN
+    if args.json:
+        print(json.dumps({"ok": code == OK, "files": [as_json(result) for result in results]}, indent=2))
+        return code
+    for result in results:
+        if result.error:
+            print(f"hpcstate: {result.error}", file=sys.stderr)
+            continue
+        for problem in result.problems:
+            print(format_problem(str(result.file), problem))
+        print(f"{result.file}: {_summary(result.problems)}")
+    return code
+
+
+def lint_file(file: Path, kind: Kind | None = None) -> Linted:
+    """The problems of ``file``; ``kind`` follows from its name where it is None. Raises for no bad file."""
+    from hpcstate.slurm.lint.conf import kind_of, lint
+
+    kind = kind or kind_of(file.name)
+    if kind is None:
+        hint = "say it with --kind slurm, cgroup, gres or slurmdbd"
+        return Linted(
+            file, None, error=HpcstateError("which file of Slurm is this?", where=str(file), hint=hint)
+        )
+    try:
+        text = _read(file)
+    except OSError as error:
+        message = error.strerror or str(error)
+        return Linted(
+            file, kind, error=HpcstateError(message, where=str(file), hint="is this the right path?")
+        )
+
+    return Linted(file, kind, lint(text, kind, lambda name: _included(file, name)))
+
+
+def judged(results: list[Linted], image: str) -> list[Linted]:
+    """``results`` with what Slurm's daemons of ``image`` say of the files together (hpcstate.judge.judge).
+
+    Raises HpcstateError without a slurm.conf, and when the daemons cannot be asked.
+    """
+    from hpcstate.judge import judge
+    from hpcstate.judge.case import configuration_of_files
+
+    by_kind = {one.kind: one for one in results if one.kind and not one.error}
+    if "slurm" not in by_kind:
+        raise HpcstateError(
+            "the daemons read nothing without a slurm.conf", hint="name it with the other files"
+        )
+    folder = by_kind["slurm"].file
+    texts = {kind: _read(one.file) for kind, one in by_kind.items()}
+    files = configuration_of_files(texts, lambda name: _included(folder, name))
+    said: dict[Path, set[Problem]] = {}
+    for name, problems in judge.judge(files, judge.image_named(image)).problems.items():
+        file = by_kind[kind].file if (kind := kind_of_name(name)) in by_kind else folder.parent / name
+        said.setdefault(file, set()).update(problems)
+    known = [replace(one, problems=(*one.problems, *sorted(said.pop(one.file, set())))) for one in results]
+    return known + [Linted(file, None, tuple(sorted(some))) for file, some in said.items()]
+
+
+def kind_of_name(name: str) -> Kind | None:
+    """The kind of a file of the judge: ``gres.conf of n1`` is a gres.conf."""
+    from hpcstate.slurm.lint.conf import kind_of
+
+    return kind_of(name.partition(" ")[0])
+
+
+def _included(file: Path, name: str) -> str | None:
+    """The text of what ``file`` includes. Slurm looks beside the file; another place on this machine may not
+    be what the node has.
+    """
+    path = Path(name) if Path(name).is_absolute() else file.parent / name
+    beside = path.parent.resolve() == file.parent.resolve()
+    try:
+        return _read(path) if beside and path.is_file() else None
+    except OSError:
+        return None
+
+
+def as_json(result: Linted) -> dict[str, Any]:
+    """The machine's view of one file; its keys stay as they are."""
+    return {
+        "file": str(result.file),
+        "kind": result.kind,
+        "error": result.error.message if result.error else None,
+        "problems": [asdict(problem) for problem in result.problems],
+    }
+
+
+def _read(file: Path) -> str:
+    """The text as Slurm sees it: bytes, of which those beyond ASCII matter in comments and values only."""
+    return file.read_bytes().decode("utf-8", errors="backslashreplace")
+
+
+def _summary(problems: tuple[Problem, ...]) -> str:
+    errors = sum(problem.severity == "error" for problem in problems)
+    counts = ", ".join(
+        f"{number} {word}{'s' if number > 1 else ''}"
+        for number, word in ((errors, "error"), (len(problems) - errors, "warning"))
+        if number
+    )
+    return counts if errors else f"fine{f' ({counts})' if counts else ''}"

@@ -1,0 +1,231 @@
+"""Building a container: its layers to a tree, the tree to a .sif that is the same bytes each time, signed and
+tried before it counts as built.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hpcstate.artifact.debian import EPOCH
+from hpcstate.artifact.store import Store
+from hpcstate.container import credentials as container_credentials
+from hpcstate.container import definition as container_definition
+from hpcstate.container import engine as container_engine
+from hpcstate.container import layers as container_layers
+from hpcstate.container import routes as container_routes
+from hpcstate.container import sif, signing
+from hpcstate.container import toolbox as tools_root
+from hpcstate.container import trial as container_test
+from hpcstate.container.declared import CONTAINERS, files
+from hpcstate.container.layers import layers
+from hpcstate.container.routes import Source
+from hpcstate.container.toolbox import Toolbox
+from hpcstate.digest import file_digests, key_of
+from hpcstate.errors import HpcstateError
+from hpcstate.model.container import Container
+from hpcstate.run import tail
+from hpcstate.trees import remove_tree, unpack
+
+VERSION = 3
+"""Raise it when the code that builds containers changes what comes out."""
+
+SQUASH = ("-comp", "zstd", "-Xcompression-level", "9")
+"""A little smaller than Apptainer's gzip in half its time (bench/containers.py, docs/containers.md). Times:
+mksquashfs(1) takes them from SOURCE_DATE_EPOCH."""
+
+BUILD_DATE = "2025-01-01T00:00:00Z"
+"""EPOCH, as a label: Apptainer would put the time of the build there."""
+
+_LABELLED = ("python:", "base:", "archive:")
+"""Of the versions, those that are labels as they are: wheels, and what a route starts from."""
+
+_WORK = "/work"
+_TREE = "tree"
+
+
+def inputs(container: Container) -> dict[str, Any]:
+    """What ``container`` is made of, for its key. Raises HpcstateError when a file of it is missing."""
+    routes = {"definition": container_definition.VERSION, "dockerfile": container_engine.VERSION}
+    return {
+        **{name: version for name, version in routes.items() if name == container.route},
+        "builder": VERSION,
+        "layers": container_layers.VERSION,
+        "tools": tools_root.key(),
+        "files": file_digests(files(container), CONTAINERS),
+        "squash": list(SQUASH),
+        "signed_by": signing.fingerprint(),
+    }
+
+
+def plan(container: Container) -> str:
+    """In a few words, what a build of ``container`` does."""
+    if container.route == "declared":
+        wheels = f", the wheels of {container.wheels}" if container.wheels else ""
+        return (
+            f"Debian {container.release}, {len(container.package_names)} packages and what they need{wheels}"
+        )
+    if container.route == "converted":
+        return f"from {container.image or container.archive}"
+    return f"from its {'Dockerfile' if container.route == 'dockerfile' else 'definition'}"
+
+
+def make(
+    container: Container, target: Path, work: Path, store: Store, report: Callable[[str], None] = print
+) -> dict[str, str]:
+    """Build ``container`` at ``target`` and return the versions that went in; ``work`` is a folder for what
+    lies between, ``report`` is told of each step that is done.
+
+    Raises HpcstateError with the failing step and its last lines, when the result is over its size limit, and
+    when one of its tests fails.
+    """
+    toolbox = tools_root.toolbox(store)
+    if container.route == "declared":
+        source = _declared(container, work, toolbox, store)
+    else:
+        source = container_routes.source(container, work, toolbox, report)
+    own = labels(container, key_of(inputs(container)), source.versions)
+    definition = container_routes.whole(source, own, container.environment, container.entry_point)
+    write(definition, source, target, work, toolbox)
+    # Before its tests: they need no second copy of it on the disk.
+    remove_tree(work / _TREE)
+    report(f"{target.name}: {target.stat().st_size / 1e6:.0f} MB")
+    check_size(container, target)
+    results = container_test.run_tests(container, target, toolbox, report)
+    if failed := [result for result in results if result.outcome == "failed"]:
+        raise HpcstateError(
+            "\n".join(f"the test {one.name!r} failed: {one.said}" for one in failed),
+            where=f"containers/{container.name}",
+            hint="the layers are kept: after mending, only what follows them is built again",
+        )
+    return source.versions
+
+
+def write(
+    definition: str,
+    source: Source,
+    target: Path,
+    work: Path,
+    toolbox: Toolbox,
+    *,
+    squash: Sequence[str] = SQUASH,
+) -> None:
+    """Make the signed .sif ``target`` of ``source`` by ``definition``: the same bytes for the same inputs.
+    ``squash`` are the arguments of mksquashfs(1); without any, they are Apptainer's own.
+
+    Raises HpcstateError with Apptainer's last lines, and ProblemsError for a definition that would run a part
+    of itself on this machine.
+    """
+    container_definition.judge(definition, f"the definition of {target.name}")
+    file, scratch = work / "container.def", work / "tmp"
+    file.write_text(definition, encoding="utf-8")
+    scratch.mkdir()
+    binds = {work: _WORK, **source.binds}
+    words = ["build", "--force", "--fix-perms"]
+    words += ["--mksquashfs-args", shlex.join(squash)] if squash else []
+    fetched = container_definition.registries(definition.splitlines())
+    credentials = container_credentials.write(fetched, work / "auth.json")
+    if credentials:
+        words += ["--authfile", toolbox.at(credentials, binds)]
+    try:
+        done = toolbox.apptainer(
+            [*words, toolbox.at(target, binds), toolbox.at(file, binds)],
+            binds=binds,
+            environment={**source.environment, "APPTAINER_TMPDIR": toolbox.at(scratch, binds)},
+            check=False,
+        )
+    finally:
+        if credentials:
+            credentials.unlink()
+    if done.code:
+        hint = source.hint or "nothing half built stays; the next run goes on from the last good layer"
+        if "no space left on device" in done.stderr.lower():
+            hint = "free some space: a build needs that of the whole tree, and of the .sif"
+        elif fetched and re.search(r"authentication required|unauthorized|access.+denied", done.stderr):
+            hint = f"is its name right? if it is private: docker login {' or '.join(sorted(fetched))}"
+        raise HpcstateError(f"apptainer build exited with {done.code}:\n{tail(done.stderr)}", hint=hint)
+    seal(target, toolbox)
+
+
+def seal(target: Path, toolbox: Toolbox) -> None:
+    """Make ``target`` the same bytes for the same content, and sign it.
+
+    The UUID is all zeros: what tells two containers apart is their digest. Signing writes times of its own,
+    hence once more after it.
+    """
+    sif.forget_parents(target)
+    sif.normalise(target, bytes(16), EPOCH)
+    signing.sign(toolbox, target)
+    sif.normalise(target, bytes(16), EPOCH)
+
+
+def check_size(container: Container, target: Path) -> None:
+    """Raises HpcstateError when ``target`` is larger than ``container`` may be."""
+    size_mb = target.stat().st_size / 1e6
+    if size_mb > container.size_limit_mb:
+        raise HpcstateError(
+            f"the container has {size_mb:.0f} MB, its limit is {container.size_limit_mb} MB",
+            where=f"containers/{container.name}/container.yaml .size_limit_mb",
+            hint="leave packages out, `exclude` what nobody reads, or raise the limit",
+        )
+
+
+def labels(container: Container, key: str, versions: Mapping[str, str]) -> dict[str, str]:
+    """The labels of the built container: what it is, where it comes from, and what was asked to be in it."""
+    own = [name for name in container.package_names if name in versions]
+    return {
+        "org.label-schema.build-date": BUILD_DATE,
+        "org.opencontainers.image.title": container.name,
+        "org.opencontainers.image.version": container.version,
+        "org.opencontainers.image.description": container.summary,
+        "hpcstate.source": f"containers/{container.name}",
+        "hpcstate.key": key,
+        **{f"hpcstate.package.{name}": versions[name] for name in own},
+        **{name: version for name, version in sorted(versions.items()) if name.startswith(_LABELLED)},
+        **dict(container.labels),
+    }
+
+
+def _declared(container: Container, work: Path, toolbox: Toolbox, store: Store) -> Source:
+    tree = work / _TREE
+    versions = unpacked(container, tree, store)
+    origin = toolbox.at(tree, {work: _WORK})
+    return Source(f"Bootstrap: localimage\nFrom: {origin}\n", {}, versions=versions)
+
+
+def unpacked(container: Container, tree: Path, store: Store) -> dict[str, str]:
+    """Make the folder ``tree`` of the layers of ``container``, without what it excludes, and return the
+    versions in it. Raises HpcstateError when a layer cannot be built, and for a wrong ``exclude``.
+    """
+    tars, versions = layers(container, store)
+    tree.mkdir(mode=0o755)
+    for tar in tars:
+        unpack(tar, tree)
+    _exclude(tree, container.exclude)
+    return versions
+
+
+def _exclude(tree: Path, patterns: tuple[str, ...]) -> None:
+    """Remove what ``patterns`` name. A link of the tree may lead to this machine's own files (/var/run to
+    /run): HpcstateError for a pattern that goes through one, or up.
+    """
+    root = tree.resolve()
+    for pattern in patterns:
+        found = list(tree.glob(pattern))
+        if any(not path.parent.resolve().is_relative_to(root) or path.name == ".." for path in found):
+            raise HpcstateError(
+                f"`exclude` leads out of the container: {pattern}",
+                hint="a part of it is a link: name what is excluded where it really lies",
+            )
+        if not found:
+            raise HpcstateError(
+                f"`exclude` names what is not there: {pattern}", hint="a new version may have it elsewhere"
+            )
+        for path in found:
+            if path.is_dir() and not path.is_symlink():
+                remove_tree(path)
+            else:
+                path.unlink()

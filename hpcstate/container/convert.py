@@ -1,0 +1,186 @@
+"""``hpcstate container convert``: a .sif of an image or archive that somebody else built."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpcstate import paths
+from hpcstate.artifact.store import Manifest, Store, write_atomically
+from hpcstate.cli import OK
+from hpcstate.digest import file_digest, key_of
+from hpcstate.errors import HpcstateError, from_os
+from hpcstate.trees import remove_tree
+
+if TYPE_CHECKING:
+    from hpcstate.container.routes import Report, Source, Toolbox
+
+_REGISTRIES = ("docker", "oras", "library")
+_ARCHIVES = ("docker-archive", "oci-archive")
+_FORMS = (
+    "docker-archive:FILE[:NAME], oci-archive:FILE[:NAME], docker-daemon:NAME, docker://NAME, oras://NAME,"
+    " library://NAME, or an archive FILE"
+)
+
+
+def add_convert(subparsers: Any) -> None:
+    """Add ``convert`` to the commands of ``hpcstate container``."""
+    parser = subparsers.add_parser(
+        "convert",
+        help="make a .sif of a Docker or OCI image or archive",
+        description="Make a signed, reproducible .sif of an image that somebody else built.",
+    )
+    parser.add_argument("source", metavar="SOURCE", help=_FORMS)
+    parser.add_argument("file", metavar="FILE.sif", type=Path, help="what is written")
+    parser.add_argument("--force", action="store_true", help="replace FILE.sif when it exists")
+    parser.set_defaults(run=run_convert)
+
+
+def run_convert(args: argparse.Namespace) -> int:
+    """Convert, and say what came out."""
+    from hpcstate.container import toolbox as tools_root
+    from hpcstate.progress import stage
+
+    target: Path = args.file
+    refuse(target, args.force)
+    toolbox = tools_root.toolbox(Store.default())
+    with stage(target.name, f"converting {args.source}"):
+        manifest = convert(args.source, target, toolbox)
+    print(f"{target}: {manifest.size / 1e6:.0f} MB, signed")
+    print(f"sha256 {manifest.digest}")
+    return OK
+
+
+def refuse(target: Path, force: bool) -> None:
+    """Raises HpcstateError when ``target`` should not be written."""
+    if target.suffix != ".sif":
+        raise HpcstateError("the name of what is written ends in .sif", where=str(target))
+    if target.is_dir():
+        raise HpcstateError("this is a folder", where=str(target))
+    if target.exists() and not force:
+        raise HpcstateError("this file exists", where=str(target), hint="--force replaces it")
+    if not target.parent.is_dir():
+        raise HpcstateError("there is no such folder", where=str(target.parent))
+
+
+def convert(address: str, target: Path, toolbox: Any, report: Report = print) -> Manifest:
+    """Make the .sif ``target`` of ``address`` and its sidecar; an earlier one stays until it is whole.
+    ``toolbox`` is the hpcstate.container.toolbox.Toolbox.
+
+    Raises HpcstateError when there is no such image or it cannot be fetched, with the last lines of what
+    failed, and when the disk is full. Nothing half done stays.
+    """
+    from hpcstate.container import build as container_build
+    from hpcstate.container import routes as container_routes
+    from hpcstate.container import toolbox as tools_root
+
+    began = time.monotonic()
+    aside = target.absolute().parent
+    try:
+        work = Path(tempfile.mkdtemp(dir=aside, prefix=f".{target.name}."))
+    except OSError as error:
+        raise from_os(error) from error
+    try:
+        source = find(address, work, toolbox, report)
+        # Where an archive lies says nothing of what is in it; its digest does.
+        of = {"image": image(address), "versions": source.versions, "tools": tools_root.key()}
+        key = key_of({"builder": container_build.VERSION, "squash": list(container_build.SQUASH), **of})
+        made = work / target.name
+        definition = container_routes.whole(source, labels(address, key))
+        container_build.write(definition, source, made, work, toolbox)
+        manifest = Manifest(
+            key=key,
+            digest=file_digest(made),
+            size=made.stat().st_size,
+            duration=round(time.monotonic() - began, 1),
+            inputs=of,
+            versions={**source.versions, "apptainer": toolbox.versions.get("apptainer", "")},
+        )
+        paths.sidecar(target).unlink(missing_ok=True)
+        made.replace(target)
+        write_atomically(paths.sidecar(target), manifest.to_json())
+    except OSError as error:
+        raise from_os(error) from error
+    finally:
+        remove_tree(work)
+    return manifest
+
+
+def find(address: str, work: Path, toolbox: Toolbox, report: Report) -> Source:
+    """What ``address`` names. A file's sha256 is among the versions.
+
+    Raises HpcstateError when it names nothing, and when the image is not there.
+    """
+    from hpcstate.container import routes as container_routes
+
+    transport, _, rest = address.partition(":")
+    if transport in _REGISTRIES and rest.startswith("//") and len(rest) > 2:
+        return container_routes.of_registry(address, toolbox)
+    if transport == "docker-daemon" and rest:
+        return _of_daemon(rest.removeprefix("//"), work, toolbox, report)
+    if transport in _ARCHIVES and rest:
+        file, _, name = rest.partition(":")
+        return _of_file(Path(file), name, work, toolbox, transport)
+    if Path(address).is_file():
+        return _of_file(Path(address), "", work, toolbox, "")
+    looks_like_a_file = address.endswith((".tar", ".gz", ".xz")) or "/" in address[:2]
+    raise HpcstateError(
+        "there is no such file" if looks_like_a_file else f"{address!r} does not say where the image is",
+        where=address if looks_like_a_file else "",
+        hint=f"{_FORMS}; an image of this machine's Docker is docker-daemon:{address}",
+    )
+
+
+def labels(address: str, key: str) -> dict[str, str]:
+    """The labels of what is made of ``address``; those of the image itself stay beside them."""
+    from hpcstate.container.build import BUILD_DATE
+
+    return {
+        "org.label-schema.build-date": BUILD_DATE,
+        "hpcstate.source": image(address),
+        "hpcstate.key": key,
+    }
+
+
+def image(address: str) -> str:
+    """``address`` without the folders of this machine."""
+    transport, _, rest = address.partition(":")
+    if transport in (*_REGISTRIES, "docker-daemon"):
+        return address
+    return Path(rest if transport in _ARCHIVES else address).name
+
+
+def _of_file(file: Path, name: str, work: Path, toolbox: Toolbox, expected: str) -> Source:
+    from hpcstate.container import archive as container_archive
+    from hpcstate.container import routes as container_routes
+
+    if not file.is_file():
+        raise HpcstateError("there is no such file", where=str(file))
+    kind = container_archive.kind(file)
+    if expected and expected != kind:
+        raise HpcstateError(
+            f"this is no {expected} but of the kind {kind}", where=str(file), hint=f"{kind}:{file}"
+        )
+    plain = container_archive.of_one_image(container_archive.uncompressed(file, work), name, work)
+    versions = {f"archive:{file.name}": f"sha256:{file_digest(file)}"}
+    return container_routes.of_archive(kind, plain.absolute(), toolbox, versions=versions)
+
+
+def _of_daemon(name: str, work: Path, toolbox: Toolbox, report: Report) -> Source:
+    from hpcstate.container import engine as container_engine
+    from hpcstate.container import routes as container_routes
+
+    version = container_engine.docker_version()
+    if not version:
+        raise HpcstateError(
+            "no Docker engine answers on this machine",
+            hint="on the machine that has the image: docker save NAME -o FILE; then convert the FILE",
+        )
+    engine = container_engine.Engine("docker", version)
+    archive = work / "image.tar"
+    container_engine.save(engine, name, archive, report)
+    versions = {"docker": version, f"image:{name}": container_engine.identity(engine, name)}
+    return container_routes.of_archive("docker-archive", archive, toolbox, versions=versions)

@@ -1,0 +1,192 @@
+"""Containers: what containers/<name>/container.yaml declares, and the keys that follow from it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import strictyaml as sy
+
+from hpcstate import paths
+from hpcstate import yaml_files as strict_yaml
+from hpcstate.errors import HpcstateError
+from hpcstate.model.container import Container, ContainerTest, Route
+
+CONTAINERS = paths.ROOT / "containers"
+
+DEFINITION = "container.def"
+DOCKERFILE = "Dockerfile"
+
+_NAME = strict_yaml.whole(r"[a-z0-9][a-z0-9.-]{0,63}")
+_PACKAGE = strict_yaml.whole(r"[a-z0-9][a-z0-9.+-]*")
+_FILE = strict_yaml.whole(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
+_WORDS = sy.Seq(sy.Str())
+_TEST = sy.Map(
+    {
+        "name": sy.Str(),
+        "command": _WORDS,
+        sy.Optional("script"): _FILE,
+        sy.Optional("ranks"): sy.Int(),
+        sy.Optional("expect"): sy.Str(),
+        sy.Optional("needs_gpu"): sy.Bool(),
+        sy.Optional("timeout_s"): sy.Int(),
+    }
+)
+_SCHEMA = sy.Map(
+    {
+        "name": _NAME,
+        "version": strict_yaml.whole(r"[A-Za-z0-9][A-Za-z0-9._+]{0,31}"),
+        "summary": sy.Str(),
+        sy.Optional("category", default="custom-images"): sy.Enum(
+            ["ml-frameworks", "custom-images", "base-images"]
+        ),
+        sy.Optional("base"): sy.Map(
+            {
+                sy.Optional("release"): _PACKAGE,
+                sy.Optional("image"): strict_yaml.whole(
+                    r"(docker|oras|library)://[^\s@]+@sha256:[0-9a-f]{64}"
+                ),
+                sy.Optional("archive"): _FILE,
+            }
+        ),
+        sy.Optional("packages"): sy.MapPattern(_NAME, sy.Seq(_PACKAGE)),
+        sy.Optional("wheels"): _FILE,
+        sy.Optional("index"): sy.Url(),
+        sy.Optional("exclude"): sy.Seq(strict_yaml.whole(r"[^/\s][^\s]*")),
+        sy.Optional("python"): strict_yaml.whole(r"3\.[0-9]{1,2}"),
+        sy.Optional("environment"): sy.MapPattern(strict_yaml.whole(r"[A-Za-z_][A-Za-z0-9_]*"), sy.Str()),
+        sy.Optional("labels"): sy.MapPattern(strict_yaml.whole(r"[A-Za-z0-9_.-]+"), sy.Str()),
+        sy.Optional("entry_point"): _WORDS,
+        sy.Optional("gpu"): sy.Bool(),
+        sy.Optional("size_limit_mb"): sy.Int(),
+        "tests": sy.Seq(_TEST),
+    }
+)
+_EXAMPLE = "containers/mpi-minimal/container.yaml is an example"
+
+
+def names() -> list[str]:
+    """The containers of the project: the folders of containers/ that have a container.yaml."""
+    return sorted(path.parent.name for path in CONTAINERS.glob("*/container.yaml"))
+
+
+def folder(name: str) -> Path:
+    """Where the container ``name`` is declared."""
+    return CONTAINERS / name
+
+
+def load(name: str) -> Container:
+    """Read containers/<name>/container.yaml. Raises HpcstateError with file and line when it is wrong."""
+    path = folder(name) / "container.yaml"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        known = ", ".join(names())
+        raise HpcstateError(
+            f"no container is called {name!r}", where=paths.shown(path), hint=f"there are: {known}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise HpcstateError(f"it is not UTF-8: {error}", where=paths.shown(path)) from error
+    return parse(text, path)
+
+
+def parse(text: str, path: Path) -> Container:
+    """The container that ``text``, the content of ``path``, declares; the other files of its folder decide on
+    the route. Raises HpcstateError with every contradiction in it.
+    """
+    where = paths.shown(path)
+    data = strict_yaml.load(text, _SCHEMA, where=where, hint=_EXAMPLE, flow_style=True)
+    base = data.get("base", {})
+    found = Container(
+        name=data["name"],
+        version=data["version"],
+        summary=" ".join(data["summary"].split()),
+        category=data["category"],
+        route=_route(path.parent, base),
+        release=base.get("release", ""),
+        image=base.get("image", ""),
+        archive=base.get("archive", ""),
+        package_names=tuple(sorted({name for list_ in data.get("packages", {}).values() for name in list_})),
+        wheels=data.get("wheels", ""),
+        index=data.get("index", ""),
+        python=data.get("python", ""),
+        exclude=tuple(data.get("exclude", ())),
+        environment=tuple(data.get("environment", {}).items()),
+        labels=tuple(data.get("labels", {}).items()),
+        entry_point=tuple(data.get("entry_point", ())),
+        tests=tuple(_test(entry) for entry in data["tests"]),
+        gpu=data.get("gpu", False),
+        size_limit_mb=data.get("size_limit_mb", Container.size_limit_mb),
+    )
+    if problems := _problems(found, path.parent):
+        raise HpcstateError("; ".join(problems), where=where, hint=_EXAMPLE)
+    return found
+
+
+def _route(at: Path, base: dict[str, str]) -> Route:
+    if (at / DOCKERFILE).is_file():
+        return "dockerfile"
+    if (at / DEFINITION).is_file():
+        return "definition"
+    return "declared" if "release" in base else "converted"
+
+
+def _test(entry: dict[str, Any]) -> ContainerTest:
+    return ContainerTest(**{**entry, "command": tuple(entry["command"])})
+
+
+def _problems(container: Container, at: Path) -> list[str]:
+    """What the schema cannot say: each a sentence about keys that contradict each other or the folder."""
+    found = []
+    if container.name != at.name:
+        found.append(f"`name` is {container.name!r}, the folder is {at.name!r}")
+    bases = [key for key in ("release", "image", "archive") if getattr(container, key)]
+    own = {"dockerfile": DOCKERFILE, "definition": DEFINITION}.get(container.route)
+    if own and (at / DOCKERFILE).is_file() and (at / DEFINITION).is_file():
+        found.append(f"there is a {DOCKERFILE} and a {DEFINITION}: keep one")
+    if own and bases:
+        found.append(f"the {own} names its own base: leave out `base.{bases[0]}`")
+    if not own and len(bases) != 1:
+        found.append("`base` has exactly one of `release`, `image` and `archive`")
+    if container.route != "declared":
+        given = {
+            "packages": container.package_names,
+            "wheels": container.wheels,
+            "exclude": container.exclude,
+        }
+        for key, value in given.items():
+            if value:
+                found.append(f"`{key}` goes with `base.release`; here {own or 'the image'} has what it has")
+    if container.wheels and not container.python:
+        found.append("`wheels` needs `python`, the version that they are for (3.11)")
+    values = {f"environment.{name}": value for name, value in container.environment}
+    values |= {f"labels.{name}": value for name, value in container.labels}
+    values |= {f"entry_point[{at}]": word for at, word in enumerate(container.entry_point)}
+    # In Apptainer's definition, the next line may be a section of its own.
+    found += [
+        f"`{key}` has a line break in it"
+        for key, value in values.items()
+        if value.splitlines() not in ([], [value])
+    ]
+    found += [
+        f"{path.relative_to(at)} is a link that leads out of the folder: put the file itself there"
+        for path in sorted(at.rglob("*"))
+        if path.is_symlink() and not path.resolve().is_relative_to(at.resolve())
+    ]
+    if not container.tests:
+        found.append("`tests` is empty: a container that was not tried does not count as built")
+    files = [container.wheels, container.archive, *(test.script for test in container.tests)]
+    found += [f"there is no file {name} beside it" for name in files if name and not (at / name).is_file()]
+    for test in container.tests:
+        try:
+            re.compile(test.expect)
+        except re.error as error:
+            found.append(f"`expect` of the test {test.name!r} is no regular expression: {error}")
+    return found
+
+
+def files(container: Container) -> list[Path]:
+    """Every file of its folder that decides what comes out: all of them, but notes for people."""
+    at = folder(container.name)
+    return sorted(path for path in at.rglob("*") if path.is_file() and path.suffix not in (".md", ".pyc"))

@@ -1,0 +1,252 @@
+"""What is wrong with a node's NVIDIA GPUs, decided by its facts. Pure, but for :func:`read_host`.
+
+An error is for a GPU, or a node, that must get no jobs; a warning for one that works and wants a look; a
+note for what only concerned a job. Simulated GPUs have no health.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from hpcstate.gpu.health import DRAINED_REBOOT, of_gpu
+from hpcstate.gpu.xids import UNKNOWN, Severity, known_xids
+from hpcstate.probe import gpu, nvidia_smi, nvidia_topology, xid
+from hpcstate.probe.gpu import Gpus
+from hpcstate.probe.nvidia_smi import NvidiaSmi
+from hpcstate.probe.nvidia_topology import NvidiaTopology
+from hpcstate.probe.xid import GpuFailure, KernelLog, Xid
+
+_SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+_EXIT_CODES: dict[int, tuple[Severity, str, str]] = {
+    4: ("warning", "this user may not ask it", "read the node as root"),
+    6: (
+        "error",
+        "it finds no GPU",
+        "look at the kernel log (dmesg | grep NVRM): the driver could not start one",
+    ),
+    8: ("error", "a GPU's power cables are not attached", "power off and check them"),
+    9: ("error", "the driver does not answer it", "modprobe nvidia; dmesg | grep NVRM tells why it fails"),
+    10: ("error", "the kernel has trouble with a GPU's interrupts", DRAINED_REBOOT),
+    12: ("error", "NVML's library is missing", "install the driver's libraries in the version of the module"),
+    13: ("error", "NVML's library is too old for it", "install both in the version of the kernel module"),
+    14: ("warning", "a GPU's infoROM is corrupted", "its ECC and serial data are not kept: ask the vendor"),
+    15: ("error", "a GPU has fallen off the bus", "drain and power-cycle the node"),
+}
+"""nvidia-smi(1) 550.163.01, RETURN VALUE."""
+
+_VERSION_MISMATCH = 18
+"""NVML_ERROR_LIB_RM_VERSION_MISMATCH (nvml.h): nvidia-smi exits with it, its manual does not list it."""
+
+
+@dataclass(frozen=True)
+class GpuHost:
+    """What the facts say of the GPUs of one node."""
+
+    gpus: Gpus
+    smi: NvidiaSmi
+    topology: NvidiaTopology
+    log: KernelLog
+
+    def label(self, address: str) -> str:
+        """``GPU 0 (0000:01:00.0)`` with nvidia-smi's index, or the address alone where it has none."""
+        index = next((str(one["index"]) for one in self.smi["gpus"] if one["address"] == address), "")
+        return f"GPU {index} ({address})" if index else f"GPU {address}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """``what`` is wrong with the GPU at ``address`` of ``node``, or with the node when that is empty, and the
+    next ``step``. ``where`` names both for people.
+    """
+
+    severity: Severity
+    node: str
+    address: str
+    where: str
+    what: str
+    step: str
+
+
+def read_host(ask: Callable[[str], str]) -> GpuHost:
+    """The node whose shell ``ask`` runs a command in as root, and returns what it prints."""
+    return GpuHost(
+        gpus=gpu.parse(ask(gpu.command())),
+        smi=nvidia_smi.parse(ask(nvidia_smi.command())),
+        topology=nvidia_topology.parse(ask(nvidia_topology.command())),
+        log=xid.parse(ask(xid.command())),
+    )
+
+
+def findings(node: str, host: GpuHost) -> tuple[Finding, ...]:
+    """Everything to be said of ``node``, errors first. Nothing of a node without an NVIDIA GPU."""
+    gpus = host.gpus
+    if not gpus["driver"] and not gpus["bus"]:
+        return ()
+    found: list[Finding] = []
+
+    def add(severity: Severity, address: str, what: str, step: str) -> None:
+        where = f"{node}, {host.label(address)}" if address else node
+        found.append(Finding(severity, node, address, where, what, step))
+
+    for rule in (_driver, _missing, _failures, _gpus, _xids):
+        for severity, address, what, step in rule(host):
+            add(severity, address, what, step)
+    return tuple(sorted(found, key=lambda one: _SEVERITIES.index(one.severity)))
+
+
+_Said = Iterator[tuple[Severity, str, str, str]]
+
+
+def _driver(host: GpuHost) -> _Said:
+    """The kernel module, its libraries and nvidia-smi as a whole."""
+    driver, smi = host.gpus["driver"], host.smi
+    library = smi["library_version"]
+    if not driver:
+        count = len(host.gpus["bus"])
+        yield (
+            "error",
+            "",
+            f"{count} NVIDIA GPU{'s' * (count > 1)} on the bus, and the kernel module is not loaded",
+            "deploy the driver (deploys/nvidia.py), or modprobe nvidia; dmesg | grep NVRM tells why it fails",
+        )
+        return
+    if smi["code"] == _VERSION_MISMATCH or (library and not _same(library, driver)):
+        yield (
+            "error",
+            "",
+            f"the kernel module is {driver}, the driver's libraries are {library or 'of another version'}: "
+            "no program can use a GPU",
+            f"{DRAINED_REBOOT}: that loads the module of the installed version",
+        )
+        return
+    if smi["state"] == "absent":
+        yield (
+            "warning",
+            "",
+            "nvidia-smi is not installed: the GPUs' health is not known",
+            "install nvidia-smi",
+        )
+    elif smi["state"] == "timeout":
+        yield (
+            "error",
+            "",
+            f"nvidia-smi does not end within {nvidia_smi.LIMIT} s: a GPU or the driver hangs",
+            f"{DRAINED_REBOOT}; dmesg | grep NVRM shows which GPU",
+        )
+    for lost in smi["lost"]:
+        yield "error", lost["address"], f"nvidia-smi cannot open it: {lost['reason']}", DRAINED_REBOOT
+    if smi["state"] == "failed" and not smi["lost"]:
+        code, said = smi["code"], smi["message"].partition("\n")[0] or "nothing"
+        severity, meaning, step = _EXIT_CODES.get(
+            code, ("error", "it failed", "run nvidia-smi there by hand")
+        )
+        yield severity, "", f"nvidia-smi ended with {code}: {meaning} (it said: {said})", step
+
+
+def _missing(host: GpuHost) -> _Said:
+    """GPUs that one source has and another has not."""
+    gpus = host.gpus
+    if not gpus["driver"]:
+        return
+    for nodeless in gpus["nodeless"]:
+        number = nodeless["file"].removeprefix("/dev/nvidia")
+        yield (
+            "error",
+            nodeless["address"],
+            f"its device file {nodeless['file']} is missing",
+            f"nvidia-modprobe -c {number} (as nvidia-persistenced does at boot)",
+        )
+    known = {one["address"] for one in (*gpus["devices"], *gpus["nodeless"])}
+    for address in gpus["bus"]:
+        if address not in known:
+            yield (
+                "error",
+                address,
+                "it is on the bus, and the driver has not started it",
+                "dmesg | grep NVRM tells why; lspci -k shows whether another driver has it (vfio-pci)",
+            )
+    listed = {one["address"] for one in host.smi["gpus"]}
+    for device in gpus["devices"]:
+        if host.smi["state"] == "ok" and device["address"] not in listed:
+            yield (
+                "error",
+                device["address"],
+                "the driver has it, and nvidia-smi does not list it",
+                DRAINED_REBOOT,
+            )
+
+
+def _failures(host: GpuHost) -> _Said:
+    """What the kernel module logged besides Xids."""
+    log = host.log
+    if log["log"] == "unreadable" and host.gpus["driver"]:
+        yield "warning", "", "the kernel log cannot be read: Xids are not known", "read the node as root"
+    last: dict[tuple[str, str], GpuFailure] = {(one["address"], one["kind"]): one for one in log["failures"]}
+    needs_open = {address for address, kind in last if kind == "open_module"}
+    off_the_bus = {one["address"] for one in log["xids"] if one["number"] == 79}
+    for (address, kind), failure in last.items():
+        when = _time(failure["time"])
+        if kind == "open_module":
+            yield (
+                "error",
+                address,
+                f"the driver refuses it ({when}): it needs NVIDIA's open kernel modules",
+                "install them instead of the proprietary ones (Debian: nvidia-open-kernel-dkms) and reboot",
+            )
+        elif kind == "off_the_bus" and address not in off_the_bus:
+            yield "error", address, f"it has fallen off the bus ({when})", known_xids()[79].step
+        elif kind == "init" and address not in needs_open:
+            yield (
+                "error",
+                address,
+                f"the driver could not start it ({when}): {failure['text']}",
+                DRAINED_REBOOT,
+            )
+    mismatch = log["mismatch"]
+    if mismatch and _same(mismatch["module"], host.gpus["driver"] or mismatch["module"]):
+        yield (
+            "note",
+            "",
+            f"a program came with the driver's libraries of {mismatch['client']}, the kernel module is "
+            f"{mismatch['module']} ({_time(mismatch['time'])})",
+            "a container brought its own libraries, or they were replaced under the running driver",
+        )
+
+
+def _gpus(host: GpuHost) -> _Said:
+    for one in host.smi["gpus"]:
+        for severity, what, step in of_gpu(one):
+            yield severity, one["address"], what, step.format(index=one["index"])
+
+
+def _xids(host: GpuHost) -> _Said:
+    grouped: dict[tuple[str, int], list[Xid]] = {}
+    for one in host.log["xids"]:
+        grouped.setdefault((one["address"], one["number"]), []).append(one)
+    for (address, number), several in grouped.items():
+        last = several[-1]
+        known = known_xids().get(number, UNKNOWN)
+        if number == 154 and last["text"].endswith("(None)"):
+            continue  # the driver took back what it had asked for
+        times = f"{len(several)} times, last " if len(several) > 1 else ""
+        process = f", {last['process']}" if last["process"] else ""
+        text = f" [{last['text']}]" if last["text"] else ""
+        what = f"Xid {number} ({times}{_time(last['time'])}{process}): {known.meaning}{text}"
+        yield known.severity, address, what, known.step
+
+
+def _same(version: str, other: str) -> bool:
+    """Whether two versions agree as far as both go: nvidia-smi's complaint lacks the last part (550.144)."""
+    pairs = list(zip(version.split("."), other.split("."), strict=False))
+    return "unknown" in (version, other) or all(mine == theirs for mine, theirs in pairs)
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%MZ")
+
+
+def worst(found: Sequence[Finding], address: str) -> Severity | None:
+    """The worst severity of the GPU at ``address``; what concerns the whole node counts for each GPU."""
+    return next((one.severity for one in found if one.address in (address, "")), None)

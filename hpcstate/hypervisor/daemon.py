@@ -1,0 +1,132 @@
+"""A libvirtd where the machine runs none: started by us, told so, and ended by ``destroy``."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hpcstate.artifact.store import write_atomically
+from hpcstate.errors import HpcstateError
+from hpcstate.host import tools
+from hpcstate.host.packages import kvm_works
+from hpcstate.run import run
+
+SYSTEM_URI = "qemu:///system"
+SOCKET = Path("/run/libvirt/libvirt-sock")
+RECORD = SOCKET.with_name("hpcstate-started.json")
+"""The daemons we started, name to process id: beside their socket, gone with the next boot as they are."""
+
+_DAEMONS = ("virtlogd", "libvirtd")
+_WAIT = 20.0
+
+
+def ensure_daemon(uri: str, say: Callable[[str], None]) -> None:
+    """Make sure that something answers at ``uri``; only the local system daemon can be started from here.
+
+    Where systemd runs it starts the service, else the daemons themselves (root only). Raises HpcstateError
+    when it still does not answer after 20 s.
+    """
+    if uri != SYSTEM_URI or answers():
+        return
+    if Path("/run/systemd/system").is_dir():
+        say("libvirtd does not run; starting its service")
+        prefix = [] if os.geteuid() == 0 else ["sudo", "-n"]
+        run([*prefix, "systemctl", "start", "libvirtd"], hint="see: journalctl -u libvirtd")
+    elif os.geteuid() == 0:
+        say("no libvirtd here, and no systemd: starting virtlogd and libvirtd (destroy ends them)")
+        _start()
+    else:
+        raise HpcstateError("no libvirtd runs on this machine, and only root can start one", where=uri)
+    _wait()
+
+
+def end_daemon(say: Callable[[str], None], running: Sequence[str] = ()) -> None:
+    """End the daemons that ``ensure_daemon`` started itself, and no others.
+
+    They go on while machines run in them: ``running`` are the names of those.
+    """
+    if running and _recorded():
+        say(f"libvirtd goes on: {', '.join(running)} still run in it")
+        return
+    for name, pid in _recorded().items():
+        if _is_running(name, pid):
+            say(f"ending {name} (process {pid}), which hpcstate had started")
+            os.kill(pid, signal.SIGTERM)
+            _wait_for_end(name, pid)
+    RECORD.unlink(missing_ok=True)
+
+
+def _start() -> None:
+    started: dict[str, int] = {}
+    SOCKET.parent.mkdir(parents=True, exist_ok=True)
+    for name in _DAEMONS:
+        # Beside the socket, not in /run: in a lab on a machine with a libvirtd of its own they would collide.
+        pid_file = SOCKET.with_name(f"hpcstate-{name}.pid")
+        pid_file.unlink(missing_ok=True)
+        run([*_without_broken_kvm(), tools.program(name), "--daemon", "--pid-file", pid_file])
+        deadline = time.monotonic() + _WAIT
+        while not pid_file.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        started[name] = int(pid_file.read_text())
+        write_atomically(RECORD, json.dumps(started) + "\n")
+
+
+def _without_broken_kvm() -> list[str]:
+    """Words that hide a /dev/kvm which opens but runs no guest from a daemon.
+
+    QEMU reports KVM there and libvirt, which looks at the processor, does not: libvirt then throws its cached
+    capabilities away and probes every QEMU again whenever a domain is defined, 17 s each time.
+    """
+    if kvm_works() or not Path("/dev/kvm").exists():
+        return []
+    hide = 'mount --bind /dev/null /dev/kvm && exec "$@"'
+    return ["unshare", "--mount", "--propagation", "slave", "sh", "-c", hide, "sh"]
+
+
+def _wait() -> None:
+    deadline = time.monotonic() + _WAIT
+    while not answers():
+        if time.monotonic() > deadline:
+            raise HpcstateError(
+                f"libvirtd did not answer within {_WAIT:.0f} s",
+                where=str(SOCKET),
+                hint="run `libvirtd --verbose` to see why",
+            )
+        time.sleep(0.1)
+
+
+def answers() -> bool:
+    """Whether a libvirtd listens on this machine."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(SOCKET))
+        except PermissionError:
+            return True
+        except OSError:
+            return False
+    return True
+
+
+def _recorded() -> dict[str, int]:
+    try:
+        return dict(json.loads(RECORD.read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
+def _is_running(name: str, pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip() == name
+    except OSError:
+        return False
+
+
+def _wait_for_end(name: str, pid: int) -> None:
+    deadline = time.monotonic() + _WAIT
+    while _is_running(name, pid) and time.monotonic() < deadline:
+        time.sleep(0.05)

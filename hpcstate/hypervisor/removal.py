@@ -1,0 +1,204 @@
+"""What `destroy` takes away and what stays: looked at as a whole before anything is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from xml.etree import ElementTree
+
+import libvirt
+
+from hpcstate.errors import HpcstateError
+from hpcstate.hypervisor import xml as objects
+from hpcstate.hypervisor.connection import LibvirtHost, state_of
+from hpcstate.hypervisor.mark import RECORD, Mark, Stranger, listed
+from hpcstate.model import Cluster
+
+
+@dataclass(frozen=True)
+class GoingDomain:
+    """A domain of the cluster. ``file`` is the cluster file it was made from, empty where it is not known;
+    ``snapshots`` are names; ``disks`` are those of its disks that are no volumes of the cluster.
+    """
+
+    name: str
+    node: str
+    state: str
+    file: str = ""
+    snapshots: tuple[str, ...] = ()
+    saved: bool = False
+    nvram: bool = False
+    disks: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """The domain as the question of `destroy` has it."""
+        more = [self.state]
+        more += [f"with snapshots {', '.join(self.snapshots)}"] * bool(self.snapshots)
+        more += ["with its saved memory"] * self.saved + ["with its NVRAM"] * self.nvram
+        more += [f"its disk {disk} stays" for disk in self.disks]
+        return f"domain {self.name} ({'; '.join(more)})"
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What would go. ``pool`` and ``network`` are their names, empty when there is none; ``volumes`` are
+    those that go, ``staying`` has those that do not, with the reason; ``guests`` are domains of others that
+    have a card in the network. ``strangers`` have names of the cluster and are not its own.
+    """
+
+    domains: tuple[GoingDomain, ...] = ()
+    pool: str = ""
+    volumes: tuple[str, ...] = ()
+    staying: Mapping[str, str] = field(default_factory=dict)
+    spared: tuple[str, ...] = ()
+    network: str = ""
+    guests: tuple[str, ...] = ()
+    strangers: tuple[Stranger, ...] = ()
+
+    def __bool__(self) -> bool:
+        pool = self.pool and (self.volumes or not self.staying)
+        return bool(self.domains or pool or (self.network and not self.guests))
+
+    def lines(self) -> Iterator[str]:
+        """What goes and what stays, a line each."""
+        for domain in self.domains:
+            yield f"removes {domain.words}"
+        if self.pool and not self.staying:
+            yield f"removes storage pool {self.pool}" + (
+                f" with {', '.join(self.volumes)}" if self.volumes else ""
+            )
+        elif self.volumes:
+            yield f"removes from storage pool {self.pool}: {', '.join(self.volumes)}"
+        if self.network and not self.guests:
+            yield f"removes network {self.network}"
+        yield from self.staying_lines()
+
+    def staying_lines(self) -> Iterator[str]:
+        """What stays and why, a line each."""
+        if self.staying:
+            kept = ", ".join(f"{name} ({why})" for name, why in sorted(self.staying.items()))
+            yield f"leaves storage pool {self.pool} with {kept}"
+        if self.network and self.guests:
+            yield f"leaves network {self.network}: {', '.join(self.guests)}, not of this cluster, uses it"
+        yield from (f"leaves {line}" for line in listed(self.strangers))
+
+
+def survey(host: LibvirtHost, cluster: Cluster) -> Removal:
+    """What of ``cluster`` is on the hypervisor. Changes nothing, but that its pool is started to be read."""
+    own = host.domains(cluster)
+    ids = {domain.UUIDString() for domain in own.values()}
+    others = [domain for domain in host.connection.listAllDomains() if domain.UUIDString() not in ids]
+    others_xml = {domain.name(): domain.XMLDesc() for domain in others}
+    network, pool = host.network(cluster), host.volumes.pool(cluster)
+    ours, foreign = host.volumes.made(pool) if pool is not None else ([], [])
+    staying = dict.fromkeys(foreign, "not made by hpcstate")
+    spared = []
+    paths = {volume.path(): volume.name() for volume in ours}
+    backing = {volume.path(): _backing(volume.XMLDesc()) for volume in ours}
+    if pool is not None:
+        for name in foreign:
+            under = _backing(pool.storageVolLookupByName(name).XMLDesc())
+            while under in paths:
+                staying[paths[under]] = f"{name} stands on it"
+                spared.append(under)
+                under = backing[under]
+    for user, xml in others_xml.items():
+        for path in sorted(_files(host.connection, xml) & paths.keys()):
+            while path in paths:
+                staying[paths[path]] = f"domain {user} uses it"
+                spared.append(path)
+                path = backing[path]
+    return Removal(
+        domains=tuple(_going(host, name, domain, set(paths)) for name, domain in own.items()),
+        pool=objects.pool_name(cluster) if pool is not None else "",
+        volumes=tuple(sorted(volume.name() for volume in ours if volume.name() not in {*staying, RECORD})),
+        staying=staying,
+        spared=tuple(spared),
+        network=network.name() if network is not None else "",
+        guests=tuple(
+            sorted(
+                name
+                for name, xml in others_xml.items()
+                if network is not None and network.name() in _networks(xml)
+            )
+        ),
+        strangers=tuple(host.strangers(cluster)),
+    )
+
+
+def refuse_snapshots(removal: Removal) -> None:
+    """Raises HpcstateError when a domain has snapshots: somebody made them to keep something."""
+    kept = [domain for domain in removal.domains if domain.snapshots]
+    if kept:
+        names = "\n".join(f"  {domain.name}: {', '.join(domain.snapshots)}" for domain in kept)
+        raise HpcstateError(
+            f"domains of this cluster have snapshots; nothing was touched\n{names}",
+            hint="virsh snapshot-delete DOMAIN NAME removes one; `destroy --snapshots` all with the nodes",
+        )
+
+
+def remove(host: LibvirtHost, cluster: Cluster, removal: Removal) -> list[str]:
+    """Remove what ``removal`` says. Returns what was removed; an interrupted run is taken up by the next."""
+    done = []
+    own = host.domains(cluster)
+    for going in removal.domains:
+        domain = own.get(going.node)
+        if domain is None:
+            continue
+        if domain.isActive():
+            domain.destroy()
+        domain.undefineFlags(
+            libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+            | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+            | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+            | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+        )
+        done.append(f"domain {going.name}")
+    done += host.volumes.remove(cluster, removal.spared)
+    network = host.network(cluster)
+    if network is not None and not removal.guests:
+        if network.isActive():
+            network.destroy()
+        network.undefine()
+        done.append(f"network {removal.network}")
+    return done
+
+
+def _going(host: LibvirtHost, node: str, domain: libvirt.virDomain, volumes: set[str]) -> GoingDomain:
+    xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    mark = Mark.from_xml(xml)
+    return GoingDomain(
+        name=domain.name(),
+        node=node,
+        state=state_of(domain),
+        file=mark.file if mark else "",
+        snapshots=tuple(sorted(snapshot.getName() for snapshot in domain.listAllSnapshots())),
+        saved=bool(domain.hasManagedSaveImage()),
+        nvram=ElementTree.fromstring(xml).find("os/nvram") is not None,
+        disks=tuple(sorted(_files(host.connection, xml) - volumes)),
+    )
+
+
+def _files(connection: libvirt.virConnect, domain_xml: str) -> set[str]:
+    """The files that a domain has as disks."""
+    found = set()
+    for source in ElementTree.fromstring(domain_xml).iterfind("devices/disk/source"):
+        if source.get("file"):
+            found.add(source.attrib["file"])
+        elif source.get("pool") and source.get("volume"):
+            try:
+                pool = connection.storagePoolLookupByName(source.attrib["pool"])
+                found.add(pool.storageVolLookupByName(source.attrib["volume"]).path())
+            except libvirt.libvirtError:
+                continue  # a volume that is gone is nothing to lose
+    return found
+
+
+def _networks(domain_xml: str) -> set[str]:
+    sources = ElementTree.fromstring(domain_xml).iterfind("devices/interface/source")
+    return {source.get("network", "") for source in sources}
+
+
+def _backing(volume_xml: str) -> str:
+    return ElementTree.fromstring(volume_xml).findtext("backingStore/path", "")

@@ -1,0 +1,126 @@
+"""What libvirt should have for a cluster: names, UUIDs and XML. Pure; nothing here talks to libvirt.
+
+Every object has a UUID made from the names of the cluster and the node (RFC 9562, version 5): that is how it
+is found, also under another name. Whose it is, only its mark says (hpcstate.hypervisor.mark).
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+from hpcstate.hypervisor.guest_pci import root_ports
+from hpcstate.hypervisor.mark import Mark
+from hpcstate.hypervisor.placement import HostCell, guest_cells, placements
+from hpcstate.model import Cluster, Node
+from hpcstate.render import render
+
+_OURS = uuid.UUID("7d0f6c1e-1f57-4f0b-9f0a-68706373746a")
+POOL_ROOT = PurePosixPath("/var/lib/libvirt/images")
+"""Where QEMU's unprivileged user may read: a home directory often is closed to it."""
+
+
+@dataclass(frozen=True)
+class HypervisorFacts:
+    """What the domains depend on: whether KVM really works there, and the cores to pin to by NUMA node.
+
+    Without ``cells`` nothing is pinned. ``numa_nodes`` has the NUMA node of each PCI device by address, -1
+    where it is not known.
+    """
+
+    kvm: bool
+    cells: tuple[HostCell, ...] = ()
+    numa_nodes: Mapping[str, int] = field(default_factory=dict)
+
+    def for_cluster(self, cluster: Cluster) -> HypervisorFacts:
+        """What ``cluster`` uses of it: ``enable_kvm: false`` has its nodes emulated."""
+        return replace(self, kvm=self.kvm and cluster.acceleration.enable_kvm)
+
+
+def cluster_uuid(cluster: Cluster, what: str) -> str:
+    """The UUID of the cluster's ``network``, ``pool`` or of the node of that name."""
+    return str(uuid.uuid5(_OURS, f"{cluster.name}/{what}"))
+
+
+def pool_name(cluster: Cluster) -> str:
+    """The storage pool with the cluster's volumes."""
+    return f"hpcstate-{cluster.name}"
+
+
+def pool_path(cluster: Cluster) -> PurePosixPath:
+    """The pool's folder on the hypervisor."""
+    return POOL_ROOT / pool_name(cluster)
+
+
+def console_volume(node: Node) -> str:
+    """The volume in which libvirt logs the node's serial console."""
+    return f"{node.name}.console"
+
+
+def pool_xml(cluster: Cluster) -> str:
+    """The pool: a folder of our own."""
+    return (
+        f"<pool type='dir'><name>{pool_name(cluster)}</name><uuid>{cluster_uuid(cluster, 'pool')}</uuid>"
+        f"<target><path>{pool_path(cluster)}</path><permissions><mode>0711</mode></permissions></target></pool>"
+    )
+
+
+def network_xml(cluster: Cluster, mark: Mark | None = None) -> str:
+    """The network: bridge, DHCP with one lease a node, DNS for the nodes' names; and ``mark``."""
+    return render(
+        "libvirt/network.xml.j2",
+        cluster=cluster,
+        network=cluster.network,
+        uuid=cluster_uuid(cluster, "network"),
+        mark=mark.to_xml() if mark else "",
+    )
+
+
+def domain_xml(cluster: Cluster, node: Node, host: HypervisorFacts, mark: Mark | None = None) -> str:
+    """The domain of ``node``: KVM where it works and is wanted, else TCG; with the owner's ``mark``."""
+    host = host.for_cluster(cluster)
+    # libvirt does not pin the virtual CPUs of TCG: it refuses to start such a domain.
+    pinned = placements(cluster, host.cells, host.numa_nodes) if host.kvm else {}
+    return render(
+        "libvirt/domain.xml.j2",
+        cluster=cluster,
+        node=node,
+        host=host,
+        acceleration=cluster.acceleration,
+        topology=cluster.acceleration.topology_of(node.cpu_cores),
+        cells=guest_cells(cluster.acceleration, node),
+        placement=pinned.get(node.name),
+        ports=root_ports(node.passthrough),
+        name=cluster.domain_name(node),
+        uuid=cluster_uuid(cluster, node.name),
+        pool=pool_name(cluster),
+        console=pool_path(cluster) / console_volume(node),
+        mark=mark.for_node(node.name).to_xml() if mark else "",
+    )
+
+
+def base_volume(image: Path, key: str) -> str:
+    """The name of the image's copy in the pool; another content is another volume."""
+    return f"{image.stem}-{key[:16]}.qcow2"
+
+
+VOLUME_MODE = 0o600
+"""A node's disk holds its munge key and SSH host keys, and its path can be guessed. QEMU's user gets it as
+its own when the domain starts (qemu.conf, dynamic_ownership)."""
+
+
+OTHERS = 0o077
+"""The bits of a mode that let somebody else than the owner in."""
+
+
+def volume_xml(name: str, capacity: int, kind: str, backing: str = "") -> str:
+    """A volume of ``capacity`` bytes, ``kind`` qcow2 or raw, on top of the file ``backing`` if given."""
+    store = f"<backingStore><path>{backing}</path><format type='qcow2'/></backingStore>" if backing else ""
+    return (
+        f"<volume><name>{name}</name><capacity>{capacity}</capacity><allocation>0</allocation>"
+        f"<target><format type='{kind}'/><compat>1.1</compat>"
+        f"<permissions><mode>{VOLUME_MODE:04o}</mode></permissions></target>"
+        f"{store}</volume>"
+    )

@@ -1,0 +1,166 @@
+"""What Slurm's daemons must find around a cluster's files to read them. Pure: files in, a Case out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from itertools import islice, product
+from pathlib import Path, PurePosixPath
+
+from hpcstate.judge.inside import Case
+from hpcstate.slurm.conf_lines import ReadInclude, statements
+from hpcstate.slurm.conf_whole import Record, Whole, names
+from hpcstate.slurm.keys import Kind, keys
+
+_ADDRESS = "192.0.2.1"
+"""Of the documentation (RFC 5737). With loopback addresses alone names are not resolved (getaddrinfo(3),
+AI_ADDRCONFIG).
+"""
+
+_NOBODY = "198.51.100.1"
+"""Of the documentation too, and not reached: where the other controllers are."""
+
+_MAX_NODES = 64 * 1024
+"""More than Slurm has in one cluster (src/common/read_config.c, MAX_SLURM_NODES)."""
+
+_FOLDERS = {"StateSaveLocation": "/var/spool", "SlurmdSpoolDir": "/var/spool/slurmd"}
+"""With the defaults of slurm.conf(5)."""
+
+_FILE_KEYS = ("SlurmctldPidFile", "SlurmdPidFile", "SlurmctldLogFile", "SlurmdLogFile", "SlurmSchedLogFile")
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """The files of one cluster: ``files`` (slurm.conf, cgroup.conf, what they include) are those of every
+    node, ``gres`` is the gres.conf of each node that has one, by its name.
+    """
+
+    files: Mapping[str, str]
+    gres: Mapping[str, str] = field(default_factory=dict)
+
+
+def configuration_of_files(texts: Mapping[Kind, str], read_include: ReadInclude) -> Configuration:
+    """A user's own files as one configuration: ``texts`` by kind, the same gres.conf for every node.
+
+    What slurm.conf includes by a plain name is taken along where ``read_include`` gives it.
+    """
+    files = {f"{kind}.conf": text for kind, text in texts.items() if kind in ("slurm", "cgroup")}
+    read = list(statements(texts.get("slurm", ""), keys("slurm").records, read_include))
+    for statement in read:
+        if statement.included == "read" and "/" not in statement.file:
+            files[statement.file] = read_include(statement.file) or ""
+    nodes = [name for record in Whole.of(read).named("NodeName") for name in _expand(record.name)]
+    return Configuration(files, dict.fromkeys(nodes, texts["gres"]) if "gres" in texts else {})
+
+
+def case_of(configuration: Configuration, root: Path) -> Case:
+    """The case of ``configuration`` for daemons of the throwaway root ``root`` (a tar)."""
+    whole = _whole(configuration.files, "slurm.conf", "slurm")
+    controller, address = _controller(whole)
+    nodes = whole.named("NodeName")
+    backups = [record.name.partition("(")[0].strip() for record in whole.named("SlurmctldHost")[1:]]
+    hosts = dict.fromkeys((name for record in nodes for name in _host_names(record)), "127.0.0.1")
+    hosts |= dict.fromkeys(backups, _NOBODY) | {controller: "127.0.0.1"}
+    user = _raw(whole, "SlurmUser") or "root"
+    slurmctld: dict[str, str] = {}
+    if "slurmdbd" in whole.value("AccountingStorageType"):
+        # slurmctld would wait for a slurmdbd that is not there.
+        slurmctld |= {"AccountingStorageType": "accounting_storage/none", "AccountingStorageTRES": "cpu"}
+    if user in ("root", "0"):
+        # The daemons drop root's groups, which an ordinary user's namespace forbids.
+        user = "slurm"
+        slurmctld |= {"SlurmUser": user}
+    return Case(
+        root=str(root.resolve()),
+        files=dict(configuration.files),
+        gres=dict(configuration.gres),
+        overrides={"slurmctld": slurmctld, "slurmd": slurmctld | _without_cgroups(whole)},
+        controller=controller,
+        addresses=[address if _is_address(address) else _ADDRESS],
+        hosts={name: address for name, address in hosts.items() if not _is_address(name)},
+        devices=sorted({file for text in configuration.gres.values() for file in _devices(text)}),
+        folders=sorted(_folders(whole)),
+        user=user,
+        autodetect=sorted(node for node, text in configuration.gres.items() if _autodetects(text)),
+    )
+
+
+def _without_cgroups(whole: Whole) -> dict[str, str]:
+    """What a slurmd that registers is told instead: there are no control groups in the throwaway root."""
+    overrides = {"SlurmdUser": "slurm"}
+    if whole.value("ProctrackType") in ("", "proctrack/cgroup"):
+        overrides["ProctrackType"] = "proctrack/linuxproc"
+    if "cgroup" in whole.value("JobAcctGatherType"):
+        overrides["JobAcctGatherType"] = "jobacct_gather/none"
+    plugins = [plugin for plugin in _raw(whole, "TaskPlugin").split(",") if "cgroup" not in plugin.lower()]
+    if "cgroup" in whole.value("TaskPlugin"):
+        overrides["TaskPlugin"] = ",".join(plugins) or "task/none"
+        if "oomkillstep" in whole.value("TaskPluginParam"):
+            overrides["TaskPluginParam"] = "Verbose"
+    return overrides
+
+
+def _whole(files: Mapping[str, str], name: str, kind: Kind) -> Whole:
+    return Whole.of(list(statements(files.get(name, ""), keys(kind).records, files.get)))
+
+
+def _raw(whole: Whole, key: str) -> str:
+    """The value of a plain key as it is written."""
+    return whole.values[key.lower()][0] if key.lower() in whole.values else ""
+
+
+def _controller(whole: Whole) -> tuple[str, str]:
+    """Name and address of the first controller (slurm.conf(5), SlurmctldHost); the address may be a name."""
+    hosts = whole.named("SlurmctldHost")
+    if hosts:
+        name, _, address = hosts[0].name.partition("(")
+        return name.strip() or "controller", address.strip(") ")
+    return _raw(whole, "ControlMachine") or "controller", _raw(whole, "ControlAddr")
+
+
+def _host_names(record: Record) -> Iterator[str]:
+    """The names that slurmctld looks up for a NodeName line."""
+    for value in (
+        record.name,
+        record.attributes.get("nodeaddr", ""),
+        record.attributes.get("nodehostname", ""),
+    ):
+        yield from _expand(value)
+
+
+def _expand(expression: str) -> Iterator[str]:
+    """The names of a hostlist. Slurm knows several brackets in one name, names() one: each by itself."""
+    for part in re.findall(r"(?:[^,\[]|\[[^\]]*\])+", expression):
+        pieces = [names(piece) or () for piece in re.findall(r"[^\[]*\[[^\]]*\]|[^\[\]]+", part)]
+        yield from ("".join(chosen) for chosen in islice(product(*pieces), _MAX_NODES))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _devices(gres_conf: str) -> Iterator[str]:
+    """The device files of a gres.conf, however broken."""
+    for key, value in re.findall(r"(?i)\b(Files?|MultipleFiles)\s*=\s*\"?([^\s\"#]+)", gres_conf):
+        del key
+        yield from (name for name in names(value) or () if name.startswith("/"))
+
+
+def _autodetects(gres_conf: str) -> bool:
+    """Whether slurmd looks for devices by itself: there are none in the throwaway root."""
+    return any(value.lower() != "off" for value in re.findall(r"(?i)\bAutoDetect\s*=\s*(\w+)", gres_conf))
+
+
+def _folders(whole: Whole) -> Iterator[str]:
+    """The folders that a deploy makes before it starts the daemons; %n and the like stand for names."""
+    for key, default in _FOLDERS.items():
+        yield _raw(whole, key) or default
+    for key in _FILE_KEYS:
+        if value := _raw(whole, key):
+            yield str(PurePosixPath(value).parent)

@@ -1,0 +1,187 @@
+"""Slurm's own daemons judge a cluster's configuration files: those of the image, in a throwaway root of it.
+
+The linter (hpcstate.slurm.lint) knows what was read in Slurm's source; the daemons know. slurmctld starts
+with the files, a slurmd for each kind of node registers with it, all in namespaces that reach nothing and
+leave nothing (hpcstate.judge.inside). What this cannot see: control groups, the hardware and memory of real
+nodes, devices that slurmd would find by itself (AutoDetect), and slurmdbd.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from hpcstate import paths
+from hpcstate.artifact.recipe import provide
+from hpcstate.artifact.store import Manifest, Store, write_atomically
+from hpcstate.digest import key_of
+from hpcstate.errors import HpcstateError, Problem, format_problem
+from hpcstate.judge import messages as judge_words
+from hpcstate.judge.case import Configuration, case_of
+from hpcstate.judge.inside import Case, Hearing
+from hpcstate.judge.root import make, root_inputs
+from hpcstate.model import Cluster, Node
+from hpcstate.paths import ClusterPaths
+from hpcstate.run import run, tail
+from hpcstate.slurm.conf import configuration
+from hpcstate.slurm.gres_conf import GresDevice, gres_conf
+
+VERSION = 1
+"""Raise it when the judge's verdict on the same files may be another one."""
+
+_UNSHARE = ("unshare", "--user", "--map-root-user", "--mount", "--pid", "--net", "--uts", "--ipc", "--fork")
+_TIMEOUT_SECONDS = 120.0
+
+
+class JudgeUnavailableError(HpcstateError):
+    """Slurm's daemons cannot be asked: their image is not built, or this machine cannot run them."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the daemons said: file name to problems. ``key`` is what they were asked, see judgement_key."""
+
+    key: str
+    problems: Mapping[str, tuple[Problem, ...]]
+
+    @property
+    def errors(self) -> int:
+        """How many problems stop a daemon or a node."""
+        return sum(problem.severity == "error" for some in self.problems.values() for problem in some)
+
+    def to_json(self) -> str:
+        """Sorted and indented."""
+        found = {name: [asdict(problem) for problem in some] for name, some in self.problems.items()}
+        return json.dumps({"key": self.key, "problems": found}, indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def read(cls, path: Path) -> Judgement | None:
+        """The judgement in ``path``, None when there is none."""
+        try:
+            data = json.loads(path.read_text())
+            found = {name: tuple(Problem(**one) for one in some) for name, some in data["problems"].items()}
+            return cls(data["key"], found)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return None
+
+
+def configuration_of(cluster: Cluster) -> Configuration:
+    """The files that a deploy of ``cluster`` would push, with the devices that it declares.
+
+    A deploy numbers the device files as it finds them; here they are numbered as they are declared.
+    """
+    return Configuration(
+        configuration(cluster), {node.name: _declared_gres_conf(node) for node in cluster.workers}
+    )
+
+
+def _declared_gres_conf(node: Node) -> str:
+    devices = [GresDevice(kind, (f"/dev/nvidia{index}",)) for index, kind in enumerate(node.gres_types)]
+    return gres_conf(node.name, devices, node.gres_settings)
+
+
+def image_of(cluster: Cluster) -> Path:
+    """The image whose daemons judge: the controller's."""
+    return paths.ROOT / cluster.controller.image
+
+
+def known(cluster: Cluster) -> Judgement | None:
+    """The judgement of exactly these files by exactly this image, if there was one."""
+    judgement = Judgement.read(ClusterPaths.of(cluster.name).judgement)
+    key = image_key(image_of(cluster)) if judgement else ""
+    wanted = judgement_key(configuration_of(cluster), key) if key else ""
+    return judgement if judgement and judgement.key == wanted else None
+
+
+def require(cluster: Cluster, say: Callable[[str], None]) -> None:
+    """Judge what ``cluster`` is rendered to, unless it was; say what the daemons warn of.
+
+    Where nothing can be judged (JudgeUnavailableError), that is said. Raises HpcstateError with the daemons'
+    words when one of them, or a node, would stop.
+    """
+    try:
+        judgement = judge_cluster(cluster)
+    except JudgeUnavailableError as error:
+        say(f"{cluster.name}: not judged by Slurm's daemons: {error}")
+        return
+    found = [format_problem(name, one) for name, some in judgement.problems.items() for one in some]
+    if judgement.errors:
+        raise HpcstateError(
+            "Slurm's daemons refuse what this cluster is rendered to:\n" + "\n".join(found),
+            where=cluster.name,
+            hint=f"the files are below {paths.shown(ClusterPaths.of(cluster.name).rendered)}/slurm; "
+            "slurm_config.parameters of the cluster file is where most of it is from",
+        )
+    for text in found:
+        say(text)
+
+
+def judge_cluster(cluster: Cluster) -> Judgement:
+    """What the daemons say of what ``cluster`` is rendered to.
+
+    The answer is kept in build/<cluster>/ and given again while neither the image nor the files change.
+    Raises JudgeUnavailableError.
+    """
+    judgement = known(cluster)
+    if judgement is None:
+        judgement = judge(configuration_of(cluster), image_of(cluster))
+        write_atomically(ClusterPaths.of(cluster.name).judgement, judgement.to_json())
+    return judgement
+
+
+def image_named(name: str) -> Path:
+    """The image called ``name``: one of packer/, or the path of a .qcow2 that hpcstate built."""
+    return Path(name) if name.endswith(".qcow2") else paths.image(name)
+
+
+def image_key(image: Path) -> str:
+    """The key of a built image, empty when it is not there, or not from here."""
+    manifest = Manifest.read(paths.sidecar(image))
+    return manifest.key if manifest and image.is_file() else ""
+
+
+def judgement_key(files: Configuration, image: str) -> str:
+    """What a judgement depends on: the judge's version, the key of the ``image``, every file."""
+    return key_of(
+        {
+            "judge": VERSION,
+            "root": root_inputs(image),
+            "files": dict(files.files),
+            "gres": dict(files.gres),
+        }
+    )
+
+
+def judge(files: Configuration, image: Path) -> Judgement:
+    """Let the daemons of ``image`` (a built qcow2) read ``files`` and say what they say.
+
+    Takes about a second; the first time for an image some seconds more, for its throwaway root.
+    Raises JudgeUnavailableError when there is no such image, or this machine cannot run them.
+    """
+    key = image_key(image)
+    if not key:
+        message = f"the image {paths.shown(image)} is not built here"
+        raise JudgeUnavailableError(message, hint="`./hpc build_images` builds the images of packer/")
+    root = paths.throwaway_root(image)
+    inputs = root_inputs(key)
+    provide(root, inputs, lambda to, work: make(image, to, work), store=Store.default(), keep=False)
+    found = judge_words.problems(_hear(case_of(files, root)), files.files, files.gres)
+    return Judgement(judgement_key(files, key), {name: tuple(some) for name, some in sorted(found.items())})
+
+
+def _hear(case: Case) -> Hearing:
+    words = [*_UNSHARE, "--kill-child", sys.executable, "-m", "hpcstate.judge.inside"]
+    done = run(words, stdin=json.dumps(asdict(case)), cwd=paths.ROOT, timeout=_TIMEOUT_SECONDS, check=False)
+    try:
+        if done.code:
+            raise ValueError
+        return Hearing.from_json(done.stdout)
+    except (ValueError, KeyError, TypeError) as error:
+        raise JudgeUnavailableError(
+            f"Slurm's daemons cannot be run in a throwaway root:\n{tail(done.stderr, 5)}",
+            hint="they need user namespaces: sysctl user.max_user_namespaces must not be 0, and on Ubuntu "
+            "kernel.apparmor_restrict_unprivileged_userns must be 0; a container needs the right to unshare",
+        ) from error

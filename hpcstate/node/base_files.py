@@ -1,0 +1,48 @@
+"""The files that every node has: names, time, users, firewall, SSH. Pure: model in, text out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hpcstate.model import Cluster, Node
+from hpcstate.node.ssh import JOB_USER
+from hpcstate.render import render
+
+JOB_UID = 2000
+"""The number of the job user on all nodes: Slurm and munge pass numbers, not names."""
+
+HOSTS = "/etc/hosts"
+FIREWALL = "/etc/nftables.conf"
+SSHD = "/etc/ssh/sshd_config.d/10-hpcstate.conf"
+CHRONY = "/etc/chrony/conf.d/hpcstate.conf"
+SYSUSERS = "/etc/sysusers.d/hpcstate.conf"
+TMPFILES = "/etc/tmpfiles.d/hpcstate.conf"
+
+
+def image_files() -> Mapping[str, str]:
+    """Path to content of what is the same in every cluster, so that the image has it already.
+
+    The firewall of an image lets in SSH only, until a deploy tells it the cluster's subnet.
+    """
+    return {
+        SSHD: render("base/sshd.conf.j2"),
+        SYSUSERS: render("base/sysusers.conf.j2", user=JOB_USER, uid=JOB_UID),
+        TMPFILES: render("base/tmpfiles.conf.j2", user=JOB_USER),
+        FIREWALL: render("base/nftables.conf.j2", subnet=""),
+    }
+
+
+def cluster_files(cluster: Cluster, node: Node) -> Mapping[str, str]:
+    """Path to content of all the files of ``node``: the image's, and those that tell of the cluster."""
+    subnet = str(cluster.network.subnet)
+    return {
+        **image_files(),
+        HOSTS: render("base/hosts.j2", cluster_name=cluster.name, nodes=cluster.nodes),
+        FIREWALL: render("base/nftables.conf.j2", subnet=subnet),
+        CHRONY: render(
+            "base/chrony.conf.j2",
+            is_controller=node is cluster.controller,
+            subnet=subnet,
+            controller_address=cluster.controller.address,
+        ),
+    }

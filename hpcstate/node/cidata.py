@@ -1,0 +1,80 @@
+"""The NoCloud seed: the small CD that gives a node its name, its user and its host key at first boot."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpcstate.model import Cluster, Node
+from hpcstate.node.secrets import host_key
+from hpcstate.node.ssh import SSH_USER
+from hpcstate.node.ssh_keys import KeyPair, new_key
+from hpcstate.paths import ClusterPaths
+from hpcstate.render import render
+from hpcstate.run import run
+
+
+@dataclass(frozen=True)
+class CloudInit:
+    """What one node gets. ``mac`` matches its network card; empty for the only card of a build VM."""
+
+    hostname: str
+    user: str
+    authorized_key: str
+    host_key: KeyPair
+    mac: str = ""
+
+    @property
+    def instance_id(self) -> str:
+        """Changes when the host key does: cloud-init then applies the seed again."""
+        return instance_id(self.hostname, self.host_key.public)
+
+
+def instance_id(hostname: str, public_host_key: str) -> str:
+    """What a seed is known by: it names the node and its SSH host key (``ssh-ed25519 AAAA…``)."""
+    return f"{hostname}-{public_host_key.split()[1][-16:]}"
+
+
+def seed_of(cluster: Cluster, node: Node) -> CloudInit:
+    """What ``node`` gets: the keys are those below build/, made when there are none."""
+    return CloudInit(
+        hostname=node.name,
+        user=SSH_USER,
+        authorized_key=new_key(ClusterPaths.of(cluster.name).ssh_key).public,
+        host_key=host_key(cluster, node.name),
+        mac=node.mac,
+    )
+
+
+def write_cidata(data: CloudInit, iso: Path) -> None:
+    """Write the ISO 9660 image ``iso``, volume ``cidata``; mode 0600, for it holds a private host key."""
+    folder = Path(tempfile.mkdtemp(dir=iso.parent, prefix=".cidata."))
+    try:
+        for name in ("meta-data", "user-data", "network-config"):
+            (folder / name).write_text(render(f"cloud-init/{name}.j2", node=data))
+        for name, content in _plain_files(data).items():
+            path = folder / "hpcstate" / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(content)
+        iso.unlink(missing_ok=True)
+        iso.touch(mode=0o600)
+        run(["xorriso", "-as", "mkisofs", "-quiet", "-V", "cidata", "-J", "-r", "-o", iso, folder])
+        iso.chmod(0o600)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _plain_files(data: CloudInit) -> dict[str, str]:
+    """The same once more as plain files, for the image's own first boot (packer/seed/files): cloud-init takes
+    half a minute of processor time under software emulation to do as much.
+    """
+    return {
+        "instance-id": data.instance_id + "\n",
+        "hostname": data.hostname + "\n",
+        "user": data.user + "\n",
+        "authorized_keys": data.authorized_key + "\n",
+        "ssh_host_ed25519_key": data.host_key.private,
+        "ssh_host_ed25519_key.pub": data.host_key.public + "\n",
+    }

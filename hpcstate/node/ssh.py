@@ -1,0 +1,285 @@
+"""The nodes of a running cluster, over OpenSSH.
+
+The nodes may be slow (a handshake under software emulation costs 1 to 2 s, a command on an open connection
+50 to 100 ms), so each node has one connection, opened once and shared by all commands.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+from urllib.parse import urlsplit
+
+from hpcstate.check.observation import Observations
+from hpcstate.errors import HpcstateError
+from hpcstate.model import Cluster, Node
+from hpcstate.paths import ClusterPaths
+from hpcstate.probe import local
+from hpcstate.run import Result, run, tail
+
+SSH_USER = "admin"
+"""The account of the nodes that the project's key opens. It has sudo without a password."""
+
+JOB_USER = "hpc"
+"""The ordinary account that runs jobs, the same on all nodes."""
+
+User = Literal["admin", "root", "hpc"]
+
+CONNECT_SECONDS = 20
+"""How long a node may take to answer before it is called unreachable."""
+
+IDLE_SECONDS = 120
+"""How long an unused connection outlives a run that could not close it."""
+
+_PARALLEL = 16
+_SSH_FAILED = 255
+_REMOTE_255 = 254
+_TIMED_OUT = 124
+
+
+class UnreachableError(HpcstateError):
+    """A node does not answer on SSH. ``node`` is its name."""
+
+    def __init__(self, node: str, message: str, *, hint: str) -> None:
+        super().__init__(message, where=node, hint=hint)
+        self.node = node
+
+
+class TimedOutError(HpcstateError):
+    """A command on a node ran past its time and was ended."""
+
+
+class Live:
+    """Commands and files on the nodes of ``cluster``. A context manager: leaving it closes the connections.
+
+    ``nodes`` are those it is about: all declared ones, but those that :meth:`reach` leaves out. Safe to use
+    from several threads, but for ``observations``, which are those of a run of checks.
+
+    ``hypervisor`` runs a shell script on the machine that the nodes run on, returns what it prints and raises
+    HpcstateError when it fails: this machine unless another way is given, None where the cluster's URI names
+    another one.
+    """
+
+    def __init__(self, cluster: Cluster, *, hypervisor: Callable[[str], str] | None = None) -> None:
+        self.cluster = cluster
+        self.nodes = cluster.nodes
+        self.hypervisor = hypervisor or (None if urlsplit(cluster.uri).netloc else local)
+        self.observations = Observations()
+        self._paths = ClusterPaths.of(cluster.name)
+        self._sockets: Path | None = None
+        self._locks = {node.name: threading.Lock() for node in cluster.nodes}
+        self._open: set[str] = set()
+        self._dead: dict[str, UnreachableError] = {}
+
+    @property
+    def workers(self) -> tuple[Node, ...]:
+        """The compute nodes (hpc) or the worker nodes (cloud) that are started."""
+        return tuple(node for node in self.nodes if node is not self.cluster.controller)
+
+    def __enter__(self) -> Self:
+        if not self._paths.ssh_key.exists():
+            raise HpcstateError(
+                f"there is no key for the nodes of cluster {self.cluster.name!r}",
+                where=str(self._paths.ssh_key),
+                hint="./hpc up makes the key and the cluster",
+            )
+        # mkdtemp makes the folder with mode 0700. A unix socket's path is limited to 108 bytes, and ssh adds
+        # a random suffix while it binds: hence a short folder of its own, not one below the build folder.
+        self._sockets = Path(tempfile.mkdtemp(prefix="hpcs-"))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for name in sorted(self._open):
+            run([*self._ssh(name), "-O", "exit", self._target(name)], check=False, timeout=5)
+        self._open.clear()
+        if self._sockets is not None:
+            shutil.rmtree(self._sockets, ignore_errors=True)
+            self._sockets = None
+
+    def node(self, name: str) -> Node:
+        """The declared node ``name``; raises HpcstateError when the cluster has none of that name."""
+        for node in self.cluster.nodes:
+            if node.name == name:
+                return node
+        known = ", ".join(node.name for node in self.cluster.nodes)
+        raise HpcstateError(f"there is no node {name!r}", where=self.cluster.name, hint=f"nodes: {known}")
+
+    def run(
+        self, node: str, script: str, *, user: User = "admin", timeout: float = 60, check: bool = True
+    ) -> Result:
+        """Run the shell ``script`` on ``node`` as ``user`` and return what it left.
+
+        The script travels by standard input, so nothing of it shows in a process list; its own standard input
+        is empty (srun would read the rest of the script). It starts in ``/``, and is ended on the node
+        after ``timeout`` seconds.
+
+        Raises UnreachableError when the node does not answer, TimedOutError when the script ran past its time
+        and, with ``check``, HpcstateError when it ends with another code than 0.
+        """
+        self._connect(node)
+        words = remote_command(user, timeout)
+        answer = run(
+            [*self._ssh(node), self._target(node), words],
+            stdin=script_input(script),
+            timeout=timeout + CONNECT_SECONDS,
+            check=False,
+            hint=f"is {node} still running? hpcstate status shows it",
+        )
+        if answer.code == _SSH_FAILED:
+            raise self._unreachable(node, answer.stderr)
+        if answer.code == _TIMED_OUT:
+            last = tail(answer.stderr or answer.stdout, 5)
+            raise TimedOutError(f"a command did not end within {timeout:.0f} s\n{last}".rstrip(), where=node)
+        if check and answer.code != 0:
+            last = tail(answer.stderr or answer.stdout)
+            raise HpcstateError(f"a command ended with {answer.code}:\n{last}", where=node)
+        return answer
+
+    def run_each(
+        self, scripts: Mapping[str, str], *, user: User = "admin", timeout: float = 60, check: bool = True
+    ) -> dict[str, Result]:
+        """Run one script on each node of ``scripts`` (node name to script), at the same time.
+
+        Returns the results by node name, in the order of ``scripts``; raises what :meth:`run` raises, for the
+        first node in that order.
+        """
+        if not scripts:
+            return {}
+        with ThreadPoolExecutor(max_workers=min(_PARALLEL, len(scripts))) as pool:
+            pending = {
+                node: pool.submit(self.run, node, script, user=user, timeout=timeout, check=check)
+                for node, script in scripts.items()
+            }
+            return {node: future.result() for node, future in pending.items()}
+
+    def put(self, node: str, path: str, content: str, *, mode: int) -> None:
+        """Write ``content`` to ``path`` on ``node`` as root with ``mode``, in one step: a reader sees the old
+        file or the new one. The content travels by standard input."""
+        target = shlex.quote(path)
+        new = shlex.quote(f"{path}.hpcstate-new")
+        marker = "hpcstate-end-of-file"
+        while marker in content:
+            marker += "-"
+        # A here-document always ends with a newline, so the last one is cut off again.
+        body = (
+            f"umask 077\ncat > {new} <<'{marker}'\n{content}\n{marker}\n"
+            f"truncate -s -1 {new} && chmod {mode:o} {new} && mv -f {new} {target}"
+        )
+        self.run(node, f"set -e\n{body}", user="root")
+
+    def reach(self) -> dict[str, UnreachableError]:
+        """Open the connections to all nodes at once and return the nodes that do not answer, by name.
+
+        Of those, the ones that the file does not start by itself (``auto_start: false``) are left out of
+        ``nodes`` from now on. The others are not waited for again: :meth:`run` refuses them at once.
+        """
+
+        def failure(node: Node) -> UnreachableError | None:
+            try:
+                self.run(node.name, "true", timeout=CONNECT_SECONDS)
+            except UnreachableError as error:
+                return error
+            except HpcstateError as error:
+                return UnreachableError(node.name, error.message, hint=error.hint)
+            return None
+
+        self._dead = {}
+        nodes = self.cluster.nodes
+        with ThreadPoolExecutor(max_workers=min(_PARALLEL, len(nodes))) as pool:
+            failures = dict(zip(nodes, pool.map(failure, nodes), strict=True))
+        self._dead = {node.name: error for node, error in failures.items() if error}
+        self.nodes = tuple(node for node in nodes if node.auto_start or node.name not in self._dead)
+        return self._dead
+
+    def transport(self, node: str) -> tuple[str, str]:
+        """For a program that brings its own words to ssh, as rsync does with ``-e``: the command line of ssh,
+        which shares the open connection to ``node``, and the target. Raises UnreachableError.
+        """
+        self._connect(node)
+        return shlex.join(self._ssh(node)), self._target(node)
+
+    def demand(self, name: str) -> None:
+        """Raise UnreachableError when ``name`` did not answer :meth:`reach`."""
+        if name in self._dead:
+            raise self._dead[name]
+
+    def _target(self, name: str) -> str:
+        return f"{SSH_USER}@{self.node(name).address}"
+
+    def _ssh(self, name: str) -> list[str]:
+        if self._sockets is None:
+            raise HpcstateError("Live is used outside its with block", where=name)
+        return ssh_command(self._paths, self._sockets / f"{self.cluster.nodes.index(self.node(name))}")
+
+    def _connect(self, name: str) -> None:
+        """Open the connection to ``name`` unless it is open; one thread at a time, or there would be two."""
+        self.node(name)
+        self.demand(name)
+        with self._locks[name]:
+            if name in self._open:
+                return
+            # -f: ssh goes to the background once it is logged in, and lets go of our pipes.
+            opened = run(
+                [*self._ssh(name), "-M", "-N", "-f", self._target(name)],
+                timeout=CONNECT_SECONDS + 10,
+                check=False,
+            )
+            if opened.code != 0:
+                raise self._unreachable(name, opened.stderr)
+            self._open.add(name)
+
+    def _unreachable(self, name: str, stderr: str) -> UnreachableError:
+        lines = [line for line in stderr.strip().splitlines() if line]
+        why = lines[-1] if lines else "the connection ended"
+        address = self.node(name).address
+        return UnreachableError(
+            name,
+            f"{address} does not answer on SSH: {why}",
+            hint="`hpcstate status` shows whether it runs; `hpcstate start` shows a silent node's console",
+        )
+
+
+def ssh_command(paths: ClusterPaths, socket: Path) -> list[str]:
+    """``ssh`` as a script needs it: this cluster's key and host keys only, no question ever asked, and one
+    connection shared through ``socket``."""
+    options = (
+        "BatchMode=yes",
+        "StrictHostKeyChecking=yes",
+        f"UserKnownHostsFile={paths.known_hosts}",
+        "GlobalKnownHostsFile=/dev/null",
+        "IdentitiesOnly=yes",
+        "IdentityAgent=none",
+        f"ConnectTimeout={CONNECT_SECONDS}",
+        "ServerAliveInterval=10",
+        "ServerAliveCountMax=3",
+        f"ControlPath={socket}",
+        f"ControlPersist={IDLE_SECONDS}",
+        "LogLevel=ERROR",
+    )
+    return ["ssh", "-F", "/dev/null", "-i", str(paths.ssh_key), *(f"-o{option}" for option in options)]
+
+
+def remote_command(user: User, timeout: float) -> str:
+    """The command line given to the node's login shell: a shell of ``user`` that reads its script from
+    standard input and is ended after ``timeout`` seconds.
+
+    ``timeout`` runs as ``user``: it may end only its own user's processes. 255 is kept for ssh itself.
+    """
+    become = {"admin": "", "root": "sudo -n ", "hpc": f"sudo -n -H -u {JOB_USER} "}[user]
+    shell = f"{become}timeout -k 5 {timeout:.0f} sh -s"
+    return f"{shell}; c=$?; [ $c -ne {_SSH_FAILED} ] || c={_REMOTE_255}; exit $c"
+
+
+def script_input(script: str) -> str:
+    """``script`` as one compound command: the shell reads all of it before it runs the first line, so that no
+    command in it can eat the rest, and each gets an empty standard input."""
+    return f"{{\ncd /\n{script}\n}} </dev/null\n"

@@ -1,0 +1,291 @@
+"""Containers onto the nodes: only what differs, verified there before it gets its name, the catalog last.
+
+First the controller, then from it all others at the same time. What fails on one node does not stop the
+others; the same deploy again finishes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from hpcstate.errors import HpcstateError
+from hpcstate.model import Cluster
+from hpcstate.node.ssh import Live
+from hpcstate.registry import catalog as catalog_file
+from hpcstate.registry import difference as registry_difference
+from hpcstate.registry import layout as registry
+from hpcstate.registry import scripts, spread, transfer
+from hpcstate.registry.deploy_node import DeployResult, ServedNode
+from hpcstate.registry.layout import Catalog, Stored
+from hpcstate.registry.look import LOOK_TIMEOUT, catalog_of, look_at, only_one
+from hpcstate.registry.source import Source, judge
+from hpcstate.registry.transfer import DEFAULT, Say, Way
+
+_PARALLEL = 16
+
+
+def deploy(
+    cluster: Cluster,
+    sources: Sequence[Source],
+    say: Say,
+    *,
+    way: Way = DEFAULT,
+    nodes: Sequence[str] = (),
+    serve: Sequence[str] = (),
+    verify: bool = False,
+    open_live: Callable[[Cluster], Live] = Live,
+) -> DeployResult:
+    """Bring ``sources``, and whatever else the catalog names and a node lacks, to the nodes of ``cluster``.
+
+    ``nodes`` are the only ones to get ``sources`` (the controller always does: the others have it from
+    there). ``serve`` are the nodes that are brought into step at all; empty means every node (the catalog is
+    the same everywhere). ``verify`` hashes every file anew and verifies its signature again, instead of
+    trusting what was recorded.
+
+    Raises HpcstateError when nothing can be done: a wrong file, an unknown node, a silent controller, a
+    controller that did not get a file. What goes wrong on other nodes is in the result.
+    """
+    began = time.monotonic()
+    if problem := way.problem():
+        raise HpcstateError(problem)
+    with only_one(cluster), open_live(cluster) as live:
+        run = _Deploy(live, say, way, verify=verify)
+        run.look(serve, nodes)
+        run.plan(sources, nodes)
+        run.send(sources)
+        run.finish()
+        results = tuple(node.result() for node in run.nodes.values())
+    return DeployResult(
+        cluster.name,
+        transfer.chosen(way),
+        tuple(source.stored.file for source in sources),
+        results,
+        time.monotonic() - began,
+    )
+
+
+class _Deploy:
+    """One run of :func:`deploy`: its steps share what was seen of the nodes."""
+
+    def __init__(self, live: Live, say: Say, way: Way, *, verify: bool) -> None:
+        self.live = live
+        self.say = say
+        self.way = way
+        self.verify = verify
+        self.settings = live.cluster.containers
+        self.config = registry.config_text(live.cluster.name, self.settings)
+        self.controller = live.cluster.controller.name
+        self.nodes: dict[str, ServedNode] = {}
+        self.catalog = Catalog()
+        self.text = ""
+
+    def look(self, serve: Sequence[str], wanted: Sequence[str]) -> None:
+        """See what the nodes ``serve`` (all, when empty) and the controller have. One that is dead and not
+        among ``wanted``, if there are any, is left out.
+
+        Raises HpcstateError when the controller does not answer.
+        """
+        for name in (*serve, *wanted):
+            self.live.node(name)
+        dead = self.live.reach()
+        if self.controller in dead:
+            raise dead[self.controller]
+        began = time.monotonic()
+        started = {node.name for node in self.live.nodes}
+        # Whoever names a node wants to hear of it, also of one that the file does not start.
+        served = {*(serve or started), *wanted, self.controller}
+        self.nodes = {
+            node.name: ServedNode(node.name, began)
+            for node in self.live.cluster.nodes
+            if node.name in served and (node.name in started or node.name in wanted)
+        }
+        for name, error in dead.items():
+            if wanted and name not in wanted:
+                self.nodes.pop(name, None)
+            elif name in self.nodes:
+                self.nodes[name].error = error
+        answers = look_at(
+            self.live, [name for name, node in self.nodes.items() if not node.error], rehash=self.verify
+        )
+        for name, answer in answers.items():
+            if isinstance(answer, HpcstateError):
+                self.nodes[name].error = answer
+            else:
+                self.nodes[name].state, self.nodes[name].room = answer
+        if failure := self.nodes[self.controller].error:
+            raise failure
+
+    def plan(self, sources: Sequence[Source], only: Sequence[str]) -> None:
+        """Make the catalog that is to be, and see what each node lacks of it."""
+        states = {name: node.state for name, node in self.nodes.items() if node.state is not None}
+        catalog = catalog_of(states, self.controller)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        nodes = tuple(sorted({*only, self.controller})) if only else ()
+        for source in sources:
+            signed = self._signed(source, catalog)
+            catalog = catalog.with_current(replace(source.stored, deployed=now, nodes=nodes, signed=signed))
+        self.catalog, self.text = catalog, catalog_file.write(catalog)
+        for node in self.nodes.values():
+            if node.state is not None:
+                node.found = registry_difference.difference(
+                    node.state, catalog, node.name, catalog_text=self.text, config=self.config
+                )
+                if node.found.layout or node.found.config:
+                    self._lay_out(node)
+                self._demand_room(node)
+        if error := self.nodes[self.controller].error:
+            raise error
+
+    def _signed(self, source: Source, catalog: Catalog) -> bool:
+        """Whether its signature was or will be verified. What came without one, when the policy asked for
+        none, is judged now that it does: nobody sends it again, for the bytes are there.
+        """
+        known = next((one for one in catalog.stored if one.file == source.stored.file), None)
+        if known is not None and self.settings.require_signature and not known.signed:
+            judge(source, self.settings)
+        return self.settings.require_signature or (known is not None and known.signed)
+
+    def _lay_out(self, node: ServedNode) -> None:
+        try:
+            self.live.run(node.name, scripts.layout(self.config), user="root")
+            node.changes.append("layout")
+        except HpcstateError as error:
+            node.error = error
+
+    def _demand_room(self, node: ServedNode) -> None:
+        """A node whose disk is too small gets nothing at all."""
+        assert node.state is not None
+        assert node.found is not None
+        there = node.state["incoming"]
+        needed = sum(max(0, one.size - there.get(f"{one.digest}.sif", 0)) for one in node.found.to_send)
+        if needed > node.room:
+            node.error = HpcstateError(
+                f"{registry.ROOT} has room for {transfer.megabytes(node.room)}, "
+                f"{transfer.megabytes(needed)} are needed",
+                where=node.name,
+                hint="`hpcstate container prune` removes old versions; nothing was sent to this node",
+            )
+
+    def send(self, sources: Sequence[Source]) -> None:
+        """Bring every file to the nodes that lack it, one file after the other."""
+        local = {source.stored.file: source for source in sources}
+        lacking = {
+            one.file: one
+            for node in self.nodes.values()
+            if node.sound and node.found
+            for one in node.found.to_send
+        }
+        for file in lacking:
+            if file in local:
+                judge(local[file], self.settings)
+        for file, one in sorted(lacking.items()):
+            holders = sorted(
+                (name for name, node in self.nodes.items() if node.sound and node.has(one)),
+                key=lambda name: name != self.controller,
+            )
+            needers = [
+                name
+                for name, node in self.nodes.items()
+                if node.sound and node.found and one in node.found.to_send
+            ]
+            if not holders and file in local:
+                self._upload(local[file].path, one)
+                holders, needers = [self.controller], [name for name in needers if name != self.controller]
+            if not holders:
+                for name in needers:
+                    self.nodes[name].lost.append(file)
+            elif needers:
+                self._spread(one, holders, needers)
+
+    def _upload(self, path: Path, one: Stored) -> None:
+        """To the controller; what was left there of an earlier try may be damaged, hence the second one."""
+        self.say(self.controller, f"{one.name}: {transfer.megabytes(one.size)} from here")
+        transfer.upload(self.live, path, one, self.way, self.say)
+        try:
+            self._place(self.controller, one)
+        except transfer.DamagedError:
+            transfer.upload(self.live, path, one, self.way, self.say)
+            self._place(self.controller, one)
+
+    def _place(self, name: str, one: Stored) -> None:
+        self.say(name, f"{one.name}: verifying")
+        script = scripts.place(one, require_signature=self.settings.require_signature)
+        answer = self.live.run(name, script, user="root", timeout=LOOK_TIMEOUT, check=False)
+        why, damaged = scripts.refusal(answer.stdout)
+        if why:
+            kind = transfer.DamagedError if damaged else HpcstateError
+            raise kind(
+                f"{one.file}: {why}",
+                where=name,
+                hint="" if damaged else "deploys/containers.py gives the nodes the key that signs here",
+            )
+        if answer.code != 0:
+            raise transfer.transfer_error(self.live, name, one, answer)
+        self.nodes[name].received.append(one.file)
+        self.say(name, f"{one.name}: in place")
+
+    def _spread(self, one: Stored, holders: Sequence[str], needers: Sequence[str]) -> None:
+        def place(name: str) -> None:
+            self._place(name, one)
+
+        failed: dict[str, HpcstateError] = {}
+        left = tuple(needers)
+        via = transfer.chosen(self.way)
+        if via == "sbcast" and holders[0] == self.controller:
+            failed, left = spread.sbcast(self.live, one, left, place, self.say)
+        elif via == "oras" and holders[0] == self.controller:
+            failed, left = spread.oras(self.live, one, left, place, self.way, self.say), ()
+        if left:
+            failed |= spread.relay(self.live, one, holders, left, place, self.way, self.say)
+        for name, error in failed.items():
+            self.nodes[name].error = error
+            self.say(name, f"{one.name}: {error.message.splitlines()[0]}")
+        if self.controller in failed:
+            raise failed[self.controller]
+
+    def finish(self) -> None:
+        """Links, modes and last the catalog, on every node that has all files; then signatures, if asked."""
+
+        def one(node: ServedNode) -> None:
+            try:
+                self._finish(node)
+                if node.lost:
+                    raise HpcstateError(
+                        f"no node that answers has {', '.join(node.lost)}",
+                        where=node.name,
+                        hint="deploy it again from where it was built; when every node answers, "
+                        "`hpcstate container prune` takes out of the catalog what is lost",
+                    )
+            except HpcstateError as error:
+                node.error = error
+            node.seconds = time.monotonic() - node.began
+
+        with ThreadPoolExecutor(max_workers=_PARALLEL) as pool:
+            list(pool.map(one, (node for node in self.nodes.values() if node.sound)))
+
+    def _finish(self, node: ServedNode) -> None:
+        assert node.found is not None
+        found = node.found
+        if not found.in_step or node.received:
+            links = [(path, target) for path, target in found.links if not self._is_lost(node, path, target)]
+            script = scripts.finish(links=links, stale=found.stale, closed=found.open, catalog=self.text)
+            self.live.run(node.name, script, user="root")
+            node.changes += [f"mode and owner of {file.file}" for file in found.open]
+            node.changes += [f"{path} -> {target}" for path, target in links]
+            node.changes += [f"link {path} removed" for path in found.stale]
+            node.changes += ["catalog"] if found.catalog else []
+        if self.verify and not node.lost:
+            kept = [file for file in self.catalog.on(node.name) if file.file not in node.received]
+            script = scripts.verify(kept, require_signature=self.settings.require_signature)
+            answer = self.live.run(node.name, script, user="root", timeout=LOOK_TIMEOUT)
+            if why := scripts.refusal(answer.stdout)[0]:
+                raise HpcstateError(why, where=node.name, hint="the file is whole, but of another key")
+
+    def _is_lost(self, node: ServedNode, link: str, target: str) -> bool:
+        """Whether ``link`` would lead to nothing."""
+        return f"{link.partition('/')[0]}/{target}" in node.lost

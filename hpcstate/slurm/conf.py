@@ -1,0 +1,229 @@
+"""slurm.conf and cgroup.conf for Slurm 24.11 on cgroup v2, from the model. gres.conf: gres_conf.py.
+
+Pure: a cluster in, text out. Why each parameter is set and what the earlier system set and we do not is in
+docs/slurm-configuration.md; the names and meanings are those of slurm.conf(5), cgroup.conf(5), gres.conf(5).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from hpcstate import hostlist
+from hpcstate.errors import HpcstateError
+from hpcstate.model import Cluster, CpuTopology, Node, Partition
+from hpcstate.render import render
+
+CONF_DIRECTORY = "/etc/slurm"
+"""Where Debian's Slurm reads its configuration."""
+
+SYSTEM_RESERVE_MB = 256
+KERNEL_SHARE = 0.02
+
+
+@dataclass(frozen=True)
+class Section:
+    """A titled block of ``Key=value`` lines of slurm.conf."""
+
+    title: str
+    parameters: tuple[tuple[str, str], ...]
+
+
+def real_memory_mb(memory_mb: int) -> int:
+    """RealMemory (MiB) for a virtual machine of ``memory_mb`` MiB: surely less than ``slurmd -C`` reports.
+
+    A node that reports less than configured is set INVAL and drained (slurm.conf(5), NODE CONFIGURATION).
+    The kernel keeps about 64 MiB and 1.6 % for itself (a 2048 MiB guest reports 1960), and the daemons need
+    room that jobs must not take (cgroup.conf(5), example). At least half is left to jobs on tiny machines.
+    """
+    return max(memory_mb - SYSTEM_RESERVE_MB - math.ceil(memory_mb * KERNEL_SHARE), memory_mb // 2)
+
+
+def cpu_topology(cluster: Cluster, node: Node) -> CpuTopology:
+    """The topology of ``node``: the declared one where it makes ``cpu_cores`` CPUs, else one socket of cores.
+
+    The topology is declared for the cluster, the number of CPUs for each node: it cannot fit them all.
+    """
+    declared = cluster.acceleration.cpu_topology
+    if declared and declared.sockets * declared.cores * declared.threads == node.cpu_cores:
+        return declared
+    return CpuTopology(sockets=1, cores=node.cpu_cores, threads=1)
+
+
+def slurm_conf(cluster: Cluster) -> str:
+    """The text of slurm.conf, the same on every node of ``cluster``.
+
+    Raises HpcstateError when ``cluster`` has no Slurm, no compute nodes, or its ``slurm_config.parameters``
+    set a key that is derived from the rest of the file.
+    """
+    if cluster.slurm is None or not cluster.workers:
+        raise HpcstateError(
+            f"the cluster {cluster.name} has no Slurm compute nodes",
+            where=f".clusters.{cluster.kind}",
+            hint="declare compute_nodes and slurm_config under clusters.hpc",
+        )
+    return render(
+        "slurm/slurm.conf.j2",
+        cluster_name=cluster.name,
+        sections=_with_overrides(_sections(cluster), cluster.slurm.parameters),
+        nodes=node_lines(cluster),
+        partitions=[_partition_line(partition) for partition in cluster.slurm.partitions],
+    )
+
+
+def configuration(cluster: Cluster) -> dict[str, str]:
+    """File name to content of what is the same on every node of ``cluster`` (gres.conf is not)."""
+    return {"slurm.conf": slurm_conf(cluster), "cgroup.conf": cgroup_conf(cluster)}
+
+
+def cgroup_conf(cluster: Cluster) -> str:
+    """The text of cgroup.conf, the same on every node. What ``cluster`` declares does not change it."""
+    del cluster
+    return render("slurm/cgroup.conf.j2", parameters=CGROUP_PARAMETERS)
+
+
+def node_lines(cluster: Cluster) -> list[str]:
+    """The NodeName lines: one for each run of neighbours that differ in nothing but name and address."""
+    described = ((_node_attributes(cluster, node), node) for node in cluster.workers)
+    lines = []
+    for attributes, run in groupby(described, lambda pair: pair[0]):
+        nodes = [node for _, node in run]
+        names = hostlist.compress([node.name for node in nodes])
+        addresses = hostlist.compress([str(node.address) for node in nodes])
+        lines.append(f"NodeName={names} NodeAddr={addresses} {attributes} State=UNKNOWN")
+    return lines
+
+
+def _node_attributes(cluster: Cluster, node: Node) -> str:
+    topology = cpu_topology(cluster, node)
+    attributes = (
+        f"CPUs={node.cpu_cores} Sockets={topology.sockets} CoresPerSocket={topology.cores} "
+        f"ThreadsPerCore={topology.threads} RealMemory={real_memory_mb(node.memory_mb)}"
+    )
+    return f"{attributes} Gres={node.gres}" if node.gres else attributes
+
+
+def _partition_line(partition: Partition) -> str:
+    default = "YES" if partition.default else "NO"
+    return (
+        f"PartitionName={partition.name} Nodes={hostlist.compress(partition.nodes)} Default={default} "
+        f"MaxTime={partition.max_time} State=UP"
+    )
+
+
+def _sections(cluster: Cluster) -> tuple[Section, ...]:
+    """The parameters we set, in the order of the file."""
+    resources = [
+        ("SelectType", "select/cons_tres"),
+        ("SelectTypeParameters", "CR_Core_Memory"),
+        ("DefMemPerCPU", str(_memory_per_cpu_mb(cluster.workers))),
+    ]
+    if types := _gres_types(cluster):
+        resources[:0] = [("GresTypes", ",".join(types)), *_tres(cluster)]
+    controller = cluster.controller
+    return (
+        Section(
+            "Cluster and controller",
+            (
+                ("ClusterName", cluster.name),
+                ("SlurmctldHost", f"{controller.name}({controller.address})"),
+                ("SlurmUser", "slurm"),
+                ("AuthType", "auth/munge"),
+            ),
+        ),
+        Section(
+            "State, process identifiers and logs",
+            (
+                ("StateSaveLocation", "/var/lib/slurm/slurmctld"),
+                ("SlurmdSpoolDir", "/var/lib/slurm/slurmd"),
+                ("SlurmctldPidFile", "/run/slurmctld/slurmctld.pid"),
+                ("SlurmdPidFile", "/run/slurm/slurmd.pid"),
+                ("SlurmctldLogFile", "/var/log/slurm/slurmctld.log"),
+                ("SlurmdLogFile", "/var/log/slurm/slurmd.log"),
+            ),
+        ),
+        Section("MPI", (("MpiDefault", "pmix"), ("MpiParams", "ports=12000-12999"))),
+        Section("Resources", tuple(resources)),
+        Section(
+            "Isolation and measurement of jobs",
+            (
+                ("ProctrackType", "proctrack/cgroup"),
+                ("TaskPlugin", "task/cgroup,task/affinity"),
+                ("JobAcctGatherType", "jobacct_gather/cgroup"),
+            ),
+        ),
+        Section(
+            "Patience with slow virtual machines (seconds)",
+            (
+                ("SlurmctldTimeout", "300"),
+                ("SlurmdTimeout", "300"),
+                ("MessageTimeout", "30"),
+                ("TCPTimeout", "15"),
+                ("BatchStartTimeout", "60"),
+                ("UnkillableStepTimeout", "180"),
+                ("ReturnToService", "2"),
+            ),
+        ),
+    )
+
+
+CGROUP_PARAMETERS: tuple[tuple[str, str], ...] = (
+    ("CgroupPlugin", "autodetect"),
+    ("SystemdTimeout", "30000"),
+    ("ConstrainCores", "yes"),
+    ("ConstrainRAMSpace", "yes"),
+    ("ConstrainSwapSpace", "yes"),
+    ("ConstrainDevices", "yes"),
+)
+
+DERIVED_KEYS = frozenset(("clustername", "slurmctldhost", "nodename", "partitionname", "nodeset", "include"))
+"""Keys of slurm.conf that come from the rest of the cluster file, in lower case."""
+
+
+def _gres_types(cluster: Cluster) -> tuple[str, ...]:
+    """The kinds of GRES that the nodes have: gpu, and shard or mps where GPUs are shared."""
+    names = [item.partition(":")[0] for node in cluster.gpu_nodes for item in node.gres.split(",")]
+    return tuple(dict.fromkeys(names))
+
+
+def _tres(cluster: Cluster) -> list[tuple[str, str]]:
+    """AccountingStorageTRES: the GRES as TRES, each kind and each type of GPU, with what Slurm always counts.
+    A GRES that is not named there is not counted (slurm.conf(5), AccountingStorageTRES).
+
+    Only where ``slurm_config.parameters`` names a slurmdbd: without one slurmctld stops at it ("slurmdbd is
+    required to run with TRES", src/slurmctld/controller.c, _init_tres).
+    """
+    own = {key.lower(): value for key, value in (cluster.slurm.parameters if cluster.slurm else {}).items()}
+    if "slurmdbd" not in own.get("accountingstoragetype", ""):
+        return []
+    gpus = dict.fromkeys(kind for node in cluster.gpu_nodes for kind in node.gres_types)
+    kinds = [f"gres/{name}" for name in _gres_types(cluster)]
+    return [("AccountingStorageTRES", ",".join([*kinds, *(f"gres/gpu:{kind}" for kind in gpus)]))]
+
+
+def _memory_per_cpu_mb(nodes: Sequence[Node]) -> int:
+    """DefMemPerCPU (MiB): a job that asks for all CPUs of any node, and for no memory, still fits on it."""
+    return min(real_memory_mb(node.memory_mb) // node.cpu_cores for node in nodes)
+
+
+def _with_overrides(sections: Sequence[Section], parameters: Mapping[str, str]) -> list[Section]:
+    """``sections`` with the user's values in the place of ours, and the rest in a section of its own.
+
+    Keys are compared without case, as slurm.conf(5) does.
+    """
+    for key in parameters:
+        if key.lower() in DERIVED_KEYS:
+            raise HpcstateError(
+                f"{key} follows from the rest of the cluster file and cannot be set by hand",
+                where=f".clusters.hpc.slurm_config.parameters.{key}",
+                hint="change the nodes, the partitions or the name of the cluster instead",
+            )
+    own = {key.lower(): value for key, value in parameters.items()}
+    merged = [
+        Section(section.title, tuple((key, own.pop(key.lower(), value)) for key, value in section.parameters))
+        for section in sections
+    ]
+    extra = tuple((key, value) for key, value in parameters.items() if key.lower() in own)
+    return [*merged, Section("From slurm_config.parameters", extra)] if extra else merged

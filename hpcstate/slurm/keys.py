@@ -1,0 +1,150 @@
+"""What Slurm 24.11 knows of the keys of its configuration files: keys.toml as types."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+Kind = Literal["slurm", "cgroup", "gres", "slurmdbd"]
+"""Which of the four files: slurm.conf, cgroup.conf, gres.conf or slurmdbd.conf."""
+
+KINDS: tuple[Kind, ...] = ("slurm", "cgroup", "gres", "slurmdbd")
+TABLE = Path(__file__).with_name("keys.toml")
+
+_TYPES = ("string", "boolean", "uint16", "uint32", "uint64", "float", "array", "ignored")
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key as Slurm spells it, and its type: one of src/common/parse_value.c, or array or ignored."""
+
+    name: str
+    type: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Why a known key is wrong wherever it is given: ``says`` ends the sentence that the key begins."""
+
+    severity: Severity
+    says: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class ValueRule:
+    """What a value must be: one of ``one_of`` or of the form ``pattern``; of each part if ``is_list``.
+
+    ``exact``: upper and lower case differ.
+    """
+
+    one_of: tuple[str, ...]
+    pattern: re.Pattern[str] | None
+    is_list: bool
+    exact: bool
+    severity: Severity
+    says: str
+    hint: str
+
+    def fits(self, part: str) -> bool:
+        """Whether one value, or one part of a list, is right."""
+        if self.pattern and self.pattern.fullmatch(part):
+            return True
+        if self.exact:
+            return part in self.one_of
+        return part.lower() in {value.lower() for value in self.one_of}
+
+
+@dataclass(frozen=True)
+class Gone:
+    """A key that Slurm does not know any more; ``until`` is the last release that did."""
+
+    until: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class Family:
+    """The plugins of one kind. ``prefix``: a value without the family's name is not found."""
+
+    name: str
+    prefix: bool
+    names: frozenset[str]
+    removed: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Everything known of one kind of file.
+
+    ``lines`` has the keys of each kind of line; "" is for lines of one plain key, the others are named by the
+    key that begins them. ``verdicts`` and ``rules`` are by kind of line and key, ``families`` and ``gone`` by
+    plain key. Keys are in lower case.
+    """
+
+    lines: Mapping[str, Mapping[str, Key]]
+    verdicts: Mapping[tuple[str, str], Verdict]
+    rules: Mapping[tuple[str, str], ValueRule]
+    families: Mapping[str, Family]
+    gone: Mapping[str, Gone]
+
+    @property
+    def records(self) -> Mapping[str, str]:
+        """The keys that begin a line of several pairs: lower case to Slurm's spelling."""
+        return {begins.lower(): begins for begins in self.lines if begins}
+
+
+@cache
+def keys(kind: Kind) -> Keys:
+    """The tables of one kind of file."""
+    data = _data()
+    lines = {
+        row["begins"]: {name.lower(): Key(name, type_) for type_ in _TYPES for name in row.get(type_, ())}
+        for row in data["line"]
+        if row["kind"] == kind
+    }
+    verdicts = {
+        (row["begins"], name.lower()): Verdict(row["severity"], row["says"], row["hint"])
+        for row, name in _rows(data["key"], kind)
+    }
+    rules = {(row["begins"], name.lower()): _rule(row) for row, name in _rows(data["value"], kind)}
+    families = {
+        row["key"].lower(): Family(
+            row["family"], row["prefix"], frozenset(row["names"]), frozenset(row.get("removed", ()))
+        )
+        for row in data["plugin"]
+        if kind in row["kind"].split()
+    }
+    gone = {name.lower(): Gone(row["until"], row["hint"]) for row, name in _rows(data["gone"], kind)}
+    return Keys(lines, verdicts, rules, families, gone)
+
+
+@cache
+def _data() -> Mapping[str, Any]:
+    return tomllib.loads(TABLE.read_text(encoding="utf-8"))
+
+
+def _rows(rows: list[dict[str, Any]], kind: Kind) -> Iterator[tuple[dict[str, Any], str]]:
+    for row in rows:
+        if kind in row["kind"].split():
+            for name in row["keys"]:
+                yield row, name
+
+
+def _rule(row: Mapping[str, Any]) -> ValueRule:
+    pattern = row.get("pattern")
+    return ValueRule(
+        one_of=tuple(row.get("one_of", ())),
+        pattern=re.compile(pattern, re.IGNORECASE) if pattern else None,
+        is_list=row.get("list", False),
+        exact=row.get("exact", False),
+        severity=row["severity"],
+        says=row.get("says", ""),
+        hint=row.get("hint", ""),
+    )

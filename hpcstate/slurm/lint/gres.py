@@ -1,0 +1,107 @@
+"""The devices of a gres.conf: what slurmd would stop at (src/interfaces/gres.c of Slurm 24.11.5)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from hpcstate.errors import Problem
+from hpcstate.slurm.conf_whole import Record, Whole, is_broken, names, number
+
+_SHARED = frozenset(("mps", "shard"))
+_FLAGS = (
+    "CountOnly", "nvidia_gpu_env", "amd_gpu_env", "intel_gpu_env", "opencl_env", "one_sharing", "all_sharing",
+    "explicit", "no_gpu_env",
+)  # fmt: skip
+_COUNT = re.compile(r"[0-9]+([kmgtp](ib|b)?)?", re.IGNORECASE)
+
+
+def problems(whole: Whole) -> Iterator[Problem]:
+    """What slurmd makes of the lines: each by itself, then all those that concern a node."""
+    devices = sorted(
+        (*whole.records.get("Name", ()), *whole.records.get("NodeName", ())),
+        key=lambda record: (record.statement.line, record.statement.origin),
+    )
+    for record in devices:
+        yield from _device_problems(record)
+    yield from _mixed(devices)
+
+
+def _gres_name(record: Record) -> str:
+    """The name of the GRES; on lines that begin with NodeName it is an attribute."""
+    return record.name if record.statement.begins == "Name" else record.attributes.get("name", "")
+
+
+def _device_problems(record: Record) -> Iterator[Problem]:
+    """_parse_gres_config."""
+    attributes = record.attributes
+    if not _gres_name(record) and "autodetect" not in attributes:
+        message = "the line has no Name: slurmd logs an error and ignores it"
+        yield record.problem("Name", message, "write NodeName=node Name=gpu File=/dev/...", "warning")
+    for key in ("File", "Files", "MultipleFiles"):
+        if is_broken(attributes.get(key.lower(), "")):
+            yield record.problem(key, "the brackets do not match: slurmd stops", "write /dev/nvidia[0-3]")
+    several = attributes.get("multiplefiles", "")
+    plain = attributes.get("file", attributes.get("files", ""))
+    if several and plain:
+        yield record.problem("MultipleFiles", "excludes File: slurmd stops", "keep one of them")
+    elif several and len(names(several) or "12") < 2:
+        yield record.problem("MultipleFiles", "names one file only: slurmd stops", "write File=")
+    yield from _count_problems(record, names(plain) if plain and not several else None)
+    yield from _flag_problems(record)
+
+
+def _count_problems(record: Record, files: Sequence[str] | None) -> Iterator[Problem]:
+    count = record.attributes.get("count")
+    if count is None:
+        return
+    if not _COUNT.fullmatch(count):
+        yield record.problem("Count", "is not a number: slurmd stops", "write a number, K, M, G behind it")
+        return
+    shared = _gres_name(record).lower() in _SHARED
+    if files and not shared and number(count, len(files)) != len(files):
+        message = f"is {count}, and File names {len(files)}: slurmd stops"
+        yield record.problem("Count", message, "leave Count out: Slurm counts the files")
+
+
+def _flag_problems(record: Record) -> Iterator[Problem]:
+    """gres_flags_parse, which finds names anywhere in the value and ignores what it does not know."""
+    flags = [flag for flag in record.attributes.get("flags", "").split(",") if flag]
+    lower = [flag.lower() for flag in flags]
+    environment = {"nvidia_gpu_env", "amd_gpu_env", "intel_gpu_env", "opencl_env"}
+    if "no_gpu_env" in lower and environment & set(lower):
+        yield record.problem("Flags", "no_gpu_env excludes the other ..._env flags: slurmd stops")
+    for flag in flags:
+        if flag.lower() not in {one.lower() for one in _FLAGS}:
+            message = f'"{flag}" is not known: slurmd ignores it'
+            yield record.problem("Flags", message, f"the flags are {', '.join(_FLAGS)}", "warning")
+
+
+def _mixed(devices: Sequence[Record]) -> Iterator[Problem]:
+    """_foreach_gres_conf: the lines of one GRES on one node have all a File or none, all a Type or none."""
+    by_node: dict[str, list[Record]] = {}
+    for record in devices:
+        if record.statement.begins == "NodeName":
+            for node in names(record.name) or ():
+                by_node.setdefault(node, [])
+    for record in devices:
+        own = names(record.name) if record.statement.begins == "NodeName" else tuple(by_node) or ("",)
+        for node in own or ():
+            by_node.setdefault(node, []).append(record)
+    groups = {tuple(id(record) for record in group): group for group in by_node.values()}
+    for group in groups.values():
+        for name in dict.fromkeys(_gres_name(record) for record in group):
+            yield from _mixed_lines([record for record in group if name and _gres_name(record) == name], name)
+
+
+def _mixed_lines(lines: Sequence[Record], name: str) -> Iterator[Problem]:
+    with_file = [bool(line.attributes.keys() & {"file", "files", "multiplefiles"}) for line in lines]
+    with_type = ["type" in line.attributes for line in lines]
+    for key, given in (("File", with_file), ("Type", with_type)):
+        odd = next((line for line, has in zip(lines, given, strict=True) if has != given[0]), None)
+        if odd:
+            message = f"some lines of {name} have a {key} and others do not: slurmd stops"
+            yield odd.problem(key, message, f"give all of them a {key}, or none")
+    if len(lines) > 1 and not any(with_file) and not any(with_type):
+        message = f"{name} has several lines without File and Type: slurmd stops"
+        yield lines[1].problem("Name", message, "write one line with Count=")
