@@ -36,8 +36,8 @@ from hpcstate.container import toolbox as tools_root  # noqa: E402
 from hpcstate.container.routes import Source  # noqa: E402
 from hpcstate.container.toolbox import Toolbox  # noqa: E402
 from hpcstate.errors import HpcstateError  # noqa: E402
+from hpcstate.files import remove_tree  # noqa: E402
 from hpcstate.run import run  # noqa: E402
-from hpcstate.trees import remove_tree  # noqa: E402
 
 COMPRESSIONS: dict[str, tuple[str, ...]] = {
     "gzip (Apptainer's own)": (),
@@ -116,7 +116,7 @@ def by_route(toolbox: Toolbox, work: Path) -> dict[str, tuple[float, float]]:
     """root.tar in ``work`` by each route that is not the declared one."""
     measured: dict[str, tuple[float, float]] = {}
     with (
-        patch.object(container, "CONTAINERS", work / "containers"),
+        patch.object(paths, "CONTAINERS", work / "containers"),
         patch.object(container_engine, "STORAGE", work / "storage"),
     ):
         engine = container_engine.buildah()

@@ -16,8 +16,7 @@ import sys
 from collections.abc import Sequence
 
 from hpcstate import commands
-from hpcstate.errors import HpcstateError, ProblemsError, from_os
-from hpcstate.schema.document import UnreadableFileError
+from hpcstate.errors import HpcstateError, ProblemsError, UnreadableFileError, from_os
 
 OK = 0
 FINDINGS = 1

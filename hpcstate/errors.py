@@ -72,6 +72,10 @@ class ProblemsError(HpcstateError):
         super().__init__(lines)
 
 
+class UnreadableFileError(ProblemsError):
+    """The file could not be read at all: missing, a directory, no permission. The command exits with 2."""
+
+
 def format_problem(path: str, problem: Problem) -> str:
     """One problem as a person reads it: ``file:line: place: message`` and the hint below."""
     position = f"{path}:{problem.line}" if problem.line else path

@@ -13,6 +13,7 @@ BUILD = Path(os.environ.get("HPCSTATE_BUILD", ROOT / "build"))
 """Everything that was built. Set HPCSTATE_BUILD to put it on another disk."""
 
 TEMPLATES = ROOT / "templates"
+CONTAINERS = ROOT / "containers"
 STORE = BUILD / "store"
 TOOLS = BUILD / "tools"
 
@@ -28,6 +29,11 @@ def shown(path: Path) -> str:
 def image(name: str) -> Path:
     """The built image ``name``, where the earlier system had it, so that its files keep working."""
     return BUILD / "packer" / name / name / f"{name}.qcow2"
+
+
+def container_names() -> list[str]:
+    """The containers of the project: the folders of containers/ that have a container.yaml."""
+    return sorted(path.parent.name for path in CONTAINERS.glob("*/container.yaml"))
 
 
 def container(name: str) -> Path:

@@ -148,3 +148,11 @@ def which(program: str) -> Path | None:
     """The path of ``program`` on PATH, or None."""
     found = shutil.which(program)
     return Path(found) if found else None
+
+
+def local(command: str, *, timeout: float = 60) -> str:
+    """What the shell ``command`` prints on this host.
+
+    ``timeout`` is in seconds. Raises HpcstateError when the command fails or runs past it.
+    """
+    return run(["sh", "-c", command], timeout=timeout).stdout

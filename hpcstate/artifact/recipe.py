@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from hpcstate import paths
-from hpcstate.artifact.store import Manifest, Store, write_atomically
+from hpcstate.artifact.store import Manifest, Store
 from hpcstate.digest import file_digest, key_of
 from hpcstate.errors import from_os
-from hpcstate.locks import alone
-from hpcstate.trees import remove_tree
+from hpcstate.files import alone, remove_tree, write_atomically
 
 
 def current(artifact: Path, key: str) -> bool:

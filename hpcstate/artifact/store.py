@@ -20,7 +20,7 @@ from typing import Any
 from hpcstate import paths
 from hpcstate.digest import file_digest
 from hpcstate.errors import from_os
-from hpcstate.run import run, tail
+from hpcstate.files import copy_sparse
 
 _REMOTE_TIMEOUT = 30.0
 _CHUNK = 1 << 20
@@ -63,20 +63,6 @@ class Manifest:
         texts = (manifest.key, manifest.digest)
         fits = all(type(each) is int for each in numbers) and all(type(each) is str for each in texts)
         return manifest if fits else None
-
-
-def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
-    """Write ``text`` aside and rename it to ``path``: a reader sees the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w") as stream:
-            stream.write(text)
-        Path(name).chmod(mode)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 class Store:
@@ -191,17 +177,3 @@ def _receive(chunks: Iterable[bytes], target: Path, most: int) -> None:
             if received > most:
                 raise OSError(errno.EFBIG, f"more than the {most} bytes that it should have", target.name)
             stream.write(chunk)
-
-
-def copy_sparse(source: Path, target: Path) -> None:
-    """Copy with holes, sharing blocks where the file system can (``cp --reflink=auto``)."""
-    target.unlink(missing_ok=True)
-    done = run(["cp", "--reflink=auto", "--sparse=always", "--", source, target], check=False)
-    if done.code:
-        target.unlink(missing_ok=True)
-        if not source.exists():
-            raise FileNotFoundError(source)
-        full = "No space left on device" in done.stderr
-        raise OSError(
-            errno.ENOSPC if full else errno.EIO, tail(done.stderr, 1).strip() or "cp failed", str(target)
-        )

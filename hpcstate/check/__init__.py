@@ -1,0 +1,1 @@
+"""Checks of a running cluster, and the proof that comes of them."""

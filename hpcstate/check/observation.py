@@ -11,44 +11,32 @@ import functools
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
-if TYPE_CHECKING:
-    from hpcstate.node.ssh import Live
+from hpcstate.node.ssh import Live
 
 T = TypeVar("T")
 
 
-class Observations:
-    """The observations of the run that is going on, if one is. For one thread."""
+_runs: WeakKeyDictionary[Live, dict[Callable[..., Any], Future[Any]]] = WeakKeyDictionary()
+"""What was observed in the run that is going on, by the cluster that it looks at. For one thread."""
 
-    def __init__(self) -> None:
-        self._made: dict[Callable[..., Any], Future[Any]] | None = None
 
-    @contextmanager
-    def of_one_run(self) -> Iterator[None]:
-        """A run: nothing is known when the block begins, and what it observes is forgotten when it ends. What
-        was seen before the cluster was broken is therefore never taken for what is seen after."""
-        outer, self._made = self._made, {}
-        try:
-            yield
-        finally:
-            self._made = outer
-
-    def make(self, look: Callable[[Live], T], live: Live) -> T:
-        """``look(live)``, or what it came to earlier in this run: its answer, or the exception it raised."""
-        if self._made is None:
-            return look(live)
-        made = self._made.get(look)
-        if made is None:
-            made = Future()
-            try:
-                made.set_result(look(live))
-            except Exception as error:
-                made.set_exception(error)
-            self._made[look] = made
-        answer: T = made.result()
-        return answer
+@contextmanager
+def one_run(live: Live) -> Iterator[None]:
+    """A run: nothing is known when the block begins, and what it observes is forgotten when it ends. What was
+    seen before the cluster was broken is therefore never taken for what is seen after.
+    """
+    outer = _runs.get(live)
+    _runs[live] = {}
+    try:
+        yield
+    finally:
+        if outer is None:
+            del _runs[live]
+        else:
+            _runs[live] = outer
 
 
 def observation(look: Callable[[Live], T]) -> Callable[[Live], T]:
@@ -56,6 +44,18 @@ def observation(look: Callable[[Live], T]) -> Callable[[Live], T]:
 
     @functools.wraps(look)
     def observed(live: Live) -> T:
-        return live.observations.make(look, live)
+        """``look(live)``, or what it came to earlier in this run: its answer, or the exception it raised."""
+        run = _runs.get(live)
+        if run is None:
+            return look(live)
+        made = run.get(look)
+        if made is None:
+            made = run[look] = Future()
+            try:
+                made.set_result(look(live))
+            except Exception as error:
+                made.set_exception(error)
+        answer: T = made.result()
+        return answer
 
     return observed

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal, TypeVar
 
+from hpcstate.check.observation import one_run
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Node
 from hpcstate.node.ssh import Live, UnreachableError
@@ -202,7 +203,7 @@ def run_checks(
     """Make ``checks`` in order, giving each result to ``report`` as it comes. They share their observations:
     the first that needs one makes it, and its time is counted there."""
     results = []
-    with live.observations.of_one_run():
+    with one_run(live):
         for one in checks:
             results.append(run_check(one, live))
             report(results[-1])

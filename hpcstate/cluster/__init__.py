@@ -1,0 +1,1 @@
+"""A cluster as a whole: planned, started, deployed, shown, stopped and destroyed."""

@@ -13,19 +13,19 @@ from pathlib import Path
 
 from hpcstate.cluster.leave import DRAIN_SECONDS, Jobs, left
 from hpcstate.errors import HpcstateError
+from hpcstate.files import alone
 from hpcstate.hypervisor import xml as objects
 from hpcstate.hypervisor.connection import LibvirtHost, connect
 from hpcstate.hypervisor.daemon import SYSTEM_URI, answers, ensure_daemon
 from hpcstate.hypervisor.mark import new_mark, refusal
 from hpcstate.hypervisor.removal import Removal, refuse_snapshots, remove, survey
-from hpcstate.locks import alone
 from hpcstate.model import Cluster, Node
 from hpcstate.node.secrets import ensure_secrets
 from hpcstate.node.ssh import Live, UnreachableError
 from hpcstate.passthrough.claims import claimed, read_claims, write_claims
 from hpcstate.paths import ClusterPaths
-from hpcstate.probe import local, pci
-from hpcstate.run import tail
+from hpcstate.probe import pci
+from hpcstate.run import local, tail
 
 Say = Callable[[str], None]
 

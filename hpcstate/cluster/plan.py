@@ -18,6 +18,7 @@ from hpcstate.hypervisor.connection import connect
 from hpcstate.hypervisor.daemon import SYSTEM_URI, answers
 from hpcstate.hypervisor.mark import refusal
 from hpcstate.image import declared as image
+from hpcstate.image.inputs import inputs
 from hpcstate.model import Cluster, Description
 
 
@@ -88,7 +89,7 @@ def image_steps(description: Description) -> list[str]:
     steps = []
     for name in needed_images(description):
         spec = image.load(name)
-        key = key_of(image.inputs(spec))
+        key = key_of(inputs(spec))
         if current(spec.path, key):
             continue
         source = "fetch from the store" if Store.default().has(key) else "build"

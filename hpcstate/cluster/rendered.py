@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from hpcstate.artifact.store import write_atomically
 from hpcstate.errors import Problem, ProblemsError
+from hpcstate.files import write_atomically
 from hpcstate.host.packages import kvm_works
 from hpcstate.hypervisor import xml as objects
 from hpcstate.model import Cluster

@@ -11,7 +11,7 @@ from hpcstate.hypervisor.mark import listed
 from hpcstate.model import Cluster, Node
 from hpcstate.node.ssh import Live
 from hpcstate.probe.slurm import nodes_command, parse_nodes
-from hpcstate.table import table
+from hpcstate.terminal import table
 
 _SLURM_TIMEOUT = 15.0
 _WORKING = {"IDLE", "MIXED", "ALLOCATED"}

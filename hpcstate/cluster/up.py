@@ -8,11 +8,11 @@ from pathlib import Path
 
 from hpcstate import schema
 from hpcstate.check.proof import Proof, configuration_digest, read_proof, write_proof
+from hpcstate.check.prove import prove, slurm_cluster
 from hpcstate.check.runner import CheckResult, load_suites
 from hpcstate.cluster import lifecycle, status
 from hpcstate.cluster.pyinfra import DeployReport
 from hpcstate.cluster.pyinfra import deploy as run_deploy
-from hpcstate.commands.check import prove, slurm_cluster
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster, Description
 from hpcstate.paths import ClusterPaths

@@ -14,7 +14,7 @@ from hpcstate.cli import FINDINGS, OK
 from hpcstate.commands import container_registry as container_registry_commands
 from hpcstate.container import convert as container_convert
 from hpcstate.errors import HpcstateError
-from hpcstate.table import table
+from hpcstate.terminal import table
 
 if TYPE_CHECKING:
     from hpcstate.container.toolbox import Toolbox
@@ -65,7 +65,7 @@ def run_list(args: argparse.Namespace) -> int:
 
     rows: list[dict[str, Any]] = []
     wrong = []
-    for name in container.names():
+    for name in paths.container_names():
         try:
             one = container.load(name)
         except HpcstateError as error:

@@ -12,7 +12,7 @@ from hpcstate.cli import FINDINGS, OK
 from hpcstate.commands.arguments import add_cluster_arguments, chosen_clusters
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster
-from hpcstate.table import table
+from hpcstate.terminal import table
 
 if TYPE_CHECKING:
     from hpcstate.registry.deploy_node import DeployResult
@@ -89,10 +89,10 @@ def add(commands: Any) -> None:
 
 def run_deploy(args: argparse.Namespace) -> int:
     """Deploy what was named to the Slurm clusters of the file."""
-    from hpcstate.progress import Board
     from hpcstate.registry.deploy import deploy
     from hpcstate.registry.source import chosen
     from hpcstate.registry.transfer import Way
+    from hpcstate.terminal import Board
 
     if not args.containers and not args.resume:
         raise HpcstateError(
@@ -120,8 +120,8 @@ def run_deploy(args: argparse.Namespace) -> int:
 
 def run_prune(args: argparse.Namespace) -> int:
     """Prune the registries of the Slurm clusters of the file."""
-    from hpcstate.progress import Board
     from hpcstate.registry.prune import prune
+    from hpcstate.terminal import Board
 
     results = []
     for cluster in _slurm_clusters(args):

@@ -40,7 +40,7 @@ def register(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the file, and say what it has."""
     from hpcstate import schema
-    from hpcstate.artifact.store import write_atomically
+    from hpcstate.files import write_atomically
     from hpcstate.hypervisor import fit as validate
     from hpcstate.hypervisor.first_file import HostSize, first_file
 

@@ -15,7 +15,7 @@ from hpcstate.commands.arguments import add_cluster_arguments, chosen_clusters
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster, Node
 from hpcstate.passthrough import verdict as pcie
-from hpcstate.table import table
+from hpcstate.terminal import table
 
 
 def register(subparsers: Any) -> None:

@@ -9,9 +9,8 @@ from typing import Any
 
 from hpcstate import schema
 from hpcstate.cli import COULD_NOT_RUN, FINDINGS, OK
-from hpcstate.errors import Problem, ProblemsError, format_problem
+from hpcstate.errors import Problem, ProblemsError, UnreadableFileError, format_problem
 from hpcstate.model import Cluster, Description
-from hpcstate.schema.document import UnreadableFileError
 
 
 def register(subparsers: Any) -> None:

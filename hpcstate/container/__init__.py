@@ -1,0 +1,1 @@
+"""Containers (.sif): declared, built by their routes, inspected, converted, signed and tried."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hpcstate import paths
 from hpcstate.artifact.debian import EPOCH
 from hpcstate.artifact.store import Store
 from hpcstate.container import credentials as container_credentials
@@ -20,15 +21,15 @@ from hpcstate.container import routes as container_routes
 from hpcstate.container import sif, signing
 from hpcstate.container import toolbox as tools_root
 from hpcstate.container import trial as container_test
-from hpcstate.container.declared import CONTAINERS, files
+from hpcstate.container.declared import files
 from hpcstate.container.layers import layers
 from hpcstate.container.routes import Source
 from hpcstate.container.toolbox import Toolbox
 from hpcstate.digest import file_digests, key_of
 from hpcstate.errors import HpcstateError
+from hpcstate.files import remove_tree, unpack
 from hpcstate.model.container import Container
 from hpcstate.run import tail
-from hpcstate.trees import remove_tree, unpack
 
 VERSION = 3
 """Raise it when the code that builds containers changes what comes out."""
@@ -55,7 +56,7 @@ def inputs(container: Container) -> dict[str, Any]:
         "builder": VERSION,
         "layers": container_layers.VERSION,
         "tools": tools_root.key(),
-        "files": file_digests(files(container), CONTAINERS),
+        "files": file_digests(files(container), paths.CONTAINERS),
         "squash": list(SQUASH),
         "signed_by": signing.fingerprint(),
     }

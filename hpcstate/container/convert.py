@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcstate import paths
-from hpcstate.artifact.store import Manifest, Store, write_atomically
+from hpcstate.artifact.store import Manifest, Store
 from hpcstate.cli import OK
 from hpcstate.digest import file_digest, key_of
 from hpcstate.errors import HpcstateError, from_os
-from hpcstate.trees import remove_tree
+from hpcstate.files import remove_tree, write_atomically
 
 if TYPE_CHECKING:
     from hpcstate.container.routes import Report, Source, Toolbox
@@ -42,7 +42,7 @@ def add_convert(subparsers: Any) -> None:
 def run_convert(args: argparse.Namespace) -> int:
     """Convert, and say what came out."""
     from hpcstate.container import toolbox as tools_root
-    from hpcstate.progress import stage
+    from hpcstate.terminal import stage
 
     target: Path = args.file
     refuse(target, args.force)

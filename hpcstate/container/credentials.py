@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hpcstate.artifact.store import write_atomically
 from hpcstate.errors import HpcstateError
+from hpcstate.files import write_atomically
 from hpcstate.run import run, which
 
 DOCKER_HUB = "docker.io"

@@ -13,8 +13,6 @@ from hpcstate import yaml_files as strict_yaml
 from hpcstate.errors import HpcstateError
 from hpcstate.model.container import Container, ContainerTest, Route
 
-CONTAINERS = paths.ROOT / "containers"
-
 DEFINITION = "container.def"
 DOCKERFILE = "Dockerfile"
 
@@ -66,14 +64,9 @@ _SCHEMA = sy.Map(
 _EXAMPLE = "containers/mpi-minimal/container.yaml is an example"
 
 
-def names() -> list[str]:
-    """The containers of the project: the folders of containers/ that have a container.yaml."""
-    return sorted(path.parent.name for path in CONTAINERS.glob("*/container.yaml"))
-
-
 def folder(name: str) -> Path:
     """Where the container ``name`` is declared."""
-    return CONTAINERS / name
+    return paths.CONTAINERS / name
 
 
 def load(name: str) -> Container:
@@ -82,7 +75,7 @@ def load(name: str) -> Container:
     try:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError) as error:
-        known = ", ".join(names())
+        known = ", ".join(paths.container_names())
         raise HpcstateError(
             f"no container is called {name!r}", where=paths.shown(path), hint=f"there are: {known}"
         ) from error

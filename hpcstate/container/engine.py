@@ -21,7 +21,7 @@ from hpcstate.artifact.debian import EPOCH
 from hpcstate.container import credentials as container_credentials
 from hpcstate.container.toolbox import OF_THE_HOST, entered, is_root
 from hpcstate.errors import HpcstateError, from_os
-from hpcstate.locks import alone
+from hpcstate.files import alone
 from hpcstate.run import Result, run, run_with_lines, tail, which
 
 VERSION = 2

@@ -18,11 +18,10 @@ from hpcstate.container.declared import folder
 from hpcstate.container.toolbox import entered
 from hpcstate.digest import file_digest, key_of
 from hpcstate.errors import HpcstateError
+from hpcstate.files import alone, unpack
 from hpcstate.host.environment import pip_program
-from hpcstate.locks import alone
 from hpcstate.model.container import Container
 from hpcstate.run import run
-from hpcstate.trees import unpack
 
 VERSION = 1
 """Raise it when the code of this module changes what comes out."""

@@ -10,11 +10,10 @@ import os
 from pathlib import Path
 
 from hpcstate import paths
-from hpcstate.artifact.store import write_atomically
 from hpcstate.container.toolbox import Toolbox
 from hpcstate.digest import file_digest
 from hpcstate.errors import HpcstateError, from_os
-from hpcstate.locks import alone
+from hpcstate.files import alone, write_atomically
 from hpcstate.run import run
 
 _PRIVATE, _PUBLIC, _FILE = "/sign/key.pem", "/sign/public.pem", "/sign/file.sif"

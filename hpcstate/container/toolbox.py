@@ -21,10 +21,9 @@ from hpcstate.artifact.recipe import provide
 from hpcstate.artifact.store import Store
 from hpcstate.digest import key_of
 from hpcstate.errors import HpcstateError, from_os
+from hpcstate.files import alone, remove_tree, unpack
 from hpcstate.host import tools
-from hpcstate.locks import alone
 from hpcstate.run import Result, run, tail, which
-from hpcstate.trees import remove_tree, unpack
 
 VERSION = 1
 """Raise it when the code that builds the tools root changes what comes out."""

@@ -1,0 +1,1 @@
+"""GPUs as a person asks about them: reports, findings, drivers, MIG."""

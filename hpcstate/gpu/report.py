@@ -14,7 +14,7 @@ from hpcstate.node.ssh import Live
 from hpcstate.probe.nvidia_smi_xml import NvidiaGpu
 from hpcstate.probe.nvidia_topology import GpuTopology
 from hpcstate.slurm import gres
-from hpcstate.table import table
+from hpcstate.terminal import table
 
 _SECONDS = 90
 """How long one command on a node may take; nvidia-smi alone may take nvidia_smi.LIMIT twice."""

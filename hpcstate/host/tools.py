@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcstate.errors import HpcstateError
-from hpcstate.locks import alone
+from hpcstate.files import alone
 from hpcstate.paths import ROOT, TOOLS
 from hpcstate.run import run
 

@@ -21,7 +21,8 @@ from hpcstate.hypervisor.own import keeping_names, with_mark
 from hpcstate.hypervisor.placement import host_cells
 from hpcstate.hypervisor.volumes import LibvirtVolumes
 from hpcstate.model import Cluster, Node
-from hpcstate.probe import local, pci
+from hpcstate.probe import pci
+from hpcstate.run import local
 from hpcstate.schema.leaf import LeafError
 from hpcstate.schema.libvirt_uri import libvirt_uri
 

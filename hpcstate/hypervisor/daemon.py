@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hpcstate.artifact.store import write_atomically
 from hpcstate.errors import HpcstateError
+from hpcstate.files import write_atomically
 from hpcstate.host import tools
 from hpcstate.host.packages import kvm_works
 from hpcstate.run import run

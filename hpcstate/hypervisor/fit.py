@@ -24,8 +24,8 @@ from hpcstate.passthrough import verdict as pcie
 from hpcstate.passthrough.claims import read_claims
 from hpcstate.passthrough.request import Finding as _Finding
 from hpcstate.passthrough.verdict import PciHost
-from hpcstate.probe import cpus, hugepages, local
-from hpcstate.run import run, which
+from hpcstate.probe import cpus, hugepages
+from hpcstate.run import local, run, which
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcstate.errors import HpcstateError
-from hpcstate.hypervisor.placement import HostCell, placements
+from hpcstate.hypervisor.placement import placements
 from hpcstate.model import Cluster, Node
 from hpcstate.passthrough.request import Finding
 from hpcstate.passthrough.vfio import hugepages_needed
+from hpcstate.probe.cpus import HostCell
 from hpcstate.probe.hugepages import Hugepages
 
 ROM_SIGNATURE = b"\x55\xaa"

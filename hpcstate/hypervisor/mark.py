@@ -18,8 +18,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from hpcstate.artifact.store import write_atomically
 from hpcstate.errors import HpcstateError, from_os
+from hpcstate.files import write_atomically
 from hpcstate.model import Cluster
 from hpcstate.node.ssh_keys import close_key
 from hpcstate.paths import ClusterPaths

@@ -13,32 +13,8 @@ from xml.etree import ElementTree
 
 from hpcstate.hostlist import numbers
 from hpcstate.model import Acceleration, Cluster, Node
-
-Core = tuple[int, ...]
-"""The CPUs (threads) of one core of the host, by number."""
-
-
-@dataclass(frozen=True)
-class HostCell:
-    """A NUMA node of the host with its cores. ``memory_mb`` is MiB, 0 when it is not known."""
-
-    id: int
-    cores: tuple[Core, ...]
-    memory_mb: int = 0
-
-
-@dataclass(frozen=True)
-class GuestCell:
-    """A NUMA node of a guest: its virtual CPUs, which are consecutive, and its memory in MiB."""
-
-    id: int
-    vcpus: range
-    memory_mb: int
-
-    @property
-    def cpus(self) -> str:
-        """The virtual CPUs as libvirt writes them (``0-3``)."""
-        return f"{self.vcpus[0]}-{self.vcpus[-1]}" if len(self.vcpus) > 1 else str(self.vcpus[0])
+from hpcstate.model.cells import GuestCell, guest_cells
+from hpcstate.probe.cpus import Core, HostCell
 
 
 @dataclass(frozen=True)
@@ -52,29 +28,6 @@ class Placement:
 
     cpus: tuple[int, ...]
     memory: tuple[int | None, ...]
-
-
-def guest_cells(acceleration: Acceleration, node: Node) -> tuple[GuestCell, ...]:
-    """The cells of ``node``: none when none are asked for, or when they cannot each have a core and a page.
-
-    Cores and pages stay whole. QEMU refuses a cell whose memory is no multiple of its huge pages.
-    """
-    count = acceleration.numa_nodes
-    threads = acceleration.topology_of(node.cpu_cores).threads
-    cores = _shares(node.cpu_cores // threads, count)
-    pages = _shares(node.memory_mb // acceleration.page_mb, count)
-    if not count or not cores[-1] or not pages[-1]:
-        return ()
-    first = [sum(cores[:number]) * threads for number in range(count + 1)]
-    return tuple(
-        GuestCell(number, range(first[number], first[number + 1]), pages[number] * acceleration.page_mb)
-        for number in range(count)
-    )
-
-
-def _shares(whole: int, count: int) -> list[int]:
-    """``whole`` in ``count`` parts that differ by one at most, the larger ones first."""
-    return [whole // count + (number < whole % count) for number in range(count)]
 
 
 def host_cells(capabilities: str) -> tuple[HostCell, ...]:

@@ -13,8 +13,10 @@ from pathlib import Path, PurePosixPath
 
 from hpcstate.hypervisor.guest_pci import root_ports
 from hpcstate.hypervisor.mark import Mark
-from hpcstate.hypervisor.placement import HostCell, guest_cells, placements
+from hpcstate.hypervisor.placement import placements
 from hpcstate.model import Cluster, Node
+from hpcstate.model.cells import guest_cells
+from hpcstate.probe.cpus import HostCell
 from hpcstate.render import render
 
 _OURS = uuid.UUID("7d0f6c1e-1f57-4f0b-9f0a-68706373746a")

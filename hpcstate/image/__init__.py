@@ -1,0 +1,1 @@
+"""Images of nodes: declared, their seeds, and what Packer makes of them."""

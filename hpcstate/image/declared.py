@@ -1,26 +1,21 @@
-"""Images of nodes: what packer/<name>/image.yaml declares, and the keys that follow from it."""
+"""Images of nodes: what packer/<name>/image.yaml declares."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import strictyaml as sy
 
 from hpcstate import paths
 from hpcstate import yaml_files as strict_yaml
-from hpcstate.digest import file_digests, key_of
 from hpcstate.errors import HpcstateError
 from hpcstate.host import tools
-from hpcstate.image.imports import imported_files
-from hpcstate.node import apptainer_files
-from hpcstate.node.base_files import image_files
-
-VERSION = 1
-"""Raise it when the code that builds images changes what comes out."""
 
 PACKER = paths.ROOT / "packer"
+
+HOOKS = PACKER / "seed"
+"""What mmdebstrap runs in the tree of a seed, and the files that it puts there."""
 
 _NAME = strict_yaml.whole(r"[a-z0-9][a-z0-9.+-]*")
 _SCHEMA = sy.Map(
@@ -123,37 +118,3 @@ def load(name: str) -> ImageSpec:
         source=Source(**data["source"]) if "source" in data else None,
         debs=debs,
     )
-
-
-def input_files(spec: ImageSpec) -> list[Path]:
-    """The files that decide what the deploy does to the image: its code as imported, and what boots and
-    seals the build.
-    """
-    code = imported_files(paths.ROOT / spec.deploy, paths.ROOT, ("deploys", "operations", "facts"))
-    return [*code, PACKER / "image.pkr.hcl", PACKER / "seed" / "seal.sh"]
-
-
-def inputs(spec: ImageSpec) -> dict[str, Any]:
-    """What the image of ``spec`` is made of, for its key: the seed's key, the deploy's code, and the rendered
-    files of an image (the text, not the templates: one that is not in an image changes no key).
-
-    Raises HpcstateError when a file is missing.
-    """
-    from hpcstate.image import seed
-
-    rendered = dict(image_files())
-    if "compute" in spec.groups:  # deploys/containers.py does nothing elsewhere
-        rendered |= apptainer_files.image_files()
-    try:
-        files = file_digests(input_files(spec), paths.ROOT)
-    except FileNotFoundError as error:
-        raise HpcstateError(
-            "a file that goes into the image is missing", where=str(error.filename), hint=f"see {spec.deploy}"
-        ) from error
-    return {
-        "builder": VERSION,
-        "seed": key_of(seed.inputs(spec)),
-        "groups": sorted(spec.groups),
-        "files": files,
-        "rendered": key_of(rendered),
-    }

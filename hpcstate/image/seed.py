@@ -11,8 +11,7 @@ from typing import Any
 from hpcstate.digest import file_digests
 from hpcstate.errors import HpcstateError
 from hpcstate.host import tools
-from hpcstate.image.declared import ImageSpec
-from hpcstate.image.seed_tree import HOOKS
+from hpcstate.image.declared import HOOKS, ImageSpec
 from hpcstate.paths import ROOT
 from hpcstate.run import run
 

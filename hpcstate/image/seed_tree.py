@@ -18,15 +18,12 @@ from pathlib import Path
 
 from hpcstate.artifact.debian import KEYRING, sources
 from hpcstate.errors import HpcstateError, from_os
+from hpcstate.files import remove_tree
 from hpcstate.host import tools
 from hpcstate.image import declared as image
-from hpcstate.image.declared import ImageSpec
+from hpcstate.image.declared import HOOKS, ImageSpec
 from hpcstate.image.disk import write_disk
-from hpcstate.paths import ROOT
 from hpcstate.run import run
-from hpcstate.trees import remove_tree
-
-HOOKS = ROOT / "packer" / "seed"
 
 
 def build(spec: ImageSpec, disk: Path, folder: Path, *, in_memory: bool) -> dict[str, str]:

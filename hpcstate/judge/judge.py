@@ -16,9 +16,10 @@ from pathlib import Path
 
 from hpcstate import paths
 from hpcstate.artifact.recipe import provide
-from hpcstate.artifact.store import Manifest, Store, write_atomically
+from hpcstate.artifact.store import Manifest, Store
 from hpcstate.digest import key_of
 from hpcstate.errors import HpcstateError, Problem, format_problem
+from hpcstate.files import write_atomically
 from hpcstate.judge import messages as judge_words
 from hpcstate.judge.case import Configuration, case_of
 from hpcstate.judge.inside import Case, Hearing

@@ -1,0 +1,1 @@
+"""One node: its secrets, its files, and the way into it."""

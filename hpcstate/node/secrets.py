@@ -7,8 +7,8 @@ import secrets
 import tempfile
 from pathlib import Path
 
-from hpcstate.artifact.store import write_atomically
 from hpcstate.errors import HpcstateError
+from hpcstate.files import write_atomically
 from hpcstate.model import Cluster
 from hpcstate.node.ssh_keys import KeyPair, close_key, known_hosts_line, new_key
 from hpcstate.paths import ClusterPaths

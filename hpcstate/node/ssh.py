@@ -17,12 +17,10 @@ from types import TracebackType
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from hpcstate.check.observation import Observations
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster, Node
 from hpcstate.paths import ClusterPaths
-from hpcstate.probe import local
-from hpcstate.run import Result, run, tail
+from hpcstate.run import Result, local, run, tail
 
 SSH_USER = "admin"
 """The account of the nodes that the project's key opens. It has sudo without a password."""
@@ -60,7 +58,7 @@ class Live:
     """Commands and files on the nodes of ``cluster``. A context manager: leaving it closes the connections.
 
     ``nodes`` are those it is about: all declared ones, but those that :meth:`reach` leaves out. Safe to use
-    from several threads, but for ``observations``, which are those of a run of checks.
+    from several threads.
 
     ``hypervisor`` runs a shell script on the machine that the nodes run on, returns what it prints and raises
     HpcstateError when it fails: this machine unless another way is given, None where the cluster's URI names
@@ -71,7 +69,6 @@ class Live:
         self.cluster = cluster
         self.nodes = cluster.nodes
         self.hypervisor = hypervisor or (None if urlsplit(cluster.uri).netloc else local)
-        self.observations = Observations()
         self._paths = ClusterPaths.of(cluster.name)
         self._sockets: Path | None = None
         self._locks = {node.name: threading.Lock() for node in cluster.nodes}

@@ -6,8 +6,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcstate.artifact.store import write_atomically
 from hpcstate.errors import HpcstateError
+from hpcstate.files import write_atomically
 from hpcstate.run import run, tail
 
 _SECONDS = 30.0

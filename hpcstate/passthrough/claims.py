@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from hpcstate.artifact.store import write_atomically
 from hpcstate.errors import HpcstateError
+from hpcstate.files import write_atomically
 from hpcstate.model import Cluster, Node
 from hpcstate.passthrough.request import Finding
 from hpcstate.probe.pci import PciDevice

@@ -6,7 +6,7 @@ from typing import Any
 
 from hpcstate.passthrough import verdict as pcie
 from hpcstate.passthrough.verdict import PciHost, Verdict
-from hpcstate.table import table
+from hpcstate.terminal import table
 
 _HEADER = ("address", "device", "IOMMU group", "driver", "goes with", "verdict")
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Literal
 
 from hpcstate.model.gpu import DeviceType
-from hpcstate.probe import device_holders, iommu, local, pci, pci_use, vfio
+from hpcstate.probe import device_holders, iommu, pci, pci_use, vfio
 from hpcstate.probe.device_holders import Holder
 from hpcstate.probe.iommu import Iommu
 from hpcstate.probe.pci import PciDevice
 from hpcstate.probe.vfio import Vfio
+from hpcstate.run import local
 
 SYSFS = Path("/sys")
 VFIO = "vfio-pci"

@@ -3,15 +3,3 @@
 The facts run the commands on nodes; the command line runs them on the local host (``local``). No command asks
 for root by itself, none exits with an error where the thing it looks for is absent.
 """
-
-from __future__ import annotations
-
-from hpcstate.run import run
-
-
-def local(command: str, *, timeout: float = 60) -> str:
-    """What ``command`` prints on this host.
-
-    ``timeout`` is in seconds. Raises HpcstateError when the command fails or runs past it.
-    """
-    return run(["sh", "-c", command], timeout=timeout).stdout

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import re
 import shlex
+from dataclasses import dataclass
 
 from hpcstate.errors import HpcstateError
 from hpcstate.hostlist import numbers
-from hpcstate.hypervisor.placement import HostCell
 
 _SIBLINGS = re.compile(r"/cpu/cpu(?P<cpu>\d+)/topology/thread_siblings_list:(?P<list>[0-9,-]+)$")
 _CELL = re.compile(r"/node/node(?P<cell>\d+)/cpulist:(?P<list>[0-9,-]*)$")
 _MEMORY = re.compile(r"^Node (?P<cell>\d+) MemTotal:\s*(?P<kib>\d+) kB$")
+
+Core = tuple[int, ...]
+"""The CPUs (threads) of one core of the host, by number."""
+
+
+@dataclass(frozen=True)
+class HostCell:
+    """A NUMA node of the host with its cores. ``memory_mb`` is MiB, 0 when it is not known."""
+
+    id: int
+    cores: tuple[Core, ...]
+    memory_mb: int = 0
 
 
 def command(sysfs: str = "/sys") -> str:

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Literal
 
 from hpcstate import paths
-from hpcstate.hypervisor.placement import guest_cells
 from hpcstate.model import Acceleration, Cluster, ContainerSettings, Node
+from hpcstate.model.cells import guest_cells
 from hpcstate.schema import keys, leaf
 from hpcstate.schema.addresses import place_nodes
 from hpcstate.schema.containers import read_containers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hpcstate.container import declared as container
+from hpcstate import paths
 from hpcstate.model import ContainerSettings
 from hpcstate.schema import keys, leaf
 from hpcstate.schema.leaf import closest
@@ -12,7 +12,7 @@ from hpcstate.schema.section import Section, read
 def read_containers(cluster: Section) -> ContainerSettings:
     """The section, its defaults where it is absent. A container that the project has not is reported."""
     section = cluster.section("containers", keys.CONTAINERS)
-    known = tuple(container.names())
+    known = tuple(paths.container_names())
     names: list[str] = []
     for place, value in section.entries("deploy"):
         name = read(section.report, place, value, leaf.CONTAINER_NAME, "")

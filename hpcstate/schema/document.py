@@ -15,7 +15,7 @@ from typing import Any
 import strictyaml
 from strictyaml import ruamel
 
-from hpcstate.errors import HpcstateError, Problem, ProblemsError
+from hpcstate.errors import HpcstateError, Problem, ProblemsError, UnreadableFileError
 
 MAX_BYTES = 1 << 19
 """A cluster file of a thousand nodes with ``count`` is a page long; what is larger is no cluster file."""
@@ -27,10 +27,6 @@ MAX_DEPTH = 40
 _NOT_PRINTABLE = re.compile(
     "[^\x09\x0a\x0d\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
-
-
-class UnreadableFileError(ProblemsError):
-    """The file could not be read at all: missing, a directory, no permission. The command exits with 2."""
 
 
 @dataclass(frozen=True)

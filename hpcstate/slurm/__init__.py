@@ -1,0 +1,1 @@
+"""Slurm's configuration files: written from the model, read, compared, judged."""

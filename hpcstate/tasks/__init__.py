@@ -1,0 +1,1 @@
+"""The build graph's tasks, for doit."""

@@ -7,8 +7,8 @@ from typing import Any
 
 from doit import get_var
 
-from hpcstate.progress import stage
 from hpcstate.tasks.steps import action
+from hpcstate.terminal import stage
 
 Task = dict[str, Any]
 
@@ -111,6 +111,6 @@ def _check(file: Path) -> None:
 @action
 def _summary(file: Path) -> None:
     from hpcstate.cluster import up
-    from hpcstate.progress import finished_stages
+    from hpcstate.terminal import finished_stages
 
     print(up.summary(file, finished_stages()))

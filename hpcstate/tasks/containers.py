@@ -11,15 +11,15 @@ from hpcstate.artifact.recipe import clean_work, current, provide
 from hpcstate.artifact.store import Store
 from hpcstate.container import declared as container
 from hpcstate.digest import key_of
-from hpcstate.progress import stage
 from hpcstate.tasks.steps import action, condition
+from hpcstate.terminal import stage
 
 Task = dict[str, Any]
 
 
 def task_build_containers() -> Iterator[Task]:
     """build, sign and try the containers (.sif) of containers/"""
-    for name in container.names():
+    for name in paths.container_names():
         yield {
             "name": name,
             "actions": [(_build, [name])],

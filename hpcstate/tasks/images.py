@@ -11,8 +11,9 @@ from hpcstate.artifact.store import Store
 from hpcstate.digest import key_of
 from hpcstate.image import declared as image
 from hpcstate.image import packer, seed
-from hpcstate.progress import stage
+from hpcstate.image.inputs import inputs
 from hpcstate.tasks.steps import action, condition
+from hpcstate.terminal import stage
 
 Task = dict[str, Any]
 
@@ -45,13 +46,13 @@ def task_build_images() -> Iterator[Task]:
 @condition
 def _image_current(name: str) -> bool:
     spec = image.load(name)
-    return current(spec.path, key_of(image.inputs(spec)))
+    return current(spec.path, key_of(inputs(spec)))
 
 
 @condition
 def _seed_not_needed(name: str) -> bool:
     spec = image.load(name)
-    key = key_of(image.inputs(spec))
+    key = key_of(inputs(spec))
     if current(spec.path, key) or Store.default().has(key):
         return True
     return current(spec.seed_path, key_of(seed.inputs(spec)))
@@ -76,7 +77,7 @@ def _build_image(name: str) -> None:
     with stage(f"image {name}", f"Packer boots the seed and runs {spec.deploy} in build mode"):
         manifest = provide(
             spec.path,
-            image.inputs(spec),
+            inputs(spec),
             lambda target, work: packer.make(spec, target, work, store),
             store=store,
         )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hpcstate.progress import stage
 from hpcstate.tasks.cluster import cluster_file
 from hpcstate.tasks.steps import action, condition
+from hpcstate.terminal import stage
 
 
 def task_judge() -> dict[str, Any]:

@@ -22,8 +22,8 @@ from hpcstate.artifact.debian import write_tar
 from hpcstate.artifact.recipe import provide
 from hpcstate.artifact.store import Store
 from hpcstate.container import toolbox as tools_root
+from hpcstate.files import remove_tree, unpack
 from hpcstate.run import run
-from hpcstate.trees import remove_tree, unpack
 
 RELEASE = "trixie"
 PACKAGES = ("containerd", "docker-buildx", "docker-cli", "docker-registry", "docker.io", "iptables")

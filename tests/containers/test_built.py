@@ -72,7 +72,7 @@ def test_the_layer_of_wheels_is_the_same_bytes_again(tmp_path: Path, monkeypatch
     own.mkdir(parents=True)
     (own / real.wheels).write_text("".join(few))
     packages = paths.container(real.name).parent / "layers" / "packages"
-    monkeypatch.setattr(container, "CONTAINERS", own.parent)
+    monkeypatch.setattr(paths, "CONTAINERS", own.parent)
     digests = []
     for number in (1, 2):
         monkeypatch.setattr(paths, "BUILD", tmp_path / str(number))

@@ -84,8 +84,7 @@ class Workplace:
         self.at, self.tools = at, tools
         self.own = at / "containers" / NAME
         self._monkeypatch = monkeypatch
-        for module in (container, container_build):
-            monkeypatch.setattr(module, "CONTAINERS", self.own.parent)
+        monkeypatch.setattr(paths, "CONTAINERS", self.own.parent)
         monkeypatch.setattr(tools_root, "toolbox", lambda _: tools)
 
     def declare(self, files: dict[str, str], copied: tuple[Path, ...] = (), more: str = "") -> Container:

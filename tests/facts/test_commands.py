@@ -15,19 +15,8 @@ from pathlib import Path
 import pytest
 
 from hpcstate.errors import HpcstateError
-from hpcstate.probe import (
-    boot_tools,
-    cgroup,
-    device_holders,
-    gpu,
-    iommu,
-    local,
-    munge,
-    pci,
-    pci_use,
-    slurm,
-    vfio,
-)
+from hpcstate.probe import boot_tools, cgroup, device_holders, gpu, iommu, munge, pci, pci_use, slurm, vfio
+from hpcstate.run import local
 from tests.facts.machine import AWKWARD, programs, run, stand_in
 
 TREE = Path(__file__).parent / "q35.tree"

@@ -15,15 +15,17 @@ from hpcstate.digest import key_of
 from hpcstate.errors import HpcstateError
 from hpcstate.host import tools
 from hpcstate.image import declared as image
+from hpcstate.image import inputs as image_inputs
 from hpcstate.image import seed
 from hpcstate.image.declared import ImageSpec
+from hpcstate.image.inputs import inputs
 
 NAMES = ("cloud-base", "hpc-base")
 PLAIN = "name: x\ndeploy: deploys/base.py\ngroups: [worker]\n"
 
 
 def keys() -> dict[str, str]:
-    return {name: key_of(image.inputs(image.load(name))) for name in NAMES}
+    return {name: key_of(inputs(image.load(name))) for name in NAMES}
 
 
 def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
@@ -38,7 +40,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for folder in ("packer", "deploys", "operations", "facts", "templates"):
         shutil.copytree(paths.ROOT / folder, tmp_path / folder)
     monkeypatch.setattr(paths, "ROOT", tmp_path)
-    monkeypatch.setattr(image, "PACKER", tmp_path / "packer")
+    for module in (image, image_inputs):
+        monkeypatch.setattr(module, "PACKER", tmp_path / "packer")
     monkeypatch.setattr(seed, "ROOT", tmp_path)
     monkeypatch.setattr(seed, "HOOKS", tmp_path / "packer" / "seed")
     monkeypatch.setattr(paths, "TEMPLATES", tmp_path / "templates")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from hpcstate.check.prove import result_text
 from hpcstate.check.runner import Check, CheckResult, Fault, load_suites, run_checks
-from hpcstate.commands.check import result_text
 from hpcstate.model import Cluster
 from hpcstate.node.ssh import Live
 from tests.lab.conftest import outcomes, pyinfra, results

@@ -13,9 +13,9 @@ import pytest
 
 from hpcstate import paths, schema
 from hpcstate.hypervisor import xml as objects
-from hpcstate.hypervisor.placement import HostCell
 from hpcstate.hypervisor.xml import HypervisorFacts
 from hpcstate.model import Cluster
+from hpcstate.probe.cpus import HostCell
 from hpcstate.run import run
 from tests.render.test_golden import GOLDEN, INVENTORIES, compare
 

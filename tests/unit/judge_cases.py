@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hpcstate import paths
-from hpcstate.artifact.store import Manifest, write_atomically
+from hpcstate.artifact.store import Manifest
 from hpcstate.errors import Problem
+from hpcstate.files import write_atomically
 from hpcstate.judge.case import Configuration
 from hpcstate.judge.inside import Hearing
 

@@ -11,11 +11,11 @@ from typing import Self
 import pytest
 
 from hpcstate import cli, paths
+from hpcstate.check import prove
 from hpcstate.check.proof import Proof, configuration_digest, summary, write_proof
+from hpcstate.check.prove import result_text
 from hpcstate.check.runner import CheckResult
-from hpcstate.commands import check as check_cli
 from hpcstate.model import Cluster
-from hpcstate.node import ssh as live
 from hpcstate.node.ssh import UnreachableError
 from tests.suites import jobs
 from tests.unit.fake_live import TWO, FakeLive, a_cluster, a_node
@@ -66,7 +66,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> dict[str, UnreachableError]:
         def reach(self) -> dict[str, UnreachableError]:
             return dead
 
-    monkeypatch.setattr(live, "Live", Silent)
+    monkeypatch.setattr(prove, "Live", Silent)
     return dead
 
 
@@ -139,16 +139,16 @@ def test_a_part_is_not_kept(file: Path, opened: dict[str, UnreachableError]) -> 
 
 
 def test_result_text() -> None:
-    assert check_cli.result_text(PASSED).splitlines() == [
+    assert result_text(PASSED).splitlines() == [
         "  ok        2.2 s  nodes.all: All nodes",
         "                   2 nodes",
     ]
-    assert [line.strip() for line in check_cli.result_text(FAILED).splitlines()[1:]] == [
+    assert [line.strip() for line in result_text(FAILED).splitlines()[1:]] == [
         "expected: one",
         "observed: two",
         "next: look",
     ]
-    assert "why: needs a GPU" in check_cli.result_text(SKIPPED)
+    assert "why: needs a GPU" in result_text(SKIPPED)
 
 
 def test_a_skipped_check_is_not_counted_as_passed() -> None:

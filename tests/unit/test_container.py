@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hpcstate import paths
 from hpcstate.container import build as container_build
 from hpcstate.container import declared as container
 from hpcstate.container import layers as container_layers
@@ -26,8 +27,7 @@ tests: [{name: it runs, command: ["true"]}]
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """containers/one, and containers/ itself in its place."""
-    monkeypatch.setattr(container, "CONTAINERS", tmp_path)
-    monkeypatch.setattr(container_build, "CONTAINERS", tmp_path)
+    monkeypatch.setattr(paths, "CONTAINERS", tmp_path)
     at = tmp_path / "one"
     at.mkdir()
     return at
@@ -39,7 +39,7 @@ def declare(folder: Path, text: str = LEAST, **files: str) -> None:
         (folder / name).write_text(content)
 
 
-@pytest.mark.parametrize("name", container.names())
+@pytest.mark.parametrize("name", paths.container_names())
 def test_what_is_shipped_can_be_read(name: str) -> None:
     one = container.load(name)
     assert one.name == name
@@ -48,14 +48,14 @@ def test_what_is_shipped_can_be_read(name: str) -> None:
 
 
 def test_the_three_containers_are_shipped() -> None:
-    assert {"mpi-minimal", "pytorch-cpu-mpi", "pytorch-cuda12.1-mpi4.1"} <= set(container.names())
+    assert {"mpi-minimal", "pytorch-cpu-mpi", "pytorch-cuda12.1-mpi4.1"} <= set(paths.container_names())
 
 
 def test_defaults(folder: Path) -> None:
     declare(folder)
     one = container.load("one")
     assert (one.route, one.category, one.gpu, one.size_limit_mb) == ("declared", "custom-images", False, 5000)
-    assert container.names() == ["one"]
+    assert paths.container_names() == ["one"]
 
 
 @pytest.mark.parametrize(

@@ -49,8 +49,7 @@ def toolbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeToolbox:
     folder.mkdir(parents=True)
     (folder / "container.yaml").write_text(DECLARED)
     (folder / "sum.py").write_text("")
-    for module in (container, container_build):
-        monkeypatch.setattr(module, "CONTAINERS", folder.parent)
+    monkeypatch.setattr(paths, "CONTAINERS", folder.parent)
     monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
     monkeypatch.setattr(paths, "PUBLIC_KEY", tmp_path / "public.pem")
     monkeypatch.setattr(paths, "SIGNING_KEY", tmp_path / "private.pem")

@@ -11,9 +11,9 @@ import pytest
 from hpcstate import paths
 from hpcstate.cli import main
 from hpcstate.node import ssh as live
-from hpcstate.progress import Board
 from hpcstate.registry import deploy as container_deploy
 from hpcstate.registry import prune as container_prune
+from hpcstate.terminal import Board
 from tests.unit.registry_nodes import LocalNodes, nodes, sif_file
 
 __all__ = ["nodes"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate.container import declared as container
+from hpcstate import paths
 from hpcstate.container import engine as container_engine
 from hpcstate.container import routes as container_routes
 from hpcstate.container.routes import Source
@@ -47,7 +47,7 @@ def docker_archive(path: Path, config: dict[str, object]) -> None:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """containers/demo of a project of its own."""
-    monkeypatch.setattr(container, "CONTAINERS", tmp_path / "containers")
+    monkeypatch.setattr(paths, "CONTAINERS", tmp_path / "containers")
     monkeypatch.setattr(container_routes, "CACHE", tmp_path / "cache")
     found = tmp_path / "containers/demo"
     found.mkdir(parents=True)

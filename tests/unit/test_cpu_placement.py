@@ -9,17 +9,12 @@ from pathlib import Path
 import pytest
 
 from hpcstate.errors import HpcstateError
-from hpcstate.hypervisor.placement import (
-    GuestCell,
-    HostCell,
-    Placement,
-    guest_cells,
-    host_cells,
-    near_gpus,
-    placements,
-)
+from hpcstate.hypervisor.placement import Placement, host_cells, near_gpus, placements
 from hpcstate.model import Acceleration, Cluster, CpuTopology, PassthroughDevice
-from hpcstate.probe import cpus, local
+from hpcstate.model.cells import GuestCell, guest_cells
+from hpcstate.probe import cpus
+from hpcstate.probe.cpus import HostCell
+from hpcstate.run import local
 from tests.unit.slurm_clusters import cluster, node
 
 CAPABILITIES = """

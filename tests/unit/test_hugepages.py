@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from hpcstate.errors import HpcstateError
-from hpcstate.probe import hugepages, local
+from hpcstate.probe import hugepages
+from hpcstate.run import local
 
 # Linux 6.12 in a guest with vm.nr_hugepages = 256, by the command below.
 SYSFS = """\

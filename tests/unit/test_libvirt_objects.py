@@ -10,10 +10,10 @@ import pytest
 
 from hpcstate import schema
 from hpcstate.hypervisor import xml as objects
-from hpcstate.hypervisor.placement import HostCell
 from hpcstate.hypervisor.xml import HypervisorFacts
 from hpcstate.model import Acceleration, Cluster, CpuTopology
 from hpcstate.paths import ROOT
+from hpcstate.probe.cpus import HostCell
 
 KVM, TCG = HypervisorFacts(kvm=True), HypervisorFacts(kvm=False)
 FILES = ("gpu", "minimal", "passthrough", "full-stack")

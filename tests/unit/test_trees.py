@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import paths, trees
+from hpcstate import files as trees
+from hpcstate import paths
 from hpcstate.artifact.recipe import clean_work
 from hpcstate.errors import HpcstateError
 
@@ -18,7 +19,7 @@ _IN_A_NAMESPACE = f"""
 import sys
 sys.path.insert(0, {str(paths.ROOT)!r})
 from pathlib import Path
-from hpcstate import trees
+from hpcstate import files as trees
 from hpcstate.errors import HpcstateError
 try:
     trees.remove_tree(Path(sys.argv[1]))

@@ -14,8 +14,8 @@ from hpcstate.errors import HpcstateError, Problem
 from hpcstate.hypervisor import fit as validate
 from hpcstate.hypervisor.fit import HostState, Route
 from hpcstate.hypervisor.fit_hardware import HostHardware, read_head
-from hpcstate.hypervisor.placement import HostCell
 from hpcstate.passthrough.verdict import PciHost
+from hpcstate.probe.cpus import HostCell
 from hpcstate.probe.hugepages import Hugepages
 from tests.unit.pci_hosts import DEVICES, GROUPS, WORKSTATION, device, host
 from tests.unit.pci_hosts import GPU as GPU_DEVICE

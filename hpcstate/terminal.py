@@ -1,11 +1,11 @@
-"""Progress of long work: of a stage that it goes on; of nodes a line each, rewritten on a terminal."""
+"""What a person sees while and after hpcstate works: stages that go on, nodes a line each, tables."""
 
 from __future__ import annotations
 
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -51,6 +51,16 @@ class Board:
             self._stream.write(f"{text}\n")
             self._stream.flush()
             self._lines = {}
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], indent: str = "  ") -> str:
+    """``rows`` under ``header`` in columns as wide as their widest cell, a line each."""
+    lines = [header, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    return "\n".join(
+        (indent + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))).rstrip()
+        for line in lines
+    )
 
 
 _finished: dict[str, float] = {}
