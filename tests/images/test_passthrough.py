@@ -1,7 +1,7 @@
 """A hypervisor without a GPU: a q35 guest with an IOMMU; facts, verdicts, binding and refusals are real.
 
 The suite ``passthrough`` is proven on it too: it stands in for the hypervisor, and for the nodes that got the
-devices. What the suite asks libvirt is proven in tests/unit/test_suite_passthrough.py.
+devices. What the suite asks libvirt is proven in tests/unit/check/test_suite_passthrough.py.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def test_a_disk_that_a_program_has_open_is_the_hosts_own(hypervisor: Q35) -> Non
 def test_a_group_is_viable_where_the_kernel_says_so(hypervisor: Q35, driver: str) -> None:
     """One function of a group has vfio-pci, else the kernel has no group to ask; the other ``driver``.
 
-    This kernel has no pci-stub: that one stands in tests/unit/test_field_machines.py only.
+    This kernel has no pci-stub: that one stands in tests/unit/passthrough/test_field_machines.py only.
     """
     try:
         drive(hypervisor, PAIR[0], "vfio-pci")

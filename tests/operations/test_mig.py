@@ -15,7 +15,7 @@ from hpcstate.gpu import mig as decided
 from hpcstate.slurm.gres import DeclaredGpu, DeclaredGres
 from operations import mig
 from tests.operations.harness import Outcome, run
-from tests.unit.test_gres import A100, has, instance, real
+from tests.unit.slurm.test_gres import A100, has, instance, real
 
 NODE = "compute-01"
 ADDRESS = "0000:01:00.0"

@@ -16,13 +16,13 @@ from hpcstate.cluster import lifecycle
 from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor import fit as validate
 from hpcstate.passthrough import verdict as pcie
+from tests.unit.hypervisor.test_fit import HOST
 from tests.unit.pci_hosts import WORKSTATION
 from tests.unit.pci_hosts import host as pci_host
-from tests.unit.test_validate import HOST
 
 NOTHING = pci_host((), {})
 
-CORPUS = Path(__file__).parent / "corpus"
+CORPUS = Path(__file__).parent / "schema" / "corpus"
 GPU = str(paths.ROOT / "inventories" / "gpu.yaml")
 PASSTHROUGH = str(paths.ROOT / "inventories" / "passthrough.yaml")
 

@@ -32,8 +32,8 @@ from hpcstate.passthrough.request import Finding
 from hpcstate.passthrough.vfio import hugepages_needed
 from hpcstate.probe.hugepages import Hugepages
 from hpcstate.tasks import cluster as tasks
+from tests.unit.hypervisor.test_fit import HOST
 from tests.unit.pci_hosts import host
-from tests.unit.test_validate import HOST
 
 PASSTHROUGH = paths.ROOT / "inventories" / "passthrough.yaml"
 GPU = paths.ROOT / "inventories" / "gpu.yaml"

@@ -20,7 +20,7 @@ from hpcstate.model import Cluster
 from hpcstate.slurm.keys import Kind
 from tests.unit.judge_cases import CASES, agrees, build_image, load, seen
 
-RECORDINGS = Path(__file__).parent / "judge"
+RECORDINGS = Path(__file__).parent
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -21,7 +21,7 @@ from hpcstate.slurm.gres_conf import GresDevice, gres_conf
 from hpcstate.slurm.keys import KINDS, Kind, keys
 from hpcstate.slurm.lint.conf import kind_of, lint
 
-INVENTORIES = sorted(Path(__file__).parents[2].glob("inventories/*.yaml"))
+INVENTORIES = sorted(Path(__file__).parents[3].glob("inventories/*.yaml"))
 BASE = "ClusterName=c\nSlurmctldHost=h\n"
 """What slurm.conf cannot do without; problems of the lines after it begin at line 3."""
 
