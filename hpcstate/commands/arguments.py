@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hpcstate.errors import HpcstateError
-from hpcstate.model import Cluster
+
+if TYPE_CHECKING:
+    from hpcstate.model import Cluster
 
 KINDS = ("hpc", "cloud", "all")
 

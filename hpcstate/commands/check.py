@@ -11,7 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpcstate import schema
 from hpcstate.cli import OK
 
 if TYPE_CHECKING:
@@ -41,13 +40,14 @@ def run(args: argparse.Namespace) -> int:
     from hpcstate.check.prove import prove, slurm_cluster
     from hpcstate.check.runner import exit_code, load_suites
     from hpcstate.paths import ClusterPaths
+    from hpcstate.schema import load
 
     suites = load_suites()
     checks = suites.select(args.suite, args.check)
     if args.list:
         print(json.dumps(listed(suites, checks), indent=2) if args.json else list_text(suites, checks))
         return OK
-    description = schema.load(args.file)
+    description = load(args.file)
     cluster = slurm_cluster(description)
     out = sys.stderr if args.json else sys.stdout
     # An exit runs what ends the checks' jobs and connections; the signal alone would leave them behind.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hpcstate import schema
 from hpcstate.cli import COULD_NOT_RUN, FINDINGS, OK
 from hpcstate.errors import Problem, ProblemsError, UnreadableFileError, format_problem
-from hpcstate.model import Cluster, Description
+
+if TYPE_CHECKING:
+    from hpcstate.model import Cluster, Description
 
 
 def register(subparsers: Any) -> None:
@@ -30,10 +31,12 @@ def register(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """All problems of the file; if it has no errors, also those between it and this host."""
+    from hpcstate.schema import load
+
     description = None
     code = OK
     try:
-        description = schema.load(args.file)
+        description = load(args.file)
         problems = (*description.warnings, *_findings(description, not args.skip_pcie_validation))
     except ProblemsError as error:
         problems = error.problems

@@ -1,16 +1,14 @@
-"""``hpcstate container convert``: a .sif of an image or archive that somebody else built."""
+"""A .sif of an image or archive that somebody else built."""
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcstate import paths
-from hpcstate.artifact.store import Manifest, Store
-from hpcstate.cli import OK
+from hpcstate.artifact.store import Manifest
 from hpcstate.digest import file_digest, key_of
 from hpcstate.errors import HpcstateError, from_os
 from hpcstate.files import remove_tree, write_atomically
@@ -20,38 +18,11 @@ if TYPE_CHECKING:
 
 _REGISTRIES = ("docker", "oras", "library")
 _ARCHIVES = ("docker-archive", "oci-archive")
-_FORMS = (
+FORMS = (
     "docker-archive:FILE[:NAME], oci-archive:FILE[:NAME], docker-daemon:NAME, docker://NAME, oras://NAME,"
     " library://NAME, or an archive FILE"
 )
-
-
-def add_convert(subparsers: Any) -> None:
-    """Add ``convert`` to the commands of ``hpcstate container``."""
-    parser = subparsers.add_parser(
-        "convert",
-        help="make a .sif of a Docker or OCI image or archive",
-        description="Make a signed, reproducible .sif of an image that somebody else built.",
-    )
-    parser.add_argument("source", metavar="SOURCE", help=_FORMS)
-    parser.add_argument("file", metavar="FILE.sif", type=Path, help="what is written")
-    parser.add_argument("--force", action="store_true", help="replace FILE.sif when it exists")
-    parser.set_defaults(run=run_convert)
-
-
-def run_convert(args: argparse.Namespace) -> int:
-    """Convert, and say what came out."""
-    from hpcstate.container import toolbox as tools_root
-    from hpcstate.terminal import stage
-
-    target: Path = args.file
-    refuse(target, args.force)
-    toolbox = tools_root.toolbox(Store.default())
-    with stage(target.name, f"converting {args.source}"):
-        manifest = convert(args.source, target, toolbox)
-    print(f"{target}: {manifest.size / 1e6:.0f} MB, signed")
-    print(f"sha256 {manifest.digest}")
-    return OK
+"""How the source of a conversion is written."""
 
 
 def refuse(target: Path, force: bool) -> None:
@@ -130,7 +101,7 @@ def find(address: str, work: Path, toolbox: Toolbox, report: Report) -> Source:
     raise HpcstateError(
         "there is no such file" if looks_like_a_file else f"{address!r} does not say where the image is",
         where=address if looks_like_a_file else "",
-        hint=f"{_FORMS}; an image of this machine's Docker is docker-daemon:{address}",
+        hint=f"{FORMS}; an image of this machine's Docker is docker-daemon:{address}",
     )
 
 

@@ -193,6 +193,19 @@ def test_errors_of_a_command_become_a_message_and_a_code(
     assert words in capsys.readouterr().err
 
 
+def test_help_and_completion_load_nothing_that_they_do_not_need() -> None:
+    """A shell asks for them while a person waits: no schema, no model, nothing from outside of Python."""
+    code = (
+        "import sys; from hpcstate.cli import main; main(['--help']); "
+        "print(*sorted(name for name in sys.modules if not name.startswith('__editable__')), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stderr.split())
+    rooms = {name for name in loaded if name.startswith(("hpcstate.schema", "hpcstate.model"))}
+    assert rooms == set()
+    assert not loaded & {"strictyaml", "jinja2", "libvirt", "requests", "asyncio", "pyinfra"}
+
+
 def test_it_runs_as_a_module_into_a_closed_pipe() -> None:
     done = subprocess.run(
         f"{sys.executable} -m hpcstate inventory show {GPU} | true",

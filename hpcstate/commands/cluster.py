@@ -1,9 +1,10 @@
-"""``hpcstate start|stop|status|destroy|adopt``."""
+"""``hpcstate plan|start|stop|status|destroy|adopt``."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from hpcstate.commands.arguments import add_cluster_arguments, chosen_clusters
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the subcommands of a cluster's life."""
+    plan = subparsers.add_parser("plan", help="what would be built, created and changed; changes nothing")
+    plan.add_argument("file", metavar="FILE", type=Path, help="the cluster file")
+    plan.add_argument("--json", action="store_true", help="print JSON")
+    plan.set_defaults(run=_plan)
     start = subparsers.add_parser("start", help="create what is missing and power nodes on until SSH answers")
     add_cluster_arguments(start)
     start.add_argument(
@@ -69,6 +74,15 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def _say(text: str) -> None:
     print(f"  {text}", flush=True)
+
+
+def _plan(args: argparse.Namespace) -> int:
+    from hpcstate import schema
+    from hpcstate.cluster import plan
+
+    made = plan.make_plan(schema.load(args.file), lambda text: print(f"  {text}", file=sys.stderr))
+    print(json.dumps(made.to_dict(), indent=1) if args.json else plan.as_text(made))
+    return 0 if made.empty else 1
 
 
 def _start(args: argparse.Namespace) -> int:
