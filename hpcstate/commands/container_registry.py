@@ -15,7 +15,7 @@ from hpcstate.terminal import table
 
 if TYPE_CHECKING:
     from hpcstate.model import Cluster
-    from hpcstate.registry.deploy_node import DeployResult
+    from hpcstate.registry.deploy import DeployResult
     from hpcstate.registry.layout import Catalog
     from hpcstate.registry.prune import PruneResult
 

@@ -21,7 +21,7 @@ from xml.etree.ElementTree import Element
 from hpcstate.errors import HpcstateError, from_os
 from hpcstate.files import write_atomically
 from hpcstate.model import Cluster
-from hpcstate.node.ssh_keys import close_key
+from hpcstate.node.secrets import close_key
 from hpcstate.paths import ClusterPaths
 
 NAMESPACE = "urn:hpcstate:mark"

@@ -16,7 +16,7 @@ from hpcstate.host.packages import kvm_works
 from hpcstate.image import seed
 from hpcstate.image.declared import PACKER, ImageSpec
 from hpcstate.node.cidata import CloudInit, write_cidata
-from hpcstate.node.ssh_keys import known_hosts_line, new_key
+from hpcstate.node.secrets import known_hosts_line, new_key
 from hpcstate.paths import ROOT
 from hpcstate.run import run, tail
 

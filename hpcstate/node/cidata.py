@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcstate.model import Cluster, Node
-from hpcstate.node.secrets import host_key
+from hpcstate.node.secrets import KeyPair, host_key, new_key
 from hpcstate.node.ssh import SSH_USER
-from hpcstate.node.ssh_keys import KeyPair, new_key
 from hpcstate.paths import ClusterPaths
 from hpcstate.render import render
 from hpcstate.run import run

@@ -28,8 +28,7 @@ from hpcstate.hypervisor.daemon import SYSTEM_URI, end_daemon, ensure_daemon
 from hpcstate.hypervisor.mark import RECORD, new_mark, owner_of
 from hpcstate.hypervisor.xml import HypervisorFacts
 from hpcstate.model import Cluster
-from hpcstate.node.secrets import ensure_secrets
-from hpcstate.node.ssh_keys import new_key
+from hpcstate.node.secrets import ensure_secrets, new_key
 from hpcstate.paths import ClusterPaths
 
 FILE = """\

@@ -18,7 +18,7 @@ from hpcstate.probe.registry import parse
 from hpcstate.registry import catalog
 from hpcstate.registry import layout as registry
 from hpcstate.registry.delivery import Delivery, shared
-from hpcstate.registry.deploy_node import DeployResult, NodeResult
+from hpcstate.registry.deploy import DeployResult, NodeResult
 from hpcstate.registry.layout import Catalog, Stored
 from operations import registry as operation
 from tests.operations.harness import FakeHost, Outcome, run

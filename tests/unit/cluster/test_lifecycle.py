@@ -20,8 +20,7 @@ from hpcstate.hypervisor import daemon as libvirt_daemon
 from hpcstate.hypervisor.connection import connect
 from hpcstate.model import Cluster, Node, PassthroughDevice
 from hpcstate.node.cidata import CloudInit, write_cidata
-from hpcstate.node.secrets import MUNGE_KEY_BYTES, ensure_secrets
-from hpcstate.node.ssh_keys import known_hosts_line, new_key
+from hpcstate.node.secrets import MUNGE_KEY_BYTES, ensure_secrets, known_hosts_line, new_key
 from hpcstate.paths import ClusterPaths
 
 
