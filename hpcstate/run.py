@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from hpcstate.errors import HpcstateError
+
+_LOG = logging.getLogger("hpcstate.run")
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ def run(
     """
     words = tuple(str(word) for word in argv)
     data = stdin.encode() if isinstance(stdin, str) else stdin
+    begun = time.monotonic()
     try:
         done = subprocess.run(
             words,
@@ -61,11 +67,18 @@ def run(
     result = Result(
         words, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
     )
+    _LOG.debug("%.1f s, exit %d: %s", time.monotonic() - begun, result.code, _short(words))
     if check and result.code != 0:
         raise HpcstateError(
             f"{words[0]} exited with {result.code}:\n{tail(result.stderr or result.stdout)}", hint=hint
         )
     return result
+
+
+def _short(words: Sequence[str]) -> str:
+    """A command line for the log, in one line of at most 300 characters."""
+    text = " ".join(shlex.join(words).split())
+    return text if len(text) <= 300 else f"{text[:297]}..."
 
 
 CLEAR_UP_SECONDS = 10

@@ -8,10 +8,10 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcstate.cli import OK
+from hpcstate.commands.arguments import add_cluster_file
 
 if TYPE_CHECKING:
     from hpcstate.check.runner import Check, Suites
@@ -26,7 +26,7 @@ def register(subparsers: Any) -> None:
         "build/<cluster>/proof.json. Exit codes: 0 all passed (or skipped, with the reason), 1 a check "
         "failed, 2 the checks could not be made.",
     )
-    parser.add_argument("file", metavar="FILE", type=Path, help="the cluster file")
+    add_cluster_file(parser)
     parser.add_argument("--suite", metavar="NAME", default="", help="only the checks of this suite")
     parser.add_argument("--check", metavar="NAME", default="", help="only this check (suite.name)")
     parser.add_argument("--json", action="store_true", help="print JSON; the progress goes to standard error")

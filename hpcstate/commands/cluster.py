@@ -8,17 +8,17 @@ import sys
 import time
 from pathlib import Path
 
-from hpcstate.commands.arguments import add_cluster_arguments, chosen_clusters
+from hpcstate.commands.arguments import add_cluster_arguments, add_cluster_file, chosen_clusters
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the subcommands of a cluster's life."""
     plan = subparsers.add_parser("plan", help="what would be built, created and changed; changes nothing")
-    plan.add_argument("file", metavar="FILE", type=Path, help="the cluster file")
+    add_cluster_file(plan)
     plan.add_argument("--json", action="store_true", help="print JSON")
     plan.set_defaults(run=_plan)
     start = subparsers.add_parser("start", help="create what is missing and power nodes on until SSH answers")
-    add_cluster_arguments(start)
+    add_cluster_arguments(start, makes_cluster=True)
     start.add_argument(
         "--node", action="append", default=[], metavar="NAME", help="only this node (repeatable)"
     )
@@ -60,7 +60,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="take over a cluster that another folder or host made",
         description="Take over a cluster that another folder or host made: from then on it is this one's.",
     )
-    add_cluster_arguments(adopt)
+    add_cluster_arguments(adopt, makes_cluster=True)
     keys = adopt.add_mutually_exclusive_group()
     keys.add_argument(
         "--keys", type=Path, metavar="FOLDER", help="its build/<cluster>/secrets (default: the keys here)"

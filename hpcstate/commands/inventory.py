@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcstate.cli import OK
-from hpcstate.commands.arguments import add_cluster_arguments, chosen_clusters
+from hpcstate.commands.arguments import add_cluster_arguments, add_cluster_file, chosen_clusters
 from hpcstate.errors import HpcstateError
 from hpcstate.terminal import table
 
@@ -23,7 +22,7 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser("inventory", help="hosts, groups and GRES of a file; GPUs")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     shown = commands.add_parser("show", help="the hosts, groups and GRES lines that pyinfra gets")
-    shown.add_argument("file", metavar="FILE", type=Path, help="the cluster file")
+    add_cluster_file(shown)
     shown.add_argument("--json", action="store_true", help="print JSON")
     shown.set_defaults(run=show)
     devices = commands.add_parser(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcstate.cli import COULD_NOT_RUN, FINDINGS, OK
+from hpcstate.commands.arguments import add_cluster_file
 from hpcstate.errors import Problem, ProblemsError, UnreadableFileError, format_problem
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def register(subparsers: Any) -> None:
         help="check a cluster file, and whether this host can run it",
         description="Check a cluster file by itself and against this host. Warnings alone are exit code 0.",
     )
-    parser.add_argument("file", metavar="FILE", type=Path, help="the cluster file")
+    add_cluster_file(parser)
     parser.add_argument(
         "--skip-pcie-validation", action="store_true", help="do not look for PCI devices on this host"
     )
