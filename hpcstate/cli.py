@@ -85,7 +85,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         args = build_parser().parse_args(argv)
+        from hpcstate.files import PLAIN_UMASK
         from hpcstate.log import logged
+
+        os.umask(PLAIN_UMASK)
 
         level = args.log_level or ("warning", "info", "debug")[min(args.verbose, 2)]
         with logged(["hpcstate", *(sys.argv[1:] if argv is None else argv)], _log_files(args), level=level):

@@ -21,6 +21,9 @@ from hpcstate.errors import HpcstateError, from_os
 from hpcstate.paths import shown
 from hpcstate.run import run, tail
 
+PLAIN_UMASK = 0o022
+"""What is built has the same modes for everybody; what is secret gets its mode where it is written."""
+
 _AGAIN = 0.2
 """Seconds between two tries."""
 

@@ -122,10 +122,11 @@ def run_with_lines(
     *,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
+    clear_up_s: float = 0,
 ) -> Result:
     """Run ``argv`` to its end; ``on_line`` is told each line as it comes. ``stdout`` of the result has both
-    outputs in their order. The command is killed when this process ends, however that ends, when it is
-    interrupted, and when ``on_line`` raises.
+    outputs in their order. The command is killed when this process ends, however that ends, when ``on_line``
+    raises, and ``clear_up_s`` seconds after an interrupt, which a terminal sends to both.
 
     Raises HpcstateError when the program is missing.
     """
@@ -146,7 +147,10 @@ def run_with_lines(
             for line in process.stdout:
                 lines.append(line)
                 on_line(line.rstrip("\n"))
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and clear_up_s:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(clear_up_s)
             process.kill()
             raise
     return Result(tuple(map(str, argv)), process.returncode, "".join(lines), "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -191,6 +192,17 @@ def test_errors_of_a_command_become_a_message_and_a_code(
     monkeypatch.setattr(validate, "host_state", raising)
     assert cli.main(["validate", GPU]) == code
     assert words in capsys.readouterr().err
+
+
+def test_what_is_built_does_not_depend_on_the_umask_of_who_builds(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = os.umask(0o077)
+    try:
+        assert cli.main(["inventory", "show", str(paths.ROOT / "inventories" / "gpu.yaml")]) == OK
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(before)
 
 
 def test_help_and_completion_load_nothing_that_they_do_not_need() -> None:
