@@ -8,12 +8,17 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from hpcstate.errors import HpcstateError
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 _LOG = logging.getLogger("hpcstate.run")
 
@@ -173,3 +178,18 @@ def local(command: str, *, timeout: float = 60) -> str:
     ``timeout`` is in seconds. Raises HpcstateError when the command fails or runs past it.
     """
     return run(["sh", "-c", command], timeout=timeout).stdout
+
+
+AT_ONCE = 16
+"""How many nodes are worked on at the same time: each has a connection, and a process here."""
+
+
+def at_once(work: Callable[[T], R], items: Iterable[T]) -> dict[T, R]:
+    """What ``work`` comes to for each of ``items``, in their order, made in threads at the same time.
+
+    Raises what ``work`` raises for the first item in that order, when all have ended.
+    """
+    known = list(items)
+    with ThreadPoolExecutor(max_workers=max(1, min(AT_ONCE, len(known)))) as pool:
+        pending = [pool.submit(work, item) for item in known]
+    return {item: future.result() for item, future in zip(known, pending, strict=True)}

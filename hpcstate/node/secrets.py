@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import tempfile
 from dataclasses import dataclass
@@ -147,7 +146,7 @@ def _ensure_munge_key(path: Path) -> None:
     if not path.exists():
         if path.is_symlink():
             raise HpcstateError("this link leads nowhere", where=str(path), hint="put the key back")
-        _write_secret(path, secrets.token_bytes(MUNGE_KEY_BYTES))
+        write_atomically(path, secrets.token_bytes(MUNGE_KEY_BYTES), mode=0o600)
         return
     close_key(path)
     size = path.stat().st_size
@@ -157,15 +156,3 @@ def _ensure_munge_key(path: Path) -> None:
             where=str(path),
             hint="put the right key back; if it is lost for good, move the file away, and a new one is made",
         )
-
-
-def _write_secret(path: Path, content: bytes) -> None:
-    """In one step: an interrupted run leaves no part of a key."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # with the mode 0600
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +26,7 @@ from hpcstate.registry.layout import Catalog, Stored
 from hpcstate.registry.look import LOOK_TIMEOUT, catalog_of, look_at, only_one
 from hpcstate.registry.source import Source, judge
 from hpcstate.registry.transfer import DEFAULT, Say, Way
+from hpcstate.run import at_once
 
 Outcome = Literal["changed", "unchanged", "failed"]
 
@@ -101,9 +101,6 @@ class ServedNode:
             message=error.message if error else "",
             hint=error.hint if error else "",
         )
-
-
-_PARALLEL = 16
 
 
 def deploy(
@@ -342,8 +339,8 @@ class _Deploy:
                 node.error = error
             node.seconds = time.monotonic() - node.began
 
-        with ThreadPoolExecutor(max_workers=_PARALLEL) as pool:
-            list(pool.map(one, (node for node in self.nodes.values() if node.sound)))
+        sound = {name: node for name, node in self.nodes.items() if node.sound}
+        at_once(lambda name: one(sound[name]), sound)
 
     def _finish(self, node: ServedNode) -> None:
         assert node.found is not None
