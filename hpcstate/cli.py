@@ -12,7 +12,9 @@ import importlib
 import io
 import os
 import pkgutil
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -77,6 +79,17 @@ def _log_files(args: argparse.Namespace) -> list[Path]:
     return files
 
 
+def _end_by_exception() -> None:
+    """A closed terminal and a kill end a command as an exit does: what it must put back, it puts back. Under
+    nohup SIGHUP is ignored, and stays so.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, lambda got, _: sys.exit(128 + got))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (without the program's name) and return the exit code."""
     for stream in (sys.stdout, sys.stderr):
@@ -91,6 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.umask(PLAIN_UMASK)
 
         level = args.log_level or ("warning", "info", "debug")[min(args.verbose, 2)]
+        _end_by_exception()
         with logged(["hpcstate", *(sys.argv[1:] if argv is None else argv)], _log_files(args), level=level):
             code: int = args.run(args)
             sys.stdout.flush()

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from hpcstate.commands.arguments import add_cluster_arguments, add_cluster_file, chosen_clusters
+from hpcstate.errors import HpcstateError
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -39,8 +40,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     jobs.add_argument("--force", action="store_true", help="requeue batch jobs, end the others, then stop")
     stop.add_argument(
         "--timeout",
-        type=float,
-        default=3600,
+        type=_seconds,
         metavar="SECONDS",
         help="how long --drain waits (default: 3600)",
     )
@@ -70,6 +70,17 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     adopt.add_argument("--force", action="store_true", help="do not ask")
     adopt.set_defaults(run=_adopt)
+
+
+def _seconds(text: str) -> float:
+    """A duration. Raises ArgumentTypeError for one that is none."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"seconds are expected, like 3600, not {text!r}")
+    return seconds
 
 
 def _say(text: str) -> None:
@@ -108,12 +119,15 @@ def _start(args: argparse.Namespace) -> int:
 
 def _stop(args: argparse.Namespace) -> int:
     from hpcstate.cluster import lifecycle
-    from hpcstate.cluster.leave import Jobs
+    from hpcstate.cluster.leave import DRAIN_SECONDS, Jobs
 
+    if args.timeout is not None and not args.drain:
+        raise HpcstateError("--timeout is how long --drain waits", hint="give --drain, or leave it out")
+    timeout_s = DRAIN_SECONDS if args.timeout is None else args.timeout
     for cluster in chosen_clusters(args):
         print(f"{cluster.name}:", flush=True)
         jobs: Jobs = "drain" if args.drain else "force" if args.force else "refuse"
-        stopped = lifecycle.stop(cluster, args.file, _say, args.node, jobs=jobs, timeout_s=args.timeout)
+        stopped = lifecycle.stop(cluster, args.file, _say, args.node, jobs=jobs, timeout_s=timeout_s)
         _say(f"stopped {', '.join(stopped)}" if stopped else "no node was running; nothing to do")
     return 0
 
@@ -152,7 +166,7 @@ def _destroy(args: argparse.Namespace) -> int:
             _say(f"removed {what}")
         if not removed:
             _say("nothing to remove")
-    end_daemon(_say, lifecycle.running_here())
+    end_daemon(_say, lifecycle.domains_here())
     return 0
 
 

@@ -194,6 +194,37 @@ def test_errors_of_a_command_become_a_message_and_a_code(
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("number", "ignored"), [("TERM", False), ("HUP", False), ("HUP", True)])
+def test_what_must_be_put_back_is_put_back_when_a_command_is_killed(number: str, ignored: bool) -> None:
+    """A closed terminal, a kill; under nohup SIGHUP is ignored and stays so."""
+    code = (
+        "import os, signal, sys, time\n"
+        f"{'signal.signal(signal.SIGHUP, signal.SIG_IGN)' if ignored else ''}\n"
+        "from hpcstate import cli\n"
+        "from hpcstate.commands import inventory\n"
+        "def show(args):\n"
+        "    try:\n"
+        f"        os.kill(os.getpid(), signal.SIG{number})\n"
+        "        time.sleep(0.1)\n"
+        "        return 0\n"
+        "    finally:\n"
+        "        print('put back')\n"
+        "inventory.show = show\n"
+        "sys.exit(cli.main(['inventory', 'show', 'x.yaml']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=paths.ROOT)
+    assert done.stdout == "put back\n"
+    assert done.returncode == (0 if ignored else {"TERM": 143, "HUP": 129}[number])
+
+
+@pytest.mark.parametrize("seconds", ["-1", "nan", "inf", "soon"])
+def test_a_time_to_wait_is_one(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["stop", "x.yaml", "--drain", f"--timeout={seconds}"]) == COULD_NOT_RUN
+    assert "seconds are expected" in capsys.readouterr().err
+    assert cli.main(["stop", "x.yaml", "--timeout", "5"]) == COULD_NOT_RUN
+    assert "how long --drain waits" in capsys.readouterr().err
+
+
 def test_what_is_built_does_not_depend_on_the_umask_of_who_builds(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
