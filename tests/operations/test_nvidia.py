@@ -83,9 +83,9 @@ def test_elsewhere_nothing_is_done_and_only_the_bus_is_looked_at(devices: Any) -
 def test_a_bare_node_gets_the_whole_driver_and_is_not_drained() -> None:
     outcome = driver(facts(BARE, BUILT, files={}))
     commands = shown(outcome)
-    paths = [path for path in FILES if any(f"cat > {path}.hpcstate-new" in command for command in commands)]
+    paths = [path for path in FILES if any(f"\\nreplace_file {path} " in command for command in commands)]
     assert paths == list(FILES)
-    rest = [command for command in commands if "hpcstate-new" not in command]
+    rest = [command for command in commands if "replace_file" not in command]
     assert "systemctl daemon-reload" in rest[0]
     assert rest[1].endswith("-o APT::Update::Error-Mode=any update")
     assert f" install --no-install-recommends --allow-change-held-packages {' '.join(SET)} $h ||" in rest[2]
