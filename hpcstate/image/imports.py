@@ -1,5 +1,5 @@
-"""Which files of the project a Python file really uses: its imports, followed through the source, and the programs
-that lie beside them."""
+"""Which files of the project a Python file really uses: its imports, followed through the source, and the
+programs that lie beside them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 
 def imported_files(start: Path, root: Path, packages: tuple[str, ...]) -> list[Path]:
-    """``start`` and every module of ``packages`` (folders below ``root``) that it imports, directly or not, with
-    the files beside each that its source names: the programs that it runs on nodes.
+    """``start`` and every module of ``packages`` (folders below ``root``) that it imports, directly or not,
+    with the files beside each that its source names: the programs that it runs on nodes.
 
     Reads the source (ast), so that nothing is executed. Raises FileNotFoundError when ``start`` is missing.
     """
