@@ -37,7 +37,7 @@ def shell_files() -> list[Path]:
 
 
 def shellcheck(*files: Path) -> str:
-    """What shellcheck finds in ``files``; programs that are given to a node's sh have no first line for it."""
+    """What shellcheck finds in ``files``; programs for a node's ``sh -c`` have no first line for it."""
     assert shutil.which("shellcheck"), "shellcheck is not installed: ./hpc test installs it"
     named = [path for path in files if _SHEBANG.match(path.read_bytes())]
     found = ""
