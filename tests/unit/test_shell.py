@@ -111,7 +111,7 @@ def test_a_program_is_a_file_and_no_text_in_python() -> None:
 def test_every_program_is_named_by_a_module_beside_it() -> None:
     """So the keys of images find it (hpcstate/image/imports.py), and a reader who runs it."""
     lost = []
-    for folder in ("hpcstate", "operations"):
+    for folder in ("hpcstate", "operations", "tests/suites"):
         for program in sorted((ROOT / folder).rglob("*.sh")):
             beside = program.parent.glob("*.py")
             if not any(program.name in texts(module) for module in beside):
