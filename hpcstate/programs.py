@@ -1,7 +1,7 @@
 """Shell programs that run on nodes and hosts: files beside the modules that use them.
 
 Nothing is installed for them: a host's sh is given their text. By hand they run as
-``NAME=VALUE… sh FILE ARGUMENT…``, and
+``NAME=VALUE… sh FILE ARGUMENT…``; one that stands behind others as ``cat FILES | NAME=VALUE… sh -s …``.
 shellcheck reads them (tests/unit/test_shell.py). Standard library only.
 """
 
