@@ -1,4 +1,5 @@
-"""Which files of the project a Python file really uses: its imports, followed through the source."""
+"""Which files of the project a Python file really uses: its imports, followed through the source, and the
+programs that lie beside them."""
 
 from __future__ import annotations
 
@@ -8,19 +9,32 @@ from pathlib import Path
 
 
 def imported_files(start: Path, root: Path, packages: tuple[str, ...]) -> list[Path]:
-    """``start`` and every module of ``packages`` (folders below ``root``) that it imports, directly or not.
+    """``start`` and every module of ``packages`` (folders below ``root``) that it imports, directly or not,
+    with the files beside each that its source names: the programs that it runs on nodes.
 
     Reads the source (ast), so that nothing is executed. Raises FileNotFoundError when ``start`` is missing.
     """
     found: set[Path] = set()
+    programs: set[Path] = set()
     waiting = [start]
     while waiting:
         path = waiting.pop()
         if path in found:
             continue
         found.add(path)
-        waiting += _modules(ast.parse(path.read_text(), str(path)), root, packages)
-    return sorted(found)
+        tree = ast.parse(path.read_text(), str(path))
+        waiting += _modules(tree, root, packages)
+        programs.update(_programs(tree, path.parent))
+    return sorted(found | programs)
+
+
+def _programs(tree: ast.Module, folder: Path) -> Iterator[Path]:
+    """The shell programs of ``folder`` whose names are texts of the source: ``with_name("vfio_bind.sh")``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.endswith(".sh"):
+            path = folder / node.value
+            if "/" not in node.value and path.is_file():
+                yield path
 
 
 def _modules(tree: ast.Module, root: Path, packages: tuple[str, ...]) -> Iterator[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hpcstate import paths
+from hpcstate import paths, programs
 from hpcstate.digest import file_digests, key_of
 from hpcstate.errors import HpcstateError
 from hpcstate.image import seed
@@ -19,11 +19,12 @@ VERSION = 1
 
 
 def input_files(spec: ImageSpec) -> list[Path]:
-    """The files that decide what the deploy does to the image: its code as imported, and what boots and
-    seals the build.
+    """The files that decide what the deploy does to the image: its code as imported, the programs that this
+    runs there, and what boots and seals the build.
     """
     code = imported_files(paths.ROOT / spec.deploy, paths.ROOT, ("deploys", "operations", "facts"))
-    return [*code, PACKER / "image.pkr.hcl", PACKER / "seed" / "seal.sh"]
+    replace = paths.ROOT / "hpcstate" / programs.REPLACE.name  # by which the operations write every file
+    return [*code, replace, PACKER / "image.pkr.hcl", PACKER / "seed" / "seal.sh"]
 
 
 def inputs(spec: ImageSpec) -> dict[str, Any]:

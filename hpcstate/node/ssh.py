@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
+from hpcstate import programs
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster, Node
 from hpcstate.paths import ClusterPaths
@@ -156,17 +157,8 @@ class Live:
     def put(self, node: str, path: str, content: str, *, mode: int) -> None:
         """Write ``content`` to ``path`` on ``node`` as root with ``mode``, in one step: a reader sees the old
         file or the new one. The content travels by standard input."""
-        target = shlex.quote(path)
-        new = shlex.quote(f"{path}.hpcstate-new")
-        marker = "hpcstate-end-of-file"
-        while marker in content:
-            marker += "-"
-        # A here-document always ends with a newline, so the last one is cut off again.
-        body = (
-            f"umask 077\ncat > {new} <<'{marker}'\n{content}\n{marker}\n"
-            f"truncate -s -1 {new} && chmod {mode:o} {new} && mv -f {new} {target}"
-        )
-        self.run(node, f"set -e\n{body}", user="root")
+        replace = programs.replace_file(path, f"{mode:o}")
+        self.run(node, f"printf %s {shlex.quote(content)} | {{\n{replace}\n}}", user="root")
 
     def reach(self) -> dict[str, UnreachableError]:
         """Open the connections to all nodes at once and return the nodes that do not answer, by name.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import paths
+from hpcstate import paths, programs
 from hpcstate.digest import key_of
 from hpcstate.errors import HpcstateError
 from hpcstate.host import tools
@@ -39,6 +39,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     for folder in ("packer", "deploys", "operations", "facts", "templates"):
         shutil.copytree(paths.ROOT / folder, tmp_path / folder)
+    (tmp_path / "hpcstate").mkdir()
+    shutil.copy(programs.REPLACE, tmp_path / "hpcstate")
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     for module in (image, image_inputs):
         monkeypatch.setattr(module, "PACKER", tmp_path / "packer")
@@ -65,7 +67,10 @@ def append(path: Path, text: str = "\n# touched\n") -> None:
         ("templates/base/sshd.conf.j2", {"hpc-base", "cloud-base"}),
         ("operations/slurm.py", set()),
         ("operations/munge.py", {"hpc-base"}),
+        ("operations/munge_install.sh", {"hpc-base"}),
+        ("operations/slurm_change.sh", set()),
         ("operations/text_files.py", {"hpc-base", "cloud-base"}),
+        ("hpcstate/replace_file.sh", {"hpc-base", "cloud-base"}),
         ("packer/seed/customize.sh", {"hpc-base", "cloud-base"}),
         ("packer/seed/debs.sh", {"hpc-base", "cloud-base"}),
         ("packer/seed/seal.sh", {"hpc-base", "cloud-base"}),
