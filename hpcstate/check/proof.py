@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -100,7 +101,13 @@ def write_proof(proof: Proof, path: Path) -> None:
 
 def summary(results: Sequence[CheckResult], seconds: float) -> str:
     """One line: ``13 passed, 1 failed, 2 skipped in 24.1 s``."""
+    return f"{counted(result.outcome for result in results)} in {seconds:.1f} s"
+
+
+def counted(outcomes: Iterable[str]) -> str:
+    """``13 passed, 1 failed, 2 skipped``; what did not happen is left out, but for passed."""
     words = {"passed": "passed", "failed": "failed", "error": "could not be made", "skipped": "skipped"}
-    counts = {outcome: sum(result.outcome == outcome for result in results) for outcome in words}
-    shown = [f"{number} {words[name]}" for name, number in counts.items() if number or name == "passed"]
-    return f"{', '.join(shown)} in {seconds:.1f} s"
+    counts = Counter(outcomes)
+    return ", ".join(
+        f"{counts[name]} {word}" for name, word in words.items() if counts[name] or name == "passed"
+    )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 from hpcstate import schema
-from hpcstate.check.proof import Proof, configuration_digest, read_proof, write_proof
+from hpcstate.check.proof import Proof, configuration_digest, counted, read_proof, write_proof
 from hpcstate.check.prove import prove, slurm_cluster
 from hpcstate.check.runner import CheckResult, load_suites
 from hpcstate.cluster import lifecycle, status
@@ -117,12 +118,19 @@ def summary(file: Path, stages: Mapping[str, float]) -> str:
 
 
 def proof_text(proof: Proof) -> str:
-    """What was proven, a line a check."""
-    passed = sum(result.outcome == "passed" for result in proof.results)
-    skipped = [result for result in proof.results if result.outcome == "skipped"]
-    lines = [f"Proven on the live cluster ({passed} checks passed, {len(skipped)} skipped):"]
-    lines += [f"  {result.title}" for result in proof.results if result.outcome == "passed"]
-    lines += [f"  skipped: {result.title} ({result.reason})" for result in skipped]
+    """What was proven, a line a suite, and why the rest was not, a line a reason."""
+    suites: dict[str, list[str]] = {}
+    for result in proof.results:
+        suites.setdefault(result.name.partition(".")[0], []).append(result.outcome)
+    lines = [f"Proven on the live cluster: {counted(result.outcome for result in proof.results)}"]
+    width = max(map(len, suites), default=0)
+    lines += [f"  {suite:<{width}}  {counted(outcomes)}" for suite, outcomes in suites.items()]
+    reasons = Counter(result.reason for result in proof.results if result.outcome == "skipped")
+    if reasons:
+        lines.append("Skipped:")
+        lines += [f"  {number:>3}  {reason}" for reason, number in reasons.most_common()]
+    at = _short(ClusterPaths.of(proof.cluster).proof)
+    lines.append(f"Each check by name: hpcstate check {proof.file} --list; what was seen: {at}")
     return "\n".join(lines)
 
 
