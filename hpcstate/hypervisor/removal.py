@@ -119,7 +119,7 @@ def survey(host: LibvirtHost, cluster: Cluster) -> Removal:
         used = _with_backing(host, _files(host.connection, xml))
         for path in sorted(used & paths.keys()):
             while path in paths:
-                staying[paths[path]] = f"domain {user} uses it"
+                staying.setdefault(paths[path], f"domain {user} uses it")
                 spared.append(path)
                 path = backing[path]
     # A base without its marker counts as half sent, and would be sent again, under what stands on it.
