@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from hpcstate import paths
 from hpcstate.cli import FINDINGS, OK
+from hpcstate.commands import container_convert
 from hpcstate.commands import container_registry as container_registry_commands
-from hpcstate.container import convert as container_convert
 from hpcstate.errors import HpcstateError
 from hpcstate.terminal import table
 
 if TYPE_CHECKING:
     from hpcstate.container.toolbox import Toolbox
+    from hpcstate.model.container import Container
 
 
 def register(subparsers: Any) -> None:
@@ -54,7 +55,7 @@ def register(subparsers: Any) -> None:
     verify.add_argument("--key", metavar="FILE.pem", type=Path, help="another public key")
     verify.add_argument("--json", action="store_true", help="print JSON")
     verify.set_defaults(run=run_verify)
-    container_convert.add_convert(commands)
+    container_convert.add(commands)
     container_registry_commands.add(commands)
 
 
@@ -79,7 +80,7 @@ def run_list(args: argparse.Namespace) -> int:
                 "category": one.category,
                 "route": one.route,
                 "gpu": one.gpu,
-                "state": _state(name),
+                "state": _state(one),
                 "size": manifest.size if manifest else 0,
                 "digest": manifest.digest if manifest else "",
                 "summary": one.summary,
@@ -246,16 +247,12 @@ def _toolbox() -> Toolbox:
     return runner(Store.default())
 
 
-def _state(name: str) -> str:
-    from hpcstate.artifact.recipe import current
+def _state(one: Container) -> str:
+    from hpcstate.artifact.store import Store
     from hpcstate.container import build as container_build
-    from hpcstate.container.declared import load
-    from hpcstate.digest import key_of
 
-    built = paths.container(name)
-    if not built.is_file():
-        return "not built"
-    return "built" if current(built, key_of(container_build.inputs(load(name)))) else "outdated"
+    recipe = container_build.recipe(one, Store.default())
+    return {"missing": "not built", "current": "built", "outdated": "outdated"}[recipe.state]
 
 
 def _row(row: dict[str, Any]) -> tuple[str, ...]:

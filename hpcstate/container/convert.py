@@ -1,57 +1,28 @@
-"""``hpcstate container convert``: a .sif of an image or archive that somebody else built."""
+"""A .sif of an image or archive that somebody else built."""
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpcstate import paths
-from hpcstate.artifact.store import Manifest, Store
-from hpcstate.cli import OK
+from hpcstate.artifact.imports import code_of
+from hpcstate.artifact.recipe import Recipe
+from hpcstate.artifact.store import Manifest
 from hpcstate.digest import file_digest, key_of
 from hpcstate.errors import HpcstateError, from_os
-from hpcstate.files import remove_tree, write_atomically
+from hpcstate.files import remove_tree
 
 if TYPE_CHECKING:
     from hpcstate.container.routes import Report, Source, Toolbox
 
 _REGISTRIES = ("docker", "oras", "library")
 _ARCHIVES = ("docker-archive", "oci-archive")
-_FORMS = (
+FORMS = (
     "docker-archive:FILE[:NAME], oci-archive:FILE[:NAME], docker-daemon:NAME, docker://NAME, oras://NAME,"
     " library://NAME, or an archive FILE"
 )
-
-
-def add_convert(subparsers: Any) -> None:
-    """Add ``convert`` to the commands of ``hpcstate container``."""
-    parser = subparsers.add_parser(
-        "convert",
-        help="make a .sif of a Docker or OCI image or archive",
-        description="Make a signed, reproducible .sif of an image that somebody else built.",
-    )
-    parser.add_argument("source", metavar="SOURCE", help=_FORMS)
-    parser.add_argument("file", metavar="FILE.sif", type=Path, help="what is written")
-    parser.add_argument("--force", action="store_true", help="replace FILE.sif when it exists")
-    parser.set_defaults(run=run_convert)
-
-
-def run_convert(args: argparse.Namespace) -> int:
-    """Convert, and say what came out."""
-    from hpcstate.container import toolbox as tools_root
-    from hpcstate.terminal import stage
-
-    target: Path = args.file
-    refuse(target, args.force)
-    toolbox = tools_root.toolbox(Store.default())
-    with stage(target.name, f"converting {args.source}"):
-        manifest = convert(args.source, target, toolbox)
-    print(f"{target}: {manifest.size / 1e6:.0f} MB, signed")
-    print(f"sha256 {manifest.digest}")
-    return OK
 
 
 def refuse(target: Path, force: bool) -> None:
@@ -75,38 +46,44 @@ def convert(address: str, target: Path, toolbox: Any, report: Report = print) ->
     """
     from hpcstate.container import build as container_build
     from hpcstate.container import routes as container_routes
-    from hpcstate.container import toolbox as tools_root
 
     began = time.monotonic()
     aside = target.absolute().parent
     try:
         work = Path(tempfile.mkdtemp(dir=aside, prefix=f".{target.name}."))
+        made = work / "made"
+        made.mkdir()
     except OSError as error:
         raise from_os(error) from error
     try:
         source = find(address, work, toolbox, report)
-        # Where an archive lies says nothing of what is in it; its digest does.
-        of = {"image": image(address), "versions": source.versions, "tools": tools_root.key()}
-        key = key_of({"builder": container_build.VERSION, "squash": list(container_build.SQUASH), **of})
-        made = work / target.name
-        definition = container_routes.whole(source, labels(address, key))
-        container_build.write(definition, source, made, work, toolbox)
-        manifest = Manifest(
-            key=key,
-            digest=file_digest(made),
-            size=made.stat().st_size,
-            duration=round(time.monotonic() - began, 1),
-            inputs=of,
-            versions={**source.versions, "apptainer": toolbox.versions.get("apptainer", "")},
-        )
-        paths.sidecar(target).unlink(missing_ok=True)
-        made.replace(target)
-        write_atomically(paths.sidecar(target), manifest.to_json())
+        of = inputs(address, source.versions)
+
+        def make(file: Path) -> dict[str, str]:
+            definition = container_routes.whole(source, labels(address, key_of(of)))
+            container_build.write(definition, source, file, made, toolbox)
+            return {**source.versions, "apptainer": toolbox.versions.get("apptainer", "")}
+
+        return Recipe(target, of, make, keep=False).write(made, began)
     except OSError as error:
         raise from_os(error) from error
     finally:
         remove_tree(work)
-    return manifest
+
+
+def inputs(address: str, versions: dict[str, str]) -> dict[str, Any]:
+    """What is made of ``address``, where ``versions`` were found, for its key."""
+    from hpcstate.container import build as container_build
+    from hpcstate.container import toolbox as tools_root
+
+    return {
+        "code": code_of("hpcstate.container.convert"),
+        "tools": tools_root.key(),
+        "squash": list(container_build.SQUASH),
+        # Where an archive lies says nothing of what is in it; its digest does.
+        "image": image(address),
+        "versions": versions,
+    }
 
 
 def find(address: str, work: Path, toolbox: Toolbox, report: Report) -> Source:
@@ -130,7 +107,7 @@ def find(address: str, work: Path, toolbox: Toolbox, report: Report) -> Source:
     raise HpcstateError(
         "there is no such file" if looks_like_a_file else f"{address!r} does not say where the image is",
         where=address if looks_like_a_file else "",
-        hint=f"{_FORMS}; an image of this machine's Docker is docker-daemon:{address}",
+        hint=f"{FORMS}; an image of this machine's Docker is docker-daemon:{address}",
     )
 
 

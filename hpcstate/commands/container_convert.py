@@ -1,0 +1,39 @@
+"""``hpcstate container convert``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from hpcstate.cli import OK
+from hpcstate.container import convert
+
+
+def add(commands: Any) -> None:
+    """Add ``convert`` to the commands of ``hpcstate container``."""
+    parser = commands.add_parser(
+        "convert",
+        help="make a .sif of a Docker or OCI image or archive",
+        description="Make a signed, reproducible .sif of an image that somebody else built.",
+    )
+    parser.add_argument("source", metavar="SOURCE", help=convert.FORMS)
+    parser.add_argument("file", metavar="FILE.sif", type=Path, help="what is written")
+    parser.add_argument("--force", action="store_true", help="replace FILE.sif when it exists")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert, and say what came out."""
+    from hpcstate.artifact.store import Store
+    from hpcstate.container import toolbox as tools_root
+    from hpcstate.terminal import stage
+
+    target: Path = args.file
+    convert.refuse(target, args.force)
+    toolbox = tools_root.toolbox(Store.default())
+    with stage(target.name, f"converting {args.source}"):
+        manifest = convert.convert(args.source, target, toolbox)
+    print(f"{target}: {manifest.size / 1e6:.0f} MB, signed")
+    print(f"sha256 {manifest.digest}")
+    return OK
