@@ -25,6 +25,7 @@ LEFT_OUT = {
     "hpcstate.yaml_files": "reads declarations: what they say is in the keys",
     "hpcstate.artifact.recipe": "puts what a maker made where it belongs",
     "hpcstate.artifact.store": "keeps bytes, which are compared with their digest",
+    "hpcstate.artifact.cache": "removes what was not used for longest",
     "hpcstate.artifact.imports": "finds the code",
     "hpcstate.host": "finds programs, packages and mirrors: what is fetched has its digest in the keys",
     "hpcstate.node": "writes files of nodes: those that an image has are in its key as text, and seal.sh"

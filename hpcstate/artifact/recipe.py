@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hpcstate import paths
+from hpcstate.artifact import cache
 from hpcstate.artifact.store import Manifest, Store
 from hpcstate.digest import file_digest, key_of
 from hpcstate.errors import from_os
@@ -87,12 +88,14 @@ class Recipe:
             stored = replace(stored, mtime_ns=self.path.stat().st_mtime_ns)
             write_atomically(paths.sidecar(self.path), stored.to_json())
             store.report(f"{self.path.name}: from the store ({key[:12]})")
+            cache.prune(store, key)  # it may have come from afar
             return stored
         clean_work(self.path)
         work = Path(tempfile.mkdtemp(dir=self.path.parent, prefix=".work."))
         manifest = self._write(inputs, work, time.monotonic())
         if self.keep:
             store.add(self.path, manifest)
+            cache.prune(store, key)
         return manifest
 
     def write(self, work: Path, began: float) -> Manifest:
