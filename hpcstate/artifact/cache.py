@@ -209,7 +209,7 @@ def _clear(root: Path) -> None:
     for left in root.glob(".gone.*"):
         shutil.rmtree(left, ignore_errors=True)
     for left in root.glob("??/.new.*"):
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # come to its place, or a stranger's file
             if time.time() - _changed(left) > _ABANDONED:
                 shutil.rmtree(left, ignore_errors=True)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -37,11 +38,13 @@ change there makes no other artifact. hpcstate.files is not among it: it unpacks
 DEPLOYED = ("deploys", "operations", "facts", "hpcstate.probe")
 """Where the code of a deploy lies. What else it asks of hpcstate is in an image's key as rendered text."""
 
+_NAME = re.compile(r"[\w./-]{1,200}", re.ASCII)
+
 
 @dataclass(frozen=True)
 class _Source:
     """A Python file: the sha256 of what it does, what it imports (module, and name or nothing), and every
-    text in it, which could be the name of a file or module."""
+    text in it that could be the name of a file or module."""
 
     digest: str
     imported: frozenset[tuple[str, str]]
@@ -96,7 +99,7 @@ def _is_in(name: str, packages: Collection[str]) -> bool:
 
 def _is_beside(path: Path, text: str) -> bool:
     """Whether ``text`` is the name of a file beside the module ``path``: `with_name("probe.sh")`."""
-    return "." in text.strip(".") and "/" not in text and "\0" not in text and path.with_name(text).is_file()
+    return "/" not in text and "." in text.strip(".") and path.with_name(text).is_file()
 
 
 def _modules(source: _Source, root: Path) -> Iterator[tuple[str, Path]]:
@@ -135,8 +138,8 @@ def _read(path: Path) -> _Source:
             imported |= {(alias.name, "") for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             imported |= {(node.module, alias.name) for alias in node.names}
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            texts.add(node.value)
+        elif isinstance(node, ast.Constant) and _NAME.fullmatch(str(node.value)):
+            texts.add(str(node.value))
     digest = hashlib.sha256(_meaning(tree).encode("utf-8", errors="surrogatepass")).hexdigest()
     return _Source(digest, frozenset(imported), frozenset(texts))
 

@@ -182,6 +182,7 @@ def test_a_damaged_manifest_and_foreign_files_are_no_traceback(house: House) -> 
     (house.store.root / "photos").mkdir()
     (house.store.root / good[:2] / "x").write_text("mine")
     (house.store.root / "ff").write_text("a file")
+    (house.store.root / good[:2] / ".new.file").write_text("mine")
     link = house.store.root / "ee"
     link.symlink_to("/etc")
     (house.at / "strange.json").write_text("[" * 100_000)

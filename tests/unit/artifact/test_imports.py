@@ -25,6 +25,7 @@ FILES = {
         PROGRAM = ("python", "-m", "p.program")
         SCRIPT, TABLE = "run.sh", "table.toml"
         def late():
+            from p import lazy_texts
             from p.offers.lazy import x
             import p.whole
     """,
@@ -40,6 +41,7 @@ FILES = {
     "p/program.py": '"""Not p.offers.other, which a docstring names."""\n"p.offers.other"\n',
     "p/run.sh": "echo\n",
     "p/table.toml": "",
+    "p/lazy_texts.py": f"LONG, ODD, NUL = {'a.' * 300!r}, '..', 'x\\0.sh'\n",
     "p/unread.toml": "",
     "q/stranger.py": "",
 }
@@ -59,7 +61,7 @@ def found(root: Path, *left_out: str) -> set[str]:
 
 
 FOLLOWED = {"start.py", "offers/__init__.py", "offers/thing.py", "offers/lazy.py", "plain.py", "says.py"}
-FOLLOWED |= {"behind.py", "whole.py", "program.py", "run.sh", "table.toml"}
+FOLLOWED |= {"behind.py", "whole.py", "program.py", "run.sh", "table.toml", "lazy_texts.py"}
 
 
 def test_imports_programs_and_tables_are_followed(root: Path) -> None:
