@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from hpcstate import paths
-from hpcstate.artifact.recipe import Recipe
+from hpcstate.artifact.recipe import Recipe, built
 from hpcstate.artifact.store import Manifest, Store
 from hpcstate.digest import key_of
 from hpcstate.errors import HpcstateError
@@ -342,3 +342,52 @@ def test_a_key_refuses_what_carries_the_machine_in() -> None:
 def test_a_foreign_file_is_no_manifest(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("[1]")
     assert Manifest.read(tmp_path / "x.json") is None
+
+
+def test_the_state_says_what_lies_there(tmp_path: Path, store: Store) -> None:
+    wanted = Recipe(tmp_path / "image.qcow2", lambda: INPUTS, Maker())
+    other = Recipe(wanted.path, {**INPUTS, "builder": 2}, Maker())
+    assert (wanted.state, wanted.stored(store), built(wanted.path)) == ("missing", False, None)
+    manifest = wanted.provide(store)
+    assert (wanted.state, wanted.stored(store), built(wanted.path)) == ("current", True, manifest)
+    assert (other.state, other.stored(store)) == ("outdated", False)
+    wanted.path.write_bytes(b"half")
+    assert wanted.state == "outdated"
+
+
+def test_what_no_store_keeps_is_made_again(tmp_path: Path, store: Store) -> None:
+    make = Maker()
+    recipe = Recipe(tmp_path / "seed.raw", INPUTS, make, keep=False)
+    recipe.provide(store)
+    assert not recipe.stored(store)
+    recipe.clean()
+    recipe.provide(store)
+    assert make.runs == 2
+
+
+def test_cleaning_leaves_the_store(tmp_path: Path, store: Store) -> None:
+    recipe = Recipe(tmp_path / "out" / "image.qcow2", INPUTS, Maker())
+    recipe.provide(store)
+    (recipe.path.parent / ".work.killed").mkdir()
+    recipe.clean()
+    assert list(recipe.path.parent.iterdir()) == []
+    assert recipe.stored(store)
+    recipe.clean()
+
+
+def test_written_anew_it_replaces_what_is_there_only_when_whole(tmp_path: Path) -> None:
+    artifact, work = tmp_path / "app.sif", tmp_path / "work"
+    for content in (b"one", b"two"):
+        work.mkdir()
+        Recipe(artifact, INPUTS, Maker(content)).write(work, time.monotonic())
+        assert artifact.read_bytes() == content
+    work.mkdir()
+
+    def fails(target: Path) -> dict[str, str]:
+        target.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(HpcstateError, match="No space left"):
+        Recipe(artifact, INPUTS, fails).write(work, time.monotonic())
+    assert artifact.read_bytes() == b"two"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["app.sif", "app.sif.json"]
