@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from facts.probed import ProbedFact
 from hpcstate.probe import registry
-from hpcstate.registry import difference as registry_difference
-from hpcstate.registry.difference import JudgedRegistry
+from hpcstate.probe.registry import RegistryState
 
 
-class Registry(ProbedFact[JudgedRegistry]):
-    """What lies in the registry, by path, with its digest, and whether it is what the node's catalog says;
-    ``rehash=True`` trusts no recorded digest. Needs root.
+class Registry(ProbedFact[RegistryState]):
+    """What lies in the registry, by path, with its digest; ``rehash=True`` trusts no recorded one. Needs
+    root. Whether that is what the catalog says, `hpcstate container catalog` tells.
 
     >>> host.get_fact(Registry)["links"]["ml-frameworks/pytorch-cpu-mpi.sif"]
     'pytorch-cpu-mpi-1.0-0123456789ab.sif'
-    >>> host.get_fact(Registry, rehash=True)["out_of_step"]
-    ['ml-frameworks/pytorch-cpu-mpi-1.0-0123456789ab.sif is missing']
     """
 
     command = staticmethod(registry.command)
-    parse = staticmethod(registry_difference.judged)
+    parse = staticmethod(registry.parse)

@@ -43,13 +43,6 @@ class SlurmFiles(ProbedFact[dict[str, str]]):
     parse = staticmethod(slurm.parse_files)
 
 
-class SlurmRunningConfig(ProbedFact[dict[str, str]]):
-    """The configuration slurmctld runs with (``scontrol show config``); {} when it is silent."""
-
-    command = staticmethod(slurm.running_config_command)
-    parse = staticmethod(slurm.parse_running_config)
-
-
 class SlurmDaemons(ProbedFact[dict[str, SlurmDaemon]]):
     """slurmctld, slurmd, slurmdbd and munge of this host: installed, version, active, enabled."""
 

@@ -6,17 +6,14 @@ nothing is missing it says nothing and is done in a tenth of a second. Standard 
 
 from __future__ import annotations
 
-import fcntl
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 from hpcstate.errors import HpcstateError
+from hpcstate.files import alone
 from hpcstate.host import environment, tools
 from hpcstate.host import packages as host_packages
 from hpcstate.host.packages import Apt, Plan
@@ -30,7 +27,7 @@ def main(command: str = "") -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         if not ready(command):
-            with lock():
+            with alone(BUILD, say):
                 make_ready(command)
     except HpcstateError as error:
         print(f"hpc: {error}", file=sys.stderr)
@@ -57,15 +54,6 @@ def environment_ready() -> bool:
 def ready(command: str = "") -> bool:
     """Whether nothing is to be done before ``command``."""
     return plan(command).empty and environment_ready()
-
-
-@contextmanager
-def lock() -> Iterator[None]:
-    """Hold other runs off while this one installs: they wait, and then find everything done."""
-    BUILD.mkdir(parents=True, exist_ok=True)
-    with Path(BUILD, "bootstrap.lock").open("w", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def say(text: str) -> None:

@@ -12,8 +12,11 @@ import importlib
 import io
 import os
 import pkgutil
+import signal
 import sys
+import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 from hpcstate import commands
 from hpcstate.errors import HpcstateError, ProblemsError, UnreadableFileError, from_os
@@ -37,7 +40,54 @@ def build_parser() -> argparse.ArgumentParser:
         module = importlib.import_module(f"{commands.__name__}.{name}")
         if hasattr(module, "register"):
             module.register(subparsers)
+    _add_log_options(parser)
     return parser
+
+
+def _add_log_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the log, on ``parser`` if it is a command, else on the commands below it."""
+    below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    for action in below:
+        for command in action.choices.values():
+            _add_log_options(command)
+    if not below:
+        parser.set_defaults(command_name="-".join(parser.prog.split()[1:]))
+        group = parser.add_argument_group("log")
+        group.add_argument(
+            "-v", "--verbose", action="count", default=0, help="tell more of what is done; -vv: all"
+        )
+        group.add_argument(
+            "--log-level",
+            choices=("debug", "info", "warning", "error"),
+            help="what is told on standard error (default: warning)",
+        )
+        group.add_argument(
+            "--log-file", type=Path, metavar="FILE", help="write a log there; all that is done is in it"
+        )
+
+
+def _log_files(args: argparse.Namespace) -> list[Path]:
+    """Where the log of this run goes: where it was asked for, and to the clusters of its file that are there.
+
+    A cluster that was never started has no folder below build/, and gets none by being looked at.
+    """
+    files = [args.log_file] if args.log_file else []
+    if hasattr(args, "cluster_names"):
+        from hpcstate.log import files_of
+
+        files += files_of(args.cluster_names(args), args.command_name, make=args.makes_cluster)
+    return files
+
+
+def _end_by_exception() -> None:
+    """A closed terminal and a kill end a command as an exit does: what it must put back, it puts back. Under
+    nohup SIGHUP is ignored, and stays so.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, lambda got, _: sys.exit(128 + got))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,8 +98,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         args = build_parser().parse_args(argv)
-        code: int = args.run(args)
-        sys.stdout.flush()
+        from hpcstate.files import PLAIN_UMASK
+        from hpcstate.log import logged
+
+        os.umask(PLAIN_UMASK)
+
+        level = args.log_level or ("warning", "info", "debug")[min(args.verbose, 2)]
+        _end_by_exception()
+        with logged(["hpcstate", *(sys.argv[1:] if argv is None else argv)], _log_files(args), level=level):
+            code: int = args.run(args)
+            sys.stdout.flush()
         return code
     except SystemExit as exit_:  # argparse: 2 for a usage error, 0 for --help
         return exit_.code if isinstance(exit_.code, int) else COULD_NOT_RUN

@@ -21,6 +21,9 @@ from hpcstate.errors import HpcstateError, from_os
 from hpcstate.paths import shown
 from hpcstate.run import run, tail
 
+PLAIN_UMASK = 0o022
+"""What is built has the same modes for everybody; what is secret gets its mode where it is written."""
+
 _AGAIN = 0.2
 """Seconds between two tries."""
 
@@ -28,13 +31,15 @@ _BLANK = re.compile(r"\\([0-7]{3})")
 """How the kernel writes blanks and backslashes in its tables of mounts."""
 
 
-def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
-    """Write ``text`` aside and rename it to ``path``: a reader sees the old file or the new one."""
+def write_atomically(path: Path, content: str | bytes, mode: int = 0o644) -> None:
+    """Write ``content`` aside and rename it to ``path``: a reader sees the old file or the new one, and an
+    interrupted run leaves no part of it. Nobody but this user can read it before it has its ``mode``.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w") as stream:
-            stream.write(text)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content.encode() if isinstance(content, str) else content)
         Path(name).chmod(mode)
         Path(name).replace(path)
     except BaseException:

@@ -75,6 +75,11 @@ class ClusterPaths:
         return self.root / "secrets"
 
     @property
+    def logs(self) -> Path:
+        """What the commands about the cluster did, a file a run."""
+        return self.root / "logs"
+
+    @property
     def ssh_key(self) -> Path:
         """The private key that opens the nodes."""
         return self.secrets / "ssh_key"

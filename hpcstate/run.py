@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from hpcstate.errors import HpcstateError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_LOG = logging.getLogger("hpcstate.run")
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,7 @@ def run(
     """
     words = tuple(str(word) for word in argv)
     data = stdin.encode() if isinstance(stdin, str) else stdin
+    begun = time.monotonic()
     try:
         done = subprocess.run(
             words,
@@ -61,11 +72,18 @@ def run(
     result = Result(
         words, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
     )
+    _LOG.debug("%.1f s, exit %d: %s", time.monotonic() - begun, result.code, _short(words))
     if check and result.code != 0:
         raise HpcstateError(
             f"{words[0]} exited with {result.code}:\n{tail(result.stderr or result.stdout)}", hint=hint
         )
     return result
+
+
+def _short(words: Sequence[str]) -> str:
+    """A command line for the log, in one line of at most 300 characters."""
+    text = " ".join(shlex.join(words).split())
+    return text if len(text) <= 300 else f"{text[:297]}..."
 
 
 CLEAR_UP_SECONDS = 10
@@ -109,10 +127,11 @@ def run_with_lines(
     *,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
+    clear_up_s: float = 0,
 ) -> Result:
     """Run ``argv`` to its end; ``on_line`` is told each line as it comes. ``stdout`` of the result has both
-    outputs in their order. The command is killed when this process ends, however that ends, when it is
-    interrupted, and when ``on_line`` raises.
+    outputs in their order. The command is killed when this process ends, however that ends, when ``on_line``
+    raises, and ``clear_up_s`` seconds after an interrupt, which a terminal sends to both.
 
     Raises HpcstateError when the program is missing.
     """
@@ -133,7 +152,10 @@ def run_with_lines(
             for line in process.stdout:
                 lines.append(line)
                 on_line(line.rstrip("\n"))
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and clear_up_s:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(clear_up_s)
             process.kill()
             raise
     return Result(tuple(map(str, argv)), process.returncode, "".join(lines), "")
@@ -156,3 +178,18 @@ def local(command: str, *, timeout: float = 60) -> str:
     ``timeout`` is in seconds. Raises HpcstateError when the command fails or runs past it.
     """
     return run(["sh", "-c", command], timeout=timeout).stdout
+
+
+AT_ONCE = 16
+"""How many nodes are worked on at the same time: each has a connection, and a process here."""
+
+
+def at_once(work: Callable[[T], R], items: Iterable[T]) -> dict[T, R]:
+    """What ``work`` comes to for each of ``items``, in their order, made in threads at the same time.
+
+    Raises what ``work`` raises for the first item in that order, when all have ended.
+    """
+    known = list(items)
+    with ThreadPoolExecutor(max_workers=max(1, min(AT_ONCE, len(known)))) as pool:
+        pending = [pool.submit(work, item) for item in known]
+    return {item: future.result() for item, future in zip(known, pending, strict=True)}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
+
+_LOG = logging.getLogger("hpcstate.terminal")
 
 _TICK = 15.0
 """Seconds between two lines that say that a stage goes on."""
@@ -76,6 +79,7 @@ def stage(name: str, what: str) -> Iterator[None]:
     """Print that ``name`` begins with ``what``, every 15 s that it goes on, and how long it took."""
     started = time.monotonic()
     print(f"==> {name}: {what}", flush=True)
+    _LOG.debug("==> %s: %s", name, what)
     done = threading.Event()
     ticker = threading.Thread(target=_tick, args=(name, started, done), daemon=True)
     ticker.start()
@@ -84,12 +88,14 @@ def stage(name: str, what: str) -> Iterator[None]:
     except BaseException:
         done.set()
         print(f"==> {name}: stopped after {time.monotonic() - started:.0f} s", flush=True)
+        _LOG.debug("==> %s: stopped", name)
         raise
     finally:
         done.set()
         ticker.join()
     _finished[name] = time.monotonic() - started
     print(f"==> {name}: done in {time.monotonic() - started:.0f} s", flush=True)
+    _LOG.debug("==> %s: done in %.0f s", name, time.monotonic() - started)
 
 
 def _tick(name: str, started: float, done: threading.Event) -> None:

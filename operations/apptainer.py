@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Generator, Mapping
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -12,13 +12,14 @@ from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.apptainer import Apptainer
+from hpcstate import programs
 from hpcstate.errors import HpcstateError
 from hpcstate.host import tools
 from hpcstate.probe.apptainer import SubidRange, is_at_least
 from operations.commands import fail, stop_host, write_file
 from operations.packages import APT_GET
 
-_KEEP_SETTINGS = "-o Dpkg::Options::=--force-confold"
+_KEEP_SETTINGS = ("-o", "Dpkg::Options::=--force-confold")
 """apptainer.conf is ours: dpkg would ask which one to keep, and there is nobody to answer (dpkg(1))."""
 
 FOLDER = "/var/cache/hpcstate"
@@ -51,15 +52,10 @@ def installed(at_least: str) -> Generator[PyinfraCommand, None, None]:
 
 
 def _install(file: str, sha256: str) -> str:
-    """Check the package where nobody but root can change it any more, and then install it. apt reads a local
-    file as the user _apt (apt.conf(5), APT::Sandbox::User), so it is opened to all.
-    """
-    there = shlex.quote(file)
-    return (
-        f"echo {sha256}  {there} | sha256sum --check --quiet && chmod 755 {FOLDER} && chmod 644 {there} && "
-        f"{APT_GET} install --no-install-recommends {_KEEP_SETTINGS} {there}; "
-        f"code=$?; rm -rf {FOLDER}; exit $code"
-    )
+    """The program apptainer_install.sh."""
+    words = (file, sha256, *_KEEP_SETTINGS)
+    program = Path(__file__).with_name("apptainer_install.sh")
+    return programs.command(program, arguments=words, apt_get=APT_GET)
 
 
 def _fetch(state: Any, host: Any, deb: tools.Deb) -> bool | None:

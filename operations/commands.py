@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Any
 
 from pyinfra import logger
 from pyinfra.api.command import FunctionCommand, StringCommand
+
+from hpcstate import programs
 
 
 def stop_host(message: str) -> FunctionCommand:
@@ -26,16 +27,11 @@ def fail(state: Any, host: Any, message: str) -> bool:
     return False
 
 
-def write_file(path: str, content: str, mode: str = "644", *, also: str = "") -> StringCommand:
+def write_file(path: str, content: str, mode: str = "644", *, mark: str = "") -> StringCommand:
     """Puts ``content``, which ends with a newline, at ``path``: owned by root, replaced in one step.
 
     The content travels on standard input: not in argv, where every user of the node could read it, and not by
-    a temporary file of the SSH user. Directories are made as needed. ``also`` is shell that runs before the
-    file is replaced.
+    a temporary file of the SSH user. Directories are made as needed. ``mark`` is the path of an empty file
+    that is made before the file is replaced.
     """
-    target, new = shlex.quote(path), shlex.quote(f"{path}.hpcstate-new")
-    parent = shlex.quote(path.rpartition("/")[0])
-    steps = [f"mkdir -p {parent}", "umask 077", f"cat > {new}", f"chmod {mode} {new}"]
-    steps += [also] if also else []
-    steps.append(f"mv -f {new} {target}")
-    return StringCommand(" && ".join(steps), _stdin=content)
+    return StringCommand(programs.replace_file(path, mode, mark=mark), _stdin=content)

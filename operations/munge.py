@@ -13,15 +13,12 @@ from pyinfra.context import host
 
 from facts.munge import MungeKey
 from facts.slurm import SlurmDaemons
+from hpcstate import programs
 from operations.commands import stop_host
 
 KEY = "/etc/munge/munge.key"
 
-_INSTALL_KEY = (
-    f"umask 077 && base64 -d > {KEY}.hpcstate-new && chown munge:munge {KEY}.hpcstate-new "
-    f"&& chmod 400 {KEY}.hpcstate-new && mv -f {KEY}.hpcstate-new {KEY} && systemctl try-restart munge"
-)
-"""munged reads the key only when it starts; a daemon that is not running is left alone."""
+INSTALL = Path(__file__).with_name("munge_install.sh")
 
 
 @operation()
@@ -41,7 +38,10 @@ def key(path: str) -> Generator[PyinfraCommand, None, None]:
     if host.get_fact(MungeKey) == wanted:
         host.noop("the munge key is that of the cluster")
         return
-    yield StringCommand(_INSTALL_KEY, _stdin=base64.b64encode(content).decode())
+    yield StringCommand(
+        programs.command(programs.REPLACE, INSTALL, arguments=[KEY]),
+        _stdin=base64.b64encode(content).decode(),
+    )
 
 
 @operation()

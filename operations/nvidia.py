@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gevent  # type: ignore[import-untyped]
@@ -15,6 +16,7 @@ from facts.apt import AptPackageVersions, AptSourceEntries
 from facts.nvidia import NvidiaDriver
 from facts.pci import PciDevices
 from facts.slurm import SlurmJobs, SlurmNodes
+from hpcstate import programs
 from hpcstate.errors import HpcstateError
 from hpcstate.gpu import driver as nvidia_driver
 from hpcstate.probe.nvidia_driver import DriverUnit, KernelModules
@@ -30,9 +32,6 @@ Commands = Generator[PyinfraCommand, None, None]
 
 BOOT_SECONDS = 600
 POLL_SECONDS = 5
-
-_MODULES = ("nvidia_drm", "nvidia_peermem", "nvidia_uvm", "nvidia_modeset", "nvidia")
-"""In the order in which they can be removed: each uses the last one."""
 
 
 @dataclass(frozen=True)
@@ -213,37 +212,16 @@ def _not_built(modules: KernelModules, state: DriverState) -> str:
 
 
 def _install_script(words: Sequence[str]) -> str:
-    """Installs ``words``, and the headers of the running kernel while the archive has them.
-
-    The newest kernel comes with its headers. With those of the running one the driver is built for it too,
-    and no reboot is needed. What an interrupted dpkg left is finished first: apt refuses to work before that.
-    Where the modules do not build, shows the compiler's errors.
-    """
-    install = f"{APT_GET} install --no-install-recommends --allow-change-held-packages {' '.join(words)}"
-    errors = "grep -hs 'error:' /var/lib/dkms/nvidia*/*/build/make.log | head -n 5 >&2"
-    return (
-        'h="linux-headers-$(uname -r)"; apt-cache show "$h" >/dev/null 2>&1 || h=; '
-        '[ -z "$(ls /var/lib/dpkg/updates)" ] || dpkg --configure -a; '
-        f"{install} $h || {{ {errors}; exit 1; }}"
-    )
+    """The program nvidia_install.sh; ``words`` are for apt-get install."""
+    file = Path(__file__).with_name("nvidia_install.sh")
+    return programs.command(file, arguments=words, apt_get=APT_GET)
 
 
 def _load_script() -> str:
-    """Loads the driver; where it does not, shows what the kernel said of it."""
-    return (
-        "modprobe nvidia && modprobe nvidia-uvm || "
-        '{ echo "NVIDIA\'s driver does not load. The kernel says:" >&2; '
-        "dmesg | grep -iE 'nvrm|nvidia' | tail -n 15 >&2; exit 1; }"
-    )
+    """The program nvidia_load.sh."""
+    return programs.command(Path(__file__).with_name("nvidia_load.sh"))
 
 
 def _unload_script() -> str:
-    """Takes the old modules out, so that the new ones can be loaded; where one is in use, a reboot is left.
-
-    Both units are stopped, to be started again: the device number of nvidia-uvm may become another.
-    """
-    modules = " ".join(_MODULES)
-    return (
-        f"systemctl stop {' '.join(nvidia_driver.UNITS)} 2>/dev/null; "
-        f"for m in {modules}; do if [ -d /sys/module/$m ]; then rmmod $m || break; fi; done; :"
-    )
+    """The program nvidia_unload.sh, which stops both units first."""
+    return programs.command(Path(__file__).with_name("nvidia_unload.sh"), arguments=nvidia_driver.UNITS)

@@ -7,7 +7,7 @@ node whose slurmd has to be restarted is drained first, and its jobs are waited 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 
 from pyinfra.api.command import PyinfraCommand, StringCommand
@@ -33,11 +33,13 @@ from operations.slurm_drain import (
     listed,
     resume_ours,
 )
+from operations.slurm_script import Act
 
 Commands = Generator[PyinfraCommand, None, None]
 
 NO_GPUS = DeclaredGres()
 
+CONTROLLER_SECONDS = 60
 REGISTRATION_SECONDS = 180
 
 
@@ -83,12 +85,7 @@ def controller_daemon(files: Mapping[str, str], *, force: bool = False) -> Comma
         return
     level = pending.impact.slurmctld if daemon["active"] else None
     yield from _stage(pending.files)
-    act = {
-        None: slurm_script.start("slurmctld"),
-        Level.NONE: [],
-        Level.RECONFIGURE: slurm_script.reconfigure_slurmctld(),
-    }.get(level, slurm_script.restart("slurmctld"))
-    yield _change("slurmctld", files, pending, daemon, act, slurm_script.wait_for_slurmctld())
+    yield _change("slurmctld", files, pending, daemon, _act(level, "reconfigure"), wait_s=CONTROLLER_SECONDS)
 
 
 @operation()
@@ -163,13 +160,16 @@ def compute_daemon(
     if level is not None and level >= Level.RESTART and not force:
         yield from drain_and_wait(node, known, pending.impact.why(node) or "registers again", timeout_s)
     yield from _stage(pending.files)
-    act = {
-        None: slurm_script.start("slurmd"),
-        Level.NONE: [],
-        Level.RECONFIGURE: slurm_script.reload_slurmd(),
-    }.get(level, slurm_script.restart("slurmd"))
-    wait = slurm_script.wait_for_registration(node, declared.count, registration_s)
-    yield _change("slurmd", desired, pending, daemon, act, [] if level is Level.NONE else wait, node)
+    yield _change(
+        "slurmd",
+        desired,
+        pending,
+        daemon,
+        _act(level, "reload"),
+        wait_s=None if level is Level.NONE else registration_s,
+        node=node,
+        gpus=declared.count,
+    )
     yield from resume_ours(node, host.get_fact(SlurmNodes).get(node), f"{node} was not drained by hpcstate")
 
 
@@ -226,18 +226,35 @@ def _stage(files: Mapping[str, str]) -> Iterable[PyinfraCommand]:
         yield write_file(f"{slurm_script.STAGED}/{name}", content)
 
 
+def _act(level: Level | None, reconfigure: Act) -> Act:
+    """What is done to a daemon for ``level``, None where it does not run; ``reconfigure`` is its own way of
+    reading its files again."""
+    acts: Mapping[Level | None, Act] = {None: "start", Level.NONE: "", Level.RECONFIGURE: reconfigure}
+    return acts.get(level, "restart")
+
+
 def _change(
     unit: str,
     files: Mapping[str, str],
     pending: Pending,
     daemon: SlurmDaemon,
-    act: Sequence[str],
-    wait: Sequence[str],
+    act: Act,
+    *,
+    wait_s: int | None,
     node: str = "",
+    gpus: int = 0,
 ) -> StringCommand:
-    enable = slurm_script.enable(unit) if daemon["active"] and not daemon["enabled"] else []
     return StringCommand(
-        slurm_script.change(unit, list(files), list(pending.files), [*act, *enable], wait, node)
+        slurm_script.change(
+            unit,
+            list(files),
+            list(pending.files),
+            act,
+            wait_s=wait_s,
+            enable=daemon["active"] and not daemon["enabled"],
+            node=node,
+            gpus=gpus,
+        )
     )
 
 

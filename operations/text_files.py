@@ -43,8 +43,8 @@ def put(files: Sequence[TextFile]) -> Generator[PyinfraCommand, None, None]:
         host.noop(f"{len(files)} files are as they should be")
         return
     for file in changed:
-        mark = f": > {shlex.quote(file.path + PENDING_SUFFIX)}" if file.then else ""
-        yield write_file(file.path, file.content, file.mode, also=mark)
+        mark = file.path + PENDING_SUFFIX if file.then else ""
+        yield write_file(file.path, file.content, file.mode, mark=mark)
     for then in dict.fromkeys(file.then for file in changed if file.then):
         marks = " ".join(shlex.quote(file.path + PENDING_SUFFIX) for file in changed if file.then == then)
         yield StringCommand(f"{{ {then}; }} && rm -f {marks}")

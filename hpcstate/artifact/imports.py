@@ -35,8 +35,8 @@ LEFT_OUT = {
 """What does not count as code of an artifact, a module or a whole room, nor what only that uses, and why: a
 change there makes no other artifact. hpcstate.files is not among it: it unpacks the trees."""
 
-DEPLOYED = ("deploys", "operations", "facts", "hpcstate.probe")
-"""Where the code of a deploy lies. What else it asks of hpcstate is in an image's key as rendered text."""
+DEPLOYED = ("deploys", "operations", "facts", "hpcstate.probe", "hpcstate.programs")
+"""Where the code of a deploy lies. What else it asks of hpcstate is in the image's key as rendered text."""
 
 _NAME = re.compile(r"[\w./-]{1,200}", re.ASCII)
 

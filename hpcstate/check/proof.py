@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -13,6 +11,7 @@ from typing import Any
 
 from hpcstate.check.runner import CheckResult
 from hpcstate.digest import key_of
+from hpcstate.files import write_atomically
 from hpcstate.model import Cluster
 from hpcstate.slurm.conf import cgroup_conf, slurm_conf
 
@@ -96,18 +95,7 @@ def configuration_digest(cluster: Cluster) -> str:
 
 def write_proof(proof: Proof, path: Path) -> None:
     """Write ``proof`` to ``path`` in one step: a reader sees the old proof or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        temporary = Path(file.name)
-        try:
-            json.dump(proof.to_json(), file, indent=2)
-            file.write("\n")
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+    write_atomically(path, json.dumps(proof.to_json(), indent=2) + "\n")
 
 
 def summary(results: Sequence[CheckResult], seconds: float) -> str:

@@ -62,7 +62,7 @@ def plan(
     if not strangers:
         return Adoption(())
     at = ClusterPaths.of(cluster.name)
-    if keys is None or keys.resolve() == at.secrets.resolve():
+    if keys is None or keys.resolve() == at.secrets.resolve() or _same_keys(keys, at):
         _refuse_wrong_keys(cluster, host, at.secrets)
         return Adoption(tuple(strangers))
     _refuse_other_keys(at)
@@ -97,6 +97,20 @@ def _refuse_running(cluster: Cluster, host: LibvirtHost) -> None:
             where=cluster.name,
             hint="shut them down first (virsh shutdown): they get new keys as they boot",
         )
+    saved = [domain.name() for domain in host.named_domains(cluster) if domain.hasManagedSaveImage()]
+    if saved:
+        raise HpcstateError(
+            f"saved, with keys that nobody has: {', '.join(saved)}",
+            where=cluster.name,
+            hint="they would go on from their memory, without a boot that gives them new keys: "
+            f"`virsh managedsave-remove {saved[0]}` drops the memory, the disk stays",
+        )
+
+
+def _same_keys(keys: Path, at: ClusterPaths) -> bool:
+    """Whether the keys that are here are those in the folder ``keys``."""
+    here = at.ssh_key
+    return here.is_file() and here.read_bytes() == (keys / here.name).read_bytes()
 
 
 def _refuse_other_keys(at: ClusterPaths) -> None:
@@ -105,7 +119,8 @@ def _refuse_other_keys(at: ClusterPaths) -> None:
         raise HpcstateError(
             "there are keys of a cluster of this name already",
             where=str(at.secrets),
-            hint="move that folder away if no cluster of yours needs it any more, then adopt again",
+            hint="`hpcstate adopt` without --keys takes these; if no cluster of yours needs them any more, "
+            "move that folder away, and adopt again",
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -52,13 +52,16 @@ class Holding:
         return bool(self.jobs or self.unknown)
 
 
-def jobs_on(live: Live, nodes: Sequence[Node]) -> Holding:
-    """The jobs on ``nodes``, asked on each of them: it knows its own also when slurmctld is silent."""
+def jobs_on(live: Live, nodes: Sequence[Node], paused: Collection[str] = ()) -> Holding:
+    """The jobs on ``nodes``, asked on each of them: it knows its own also when slurmctld is silent. Of those
+    that are ``paused``, by name, the controller is asked.
+    """
     jobs: dict[str, list[int]] = {}
     unknown: dict[str, str] = {}
     for node in nodes:
         try:
-            answer = live.run(node.name, jobs_command(node.name), user="root", timeout=_SLURM_SECONDS)
+            at = live.cluster.controller.name if node.name in paused else node.name
+            answer = live.run(at, jobs_command(node.name), user="root", timeout=_SLURM_SECONDS)
             found = parse_jobs(answer.stdout)
         except HpcstateError as error:
             unknown[node.name] = error.message
@@ -76,6 +79,7 @@ def left(
     say: Callable[[str], None],
     timeout_s: float = DRAIN_SECONDS,
     is_off: Callable[[str], bool] = lambda _: True,
+    paused: Collection[str] = (),
 ) -> Iterator[None]:
     """``nodes`` are without jobs and take no new ones while the block runs, which switches them off; then
     Slurm has them as DOWN, from where they come back by themselves when they boot (ReturnToService=2).
@@ -91,20 +95,26 @@ def left(
     if drained:
         _update(live, drained, "drain", REASON)
     try:
-        holding = jobs_on(live, nodes)
+        holding = jobs_on(live, nodes, paused)
         if holding and jobs == "refuse":
             raise HpcstateError(
-                f"{holding}\nnothing was stopped",
+                f"{holding}\nnothing was stopped{_drained_before(known, nodes)}",
                 where=live.cluster.name,
                 hint="`stop --drain` waits for them; `stop --force` requeues batch jobs and ends the others",
+            )
+        if holding and jobs == "drain" and not known:
+            raise HpcstateError(
+                f"{holding}\nslurmctld does not answer: the nodes cannot be drained, and nothing was stopped",
+                where=live.cluster.name,
+                hint="is the controller on? `hpcstate start` starts it; `stop --force` stops all the same",
             )
         still = Holding()
         if holding.jobs and jobs == "force":
             _end(live, holding, say)
-            if still := _wait(live, nodes, say, _END_SECONDS):
+            if still := _wait(live, nodes, say, _END_SECONDS, paused):
                 say(f"after {_END_SECONDS:.0f} s {'; '.join(str(still).splitlines())}: stopping all the same")
         elif jobs == "drain" and holding:
-            still = _wait(live, nodes, say, timeout_s)
+            still = _wait(live, nodes, say, timeout_s, paused)
     except BaseException:
         _lift(live, drained, say)
         raise
@@ -113,7 +123,7 @@ def left(
             f"{still}\nafter {timeout_s:.0f} s; these nodes stay drained, and nothing was stopped",
             where=live.cluster.name,
             hint="`stop --drain` goes on waiting; `stop --force` requeues or ends the jobs; to take jobs "
-            f"again: scontrol update nodename={','.join(drained)} state=resume",
+            f"again: scontrol update nodename={','.join(node.name for node in nodes)} state=resume",
         )
     ours = [*drained, *(name for name, node in known.items() if node["reason"].startswith(REASON))]
     try:
@@ -134,9 +144,30 @@ def _ask(live: Live) -> dict[str, SlurmNode]:
         return {}
 
 
+def _drained_before(known: Mapping[str, SlurmNode], nodes: Sequence[Node]) -> str:
+    """What an earlier `stop --drain` left, which ran out of time."""
+    names = [
+        node.name
+        for node in nodes
+        if node.name in known
+        and "DRAIN" in known[node.name]["states"]
+        and known[node.name]["reason"].startswith(REASON)
+    ]
+    if not names:
+        return ""
+    return (
+        f"\nan earlier stop still drains {', '.join(names)}: scontrol update nodename={','.join(names)} "
+        "state=resume ends that"
+    )
+
+
 def _update(live: Live, names: Sequence[str], state: str, reason: str = "") -> None:
     more = f" reason={shlex.quote(reason)}" if reason else ""
-    command = f"scontrol update nodename={shlex.quote(','.join(names))} state={state}{more}"
+    _scontrol(live, names, f"state={state}{more}")
+
+
+def _scontrol(live: Live, names: Sequence[str], what: str) -> None:
+    command = f"scontrol update nodename={shlex.quote(','.join(names))} {what}"
     live.run(live.cluster.controller.name, command, user="root", timeout=_SLURM_SECONDS)
 
 
@@ -145,6 +176,9 @@ def _lift(live: Live, names: Sequence[str], say: Callable[[str], None]) -> None:
         return
     try:
         _update(live, names, "resume")
+        # RESUME leaves the reason of a node whose jobs still ran.
+        _scontrol(live, names, "reason=")
+        say(f"{', '.join(names)} take jobs again")
     except HpcstateError as error:
         say(f"Slurm did not lift the drain of {', '.join(names)} ({error.message.splitlines()[0]})")
 
@@ -168,11 +202,17 @@ def _end(live: Live, holding: Holding, say: Callable[[str], None]) -> None:
     live.run(live.cluster.controller.name, script, user="root", timeout=_SLURM_SECONDS, check=False)
 
 
-def _wait(live: Live, nodes: Sequence[Node], say: Callable[[str], None], timeout_s: float) -> Holding:
+def _wait(
+    live: Live,
+    nodes: Sequence[Node],
+    say: Callable[[str], None],
+    timeout_s: float,
+    paused: Collection[str],
+) -> Holding:
     """Wait until ``nodes`` hold no jobs; what they hold when the time is over."""
     begun = told = time.monotonic()
     say(f"waiting for the jobs on {', '.join(node.name for node in nodes)}")
-    while (holding := jobs_on(live, nodes)) and time.monotonic() - begun < timeout_s:
+    while (holding := jobs_on(live, nodes, paused)) and time.monotonic() - begun < timeout_s:
         if time.monotonic() - told > _TELL:
             told = time.monotonic()
             say(f"{'; '.join(str(holding).splitlines())} ({told - begun:.0f} s)")

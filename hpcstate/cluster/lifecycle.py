@@ -120,6 +120,15 @@ def _renew_cidata(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, sa
     Raises HpcstateError when such a node runs: it would never let us in, and is not ours to restart unasked.
     """
     strange = [node for node in nodes if host.volumes.has_other_keys(cluster, node)]
+    saved = [node for node in strange if host.state(cluster, node) == "saved"]
+    if saved:
+        raise HpcstateError(
+            f"saved with other keys than those in {ClusterPaths.of(cluster.name).secrets}: "
+            f"{', '.join(node.name for node in saved)}",
+            where=cluster.name,
+            hint="they would go on from their memory, without a boot that gives them these keys: put that "
+            f"folder back; or `virsh managedsave-remove {cluster.domain_name(saved[0])}` drops the memory",
+        )
     running = [node.name for node in strange if host.state(cluster, node) not in _OFF]
     if running:
         raise HpcstateError(
@@ -290,8 +299,9 @@ def stop(
 def _emptied(
     cluster: Cluster, workers: Sequence[Node], host: LibvirtHost, jobs: Jobs, say: Say, timeout_s: float
 ) -> Iterator[None]:
-    """``workers`` have no jobs while the block runs; those that are paused cannot be asked."""
-    asked = [node for node in workers if host.state(cluster, node) == "running"]
+    """``workers`` have no jobs while the block runs; of those that are paused slurmctld is asked."""
+    asked = list(workers)
+    paused = {node.name for node in asked if host.state(cluster, node) != "running"}
     if cluster.kind != "hpc" or not asked or not ClusterPaths.of(cluster.name).ssh_key.exists():
         yield
         return
@@ -300,7 +310,7 @@ def _emptied(
     def is_off(name: str) -> bool:
         return name in by_name and host.state(cluster, by_name[name]) in _OFF
 
-    with Live(cluster) as live, left(live, asked, jobs, say, timeout_s, is_off):
+    with Live(cluster) as live, left(live, asked, jobs, say, timeout_s, is_off, paused):
         yield
 
 
@@ -370,7 +380,9 @@ def destroy(
         for path in sorted(at.root.iterdir()):
             if path != at.secrets:
                 _remove(path)
-        if secrets:
+        if secrets and going.left:
+            say("keeps the keys: what stays is this cluster's own, and goes with them by `destroy` once more")
+        elif secrets:
             _remove(at.secrets)
             removed.append("secrets")
         if not any(at.root.iterdir()):
@@ -378,12 +390,12 @@ def destroy(
     return removed
 
 
-def running_here() -> list[str]:
-    """The domains, ours and others, that run in this machine's libvirtd; none where it does not run."""
+def domains_here() -> list[str]:
+    """The domains, ours and others, that this machine's libvirtd has; none where it does not run."""
     if not answers():
         return []
     with connect(SYSTEM_URI) as host:
-        return host.running_domains()
+        return sorted(domain.name() for domain in host.connection.listAllDomains())
 
 
 def held_here() -> dict[str, str]:

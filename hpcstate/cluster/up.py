@@ -14,6 +14,7 @@ from hpcstate.cluster import lifecycle, status
 from hpcstate.cluster.pyinfra import DeployReport
 from hpcstate.cluster.pyinfra import deploy as run_deploy
 from hpcstate.errors import HpcstateError
+from hpcstate.log import LOG
 from hpcstate.model import Cluster, Description
 from hpcstate.paths import ClusterPaths
 
@@ -21,6 +22,7 @@ from hpcstate.paths import ClusterPaths
 def say(text: str) -> None:
     """One line below a stage's heading."""
     print(f"    {text}", flush=True)
+    LOG.info("%s", text)
 
 
 @cache

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hpcstate.errors import HpcstateError
-from hpcstate.model import Cluster
+
+if TYPE_CHECKING:
+    from hpcstate.model import Cluster
 
 KINDS = ("hpc", "cloud", "all")
 
 
-def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
-    """``FILE`` and ``--cluster hpc|cloud|all``."""
+def add_cluster_file(parser: argparse.ArgumentParser, *, makes_cluster: bool = False) -> None:
+    """``FILE``, a cluster file. What the command does is logged for the clusters in it; with
+    ``makes_cluster`` also before anything of them is there.
+    """
     parser.add_argument("file", metavar="FILE", type=Path, help="the cluster file")
+    parser.set_defaults(cluster_names=_cluster_names, makes_cluster=makes_cluster)
+
+
+def add_cluster_arguments(parser: argparse.ArgumentParser, *, makes_cluster: bool = False) -> None:
+    """``FILE`` and ``--cluster hpc|cloud|all``."""
+    add_cluster_file(parser, makes_cluster=makes_cluster)
     parser.add_argument(
         "--cluster", choices=KINDS, default="all", help="which cluster of the file (default: all)"
     )
@@ -33,3 +44,15 @@ def chosen_clusters(args: argparse.Namespace) -> tuple[Cluster, ...]:
             f"the file has no cluster `{args.cluster}`", where=str(args.file), hint=f"it has: {have}"
         )
     return chosen
+
+
+def _cluster_names(args: argparse.Namespace) -> list[str]:
+    """The clusters that ``args`` are about; none where the file is wrong, which the command itself says."""
+    from hpcstate.schema import load
+
+    try:
+        found = load(args.file).clusters
+    except HpcstateError:
+        return []
+    kind = getattr(args, "cluster", "all")
+    return [cluster.name for cluster in found if kind in ("all", cluster.kind)]

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpcstate import schema
 from hpcstate.cli import OK
+from hpcstate.commands.arguments import add_cluster_file
 
 if TYPE_CHECKING:
     from hpcstate.check.runner import Check, Suites
@@ -27,7 +25,7 @@ def register(subparsers: Any) -> None:
         "build/<cluster>/proof.json. Exit codes: 0 all passed (or skipped, with the reason), 1 a check "
         "failed, 2 the checks could not be made.",
     )
-    parser.add_argument("file", metavar="FILE", type=Path, help="the cluster file")
+    add_cluster_file(parser)
     parser.add_argument("--suite", metavar="NAME", default="", help="only the checks of this suite")
     parser.add_argument("--check", metavar="NAME", default="", help="only this check (suite.name)")
     parser.add_argument("--json", action="store_true", help="print JSON; the progress goes to standard error")
@@ -41,17 +39,16 @@ def run(args: argparse.Namespace) -> int:
     from hpcstate.check.prove import prove, slurm_cluster
     from hpcstate.check.runner import exit_code, load_suites
     from hpcstate.paths import ClusterPaths
+    from hpcstate.schema import load
 
     suites = load_suites()
     checks = suites.select(args.suite, args.check)
     if args.list:
         print(json.dumps(listed(suites, checks), indent=2) if args.json else list_text(suites, checks))
         return OK
-    description = schema.load(args.file)
+    description = load(args.file)
     cluster = slurm_cluster(description)
     out = sys.stderr if args.json else sys.stdout
-    # An exit runs what ends the checks' jobs and connections; the signal alone would leave them behind.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
     def say(text: str) -> None:
         print(text, file=out, flush=True)

@@ -1,4 +1,4 @@
-"""Shell completion, generated from the parser: subcommands, options, their choices, and files.
+"""``hpcstate completion``, generated from the parser: subcommands, options, their choices, and files.
 
 The scripts are static: completing starts no Python. Each walks the words before the cursor to find the
 subcommand (its path, ``inventory show``), then offers that command's words.
@@ -9,11 +9,31 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
+
+from hpcstate.cli import OK, build_parser
 
 SHELLS = ("bash", "zsh", "fish")
 
 FILE_METAVAR = "FILE"
 """The metavar of a positional argument that is a cluster file."""
+
+
+def register(subparsers: Any) -> None:
+    """Add ``completion``."""
+    parser = subparsers.add_parser(
+        "completion",
+        help="print the completion script of a shell",
+        description='Print a completion script. In ~/.bashrc: eval "$(hpcstate completion bash)"',
+    )
+    parser.add_argument("shell", choices=SHELLS, help="the shell")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the script for the chosen shell."""
+    print(script(args.shell, build_parser()), end="")
+    return OK
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from hpcstate import paths
 from hpcstate.cli import FINDINGS, OK
-from hpcstate.commands import container_convert
-from hpcstate.commands import container_registry as container_registry_commands
+from hpcstate.commands import container_convert, container_registry
 from hpcstate.errors import HpcstateError
 from hpcstate.terminal import table
 
@@ -56,7 +55,7 @@ def register(subparsers: Any) -> None:
     verify.add_argument("--json", action="store_true", help="print JSON")
     verify.set_defaults(run=run_verify)
     container_convert.add(commands)
-    container_registry_commands.add(commands)
+    container_registry.add(commands)
 
 
 def run_list(args: argparse.Namespace) -> int:

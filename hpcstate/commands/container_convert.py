@@ -1,4 +1,4 @@
-"""``hpcstate container convert``."""
+"""``hpcstate container convert``: a .sif of an image or archive that somebody else built."""
 
 from __future__ import annotations
 
@@ -7,33 +7,34 @@ from pathlib import Path
 from typing import Any
 
 from hpcstate.cli import OK
-from hpcstate.container import convert
+from hpcstate.container.convert import FORMS
 
 
-def add(commands: Any) -> None:
+def add(subparsers: Any) -> None:
     """Add ``convert`` to the commands of ``hpcstate container``."""
-    parser = commands.add_parser(
+    parser = subparsers.add_parser(
         "convert",
         help="make a .sif of a Docker or OCI image or archive",
         description="Make a signed, reproducible .sif of an image that somebody else built.",
     )
-    parser.add_argument("source", metavar="SOURCE", help=convert.FORMS)
+    parser.add_argument("source", metavar="SOURCE", help=FORMS)
     parser.add_argument("file", metavar="FILE.sif", type=Path, help="what is written")
     parser.add_argument("--force", action="store_true", help="replace FILE.sif when it exists")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=_convert)
 
 
-def run(args: argparse.Namespace) -> int:
+def _convert(args: argparse.Namespace) -> int:
     """Convert, and say what came out."""
     from hpcstate.artifact.store import Store
     from hpcstate.container import toolbox as tools_root
+    from hpcstate.container.convert import convert, refuse
     from hpcstate.terminal import stage
 
     target: Path = args.file
-    convert.refuse(target, args.force)
+    refuse(target, args.force)
     toolbox = tools_root.toolbox(Store.default())
     with stage(target.name, f"converting {args.source}"):
-        manifest = convert.convert(args.source, target, toolbox)
+        manifest = convert(args.source, target, toolbox)
     print(f"{target}: {manifest.size / 1e6:.0f} MB, signed")
     print(f"sha256 {manifest.digest}")
     return OK

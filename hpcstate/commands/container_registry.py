@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from hpcstate.cli import FINDINGS, OK
 from hpcstate.commands.arguments import add_cluster_arguments, chosen_clusters
 from hpcstate.errors import HpcstateError
-from hpcstate.model import Cluster
 from hpcstate.terminal import table
 
 if TYPE_CHECKING:
-    from hpcstate.registry.deploy_node import DeployResult
+    from hpcstate.model import Cluster
+    from hpcstate.registry.deploy import DeployResult
     from hpcstate.registry.layout import Catalog
     from hpcstate.registry.prune import PruneResult
 

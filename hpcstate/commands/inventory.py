@@ -5,17 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hpcstate import schema
 from hpcstate.cli import OK
-from hpcstate.cluster import inventory
-from hpcstate.commands.arguments import add_cluster_arguments, chosen_clusters
+from hpcstate.commands.arguments import add_cluster_arguments, add_cluster_file, chosen_clusters
 from hpcstate.errors import HpcstateError
-from hpcstate.model import Cluster, Node
-from hpcstate.passthrough import verdict as pcie
 from hpcstate.terminal import table
+
+if TYPE_CHECKING:
+    from hpcstate.cluster.inventory import Groups
+    from hpcstate.model import Cluster, Node
 
 
 def register(subparsers: Any) -> None:
@@ -23,7 +22,7 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser("inventory", help="hosts, groups and GRES of a file; GPUs")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     shown = commands.add_parser("show", help="the hosts, groups and GRES lines that pyinfra gets")
-    shown.add_argument("file", metavar="FILE", type=Path, help="the cluster file")
+    add_cluster_file(shown)
     shown.add_argument("--json", action="store_true", help="print JSON")
     shown.set_defaults(run=show)
     devices = commands.add_parser(
@@ -42,7 +41,10 @@ def register(subparsers: Any) -> None:
 
 def show(args: argparse.Namespace) -> int:
     """The inventory of a cluster file."""
-    description = schema.load(args.file)
+    from hpcstate.cluster import inventory
+    from hpcstate.schema import load
+
+    description = load(args.file)
     groups = inventory.groups(description)
     clusters = [_cluster_data(cluster, groups) for cluster in description.clusters]
     if args.json:
@@ -56,6 +58,7 @@ def show_pcie(args: argparse.Namespace) -> int:
     """The GPUs of this host (all devices with ``--all``), and whether each can be passed through."""
     from hpcstate.cluster.lifecycle import held_here
     from hpcstate.passthrough import report as pcie_report
+    from hpcstate.passthrough import verdict as pcie
 
     try:
         held = held_here()
@@ -83,7 +86,7 @@ def show_gpus(args: argparse.Namespace) -> int:
     return gpu_report.exit_code([node for nodes in reports.values() for node in nodes])
 
 
-def _cluster_data(cluster: Cluster, groups: inventory.Groups) -> dict[str, Any]:
+def _cluster_data(cluster: Cluster, groups: Groups) -> dict[str, Any]:
     return {
         "name": cluster.name,
         "kind": cluster.kind,
@@ -102,7 +105,7 @@ def _cluster_data(cluster: Cluster, groups: inventory.Groups) -> dict[str, Any]:
     }
 
 
-def _node_data(node: Node, groups: inventory.Groups) -> dict[str, Any]:
+def _node_data(node: Node, groups: Groups) -> dict[str, Any]:
     from hpcstate.slurm.gres_conf import GresDevice, gres_lines
 
     gpus = [(kinds, False) for device in node.passthrough if (kinds := device.gres_types)]

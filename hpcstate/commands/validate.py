@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hpcstate import schema
 from hpcstate.cli import COULD_NOT_RUN, FINDINGS, OK
+from hpcstate.commands.arguments import add_cluster_file
 from hpcstate.errors import Problem, ProblemsError, UnreadableFileError, format_problem
-from hpcstate.model import Cluster, Description
+
+if TYPE_CHECKING:
+    from hpcstate.model import Cluster, Description
 
 
 def register(subparsers: Any) -> None:
@@ -20,7 +22,7 @@ def register(subparsers: Any) -> None:
         help="check a cluster file, and whether this host can run it",
         description="Check a cluster file by itself and against this host. Warnings alone are exit code 0.",
     )
-    parser.add_argument("file", metavar="FILE", type=Path, help="the cluster file")
+    add_cluster_file(parser)
     parser.add_argument(
         "--skip-pcie-validation", action="store_true", help="do not look for PCI devices on this host"
     )
@@ -30,10 +32,12 @@ def register(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """All problems of the file; if it has no errors, also those between it and this host."""
+    from hpcstate.schema import load
+
     description = None
     code = OK
     try:
-        description = schema.load(args.file)
+        description = load(args.file)
         problems = (*description.warnings, *_findings(description, not args.skip_pcie_validation))
     except ProblemsError as error:
         problems = error.problems

@@ -23,6 +23,7 @@ FORMS = (
     "docker-archive:FILE[:NAME], oci-archive:FILE[:NAME], docker-daemon:NAME, docker://NAME, oras://NAME,"
     " library://NAME, or an archive FILE"
 )
+"""How the source of a conversion is written."""
 
 
 def refuse(target: Path, force: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,13 +12,13 @@ from hpcstate.model import Cluster, Node
 from hpcstate.node.ssh import Live
 from hpcstate.probe.nvidia_smi_xml import NvidiaGpu
 from hpcstate.probe.nvidia_topology import GpuTopology
+from hpcstate.run import at_once
 from hpcstate.slurm import gres
 from hpcstate.terminal import table
 
 _SECONDS = 90
 """How long one command on a node may take; nvidia-smi alone may take nvidia_smi.LIMIT twice."""
 
-_PARALLEL = 16
 _HEADER = (*("NODE", "GPU", "TYPE", "NAME", "FILE", "PCI", "NUMA", "CPUS", "MIG", "PERSISTENCE", "STATE"),)
 
 
@@ -73,8 +72,8 @@ def read_nodes(live: Live) -> tuple[NodeReport, ...]:
         except HpcstateError as error:
             return NodeReport(node.name, error=error.message)
 
-    with ThreadPoolExecutor(max_workers=_PARALLEL) as pool:
-        return tuple(pool.map(one, live.workers))
+    nodes = {node.name: node for node in live.workers}
+    return tuple(at_once(lambda name: one(nodes[name]), nodes).values())
 
 
 def report(node: Node, host: GpuHost) -> NodeReport:

@@ -276,10 +276,6 @@ class LibvirtHost:
         every = self.connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
         return frozenset(domain.UUIDString() for domain in every)
 
-    def running_domains(self) -> list[str]:
-        """The names of all domains that are on, ours and others."""
-        return sorted(domain.name() for domain in self.connection.listAllDomains() if domain.isActive())
-
     def running_xml(self, cluster: Cluster, node: Node) -> str:
         """The XML that the domain of ``node`` runs with; empty when it is off."""
         domain = self.domain(cluster, node)

@@ -45,13 +45,13 @@ def ensure_daemon(uri: str, say: Callable[[str], None]) -> None:
     _wait()
 
 
-def end_daemon(say: Callable[[str], None], running: Sequence[str] = ()) -> None:
+def end_daemon(say: Callable[[str], None], domains: Sequence[str] = ()) -> None:
     """End the daemons that ``ensure_daemon`` started itself, and no others.
 
-    They go on while machines run in them: ``running`` are the names of those.
+    They go on while somebody has domains in them, on or off: ``domains`` are their names.
     """
-    if running and _recorded():
-        say(f"libvirtd goes on: {', '.join(running)} still run in it")
+    if domains and _recorded():
+        say(f"libvirtd goes on: it still has {', '.join(domains)}")
         return
     for name, pid in _recorded().items():
         if _is_running(name, pid):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+import shlex
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -12,19 +13,21 @@ from urllib.parse import urlsplit
 
 from hpcstate import paths
 from hpcstate.errors import HpcstateError, Problem, ProblemsError, line_of
-from hpcstate.hypervisor import fit_hardware as validate_hardware
-from hpcstate.hypervisor import fit_host as validate_host
-from hpcstate.hypervisor.fit_hardware import HostHardware, read_head
+from hpcstate.hypervisor import fit_host
 from hpcstate.hypervisor.fit_host import HostAccess, look
+from hpcstate.hypervisor.placement import placements
 from hpcstate.hypervisor.xml import cluster_uuid
 from hpcstate.model import Cluster, Description, Node
 from hpcstate.passthrough import claims
 from hpcstate.passthrough import request as pcie_request
 from hpcstate.passthrough import verdict as pcie
 from hpcstate.passthrough.claims import read_claims
-from hpcstate.passthrough.request import Finding as _Finding
+from hpcstate.passthrough.request import Finding
 from hpcstate.passthrough.verdict import PciHost
+from hpcstate.passthrough.vfio import hugepages_needed
 from hpcstate.probe import cpus, hugepages
+from hpcstate.probe.cpus import HostCell
+from hpcstate.probe.hugepages import Hugepages
 from hpcstate.run import local, run, which
 
 
@@ -123,11 +126,11 @@ def host_findings(
     others of its nodes, which run, pin. Pure but for ``host.exists``.
     """
     here = [cluster for cluster in description.clusters if not urlsplit(cluster.uri).netloc]
-    findings: list[_Finding] = list(_memory_findings(here, host))
+    findings: list[Finding] = list(_memory_findings(here, host))
     for cluster in description.clusters:
         if cluster not in here:
             findings.append(
-                _Finding(_place(cluster, "uri"), "another host: what it has is not checked", "", True)
+                Finding(_place(cluster, "uri"), "another host: what it has is not checked", "", True)
             )
             continue
         if cluster.nodes:
@@ -140,11 +143,11 @@ def host_findings(
         for cluster in here:
             findings.extend(claims.findings(cluster, host.pci.devices, host.claims(cluster.name)))
     findings.extend(
-        validate_hardware.findings(
+        _hardware_findings(
             here, host.hardware, roms=host.pci is not None, starting=starting, file=description.path
         )
     )
-    findings.extend(validate_host.findings(here, host.access, host.memory_mb, pinned_mb))
+    findings.extend(fit_host.findings(here, host.access, host.memory_mb, pinned_mb))
     return tuple(
         sorted(
             Problem(
@@ -206,10 +209,10 @@ def _place(cluster: Cluster, key: str) -> str:
     return f".clusters.{cluster.kind}.{key}"
 
 
-def _memory_findings(clusters: Iterable[Cluster], host: HostState) -> Iterator[_Finding]:
+def _memory_findings(clusters: Iterable[Cluster], host: HostState) -> Iterator[Finding]:
     wanted = sum(node.memory_mb for cluster in clusters for node in cluster.nodes if node.auto_start)
     if wanted > host.memory_mb:
-        yield _Finding(
+        yield Finding(
             ".clusters",
             f"the nodes have {wanted / 1024:.1f} GiB of memory together, this host has "
             f"{host.memory_mb / 1024:.1f} GiB",
@@ -218,10 +221,10 @@ def _memory_findings(clusters: Iterable[Cluster], host: HostState) -> Iterator[_
         )
 
 
-def _route_findings(cluster: Cluster, routes: tuple[Route, ...] | None) -> Iterator[_Finding]:
+def _route_findings(cluster: Cluster, routes: tuple[Route, ...] | None) -> Iterator[Finding]:
     place = _place(cluster, "network.subnet")
     if routes is None:
-        yield _Finding(place, "the host's routes are not checked: no program 'ip'", "install iproute2", True)
+        yield Finding(place, "the host's routes are not checked: no program 'ip'", "install iproute2", True)
         return
     subnet = cluster.network.subnet
     for route in routes:
@@ -229,7 +232,7 @@ def _route_findings(cluster: Cluster, routes: tuple[Route, ...] | None) -> Itera
             continue
         # A wide route through a gateway still works beside a narrower network of our own.
         wider = bool(route.gateway) and route.network.prefixlen < subnet.prefixlen
-        yield _Finding(
+        yield Finding(
             place,
             f"{subnet} overlaps the host's route to {route.network} on {route.device or 'no device'}",
             "hosts in it cannot be reached while the cluster runs"
@@ -239,9 +242,9 @@ def _route_findings(cluster: Cluster, routes: tuple[Route, ...] | None) -> Itera
         )
 
 
-def _node_findings(node: Node, host: HostState) -> Iterator[_Finding]:
+def _node_findings(node: Node, host: HostState) -> Iterator[Finding]:
     if node.auto_start and node.cpu_cores > host.cpus:
-        yield _Finding(
+        yield Finding(
             f"{node.place}.cpu_cores",
             f"{node.name} has {node.cpu_cores} CPUs, this host has {host.cpus}",
             "it works, but slower than with fewer",
@@ -252,19 +255,155 @@ def _node_findings(node: Node, host: HostState) -> Iterator[_Finding]:
         return
     place = f"{node.place}.base_image_path"
     if not image.is_relative_to(paths.BUILD) and not image.is_relative_to(paths.ROOT / "build"):
-        yield _Finding(place, f"there is no image {node.image}", "nothing builds it: put it there", True)
+        yield Finding(place, f"there is no image {node.image}", "nothing builds it: put it there", True)
     elif not host.exists(paths.ROOT / "packer" / image.stem):
-        yield _Finding(
+        yield Finding(
             place, f"there is no image {node.image}, and no packer/{image.stem}/ to build it", "", True
         )
 
 
-def _share_findings(node: Node) -> Iterator[_Finding]:
+def _share_findings(node: Node) -> Iterator[Finding]:
     if node.virtio_fs_mounts:
         tags = ", ".join(mount.tag for mount in node.virtio_fs_mounts)
-        yield _Finding(
+        yield Finding(
             f"{node.place}.virtio_fs_mounts",
             f"the shared folders ({tags}) are not set up: {node.name} starts without them",
             "copy what it needs with rsync, or mount a network file system",
+            True,
+        )
+
+
+ROM_SIGNATURE = b"\x55\xaa"
+"""The first two bytes of an expansion ROM image (PCI Firmware Specification 3.0, 5.1.1)."""
+
+
+@dataclass(frozen=True)
+class HostHardware:
+    """What the findings look at. ``hugepages`` is by size (``2M``), ``cells`` are the cores by NUMA node, and
+    ``numa_nodes`` that of each PCI device by address. ``head`` reads the first bytes of a file; it raises
+    HpcstateError with the reason when it cannot. ``mounted`` are the sizes of huge pages that a hugetlbfs
+    is mounted for; None where nobody looked.
+    """
+
+    hugepages: Mapping[str, Hugepages]
+    cells: Sequence[HostCell]
+    numa_nodes: Mapping[str, int]
+    head: Callable[[Path], bytes]
+    mounted: frozenset[str] | None = None
+
+
+def read_head(path: Path) -> bytes:
+    """The first bytes of the file at ``path``. Raises HpcstateError when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(ROM_SIGNATURE))
+    except OSError as error:
+        raise HpcstateError((error.strerror or str(error)).lower(), where=str(path)) from error
+
+
+def _hardware_findings(
+    clusters: Sequence[Cluster],
+    host: HostHardware,
+    *,
+    roms: bool = True,
+    starting: bool = False,
+    file: Path = Path("FILE"),
+) -> Iterator[Finding]:
+    """What ``clusters`` of ``file``, to run on ``host``, ask of it that it does not have; ROMs only with
+    ``roms``. ``starting`` says that none of their nodes runs and has some of it already.
+    """
+    yield from _hugepages(clusters, host, file, starting=starting)
+    for cluster in clusters:
+        yield from _pinning(cluster, host)
+        for node in cluster.nodes if roms else ():
+            yield from _roms(node, host)
+
+
+def _roms(node: Node, host: HostHardware) -> Iterator[Finding]:
+    for position, device in enumerate(node.passthrough):
+        if not device.rom_file:
+            continue
+        place = f"{node.place}.pcie_passthrough.devices[{position}].rom_file"
+        try:
+            head = host.head(Path(device.rom_file))
+        except HpcstateError as error:
+            yield Finding(
+                place,
+                f"{device.rom_file} cannot be read: {error.message}",
+                "put the device's ROM image there, or leave rom_file out: the device has its own",
+            )
+            continue
+        if head != ROM_SIGNATURE:
+            yield Finding(
+                place,
+                f"{device.rom_file} is no option ROM: it begins with {head.hex(' ') or 'nothing'}, not with "
+                f"{ROM_SIGNATURE.hex(' ')}",
+                "images saved by a vendor's flash program have a header before that: cut it off",
+            )
+
+
+def _hugepages(
+    clusters: Iterable[Cluster], host: HostHardware, file: Path, *, starting: bool
+) -> Iterator[Finding]:
+    """One finding a size: the nodes of all clusters of the file take them from one supply."""
+    asking = [cluster for cluster in clusters if cluster.acceleration.hugepages]
+    for size, needed in hugepages_needed(asking).items():
+        if not needed:
+            continue
+        first = next(cluster for cluster in asking if cluster.acceleration.hugepage_size == size)
+        place = f".clusters.{first.kind}.hardware.acceleration"
+        have = host.hugepages.get(size, Hugepages(total=0, free=0))
+        if have["total"] < needed:
+            yield Finding(
+                place,
+                f"the nodes need {needed} huge pages of {size}, this host has set {have['total']} aside",
+                _setting_aside(size, needed, file),
+            )
+        elif have["free"] < needed:
+            yield Finding(
+                place,
+                f"the nodes need {needed} huge pages of {size}, {have['free']} of {have['total']} are free",
+                _setting_aside(size, have["total"] + needed - have["free"], file)
+                if starting
+                else "fine if this cluster runs and has them; else stop what does (grep Huge /proc/meminfo)",
+                not starting,
+            )
+        if host.mounted is not None and size not in host.mounted:
+            at = f"/dev/hugepages{size}"
+            yield Finding(
+                place,
+                f"no hugetlbfs of {size} pages is mounted: libvirt refuses to start the nodes",
+                f"sudo mkdir -p {at} && sudo mount -t hugetlbfs -o pagesize={size} hugetlbfs {at}, and "
+                "libvirtd anew (it looks for them as it starts): sudo systemctl restart libvirtd",
+            )
+
+
+def _setting_aside(size: str, pages: int, file: Path) -> str:
+    """How to have ``pages`` of ``size``. Large ones are sure to be found only as the host boots (Linux,
+    admin-guide/mm/hugetlbpage.rst).
+    """
+    boot = f"HPCSTATE_CLUSTER_FILE={shlex.quote(str(file))} pyinfra @local deploys/hypervisor.py"
+    kib = {"2M": 2048, "1G": 1 << 20}[size]
+    now = f"echo {pages} | sudo tee /sys/kernel/mm/hugepages/hugepages-{kib}kB/nr_hugepages"
+    few = " (where it finds fewer, a boot after the next command does)" if size == "1G" else ""
+    return f"now: {now}{few}; at every boot: {boot}"
+
+
+def _pinning(cluster: Cluster, host: HostHardware) -> Iterator[Finding]:
+    """Nodes without cores of their own start all the same, unpinned: a warning."""
+    if not cluster.acceleration.cpu_pinning:
+        return
+    pinned = placements(cluster, host.cells, host.numa_nodes)
+    unpinned = [node for node in cluster.nodes if node.auto_start and node.name not in pinned]
+    if unpinned:
+        names = ", ".join(node.name for node in unpinned)
+        cores = sum(len(cell.cores) for cell in host.cells)
+        threads = sum(len(core) for cell in host.cells for core in cell.cores)
+        wanted = sum(node.cpu_cores for node in cluster.nodes)
+        yield Finding(
+            f".clusters.{cluster.kind}.hardware.acceleration",
+            f"no cores are left to pin {names} to: the nodes have {wanted} CPUs, this host {threads} in "
+            f"{cores} cores, and nodes share none",
+            "they start unpinned; lower cpu_cores, or leave cpu_pinning out",
             True,
         )

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from hpcstate.errors import HpcstateError
 from hpcstate.host.packages import kvm_refused
 from hpcstate.hypervisor.daemon import SOCKET, SYSTEM_URI, answers
-from hpcstate.hypervisor.mark import Stranger, listed
+from hpcstate.hypervisor.mark import Stranger, listed, owner_of
 from hpcstate.model import Cluster
 from hpcstate.passthrough.request import Finding
 from hpcstate.run import run, which
@@ -108,7 +108,12 @@ def findings(
         yield from _access(cluster, access)
         if cluster.nodes:
             yield from _bridge(cluster, access.bridges)
-        if strangers := access.strangers(cluster):
+        try:
+            strangers = access.strangers(cluster)
+        except HpcstateError as error:
+            yield Finding(f".clusters.{cluster.kind}.name", f"{error.where}: {error.message}", error.hint)
+            strangers = ()
+        if strangers:
             yield Finding(
                 f".clusters.{cluster.kind}.name",
                 f"not this cluster's own: {'; '.join(listed(strangers))}",
@@ -295,8 +300,9 @@ def _group_of(path: Path) -> str:
 
 def _strangers(cluster: Cluster) -> Sequence[Stranger]:
     """What has the names of ``cluster`` in this host's libvirt and is not its own; nothing where libvirt does
-    not answer.
+    not answer. Raises HpcstateError when it cannot be told what is its own (its owner is damaged).
     """
+    owner_of(cluster)
     if not answers():
         return ()
     from hpcstate.hypervisor.connection import connect

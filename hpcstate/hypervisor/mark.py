@@ -21,7 +21,7 @@ from xml.etree.ElementTree import Element
 from hpcstate.errors import HpcstateError, from_os
 from hpcstate.files import write_atomically
 from hpcstate.model import Cluster
-from hpcstate.node.ssh_keys import close_key
+from hpcstate.node.secrets import close_key
 from hpcstate.paths import ClusterPaths
 
 NAMESPACE = "urn:hpcstate:mark"
@@ -213,7 +213,10 @@ def _way_out(cluster: Cluster, file: Path, strangers: Sequence[Stranger]) -> str
     keys = next(
         (stranger.mark.keys for stranger in strangers if stranger.mark and _is_here(stranger.mark)), ""
     )
-    if keys and Path(keys).resolve() == ClusterPaths.of(cluster.name).secrets.resolve():
+    at = ClusterPaths.of(cluster.name)
+    if at.ssh_key.exists():
+        return f"{other_name}; or take it over with the keys that are here: {adopt}"
+    if keys and Path(keys).resolve() == at.secrets.resolve():
         return (
             f"it was made from here, and its keys and owner are gone: put {keys} back; or, to go on with new "
             f"keys and the same disks: {adopt} --lost-keys; or {other_name}"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+import re
+import struct
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from xml.etree import ElementTree
 
 import libvirt
@@ -13,6 +17,9 @@ from hpcstate.hypervisor import xml as objects
 from hpcstate.hypervisor.connection import LibvirtHost, state_of
 from hpcstate.hypervisor.mark import RECORD, Mark, Stranger, listed
 from hpcstate.model import Cluster
+
+_DEEPEST = 100
+"""Files under each other that are followed."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,11 @@ class Removal:
         pool = self.pool and (self.volumes or not self.staying)
         return bool(self.domains or pool or (self.network and not self.guests))
 
+    @property
+    def left(self) -> bool:
+        """Whether something stays that carries this cluster's mark."""
+        return bool(self.staying or (self.network and self.guests))
+
     def lines(self) -> Iterator[str]:
         """What goes and what stays, a line each."""
         for domain in self.domains:
@@ -104,11 +116,17 @@ def survey(host: LibvirtHost, cluster: Cluster) -> Removal:
                 spared.append(under)
                 under = backing[under]
     for user, xml in others_xml.items():
-        for path in sorted(_files(host.connection, xml) & paths.keys()):
+        used = _with_backing(host, _files(host.connection, xml))
+        for path in sorted(used & paths.keys()):
             while path in paths:
                 staying[paths[path]] = f"domain {user} uses it"
                 spared.append(path)
                 path = backing[path]
+    # A base without its marker counts as half sent, and would be sent again, under what stands on it.
+    for path, name in list(paths.items()):
+        if name.removesuffix(".complete") in staying and name.endswith(".complete"):
+            staying[name] = f"it says that {name.removesuffix('.complete')} is whole"
+            spared.append(path)
     return Removal(
         domains=tuple(_going(host, name, domain, set(paths)) for name, domain in own.items()),
         pool=objects.pool_name(cluster) if pool is not None else "",
@@ -193,6 +211,48 @@ def _files(connection: libvirt.virConnect, domain_xml: str) -> set[str]:
             except libvirt.libvirtError:
                 continue  # a volume that is gone is nothing to lose
     return found
+
+
+def _with_backing(host: LibvirtHost, files: Iterable[str]) -> set[str]:
+    """``files`` of domains, and what they stand on: as libvirt's pools know it, else, where the hypervisor is
+    this machine, as their own headers say.
+    """
+    found: set[str] = set()
+    waiting = [(file, 0) for file in files]
+    while waiting:
+        file, depth = waiting.pop()
+        if not file or file in found or depth > _DEEPEST:
+            continue
+        found.add(file)
+        try:
+            below = _backing(host.connection.storageVolLookupByPath(file).XMLDesc())
+        except libvirt.libvirtError:
+            below = backing_file(Path(file)) if host.local else ""
+        waiting.append((below, depth + 1))
+    return found
+
+
+def backing_file(image: Path) -> str:
+    """The file that the qcow2 ``image`` stands on, by its header; empty when there is none, for what is no
+    qcow2, and where it cannot be read (QEMU, docs/interop/qcow2.txt: bytes 8 to 19 say where the name is).
+
+    Read here and not by qemu-img, which would open whatever the header names.
+    """
+    try:
+        with image.open("rb") as stream:
+            head = stream.read(20)
+            if len(head) < 20 or not head.startswith(b"QFI\xfb"):
+                return ""
+            offset, size = struct.unpack(">QI", head[8:20])
+            stream.seek(offset)
+            name = stream.read(min(size, 1023)).decode(errors="replace") if offset else ""
+    except (OSError, ValueError):
+        return ""
+    if name.startswith("json:"):
+        named = re.search(r'"(?:file\.)?filename"\s*:\s*"([^"]+)"', name)
+        name = named[1] if named else ""
+    name = name.removeprefix("file:")
+    return os.path.normpath(image.parent / name) if name else ""
 
 
 def _networks(domain_xml: str) -> set[str]:

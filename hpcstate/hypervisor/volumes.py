@@ -20,7 +20,7 @@ from hpcstate.hypervisor import xml as objects
 from hpcstate.hypervisor.lookup import found
 from hpcstate.hypervisor.mark import RECORD, RECORD_BYTES, Mark, PoolRecord, Stranger, owner_of
 from hpcstate.model import Cluster, Node
-from hpcstate.node.cidata import instance_id, seed_of, write_cidata
+from hpcstate.node.cidata import seed_of, write_cidata
 from hpcstate.paths import ROOT, ClusterPaths, sidecar
 
 
@@ -96,10 +96,8 @@ class LibvirtVolumes:
         volume = None if pool is None else found(_active(pool).storageVolLookupByName, f"{node.name}.iso")
         if volume is None or not public.is_file():
             return None
-        wanted = [instance_id(node.name, public.read_text())]
         user = (keys or at.secrets) / f"{at.ssh_key.name}.pub"
-        if user.is_file():
-            wanted.append(" ".join(user.read_text().split()[:2]))
+        wanted = [" ".join(key.read_text().split()[:2]) for key in (public, user) if key.is_file()]
         # ISO 9660 stores files uncompressed and in one piece.
         content = self._download(volume)
         return all(text.encode() in content for text in wanted)

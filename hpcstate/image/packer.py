@@ -17,7 +17,7 @@ from hpcstate.image import seed
 from hpcstate.image.declared import PACKER, ImageSpec
 from hpcstate.image.inputs import inputs
 from hpcstate.node.cidata import CloudInit, write_cidata
-from hpcstate.node.ssh_keys import known_hosts_line, new_key
+from hpcstate.node.secrets import known_hosts_line, new_key
 from hpcstate.paths import ROOT
 from hpcstate.run import run, tail
 

@@ -13,8 +13,7 @@ from typing import Literal
 
 from hpcstate.errors import HpcstateError, Problem
 from hpcstate.hostlist import expand
-from hpcstate.judge.inside import RUNNING, WAITING, Hearing, Registered
-from hpcstate.judge.program import Said
+from hpcstate.judge.inside import RUNNING, WAITING, Hearing, Registered, Said
 from hpcstate.slurm.conf_lines import Statement, statements
 from hpcstate.slurm.keys import KINDS, keys
 from hpcstate.slurm.lint.conf import kind_of

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcstate.model import Cluster, Node
-from hpcstate.node.secrets import host_key
+from hpcstate.node.secrets import KeyPair, host_key, new_key
 from hpcstate.node.ssh import SSH_USER
-from hpcstate.node.ssh_keys import KeyPair, new_key
 from hpcstate.paths import ClusterPaths
 from hpcstate.render import render
 from hpcstate.run import run
@@ -28,13 +27,16 @@ class CloudInit:
 
     @property
     def instance_id(self) -> str:
-        """Changes when the host key does: cloud-init then applies the seed again."""
-        return instance_id(self.hostname, self.host_key.public)
+        """Changes when one of the keys does: the seed is then applied again."""
+        return instance_id(self.hostname, self.host_key.public, self.authorized_key)
 
 
-def instance_id(hostname: str, public_host_key: str) -> str:
-    """What a seed is known by: it names the node and its SSH host key (``ssh-ed25519 AAAA…``)."""
-    return f"{hostname}-{public_host_key.split()[1][-16:]}"
+def instance_id(hostname: str, public_host_key: str, authorized_key: str) -> str:
+    """What a seed is known by: it names the node, its SSH host key and the key that opens it (``ssh-ed25519
+    AAAA…``). It differs in length from those of earlier versions, which did not name the second.
+    """
+    ends = [key.split()[1][-12:] for key in (public_host_key, authorized_key)]
+    return "-".join([hostname, *ends])
 
 
 def seed_of(cluster: Cluster, node: Node) -> CloudInit:

@@ -11,16 +11,16 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
+from hpcstate import programs
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster, Node
 from hpcstate.paths import ClusterPaths
-from hpcstate.run import Result, local, run, tail
+from hpcstate.run import Result, at_once, local, run, tail
 
 SSH_USER = "admin"
 """The account of the nodes that the project's key opens. It has sudo without a password."""
@@ -36,7 +36,6 @@ CONNECT_SECONDS = 20
 IDLE_SECONDS = 120
 """How long an unused connection outlives a run that could not close it."""
 
-_PARALLEL = 16
 _SSH_FAILED = 255
 _REMOTE_255 = 254
 _TIMED_OUT = 124
@@ -149,29 +148,17 @@ class Live:
         Returns the results by node name, in the order of ``scripts``; raises what :meth:`run` raises, for the
         first node in that order.
         """
-        if not scripts:
-            return {}
-        with ThreadPoolExecutor(max_workers=min(_PARALLEL, len(scripts))) as pool:
-            pending = {
-                node: pool.submit(self.run, node, script, user=user, timeout=timeout, check=check)
-                for node, script in scripts.items()
-            }
-            return {node: future.result() for node, future in pending.items()}
+
+        def one(node: str) -> Result:
+            return self.run(node, scripts[node], user=user, timeout=timeout, check=check)
+
+        return at_once(one, scripts)
 
     def put(self, node: str, path: str, content: str, *, mode: int) -> None:
         """Write ``content`` to ``path`` on ``node`` as root with ``mode``, in one step: a reader sees the old
         file or the new one. The content travels by standard input."""
-        target = shlex.quote(path)
-        new = shlex.quote(f"{path}.hpcstate-new")
-        marker = "hpcstate-end-of-file"
-        while marker in content:
-            marker += "-"
-        # A here-document always ends with a newline, so the last one is cut off again.
-        body = (
-            f"umask 077\ncat > {new} <<'{marker}'\n{content}\n{marker}\n"
-            f"truncate -s -1 {new} && chmod {mode:o} {new} && mv -f {new} {target}"
-        )
-        self.run(node, f"set -e\n{body}", user="root")
+        replace = programs.replace_file(path, f"{mode:o}")
+        self.run(node, f"printf %s {shlex.quote(content)} | {{\n{replace}\n}}", user="root")
 
     def reach(self) -> dict[str, UnreachableError]:
         """Open the connections to all nodes at once and return the nodes that do not answer, by name.
@@ -180,20 +167,19 @@ class Live:
         ``nodes`` from now on. The others are not waited for again: :meth:`run` refuses them at once.
         """
 
-        def failure(node: Node) -> UnreachableError | None:
+        def failure(name: str) -> UnreachableError | None:
             try:
-                self.run(node.name, "true", timeout=CONNECT_SECONDS)
+                self.run(name, "true", timeout=CONNECT_SECONDS)
             except UnreachableError as error:
                 return error
             except HpcstateError as error:
-                return UnreachableError(node.name, error.message, hint=error.hint)
+                return UnreachableError(name, error.message, hint=error.hint)
             return None
 
         self._dead = {}
         nodes = self.cluster.nodes
-        with ThreadPoolExecutor(max_workers=min(_PARALLEL, len(nodes))) as pool:
-            failures = dict(zip(nodes, pool.map(failure, nodes), strict=True))
-        self._dead = {node.name: error for node, error in failures.items() if error}
+        failures = at_once(failure, [node.name for node in nodes])
+        self._dead = {name: error for name, error in failures.items() if error}
         self.nodes = tuple(node for node in nodes if node.auto_start or node.name not in self._dead)
         return self._dead
 

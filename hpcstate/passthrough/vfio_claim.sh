@@ -35,6 +35,7 @@ for claim; do
     if [ "$when" = before ]; then log "$address is $found and not $meant: left alone"; fi
     continue
   fi
+  # shellcheck disable=SC3013 # -ef: dash and busybox have it, and there is nothing else in the initramfs
   if [ "$when" = before ]; then
     echo vfio-pci >"$device/driver_override"
   elif [ ! "$device/driver" -ef "$bus/drivers/vfio-pci" ]; then

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-import shlex
+from pathlib import Path
 from typing import TypedDict
 
+from hpcstate import programs
 from hpcstate.errors import HpcstateError
 
 PROGRAMS = (
@@ -55,27 +56,12 @@ class Apptainer(TypedDict):
 
 
 def command(root: str = "") -> str:
-    """One line for each thing that is there; ``root`` is put before each path.
-
-    The version is dpkg's where Apptainer is a package: starting it costs a second on an emulated node.
-    """
-    base = shlex.quote(root) if root else ""
-    conf = f"{base}/etc/apptainer/apptainer.conf"
-    sysctls, programs = " ".join(_SYSCTLS), " ".join(PROGRAMS)
-    starters = " ".join(f"{base}/usr/{at}/apptainer/bin/starter-suid" for at in ("lib/*", "lib*", "libexec"))
-    return (
-        "v=$(dpkg-query --showformat='${db:Status-Status} ${Version}' --show apptainer 2>/dev/null); "
-        'case "$v" in "installed "*) echo "version ${v#installed }" ;; *) '
-        "if command -v apptainer >/dev/null; then timeout 20 apptainer --version; fi ;; esac; "
-        f"if [ -r {conf} ]; then sed -n 's/^[[:space:]]*\\([^#[:space:]]\\)/setting \\1/p' {conf}; "
-        f"elif [ -e {conf} ]; then echo unreadable {conf}; fi; "
-        # cat, not read: a shell reads byte by byte, and a second read of such a file is its end (proc(5)).
-        f"for f in {sysctls}; do [ -r {base}/proc/sys/$f ] "
-        f'&& echo "sysctl $f $(cat {base}/proc/sys/$f)"; done; '
-        f"stat -L -c 'fuse %a' {base}/dev/fuse 2>/dev/null; "
-        f'for p in {programs}; do command -v $p >/dev/null && echo "program $p"; done; '
-        f'for f in {starters}; do [ -u "$f" ] && echo "setuid $f"; done; '
-        f'for n in subuid subgid; do [ -r {base}/etc/$n ] && sed "s/^/$n /" {base}/etc/$n; done; :'
+    """The program apptainer.sh; ``root`` is put before each path."""
+    return programs.command(
+        Path(__file__).with_name("apptainer.sh"),
+        root=root,
+        sysctls=" ".join(_SYSCTLS),
+        programs=" ".join(PROGRAMS),
     )
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TypedDict
 
+from hpcstate import programs
 from hpcstate.errors import HpcstateError
 
 _OPTION_NAMES = {"arch": "Architectures", "lang": "Languages", "target": "Targets", "pdiffs": "PDiffs"}
@@ -40,14 +42,8 @@ class AptVersions(TypedDict):
 
 
 def sources_command(root: str = "") -> str:
-    """The codename, and all files of apt's sources behind their names; ``root`` is put before each path."""
-    base = shlex.quote(root) if root else ""
-    return (
-        f"grep -sh ^VERSION_CODENAME= {base}/etc/os-release; "
-        f"for f in {base}/etc/apt/sources.list {base}/etc/apt/sources.list.d/*.list "
-        f'{base}/etc/apt/sources.list.d/*.sources; do [ -r "$f" ] || continue; printf \'file %s\\n\' "$f"; '
-        'while IFS= read -r l || [ -n "$l" ]; do printf \'|%s\\n\' "$l"; done <"$f"; done; :'
-    )
+    """The program apt_sources.sh; ``root`` is put before each path."""
+    return programs.command(Path(__file__).with_name("apt_sources.sh"), root=root)
 
 
 def parse_sources(text: str) -> AptSources:

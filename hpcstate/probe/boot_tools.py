@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
+from pathlib import Path
 
+from hpcstate import programs
 from hpcstate.errors import HpcstateError
 
 PROGRAMS = ("update-initramfs", "dracut", "update-grub", "grub-mkconfig", "kernel-install", "bootctl")
 
 
 def command(entries: str = "/boot/efi/loader/entries /boot/loader/entries /efi/loader/entries") -> str:
-    """The programs that are there, a line each, and ``systemd-boot`` where that has entries to boot."""
-    programs = " ".join(PROGRAMS)
-    folders = " ".join(shlex.quote(folder) for folder in entries.split())
-    return (
-        f"PATH=$PATH:/usr/sbin:/sbin; for p in {programs}; do "
-        'if command -v "$p" >/dev/null 2>&1; then echo "$p"; fi; done; '
-        f'for d in {folders}; do for f in "$d"/*.conf; do '
-        'if [ -e "$f" ]; then echo systemd-boot; break 2; fi; done; done; :'
+    """The program boot_tools.sh; ``entries`` are the folders where systemd-boot has what it boots."""
+    return programs.command(
+        Path(__file__).with_name("boot_tools.sh"), arguments=entries.split(), programs=" ".join(PROGRAMS)
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
+from pathlib import Path
 from typing import TypedDict
+
+from hpcstate import programs
 
 
 class Cgroup(TypedDict):
@@ -19,19 +21,12 @@ class Cgroup(TypedDict):
 
 
 def command(root: str = "/sys/fs/cgroup", cgroups: str = "/proc/cgroups") -> str:
-    """One line for each source; starts no process.
+    """The program cgroup.sh.
 
     ``root`` is where the cgroup file system is mounted, ``cgroups`` the kernel's table of the version 1
     controllers (cgroups(7)).
     """
-    path, table = shlex.quote(root), shlex.quote(cgroups)
-    return (
-        f"if [ -r {path}/cgroup.controllers ]; then "
-        f'IFS= read -r l <{path}/cgroup.controllers; echo "controllers $l"; l=; '
-        f'IFS= read -r l <{path}/cgroup.subtree_control; echo "subtree_control $l"; '
-        f"elif [ -r {table} ]; then while read -r name hierarchy rest; do "
-        f'[ "$hierarchy" -gt 0 ] 2>/dev/null && echo "legacy $name"; done <{table}; fi; :'
-    )
+    return programs.command(Path(__file__).with_name("cgroup.sh"), root=root, table=cgroups)
 
 
 def parse(text: str) -> Cgroup:

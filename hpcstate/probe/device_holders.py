@@ -4,18 +4,16 @@ which have any device by vfio that are no guests of libvirt's."""
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 from typing import TypedDict
 
+from hpcstate import programs
 from hpcstate.errors import HpcstateError
 
 _LINE = re.compile(r"(?P<pid>\d+) (?P<command>\S+) (?P<node>/dev/\S+) (?P<address>\S+)")
 
 VFIO_NODES = "/dev/vfio/"
 """Where the nodes are by which a program drives a device itself: a guest, as a rule."""
-
-_PROGRAMS = ("device_holders.sh", "vfio_holders.sh")
 
 
 class Holder(TypedDict):
@@ -29,8 +27,8 @@ class Holder(TypedDict):
 
 def command(sysfs: str = "/sys", proc: str = "/proc", libvirt: str = "/run/libvirt/qemu") -> str:
     """The programs, with the places of sysfs, proc, and of libvirt's process ids."""
-    places = f"sysfs={shlex.quote(sysfs)} proc={shlex.quote(proc)} libvirt={shlex.quote(libvirt)}"
-    return "\n".join((places, *(Path(__file__).with_name(name).read_text() for name in _PROGRAMS)))
+    files = (Path(__file__).with_name("device_holders.sh"), Path(__file__).with_name("vfio_holders.sh"))
+    return programs.command(*files, sysfs=sysfs, proc=proc, libvirt=libvirt)
 
 
 def parse(text: str) -> list[Holder]:

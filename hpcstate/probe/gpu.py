@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
+from pathlib import Path
 from typing import NamedTuple, TypedDict
 
+from hpcstate import programs
 from hpcstate.errors import HpcstateError
 from hpcstate.hostlist import numbers
 from hpcstate.probe.mig import MigInstance, mig_instances
-from hpcstate.probe.nvidia_smi import bounded
+from hpcstate.probe.nvidia_smi import BOUNDED, LIMIT
 
 MARKER = "/etc/hpcstate/simulated-gpus.json"
 """Says that this host's GPU device nodes are simulated: {"gres_type": "simulated", "count": 2}."""
@@ -96,71 +97,10 @@ def device_of(
 
 
 def command(root: str = "") -> str:
-    """The driver, its GPUs, the marker, the device nodes, Slurm's plugins; ``root`` is put before each path.
-
-    nvidia-smi is not asked: it can hang on a GPU that fell off the bus, and takes a second. Only names of
-    MIG profiles come from it, because the kernel does not have them: where there are instances.
-    """
-    base = shlex.quote(root) if root else ""
-    return "\n".join((f"root={base}", *_BUS, *_PLUGINS, *_DRIVER, *_MARKER, *_NODES))
-
-
-_BUS = (
-    # 0x0300 is a VGA controller, 0x0302 a 3D controller (pci.ids, class 03).
-    'for d in "$root"/sys/bus/pci/devices/*; do',
-    '    read -r v 2> /dev/null < "$d/vendor" && [ "$v" = 0x10de ] && read -r c < "$d/class" || continue',
-    '    case "$c" in 0x0300* | 0x0302*) echo "bus ${d##*/}" ;; esac',
-    "done",
-)
-_PLUGINS = (
-    'for f in "$root"/usr/lib/*/slurm*/gpu_*.so; do [ ! -e "$f" ] || echo "plugin ${f##*/}"; done',
-    'for f in "$root"/usr/lib/*/libnvidia-ml.so.1; do [ ! -e "$f" ] || echo "library"; done',
-)
-_DRIVER = (
-    'driver="$root/proc/driver/nvidia"',
-    'if [ -r "$driver/version" ]; then',
-    '    IFS= read -r l < "$driver/version"; printf \'driver %s\\n\' "$l"',
-    '    for g in "$driver"/gpus/*/information; do',
-    '        [ -r "$g" ] || continue',
-    "        m=; n=; i=; c=",
-    "        while IFS= read -r l; do",
-    '            case "$l" in "Device Minor:"*) m="${l#*:}" ;; "Model:"*) n="${l#*:}" ;; esac',
-    '        done < "$g"',
-    '        a="${g%/information}"; a="${a##*/}"; d="$root/sys/bus/pci/devices/$a"',
-    '        read -r i 2> /dev/null < "$d/device"; read -r c 2> /dev/null < "$d/local_cpulist"',
-    '        printf \'gpu %s|%s|%s|%s|%s\\n\' "$a" "$i" "$m" "$c" "$n"',
-    "    done",
-    '    for c in "$root"/sys/devices/system/cpu/cpu[0-9]*/topology; do',
-    '        [ -r "$c/core_id" ] || continue',
-    '        read -r p < "$c/physical_package_id"; read -r o < "$c/core_id"; c="${c%/topology}"',
-    '        echo "cpu ${c##*/cpu} $p $o"',
-    "    done",
-    "    mig=",
-    '    for f in "$driver"/capabilities/gpu*/mig/gi*/access \\',
-    '        "$driver"/capabilities/gpu*/mig/gi*/ci*/access; do',
-    '        [ -r "$f" ] || continue',
-    "        mig=yes",
-    "        while IFS= read -r l; do",
-    '            case "$l" in DeviceFileMinor:*) echo "cap ${f#*/capabilities/} ${l#*:}" ;; esac',
-    '        done < "$f"',
-    "    done",
-    '    if [ -n "$mig" ]; then',
-    f"        {{ {bounded('--query-gpu=index,pci.bus_id --format=csv,noheader')}; }} |",
-    "            while IFS= read -r l; do printf 'index %s\\n' \"$l\"; done",
-    f"        {{ {bounded('mig -lgi')}; }} |",
-    "            while IFS= read -r l; do printf 'lgi %s\\n' \"$l\"; done",
-    "    fi",
-    "fi",
-)
-_MARKER = (
-    f'if [ -r "$root{MARKER}" ]; then',
-    f'    while IFS= read -r l || [ -n "$l" ]; do printf \'marker %s\\n\' "$l"; done < "$root{MARKER}"',
-    "fi",
-)
-_NODES = (
-    'set --; for f in "$root"/dev/nvidia[0-9]*; do [ ! -c "$f" ] || set -- "$@" "$f"; done',
-    "[ $# -eq 0 ] || stat -L -c 'node %t %T %n' -- \"$@\"",
-)
+    """The program gpu.sh; ``root`` is put before each path."""
+    return programs.command(
+        BOUNDED, Path(__file__).with_name("gpu.sh"), root=root, marker=MARKER, limit=LIMIT
+    )
 
 
 def parse(text: str) -> Gpus:

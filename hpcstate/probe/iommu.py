@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-import shlex
+from pathlib import Path
 from typing import TypedDict
 
+from hpcstate import programs
 from hpcstate.errors import HpcstateError
 
 _DEVICE = re.compile(r"/kernel/iommu_groups/(?P<group>\d+)/devices/(?P<address>[^/]+)$")
@@ -25,13 +26,8 @@ class Iommu(TypedDict):
 
 
 def command(sysfs: str = "/sys", cmdline: str = "/proc/cmdline") -> str:
-    """The kernel command line, then a path for each device; starts no process."""
-    line = shlex.quote(cmdline)
-    return (
-        f"if [ -r {line} ]; then IFS= read -r l <{line}; printf '%s\\n' \"cmdline $l\"; fi; "
-        f"for d in {shlex.quote(sysfs)}/kernel/iommu_groups/*/devices/*; do "
-        'if [ -e "$d" ] || [ -L "$d" ]; then printf \'%s\\n\' "$d"; fi; done'
-    )
+    """The program iommu.sh, with the places of sysfs and of the kernel command line."""
+    return programs.command(Path(__file__).with_name("iommu.sh"), sysfs=sysfs, cmdline=cmdline)
 
 
 def parse(text: str) -> Iommu:

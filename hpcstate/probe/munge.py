@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
+from pathlib import Path
 from typing import TypedDict
 
+from hpcstate import programs
 from hpcstate.errors import HpcstateError
 
 
@@ -18,16 +19,8 @@ class MungeKeyFile(TypedDict, total=False):
 
 
 def command(path: str = "/etc/munge/munge.key") -> str:
-    """Mode, owner and digest of the key; nothing without a key, ``unreadable`` without the right to look.
-
-    Debian's /etc/munge has mode 0700, so that anybody but root and munge sees no key at all.
-    """
-    key, directory = shlex.quote(path), shlex.quote(path.rpartition("/")[0] or "/")
-    return (
-        f"if [ -d {directory} ] && [ ! -x {directory} ]; then echo unreadable; "
-        f"elif [ -f {key} ]; then stat -L -c '%a %U %G' -- {key}; "
-        f"if [ -r {key} ]; then sha256sum <{key}; else echo unreadable; fi; fi"
-    )
+    """The program munge_key.sh for the key at ``path``."""
+    return programs.command(Path(__file__).with_name("munge_key.sh"), arguments=[path])
 
 
 def parse(text: str) -> MungeKeyFile:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
+from pathlib import Path
 from typing import Literal, TypedDict
 
+from hpcstate import programs
 from hpcstate.errors import HpcstateError
 
 KernelModules = Literal["proprietary", "open"]
@@ -62,42 +63,10 @@ class NvidiaDriver(TypedDict):
 
 
 def command(root: str = "") -> str:
-    """One line for each finding; ``root`` is put before each path, and dpkg's database is that of ``root``.
-
-    Debian names its module files nvidia-current and nvidia-current-open, so ``modinfo nvidia`` finds none of
-    them; NVIDIA's own installer and other packagers name them nvidia. Of each set modeset is looked at: to
-    read the main module, 40 MB would be unpacked. ``build`` is a link of the headers' package. The fifth byte
-    of an EFI variable is the first of its value (Linux, filesystems/efivarfs.rst).
-    """
-    base = shlex.quote(root) if root else ""
-    names = " ".join(shlex.quote(pattern) for pattern in _PACKAGES)
-    key = f"{base}/var/lib/dkms/mok.pub"
-    return (
-        "k=$(uname -r); printf 'kernel %s\\n' \"$k\"; "
-        f"if read -r l 2>/dev/null <{base}/sys/module/nvidia/version; then printf 'loaded %s\\n' \"$l\"; fi; "
-        f"if read -r l 2>/dev/null <{base}/proc/driver/nvidia/version; then printf 'nvrm %s\\n' \"$l\"; fi; "
-        f"for d in {base}/lib/modules/*; do "
-        '[ ! -L "$d/build" ] || printf \'headers %s\\n\' "${d##*/}"; '
-        "grep -soE '^[^:]*/nvidia(-current(-open)?)?-modeset\\.ko[.a-z0-9]*:' \"$d/modules.dep\" | "
-        'while IFS= read -r f; do f="$d/${f%:}"; '
-        'v=$(modinfo -F version "$f"); l=$(modinfo -F license "$f"); '
-        'printf \'module %s\\t%s\\t%s\\n\' "${d##*/}" "$v" "$l"; '
-        "done; done; "
-        f"[ ! -d {base}/sys/module/nouveau ] || echo nouveau loaded; "
-        f"! grep -sq '/nouveau\\.ko' {base}/lib/modules/\"$k\"/modules.dep || echo nouveau built; "
-        f"! grep -sqE '^[[:space:]]*blacklist[[:space:]]+nouveau' {base}/etc/modprobe.d/*.conf "
-        f"{base}/usr/lib/modprobe.d/*.conf || echo nouveau off; "
-        f'for f in {base}/usr/lib/*/libnvidia-ml.so.1; do [ ! -e "$f" ] || '
-        'printf \'library %s\\n\' "$(readlink -f "$f")"; done; '
-        f'for f in {base}/sys/firmware/efi/efivars/SecureBoot-*; do [ ! -r "$f" ] || '
-        'printf \'secureboot %s\\n\' "$(od -An -tu1 -j4 -N1 "$f")"; done; '
-        f"if [ -e {key} ] && mokutil --test-key {key} 2>/dev/null | grep -q 'already enrolled'; "
-        "then echo key enrolled; fi; "
-        f"dpkg-query --admindir={base}/var/lib/dpkg "
-        "--showformat='package ${Package} ${db:Status-Status} ${db:Status-Want} ${Version}\\n' "
-        f"--show {names} 2>/dev/null; "
-        f"timeout 10 systemctl show --property=Id,ActiveState,UnitFileState {PERSISTENCED} {DEVICES_UNIT} "
-        "2>/dev/null || :"
+    """The program nvidia_driver.sh; ``root`` is put before each path, also of dpkg's database."""
+    units = f"{PERSISTENCED} {DEVICES_UNIT}"
+    return programs.command(
+        Path(__file__).with_name("nvidia_driver.sh"), arguments=_PACKAGES, root=root, units=units
     )
 
 

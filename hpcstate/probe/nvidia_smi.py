@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import re
-import shlex
+from pathlib import Path
 from typing import Literal, TypedDict
 from xml.etree import ElementTree
 
+from hpcstate import programs
 from hpcstate.errors import HpcstateError
 from hpcstate.probe.nvidia_smi_xml import MigNames, NvidiaGpu, gpu_of, pci_address, text_of
 
 LIMIT = 20
 """Seconds that one call of nvidia-smi may take. A healthy one takes about one."""
 
+BOUNDED = Path(__file__).with_name("nvidia_smi_bounded.sh")
+"""The function that the programs which ask nvidia-smi ask it by, and that prints ``== end CODE``."""
+
 SmiState = Literal["absent", "ok", "failed", "timeout"]
 """``failed`` is an exit code other than 0, ``timeout`` no end within the limit."""
-
-_LIBRARIES = ("/usr/lib/*/libnvidia-ml.so.1", "/usr/lib64/libnvidia-ml.so.1")
-_WITHOUT = "supported_clocks|processes|accounted_processes"
 
 
 class LostGpu(TypedDict):
@@ -45,37 +46,9 @@ class NvidiaSmi(TypedDict):
     gpus: list[NvidiaGpu]
 
 
-def bounded(arguments: str, limit: int = LIMIT, script: str = "") -> str:
-    """Shell that runs nvidia-smi for at most ``limit`` seconds and prints its output through the awk program
-    ``script``, then ``== end CODE``; without that line it never ended.
-
-    A process that waits in the kernel for a GPU off the bus cannot be killed, and timeout(1) waits for its
-    child: hence in the background, with a reader that is limited as well, and with none of the caller's files
-    open, which ssh would wait for.
-    """
-    return (
-        f"{{ {{ timeout -k 2 {limit} nvidia-smi {arguments} 2>&1; printf '\\n== end %s\\n' \"$?\"; }} "
-        f"</dev/null 2>/dev/null & }} | "
-        f"timeout {limit + 3} awk '/^== end /{{print; exit}} {script or '1'}' || :"
-    )
-
-
 def command(root: str = "", limit: int = LIMIT) -> str:
-    """NVML's library, ``nvidia-smi -q -x``, and ``nvidia-smi -L`` where there are MIG devices.
-
-    ``root`` is put before the library's path. Clocks are left out (most of the text, and some drivers print
-    them as broken XML), and processes: they are the users' own.
-    """
-    base = shlex.quote(root) if root else ""
-    libraries = " ".join(base + path for path in _LIBRARIES)
-    query = f"/<({_WITHOUT})>/{{s=1}} !s; /<\\/({_WITHOUT})>/{{s=0}}"
-    return (
-        f'for f in {libraries}; do [ ! -e "$f" ] || {{ f="$(readlink -f "$f")"; '
-        "printf '== library %s\\n' \"${f##*/}\"; }; done; "
-        "if command -v nvidia-smi >/dev/null 2>&1; then "
-        f'q="$({bounded("-q -x", limit, query)})"; printf \'== query\\n%s\\n\' "$q"; '
-        f"case \"$q\" in *'<mig_device>'*) echo '== list'; {bounded('-L', limit)} ;; esac; fi"
-    )
+    """The program nvidia_smi.sh; ``root`` is put before the library's path, ``limit`` is in seconds."""
+    return programs.command(BOUNDED, Path(__file__).with_name("nvidia_smi.sh"), root=root, limit=limit)
 
 
 def parse(text: str) -> NvidiaSmi:
@@ -123,7 +96,7 @@ def parse(text: str) -> NvidiaSmi:
 
 
 def split_end(lines: list[str]) -> tuple[int, list[str]]:
-    """The exit code that :func:`bounded` noted, -1 without one, and the lines before it."""
+    """The exit code that ``bounded`` noted, -1 without one, and the lines before it."""
     for number, line in enumerate(lines):
         if line.startswith("== end "):
             return int(line.removeprefix("== end ")), lines[:number]
@@ -131,7 +104,7 @@ def split_end(lines: list[str]) -> tuple[int, list[str]]:
 
 
 def state_of(code: int) -> SmiState:
-    """What an exit code of :func:`bounded` means: 124 and 137 are those of timeout(1)."""
+    """What an exit code of ``bounded`` means: 124 and 137 are those of timeout(1)."""
     if code in (-1, 124, 137):
         return "timeout"
     return "failed" if code else "ok"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TypedDict
 
+from hpcstate import programs
 from hpcstate.errors import HpcstateError
-from hpcstate.probe.nvidia_smi import LIMIT, SmiState, bounded, split_end, state_of
+from hpcstate.probe.nvidia_smi import BOUNDED, LIMIT, SmiState, split_end, state_of
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 """The header is underlined whether or not it goes to a terminal (seen with driver 550)."""
@@ -39,8 +41,8 @@ class NvidiaTopology(TypedDict):
 
 
 def command(limit: int = LIMIT) -> str:
-    """``nvidia-smi topo -m``, for at most ``limit`` seconds; nothing where there is no nvidia-smi."""
-    return f"if command -v nvidia-smi >/dev/null 2>&1; then echo '== topo'; {bounded('topo -m', limit)}; fi"
+    """The program nvidia_topology.sh, for at most ``limit`` seconds."""
+    return programs.command(BOUNDED, Path(__file__).with_name("nvidia_topology.sh"), limit=limit)
 
 
 def parse(text: str) -> NvidiaTopology:

@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import re
-import shlex
+from pathlib import Path
 from typing import TypedDict
 
+from hpcstate import programs
 from hpcstate.errors import HpcstateError
 
 _LINE = re.compile(
     r"/bus/pci/devices/(?P<address>[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])/"
     r"(?P<file>[a-z_]+):(?P<value>.*)"
 )
-_FILES = ("uevent", "numa_node", "boot_vga", "reset_method", "sriov_totalvfs", "resource")
-_HEADER_TYPE = 14
-"""The byte of the configuration space that says what a function is (PCI Local Bus 3.0, 6.2.1); its highest
-bit tells a device of several functions. The first 64 bytes may be read by every user."""
 _BARS = 6
 """The lines of ``resource`` that are base address registers; the expansion ROM follows (pci-sysfs.c)."""
 
 PCI_IDS = "/usr/share/misc/pci.ids"
-
-# Of pci.ids just what the devices need: the file has 38,000 lines. Its format is told in its own head:
-# vendors at the margin, their devices below with one tab, subsystems with two; classes begin with C.
-_NAMES = """\
-FNR == NR { split(tolower($0), id, "[=:]"); vendors[id[2]]; devices[id[2] id[3]]; next }
-/^C / { exit }
-/^[0-9a-f]/ { vendor = substr($0, 1, 4); known = vendor in vendors; if (known) print "name " $0 }
-known && /^\\t[0-9a-f]/ { key = vendor substr($0, 2, 4) }
-known && /^\\t[0-9a-f]/ && key in devices { print "name " key substr($0, 6) }"""
 
 
 class PciDevice(TypedDict):
@@ -62,21 +50,8 @@ class PciDevice(TypedDict):
 
 
 def command(sysfs: str = "/sys", pci_ids: str = PCI_IDS) -> str:
-    """Everything about all the devices; ``sysfs`` is where sysfs is mounted, ``pci_ids`` the file of names.
-
-    The uevent file of a device has its class, identifiers and bound driver.
-    """
-    devices, names = f"{shlex.quote(sysfs)}/bus/pci/devices/*", shlex.quote(pci_ids)
-    files = " ".join(f"{devices}/{file}" for file in _FILES)
-    looked_up = f"grep -sh ^PCI_ID= {devices}/uevent | awk {shlex.quote(_NAMES)} - {names}"
-    more = (
-        f'for d in {devices}; do if [ -r "$d/config" ]; then '
-        f'h="$(od -An -tu1 -j{_HEADER_TYPE} -N1 "$d/config")"; '
-        'printf \'%s/header_type:%s\\n\' "$d" "${h##* }"; fi; '
-        'if [ -e "$d/physfn" ]; then '
-        'p="$(readlink "$d/physfn")"; printf \'%s/physfn:%s\\n\' "$d" "${p##*/}"; fi; done'
-    )
-    return f"grep -sH '' {files}; {more}; if [ -r {names} ]; then {looked_up}; fi; :"
+    """The program pci.sh; ``sysfs`` is where sysfs is mounted, ``pci_ids`` the file of names."""
+    return programs.command(Path(__file__).with_name("pci.sh"), sysfs=sysfs, pci_ids=pci_ids)
 
 
 def parse(text: str) -> dict[str, PciDevice]:

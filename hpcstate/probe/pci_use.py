@@ -7,10 +7,10 @@ any device of its kind, and must not be taken for free.
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 from typing import Literal, TypedDict, cast
 
+from hpcstate import programs
 from hpcstate.errors import HpcstateError
 
 Kind = Literal["storage", "network"]
@@ -54,9 +54,7 @@ class PciUses(TypedDict):
 def command(sysfs: str = "/sys", proc: str = "/proc", sbin: str = "/usr/sbin:/sbin") -> str:
     """The program, with the places of sysfs and proc, and where zpool and ip may be besides ``PATH``: an
     ordinary user's lacks ``sbin``."""
-    text = Path(__file__).with_suffix(".sh").read_text()
-    places = {"sysfs": sysfs, "proc": proc, "sbin": sbin}
-    return f"{' '.join(f'{name}={shlex.quote(place)}' for name, place in places.items())}\n{text}"
+    return programs.command(Path(__file__).with_name("pci_use.sh"), sysfs=sysfs, proc=proc, sbin=sbin)
 
 
 def parse(text: str) -> PciUses:

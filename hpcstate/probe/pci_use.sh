@@ -127,6 +127,7 @@ while read -r _ _ number _ at rest; do
     *) disk mount "$at" "$sysfs/dev/block/$number" ;;
     esac
     # XFS can have its log and its real-time data on disks of their own (xfs(5)).
+    # shellcheck disable=SC2020 # each of the two becomes a line end
     for d in $(printf '%s\n' "$options" | tr ', ' '\n\n' | sed -n 's/^\(logdev\|rtdev\)=//p'); do
       named mount "$at" "$d"
     done
@@ -242,6 +243,7 @@ if [ -r "$proc/net/ipv6_route" ]; then
 fi
 if command -v ip >/dev/null; then # the other tables
   for family in -4 -6; do
+    # shellcheck disable=SC2020 # each of the two becomes a line end
     # One over several cards has them all in its line (nexthop ... dev eth0 ... nexthop ... dev eth1).
     ip "$family" -o route show table all 2>/dev/null | sed -n '/^default /p' | tr '\t ' '\n\n' | sed -n '/^dev$/{n;p;}'
   done | sort -u | while read -r name; do card route "$name" "$name"; done

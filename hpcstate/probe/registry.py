@@ -7,9 +7,10 @@ and time of change are those of the record; any other file, or with ``rehash`` e
 
 from __future__ import annotations
 
-import shlex
+from pathlib import Path
 from typing import TypedDict
 
+from hpcstate import programs
 from hpcstate.errors import HpcstateError
 
 _META = ".registry"
@@ -53,39 +54,8 @@ class RegistryState(TypedDict):
 
 
 def command(root: str = "/opt/containers", *, rehash: bool = False) -> str:
-    """One line for each thing in the registry, its records, digests and texts; nothing without a registry.
-
-    Needs root, who alone may look into ``.registry/incoming``. Of a name with control characters, which no
-    deploy makes, only the folder is told.
-    """
-    top = shlex.quote(root)
-    meta = f"{top}/{_META}"
-    # find(1), -printf: kind, mode, owner, size, inode, time of change; the name last, which may have blanks.
-    fields = "%y %m %u:%g %s %i %T@ %P\\t%l\\n"
-    odd = "'*[[:cntrl:]]*'"
-    sums = (
-        f"find {top} -mindepth 2 -maxdepth 2 ! -path '*/{_META}/*' -type f -name '*.sif' ! -name {odd} "
-        "-printf '%s %i %T@ %P\\n'"
-    )
-    # A record is "digest size inode time path": what stands behind the digest is the key.
-    choose = (
-        'NR==FNR { known[substr($0, 66)]; next } !($0 in known) { sub(/^[^ ]* [^ ]* [^ ]* /, ""); print }'
-    )
-    records = "/dev/null" if rehash else f"{meta}/digests"
-    # awk's NR==FNR also holds in the second file when the first is empty: hence the test for one that is not.
-    return (
-        f"if [ -d {top} ]; then n=$(uname -n); printf 'node %s\\n' \"${{n%%.*}}\"; "
-        f"find {top} -maxdepth 2 \\( \\( -name {odd} -o -lname {odd} \\) -printf 'odd %h\\n' \\) "
-        f"-o -printf 'entry {fields}'; "
-        f"find {meta}/incoming -mindepth 1 -maxdepth 1 ! -name {odd} -printf 'incoming {fields}' "
-        "2>/dev/null; "
-        f"sed 's/^/record /' {records} 2>/dev/null; "
-        f"{sums} | {{ if [ -s {records} ]; then awk '{choose}' {records} -; "
-        "else sed 's/^[^ ]* [^ ]* [^ ]* //'; fi; } | "
-        f'while IFS= read -r f; do printf \'sum %s\\n\' "$(sha256sum <{top}/"$f") $f"; done; '
-        f"sed 's/^/catalog /' {meta}/catalog.yaml 2>/dev/null; "
-        f"sed 's/^/config /' {meta}/config.yaml 2>/dev/null; fi; :"
-    )
+    """The program registry.sh for the registry at ``root``; with ``rehash`` no recorded digest is trusted."""
+    return programs.command(Path(__file__).with_name("registry.sh"), top=root, rehash="yes" if rehash else "")
 
 
 def parse(text: str) -> RegistryState:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
+from pathlib import Path
 from typing import Any, TypedDict
 
+from hpcstate import programs
 from hpcstate.errors import HpcstateError
 
 DAEMONS = ("slurmctld", "slurmd", "slurmdbd", "munge")
@@ -119,26 +120,9 @@ def _number(value: Any) -> int:
 
 
 def jobs_command(node: str) -> str:
-    """The jobs that hold resources on ``node``; the first line says who answered for it.
-
-    ``slurmctld`` knows all nodes. When it is silent, the node itself still knows: each running step has a
-    process named ``slurmstepd: [job.step]``. Elsewhere nobody knows (``unknown``), unless Slurm is not
-    installed or not configured at all (``absent``).
-    """
-    name = shlex.quote(node)
+    """The program slurm_jobs.sh: the jobs that hold resources on ``node``, and who answers for it."""
     states = ",".join(STATES_HOLDING_RESOURCES)
-    return (
-        'p="$(timeout 10 scontrol ping 2>&1)"; read -r h </proc/sys/kernel/hostname; '
-        'case "$p" in '
-        f'*" is UP"*) echo slurmctld {name}; '
-        f"timeout 30 squeue --noheader --states={states} --nodelist={name} --format=%A 2>&1 || : ;; "
-        f'*) if [ "${{h%%.*}}" = {name} ]; then echo slurmstepd {name}; '
-        "grep -saoh '^slurmstepd: \\[[0-9][0-9]*' /proc/[0-9]*/cmdline || : ; "
-        'else case "$p" in *"configuration source"*) echo absent ;; '
-        "*) if command -v scontrol >/dev/null; then "
-        f"echo unknown {name}; else echo absent; fi ;; esac; fi ;; "
-        "esac"
-    )
+    return programs.command(Path(__file__).with_name("slurm_jobs.sh"), arguments=[node, states])
 
 
 def parse_jobs(text: str) -> list[int]:
@@ -162,13 +146,8 @@ def parse_jobs(text: str) -> list[int]:
 
 
 def files_command(directory: str) -> str:
-    """The ``*.conf`` files of ``directory``: a table of sizes and names, an empty line, the contents."""
-    secret = " ".join(f'&& [ "$f" != {shlex.quote(name)} ]' for name in SECRET_FILES)
-    return (
-        f"if cd {shlex.quote(directory)} 2>/dev/null; then set --; "
-        f'for f in *.conf; do [ -f "$f" ] {secret} && set -- "$@" "./$f"; done; '
-        'if [ $# -gt 0 ]; then stat -L -c \'%s %n\' -- "$@" && echo && cat -- "$@"; fi; fi'
-    )
+    """The program slurm_files.sh: the ``*.conf`` files of ``directory``, without those that hold secrets."""
+    return programs.command(Path(__file__).with_name("slurm_files.sh"), arguments=[directory, *SECRET_FILES])
 
 
 def parse_files(text: str) -> dict[str, str]:

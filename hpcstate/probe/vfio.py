@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
+from pathlib import Path
 from typing import TypedDict
 
+from hpcstate import programs
 from hpcstate.errors import HpcstateError
 
 CONFIGURATION = "/etc/modprobe.d/hpcstate-vfio.conf"
@@ -24,15 +25,9 @@ class Vfio(TypedDict):
 
 
 def command(sysfs: str = "/sys", dev: str = "/dev", configuration: str = CONFIGURATION) -> str:
-    """A line for each finding; ``sysfs`` and ``dev`` are where these are mounted."""
-    root, nodes, file = shlex.quote(sysfs), shlex.quote(dev), shlex.quote(configuration)
-    return (
-        f"for m in {root}/module/vfio*; do "
-        'if [ -d "$m" ]; then printf "module %s\\n" "${m##*/}"; fi; done; '
-        f"if [ -d {root}/bus/pci/drivers/vfio-pci ] || modinfo -n vfio-pci >/dev/null 2>&1; "
-        "then echo available; fi; "
-        f'for g in {nodes}/vfio/*; do if [ -c "$g" ]; then printf \'group %s\\n\' "${{g##*/}}"; fi; done; '
-        f"if [ -r {file} ]; then while read -r l; do printf 'line %s\\n' \"$l\"; done <{file}; fi"
+    """The program vfio.sh; ``sysfs`` and ``dev`` are where these are mounted."""
+    return programs.command(
+        Path(__file__).with_name("vfio.sh"), sysfs=sysfs, dev=dev, configuration=configuration
     )
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import datetime
+from pathlib import Path
 from typing import Literal, TypedDict
 
+from hpcstate import programs
 from hpcstate.errors import HpcstateError
 from hpcstate.probe.nvidia_smi_xml import pci_address
 
@@ -15,9 +17,6 @@ KEPT = 2000
 thousands, and a mismatch of versions logs one each time a program starts.
 """
 
-_OTHERS = (
-    "API mismatch|the version [0-9]|RmInitAdapter failed|The NVIDIA GPU|PCI ID|in this system|fallen off"
-)
 _HEAD = re.compile(r"(?:(\d+\.\d+) \S+ kernel: |(\d{4}-\d\d-\d\dT[\d:]+,\d+[+-]\d\d:\d\d) )(.*)")
 _XID = re.compile(
     r"Xid \((?:PCI:)?([0-9a-f:.]+)(?: GPU-I:(\d+))?(?: GPU-CI:\d+)?\): (\d+)(?:, (.*))?",
@@ -82,24 +81,8 @@ class KernelLog(TypedDict):
 
 
 def command() -> str:
-    """The kernel module's messages of this boot. Root and members of systemd-journal or adm may read them.
-
-    journalctl's own --grep is not used: it ends with 1 where nothing matches, and each line of a message of
-    several lines has the module's prefix anyway.
-    """
-    journal = "timeout 20 journalctl -k -b -q --no-pager"
-    buffer = "timeout 20 dmesg --time-format iso"
-    ring = f"for(i=n[c]>{KEPT}?n[c]-{KEPT}:0;i<n[c];i++)print k[c,i%{KEPT}]"
-    keep = (
-        f'awk \'{{c=""}} /NVRM: Xid/{{c="x"}} !c&&/NVRM:.*({_OTHERS})/{{c="o"}} c{{k[c,n[c]++%{KEPT}]=$0}} '
-        f'END{{c="x";{ring};c="o";{ring}}}\''
-    )
-    return (
-        f'if [ -n "$({journal} -n 1 2>/dev/null)" ]; then echo "== journal"; '
-        f"{journal} -o short-unix 2>/dev/null | {keep}; "
-        f'elif {buffer} >/dev/null 2>&1; then echo "== dmesg"; '
-        f'{buffer} 2>/dev/null | {keep}; else echo "== unreadable"; fi'
-    )
+    """The program xid.sh: the kernel module's messages of this boot."""
+    return programs.command(Path(__file__).with_name("xid.sh"), kept=KEPT)
 
 
 def parse(text: str) -> KernelLog:

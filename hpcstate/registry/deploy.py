@@ -8,25 +8,99 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster
 from hpcstate.node.ssh import Live
+from hpcstate.probe.registry import RegistryState
 from hpcstate.registry import catalog as catalog_file
 from hpcstate.registry import difference as registry_difference
 from hpcstate.registry import layout as registry
 from hpcstate.registry import scripts, spread, transfer
-from hpcstate.registry.deploy_node import DeployResult, ServedNode
+from hpcstate.registry.difference import Difference
 from hpcstate.registry.layout import Catalog, Stored
 from hpcstate.registry.look import LOOK_TIMEOUT, catalog_of, look_at, only_one
 from hpcstate.registry.source import Source, judge
 from hpcstate.registry.transfer import DEFAULT, Say, Way
+from hpcstate.run import at_once
 
-_PARALLEL = 16
+Outcome = Literal["changed", "unchanged", "failed"]
+
+
+@dataclass(frozen=True)
+class NodeResult:
+    """What became of one node. ``received`` are files (below the registry) that were sent to it, ``changes``
+    what else was put right, ``unknown`` what lies there and is in no catalog."""
+
+    node: str
+    outcome: Outcome
+    seconds: float
+    received: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    message: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class DeployResult:
+    """A finished deploy. ``seconds`` is its duration."""
+
+    cluster: str
+    via: str
+    containers: tuple[str, ...]
+    nodes: tuple[NodeResult, ...]
+    seconds: float
+
+    @property
+    def complete(self) -> bool:
+        """Whether every node has what it should have."""
+        return all(node.outcome != "failed" for node in self.nodes)
+
+
+@dataclass
+class ServedNode:
+    """A node while it is being served. ``lost`` are files that it lacks and no node that answers has."""
+
+    name: str
+    began: float
+    state: RegistryState | None = None
+    room: int = 0
+    found: Difference | None = None
+    error: HpcstateError | None = None
+    received: list[str] = field(default_factory=list)
+    changes: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def sound(self) -> bool:
+        return self.error is None and self.state is not None
+
+    def has(self, one: Stored) -> bool:
+        """Whether it has ``one``, whole."""
+        there = self.state["files"].get(one.file) if self.state else None
+        return one.file in self.received or (there is not None and there["sha256"] == one.digest)
+
+    def result(self) -> NodeResult:
+        """What has become of it."""
+        seconds = self.seconds or time.monotonic() - self.began
+        error, found = self.error, self.found
+        changed = bool(self.received or self.changes)
+        return NodeResult(
+            node=self.name,
+            outcome="failed" if error else "changed" if changed else "unchanged",
+            seconds=round(seconds, 1),
+            received=tuple(self.received),
+            changes=tuple(self.changes),
+            unknown=found.unknown if found else (),
+            message=error.message if error else "",
+            hint=error.hint if error else "",
+        )
 
 
 def deploy(
@@ -265,8 +339,8 @@ class _Deploy:
                 node.error = error
             node.seconds = time.monotonic() - node.began
 
-        with ThreadPoolExecutor(max_workers=_PARALLEL) as pool:
-            list(pool.map(one, (node for node in self.nodes.values() if node.sound)))
+        sound = {name: node for name, node in self.nodes.items() if node.sound}
+        at_once(lambda name: one(sound[name]), sound)
 
     def _finish(self, node: ServedNode) -> None:
         assert node.found is not None

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hpcstate.errors import HpcstateError
-from hpcstate.probe import registry as probe
 from hpcstate.probe.registry import RegistryState
-from hpcstate.registry import catalog as catalog_file
 from hpcstate.registry.layout import (
     CATALOG,
     CONFIG,
@@ -23,13 +20,6 @@ from hpcstate.registry.layout import (
     folders,
     is_our_link,
 )
-
-
-class JudgedRegistry(RegistryState):
-    """A registry, and in ``out_of_step`` the sentences that say how it is not what its own catalog says; none
-    when it is in step."""
-
-    out_of_step: list[str]
 
 
 @dataclass(frozen=True)
@@ -137,31 +127,3 @@ def findings(found: Difference, state: RegistryState) -> list[str]:
     if found.catalog:
         said.append(f"{CATALOG} is {'another one than on the controller' if state['catalog'] else 'missing'}")
     return said
-
-
-def judged(text: str) -> JudgedRegistry:
-    """What the command of hpcstate.probe.registry printed, held against the catalog that the node has.
-
-    Whether that catalog is the controller's is not seen on the node; `hpcstate container catalog` compares
-    both. Raises HpcstateError as :func:`hpcstate.probe.registry.parse` does.
-    """
-    state = probe.parse(text)
-    return JudgedRegistry(**state, out_of_step=out_of_step(state))
-
-
-def out_of_step(state: RegistryState) -> list[str]:
-    """How ``state`` is not what its own catalog says, as sentences; none when it is in step."""
-    if "" not in state["folders"]:
-        return [f"{ROOT} is missing"]
-    try:
-        catalog = catalog_file.parse(state["catalog"])
-    except HpcstateError as error:
-        return [f"{error.where}: {error.message}"]
-    found = difference(
-        state,
-        catalog,
-        state["node"],
-        catalog_text=state["catalog"],
-        config=state["config"] or "what the cluster file says",
-    )
-    return findings(found, state)

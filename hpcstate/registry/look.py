@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from hpcstate.errors import HpcstateError, from_os
@@ -18,11 +17,10 @@ from hpcstate.registry import layout as registry
 from hpcstate.registry import scripts
 from hpcstate.registry.difference import Difference
 from hpcstate.registry.layout import Catalog
+from hpcstate.run import at_once
 
 LOOK_TIMEOUT = 900.0
 """Seconds for looking at a registry: files without a record are hashed."""
-
-_PARALLEL = 16
 
 
 @contextmanager
@@ -55,8 +53,7 @@ def look_at(
         except HpcstateError as error:
             return error
 
-    with ThreadPoolExecutor(max_workers=_PARALLEL) as pool:
-        return dict(zip(names, pool.map(one, names), strict=True))
+    return at_once(one, names)
 
 
 def catalog_of(states: Mapping[str, RegistryState], controller: str) -> Catalog:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from hpcstate.errors import HpcstateError
@@ -18,9 +17,9 @@ from hpcstate.registry.layout import Catalog, Stored
 from hpcstate.registry.look import catalog_of, look_at, only_one
 from hpcstate.registry.prunable import Kept
 from hpcstate.registry.transfer import Say, megabytes
+from hpcstate.run import at_once
 
 _TIMEOUT = 300.0
-_PARALLEL = 16
 
 
 @dataclass(frozen=True)
@@ -121,6 +120,4 @@ def _remove(
         say(name, f"removed {len(gone)} files, {megabytes(size)}")
         return ""
 
-    with ThreadPoolExecutor(max_workers=_PARALLEL) as pool:
-        results = dict(zip(names, pool.map(one, names), strict=True))
-    return {name: why for name, why in results.items() if why}
+    return {name: why for name, why in at_once(one, names).items() if why}

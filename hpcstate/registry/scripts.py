@@ -1,4 +1,4 @@
-"""Shell scripts that look at a node's registry of containers and change it, run there as root. Pure.
+"""What looks at a node's registry of containers and changes it, run there as root: calls of change.sh.
 
 What is wrong with a file is not told by an exit code but by a line ``damaged …`` (other bytes) or
 ``refused …`` (its signature) on standard output, which :func:`refusal` reads: the person wants a sentence.
@@ -7,17 +7,15 @@ What is wrong with a file is not told by an exit code but by a line ``damaged �
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 
+from hpcstate import programs
 from hpcstate.node.apptainer_files import PUBLIC_KEY
 from hpcstate.probe import registry as probe
 from hpcstate.registry.layout import (
-    CATALOG,
-    CONFIG,
-    DIGESTS,
     FILE_MODE,
     INCOMING,
-    META,
     OWNER,
     ROOT,
     Stored,
@@ -52,20 +50,27 @@ def read_look(text: str) -> tuple[probe.RegistryState, int]:
     return probe.parse(state), int(room) if room.strip().isdigit() else 0
 
 
+def _change(action: str, *words: object, text: str = "") -> str:
+    """The program change.sh; ``text`` is the content of the file that ``action`` replaces."""
+    return programs.command(
+        programs.REPLACE,
+        Path(__file__).with_name("change.sh"),
+        arguments=(action, *words),
+        top=ROOT,
+        owner=OWNER,
+        mode=FILE_MODE,
+        key=PUBLIC_KEY,
+        unit=RELAY_UNIT,
+        port=RELAY_PORT,
+        conf=_RELAY_CONF,
+        text=text,
+    )
+
+
 def layout(config: str) -> str:
     """Make the folders with their modes, and config.yaml."""
-    steps = ["set -e", "umask 022"]
-    for path, (mode, owner) in folders().items():
-        steps += [f"mkdir -p {path}", f"chown {owner} {path}", f"chmod {mode} {path}"]
-    return "\n".join([*steps, _write(CONFIG, config)])
-
-
-def _write(path: str, content: str) -> str:
-    """Replace a small file of the registry in one step: a reader sees the old one or the new one."""
-    return (
-        f"printf %s {shlex.quote(content)} >{path}.new && chown {OWNER} {path}.new "
-        f"&& chmod {FILE_MODE} {path}.new && mv -f {path}.new {path}"
-    )
+    words = [word for path, (mode, owner) in folders().items() for word in (path, mode, owner)]
+    return _change("layout", *words, text=config)
 
 
 def incoming(one: Stored) -> str:
@@ -118,45 +123,14 @@ def place(one: Stored, *, require_signature: bool) -> str:
 
     A file that is not what it should be is removed and reported (:func:`refusal`).
     """
-    new, target = incoming(one), f"{ROOT}/{shlex.quote(one.file)}"
-    return "\n".join(
-        [
-            "set -e",
-            f"cd {ROOT}",
-            _says("refuse", _REFUSED, new),
-            _says("damaged", _DAMAGED, new),
-            f"[ -f {new} ] || damaged 'nothing arrived'",
-            f"size=$(stat -c %s {new})",
-            f'[ "$size" = {one.size} ] || damaged "$size bytes have arrived instead of {one.size}"',
-            f"sum=$(sha256sum <{new}); sum=${{sum%% *}}",
-            f'[ "$sum" = {one.digest} ] || damaged "it has the digest $sum instead of {one.digest}"',
-            *([_verify(new)] if require_signature else []),
-            f"chown {OWNER} {new}; chmod {FILE_MODE} {new}; sync {new}",
-            f"mv -f {new} {target}",
-            _record([one.file], {one.file: one.digest}),
-        ]
-    )
-
-
-def _verify(path: str) -> str:
-    return (
-        f"[ -r {PUBLIC_KEY} ] || refuse '{PUBLIC_KEY} is missing: run deploys/containers.py'\n"
-        f"said=$(apptainer --silent verify --all --key {PUBLIC_KEY} {path} 2>&1) || "
-        'refuse "its signature does not hold: $(printf %s "$said" | tail -n 1)"'
-    )
+    return _change("place", one.file, one.digest, one.size, "yes" if require_signature else "no")
 
 
 def verify(files: Sequence[Stored], *, require_signature: bool) -> str:
     """Verify the signatures of files that are in place; nothing is removed."""
     if not require_signature:
         return ":"
-    tests = "\n".join(f"( {_verify(f'{ROOT}/{shlex.quote(one.file)}')} )" for one in files)
-    return f"{_says('refuse', _REFUSED)}\n{tests}"
-
-
-def _says(function: str, word: str, remove: str = "") -> str:
-    """A shell function that removes a file, reports its argument after ``word`` and ends the script."""
-    return f"{function}() {{ rm -f {remove}; printf '{word}%s\\n' \"$1\"; exit 0; }}"
+    return _change("verify", *(one.file for one in files))
 
 
 def refusal(output: str) -> tuple[str, bool]:
@@ -168,79 +142,32 @@ def refusal(output: str) -> tuple[str, bool]:
     return "", False
 
 
-def _record(files: Sequence[str], digests: Mapping[str, str]) -> str:
-    """Forget the records of ``files``, and record those of ``digests`` (path to sha256)."""
-    keep = 'NR==FNR { gone[$0]; next } { p=$0; sub(/^[^ ]* [^ ]* [^ ]* [^ ]* /, "", p) } !(p in gone)'
-    names = "\\n".join(files)
-    lines = [f"touch {DIGESTS}", f"printf '{names}\\n' >{DIGESTS}.gone"]
-    lines.append(f"awk '{keep}' {DIGESTS}.gone {DIGESTS} >{DIGESTS}.new; rm -f {DIGESTS}.gone")
-    for path, digest in digests.items():
-        folder, _, name = path.rpartition("/")
-        # find's own format of the time, which hpcstate.probe.registry compares with.
-        find = (
-            f"find {folder} -mindepth 1 -maxdepth 1 -name {shlex.quote(name)} -printf '%s %i %T@ {folder}/%P'"
-        )
-        lines.append(f"printf '{digest} %s\\n' \"$({find})\" >>{DIGESTS}.new")
-    lines.append(
-        f"chown {OWNER} {DIGESTS}.new; chmod {FILE_MODE} {DIGESTS}.new; mv -f {DIGESTS}.new {DIGESTS}"
-    )
-    return "\n".join(lines)
-
-
 def finish(
     *, links: Sequence[tuple[str, str]], stale: Sequence[str], closed: Sequence[Stored], catalog: str
 ) -> str:
     """What comes after the files: modes and owners of ``closed``, links (path to target) switched in one step
     each, ``stale`` links removed, what nobody waits for any more removed, and last the catalog."""
-    lines = ["set -e", f"cd {ROOT}"]
-    for one in closed:
-        file = shlex.quote(one.file)
-        lines.append(f"chown {OWNER} {file}; chmod {FILE_MODE} {file}")
-    for path, target in links:
-        link = shlex.quote(path)
-        new = shlex.quote(f"{META}/{path.rpartition('/')[2]}.link")
-        lines.append(f"ln -sfn {shlex.quote(target)} {new} && mv -Tf {new} {link}")
-    if stale:
-        lines.append(f"rm -f {' '.join(shlex.quote(path) for path in stale)}")
-    lines.append(f"find {INCOMING} -mindepth 1 -delete")
-    return "\n".join([*lines, _write(CATALOG, catalog)])
+    words = [word for one in closed for word in ("closed", one.file)]
+    words += [word for path, target in links for word in ("link", path, target)]
+    words += [word for path in stale for word in ("stale", path)]
+    return _change("finish", *words, text=catalog)
 
 
 def write_catalog(text: str) -> str:
     """Replace the catalog."""
-    return _write(CATALOG, text)
+    return _change("catalog", text=text)
 
 
 def remove(files: Sequence[str]) -> str:
     """Take ``files`` out of the registry."""
-    words = " ".join(shlex.quote(path) for path in files)
-    return "\n".join(["set -e", f"cd {ROOT}", f"rm -f {words}", _record(list(files), {})])
+    return _change("remove", *files)
 
 
 def serve(subnet: str) -> str:
-    """Let the nodes of ``subnet`` read this node's containers, until :func:`stop_serving` or six hours later.
-
-    rsync's own protocol, without SSH: an emulated CPU encrypts slowly, every user of the cluster may read
-    these files anyway, and what arrives is verified by a digest that came over SSH.
-    """
-    conf = (
-        f"use chroot = no\nlist = no\n[containers]\npath = {ROOT}\nread only = yes\n"
-        f"hosts allow = 127.0.0.1 {subnet}\nexclude = /.registry\n"
-    )
-    return "\n".join(
-        [
-            "set -e",
-            stop_serving(),
-            f"printf %s {shlex.quote(conf)} >{_RELAY_CONF}",
-            f"systemd-run --quiet --collect --unit={RELAY_UNIT} -p DynamicUser=yes -p RuntimeMaxSec=6h "
-            f"rsync --daemon --no-detach --config={_RELAY_CONF} --port={RELAY_PORT}",
-            f"for i in $(seq 50); do rsync -q rsync://127.0.0.1:{RELAY_PORT}/ 2>/dev/null && exit 0",
-            "sleep 0.2; done",
-            f"echo 'rsync did not begin to listen on port {RELAY_PORT}' >&2; exit 1",
-        ]
-    )
+    """Let the nodes of ``subnet`` read this node's containers, until :func:`stop_serving`, or six hours."""
+    return _change("serve", subnet)
 
 
 def stop_serving() -> str:
     """End the relay; nothing happens when there is none."""
-    return f"systemctl stop {RELAY_UNIT} 2>/dev/null || :; rm -f {_RELAY_CONF}"
+    return _change("stop")

@@ -29,6 +29,7 @@ from hpcstate.registry.transfer import (
     progress,
     transfer_error,
 )
+from hpcstate.run import at_once
 
 PER_SOURCE = 2
 """How many nodes a source serves at the same time. With one, a slow node would hold up all that wait; with
@@ -222,12 +223,12 @@ def oras(
 
 def _on_each(nodes: Iterable[str], act: Callable[[str], None]) -> dict[str, HpcstateError]:
     """``act`` on all nodes at once, and the errors by node."""
-    failed = {}
-    with ThreadPoolExecutor(max_workers=_PARALLEL) as pool:
-        for node, future in {node: pool.submit(act, node) for node in nodes}.items():
-            error = future.exception()
-            if isinstance(error, HpcstateError):
-                failed[node] = error
-            elif error is not None:
-                raise error
-    return failed
+
+    def refusal(node: str) -> HpcstateError | None:
+        try:
+            act(node)
+        except HpcstateError as error:
+            return error
+        return None
+
+    return {node: error for node, error in at_once(refusal, nodes).items() if error is not None}

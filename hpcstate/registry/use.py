@@ -8,9 +8,10 @@ known by its batch script and by its --container.
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping
+from pathlib import Path
 
+from hpcstate import programs
 from hpcstate.errors import HpcstateError
 from hpcstate.registry.layout import ROOT, is_container_file
 
@@ -18,41 +19,15 @@ _JOB = re.compile(r"/job_(\d+)(?:/|$)")
 
 
 def node_command(root: str = ROOT, proc: str = "/proc", sys: str = "/sys") -> str:
-    """For a node, as root: a line for each use, with process, path and control group.
-
-    A process that ends while it is looked at is no error.
-    """
-    top = shlex.quote(root)
-    return (
-        f"{{ find {proc}/[0-9]*/fd -mindepth 1 -maxdepth 1 -lname {top}/'*' -printf '%h %l\\n' 2>/dev/null; "
-        f"grep -aHoE {shlex.quote(re.escape(root) + '/[^[:cntrl:] ]+')} {proc}/[0-9]*/cmdline 2>/dev/null "
-        "| sed 's|/cmdline:| |'; } "
-        '| while read -r p f; do p=${p%/fd}; g=; [ ! -r "$p/cgroup" ] || IFS= read -r g <"$p/cgroup"; '
-        'printf \'process %s %s %s\\n\' "${p##*/}" "$g" "$f"; done; '
-        f'for l in {sys}/block/loop*/loop/backing_file; do [ -r "$l" ] || continue; IFS= read -r f <"$l"; '
-        f'case "$f" in {top}/*) printf \'loop %s\\n\' "$f";; esac; done; :'
-    )
+    """For a node, as root: the program use.sh, with the places of the registry, proc and sysfs."""
+    words = (root, re.escape(root) + "/[^[:cntrl:] ]+")
+    return programs.command(Path(__file__).with_name("use.sh"), arguments=words, proc=proc, sys=sys)
 
 
 def jobs_command(root: str = ROOT) -> str:
-    """For the controller, as root: the paths that batch scripts of jobs name which wait or run, and those
-    that they were submitted with (squeue(1), -O Container).
-
-    The scripts are read where slurmctld keeps them (slurm.conf(5), StateSaveLocation), all at once; those of
-    an array are kept under the number of the array (squeue(1), %F). Fails when slurmctld does not answer.
-    """
-    path = shlex.quote(re.escape(root) + "/[^[:cntrl:][:blank:]\"';|&]+")
-    return (
-        "state=$(timeout 30 scontrol show config | sed -n 's/^StateSaveLocation *= *//p'); "
-        '[ -n "$state" ] || exit 1; '
-        "states=PENDING,CONFIGURING,RUNNING,SUSPENDED,REQUEUED,RESIZING,STOPPED; "
-        "jobs=$(timeout 60 squeue --noheader --array --format='%A %F' --states=$states) || exit 1; "
-        "given=$(timeout 60 squeue --noheader --Format=JobID:12,Container:4097 --states=$states) || exit 1; "
-        'printf \'%s\\n\' "$given" | while read -r j f; do [ -z "$f" ] || echo "given $j $f"; done; '
-        "for j in $(printf '%s\\n' $jobs | sort -u); do echo \"asked $j\"; done; "
-        f'find "$state" -maxdepth 3 -path "*/hash.*/job.*/script" -exec grep -HaoE {path} {{}} + '
-        "| sed -n 's|^.*/job\\.\\([0-9]*\\)/script:|job \\1 |p'; :"
-    )
+    """For the controller, as root: the program use_jobs.sh. It fails when slurmctld does not answer."""
+    words = (re.escape(root) + "/[^[:cntrl:][:blank:]\"';|&]+",)
+    return programs.command(Path(__file__).with_name("use_jobs.sh"), arguments=words)
 
 
 def parse(node: str, text: str, root: str = ROOT) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +80,13 @@ def _needed_containers(file: Path) -> dict[str, list[str]]:
 @action
 def _host(file: Path) -> None:
     from hpcstate.hypervisor import fit as validate
+    from hpcstate.log import begin, files_of
     from hpcstate.schema import load
 
-    validate.demand(load(file), lambda text: print(f"    {text}", flush=True))
+    description = load(file)
+    validate.demand(description, lambda text: print(f"    {text}", flush=True))
+    names = [cluster.name for cluster in description.clusters]
+    begin(["doit", *sys.argv[1:]], files_of(names, "doit", make=True))
 
 
 @action

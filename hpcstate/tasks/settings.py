@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import signal
 import sys
@@ -13,6 +14,7 @@ from doit import doit_cmd
 from doit.runner import MThreadRunner
 
 from hpcstate import paths
+from hpcstate.files import PLAIN_UMASK
 
 VARIABLES = {"cluster": "the cluster file, like cluster=inventories/gpu.yaml"}
 """The variables that tasks read (``doit TASK name=value``), and what each is."""
@@ -26,6 +28,7 @@ def settings() -> dict[str, Any]:
     Ends the run when a variable was given that no task reads: doit takes any word with ``=`` for one.
     """
     _refuse_unknown(doit_cmd._CMDLINE_VARS or {})
+    os.umask(PLAIN_UMASK)
     signal.signal(signal.SIGTERM, _interrupt)
     sys.excepthook = _report
     MThreadRunner.Queue = staticmethod(_WakingQueue)

@@ -6,14 +6,14 @@ import atexit
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
 from hpcstate.errors import HpcstateError
 from hpcstate.paths import BUILD, ROOT
-from hpcstate.run import run_visibly, run_with_lines
+from hpcstate.run import CLEAR_UP_SECONDS, run_visibly, run_with_lines
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,8 @@ class Stage:
     """One stage: Python modules run in turn with these words, or, with ``tests``, pytest on these folders.
 
     ``needs`` names the doit tasks that must be done before, ``within`` the command that the whole runs in.
-    When all stages are run, one that is ``alone`` begins after those before it, and one that is ``quiet``
-    shows its output when it has ended: others write meanwhile. ``deploys`` is for the one whose cluster gets
-    containers.
+    When all stages are run, one that is ``alone`` begins after those before it. ``deploys`` is for the one
+    whose cluster gets containers.
     """
 
     name: str
@@ -32,7 +31,6 @@ class Stage:
     needs: tuple[str, ...] = ()
     within: tuple[str, ...] = ()
     alone: bool = False
-    quiet: bool = False
     deploys: bool = False
 
 
@@ -52,6 +50,9 @@ LAB_SHARES = ((NAMES, 2.8), (NAMES[:1], 1.7))
 """How long the lab takes with these containers, against all that a run from nothing did before it. Seen on
 two cores without KVM: 8.2 min, then 22.3 with both; 16 min, then 18 with none, 25 with one, 42 with both."""
 
+NAMED = 30
+"""How many failed tests the end of a run names."""
+
 MARGIN = 0.85
 """Of the limit: machines are not as quick at the end as at the beginning."""
 
@@ -63,7 +64,6 @@ STAGES = (
         tests=("tests/images",),
         needs=("build_images",),
         within=("tests/lab/enter.sh", str(BUILD / "images-host")),
-        quiet=True,
     ),
     Stage("unit", tests=("tests/unit", "tests/facts", "tests/operations", "tests/render")),
     Stage("graph", tests=("tests/graph",)),
@@ -110,36 +110,52 @@ def lab_containers(seconds: float, limit_min: float | None) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a stage came to: counts of tests (a linter is one test a command), and its duration in seconds."""
+    """What a stage came to: counts of tests (a linter is one test a command), its duration in seconds, and
+    the names of those that failed, as pytest takes them.
+    """
 
     stage: str
     passed: int
     failed: int
     skipped: int
     seconds: float
+    names: tuple[str, ...] = ()
 
 
 def run_stage(stage: Stage, reports: Path = BUILD / "test") -> Outcome:
-    """Run one stage with its output on the terminal; pytest's report goes below ``reports``."""
+    """Run one stage with its output on the terminal, where others write meanwhile in whole lines with the
+    name of the stage; pytest's report goes below ``reports``.
+    """
+    show = _show_lines(stage) if all_asked() and not stage.alone else _show
     started = time.monotonic()
     if stage.tests:
         report = reports / f"{stage.name}.xml"
         report.parent.mkdir(parents=True, exist_ok=True)
         report.unlink(missing_ok=True)
         words = [*stage.within, sys.executable, "-m", "pytest", *stage.tests, f"--junitxml={report}"]
-        code = _run_and_show(words) if stage.quiet and all_asked() else run_visibly(words, cwd=ROOT)
-        passed, failed, skipped = counts(report.read_text(encoding="utf-8") if report.exists() else "")
-        failed = max(failed, int(code != 0))
+        code = show(words)
+        text = report.read_text(encoding="utf-8") if report.exists() else ""
+        passed, failed, skipped = counts(text)
+        failed, names = max(failed, int(code != 0)), failures(text)
     else:
-        codes = [run_visibly([sys.executable, "-m", *words], cwd=ROOT) for words in stage.commands]
-        passed, failed, skipped = codes.count(0), len(codes) - codes.count(0), 0
-    return Outcome(stage.name, passed, failed, skipped, time.monotonic() - started)
+        codes = {" ".join(words): show([sys.executable, "-m", *words]) for words in stage.commands}
+        names = tuple(name for name, code in codes.items() if code)
+        passed, failed, skipped = len(codes) - len(names), len(names), 0
+    return Outcome(stage.name, passed, failed, skipped, time.monotonic() - started, names)
 
 
-def _run_and_show(words: Sequence[str]) -> int:
-    done = run_with_lines(words, lambda _: None, cwd=ROOT)
-    print(done.stdout, end="", flush=True)
-    return done.code
+def _show(words: Sequence[str]) -> int:
+    return run_visibly(words, cwd=ROOT)
+
+
+def _show_lines(stage: Stage) -> Callable[[Sequence[str]], int]:
+    def show(words: Sequence[str]) -> int:
+        def line(text: str) -> None:
+            print(f"{stage.name:<10} | {text}\n", end="", flush=True)
+
+        return run_with_lines(words, line, cwd=ROOT, clear_up_s=CLEAR_UP_SECONDS).code
+
+    return show
 
 
 def counts(report: str) -> tuple[int, int, int]:
@@ -153,6 +169,16 @@ def counts(report: str) -> tuple[int, int, int]:
         else:
             passed += 1
     return passed, failed, skipped
+
+
+def failures(report: str) -> tuple[str, ...]:
+    """The tests that failed, from pytest's JUnit report, as pytest takes them on its command line."""
+    found = []
+    for case in ElementTree.fromstring(report).iter("testcase") if report else ():
+        if case.find("failure") is not None or case.find("error") is not None:
+            module = case.get("classname", "").replace(".", "/")
+            found.append(f"{module}.py::{case.get('name', '')}" if module else case.get("name", ""))
+    return tuple(found)
 
 
 def summary(outcomes: Sequence[Outcome], asked: Sequence[str]) -> str:
@@ -172,6 +198,9 @@ def summary(outcomes: Sequence[Outcome], asked: Sequence[str]) -> str:
         sum(getattr(outcome, field) for outcome in outcomes) for field in ("passed", "failed", "skipped")
     )
     failed = max(failed, int(bool(missing)))
+    broken = [name for outcome in outcomes for name in outcome.names]
+    lines += ["failed:", *(f"  {name}" for name in broken[:NAMED])] if broken else []
+    lines += [f"  and {len(broken) - NAMED} more"] if len(broken) > NAMED else []
     lines.append(_tally(Outcome("", passed, failed, skipped, 0)))
     return "\n".join(lines)
 

@@ -13,6 +13,7 @@ chmod 755 "$root/usr/lib/hpcstate/first-boot"
 grub=$root/boot/grub/i386-pc
 mkdir -p "$grub"
 cp "$root"/usr/lib/grub/i386-pc/*.mod "$root"/usr/lib/grub/i386-pc/*.lst "$root"/usr/lib/grub/i386-pc/boot.img "$grub"
+# shellcheck disable=SC2016 # GRUB's own variable
 printf 'search.fs_label hpcstate-root root\nset prefix=($root)/boot/grub\n' >"$grub/load.cfg"
 chroot "$root" grub-mkimage -O i386-pc -o /boot/grub/i386-pc/core.img -p /boot/grub -c /boot/grub/i386-pc/load.cfg \
     biosdisk part_gpt ext2 search search_label normal linux linux16 configfile serial terminal echo test

@@ -7,6 +7,7 @@ The keys of a case::
       "recorded":    where the output is from: the tool and its version, or that it was written by hand,
       "arguments":   {"node": "compute-01"},        those of the fact, default {}
       "command":     the command the fact must run; optional
+      "programs":    ["pci.sh"],                    the files of hpcstate/probe whose text stands behind it
       "output":      ["line", ...],                 what the command printed, without line ends
       "output_file": "normal.txt",                  or the file beside the case that has it
       "fact":        the answer (JSON has no integer keys: they are written as text)
@@ -27,8 +28,19 @@ from pyinfra.api.exceptions import FactError, FactProcessError
 from pyinfra.api.facts import FactBase
 
 ROOT = Path(__file__).parent
+PROGRAMS = ROOT.parent.parent / "hpcstate" / "probe"
 CASES = sorted(ROOT.glob("*.*/*.json"))
-CASE_KEYS = {"about", "recorded", "arguments", "command", "output", "output_file", "fact", "error"}
+CASE_KEYS = {
+    "about",
+    "recorded",
+    "arguments",
+    "command",
+    "programs",
+    "output",
+    "output_file",
+    "fact",
+    "error",
+}
 KINDS = ("normal", "absent", "malformed", "quoting")
 MODULES = (
     "slurm",
@@ -91,7 +103,10 @@ def test_case(path: Path) -> None:
     fact = fact_of(path.parent.name)
     command = fact.command(**case.get("arguments", {}))
     if "command" in case:
-        assert str(command) == case["command"]
+        texts = [
+            (PROGRAMS / name).read_text(encoding="utf-8").rstrip("\n") for name in case.get("programs", ())
+        ]
+        assert str(command) == "\n".join((case["command"], *texts))
     if "output_file" in case:
         output = lines_of((path.parent / case["output_file"]).read_text(encoding="utf-8"))
     else:

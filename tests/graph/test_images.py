@@ -89,6 +89,8 @@ def append(path: Path, text: str) -> None:
         ("templates/base/sshd.conf.j2", IMAGES),
         ("operations/slurm.py", set()),
         ("operations/munge.py", HPC),
+        ("operations/munge_install.sh", HPC),
+        ("operations/slurm_change.sh", set()),
         ("operations/text_files.py", IMAGES),
         ("operations/vfio_bind.sh", set()),
         ("packer/seed/customize.sh", {*SEEDS, *IMAGES}),
@@ -110,6 +112,8 @@ def append(path: Path, text: str) -> None:
         ("hpcstate/container/toolbox_enter.py", {*TOOLS, "layer of packages"}),
         ("hpcstate/probe/text_files.py", IMAGES),
         ("hpcstate/probe/munge.py", HPC),
+        ("hpcstate/programs.py", IMAGES),
+        ("hpcstate/replace_file.sh", IMAGES),
         # What only puts them in their place, finds what they need, says what goes on, or comes later.
         *(
             (f"hpcstate/{module.removeprefix('hpcstate.').replace('.', '/')}.py", set())

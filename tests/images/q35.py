@@ -14,7 +14,7 @@ from hpcstate.host.packages import kvm_works
 from hpcstate.image import declared as image
 from hpcstate.image.packer import QEMU, TCG_CPU
 from hpcstate.node.cidata import CloudInit, write_cidata
-from hpcstate.node.ssh_keys import known_hosts_line, new_key
+from hpcstate.node.secrets import known_hosts_line, new_key
 from hpcstate.passthrough import verdict as pcie
 from hpcstate.passthrough.verdict import PciHost
 from hpcstate.run import run, tail

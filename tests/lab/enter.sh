@@ -10,7 +10,7 @@ state=$(mkdir -p "$1" && cd "$1" && pwd)
 shift
 ip link set lo up
 # What an interrupted run left would be taken up by the next one, with keys that nobody has any more.
-rm -rf "$state/lib" "$state/etc"
+rm -rf "${state:?}/lib" "${state:?}/etc"
 mkdir -p "$state/lib" "$state/etc" "$state/cgroup" /run/libvirt /var/lib/libvirt
 # /sys shows the network devices of the namespace it was mounted in; libvirt looks for its bridges there. The
 # control groups come along, for a fresh /sys has none.

@@ -28,8 +28,7 @@ from hpcstate.hypervisor.daemon import SYSTEM_URI, end_daemon, ensure_daemon
 from hpcstate.hypervisor.mark import RECORD, new_mark, owner_of
 from hpcstate.hypervisor.xml import HypervisorFacts
 from hpcstate.model import Cluster
-from hpcstate.node.secrets import ensure_secrets
-from hpcstate.node.ssh_keys import new_key
+from hpcstate.node.secrets import ensure_secrets, new_key
 from hpcstate.paths import ClusterPaths
 
 FILE = """\
@@ -270,6 +269,17 @@ def test_what_is_not_ours_stays_and_so_does_the_pool(
         "<volume><name>thesis.qcow2</name><capacity>1048576</capacity>"
         "<target><format type='qcow2'/></target></volume>"
     )
+    # An overlay outside of the pool, which only the domain on it knows.
+    overlay = mine.build / "overlay.qcow2"
+    below = pool.storageVolLookupByName("compute-01.qcow2").path()
+    subprocess.run(
+        ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", below, overlay], check=True
+    )
+    hypervisor.connection.defineXML(
+        "<domain type='qemu'><name>overlaid</name><memory unit='MiB'>64</memory><os><type>hvm</type></os>"
+        f"<devices><disk type='file' device='disk'><source file='{overlay}'/><target dev='vda'/></disk>"
+        "</devices></domain>"
+    )
     clone = pool.createXML(objects.volume_xml("clone.qcow2", 1 << 30, "qcow2", _base(pool).path()))
     guest = (
         "<domain type='qemu'><name>guest</name><memory unit='MiB'>64</memory><os><type>hvm</type></os>"
@@ -278,21 +288,25 @@ def test_what_is_not_ours_stays_and_so_does_the_pool(
     hypervisor.connection.defineXML(guest)
     lines = list(lifecycle.removal(mine.cluster, mine.file, print).lines())
     assert any(line.startswith("removes domain whose-controller (running") for line in lines)
-    removed = mine.destroy()
+    removed = mine.destroy(secrets=True)
     said = capsys.readouterr().out
     assert "thesis.qcow2 (not made by hpcstate)" in said
+    assert "compute-01.qcow2 (domain overlaid uses it)" in said
+    assert "keeps the keys" in said and mine.secrets.is_dir()
     assert f"{_base(pool).name()} (clone.qcow2 stands on it)" in said
     assert "leaves network whose: guest, not of this cluster, uses it" in said
     assert "network whose" not in removed
     assert mine.destroy() == []
     assert "leaves storage pool hpcstate-whose with" in capsys.readouterr().out
-    assert names(hypervisor) == {"guest", "hpcstate-whose", "whose"}
+    assert names(hypervisor) == {"guest", "overlaid", "hpcstate-whose", "whose"}
     pool.refresh()
     left = {volume.name() for volume in pool.listAllVolumes()}
-    assert left == {"thesis.qcow2", "clone.qcow2", _base(pool).name(), RECORD}
+    base = _base(pool).name()
+    assert left == {"thesis.qcow2", "clone.qcow2", "compute-01.qcow2", base, f"{base}.complete", RECORD}
     assert not (mine.build / "whose" / "proof.json").exists()
     # When that is gone, the rest goes: the pool and the network are still the cluster's own.
-    hypervisor.connection.lookupByName("guest").undefine()
+    for name in ("guest", "overlaid"):
+        hypervisor.connection.lookupByName(name).undefine()
     thesis.delete()
     clone.delete()
     assert mine.destroy() == ["storage pool hpcstate-whose", "network whose"]
@@ -430,6 +444,10 @@ def test_paused_and_saved_nodes_are_stopped_and_removed(
     mine.start()
     controller.suspend()
     controller.managedSave()
+    compute.destroy()
+    with pytest.raises(HpcstateError, match="saved, with keys that nobody has: whose-controller"):
+        mine.adopt(lost_keys=True)
+    compute.create()
     report = status.observe(mine.cluster)
     assert [node.domain for node in report.nodes] == ["saved", "running"]
     assert mine.stop() == ["compute-01"]

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+from hpcstate.hypervisor.connection import connect
+from hpcstate.hypervisor.daemon import SYSTEM_URI
 from hpcstate.node.ssh import Live
+from hpcstate.paths import ROOT
 from tests.lab.conftest import hpcstate
 
 NODE = "compute-02"
@@ -47,6 +53,40 @@ def test_a_node_is_not_stopped_under_a_job(live: Live, cluster_file: Path) -> No
     assert "--drain" in done.stderr and "--force" in done.stderr
     assert state(live, job) == "RUNNING"
     assert "drain" not in slurm_state(live)
+    live.run(live.cluster.controller.name, f"scancel {job}", user="root")
+
+
+def test_a_closed_terminal_leaves_no_drain(live: Live, cluster_file: Path) -> None:
+    job = sbatch(live, 600)
+    words = [sys.executable, "-m", "hpcstate", "stop", str(cluster_file), "--node", NODE, "--drain"]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as stop:
+        assert stop.stdout is not None
+        for line in stop.stdout:
+            if "waiting for the jobs" in line:
+                break
+        assert "drain" in slurm_state(live)
+        stop.send_signal(signal.SIGHUP)
+        said = stop.stdout.read()
+    assert stop.returncode == 128 + signal.SIGHUP
+    assert f"{NODE} take jobs again" in said
+    assert "drain" not in slurm_state(live)
+    reasons = live.run(live.cluster.controller.name, f"sinfo --noheader -n {NODE} --format=%E").stdout.split()
+    assert set(reasons) == {"none"}
+    live.run(live.cluster.controller.name, f"scancel {job}", user="root")
+
+
+def test_a_job_on_a_paused_node_is_seen(live: Live, cluster_file: Path) -> None:
+    job = sbatch(live, 600)
+    with connect(SYSTEM_URI) as host:
+        node = next(node for node in live.cluster.nodes if node.name == NODE)
+        domain = host.domain(live.cluster, node)
+        assert domain is not None
+        domain.suspend()
+        done = hpcstate("stop", str(cluster_file), "--node", NODE)
+        assert done.returncode == 2
+        assert f"jobs {job} run on {NODE}" in done.stderr
+        assert host.state(live.cluster, node) == "paused"
+        domain.resume()
     live.run(live.cluster.controller.name, f"scancel {job}", user="root")
 
 

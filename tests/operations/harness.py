@@ -3,38 +3,12 @@
 An operation of ours is fact, difference, change or noop. Here its inner generator runs with a fake host whose
 facts are recorded answers, and the yielded commands, or the noop, are compared. Nothing is executed.
 
-Data-driven cases: ``tests/operations/<module>.<operation>/<case>.json`` is run by ``test_operations.py``
-(``slurm.configuration/changed_port.json`` runs ``operations.slurm.configuration``). The keys of a case::
-
-    {
-      "about":    "why this case exists; free text",
-      "args":     ["/etc/slurm"],                      positional arguments, default []
-      "kwargs":   {"reason": "hpcstate: x"},           keyword arguments, default {}
-      "facts": {
-        "facts.slurm.SlurmNodes": {"compute-01": {}},  a fact without arguments: its answer
-        "files.File": {"path=/etc/slurm/slurm.conf": {"mode": 644}},   one with arguments: by the arguments
-        "facts.slurm.SlurmJobs": {"node=compute-01": {"sequence": [[7], []]}}     successive answers
-      },
-      "commands": ["systemctl restart slurmd",         what it must yield, in order
-                   {"command": "cat > /etc/motd", "_stdin": ["line 1", "line 2"]},    with its own arguments
-                   {"upload": "/etc/slurm/slurm.conf", "content": ["line 1", "line 2"]},
-                   {"function": "wait_until_free", "args": ["compute-01"], "kwargs": {}}],
-      "noop":     "compute-01 is already drained",     the text that host.noop must get; with "commands": []
-      "error":    "OperationError: text in its message",     instead of commands and noop
-      "after":    {"facts.slurm.SlurmNodes": {}},      facts the commands changed: a second run must be a noop
-      "shell":    {"scontrol ping": ["is UP"], "false": {"fails": ["why"]}},    answers for FunctionCommands
-      "ran":      ["scontrol ping"],                   what the FunctionCommands then ran, in order
-      "secrets":  ["hunter2"]                          texts that no command line may contain
-    }
-
-A case has either ``commands`` or ``error``; ``"commands": []`` demands that ``host.noop`` was called. A fact
-is named as pyinfra names it (``FactBase.name``): ``facts.slurm.SlurmNodes`` for ours, ``files.File`` for
-theirs. The arguments are those the operation passed, by name, sorted: ``a=1, b=2``; ``*`` answers for any. It
-is a failure to ask a fact that is not recorded, or with arguments it does not have, and to record one that
-nobody asked; reading ``host.data`` is one, because only deploys may. ``content`` or ``_stdin`` as a list
-is lines, each ended by a newline. FunctionCommands are executed only in a case with ``shell`` or ``ran``.
-
-From Python, where arguments are no JSON (a dataclass, a StringIO)::
+A fact is named as pyinfra names it (``FactBase.name``): ``facts.slurm.SlurmNodes`` for ours, ``files.File``
+for theirs. One without arguments is recorded by its answer, one with arguments by the answers to them:
+``{"path=/etc/slurm/slurm.conf": {"mode": 644}}``. The arguments are those the operation passed, by name,
+sorted: ``a=1, b=2``; ``*`` answers for any; ``{"sequence": [[7], []]}`` are successive answers. It fails
+to ask a fact that is not recorded, or with arguments it does not have; so does reading ``host.data``, for
+only deploys may. Commands are compared as text, uploads and functions in the notation of ``Outcome``::
 
     outcome = run(slurm.configuration, impact, facts={"files.File": {"*": None}}, path="/etc/slurm")
     assert outcome.commands == ["scontrol reconfigure"]
@@ -44,13 +18,10 @@ From Python, where arguments are no JSON (a dataclass, a StringIO)::
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -64,15 +35,12 @@ from pyinfra.context import ctx_host, ctx_state
 
 ANY_ARGUMENTS = "*"
 GLOBAL_ARGUMENTS = frozenset(name for name, _ in all_global_arguments())
-CASE_KEYS = frozenset(
-    ("about", "args", "kwargs", "facts", "commands", "noop", "error", "after", "shell", "ran", "secrets")
-)
 
 Shell = Mapping[str, Sequence[str] | Mapping[str, Sequence[str]]]
 
 
 class HarnessError(AssertionError):
-    """The case and the operation do not fit each other: an unrecorded fact, an unknown key of the case."""
+    """The operation asks for what the test did not record."""
 
 
 class FakeHost:
@@ -113,18 +81,6 @@ class FakeHost:
             return answer["sequence"][min(times, len(answer["sequence"]) - 1)]
         return answer
 
-    def unasked(self) -> list[str]:
-        """The recorded facts, or arguments of one, that nobody asked."""
-        plain = {fact for fact, key in self.asked if not key}
-        missing = []
-        for fact, answer in self.recorded.items():
-            keyed = {key for name, key in self.asked if name == fact and key}
-            if keyed:
-                missing += [f"{fact} for {key!r}" for key in answer if key not in keyed]
-            elif fact not in plain:
-                missing.append(fact)
-        return missing
-
     def noop(self, description: str) -> None:
         """Collects what the operation says when there is nothing to do."""
         self.noops.append(description)
@@ -144,7 +100,7 @@ class FakeHost:
         """The scripted answer to ``command``; HarnessError where there is none."""
         line = command.get_raw_value() if isinstance(command, StringCommand) else str(command)
         if line not in self.shell:
-            raise HarnessError(f"the operation's function runs {line!r}, which the case does not answer")
+            raise HarnessError(f"the operation's function runs {line!r}, which the test does not answer")
         self.ran.append(line)
         answer = self.shell[line]
         if isinstance(answer, Mapping):
@@ -165,7 +121,7 @@ class FakeState:
 
 @dataclass
 class Outcome:
-    """What one run of an operation yielded. ``commands`` are in the notation of a case, ``raw`` pyinfra's."""
+    """What one run of an operation yielded: ``commands`` as a test reads them, ``raw`` pyinfra's."""
 
     host: FakeHost
     raw: list[PyinfraCommand] = field(default_factory=list)
@@ -208,75 +164,6 @@ def run(
     return outcome
 
 
-def run_case(operation: Callable[..., Any], case: Mapping[str, Any]) -> None:
-    """Run ``operation`` as ``case`` says (see the module's docstring) and assert what it demands."""
-    if unknown := set(case) - CASE_KEYS:
-        raise HarnessError(f"unknown keys in the case: {sorted(unknown)}")
-    if ("commands" in case) == ("error" in case):
-        raise HarnessError("a case has either 'commands' or 'error'")
-    args, kwargs, facts = case.get("args", []), case.get("kwargs", {}), case.get("facts", {})
-    if "error" in case:
-        _expect_error(operation, args, kwargs, facts, case["error"])
-        return
-    outcome = run(operation, *args, facts=facts, **kwargs)
-    _demand("the commands", outcome.commands, [_expected(command) for command in case["commands"]])
-    _demand_no_secret(outcome, case.get("secrets", []))
-    if not case["commands"] and not outcome.noops:
-        raise HarnessError("the operation changes nothing and does not say so by host.noop()")
-    if "noop" in case:
-        _demand("the noop", outcome.noops, [case["noop"]])
-    if "shell" in case or "ran" in case:
-        _demand("what the functions ran", outcome.execute_functions(case.get("shell")), case.get("ran", []))
-    _demand("recorded facts that nobody asked", outcome.host.unasked(), [])
-    if "after" in case:
-        second = run(operation, *args, facts={**facts, **case["after"]}, **kwargs)
-        _demand("the commands of a second run", second.commands, [])
-        if not second.noops:
-            raise HarnessError("the second run does not say by host.noop() that nothing changes")
-
-
-def case_files(root: Path) -> list[Path]:
-    """All the case files below ``root``, sorted: ``<module>.<operation>/<case>.json``."""
-    return sorted(root.glob("*.*/*.json"))
-
-
-def run_case_file(path: Path) -> None:
-    """Run one case file; its folder names the operation."""
-    module, _, name = path.parent.name.partition(".")
-    operation = getattr(importlib.import_module(f"operations.{module}"), name)
-    run_case(operation, json.loads(path.read_text(encoding="utf-8")))
-
-
-def _demand(what: str, actual: object, expected: object) -> None:
-    """AssertionError that shows both, because pytest explains a bare assert only in test modules."""
-    if actual != expected:
-        raise AssertionError(f"{what}:\n{_shown(actual)}\nexpected:\n{_shown(expected)}")
-
-
-def _shown(value: object) -> str:
-    return json.dumps(value, indent=2, default=repr, ensure_ascii=False)
-
-
-def _demand_no_secret(outcome: Outcome, secrets: Sequence[str]) -> None:
-    """A secret in argv can be read by every user of the node: it must not be in the unmasked line either."""
-    for command in outcome.raw:
-        if isinstance(command, StringCommand) and any(s in command.get_raw_value() for s in secrets):
-            raise AssertionError(f"a secret in a command line: {command}")
-
-
-def _expect_error(operation: Callable[..., Any], args: Any, kwargs: Any, facts: Any, expected: str) -> None:
-    kind, _, message = expected.partition(": ")
-    try:
-        outcome = run(operation, *args, facts=facts, **kwargs)
-    except HarnessError:
-        raise
-    except Exception as error:
-        if kind not in {cls.__name__ for cls in type(error).__mro__} or message not in str(error):
-            raise AssertionError(f"{type(error).__name__}: {error}\nexpected:\n{expected}") from error
-    else:
-        raise HarnessError(f"expected {expected!r}, but the operation yielded {outcome.commands}")
-
-
 def _fact_arguments(fact: type[FactBase], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     """The passed arguments as ``a=1, b=2``, checked against the signature of the fact's command."""
     own = {key: value for key, value in kwargs.items() if key not in GLOBAL_ARGUMENTS}
@@ -291,7 +178,7 @@ def _fact_arguments(fact: type[FactBase], args: tuple[Any, ...], kwargs: dict[st
 
 
 def _notation(command: PyinfraCommand) -> str | dict[str, Any]:
-    """A command in the notation of a case; a hidden value stays hidden."""
+    """A command as text, an upload or a function as what it is made of; a hidden value stays hidden."""
     if isinstance(command, FileUploadCommand):
         with get_file_io(command.src, "r") as source:
             return {"upload": str(command.dest), "content": source.read()}
@@ -304,15 +191,6 @@ def _notation(command: PyinfraCommand) -> str | dict[str, Any]:
     if command.connector_arguments:
         return {"command": str(command), **command.connector_arguments}
     return str(command)
-
-
-def _expected(command: str | dict[str, Any]) -> str | dict[str, Any]:
-    if isinstance(command, dict) and "function" in command:
-        return {"args": [], "kwargs": {}, **command}
-    if isinstance(command, dict):
-        lines = {key: command[key] for key in ("content", "_stdin") if isinstance(command.get(key), list)}
-        return {**command, **{key: "".join(f"{line}\n" for line in text) for key, text in lines.items()}}
-    return command
 
 
 @contextmanager

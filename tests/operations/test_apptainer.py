@@ -47,8 +47,7 @@ def test_a_missing_or_old_apptainer_is_installed_from_the_pinned_file(package: P
     assert upload == {"upload": there, "content": "package\n"}
     assert "apt-get" in str(update)
     # The digest comes last before it is used, where no other user can write.
-    assert str(installed).startswith(f"echo {deb.sha256}  {there} | sha256sum --check --quiet && ")
-    assert f"--force-confold {there}; " in str(installed)
+    assert f"set -- {there} {deb.sha256} -o Dpkg::Options::=--force-confold\n" in str(installed)
 
 
 WRITABLE = ("/tmp/", "/var/tmp/", "/dev/shm/")
@@ -67,12 +66,19 @@ def test_a_package_with_another_digest_is_not_installed_and_nothing_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, genuine: bool
 ) -> None:
     monkeypatch.setattr(apptainer, "FOLDER", str(tmp_path / "folder"))
-    monkeypatch.setattr(apptainer, "APT_GET", f"touch {tmp_path}/installed && :")
+    apt = tmp_path / "apt"
+    apt.write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/installed\n')
+    apt.chmod(0o755)
+    monkeypatch.setattr(apptainer, "APT_GET", f"LC_ALL=C {apt}")
     (tmp_path / "folder").mkdir(0o700)
     (tmp_path / "folder/a.deb").write_bytes(b"package\n")
     sha256 = hashlib.sha256(b"package\n" if genuine else b"other\n").hexdigest()
     done = subprocess.run(["sh", "-c", apptainer._install(f"{tmp_path}/folder/a.deb", sha256)], check=False)
     assert (done.returncode == 0, (tmp_path / "installed").exists()) == (genuine, genuine)
+    if genuine:
+        words = (tmp_path / "installed").read_text()
+        assert words.startswith("install --no-install-recommends -o Dpkg::Options::=--force-confold ")
+        assert words.endswith(f" {tmp_path}/folder/a.deb\n")
     assert not (tmp_path / "folder").exists()
 
 

@@ -54,7 +54,7 @@ def texts(outcome: Outcome) -> list[str]:
 def test_instances_are_made_now_and_at_every_boot() -> None:
     outcome = instances(SPLIT, IS_WHOLE)
     assert f"{ADDRESS} 3g.20gb 2g.10gb\n" in outcome.commands[0]["_stdin"]  # type: ignore[index]
-    assert "chmod 755" in texts(outcome)[1]
+    assert texts(outcome)[1].endswith(f"\nreplace_file {decided.SCRIPT} 755")
     assert texts(outcome)[3:] == [
         decided.SCRIPT,
         "systemctl daemon-reload && systemctl enable --quiet --no-reload hpcstate-mig.service",

@@ -5,11 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
+import stat
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hpcstate import programs
 from hpcstate.probe.gpu import MARKER
 from hpcstate.slurm.gres import DeclaredGpu, DeclaredGres, simulated_gpus
 from operations import cgroup, gpu, gres, munge, services, text_files
@@ -64,11 +68,33 @@ def test_the_munge_key_is_installed_when_it_is_another_or_open(key: Path, presen
     assert isinstance(command, dict)
     assert base64.b64decode(command["_stdin"]) == key.read_bytes()
     assert base64.b64encode(key.read_bytes())[:20].decode() not in command["command"]
-    steps = command["command"].split(" && ")
-    assert steps.index("chmod 400 /etc/munge/munge.key.hpcstate-new") < steps.index(
-        "mv -f /etc/munge/munge.key.hpcstate-new /etc/munge/munge.key"
-    )
-    assert steps[-1] == "systemctl try-restart munge"
+    assert command["command"].startswith("set -- /etc/munge/munge.key\n")
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "kept"),
+    [(base64.b64encode(b"new\0key").decode(), 0, b"new\0key"), ("no base64!", 1, b"the old one")],
+)
+def test_munge_gets_its_key_whole_or_keeps_the_one_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: str, code: int, kept: bytes
+) -> None:
+    for name in ("chown", "systemctl"):
+        stand_in = tmp_path / name
+        stand_in.write_text(f'#!/bin/sh\necho "{name} $*" >>"{tmp_path}/calls"\n')
+        stand_in.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    path = tmp_path / "it's" / "munge.key"
+    path.parent.mkdir()
+    path.write_bytes(b"the old one")
+    text = programs.command(programs.REPLACE, munge.INSTALL, arguments=[path])
+    done = subprocess.run(["sh", "-c", text], input=sent, text=True, capture_output=True, check=False)
+    assert (done.returncode, path.read_bytes()) == (code, kept)
+    if code == 0:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o400
+        assert (tmp_path / "calls").read_text().splitlines() == [
+            f"chown munge:munge {path}.hpcstate-new",
+            "systemctl try-restart munge",
+        ]
 
 
 def test_the_right_munge_key_restarts_nothing(key: Path) -> None:
@@ -234,10 +260,8 @@ def test_new_files_are_written_and_their_command_runs_once() -> None:
 def test_only_the_file_that_differs_is_written(other: dict[str, Any]) -> None:
     written, then = put({**AS_WANTED, SSHD.path: other}).commands
     assert isinstance(written, dict)
-    assert written["command"] == (
-        "mkdir -p /etc/ssh && umask 077 && cat > /etc/ssh/a.conf.hpcstate-new "
-        "&& chmod 644 /etc/ssh/a.conf.hpcstate-new && : > /etc/ssh/a.conf.hpcstate-pending "
-        "&& mv -f /etc/ssh/a.conf.hpcstate-new /etc/ssh/a.conf"
+    assert written["command"].splitlines()[-1] == (
+        "replace_file /etc/ssh/a.conf 644 '' /etc/ssh/a.conf.hpcstate-pending"
     )
     assert then == "{ systemctl reload ssh; } && rm -f /etc/ssh/a.conf.hpcstate-pending"
 

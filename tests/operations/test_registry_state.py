@@ -18,7 +18,7 @@ from hpcstate.probe.registry import parse
 from hpcstate.registry import catalog
 from hpcstate.registry import layout as registry
 from hpcstate.registry.delivery import Delivery, shared
-from hpcstate.registry.deploy_node import DeployResult, NodeResult
+from hpcstate.registry.deploy import DeployResult, NodeResult
 from hpcstate.registry.layout import Catalog, Stored
 from operations import registry as operation
 from tests.operations.harness import FakeHost, Outcome, run
@@ -68,7 +68,7 @@ def test_an_empty_node_is_laid_out_and_gets_what_is_declared() -> None:
     assert kinds(outcome) == ["sh -s", "_receive"]
     (layout, _) = outcome.commands
     assert isinstance(layout, dict)
-    assert "chown root:slurm /opt/containers\n" in layout["_stdin"]
+    assert "set -- layout /opt/containers 755 root:slurm " in layout["_stdin"]
     assert shlex.quote(CONFIG) in layout["_stdin"]
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Mapping
 from typing import Any
 
 import gevent  # type: ignore[import-untyped]
@@ -95,18 +95,13 @@ def _kind(command: str | dict[str, Any]) -> str:
     if isinstance(command, dict):
         if "function" in command:
             return str(command["function"])
-        return "stage " + str(command["command"]).rsplit("/", 1)[-1]
-    if not command.startswith("set -eu"):
+        return "stage " + str(command["command"]).splitlines()[-1].split()[1].rpartition("/")[2]
+    call = command.splitlines()[0]
+    if not call.startswith("unit="):
         return command
-    acts = {
-        "systemctl restart": "restart",
-        "systemctl start": "start",
-        "scontrol reconfigure": "reconfigure",
-    }
-    lines = [line.removeprefix("if ! ") for line in command.splitlines()]
-    found = [act for text, act in acts.items() if any(text in line[:60] for line in lines if line[:1] != " ")]
-    found += ["reload"] * ("systemctl reload slurmd" in command)
-    return " ".join(["script:", *(found or ["nothing"]), *(["wait"] if "registered" in command else [])])
+    given = dict(word.split("=", 1) for word in shlex.split(call))
+    waits = given["unit"] == "slurmd" and given["wait_s"]
+    return " ".join(["script:", given["act"] or "nothing", *(["wait"] if waits else [])])
 
 
 def said(outcome: Outcome) -> str:
@@ -161,7 +156,7 @@ def test_a_daemon_that_was_stopped_is_started() -> None:
 def test_a_daemon_that_does_not_start_at_boot_is_enabled_and_not_restarted() -> None:
     outcome = controller(facts(FILES, slurmctld=daemon(enabled=False)))
     assert kinds(outcome) == ["script: nothing"]
-    assert "systemctl enable --quiet --no-reload slurmctld" in outcome.commands[0]
+    assert " enable=yes " in str(outcome.commands[0]).splitlines()[0]
 
 
 def test_slurmd_is_turned_off_on_the_controller() -> None:
@@ -382,21 +377,3 @@ def test_waiting_ends_and_says_what_to_do(clock: list[float]) -> None:
 def test_no_patience_is_no_pause(clock: list[float]) -> None:
     assert waiting([7], 0)[0] is False
     assert clock == []
-
-
-# the scripts
-
-SCRIPTS: list[tuple[str, Callable[[], list[str]]]] = [
-    ("start", lambda: slurm_script.start("slurmd")),
-    ("restart", lambda: slurm_script.restart("slurmd")),
-    ("reload", slurm_script.reload_slurmd),
-    ("reconfigure", slurm_script.reconfigure_slurmctld),
-]
-
-
-@pytest.mark.parametrize(("what", "act"), SCRIPTS, ids=[what for what, _ in SCRIPTS])
-def test_a_script_is_shell(what: str, act: Callable[[], list[str]]) -> None:
-    for wait in (slurm_script.wait_for_slurmctld(), slurm_script.wait_for_registration(NODE, 2, 60)):
-        text = slurm_script.change("slurmd", sorted(ON_NODE), ["slurm.conf"], act(), wait)
-        done = subprocess.run(["sh", "-n"], input=text, text=True, capture_output=True, check=False)
-        assert (done.returncode, done.stderr) == (0, ""), what

@@ -56,10 +56,16 @@ def world(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def change(world: Path, begin: list[str], gpus: int) -> subprocess.CompletedProcess[str]:
+def change(world: Path, begin: slurm_script.Act, gpus: int) -> subprocess.CompletedProcess[str]:
     """Run the change of gres.conf to ``gpus`` GPUs in ``world``; registration is waited for no second."""
-    wait = slurm_script.wait_for_registration(NODE, gpus, 0)
-    text = slurm_script.change("slurmd", ["gres.conf"], ["gres.conf"], begin, wait, NODE)
+    return run(
+        world,
+        slurm_script.change("slurmd", ["gres.conf"], ["gres.conf"], begin, wait_s=0, node=NODE, gpus=gpus),
+    )
+
+
+def run(world: Path, text: str) -> subprocess.CompletedProcess[str]:
+    """Run a change with the folders of ``world`` in the place of the node's."""
     for path, folder in (
         (slurm_script.STAGED, "staged"),
         (slurm_script.APPLIED, "applied"),
@@ -74,8 +80,8 @@ def calls(world: Path) -> list[str]:
     return (world / "calls").read_text().splitlines()
 
 
-@pytest.mark.parametrize("begin", [slurm_script.start("slurmd"), slurm_script.restart("slurmd")])
-def test_new_gpus_that_slurm_counts_are_recorded(world: Path, begin: list[str]) -> None:
+@pytest.mark.parametrize("begin", ["start", "restart"])
+def test_new_gpus_that_slurm_counts_are_recorded(world: Path, begin: slurm_script.Act) -> None:
     done = change(world, begin, 4)
     assert (done.returncode, done.stderr) == (0, "")
     assert (world / "applied/gres.conf").read_text() == "Name=gpu\n" * 4
@@ -83,8 +89,8 @@ def test_new_gpus_that_slurm_counts_are_recorded(world: Path, begin: list[str]) 
     assert not [call for call in calls(world) if "scontrol update" in call]
 
 
-@pytest.mark.parametrize("begin", [slurm_script.start("slurmd"), slurm_script.restart("slurmd")])
-def test_a_slurmd_that_does_not_start_gets_its_old_gres_back(world: Path, begin: list[str]) -> None:
+@pytest.mark.parametrize("begin", ["start", "restart"])
+def test_a_slurmd_that_does_not_start_gets_its_old_gres_back(world: Path, begin: slurm_script.Act) -> None:
     (world / "staged/gres.conf").write_text("refused\n")
     done = change(world, begin, 4)
     assert done.returncode == 1
@@ -100,7 +106,7 @@ def test_the_reason_is_ours_also_when_the_node_registers_once_more(world: Path) 
     """With each registration that has too little, Slurm may put a reason of its own in the place of ours."""
     (world / "staged/gres.conf").write_text("refused\n")
     (world / "again").touch()
-    assert change(world, slurm_script.restart("slurmd"), 4).returncode == 1
+    assert change(world, "restart", 4).returncode == 1
     assert not (world / "again").exists()
     assert " Reason=hpcstate: slurmd does not start" in (world / "node").read_text()
     assert [call.startswith("scontrol update") for call in calls(world)][-2:] == [True, True]
@@ -109,7 +115,7 @@ def test_the_reason_is_ours_also_when_the_node_registers_once_more(world: Path) 
 def test_a_slurmd_that_starts_with_neither_file_says_so(world: Path) -> None:
     (world / "staged/gres.conf").write_text("refused\n")
     (world / "applied/gres.conf").write_text("refused as well\n")
-    done = change(world, slurm_script.restart("slurmd"), 4)
+    done = change(world, "restart", 4)
     assert (done.returncode, "neither configuration" in done.stderr) == (1, True)
 
 
@@ -129,7 +135,7 @@ def test_a_count_that_slurm_does_not_confirm_brings_the_old_gres_back(
     world: Path, gpus: int, state: str, message: str
 ) -> None:
     (world / "state").write_text(state)
-    done = change(world, slurm_script.restart("slurmd"), gpus)
+    done = change(world, "restart", gpus)
     assert done.returncode == 1
     assert message in done.stderr
     assert (world / "etc/gres.conf").read_text() == "Name=gpu\n" * 2
@@ -143,7 +149,7 @@ def test_a_slurmd_without_an_earlier_configuration_is_left_as_it_is(world: Path)
     (world / "applied/gres.conf").unlink()
     (world / "applied").rmdir()
     (world / "staged/gres.conf").write_text("refused\n")
-    done = change(world, slurm_script.start("slurmd"), 4)
+    done = change(world, "start", 4)
     assert (done.returncode, "slurmd does not start\n" in done.stderr) == (1, True)
     assert (world / "etc/gres.conf").read_text() == "refused\n"
 
@@ -152,10 +158,17 @@ def test_a_node_whose_files_are_refused_before_anything_changed_is_not_drained(w
     (world / "node").write_text(
         "NodeName=compute-01 State=IDLE Gres=(null) SlurmdStartTime=2026-01-01T00:00:00\n"
     )
-    text = slurm_script.change("slurmd", ["gres.conf"], [], ["stop 'no'"], [], NODE)
-    environment = {"PATH": f"{world / 'bin'}:{os.environ['PATH']}", "WORLD": str(world)}
-    done = subprocess.run(["sh", "-c", text], env=environment, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr.splitlines()[0]) == (1, "no")
+    (world / "bin/scontrol").write_text(
+        f'#!/bin/sh\n[ -z "${{SLURM_CONF-}}" ] || exit 1\n{STAND_INS["scontrol"]}\n'
+    )
+    (world / "staged/slurm.conf").write_text("Typo=1\n")
+    names = ["slurm.conf", "gres.conf"]
+    done = run(world, slurm_script.change("slurmd", names, names, "restart", wait_s=0, node=NODE, gpus=4))
+    assert (done.returncode, done.stderr.splitlines()[0]) == (
+        1,
+        "Slurm does not accept the new slurm.conf; nothing was changed",
+    )
+    assert (world / "etc/gres.conf").read_text() == "Name=gpu\n" * 2
     assert not (world / "calls").exists()
 
 
@@ -166,5 +179,58 @@ def test_a_drain_of_somebody_else_keeps_its_reason_when_a_change_fails(
     shown = "NodeName=compute-01 State=IDLE+DRAIN Gres=(null) SlurmdStartTime=2026-01-01T00:00:00"
     (world / "node").write_text(f"{shown} Reason={reason}\n")
     (world / "staged/gres.conf").write_text("refused\n")
-    assert change(world, slurm_script.restart("slurmd"), 4).returncode == 1
+    assert change(world, "restart", 4).returncode == 1
     assert kept != any("scontrol update" in call for call in calls(world))
+
+
+def slurmctld(
+    world: Path, act: slurm_script.Act, *, enable: bool = False
+) -> subprocess.CompletedProcess[str]:
+    names, staged = ["cgroup.conf", "gres.conf"], ["gres.conf"]
+    (world / "etc/cgroup.conf").write_text("as it was\n")
+    return run(world, slurm_script.change("slurmctld", names, staged, act, wait_s=0, enable=enable))
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_slurmctld_reads_its_files_again_or_has_its_old_ones(world: Path, code: int) -> None:
+    (world / "bin/scontrol").write_text(
+        f'#!/bin/sh\ncase "$*" in ping) echo is UP ;; reconfigure) exit {code} ;; esac\n'
+    )
+    done = slurmctld(world, "reconfigure")
+    refused = "slurmctld refuses the new configuration and goes on with the old one\n" in done.stderr
+    assert (done.returncode, refused) == (code, bool(code))
+    gpus = 2 if code else 4
+    assert (world / "etc/gres.conf").read_text() == "Name=gpu\n" * gpus
+    recorded = {path.name: path.read_text() for path in (world / "applied").iterdir()}
+    others = {} if code else {"cgroup.conf": "as it was\n"}
+    assert recorded == {"gres.conf": "Name=gpu\n" * gpus, **others}
+
+
+def test_a_change_that_asks_for_nothing_installs_its_files_and_enables_the_daemon(world: Path) -> None:
+    done = slurmctld(world, "", enable=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert calls(world) == ["systemctl enable --quiet --no-reload slurmctld"]
+    assert (world / "etc/gres.conf").read_text() == "Name=gpu\n" * 4
+    assert not (world / "staged").exists()
+
+
+def test_a_silent_slurmctld_is_told(world: Path) -> None:
+    (world / "bin/scontrol").write_text("#!/bin/sh\nexit 1\n")
+    done = slurmctld(world, "restart")
+    assert (done.returncode, done.stderr.splitlines()[0]) == (1, "slurmctld does not answer after 0 s")
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_slurmd_reads_its_files_again_and_shows_it_by_its_age(world: Path, refused: bool) -> None:
+    """Its new process is younger than the files; when it stays the old one, the old files come back."""
+    later = 9999 if refused else 0
+    (world / "bin/ps").write_text(
+        f'#!/bin/sh\nif grep --quiet reload "$WORLD/calls"; then echo {later}; else echo 9999; fi\n'
+    )
+    (world / "bin/ps").chmod(0o755)
+    text = slurm_script.change("slurmd", ["gres.conf"], ["gres.conf"], "reload", wait_s=None, node=NODE)
+    done = run(world, text)
+    assert (done.returncode, "slurmd refuses the new configuration" in done.stderr) == (refused, refused)
+    assert (world / "etc/gres.conf").read_text() == "Name=gpu\n" * (2 if refused else 4)
+    assert calls(world).count("systemctl reload slurmd") == (5 if refused else 1)
+    assert (world / "applied/gres.conf").read_text() == "Name=gpu\n" * (2 if refused else 4)

@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from hpcstate import programs
 from hpcstate.check.observation import observation
 from hpcstate.check.runner import CheckFailed, CheckSkipped
 from hpcstate.model import Node
@@ -163,21 +165,9 @@ def remains(live: Live) -> list[Remains]:
 
 
 def _remains_script(process: int) -> str:
-    """Wait until the daemon is gone and every job's group belongs to a running slurmstepd; then tell what is
-    there. slurmstepd names itself by its step (``slurmstepd: [7.0]``)."""
-    return f"""\
-daemon() {{ grep -qsz '^{_LEFT}$' /proc/{process}/cmdline; }}
-groups() {{
-    steps="$(echo $(grep -saoh '^slurmstepd: \\[[0-9]*' /proc/[0-9]*/cmdline)) "
-    for g in {SCOPES}/job_*; do
-        [ -d "$g" ] || continue
-        case "$steps" in *"[${{g##*/job_}} "*) ;; *) echo "group ${{g##*/}}" ;; esac
-    done
-}}
-limit=$(($(date +%s) + {GONE_SECONDS}))
-while [ "$(date +%s)" -lt $limit ] && {{ daemon || [ -n "$(groups)" ]; }}; do sleep 0.3; done
-groups
-if daemon; then echo daemon; kill -KILL {process}; fi"""
+    """The program job_remains.sh: wait until what a job left is gone, and tell what is there."""
+    words = (process, _LEFT, SCOPES, GONE_SECONDS)
+    return programs.command(Path(__file__).with_name("job_remains.sh"), arguments=words)
 
 
 def parse_remains(host: str, text: str) -> Remains:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
+from hpcstate import programs
 from hpcstate.check.observation import observation
 from hpcstate.check.runner import CheckFailed
 from hpcstate.errors import HpcstateError
@@ -20,18 +23,7 @@ _SECTION = "=== user\n"
 _SECONDS = 600
 _KEPT = f"{META}/hpcstate-kept.sif"
 
-# A failed redirection of a special built-in ends a POSIX shell: hence the subshells.
-_TRY = r"""cd %(root)s || { echo "cannot enter ."; exit 0; }
-for f in */*.sif .registry/catalog.yaml .registry/config.yaml; do
-    [ -L "$f" ] || [ -e "$f" ] || continue
-    head -c 32 "$f" >/dev/null 2>&1 || echo "cannot read $f"
-    ( : >>"$f" ) 2>/dev/null && echo "may write $f"
-done
-for d in . * .registry; do
-    ls "$d" >/dev/null 2>&1 || echo "cannot read $d"
-    ( : >"$d/hpcstate-try" ) 2>/dev/null && { echo "may write $d"; rm -f "$d/hpcstate-try"; }
-done
-:"""
+_ACCESS = Path(__file__).with_name("registry_access.sh")
 
 
 @dataclass(frozen=True)
@@ -47,7 +39,7 @@ class NodeRegistry:
 @observation
 def registries(live: Live) -> Mapping[str, NodeRegistry]:
     """Every node's registry, by node; digests are those recorded where size, inode and time are."""
-    user = f"runuser -u {JOB_USER} -- sh -c {_quoted(_TRY % {'root': ROOT})}"
+    user = f"runuser -u {JOB_USER} -- sh -c {shlex.quote(programs.command(_ACCESS, arguments=[ROOT]))}"
     script = f"{probe.command()}\nprintf '{_escaped(_SECTION)}'\n{user}"
     answers = live.run_each({node.name: script for node in live.nodes}, user="root", timeout=_SECONDS)
     found = {}
@@ -63,10 +55,6 @@ def rehashed(live: Live) -> Mapping[str, RegistryState]:
     command = probe.command(rehash=True)
     answers = live.run_each({node.name: command for node in live.nodes}, user="root", timeout=_SECONDS)
     return {name: probe.parse(answer.stdout) for name, answer in answers.items()}
-
-
-def _quoted(script: str) -> str:
-    return "'" + script.replace("'", "'\"'\"'") + "'"
 
 
 def _escaped(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -191,6 +192,61 @@ def test_errors_of_a_command_become_a_message_and_a_code(
     monkeypatch.setattr(validate, "host_state", raising)
     assert cli.main(["validate", GPU]) == code
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "ignored"), [("TERM", False), ("HUP", False), ("HUP", True)])
+def test_what_must_be_put_back_is_put_back_when_a_command_is_killed(number: str, ignored: bool) -> None:
+    """A closed terminal, a kill; under nohup SIGHUP is ignored and stays so."""
+    code = (
+        "import os, signal, sys, time\n"
+        f"{'signal.signal(signal.SIGHUP, signal.SIG_IGN)' if ignored else ''}\n"
+        "from hpcstate import cli\n"
+        "from hpcstate.commands import inventory\n"
+        "def show(args):\n"
+        "    try:\n"
+        f"        os.kill(os.getpid(), signal.SIG{number})\n"
+        "        time.sleep(0.1)\n"
+        "        return 0\n"
+        "    finally:\n"
+        "        print('put back')\n"
+        "inventory.show = show\n"
+        "sys.exit(cli.main(['inventory', 'show', 'x.yaml']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=paths.ROOT)
+    assert done.stdout == "put back\n"
+    assert done.returncode == (0 if ignored else {"TERM": 143, "HUP": 129}[number])
+
+
+@pytest.mark.parametrize("seconds", ["-1", "nan", "inf", "soon"])
+def test_a_time_to_wait_is_one(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["stop", "x.yaml", "--drain", f"--timeout={seconds}"]) == COULD_NOT_RUN
+    assert "seconds are expected" in capsys.readouterr().err
+    assert cli.main(["stop", "x.yaml", "--timeout", "5"]) == COULD_NOT_RUN
+    assert "how long --drain waits" in capsys.readouterr().err
+
+
+def test_what_is_built_does_not_depend_on_the_umask_of_who_builds(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = os.umask(0o077)
+    try:
+        assert cli.main(["inventory", "show", str(paths.ROOT / "inventories" / "gpu.yaml")]) == OK
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(before)
+
+
+def test_help_and_completion_load_nothing_that_they_do_not_need() -> None:
+    """A shell asks for them while a person waits: no schema, no model, nothing from outside of Python."""
+    code = (
+        "import sys; from hpcstate.cli import main; main(['--help']); "
+        "print(*sorted(name for name in sys.modules if not name.startswith('__editable__')), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stderr.split())
+    rooms = {name for name in loaded if name.startswith(("hpcstate.schema", "hpcstate.model"))}
+    assert rooms == set()
+    assert not loaded & {"strictyaml", "jinja2", "libvirt", "requests", "asyncio", "pyinfra"}
 
 
 def test_it_runs_as_a_module_into_a_closed_pipe() -> None:

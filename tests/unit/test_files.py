@@ -75,3 +75,12 @@ def test_the_rest_of_an_interrupted_build_goes(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(HpcstateError, match="still mounted"):
         clean_work(tmp_path / "one.sif")
     assert (tmp_path / ".work.def").is_dir()
+
+
+@pytest.mark.parametrize("content", ["text\n", b"\x00\xff"])
+def test_a_file_is_written_in_one_step_with_its_mode(tmp_path: Path, content: str | bytes) -> None:
+    file = tmp_path / "new" / "file"
+    trees.write_atomically(file, content, mode=0o600)
+    assert file.read_bytes() == (content.encode() if isinstance(content, str) else content)
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in file.parent.iterdir()] == ["file"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
+from pathlib import Path
 
+from hpcstate import programs
 from hpcstate.check.runner import CheckFailed, CheckSkipped, check, fault
 from hpcstate.node.apptainer_files import OCI_CONF, POLICY
 from hpcstate.node.ssh import Live
@@ -90,36 +91,9 @@ def _is_refusal(code: int, said: str) -> bool:
 
 
 def signature_script(folder: str) -> str:
-    """A script that makes the three files in ``folder`` and tells what container-exec makes of each.
-
-    Those that nobody or somebody else signed are small ones; the altered one is the registry's own file with
-    other bytes in its middle. The types of `sif add` are those of a squashfs root for amd64.
-    """
-    return f"""\
-set -eu
-mkdir -m 700 {folder}
-trap 'rm -rf {folder}' EXIT
-cd {folder}
-mkdir tree
-echo nothing >tree/file
-mksquashfs tree part -quiet -no-progress >/dev/null
-apptainer --silent sif new unsigned.sif
-types="--datatype 4 --parttype 2 --partfs 1 --partarch 2 --groupid 1"
-apptainer --silent sif add $types unsigned.sif part >/dev/null
-cp unsigned.sif foreign.sif
-openssl genpkey -algorithm ed25519 -out key.pem 2>/dev/null
-apptainer --silent sign --key key.pem foreign.sif >/dev/null
-cp /opt/containers/*/{CONTAINER}.sif altered.sif
-chmod u+w altered.sif
-middle=$(($(stat -c %s altered.sif) / 128))
-head -c 64 /dev/urandom | dd of=altered.sif bs=64 seek=$middle conv=notrunc status=none
-for case in unsigned foreign altered signed; do
-    file=$case.sif
-    [ $case != signed ] || file={shlex.quote(CONTAINER)}
-    code=0
-    container-exec $file true >said 2>&1 || code=$?
-    echo "$case $code $(head -n 1 said)"
-done"""
+    """The program signatures.sh: make three files in ``folder``, tell what container-exec makes of each."""
+    words = (folder, CONTAINER)
+    return programs.command(Path(__file__).with_name("signatures.sh"), arguments=words)
 
 
 def parse_answers(text: str) -> dict[str, tuple[int, str]]:

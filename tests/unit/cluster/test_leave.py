@@ -23,6 +23,7 @@ class Slurm:
         self.jobs, self.ends_after, self.looks, self.told = jobs, ends_after, 0, list[str]()
         self.states = {node.name: ["IDLE", "DRAIN"] if node.name == drained else ["IDLE"] for node in WORKERS}
         self.silent = False
+        self.reason = ""
         self.dead = ""
 
     def __call__(self, node: str, script: str) -> Result | HpcstateError | str:
@@ -43,7 +44,7 @@ class Slurm:
         return {
             "name": name,
             "state": self.states[name],
-            "reason": "",
+            "reason": self.reason,
             "reason_set_by_user": "",
             "gres": "",
             "gres_used": "",
@@ -58,6 +59,10 @@ class Slurm:
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(slurm_leave, "_POLL", 0.0)
     yield
+
+
+def lifted(names: str) -> list[str]:
+    return [update(names, "resume"), f"scontrol update nodename={names} reason="]
 
 
 def update(names: str, state: str, reason: str = "") -> str:
@@ -92,7 +97,7 @@ def test_jobs_are_in_the_way_and_nothing_is_left_behind() -> None:
     with pytest.raises(HpcstateError, match="jobs 7, 12 run on compute-02\nnothing was stopped") as caught:
         leave(slurm, "refuse")
     assert "--drain" in caught.value.hint and "--force" in caught.value.hint
-    assert slurm.told == [update(BOTH, "drain", REASON), update(BOTH, "resume")]
+    assert slurm.told == [update(BOTH, "drain", REASON), *lifted(BOTH)]
 
 
 def test_jobs_are_waited_for() -> None:
@@ -121,6 +126,33 @@ def test_force_requeues_or_ends_the_jobs_first() -> None:
     assert "requeuing or ending jobs 7, 9" in said
 
 
+def test_nodes_that_nobody_could_drain_are_not_waited_for() -> None:
+    slurm = Slurm({"compute-01": [7]})
+    slurm.silent = True
+    with pytest.raises(HpcstateError, match="slurmctld does not answer") as caught:
+        leave(slurm, "drain")
+    assert "jobs 7 run on compute-01" in caught.value.message
+    assert slurm.told == []
+
+
+def test_what_an_earlier_stop_drained_is_named() -> None:
+    slurm = Slurm({"compute-01": [7]}, drained="compute-01")
+    slurm.reason = "hpcstate: stop"
+    with pytest.raises(HpcstateError, match="an earlier stop still drains compute-01: scontrol update"):
+        leave(slurm, "refuse")
+
+
+def test_of_a_paused_node_the_controller_is_asked() -> None:
+    asked: list[str] = []
+
+    def answer(node: str, script: str) -> str:
+        asked.append(node)
+        return "slurmctld compute-01\n7"
+
+    assert jobs_on(FakeLive(answer), WORKERS[:1], ["compute-01"]).jobs == {"compute-01": [7]}
+    assert asked == ["controller"]
+
+
 def test_jobs_that_do_not_end_by_force_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slurm_leave, "_END_SECONDS", 0.0)
     slurm = Slurm({"compute-01": [7]})
@@ -140,7 +172,7 @@ def test_an_interrupted_stop_leaves_no_drain_on_what_runs(off: tuple[str, ...]) 
         raise KeyboardInterrupt
     down = [update("compute-01", "down", REASON), update("compute-01", "undrain")] if off else []
     still = "compute-02" if off else BOTH
-    assert slurm.told == [update(BOTH, "drain", REASON), *down, update(still, "resume")]
+    assert slurm.told == [update(BOTH, "drain", REASON), *down, *lifted(still)]
 
 
 def test_waiting_that_is_interrupted_leaves_no_drain(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +184,7 @@ def test_waiting_that_is_interrupted_leaves_no_drain(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("hpcstate.cluster.leave.time.sleep", interrupted)
     with pytest.raises(KeyboardInterrupt):
         leave(slurm, "drain")
-    assert slurm.told == [update(BOTH, "drain", REASON), update(BOTH, "resume")]
+    assert slurm.told == [update(BOTH, "drain", REASON), *lifted(BOTH)]
 
 
 def test_a_drain_of_somebody_stays() -> None:

@@ -20,8 +20,7 @@ from hpcstate.hypervisor import daemon as libvirt_daemon
 from hpcstate.hypervisor.connection import connect
 from hpcstate.model import Cluster, Node, PassthroughDevice
 from hpcstate.node.cidata import CloudInit, write_cidata
-from hpcstate.node.secrets import MUNGE_KEY_BYTES, ensure_secrets
-from hpcstate.node.ssh_keys import known_hosts_line, new_key
+from hpcstate.node.secrets import MUNGE_KEY_BYTES, ensure_secrets, known_hosts_line, new_key
 from hpcstate.paths import ClusterPaths
 
 
@@ -152,6 +151,14 @@ def test_running_nodes_with_other_keys_are_named_at_once(cluster: Cluster, state
     assert host.removed == []
 
 
+def test_a_saved_node_would_not_boot_and_gets_no_keys(cluster: Cluster) -> None:
+    host = Hypervisor("saved", other_keys=["compute-01"])
+    with pytest.raises(HpcstateError, match=r"saved with other keys.*: compute-01") as caught:
+        lifecycle._renew_cidata(cluster, cluster.nodes, host, print)  # type: ignore[arg-type]
+    assert "virsh managedsave-remove gpu-compute-01" in caught.value.hint
+    assert host.removed == []
+
+
 def test_a_libvirt_that_refuses_is_a_message() -> None:
     with (
         pytest.raises(HpcstateError, match=r"libvirt refused it: .*Premature") as caught,
@@ -198,7 +205,9 @@ def test_a_gpu_that_another_guest_holds_is_named_with_its_holder(cluster: Cluste
         lifecycle._refuse_held(cluster, cluster.workers, host)
 
 
-def test_libvirtd_goes_on_while_machines_run_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_libvirtd_goes_on_while_somebody_has_domains_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     record = tmp_path / "started.json"
     monkeypatch.setattr(libvirt_daemon, "RECORD", record)
     # Nobody but this test reaps the process: while it is a zombie it still has its name.
@@ -211,7 +220,7 @@ def test_libvirtd_goes_on_while_machines_run_in_it(tmp_path: Path, monkeypatch: 
         said: list[str] = []
         libvirt_daemon.end_daemon(said.append, ["lab-controller"])
         assert sleeper.poll() is None
-        assert said == ["libvirtd goes on: lab-controller still run in it"]
+        assert said == ["libvirtd goes on: it still has lab-controller"]
         libvirt_daemon.end_daemon(said.append)
         assert sleeper.wait(timeout=5) != 0
         assert not record.exists()

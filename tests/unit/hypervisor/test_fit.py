@@ -12,8 +12,7 @@ import pytest
 from hpcstate import paths, schema
 from hpcstate.errors import HpcstateError, Problem
 from hpcstate.hypervisor import fit as validate
-from hpcstate.hypervisor.fit import HostState, Route
-from hpcstate.hypervisor.fit_hardware import HostHardware, read_head
+from hpcstate.hypervisor.fit import HostHardware, HostState, Route, read_head
 from hpcstate.passthrough.verdict import PciHost
 from hpcstate.probe.cpus import HostCell
 from hpcstate.probe.hugepages import Hugepages

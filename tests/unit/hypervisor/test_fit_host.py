@@ -27,7 +27,9 @@ from hpcstate.hypervisor.fit_host import (
     reserve_mb,
     unreadable_for_qemu,
 )
+from hpcstate.hypervisor.mark import Stranger
 from hpcstate.hypervisor.xml import cluster_uuid
+from hpcstate.model import Cluster
 from hpcstate.passthrough.request import Finding
 from hpcstate.passthrough.vfio import hugepages_needed
 from hpcstate.probe.hugepages import Hugepages
@@ -132,6 +134,20 @@ def test_a_bridge_of_somebody_else(
         (only,) = said
         assert only.place == ".clusters.hpc.network.bridge"
         assert only.is_warning is not error
+
+
+def test_strangers_and_a_damaged_owner_are_findings() -> None:
+    (cluster,) = schema.load(GPU).clusters
+    strangers = HostAccess(strangers=lambda _: [Stranger("domain", "gpu-controller", None)])
+    (one,) = findings([cluster], strangers, 1 << 20)
+    assert (one.place, one.is_warning) == (".clusters.hpc.name", False)
+    assert "domain gpu-controller: not made by hpcstate" in one.message
+
+    def damaged(_: Cluster) -> list[Stranger]:
+        raise HpcstateError("this is no owner: a UUID is expected", where="secrets/owner", hint="put it back")
+
+    (one,) = findings([cluster], HostAccess(strangers=damaged), 1 << 20)
+    assert (one.message, one.hint) == ("secrets/owner: this is no owner: a UUID is expected", "put it back")
 
 
 def test_vfio_pins_memory_that_the_host_needs() -> None:

@@ -134,6 +134,14 @@ def test_the_way_out_is_one_that_works(
     assert "hpcstate stop" not in str(error)
 
 
+def test_keys_that_are_here_are_the_way_out(cluster: Cluster) -> None:
+    """Whether the owner alone is gone, or another folder took the cluster over."""
+    ensure_secrets(cluster)
+    for mark in (new_mark(cluster, FILE), MARK):
+        hint = refusal(cluster, FILE, [Stranger("network", "gpu", mark, True)]).hint
+        assert hint.endswith(f"with the keys that are here: hpcstate adopt {FILE}")
+
+
 def test_keys_of_another_folder_of_this_host_are_named(cluster: Cluster) -> None:
     here = new_mark(cluster, FILE)
     assert here.host == socket.gethostname()

@@ -12,9 +12,8 @@ from hpcstate.errors import HpcstateError, Problem
 from hpcstate.judge import judge
 from hpcstate.judge import messages as judge_words
 from hpcstate.judge.case import Configuration, case_of, configuration_of_files
-from hpcstate.judge.inside import Hearing, Registered
+from hpcstate.judge.inside import Hearing, Registered, Said
 from hpcstate.judge.judge import Judgement, JudgeUnavailableError
-from hpcstate.judge.program import Said
 from hpcstate.judge.root import needed_libraries
 from hpcstate.model import Cluster
 from hpcstate.slurm.keys import Kind

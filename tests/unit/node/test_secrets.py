@@ -13,8 +13,7 @@ from hpcstate import paths, schema
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster
 from hpcstate.node import secrets
-from hpcstate.node.secrets import ensure_secrets
-from hpcstate.node.ssh_keys import new_key
+from hpcstate.node.secrets import ensure_secrets, new_key
 from hpcstate.paths import ClusterPaths
 
 
@@ -70,7 +69,7 @@ def test_a_run_killed_as_it_makes_a_key_leaves_what_the_next_one_takes_up(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("hpcstate.node.ssh_keys.write_atomically", killed)
+        patched.setattr("hpcstate.node.secrets.write_atomically", killed)
         new_key(path)
     private = path.read_bytes()
     new_key(path)

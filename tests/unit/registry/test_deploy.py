@@ -17,8 +17,7 @@ from hpcstate.registry import deploy as container_deploy
 from hpcstate.registry import layout as registry
 from hpcstate.registry import prune as container_prune
 from hpcstate.registry import source as container_source
-from hpcstate.registry.deploy import deploy
-from hpcstate.registry.deploy_node import DeployResult
+from hpcstate.registry.deploy import DeployResult, deploy
 from hpcstate.registry.look import look_at, only_one
 from hpcstate.registry.source import Source, of_file
 from hpcstate.registry.transfer import Way

@@ -146,27 +146,6 @@ def test_each_difference_is_seen_and_said(change: Callable[[Any], None], said: s
     assert said in text
 
 
-@pytest.mark.parametrize("node", [NODE, "compute-02"])
-def test_a_node_is_in_step_with_its_own_catalog(node: str) -> None:
-    assert registry_difference.out_of_step(sound(node)) == []
-
-
-def test_a_node_says_by_itself_what_it_lacks() -> None:
-    state = sound()
-    state["links"] = {}
-    state["config"] = ""
-    del state["files"][ONE.file]
-    assert registry_difference.out_of_step(state) == [
-        f"{registry.CONFIG} is missing",
-        f"{ONE.file} is missing",
-        f"base-images/mpi-minimal.sif does not lead to {NEXT.file.partition('/')[2]}",
-    ]
-    state["catalog"] = "schema: many\n"
-    assert registry_difference.out_of_step(state) == [
-        f"{registry.CATALOG}:1: when expecting an integer, found arbitrary text: schema: many"
-    ]
-
-
 def test_what_nobody_knows_is_said_but_is_no_reason_to_do_anything() -> None:
     state = copy.deepcopy(sound())
     state["files"][OTHER.file] = copy.deepcopy(state["files"][ONE.file])

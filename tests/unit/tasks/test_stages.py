@@ -19,6 +19,7 @@ from hpcstate.tasks.stages import (
     Run,
     Stage,
     counts,
+    failures,
     lab_containers,
     run_stage,
     summary,
@@ -36,6 +37,29 @@ GRAPH_FAILED = Outcome("graph", 4, 2, 1, 5.0)
 def test_counts_of_a_report() -> None:
     assert counts(REPORT) == (2, 2, 1)
     assert counts("") == (0, 0, 0)
+
+
+def test_the_end_names_what_failed_as_pytest_takes_it() -> None:
+    report = """<testsuites><testsuite>
+<testcase classname="tests.unit.test_a" name="test_x[1]"><failure/></testcase>
+<testcase classname="tests.unit.test_a" name="test_y"/>
+<testcase classname="" name="tests.lab.test_b"><error/></testcase></testsuite></testsuites>"""
+    names = failures(report)
+    assert names == ("tests/unit/test_a.py::test_x[1]", "tests.lab.test_b")
+    many = tuple(f"t{number}" for number in range(stages.NAMED + 2))
+    text = summary([UNIT, Outcome("graph", 4, 2, 0, 1.0, names)], [])
+    assert text.splitlines()[-4:-1] == ["failed:", *(f"  {name}" for name in names)]
+    assert "  and 2 more" in summary([Outcome("graph", 0, len(many), 0, 1.0, many)], []).splitlines()
+
+
+def test_stages_side_by_side_write_whole_lines(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["doit", "-n", "3", "test"])
+    assert run_stage(Stage("mypy", commands=(("json.tool", "--help"),))).failed == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert len(lines) > 5
+    assert {line[:12] for line in lines} == {"mypy       |"}
 
 
 @pytest.mark.parametrize(

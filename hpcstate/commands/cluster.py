@@ -1,0 +1,197 @@
+"""``hpcstate plan|start|stop|status|destroy|adopt``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from hpcstate.commands.arguments import add_cluster_arguments, add_cluster_file, chosen_clusters
+from hpcstate.errors import HpcstateError
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the subcommands of a cluster's life."""
+    plan = subparsers.add_parser("plan", help="what would be built, created and changed; changes nothing")
+    add_cluster_file(plan)
+    plan.add_argument("--json", action="store_true", help="print JSON")
+    plan.set_defaults(run=_plan)
+    start = subparsers.add_parser("start", help="create what is missing and power nodes on until SSH answers")
+    add_cluster_arguments(start, makes_cluster=True)
+    start.add_argument(
+        "--node", action="append", default=[], metavar="NAME", help="only this node (repeatable)"
+    )
+    start.add_argument(
+        "--autostart",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="whether libvirt starts these nodes when the hypervisor boots (default: as it is)",
+    )
+    start.set_defaults(run=_start)
+    stop = subparsers.add_parser("stop", help="shut nodes down; nothing is lost")
+    add_cluster_arguments(stop)
+    stop.add_argument(
+        "--node", action="append", default=[], metavar="NAME", help="only this node (repeatable)"
+    )
+    jobs = stop.add_mutually_exclusive_group()
+    jobs.add_argument("--drain", action="store_true", help="wait for the jobs on the nodes, then stop")
+    jobs.add_argument("--force", action="store_true", help="requeue batch jobs, end the others, then stop")
+    stop.add_argument(
+        "--timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        help="how long --drain waits (default: 3600)",
+    )
+    stop.set_defaults(run=_stop)
+    status = subparsers.add_parser("status", help="what libvirt and Slurm say of every node")
+    add_cluster_arguments(status)
+    status.add_argument("--json", action="store_true", help="for programs")
+    status.set_defaults(run=_status)
+    destroy = subparsers.add_parser("destroy", help="remove what hpcstate made for the cluster, nothing else")
+    add_cluster_arguments(destroy)
+    destroy.add_argument("--force", action="store_true", help="do not ask")
+    destroy.add_argument("--secrets", action="store_true", help="remove the keys and passwords too")
+    destroy.add_argument("--snapshots", action="store_true", help="remove nodes that have snapshots too")
+    destroy.set_defaults(run=_destroy)
+    adopt = subparsers.add_parser(
+        "adopt",
+        help="take over a cluster that another folder or host made",
+        description="Take over a cluster that another folder or host made: from then on it is this one's.",
+    )
+    add_cluster_arguments(adopt, makes_cluster=True)
+    keys = adopt.add_mutually_exclusive_group()
+    keys.add_argument(
+        "--keys", type=Path, metavar="FOLDER", help="its build/<cluster>/secrets (default: the keys here)"
+    )
+    keys.add_argument(
+        "--lost-keys", action="store_true", help="nobody has its keys: nodes get new ones as they boot"
+    )
+    adopt.add_argument("--force", action="store_true", help="do not ask")
+    adopt.set_defaults(run=_adopt)
+
+
+def _seconds(text: str) -> float:
+    """A duration. Raises ArgumentTypeError for one that is none."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"seconds are expected, like 3600, not {text!r}")
+    return seconds
+
+
+def _say(text: str) -> None:
+    print(f"  {text}", flush=True)
+
+
+def _plan(args: argparse.Namespace) -> int:
+    from hpcstate import schema
+    from hpcstate.cluster import plan
+
+    made = plan.make_plan(schema.load(args.file), lambda text: print(f"  {text}", file=sys.stderr))
+    print(json.dumps(made.to_dict(), indent=1) if args.json else plan.as_text(made))
+    return 0 if made.empty else 1
+
+
+def _start(args: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from hpcstate.cluster import lifecycle
+    from hpcstate.hypervisor import fit as validate
+    from hpcstate.schema import load
+
+    clusters = chosen_clusters(args)
+    validate.demand(replace(load(args.file), clusters=clusters), _say, only=args.node)
+    for cluster in clusters:
+        begun = time.monotonic()
+        print(f"{cluster.name}:", flush=True)
+        done = lifecycle.start(cluster, args.file, _say, args.node, autostart=args.autostart)
+        if done.changed:
+            took = f"{time.monotonic() - begun:.0f} s"
+            _say(f"{', '.join(done.powered_on)}: answering on SSH after {took}")
+        else:
+            _say(f"running already: {', '.join(done.running)}; nothing to do")
+    return 0
+
+
+def _stop(args: argparse.Namespace) -> int:
+    from hpcstate.cluster import lifecycle
+    from hpcstate.cluster.leave import DRAIN_SECONDS, Jobs
+
+    if args.timeout is not None and not args.drain:
+        raise HpcstateError("--timeout is how long --drain waits", hint="give --drain, or leave it out")
+    timeout_s = DRAIN_SECONDS if args.timeout is None else args.timeout
+    for cluster in chosen_clusters(args):
+        print(f"{cluster.name}:", flush=True)
+        jobs: Jobs = "drain" if args.drain else "force" if args.force else "refuse"
+        stopped = lifecycle.stop(cluster, args.file, _say, args.node, jobs=jobs, timeout_s=timeout_s)
+        _say(f"stopped {', '.join(stopped)}" if stopped else "no node was running; nothing to do")
+    return 0
+
+
+def _status(args: argparse.Namespace) -> int:
+    from hpcstate.cluster import status
+
+    reports = [status.observe(cluster) for cluster in chosen_clusters(args)]
+    if args.json:
+        print(json.dumps([report.to_dict() for report in reports], indent=1))
+    else:
+        print("\n\n".join(status.as_text(report) for report in reports))
+    return 0 if all(report.healthy for report in reports) else 1
+
+
+def _destroy(args: argparse.Namespace) -> int:
+    from hpcstate.cluster import lifecycle
+    from hpcstate.hypervisor.daemon import end_daemon
+
+    clusters = chosen_clusters(args)
+    if not args.force:
+        going = False
+        for cluster in clusters:
+            print(f"{cluster.name}:", flush=True)
+            removal = lifecycle.removal(cluster, args.file, _say, snapshots=args.snapshots)
+            going = going or bool(removal)
+            for line in removal.lines():
+                _say(line)
+        if going and not _agreed("Remove this, with everything on the disks of the nodes?"):
+            print("nothing removed (--force does not ask)")
+            return 1
+    for cluster in clusters:
+        print(f"{cluster.name}:", flush=True)
+        removed = lifecycle.destroy(cluster, args.file, _say, secrets=args.secrets, snapshots=args.snapshots)
+        for what in removed:
+            _say(f"removed {what}")
+        if not removed:
+            _say("nothing to remove")
+    end_daemon(_say, lifecycle.domains_here())
+    return 0
+
+
+def _adopt(args: argparse.Namespace) -> int:
+    from hpcstate.cluster import adopt, lifecycle
+
+    for cluster in chosen_clusters(args):
+        print(f"{cluster.name}:", flush=True)
+        with lifecycle.connected(cluster, _say) as host:
+            adoption = adopt.plan(cluster, host, args.keys, lost_keys=args.lost_keys)
+            if not adoption.strangers:
+                _say("nothing of another owner is there; nothing to do")
+                continue
+            for line in adoption.lines():
+                _say(line)
+            if not args.force and not _agreed("Take it over? The one that had it loses it."):
+                print("nothing taken over (--force does not ask)")
+                return 1
+            adopt.adopt(cluster, args.file, host, adoption, _say)
+        _say(f"next: hpcstate start {args.file}")
+    return 0
+
+
+def _agreed(question: str) -> bool:
+    try:
+        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False

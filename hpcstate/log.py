@@ -1,0 +1,142 @@
+"""The log of a run: what was asked, said and run, for whoever wants to know later what happened.
+
+A command about a cluster leaves it in ``build/<cluster>/logs``; a day's reading is kept, not a year's. What
+travels by standard input is in no log: that is the way of secrets (run.py).
+"""
+
+from __future__ import annotations
+
+import atexit
+import getpass
+import io
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import TextIO
+
+from hpcstate.errors import HpcstateError, from_os
+from hpcstate.paths import ClusterPaths
+
+LOG = logging.getLogger("hpcstate")
+KEPT = 50
+"""Logs of a cluster that are kept; the oldest go."""
+
+_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
+
+def new_file(folder: Path, command: str) -> Path:
+    """Where the log of ``command``, which begins now, goes in ``folder``; the oldest ones beyond KEPT go.
+
+    Raises HpcstateError when the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in sorted(folder.glob("*.log"))[: -(KEPT - 1)]:
+            old.unlink(missing_ok=True)
+    except OSError as error:
+        raise from_os(error) from error
+    return folder / f"{datetime.now():%Y-%m-%dT%H%M%S.%f}-{command}.log"
+
+
+def files_of(clusters: Iterable[str], command: str, *, make: bool) -> list[Path]:
+    """The logs of ``command`` for ``clusters``, by name; with ``make`` also where there is no folder yet.
+
+    Who may not write there, and only looks at a cluster of somebody else, leaves none.
+    """
+    found = []
+    for name in clusters:
+        at = ClusterPaths.of(name)
+        if make or at.root.is_dir():
+            with suppress(HpcstateError):
+                found.append(new_file(at.logs, command))
+    return [file for file in found if os.access(file.parent, os.W_OK)]
+
+
+def begin(argv: Sequence[str], files: Iterable[Path]) -> None:
+    """Log the rest of this process to ``files``. Raises HpcstateError when one cannot be written."""
+    rest = logged(argv, files, copy=False)
+    rest.__enter__()
+    atexit.register(rest.__exit__, None, None, None)
+
+
+@contextmanager
+def logged(
+    argv: Sequence[str], files: Iterable[Path] = (), *, level: str = "warning", copy: bool = True
+) -> Iterator[None]:
+    """The block is logged: everything to each of ``files`` (mode 0600), what has at least ``level`` to
+    standard error. With ``copy`` what it prints is in the files too.
+
+    Raises HpcstateError when a file cannot be written.
+    """
+    handlers: list[logging.Handler] = [_terminal(level)]
+    try:
+        for file in files:
+            file.touch(mode=0o600)
+            handlers.append(logging.FileHandler(file, encoding="utf-8", errors="backslashreplace"))
+    except OSError as error:
+        raise from_os(error) from error
+    for handler in handlers[1:]:
+        handler.setFormatter(logging.Formatter(_FORMAT))
+    out, err = sys.stdout, sys.stderr
+    before = LOG.level, LOG.propagate
+    LOG.setLevel(logging.DEBUG if len(handlers) > 1 else level.upper())
+    LOG.propagate = False
+    for handler in handlers:
+        LOG.addHandler(handler)
+    if copy and len(handlers) > 1:
+        sys.stdout, sys.stderr = _Copy(out, handlers[1:]), _Copy(err, handlers[1:])
+    LOG.debug("%s: %s", getpass.getuser(), shlex.join(argv))
+    try:
+        yield
+    except BaseException as error:
+        surprise = not isinstance(error, (HpcstateError, SystemExit, KeyboardInterrupt))
+        LOG.debug("ended by %s: %s", type(error).__name__, error, exc_info=surprise)
+        raise
+    finally:
+        sys.stdout, sys.stderr = out, err
+        for handler in handlers:
+            LOG.removeHandler(handler)
+            handler.close()
+        LOG.setLevel(before[0])
+        LOG.propagate = before[1]
+
+
+def _terminal(level: str) -> logging.Handler:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel(level.upper())
+    handler.setFormatter(logging.Formatter("  [%(levelname)s] %(message)s"))
+    return handler
+
+
+class _Copy(io.TextIOBase):
+    """A stream that says its whole lines to ``handlers`` too. All else of it is the stream's own."""
+
+    def __init__(self, stream: TextIO, handlers: Sequence[logging.Handler]) -> None:
+        self._stream, self._handlers, self._begun = stream, handlers, ""
+
+    def write(self, text: str) -> int:
+        written = self._stream.write(text)
+        *lines, self._begun = (self._begun + text).split("\n")
+        for line in lines:
+            record = LOG.makeRecord(LOG.name, logging.INFO, "", 0, "| %s", (line,), None)
+            for handler in self._handlers:
+                handler.handle(record)
+        return written
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._stream.encoding

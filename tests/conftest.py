@@ -1,0 +1,17 @@
+"""The tests run the same however they were started: under nohup, in the background of a script (which ignore
+SIGINT for all their children), with another umask, without HOME.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+
+
+def pytest_configure() -> None:
+    """Before anything is imported that would look at these."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.umask(0o022)
+    os.environ.setdefault("HOME", pwd.getpwuid(os.geteuid()).pw_dir)

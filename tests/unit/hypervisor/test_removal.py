@@ -1,0 +1,43 @@
+"""What a disk of somebody stands on: read from its header, whatever that says."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from hpcstate.hypervisor.removal import Removal, backing_file
+
+
+def qemu_img(*words: str | Path) -> None:
+    assert shutil.which("qemu-img")
+    subprocess.run(["qemu-img", *words], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("named", ["{base}", "base.qcow2", "file:{base}", "json:{{\"driver\":\"qcow2\","
+                                   "\"file\":{{\"driver\":\"file\",\"filename\":\"{base}\"}}}}"])  # fmt: skip
+def test_what_qemu_wrote_is_read(tmp_path: Path, named: str) -> None:
+    base, overlay = tmp_path / "base.qcow2", tmp_path / "overlay.qcow2"
+    qemu_img("create", "-q", "-f", "qcow2", base, "1M")
+    qemu_img("create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", named.format(base=base), overlay)
+    assert backing_file(overlay) == str(base)
+    assert backing_file(base) == ""
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"QFI", b"raw disk, longer than a header", b"QFI\xfb" + struct.pack(">IQI", 3, 1 << 62, 1 << 31)],
+)
+def test_what_is_no_qcow2_or_damaged_stands_on_nothing(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "disk").write_bytes(content)
+    assert backing_file(tmp_path / "disk") == ""
+    assert backing_file(tmp_path / "none") == ""
+
+
+def test_what_stays_keeps_the_keys() -> None:
+    assert not Removal(pool="p", network="n").left
+    assert Removal(pool="p", staying={"a": "b"}).left
+    assert Removal(network="n", guests=("g",)).left
