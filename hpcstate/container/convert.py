@@ -7,14 +7,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpcstate.artifact.imports import code_of
-from hpcstate.artifact.recipe import Recipe
-from hpcstate.artifact.store import Manifest
-from hpcstate.digest import file_digest, key_of
 from hpcstate.errors import HpcstateError, from_os
 from hpcstate.files import remove_tree
 
 if TYPE_CHECKING:
+    from hpcstate.artifact.store import Manifest
     from hpcstate.container.routes import Report, Source, Toolbox
 
 _REGISTRIES = ("docker", "oras", "library")
@@ -45,8 +42,10 @@ def convert(address: str, target: Path, toolbox: Any, report: Report = print) ->
     Raises HpcstateError when there is no such image or it cannot be fetched, with the last lines of what
     failed, and when the disk is full. Nothing half done stays.
     """
+    from hpcstate.artifact.recipe import Recipe
     from hpcstate.container import build as container_build
     from hpcstate.container import routes as container_routes
+    from hpcstate.digest import key_of
 
     began = time.monotonic()
     aside = target.absolute().parent
@@ -74,6 +73,7 @@ def convert(address: str, target: Path, toolbox: Any, report: Report = print) ->
 
 def inputs(address: str, versions: dict[str, str]) -> dict[str, Any]:
     """What is made of ``address``, where ``versions`` were found, for its key."""
+    from hpcstate.artifact.imports import code_of
     from hpcstate.container import build as container_build
     from hpcstate.container import toolbox as tools_root
 
@@ -134,6 +134,7 @@ def image(address: str) -> str:
 def _of_file(file: Path, name: str, work: Path, toolbox: Toolbox, expected: str) -> Source:
     from hpcstate.container import archive as container_archive
     from hpcstate.container import routes as container_routes
+    from hpcstate.digest import file_digest
 
     if not file.is_file():
         raise HpcstateError("there is no such file", where=str(file))
