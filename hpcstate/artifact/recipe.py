@@ -1,27 +1,145 @@
-"""Building an artifact: to a temporary name, verified, renamed, its sidecar last."""
+"""Recipes: where an artifact lies, what it is made of, and how. It is built to a temporary name, verified,
+renamed, its sidecar last; or it comes from the store.
+"""
 
 from __future__ import annotations
 
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hpcstate import paths
+from hpcstate.artifact import cache
 from hpcstate.artifact.store import Manifest, Store
 from hpcstate.digest import file_digest, key_of
 from hpcstate.errors import from_os
 from hpcstate.files import alone, remove_tree, write_atomically
 
+State = Literal["current", "outdated", "missing"]
+"""What lies at a recipe's path: what it makes, something else (of other inputs, other bytes), or nothing."""
 
-def current(artifact: Path, key: str) -> bool:
-    """Whether ``artifact`` is there, whole, and was made for ``key``. Reads its sidecar, and its bytes only
-    where its time of change is another than the sidecar says.
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the artifact ``path`` is made.
+
+    ``inputs`` are values of JSON, or give them; they are its key. The code that makes it (imports.code_of) is
+    among them. ``make(target)`` writes ``target``, may use the folder that it lies in (removed afterwards,
+    also on failure), and returns the versions that went in. ``keep``: a store keeps the result.
     """
+
+    path: Path
+    inputs: Mapping[str, Any] | Callable[[], Mapping[str, Any]]
+    make: Callable[[Path], dict[str, str]]
+    keep: bool = True
+
+    @property
+    def made_of(self) -> dict[str, Any]:
+        """The inputs as they are now. Raises what they raise: HpcstateError for a file that is missing."""
+        return dict(self.inputs() if callable(self.inputs) else self.inputs)
+
+    @property
+    def key(self) -> str:
+        """Equal key, equal artifact."""
+        return key_of(self.made_of)
+
+    @property
+    def state(self) -> State:
+        """What lies at ``path``. Reads the sidecar, and the artifact's bytes only where its time of change is
+        another than the sidecar says.
+        """
+        if not self.path.is_file():
+            return "missing"
+        return "current" if _current(self.path, self.key) else "outdated"
+
+    @property
+    def current(self) -> bool:
+        """Whether nothing has to be done: the artifact is there, whole, and of these inputs."""
+        return self.state == "current"
+
+    def stored(self, store: Store) -> bool:
+        """Whether ``store`` claims to have it: then it is fetched, not made."""
+        return store.has(self.key)
+
+    def provide(self, store: Store) -> Manifest:
+        """Make sure that the artifact exists: as it is, from ``store``, or made.
+
+        Raises what ``make`` raises, and HpcstateError when the disk is full; nothing half done stays.
+        """
+        inputs = self.made_of
+        key = key_of(inputs)
+        if not _current(self.path, key):
+            with alone(self.path.parent, lambda said: store.report(f"{self.path.name}: {said}")):
+                # Somebody else may have made it while this run waited.
+                if not _current(self.path, key):
+                    return self._provide(inputs, key, store)
+        manifest = Manifest.read(paths.sidecar(self.path))
+        assert manifest is not None
+        return manifest
+
+    def _provide(self, inputs: dict[str, Any], key: str, store: Store) -> Manifest:
+        stored = store.fetch(key, self.path)
+        if stored is not None:
+            stored = replace(stored, mtime_ns=self.path.stat().st_mtime_ns)
+            write_atomically(paths.sidecar(self.path), stored.to_json())
+            store.report(f"{self.path.name}: from the store ({key[:12]})")
+            cache.prune(store, key)  # it may have come from afar
+            return stored
+        clean_work(self.path)
+        work = Path(tempfile.mkdtemp(dir=self.path.parent, prefix=".work."))
+        manifest = self._write(inputs, work, time.monotonic())
+        if self.keep:
+            store.add(self.path, manifest)
+            cache.prune(store, key)
+        return manifest
+
+    def write(self, work: Path, began: float) -> Manifest:
+        """Make the artifact anew, whatever is there and in a store, in the empty folder ``work``, which is
+        removed. An earlier one stays until this one is whole. ``began`` is when it began (time.monotonic()).
+
+        Raises what ``make`` raises, and HpcstateError when the disk is full.
+        """
+        return self._write(self.made_of, work, began)
+
+    def _write(self, inputs: dict[str, Any], work: Path, began: float) -> Manifest:
+        try:
+            target = work / self.path.name
+            versions = self.make(target)
+            manifest = Manifest(
+                key=key_of(inputs),
+                digest=file_digest(target),
+                size=target.stat().st_size,
+                duration=round(time.monotonic() - began, 1),
+                inputs=inputs,
+                versions=versions,
+                mtime_ns=target.stat().st_mtime_ns,
+            )
+            # The sidecar first: killed in between, these bytes must not pass for those that it describes.
+            paths.sidecar(self.path).unlink(missing_ok=True)
+            target.replace(self.path)
+            write_atomically(paths.sidecar(self.path), manifest.to_json())
+        except OSError as error:
+            raise from_os(error) from error
+        finally:
+            remove_tree(work)
+        return manifest
+
+    def clean(self) -> None:
+        """As :func:`remove` does."""
+        remove(self.path)
+
+
+def built(artifact: Path) -> Manifest | None:
+    """The sidecar of ``artifact``, made here for whatever inputs; None when one of the two is missing."""
+    return Manifest.read(paths.sidecar(artifact)) if artifact.is_file() else None
+
+
+def _current(artifact: Path, key: str) -> bool:
     manifest = Manifest.read(paths.sidecar(artifact))
     if manifest is None or manifest.key != key:
         return False
@@ -48,70 +166,14 @@ def _has_its_bytes(artifact: Path, manifest: Manifest, before: os.stat_result) -
     return True
 
 
-def provide(
-    artifact: Path,
-    inputs: dict[str, Any],
-    make: Callable[[Path, Path], dict[str, str]],
-    *,
-    store: Store,
-    keep: bool = True,
-) -> Manifest:
-    """Make sure ``artifact`` exists for ``inputs``: as it is, from the store, or by ``make(target, work)``.
+def remove(artifact: Path) -> None:
+    """Remove ``artifact``, its sidecar, and what an interrupted build left. A store keeps its own copy.
 
-    ``make`` writes ``target``, may use the folder ``work`` (removed afterwards, also on failure), and
-    returns the versions that went in. ``keep`` stores the result. Raises what ``make`` raises, and
-    HpcstateError when the disk is full; nothing half done stays.
+    Raises HpcstateError when something is mounted in what was left.
     """
-    key = key_of(inputs)
-    if not current(artifact, key):
-        with alone(artifact.parent, lambda said: store.report(f"{artifact.name}: {said}")):
-            # Somebody else may have made it while this run waited.
-            if not current(artifact, key):
-                return _provide(artifact, key, inputs, make, store, keep)
-    manifest = Manifest.read(paths.sidecar(artifact))
-    assert manifest is not None
-    return manifest
-
-
-def _provide(
-    artifact: Path,
-    key: str,
-    inputs: dict[str, Any],
-    make: Callable[[Path, Path], dict[str, str]],
-    store: Store,
-    keep: bool,
-) -> Manifest:
-    stored = store.fetch(key, artifact)
-    if stored is not None:
-        stored = replace(stored, mtime_ns=artifact.stat().st_mtime_ns)
-        write_atomically(paths.sidecar(artifact), stored.to_json())
-        store.report(f"{artifact.name}: from the store ({key[:12]})")
-        return stored
+    for path in (artifact, paths.sidecar(artifact)):
+        path.unlink(missing_ok=True)
     clean_work(artifact)
-    work = Path(tempfile.mkdtemp(dir=artifact.parent, prefix=".work."))
-    started = time.monotonic()
-    try:
-        target = work / artifact.name
-        versions = make(target, work)
-        manifest = Manifest(
-            key=key,
-            digest=file_digest(target),
-            size=target.stat().st_size,
-            duration=round(time.monotonic() - started, 1),
-            inputs=inputs,
-            versions=versions,
-            mtime_ns=target.stat().st_mtime_ns,
-        )
-        paths.sidecar(artifact).unlink(missing_ok=True)
-        target.replace(artifact)
-        write_atomically(paths.sidecar(artifact), manifest.to_json())
-    except OSError as error:
-        raise from_os(error) from error
-    finally:
-        remove_tree(work)
-    if keep:
-        store.add(artifact, manifest)
-    return manifest
 
 
 def clean_work(artifact: Path) -> None:

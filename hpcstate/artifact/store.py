@@ -10,17 +10,27 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from hpcstate import paths
 from hpcstate.digest import file_digest
-from hpcstate.errors import from_os
+from hpcstate.errors import HpcstateError, from_os
 from hpcstate.files import copy_sparse
+
+LIMIT = "HPCSTATE_STORE_LIMIT"
+"""The variable that says how large the store may be (50G); what is over it goes (hpcstate.artifact.cache)."""
+
+DEFAULT_LIMIT = 50 * 10**9
+"""Bytes: some twenty images, or as many large containers."""
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
 
 _REMOTE_TIMEOUT = 30.0
 _CHUNK = 1 << 20
@@ -57,7 +67,7 @@ class Manifest:
         """The manifest in ``path``, None when it is missing or is none (interrupted, foreign)."""
         try:
             manifest = cls(**json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, RecursionError):
             return None
         numbers = (manifest.size, manifest.mtime_ns)
         texts = (manifest.key, manifest.digest)
@@ -65,18 +75,42 @@ class Manifest:
         return manifest if fits else None
 
 
-class Store:
-    """A local folder of objects, and behind it, where ``remote`` is given, one over HTTP."""
+def size_of(text: str, where: str) -> int:
+    """The bytes that ``text`` means: 50G, 1.5 TB, 512MiB, 1000. Raises HpcstateError for what is no size."""
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise HpcstateError(
+            f"{text!r} is no size", where=where, hint="50G, 500M or 1.5T; 50GiB for powers of 2"
+        )
+    number, unit, binary = found.groups()
+    return int(float(number) * (1024 if binary else 1000) ** " KMGT".index(unit.upper() or " "))
 
-    def __init__(self, root: Path, remote: str = "", report: Callable[[str], None] = print) -> None:
+
+class Store:
+    """A local folder of objects, and behind it, where ``remote`` is given, one over HTTP. ``limit`` is in
+    bytes, None for any size (hpcstate.artifact.cache keeps it)."""
+
+    def __init__(
+        self,
+        root: Path,
+        remote: str = "",
+        report: Callable[[str], None] = print,
+        limit: int | None = None,
+    ) -> None:
         self.root = root
         self.remote = remote.rstrip("/")
         self.report = report
+        self.limit = limit
 
     @classmethod
     def default(cls) -> Store:
-        """The project's store: ``build/store`` and ``HPCSTATE_STORE_URL``."""
-        return cls(paths.STORE, os.environ.get("HPCSTATE_STORE_URL", ""))
+        """The project's store: ``build/store``, ``HPCSTATE_STORE_URL`` and ``HPCSTATE_STORE_LIMIT``.
+
+        Raises HpcstateError when that is no size: before anything is built for it.
+        """
+        text = os.environ.get(LIMIT, "")
+        limit = size_of(text, LIMIT) if text else DEFAULT_LIMIT
+        return cls(paths.STORE, os.environ.get("HPCSTATE_STORE_URL", ""), limit=limit)
 
     def _object(self, key: str) -> Path:
         return self.root / key[:2] / key
@@ -95,6 +129,8 @@ class Store:
         manifest = Manifest.read(folder / "manifest.json")
         if manifest is None:
             return None
+        with suppress(OSError):  # somebody else's store
+            os.utime(folder / "manifest.json")
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = target.with_name(f".{target.name}.fetch")
         try:

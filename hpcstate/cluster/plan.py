@@ -8,17 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from hpcstate import paths
-from hpcstate.artifact.recipe import current
 from hpcstate.artifact.store import Store
 from hpcstate.cluster import pyinfra as deploy
-from hpcstate.digest import key_of
 from hpcstate.errors import HpcstateError, ProblemsError, format_problem
 from hpcstate.hypervisor import fit as validate
 from hpcstate.hypervisor.connection import connect
 from hpcstate.hypervisor.daemon import SYSTEM_URI, answers
 from hpcstate.hypervisor.mark import refusal
 from hpcstate.image import declared as image
-from hpcstate.image.inputs import inputs
+from hpcstate.image import packer
 from hpcstate.model import Cluster, Description
 
 
@@ -86,14 +84,12 @@ def needed_images(description: Description) -> list[str]:
 
 def image_steps(description: Description) -> list[str]:
     """What `doit build_images` would do for the images that are needed."""
-    steps = []
+    steps, store = [], Store.default()
     for name in needed_images(description):
-        spec = image.load(name)
-        key = key_of(inputs(spec))
-        if current(spec.path, key):
-            continue
-        source = "fetch from the store" if Store.default().has(key) else "build"
-        steps.append(f"{source} {spec.path.name}")
+        recipe = packer.recipe(image.load(name), store)
+        if not recipe.current:
+            source = "fetch from the store" if recipe.stored(store) else "build"
+            steps.append(f"{source} {recipe.path.name}")
     return steps
 
 

@@ -17,6 +17,7 @@ from hpcstate.terminal import table
 
 if TYPE_CHECKING:
     from hpcstate.container.toolbox import Toolbox
+    from hpcstate.model.container import Container
 
 
 def register(subparsers: Any) -> None:
@@ -78,7 +79,7 @@ def run_list(args: argparse.Namespace) -> int:
                 "category": one.category,
                 "route": one.route,
                 "gpu": one.gpu,
-                "state": _state(name),
+                "state": _state(one),
                 "size": manifest.size if manifest else 0,
                 "digest": manifest.digest if manifest else "",
                 "summary": one.summary,
@@ -245,16 +246,12 @@ def _toolbox() -> Toolbox:
     return runner(Store.default())
 
 
-def _state(name: str) -> str:
-    from hpcstate.artifact.recipe import current
+def _state(one: Container) -> str:
+    from hpcstate.artifact.store import Store
     from hpcstate.container import build as container_build
-    from hpcstate.container.declared import load
-    from hpcstate.digest import key_of
 
-    built = paths.container(name)
-    if not built.is_file():
-        return "not built"
-    return "built" if current(built, key_of(container_build.inputs(load(name)))) else "outdated"
+    recipe = container_build.recipe(one, Store.default())
+    return {"missing": "not built", "current": "built", "outdated": "outdated"}[recipe.state]
 
 
 def _row(row: dict[str, Any]) -> tuple[str, ...]:

@@ -6,33 +6,30 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hpcstate import paths
 from hpcstate.artifact.debian import EPOCH
+from hpcstate.artifact.imports import code_of
+from hpcstate.artifact.recipe import Recipe
 from hpcstate.artifact.store import Store
 from hpcstate.container import credentials as container_credentials
 from hpcstate.container import definition as container_definition
-from hpcstate.container import engine as container_engine
-from hpcstate.container import layers as container_layers
 from hpcstate.container import routes as container_routes
 from hpcstate.container import sif, signing
 from hpcstate.container import toolbox as tools_root
 from hpcstate.container import trial as container_test
 from hpcstate.container.declared import files
 from hpcstate.container.layers import layers
-from hpcstate.container.routes import Source
+from hpcstate.container.routes import Report, Source
 from hpcstate.container.toolbox import Toolbox
 from hpcstate.digest import file_digests, key_of
 from hpcstate.errors import HpcstateError
 from hpcstate.files import remove_tree, unpack
 from hpcstate.model.container import Container
 from hpcstate.run import tail
-
-VERSION = 3
-"""Raise it when the code that builds containers changes what comes out."""
 
 SQUASH = ("-comp", "zstd", "-Xcompression-level", "9")
 """A little smaller than Apptainer's gzip in half its time (bench/containers.py, docs/containers.md). Times:
@@ -48,13 +45,21 @@ _WORK = "/work"
 _TREE = "tree"
 
 
+def recipe(container: Container, store: Store, report: Report = print) -> Recipe:
+    """How ``container`` is made; ``store`` is where its tools are looked for, ``report`` is told of each step
+    that is done.
+    """
+    return Recipe(
+        paths.container(container.name),
+        lambda: inputs(container),
+        lambda target: make(container, target, store, report),
+    )
+
+
 def inputs(container: Container) -> dict[str, Any]:
     """What ``container`` is made of, for its key. Raises HpcstateError when a file of it is missing."""
-    routes = {"definition": container_definition.VERSION, "dockerfile": container_engine.VERSION}
     return {
-        **{name: version for name, version in routes.items() if name == container.route},
-        "builder": VERSION,
-        "layers": container_layers.VERSION,
+        "code": code_of("hpcstate.container.build"),
         "tools": tools_root.key(),
         "files": file_digests(files(container), paths.CONTAINERS),
         "squash": list(SQUASH),
@@ -74,16 +79,14 @@ def plan(container: Container) -> str:
     return f"from its {'Dockerfile' if container.route == 'dockerfile' else 'definition'}"
 
 
-def make(
-    container: Container, target: Path, work: Path, store: Store, report: Callable[[str], None] = print
-) -> dict[str, str]:
-    """Build ``container`` at ``target`` and return the versions that went in; ``work`` is a folder for what
-    lies between, ``report`` is told of each step that is done.
+def make(container: Container, target: Path, store: Store, report: Report = print) -> dict[str, str]:
+    """Build ``container`` at ``target`` and return the versions that went in; the folder of ``target`` is for
+    what lies between, too, ``report`` is told of each step that is done.
 
     Raises HpcstateError with the failing step and its last lines, when the result is over its size limit, and
     when one of its tests fails.
     """
-    toolbox = tools_root.toolbox(store)
+    work, toolbox = target.parent, tools_root.toolbox(store)
     if container.route == "declared":
         source = _declared(container, work, toolbox, store)
     else:

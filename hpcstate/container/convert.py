@@ -7,13 +7,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpcstate import paths
-from hpcstate.artifact.store import Manifest
-from hpcstate.digest import file_digest, key_of
 from hpcstate.errors import HpcstateError, from_os
-from hpcstate.files import remove_tree, write_atomically
+from hpcstate.files import remove_tree
 
 if TYPE_CHECKING:
+    from hpcstate.artifact.store import Manifest
     from hpcstate.container.routes import Report, Source, Toolbox
 
 _REGISTRIES = ("docker", "oras", "library")
@@ -44,40 +42,49 @@ def convert(address: str, target: Path, toolbox: Any, report: Report = print) ->
     Raises HpcstateError when there is no such image or it cannot be fetched, with the last lines of what
     failed, and when the disk is full. Nothing half done stays.
     """
+    from hpcstate.artifact.recipe import Recipe
     from hpcstate.container import build as container_build
     from hpcstate.container import routes as container_routes
-    from hpcstate.container import toolbox as tools_root
+    from hpcstate.digest import key_of
 
     began = time.monotonic()
     aside = target.absolute().parent
     try:
         work = Path(tempfile.mkdtemp(dir=aside, prefix=f".{target.name}."))
+        made = work / "made"
+        made.mkdir()
     except OSError as error:
         raise from_os(error) from error
     try:
         source = find(address, work, toolbox, report)
-        # Where an archive lies says nothing of what is in it; its digest does.
-        of = {"image": image(address), "versions": source.versions, "tools": tools_root.key()}
-        key = key_of({"builder": container_build.VERSION, "squash": list(container_build.SQUASH), **of})
-        made = work / target.name
-        definition = container_routes.whole(source, labels(address, key))
-        container_build.write(definition, source, made, work, toolbox)
-        manifest = Manifest(
-            key=key,
-            digest=file_digest(made),
-            size=made.stat().st_size,
-            duration=round(time.monotonic() - began, 1),
-            inputs=of,
-            versions={**source.versions, "apptainer": toolbox.versions.get("apptainer", "")},
-        )
-        paths.sidecar(target).unlink(missing_ok=True)
-        made.replace(target)
-        write_atomically(paths.sidecar(target), manifest.to_json())
+        of = inputs(address, source.versions)
+
+        def make(file: Path) -> dict[str, str]:
+            definition = container_routes.whole(source, labels(address, key_of(of)))
+            container_build.write(definition, source, file, made, toolbox)
+            return {**source.versions, "apptainer": toolbox.versions.get("apptainer", "")}
+
+        return Recipe(target, of, make, keep=False).write(made, began)
     except OSError as error:
         raise from_os(error) from error
     finally:
         remove_tree(work)
-    return manifest
+
+
+def inputs(address: str, versions: dict[str, str]) -> dict[str, Any]:
+    """What is made of ``address``, where ``versions`` were found, for its key."""
+    from hpcstate.artifact.imports import code_of
+    from hpcstate.container import build as container_build
+    from hpcstate.container import toolbox as tools_root
+
+    return {
+        "code": code_of("hpcstate.container.convert"),
+        "tools": tools_root.key(),
+        "squash": list(container_build.SQUASH),
+        # Where an archive lies says nothing of what is in it; its digest does.
+        "image": image(address),
+        "versions": versions,
+    }
 
 
 def find(address: str, work: Path, toolbox: Toolbox, report: Report) -> Source:
@@ -127,6 +134,7 @@ def image(address: str) -> str:
 def _of_file(file: Path, name: str, work: Path, toolbox: Toolbox, expected: str) -> Source:
     from hpcstate.container import archive as container_archive
     from hpcstate.container import routes as container_routes
+    from hpcstate.digest import file_digest
 
     if not file.is_file():
         raise HpcstateError("there is no such file", where=str(file))

@@ -17,9 +17,6 @@ from hpcstate.container.credentials import host_of, registry_of
 from hpcstate.digest import file_digest
 from hpcstate.errors import HpcstateError, Problem, ProblemsError
 
-VERSION = 1
-"""Raise it when the code of this module changes what comes out."""
-
 AGENTS = frozenset(
     {"docker", "docker-archive", "docker-daemon", "library", "localimage", "oci", "oci-archive", "oras"}
     | {"scratch", "shub"}

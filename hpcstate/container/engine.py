@@ -24,9 +24,6 @@ from hpcstate.errors import HpcstateError, from_os
 from hpcstate.files import alone
 from hpcstate.run import Result, run, run_with_lines, tail, which
 
-VERSION = 2
-"""Raise it when the code of this module changes what comes out. 2: root's builds are those of a user."""
-
 STORAGE = paths.BUILD / "containers" / ".buildah"
 
 INSTALL = "apt-get install --no-install-recommends buildah"

@@ -12,7 +12,8 @@ from typing import Any
 
 from hpcstate import paths
 from hpcstate.artifact.debian import EPOCH, write_tar
-from hpcstate.artifact.recipe import provide
+from hpcstate.artifact.imports import code_of
+from hpcstate.artifact.recipe import Recipe
 from hpcstate.artifact.store import Store
 from hpcstate.container.declared import folder
 from hpcstate.container.toolbox import entered
@@ -22,9 +23,6 @@ from hpcstate.files import alone, unpack
 from hpcstate.host.environment import pip_program
 from hpcstate.model.container import Container
 from hpcstate.run import run
-
-VERSION = 1
-"""Raise it when the code of this module changes what comes out."""
 
 _COMPILE = "python3 -m compileall -qq -f --invalidation-mode unchecked-hash"
 """Compiled once and never looked at again: a container is read-only, and an import that has to compile takes
@@ -41,36 +39,37 @@ def layers(container: Container, store: Store) -> tuple[list[Path], dict[str, st
 
     Raises HpcstateError when a mirror, a package or a wheel fails, with the last lines of the tool.
     """
-    base = _path(container, "packages")
-    manifest = provide(
-        base,
-        base_inputs(container),
-        lambda target, work: _make_base(container, target, work),
-        store=store,
-        keep=False,
+    chosen = recipes(container)
+    versions: dict[str, str] = {}
+    for recipe in chosen:
+        versions |= recipe.provide(store).versions
+    return [recipe.path for recipe in chosen], versions
+
+
+def recipes(container: Container) -> list[Recipe]:
+    """How each layer of ``container`` is made, lowest first. No store keeps them: they are part of it."""
+    base, wheels = _path(container, "packages"), _path(container, "wheels")
+    lowest = Recipe(
+        base, lambda: base_inputs(container), lambda target: _make_base(container, target), keep=False
     )
-    if not container.wheels:
-        return [base], manifest.versions
-    wheels = _path(container, "wheels")
-    more = provide(
+    upper = Recipe(
         wheels,
-        wheels_inputs(container),
-        lambda target, work: _make_wheels(container, base, target, work),
-        store=store,
+        lambda: wheels_inputs(container),
+        lambda target: _make_wheels(container, base, target),
         keep=False,
     )
-    return [base, wheels], {**manifest.versions, **more.versions}
+    return [lowest, upper] if container.wheels else [lowest]
 
 
 def base_inputs(container: Container) -> dict[str, Any]:
     """What the layer of Debian packages is made of, for its key."""
-    return {"builder": VERSION, "release": container.release, "packages": list(container.package_names)}
+    code = code_of("hpcstate.container.layers")
+    return {"code": code, "release": container.release, "packages": list(container.package_names)}
 
 
 def wheels_inputs(container: Container) -> dict[str, Any]:
     """What the layer of wheels is made of, for its key."""
     return {
-        "builder": VERSION,
         "base": key_of(base_inputs(container)),
         "wheels": file_digest(folder(container.name) / container.wheels),
         "python": container.python,
@@ -82,17 +81,17 @@ def _path(container: Container, layer: str) -> Path:
     return paths.container(container.name).parent / "layers" / layer / f"{layer}.tar"
 
 
-def _make_base(container: Container, target: Path, _work: Path) -> dict[str, str]:
+def _make_base(container: Container, target: Path) -> dict[str, str]:
     compiled = f'if [ -x "$1/usr/bin/python3" ]; then chroot "$1" {_COMPILE} /usr/lib || :; fi'
     # Apptainer wants both to be there, to put the host's over them.
     empty = 'for name in hosts resolv.conf; do : >>"$1/etc/$name"; done'
     return write_tar(target, container.release, container.package_names, hooks=(compiled, empty))
 
 
-def _make_wheels(container: Container, base: Path, target: Path, work: Path) -> dict[str, str]:
+def _make_wheels(container: Container, base: Path, target: Path) -> dict[str, str]:
     lock = folder(container.name) / container.wheels
     _download(container, lock)
-    root = work / "root"
+    root = target.parent / "root"
     root.mkdir(mode=0o755)
     unpack(base, root)
     pip = pip_program()

@@ -17,16 +17,13 @@ from typing import Any
 
 from hpcstate import paths
 from hpcstate.artifact.debian import EPOCH, write_tar
-from hpcstate.artifact.recipe import provide
+from hpcstate.artifact.imports import code_of
+from hpcstate.artifact.recipe import Recipe
 from hpcstate.artifact.store import Store
-from hpcstate.digest import key_of
 from hpcstate.errors import HpcstateError, from_os
 from hpcstate.files import alone, remove_tree, unpack
 from hpcstate.host import tools
 from hpcstate.run import Result, run, tail, which
-
-VERSION = 1
-"""Raise it when the code that builds the tools root changes what comes out."""
 
 RELEASE = "trixie"
 PACKAGES = (
@@ -189,7 +186,7 @@ def toolbox(store: Store) -> Toolbox:
     """The tools root, built when it is not there. It builds the containers, so that their bytes do not depend
     on what the host has. Raises HpcstateError when it cannot be built.
     """
-    manifest = provide(_tar(), inputs(), _make, store=store)
+    manifest = recipe().provide(store)
     return Toolbox(_unpacked(manifest.digest), manifest.versions)
 
 
@@ -213,13 +210,18 @@ def of_the_host() -> Toolbox | None:
 
 def key() -> str:
     """The key of the tools root: it belongs into the key of everything that it builds."""
-    return key_of(inputs())
+    return recipe().key
+
+
+def recipe() -> Recipe:
+    """How the tar of the tools root is made."""
+    return Recipe(_tar(), inputs, _make)
 
 
 def inputs() -> dict[str, Any]:
     """What the tools root is made of, for its key."""
     return {
-        "builder": VERSION,
+        "code": code_of("hpcstate.container.toolbox"),
         "release": RELEASE,
         "packages": list(PACKAGES),
         "apptainer": tools.load().debs["apptainer"].sha256,
@@ -230,7 +232,7 @@ def _tar() -> Path:
     return paths.BUILD / "containers" / "tools" / "tools.tar"
 
 
-def _make(target: Path, _work: Path) -> dict[str, str]:
+def _make(target: Path) -> dict[str, str]:
     deb = tools.fetch_deb("apptainer")
     empty = " && ".join(f': >>"$1/{name}"' for name in _EMPTY_FILES)
     hooks = [f'cp -r --no-preserve=ownership {deb}/. "$1" && {empty}']

@@ -8,13 +8,14 @@ import socket
 import sys
 from pathlib import Path
 
-from hpcstate.artifact.recipe import provide
+from hpcstate.artifact.recipe import Recipe
 from hpcstate.artifact.store import Store
 from hpcstate.errors import HpcstateError
 from hpcstate.host import tools
 from hpcstate.host.packages import kvm_works
 from hpcstate.image import seed
 from hpcstate.image.declared import PACKER, ImageSpec
+from hpcstate.image.inputs import inputs
 from hpcstate.node.cidata import CloudInit, write_cidata
 from hpcstate.node.secrets import known_hosts_line, new_key
 from hpcstate.paths import ROOT
@@ -29,15 +30,19 @@ TCG_CPU = "max,svm=off,vmx=off,aes=off,pclmulqdq=off,la57=off"
 """All that TCG can emulate, but what makes the guest load and test modules, or walk five levels of pages."""
 
 
-def make(spec: ImageSpec, target: Path, work: Path, store: Store) -> dict[str, str]:
-    """Build the image of ``spec`` (qcow2, zstd) at ``target`` from its seed and return package versions.
+def recipe(spec: ImageSpec, store: Store) -> Recipe:
+    """How the image of ``spec`` is made; ``store`` is where its seed is looked for."""
+    return Recipe(spec.path, lambda: inputs(spec), lambda target: make(spec, target, store))
+
+
+def make(spec: ImageSpec, target: Path, store: Store) -> dict[str, str]:
+    """Build the image of ``spec`` (qcow2, zstd) at ``target``, in a folder of its own, from its seed, and
+    return package versions.
 
     Raises HpcstateError with Packer's last lines, and when the image is larger than 2 GB.
     """
-    base = provide(
-        spec.seed_path, seed.inputs(spec), lambda to, at: seed.make(spec, to, at), store=store, keep=False
-    )
-    disk = _run_packer(spec, work)
+    base = seed.recipe(spec).provide(store)
+    disk = _run_packer(spec, target.parent)
     run(["qemu-img", "convert", "-c", "-m", "4", "-O", "qcow2", "-o", "compression_type=zstd", disk, target])
     run(["qemu-img", "check", "-q", target], hint="the disk under build/ may be failing or full")
     size = target.stat().st_size

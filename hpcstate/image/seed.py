@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hpcstate.artifact.imports import code_of
+from hpcstate.artifact.recipe import Recipe
 from hpcstate.digest import file_digests
 from hpcstate.errors import HpcstateError
 from hpcstate.host import tools
@@ -15,16 +17,19 @@ from hpcstate.image.declared import HOOKS, ImageSpec
 from hpcstate.paths import ROOT
 from hpcstate.run import run
 
-VERSION = 2
-"""Raise it when the code that builds seeds changes what comes out."""
+
+def recipe(spec: ImageSpec) -> Recipe:
+    """How the seed of ``spec`` is made. No store keeps it: the image that it becomes is smaller."""
+    return Recipe(spec.seed_path, lambda: inputs(spec), lambda target: make(spec, target), keep=False)
 
 
 def inputs(spec: ImageSpec) -> dict[str, Any]:
     """What the seed of ``spec`` is made of, for its key."""
+    code = code_of("hpcstate.image.seed")
     if spec.source is not None:
-        return {"builder": VERSION, "url": spec.source.url, "sha256": spec.source.sha256}
+        return {"code": code, "url": spec.source.url, "sha256": spec.source.sha256}
     return {
-        "builder": VERSION,
+        "code": code,
         "release": spec.release,
         "packages": sorted(spec.package_names),
         "debs": {name: tools.load().debs[name].sha256 for name in sorted(spec.debs)},
@@ -44,8 +49,8 @@ def _hook_files() -> list[Path]:
     ]
 
 
-def make(spec: ImageSpec, target: Path, work: Path) -> dict[str, str]:
-    """Build the seed of ``spec`` at ``target`` and return its packages' versions.
+def make(spec: ImageSpec, target: Path) -> dict[str, str]:
+    """Build the seed of ``spec`` at ``target``, in a folder of its own, and return its packages' versions.
 
     Raises HpcstateError without root's rights (the files of the tree belong to many users) and when the
     mirror or a tool fails, with the tool's last lines.
@@ -57,7 +62,8 @@ def make(spec: ImageSpec, target: Path, work: Path) -> dict[str, str]:
             "building an image from Debian packages needs root: its files belong to many users",
             hint="run ./hpc as root, or give the image a `source` (a Debian cloud image by URL and sha256)",
         )
-    words: list[str | Path] = [sys.executable, "-m", "hpcstate.image.seed_tree", spec.name, target, work]
+    words: list[str | Path] = [sys.executable, "-m", "hpcstate.image.seed_tree"]
+    words += [spec.name, target, target.parent]
     if _fits_in_memory(spec):
         words = ["unshare", "--mount", "--propagation", "private", *words, "--in-memory"]
     done = run(words, cwd=ROOT, check=False)

@@ -15,23 +15,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hpcstate import paths
-from hpcstate.artifact.recipe import provide
-from hpcstate.artifact.store import Manifest, Store
+from hpcstate.artifact.imports import code_of
+from hpcstate.artifact.recipe import built
+from hpcstate.artifact.store import Store
 from hpcstate.digest import key_of
 from hpcstate.errors import HpcstateError, Problem, format_problem
 from hpcstate.files import write_atomically
 from hpcstate.judge import messages as judge_words
+from hpcstate.judge import root as judge_root
 from hpcstate.judge.case import Configuration, case_of
 from hpcstate.judge.inside import Case, Hearing
-from hpcstate.judge.root import make, root_inputs
 from hpcstate.model import Cluster, Node
 from hpcstate.paths import ClusterPaths
 from hpcstate.run import run, tail
 from hpcstate.slurm.conf import configuration
 from hpcstate.slurm.gres_conf import GresDevice, gres_conf
-
-VERSION = 1
-"""Raise it when the judge's verdict on the same files may be another one."""
 
 _UNSHARE = ("unshare", "--user", "--map-root-user", "--mount", "--pid", "--net", "--uts", "--ipc", "--fork")
 _TIMEOUT_SECONDS = 120.0
@@ -140,16 +138,16 @@ def image_named(name: str) -> Path:
 
 def image_key(image: Path) -> str:
     """The key of a built image, empty when it is not there, or not from here."""
-    manifest = Manifest.read(paths.sidecar(image))
-    return manifest.key if manifest and image.is_file() else ""
+    manifest = built(image)
+    return manifest.key if manifest else ""
 
 
 def judgement_key(files: Configuration, image: str) -> str:
-    """What a judgement depends on: the judge's version, the key of the ``image``, every file."""
+    """What a judgement depends on: the judge's code, the key of the ``image``, every file."""
     return key_of(
         {
-            "judge": VERSION,
-            "root": root_inputs(image),
+            "code": code_of("hpcstate.judge.judge"),
+            "image": image,
             "files": dict(files.files),
             "gres": dict(files.gres),
         }
@@ -166,10 +164,9 @@ def judge(files: Configuration, image: Path) -> Judgement:
     if not key:
         message = f"the image {paths.shown(image)} is not built here"
         raise JudgeUnavailableError(message, hint="`./hpc build_images` builds the images of packer/")
-    root = paths.throwaway_root(image)
-    inputs = root_inputs(key)
-    provide(root, inputs, lambda to, work: make(image, to, work), store=Store.default(), keep=False)
-    found = judge_words.problems(_hear(case_of(files, root)), files.files, files.gres)
+    root = judge_root.recipe(image, key)
+    root.provide(Store.default())
+    found = judge_words.problems(_hear(case_of(files, root.path)), files.files, files.gres)
     return Judgement(judgement_key(files, key), {name: tuple(some) for name, some in sorted(found.items())})
 
 

@@ -16,12 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from hpcstate import paths
+from hpcstate.artifact.imports import code_of
+from hpcstate.artifact.recipe import Recipe
 from hpcstate.errors import HpcstateError
 from hpcstate.image.disk import ROOT_START, SECTOR
 from hpcstate.run import run, tail, which
-
-VERSION = 1
-"""Raise it when the code that makes the root changes what comes out."""
 
 _LIBRARIES = "/usr/lib/x86_64-linux-gnu"
 _WANTED = (
@@ -44,16 +44,25 @@ _PT_LOAD, _PT_DYNAMIC = 1, 2
 _DT_NEEDED, _DT_STRTAB = 1, 5
 
 
-def root_inputs(image_key: str) -> dict[str, Any]:
+def recipe(image: Path, image_key: str) -> Recipe:
+    """How the root of ``image``, whose key is ``image_key``, is made: in seconds, hence no store keeps it."""
+    return Recipe(
+        paths.throwaway_root(image), inputs(image_key), lambda target: make(image, target), keep=False
+    )
+
+
+def inputs(image_key: str) -> dict[str, Any]:
     """What the root of an image is made of, for its key."""
-    return {"builder": VERSION, "image": image_key, "wanted": list(_WANTED)}
+    return {"code": code_of("hpcstate.judge.root"), "image": image_key}
 
 
-def make(image: Path, target: Path, work: Path) -> dict[str, str]:
-    """Write the tar of the root of ``image`` (qcow2, made by hpcstate.image.disk) to ``target``.
+def make(image: Path, target: Path) -> dict[str, str]:
+    """Write the tar of the root of ``image`` (qcow2, made by hpcstate.image.disk) to ``target``, which has a
+    folder of its own.
 
     Raises HpcstateError when the image has no Slurm, or cannot be read.
     """
+    work = target.parent
     root = work / "root"
     root.mkdir()
     with _disk(image, work) as disk:

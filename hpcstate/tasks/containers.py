@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from hpcstate import paths
-from hpcstate.artifact.recipe import clean_work, current, provide
+from hpcstate.artifact.recipe import Recipe, remove
 from hpcstate.artifact.store import Store
 from hpcstate.container import declared as container
-from hpcstate.digest import key_of
 from hpcstate.tasks.steps import action, condition
 from hpcstate.terminal import stage
 
@@ -29,34 +28,31 @@ def task_build_containers() -> Iterator[Task]:
         }
 
 
-@condition
-def _current(name: str) -> bool:
+def _recipe(name: str) -> Recipe:
     from hpcstate.container import build as container_build
 
-    return current(paths.container(name), key_of(container_build.inputs(container.load(name))))
+    return container_build.recipe(
+        container.load(name), Store.default(), lambda text: print(f"    {text}", flush=True)
+    )
+
+
+@condition
+def _current(name: str) -> bool:
+    return _recipe(name).current
 
 
 @action
 def _build(name: str) -> None:
     from hpcstate.container import build as container_build
 
-    one, store = container.load(name), Store.default()
-    with stage(f"container {name}", container_build.plan(one)):
-        manifest = provide(
-            paths.container(name),
-            container_build.inputs(one),
-            lambda target, work: container_build.make(
-                one, target, work, store, lambda text: print(f"    {text}", flush=True)
-            ),
-            store=store,
-        )
-    shown = paths.shown(paths.container(name))
+    recipe = _recipe(name)
+    with stage(f"container {name}", container_build.plan(container.load(name))):
+        manifest = recipe.provide(Store.default())
+    shown = paths.shown(recipe.path)
     print(f"    {shown}: {manifest.size / 1e6:.0f} MB, sha256 {manifest.digest[:12]}")
 
 
 def _clean(name: str) -> None:
-    target = paths.container(name)
-    for path in (target, paths.sidecar(target)):
-        path.unlink(missing_ok=True)
-    clean_work(target)
-    shutil.rmtree(target.parent / "layers", ignore_errors=True)
+    # Without its declaration, which may be the reason.
+    remove(paths.container(name))
+    shutil.rmtree(paths.container(name).parent / "layers", ignore_errors=True)

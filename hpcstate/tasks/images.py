@@ -6,12 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from hpcstate import paths
-from hpcstate.artifact.recipe import clean_work, current, provide
+from hpcstate.artifact.recipe import Recipe
 from hpcstate.artifact.store import Store
-from hpcstate.digest import key_of
 from hpcstate.image import declared as image
 from hpcstate.image import packer, seed
-from hpcstate.image.inputs import inputs
 from hpcstate.tasks.steps import action, condition
 from hpcstate.terminal import stage
 
@@ -43,56 +41,43 @@ def task_build_images() -> Iterator[Task]:
         }
 
 
+def _seed(name: str) -> Recipe:
+    return seed.recipe(image.load(name))
+
+
+def _image(name: str) -> Recipe:
+    return packer.recipe(image.load(name), Store.default())
+
+
 @condition
 def _image_current(name: str) -> bool:
-    spec = image.load(name)
-    return current(spec.path, key_of(inputs(spec)))
+    return _image(name).current
 
 
 @condition
 def _seed_not_needed(name: str) -> bool:
-    spec = image.load(name)
-    key = key_of(inputs(spec))
-    if current(spec.path, key) or Store.default().has(key):
-        return True
-    return current(spec.seed_path, key_of(seed.inputs(spec)))
+    made = _image(name)
+    return made.current or made.stored(Store.default()) or _seed(name).current
 
 
 @action
 def _build_seed(name: str) -> None:
-    spec = image.load(name)
-    with stage(f"seed {name}", f"mmdebstrap, {len(spec.package_names)} packages and what they need"):
-        provide(
-            spec.seed_path,
-            seed.inputs(spec),
-            lambda target, work: seed.make(spec, target, work),
-            store=Store.default(),
-            keep=False,
-        )
+    packages = len(image.load(name).package_names)
+    with stage(f"seed {name}", f"mmdebstrap, {packages} packages and what they need"):
+        _seed(name).provide(Store.default())
 
 
 @action
 def _build_image(name: str) -> None:
-    spec, store = image.load(name), Store.default()
-    with stage(f"image {name}", f"Packer boots the seed and runs {spec.deploy} in build mode"):
-        manifest = provide(
-            spec.path,
-            inputs(spec),
-            lambda target, work: packer.make(spec, target, work, store),
-            store=store,
-        )
-    print(f"    {paths.shown(spec.path)}: {manifest.size / 1e6:.0f} MB, {manifest.key[:12]}")
+    recipe = _image(name)
+    with stage(f"image {name}", f"Packer boots the seed and runs {image.load(name).deploy} in build mode"):
+        manifest = recipe.provide(Store.default())
+    print(f"    {paths.shown(recipe.path)}: {manifest.size / 1e6:.0f} MB, {manifest.key[:12]}")
 
 
 def _clean_seed(name: str) -> None:
-    _remove(image.load(name).seed_path)
+    _seed(name).clean()
 
 
 def _clean_image(name: str) -> None:
-    _remove(image.load(name).path)
-
-
-def _remove(artifact: Any) -> None:
-    for path in (artifact, paths.sidecar(artifact)):
-        path.unlink(missing_ok=True)
-    clean_work(artifact)
+    _image(name).clean()

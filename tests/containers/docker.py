@@ -19,7 +19,8 @@ from typing import Any
 
 from hpcstate import paths
 from hpcstate.artifact.debian import write_tar
-from hpcstate.artifact.recipe import provide
+from hpcstate.artifact.imports import code_of
+from hpcstate.artifact.recipe import Recipe
 from hpcstate.artifact.store import Store
 from hpcstate.container import toolbox as tools_root
 from hpcstate.files import remove_tree, unpack
@@ -51,8 +52,9 @@ def tree() -> Iterator[Path]:
     folder = paths.BUILD / "test" / "docker"
     folder.mkdir(parents=True, exist_ok=True)
     tar, root = folder / "docker.tar", folder / "root"
-    inputs = {"release": RELEASE, "packages": list(PACKAGES)}
-    provide(tar, inputs, lambda target, _: write_tar(target, RELEASE, PACKAGES), store=Store.default())
+    code = code_of("hpcstate.artifact.debian")
+    inputs = {"code": code, "release": RELEASE, "packages": list(PACKAGES)}
+    Recipe(tar, inputs, lambda target: write_tar(target, RELEASE, PACKAGES)).provide(Store.default())
     # That of a run which was killed, or half unpacked.
     remove_tree(root)
     root.mkdir()

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from hpcstate import paths
-from hpcstate.artifact.recipe import provide
 from hpcstate.artifact.store import Manifest, Store
 from hpcstate.container import build as container_build
 from hpcstate.container import declared as container
@@ -51,12 +50,7 @@ def test_built_again_from_nothing_it_is_the_same_bytes(
     monkeypatch.setattr(paths, "BUILD", tmp_path)
     one, store = container.load(NAME), Store(tmp_path / "store")
     said: list[str] = []
-    again = provide(
-        paths.container(NAME),
-        container_build.inputs(one),
-        lambda target, work: container_build.make(one, target, work, store, said.append),
-        store=store,
-    )
+    again = container_build.recipe(one, store, said.append).provide(store)
     assert (again.key, again.versions) == (first.key, first.versions)
     assert again.digest == first.digest
     assert any(line.startswith("passed two ranks agree") for line in said)

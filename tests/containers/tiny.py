@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from hpcstate import paths
-from hpcstate.artifact.recipe import provide
 from hpcstate.artifact.store import Manifest, Store
 from hpcstate.container import build as container_build
 from hpcstate.container import declared as container
@@ -104,12 +103,7 @@ class Workplace:
         self._monkeypatch.setattr(container_routes, "CACHE", self.at / run / "cache")
         store = Store(self.at / run / "store", report=lambda _: None)
         report = reports.append if reports is not None else lambda _: None
-        return provide(
-            paths.container(NAME),
-            container_build.inputs(one),
-            lambda target, work: container_build.make(one, target, work, store, report),
-            store=store,
-        )
+        return container_build.recipe(one, store, report).provide(store)
 
     def says(self, *words: str, verb: str = "exec") -> str:
         """What a command prints in the container that was built last."""

@@ -15,19 +15,19 @@ from hpcstate.paths import ROOT
 BUILD = """
     import sys
     from pathlib import Path
-    from hpcstate.artifact.recipe import provide
+    from hpcstate.artifact.recipe import Recipe
     from hpcstate.errors import HpcstateError
     from hpcstate.artifact.store import Store
 
     disk, size = Path(sys.argv[1]), int(sys.argv[2])
 
-    def make(target, work):
+    def make(target):
         target.write_bytes(bytes([1]) * size)
         return {}
 
     artifact = disk / "out" / "image.qcow2"
     try:
-        provide(artifact, {"builder": 1}, make, store=Store(disk / "store"))
+        Recipe(artifact, {"builder": 1}, make).provide(Store(disk / "store"))
         print("built")
     except HpcstateError as error:
         print(error)

@@ -1,8 +1,9 @@
-"""The keys of images: what rebuilds which, and what rebuilds nothing."""
+"""The keys of artifacts: what rebuilds which, and what rebuilds nothing."""
 
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,22 +11,48 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import paths, programs
+from hpcstate import paths, render
+from hpcstate.artifact import imports
+from hpcstate.artifact.store import Store
+from hpcstate.container import build as container_build
+from hpcstate.container import convert, layers, signing, toolbox
+from hpcstate.container import declared as container
 from hpcstate.digest import key_of
 from hpcstate.errors import HpcstateError
 from hpcstate.host import tools
 from hpcstate.image import declared as image
 from hpcstate.image import inputs as image_inputs
-from hpcstate.image import seed
+from hpcstate.image import packer, seed
 from hpcstate.image.declared import ImageSpec
-from hpcstate.image.inputs import inputs
+from hpcstate.judge import root as judge_root
 
 NAMES = ("cloud-base", "hpc-base")
+HPC = {"hpc-base", "judge root of hpc-base"}
+IMAGES = {*HPC, "cloud-base", "judge root of cloud-base"}
+SEEDS = {"seed of hpc-base", "seed of cloud-base"}
+CONTAINERS = {"mpi-minimal.sif", "converted.sif"}
+TOOLS = {"tools root", *CONTAINERS}
+DEBIAN = {*SEEDS, *IMAGES, *TOOLS, "layer of packages", "Docker tree"}
 PLAIN = "name: x\ndeploy: deploys/base.py\ngroups: [worker]\n"
 
 
 def keys() -> dict[str, str]:
-    return {name: key_of(inputs(image.load(name))) for name in NAMES}
+    """The keys of all kinds of artifacts, as a process that begins now finds them."""
+    imports._read.cache_clear()
+    render._environment.cache_clear()
+    store, minimal = Store(Path("store")), container.load("mpi-minimal")
+    specs = [image.load(name) for name in NAMES]
+    images = {spec.name: packer.recipe(spec, store).key for spec in specs}
+    return {
+        **{f"seed of {spec.name}": seed.recipe(spec).key for spec in specs},
+        **images,
+        **{f"judge root of {name}": judge_root.recipe(Path(name), images[name]).key for name in images},
+        "tools root": toolbox.recipe().key,
+        "layer of packages": layers.recipes(minimal)[0].key,
+        "mpi-minimal.sif": container_build.recipe(minimal, store).key,
+        "converted.sif": key_of(convert.inputs("docker://a", {})),
+        "Docker tree": key_of(imports.code_of("hpcstate.artifact.debian")),
+    }
 
 
 def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
@@ -34,26 +61,21 @@ def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of what images are made of, that a test may change."""
-    import shutil
-
-    for folder in ("packer", "deploys", "operations", "facts", "templates"):
-        shutil.copytree(paths.ROOT / folder, tmp_path / folder)
-    (tmp_path / "hpcstate").mkdir()
-    shutil.copy(programs.REPLACE, tmp_path / "hpcstate")
+    """A copy of what artifacts are made of, that a test may change."""
+    for folder in ("packer", "deploys", "operations", "facts", "templates", "hpcstate", "containers"):
+        shutil.copytree(paths.ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(paths, "ROOT", tmp_path)
+    monkeypatch.setattr(paths, "CONTAINERS", tmp_path / "containers")
     for module in (image, image_inputs):
         monkeypatch.setattr(module, "PACKER", tmp_path / "packer")
     monkeypatch.setattr(seed, "ROOT", tmp_path)
     monkeypatch.setattr(seed, "HOOKS", tmp_path / "packer" / "seed")
     monkeypatch.setattr(paths, "TEMPLATES", tmp_path / "templates")
-    from hpcstate import render
-
-    render._environment.cache_clear()
+    monkeypatch.setattr(signing, "fingerprint", lambda: "ours")
     return tmp_path
 
 
-def append(path: Path, text: str = "\n# touched\n") -> None:
+def append(path: Path, text: str) -> None:
     path.write_text(path.read_text() + text)
 
 
@@ -64,42 +86,103 @@ def append(path: Path, text: str = "\n# touched\n") -> None:
         ("templates/base/hosts.j2", set()),
         ("templates/cloud-init/user-data.j2", set()),
         ("templates/libvirt/domain.xml.j2", set()),
-        ("templates/base/sshd.conf.j2", {"hpc-base", "cloud-base"}),
+        ("templates/base/sshd.conf.j2", IMAGES),
         ("operations/slurm.py", set()),
-        ("operations/munge.py", {"hpc-base"}),
-        ("operations/munge_install.sh", {"hpc-base"}),
+        ("operations/munge.py", HPC),
+        ("operations/munge_install.sh", HPC),
         ("operations/slurm_change.sh", set()),
-        ("operations/text_files.py", {"hpc-base", "cloud-base"}),
-        ("hpcstate/replace_file.sh", {"hpc-base", "cloud-base"}),
-        ("packer/seed/customize.sh", {"hpc-base", "cloud-base"}),
-        ("packer/seed/debs.sh", {"hpc-base", "cloud-base"}),
-        ("packer/seed/seal.sh", {"hpc-base", "cloud-base"}),
+        ("operations/text_files.py", IMAGES),
+        ("operations/vfio_bind.sh", set()),
+        ("packer/seed/customize.sh", {*SEEDS, *IMAGES}),
+        ("packer/seed/debs.sh", {*SEEDS, *IMAGES}),
+        ("packer/seed/seal.sh", IMAGES),
+        ("containers/mpi-minimal/container.yaml", {"mpi-minimal.sif"}),
+        # What makes them.
+        ("hpcstate/artifact/debian.py", DEBIAN),
+        ("hpcstate/files.py", {*SEEDS, *IMAGES, *TOOLS, "layer of packages"}),
+        ("hpcstate/image/disk.py", {*SEEDS, *IMAGES}),
+        ("hpcstate/image/seed_tree.py", {*SEEDS, *IMAGES}),
+        ("hpcstate/image/packer.py", IMAGES),
+        ("hpcstate/judge/root.py", {f"judge root of {name}" for name in NAMES}),
+        ("hpcstate/container/layers.py", {"layer of packages", *CONTAINERS}),
+        ("hpcstate/container/sif.py", CONTAINERS),
+        ("hpcstate/container/engine.py", CONTAINERS),
+        ("hpcstate/container/convert.py", {"converted.sif"}),
+        ("hpcstate/container/toolbox.py", {*TOOLS, "layer of packages"}),
+        ("hpcstate/container/toolbox_enter.py", {*TOOLS, "layer of packages"}),
+        ("hpcstate/probe/text_files.py", IMAGES),
+        ("hpcstate/probe/munge.py", HPC),
+        ("hpcstate/programs.py", IMAGES),
+        ("hpcstate/replace_file.sh", IMAGES),
+        # What only puts them in their place, finds what they need, says what goes on, or comes later.
+        *(
+            (f"hpcstate/{module.removeprefix('hpcstate.').replace('.', '/')}.py", set())
+            for module in sorted(imports.LEFT_OUT)
+            if module not in ("hpcstate.host", "hpcstate.node")
+        ),
+        ("hpcstate/host/tools.py", set()),
+        ("hpcstate/node/cidata.py", set()),
+        ("hpcstate/model/gpu.py", set()),
+        ("hpcstate/schema/cluster.py", set()),
+        ("hpcstate/slurm/gres_conf.py", set()),
+        ("hpcstate/cluster/status.py", set()),
+        ("hpcstate/hypervisor/xml.py", set()),
+        ("hpcstate/commands/container.py", set()),
+        ("hpcstate/tasks/images.py", set()),
+        ("hpcstate/judge/judge.py", set()),
     ],
 )
 def test_what_rebuilds_what(project: Path, touched: str, rebuilt: set[str]) -> None:
     before = keys()
-    append(project / touched)
-    from hpcstate import render
-
-    render._environment.cache_clear()
+    append(project / touched, "\n_touched = 1\n" if touched.endswith(".py") else "\n# touched\n")
     assert changed(before, keys()) == rebuilt
+
+
+def test_another_comment_or_docstring_rebuilds_nothing(project: Path) -> None:
+    before = keys()
+    for name in ("hpcstate/image/disk.py", "operations/munge.py"):
+        text = (project / name).read_text()
+        assert text.startswith('"""')
+        (project / name).write_text(f'"""Other words. {text[3:]}\n\n\n# and a comment\n')
+    assert keys() == before
+    append(project / "hpcstate/image/disk.py", "print()")
+    assert changed(before, keys()) == {*SEEDS, *IMAGES}
+
+
+def test_every_recipe_has_its_code_among_its_inputs() -> None:
+    """Found by the makers of Recipe in the source: the one who adds a recipe is told."""
+    minimal, spec = container.load("pytorch-cpu-mpi"), image.load("hpc-base")
+    store = Store(Path("store"))
+    recipes = {
+        "container/build.py": container_build.recipe(minimal, store).made_of["code"],
+        "container/convert.py": convert.inputs("docker://a", {})["code"],
+        "container/layers.py": layers.recipes(minimal)[0].made_of["code"],
+        "container/toolbox.py": toolbox.recipe().made_of["code"],
+        "image/packer.py": packer.recipe(spec, store).made_of["code"],
+        "image/seed.py": seed.recipe(spec).made_of["code"],
+        "judge/root.py": judge_root.recipe(Path("x"), "k").made_of["code"],
+    }
+    room = paths.ROOT / "hpcstate"
+    makers = {str(file.relative_to(room)) for file in room.rglob("*.py") if " Recipe(" in file.read_text()}
+    assert makers == recipes.keys()
+    assert all(f"hpcstate/{maker}" in code for maker, code in recipes.items())
 
 
 def test_a_package_list_rebuilds_just_its_image(project: Path) -> None:
     before = keys()
     path = project / "packer/hpc-base/image.yaml"
     path.write_text(path.read_text().replace("gpu: [pciutils]", "gpu: [pciutils, hwloc]"))
-    assert changed(before, keys()) == {"hpc-base"}
+    assert changed(before, keys()) == {"seed of hpc-base", *HPC}
 
 
-def test_another_package_file_rebuilds_just_the_image_that_installs_it(
-    monkeypatch: pytest.MonkeyPatch,
+def test_another_package_file_rebuilds_just_what_installs_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, wanted = keys(), tools.load()
     other = dataclasses.replace(wanted.debs["apptainer"], sha256="0" * 64)
     changed_file = dataclasses.replace(wanted, debs={**wanted.debs, "apptainer": other})
     monkeypatch.setattr(tools, "load", lambda: changed_file)
-    assert changed(before, keys()) == {"hpc-base"}
+    assert changed(before, keys()) == {"seed of hpc-base", *HPC, *TOOLS}
 
 
 @pytest.mark.parametrize(

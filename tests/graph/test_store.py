@@ -7,15 +7,16 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hpcstate import paths
-from hpcstate.artifact.recipe import current, provide
+from hpcstate.artifact.recipe import Recipe, built
 from hpcstate.artifact.store import Manifest, Store
 from hpcstate.digest import key_of
 from hpcstate.errors import HpcstateError
@@ -28,6 +29,16 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store", report=lambda _: None)
 
 
+def provide(
+    artifact: Path, inputs: dict[str, Any], make: Callable[[Path], dict[str, str]], store: Store
+) -> Manifest:
+    return Recipe(artifact, inputs, make).provide(store)
+
+
+def current(artifact: Path, inputs: dict[str, Any] = INPUTS) -> bool:
+    return Recipe(artifact, inputs, Maker()).current
+
+
 class Maker:
     """Writes ``content`` and counts how often it was asked."""
 
@@ -35,9 +46,9 @@ class Maker:
         self.content = content
         self.runs = 0
 
-    def __call__(self, target: Path, work: Path) -> dict[str, str]:
+    def __call__(self, target: Path) -> dict[str, str]:
         self.runs += 1
-        (work / "scratch").write_bytes(b"half")
+        (target.parent / "scratch").write_bytes(b"half")
         target.write_bytes(self.content)
         return {"tool": "1"}
 
@@ -57,10 +68,10 @@ def test_two_runs_at_once_build_it_once(tmp_path: Path, store: Store) -> None:
     said: list[str] = []
     store.report = said.append
 
-    def slow(target: Path, work: Path) -> dict[str, str]:
+    def slow(target: Path) -> dict[str, str]:
         entered.set()
         time.sleep(0.3)
-        return make(target, work)
+        return make(target)
 
     with ThreadPoolExecutor() as pool:
         first = pool.submit(provide, artifact, INPUTS, slow, store=store)
@@ -74,7 +85,7 @@ def test_two_runs_at_once_build_it_once(tmp_path: Path, store: Store) -> None:
 def test_another_input_is_another_artifact(tmp_path: Path, store: Store) -> None:
     artifact, make = tmp_path / "image.qcow2", Maker()
     provide(artifact, INPUTS, make, store=store)
-    assert not current(artifact, key_of({**INPUTS, "packages": ["a"]}))
+    assert not current(artifact, {**INPUTS, "packages": ["a"]})
     provide(artifact, {**INPUTS, "packages": ["a"]}, make, store=store)
     assert make.runs == 2
 
@@ -84,7 +95,7 @@ def test_going_back_comes_from_the_store(tmp_path: Path, store: Store) -> None:
     for inputs in (INPUTS, {"builder": 2}, INPUTS):
         provide(artifact, inputs, make, store=store)
     assert make.runs == 2
-    assert current(artifact, key_of(INPUTS))
+    assert current(artifact)
 
 
 def test_a_run_killed_as_it_fetches_does_not_pass_other_bytes_off(
@@ -107,8 +118,8 @@ def test_a_run_killed_as_it_fetches_does_not_pass_other_bytes_off(
         patched.setattr(Path, "replace", killed)
         provide(artifact, INPUTS, Maker(b"xxx"), store=store)
     assert artifact.read_bytes() == b"one"
-    assert not current(artifact, key_of(other))
-    assert not current(artifact, key_of(INPUTS))
+    assert not current(artifact, other)
+    assert not current(artifact)
     provide(artifact, other, Maker(b"xxx"), store=store)
     assert artifact.read_bytes() == b"two"
 
@@ -117,10 +128,10 @@ def test_an_artifact_altered_at_its_size_is_seen_and_made_good(tmp_path: Path, s
     artifact, make = tmp_path / "image.qcow2", Maker()
     provide(artifact, INPUTS, make, store=store)
     artifact.write_bytes(make.content.upper())
-    assert not current(artifact, key_of(INPUTS))
+    assert not current(artifact)
     provide(artifact, INPUTS, make, store=store)
     assert artifact.read_bytes() == make.content
-    assert current(artifact, key_of(INPUTS))
+    assert current(artifact)
 
 
 def test_a_touched_artifact_is_hashed_once_and_its_sidecar_stays(
@@ -130,9 +141,9 @@ def test_a_touched_artifact_is_hashed_once_and_its_sidecar_stays(
     provide(artifact, INPUTS, make, store=store)
     sidecar = paths.sidecar(artifact).read_bytes()
     os.utime(artifact, (1, 1))
-    assert current(artifact, key_of(INPUTS))
+    assert current(artifact)
     monkeypatch.setattr("hpcstate.artifact.recipe.file_digest", lambda _: pytest.fail("hashed once more"))
-    assert current(artifact, key_of(INPUTS))
+    assert current(artifact)
     assert paths.sidecar(artifact).read_bytes() == sidecar
     assert make.runs == 1
 
@@ -145,7 +156,7 @@ def test_what_came_from_the_store_is_not_hashed_again(
     artifact.unlink()
     provide(artifact, INPUTS, make, store=store)
     monkeypatch.setattr("hpcstate.artifact.recipe.file_digest", lambda _: pytest.fail("hashed"))
-    assert current(artifact, key_of(INPUTS))
+    assert current(artifact)
     assert make.runs == 1
 
 
@@ -154,7 +165,7 @@ def test_a_sidecar_of_an_earlier_version_still_counts(tmp_path: Path, store: Sto
     manifest = provide(artifact, INPUTS, Maker(), store=store)
     paths.sidecar(artifact).write_text(replace(manifest, mtime_ns=0).to_json())
     assert "mtime_ns" not in paths.sidecar(artifact).read_text()
-    assert current(artifact, key_of(INPUTS))
+    assert current(artifact)
 
 
 @pytest.mark.parametrize("wrong", [{"size": "8"}, {"digest": None}, {"mtime_ns": "x"}, {"key": 1}])
@@ -202,7 +213,7 @@ def test_a_spoilt_artifact_is_made_good(tmp_path: Path, store: Store, spoil: str
         artifact.write_bytes(b"art")
     else:
         paths.sidecar(artifact).write_text("{")
-    assert not current(artifact, key_of(INPUTS))
+    assert not current(artifact)
     provide(artifact, INPUTS, make, store=store)
     assert artifact.read_bytes() == make.content
     assert make.runs == 1
@@ -216,7 +227,7 @@ def test_an_interrupted_build_leaves_nothing_half_done(
 ) -> None:
     artifact = tmp_path / "out" / "image.qcow2"
 
-    def fail(target: Path, work: Path) -> dict[str, str]:
+    def fail(target: Path) -> dict[str, str]:
         target.write_bytes(b"half")
         raise error
 
@@ -227,7 +238,7 @@ def test_an_interrupted_build_leaves_nothing_half_done(
     assert not list(store.root.rglob("data"))
     make = Maker()
     provide(artifact, INPUTS, make, store=store)
-    assert current(artifact, key_of(INPUTS))
+    assert current(artifact)
 
 
 def test_what_a_killed_build_left_is_cleared(tmp_path: Path, store: Store) -> None:
@@ -331,3 +342,52 @@ def test_a_key_refuses_what_carries_the_machine_in() -> None:
 def test_a_foreign_file_is_no_manifest(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("[1]")
     assert Manifest.read(tmp_path / "x.json") is None
+
+
+def test_the_state_says_what_lies_there(tmp_path: Path, store: Store) -> None:
+    wanted = Recipe(tmp_path / "image.qcow2", lambda: INPUTS, Maker())
+    other = Recipe(wanted.path, {**INPUTS, "builder": 2}, Maker())
+    assert (wanted.state, wanted.stored(store), built(wanted.path)) == ("missing", False, None)
+    manifest = wanted.provide(store)
+    assert (wanted.state, wanted.stored(store), built(wanted.path)) == ("current", True, manifest)
+    assert (other.state, other.stored(store)) == ("outdated", False)
+    wanted.path.write_bytes(b"half")
+    assert wanted.state == "outdated"
+
+
+def test_what_no_store_keeps_is_made_again(tmp_path: Path, store: Store) -> None:
+    make = Maker()
+    recipe = Recipe(tmp_path / "seed.raw", INPUTS, make, keep=False)
+    recipe.provide(store)
+    assert not recipe.stored(store)
+    recipe.clean()
+    recipe.provide(store)
+    assert make.runs == 2
+
+
+def test_cleaning_leaves_the_store(tmp_path: Path, store: Store) -> None:
+    recipe = Recipe(tmp_path / "out" / "image.qcow2", INPUTS, Maker())
+    recipe.provide(store)
+    (recipe.path.parent / ".work.killed").mkdir()
+    recipe.clean()
+    assert list(recipe.path.parent.iterdir()) == []
+    assert recipe.stored(store)
+    recipe.clean()
+
+
+def test_written_anew_it_replaces_what_is_there_only_when_whole(tmp_path: Path) -> None:
+    artifact, work = tmp_path / "app.sif", tmp_path / "work"
+    for content in (b"one", b"two"):
+        work.mkdir()
+        Recipe(artifact, INPUTS, Maker(content)).write(work, time.monotonic())
+        assert artifact.read_bytes() == content
+    work.mkdir()
+
+    def fails(target: Path) -> dict[str, str]:
+        target.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(HpcstateError, match="No space left"):
+        Recipe(artifact, INPUTS, fails).write(work, time.monotonic())
+    assert artifact.read_bytes() == b"two"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["app.sif", "app.sif.json"]

@@ -11,7 +11,6 @@ import pytest
 
 from hpcstate import paths
 from hpcstate.artifact.debian import EPOCH
-from hpcstate.artifact.recipe import provide
 from hpcstate.artifact.store import Manifest, Store
 from hpcstate.container import build as container_build
 from hpcstate.container import declared as container
@@ -74,12 +73,7 @@ def unpack(tar: Path, tree: Path) -> None:
 def build(tmp_path: Path, said: list[str] | None = None) -> Manifest:
     one, store = container.load("one"), Store(tmp_path / "store", report=lambda text: None)
     lines = said if said is not None else []
-    return provide(
-        paths.container("one"),
-        container_build.inputs(one),
-        lambda target, work: container_build.make(one, target, work, store, lines.append),
-        store=store,
-    )
+    return container_build.recipe(one, store, lines.append).provide(store)
 
 
 def nothing_left(tmp_path: Path) -> bool:

@@ -218,7 +218,7 @@ def test_a_machine_that_cannot_run_the_daemons_is_told_what_it_needs(
     refusing.write_text("#!/bin/sh\necho 'unshare: unshare failed: Operation not permitted' >&2\nexit 1\n")
     refusing.chmod(0o755)
     monkeypatch.setattr(judge, "_UNSHARE", (str(refusing),))
-    monkeypatch.setattr(judge, "make", lambda image, to, work: to.write_bytes(b"tar") and {})
+    monkeypatch.setattr("hpcstate.judge.root.make", lambda image, to: to.write_bytes(b"tar") and {})
     with pytest.raises(JudgeUnavailableError, match=r"(?s)Operation not permitted.*user namespaces"):
         judge.judge(Configuration({"slurm.conf": ""}), paths.image("hpc-base"))
     said: list[str] = []
