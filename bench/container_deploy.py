@@ -31,7 +31,7 @@ from hpcstate.registry import scripts
 from hpcstate.registry.catalog import write
 from hpcstate.registry.deploy import deploy
 from hpcstate.registry.look import out_of_step
-from hpcstate.registry.source import Source, of_file
+from hpcstate.registry.source import LocalFile, of_file
 from hpcstate.registry.spread import sbcast_script
 from hpcstate.registry.transfer import Via, Way
 from hpcstate.run import run
@@ -68,21 +68,21 @@ def say(node: str, text: str) -> None:
     print(f"    {node}: {text}", file=sys.stderr, flush=True)
 
 
-def send(cluster: Cluster, source: Source, way: Way, *nodes: str) -> None:
+def send(cluster: Cluster, source: LocalFile, way: Way, *nodes: str) -> None:
     """Deploy, and stop the benchmark when a node has not got it."""
     result = deploy(cluster, [source], say, way=way, nodes=nodes)
     if not result.complete:
         raise SystemExit(f"nothing measured: {[node.message for node in result.nodes if node.message]}")
 
 
-def forget(live: Live, source: Source, *, everywhere: bool) -> None:
+def forget(live: Live, source: LocalFile, *, everywhere: bool) -> None:
     """Take the container off the nodes, and off the controller too with ``everywhere``."""
     controller = live.cluster.controller.name
     names = [node.name for node in live.nodes if everywhere or node.name != controller]
     live.run_each(dict.fromkeys(names, scripts.remove([source.stored.file])), user="root")
 
 
-def by_rsync(live: Live, source: Source) -> None:
+def by_rsync(live: Live, source: LocalFile) -> None:
     """From here to one node after the other, as a shell loop does it."""
     for node in live.workers:
         shell, target = live.transport(node.name)
@@ -90,19 +90,19 @@ def by_rsync(live: Live, source: Source) -> None:
         run([*words, source.path, f"{target}:{_HAND}"], timeout=3600)
 
 
-def by_sbcast(live: Live, source: Source) -> None:
+def by_sbcast(live: Live, source: LocalFile) -> None:
     """sbcast from the controller, which has the container."""
     script = sbcast_script(source.stored, [node.name for node in live.workers], "")
     live.run(live.cluster.controller.name, script, user="root", timeout=3600)
 
 
-def verify_script(source: Source) -> str:
+def verify_script(source: LocalFile) -> str:
     """The digest and, where there is one, the signature of the file in place."""
     file = f"{registry.ROOT}/{shlex.quote(source.stored.file)}"
     return f"sha256sum <{file} >/dev/null\n{scripts.verify([source.stored], require_signature=True)}"
 
 
-def measure(cluster: Cluster, source: Source, ways: list[Way]) -> Figures:
+def measure(cluster: Cluster, source: LocalFile, ways: list[Way]) -> Figures:
     """Everything, one after the other, in one run."""
     figures = Figures(round(source.stored.size / 1e6, 1), len(cluster.nodes))
     with Live(cluster) as live:

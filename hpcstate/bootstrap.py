@@ -16,7 +16,7 @@ from hpcstate.errors import HpcstateError
 from hpcstate.files import alone
 from hpcstate.host import environment, tools
 from hpcstate.host import packages as host_packages
-from hpcstate.host.packages import Apt, Plan
+from hpcstate.host.packages import Apt, Lacking
 from hpcstate.paths import BUILD, ROOT, TOOLS, shown
 
 VENV = ROOT / ".venv"
@@ -38,7 +38,7 @@ def main(command: str = "") -> int:
     return 0
 
 
-def plan(command: str = "") -> Plan:
+def plan(command: str = "") -> Lacking:
     """What this machine lacks now for ``command``: the tests use programs that nothing else does."""
     wanted = tools.load()
     if command.partition(":")[0] != "test":
@@ -81,7 +81,7 @@ def make_ready(command: str = "") -> None:
         tools.unpack_deb(deb, tools=TOOLS)
 
 
-def announce(lacking: Plan) -> None:
+def announce(lacking: Lacking) -> None:
     """Say which packages are installed, and why each."""
     elsewhere = {name: backport for backport in lacking.backports for name in backport.packages}
     count = len({package.name for package in lacking.packages} | elsewhere.keys())
@@ -98,7 +98,7 @@ def announce(lacking: Plan) -> None:
 class PackageInstallation:
     """The installation of a plan's packages, stage by stage, in a thread of its own after the first."""
 
-    def __init__(self, lacking: Plan) -> None:
+    def __init__(self, lacking: Lacking) -> None:
         self._lacking = lacking
         self._compiler = threading.Event()
         self._error: HpcstateError | None = None

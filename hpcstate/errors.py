@@ -51,6 +51,16 @@ class Problem:
     hint: str = ""
     severity: Literal["error", "warning"] = "error"
 
+    @property
+    def is_warning(self) -> bool:
+        """Whether one can go on with it."""
+        return self.severity == "warning"
+
+
+def problem_at(place: str, message: str, hint: str, is_warning: bool = False) -> Problem:
+    """A problem of a place of the file, whose line is not known yet (:func:`line_of`)."""
+    return Problem(0, place, message, hint, "warning" if is_warning else "error")
+
 
 def line_of(lines: Mapping[str, int], place: str) -> int:
     """The line of ``place`` by the index ``lines``; of the nearest place around it when it is not there.

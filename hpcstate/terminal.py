@@ -6,9 +6,12 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
+
+Say = Callable[[str], None]
+"""Is told what is going on, a line each."""
 
 _LOG = logging.getLogger("hpcstate.terminal")
 

@@ -33,7 +33,7 @@ _SYSTEM = {"etc", "usr"}
 
 
 @dataclass(frozen=True)
-class Stored:
+class CachedObject:
     """An object of the store: ``size`` in bytes, ``used`` in seconds since 1970. It is not ``whole``
     without data, or a manifest that can be read, and is of no use."""
 
@@ -47,7 +47,7 @@ class Stored:
 class Content:
     """What is in a store. ``foreign`` are files and folders that are none of its objects: they stay."""
 
-    objects: tuple[Stored, ...]
+    objects: tuple[CachedObject, ...]
     foreign: tuple[Path, ...] = ()
 
     @property
@@ -57,10 +57,10 @@ class Content:
 
 
 @dataclass(frozen=True)
-class Removal:
+class Pruned:
     """What went, or with a dry run would go, and what is left (bytes)."""
 
-    gone: tuple[Stored, ...]
+    gone: tuple[CachedObject, ...]
     left: int
 
     @property
@@ -69,7 +69,7 @@ class Removal:
         return sum(each.size for each in self.gone)
 
 
-def going(objects: Sequence[Stored], limit: int, kept: Collection[str]) -> list[Stored]:
+def going(objects: Sequence[CachedObject], limit: int, kept: Collection[str]) -> list[CachedObject]:
     """Which of ``objects`` go so that the others have ``limit`` bytes: those of no use, then the least
     recently used first. Never one of ``kept`` (keys): what is left may be over the limit.
     """
@@ -118,21 +118,21 @@ def named() -> Mapping[str, tuple[Path, ...]]:
     return found
 
 
-def collect(store: Store, limit: int, *, kept: Collection[str] = (), dry_run: bool = False) -> Removal:
+def collect(store: Store, limit: int, *, kept: Collection[str] = (), dry_run: bool = False) -> Pruned:
     """Remove from ``store`` what is over ``limit`` bytes, and what interrupted runs left in it. Never what a
     sidecar in build/ names, nor one of ``kept``. Another run that does so is waited for.
 
     Raises HpcstateError and OSError for what the system refuses.
     """
     if not store.root.is_dir():
-        return Removal((), 0)
+        return Pruned((), 0)
     with alone(store.root, lambda said: store.report(f"store: {said}")):
         if not dry_run:
             _clear(store.root)
         content = look(store)
         chosen = going(content.objects, limit, {*named(), *kept})
         gone = tuple(chosen) if dry_run else tuple(each for each in chosen if _remove(store.root, each))
-    return Removal(gone, content.size - sum(each.size for each in gone))
+    return Pruned(gone, content.size - sum(each.size for each in gone))
 
 
 def prune(store: Store, key: str) -> None:
@@ -175,19 +175,19 @@ def _is_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
 
 
-def _stored(folder: Path) -> Stored | None:
+def _stored(folder: Path) -> CachedObject | None:
     """The object in ``folder``; None when another run has just removed it."""
     manifest = folder / "manifest.json"
     try:
         size = sum(path.lstat().st_size for path in folder.iterdir())
         read = Manifest.read(manifest)
         whole = read is not None and read.key == folder.name and (folder / "data").is_file()
-        return Stored(folder.name, size, (manifest if whole else folder).stat().st_mtime, whole)
+        return CachedObject(folder.name, size, (manifest if whole else folder).stat().st_mtime, whole)
     except FileNotFoundError:
         return None
 
 
-def _remove(root: Path, gone: Stored) -> bool:
+def _remove(root: Path, gone: CachedObject) -> bool:
     """Remove an object, unless it was used since it was chosen. It leaves its place in one step: whoever
     fetches it meanwhile finds it whole, or not at all."""
     folder = root / gone.key[:2] / gone.key

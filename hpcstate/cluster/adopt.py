@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +11,7 @@ from hpcstate.hypervisor.connection import LibvirtHost
 from hpcstate.hypervisor.mark import Stranger, listed, new_mark
 from hpcstate.model import Cluster
 from hpcstate.paths import ClusterPaths
-
-Say = Callable[[str], None]
+from hpcstate.terminal import Say
 
 
 @dataclass(frozen=True)

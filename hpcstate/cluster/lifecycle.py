@@ -6,7 +6,7 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +26,7 @@ from hpcstate.passthrough.claims import claimed, read_claims, write_claims
 from hpcstate.paths import ClusterPaths
 from hpcstate.probe import pci
 from hpcstate.run import local, tail
-
-Say = Callable[[str], None]
+from hpcstate.terminal import Say
 
 BOOT_TIMEOUT = 600.0
 """Seconds for all nodes to answer on SSH; a TCG guest alone needs under one minute, eight share two cores."""

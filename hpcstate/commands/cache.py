@@ -13,7 +13,7 @@ from hpcstate.cli import OK
 from hpcstate.terminal import table
 
 if TYPE_CHECKING:
-    from hpcstate.artifact.cache import Stored
+    from hpcstate.artifact.cache import CachedObject
 
 
 def register(subparsers: Any) -> None:
@@ -104,12 +104,12 @@ def run_gc(args: argparse.Namespace) -> int:
     return OK
 
 
-def _object(each: Stored) -> dict[str, Any]:
+def _object(each: CachedObject) -> dict[str, Any]:
     used = datetime.fromtimestamp(each.used, UTC).isoformat(timespec="seconds")
     return {"key": each.key, "size": each.size, "used": used, "whole": each.whole}
 
 
-def _local(each: Stored) -> str:
+def _local(each: CachedObject) -> str:
     return f"{datetime.fromtimestamp(each.used).astimezone():%Y-%m-%d %H:%M}"
 
 

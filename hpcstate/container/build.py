@@ -23,13 +23,14 @@ from hpcstate.container import toolbox as tools_root
 from hpcstate.container import trial as container_test
 from hpcstate.container.declared import files
 from hpcstate.container.layers import layers
-from hpcstate.container.routes import Report, Source
+from hpcstate.container.routes import Source
 from hpcstate.container.toolbox import Toolbox
 from hpcstate.digest import file_digests, key_of
 from hpcstate.errors import HpcstateError
 from hpcstate.files import remove_tree, unpack
 from hpcstate.model.container import Container
 from hpcstate.run import tail
+from hpcstate.terminal import Say
 
 SQUASH = ("-comp", "zstd", "-Xcompression-level", "9")
 """A little smaller than Apptainer's gzip in half its time (bench/containers.py, docs/containers.md). Times:
@@ -45,7 +46,7 @@ _WORK = "/work"
 _TREE = "tree"
 
 
-def recipe(container: Container, store: Store, report: Report = print) -> Recipe:
+def recipe(container: Container, store: Store, report: Say = print) -> Recipe:
     """How ``container`` is made; ``store`` is where its tools are looked for, ``report`` is told of each step
     that is done.
     """
@@ -79,7 +80,7 @@ def plan(container: Container) -> str:
     return f"from its {'Dockerfile' if container.route == 'dockerfile' else 'definition'}"
 
 
-def make(container: Container, target: Path, store: Store, report: Report = print) -> dict[str, str]:
+def make(container: Container, target: Path, store: Store, report: Say = print) -> dict[str, str]:
     """Build ``container`` at ``target`` and return the versions that went in; the folder of ``target`` is for
     what lies between, too, ``report`` is told of each step that is done.
 

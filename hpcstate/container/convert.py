@@ -12,7 +12,8 @@ from hpcstate.files import remove_tree
 
 if TYPE_CHECKING:
     from hpcstate.artifact.store import Manifest
-    from hpcstate.container.routes import Report, Source, Toolbox
+    from hpcstate.container.routes import SeesPaths, Source
+    from hpcstate.terminal import Say
 
 _REGISTRIES = ("docker", "oras", "library")
 _ARCHIVES = ("docker-archive", "oci-archive")
@@ -35,7 +36,7 @@ def refuse(target: Path, force: bool) -> None:
         raise HpcstateError("there is no such folder", where=str(target.parent))
 
 
-def convert(address: str, target: Path, toolbox: Any, report: Report = print) -> Manifest:
+def convert(address: str, target: Path, toolbox: Any, report: Say = print) -> Manifest:
     """Make the .sif ``target`` of ``address`` and its sidecar; an earlier one stays until it is whole.
     ``toolbox`` is the hpcstate.container.toolbox.Toolbox.
 
@@ -87,7 +88,7 @@ def inputs(address: str, versions: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def find(address: str, work: Path, toolbox: Toolbox, report: Report) -> Source:
+def find(address: str, work: Path, toolbox: SeesPaths, report: Say) -> Source:
     """What ``address`` names. A file's sha256 is among the versions.
 
     Raises HpcstateError when it names nothing, and when the image is not there.
@@ -131,7 +132,7 @@ def image(address: str) -> str:
     return Path(rest if transport in _ARCHIVES else address).name
 
 
-def _of_file(file: Path, name: str, work: Path, toolbox: Toolbox, expected: str) -> Source:
+def _of_file(file: Path, name: str, work: Path, toolbox: SeesPaths, expected: str) -> Source:
     from hpcstate.container import archive as container_archive
     from hpcstate.container import routes as container_routes
     from hpcstate.digest import file_digest
@@ -148,7 +149,7 @@ def _of_file(file: Path, name: str, work: Path, toolbox: Toolbox, expected: str)
     return container_routes.of_archive(kind, plain.absolute(), toolbox, versions=versions)
 
 
-def _of_daemon(name: str, work: Path, toolbox: Toolbox, report: Report) -> Source:
+def _of_daemon(name: str, work: Path, toolbox: SeesPaths, report: Say) -> Source:
     from hpcstate.container import engine as container_engine
     from hpcstate.container import routes as container_routes
 

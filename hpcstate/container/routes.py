@@ -16,9 +16,7 @@ from hpcstate.container import declared as container
 from hpcstate.digest import file_digest
 from hpcstate.errors import HpcstateError
 from hpcstate.model.container import Container
-
-Report = Callable[[str], None]
-"""Is told of each step, a line each."""
+from hpcstate.terminal import Say
 
 CACHE = paths.BUILD / "containers" / ".cache"
 """Layers that Apptainer fetched, by digest: a build that ended early does not fetch them again."""
@@ -26,7 +24,7 @@ CACHE = paths.BUILD / "containers" / ".cache"
 _ARCHIVE, _OWN, _CACHE = "/archive", "/container", "/cache"
 
 
-class Toolbox(Protocol):
+class SeesPaths(Protocol):
     """Where Apptainer runs, as far as a route asks; hpcstate.container.toolbox.Toolbox is one."""
 
     def at(self, path: Path, binds: Mapping[Path, str]) -> str:
@@ -54,14 +52,14 @@ class Source:
     hint: str = ""
 
 
-def source(chosen: Container, work: Path, toolbox: Toolbox, report: Report) -> Source:
+def source(chosen: Container, work: Path, toolbox: SeesPaths, report: Say) -> Source:
     """What the .sif of ``chosen``, which is not of the declared route, is built from. ``work`` is an empty
     folder on a disk with room for it, removed by the caller.
 
     Raises HpcstateError when the container's file is wrong, when what builds it is not there, and with the
     failing step and its last lines when a step fails.
     """
-    routes: Mapping[str, Callable[[Container, Path, Toolbox, Report], Source]] = {
+    routes: Mapping[str, Callable[[Container, Path, SeesPaths, Say], Source]] = {
         "dockerfile": dockerfile,
         "definition": definition,
         "converted": converted,
@@ -69,7 +67,7 @@ def source(chosen: Container, work: Path, toolbox: Toolbox, report: Report) -> S
     return routes[chosen.route](chosen, work, toolbox, report)
 
 
-def dockerfile(chosen: Container, work: Path, toolbox: Toolbox, report: Report) -> Source:
+def dockerfile(chosen: Container, work: Path, toolbox: SeesPaths, report: Say) -> Source:
     """The Dockerfile of ``chosen``, built by Docker or buildah. Raises as :func:`source` does."""
     from hpcstate.container import archive as container_archive
     from hpcstate.container import dockerfile as language
@@ -86,7 +84,7 @@ def dockerfile(chosen: Container, work: Path, toolbox: Toolbox, report: Report) 
     return of_archive(kind, archive, toolbox, labels=built.labels, versions=built.versions)
 
 
-def definition(chosen: Container, work: Path, toolbox: Toolbox, report: Report) -> Source:
+def definition(chosen: Container, work: Path, toolbox: SeesPaths, report: Say) -> Source:
     """The ``container.def`` of ``chosen``, checked. Raises as :func:`source` does."""
     from hpcstate.container import definition as container_definition
 
@@ -103,7 +101,7 @@ def definition(chosen: Container, work: Path, toolbox: Toolbox, report: Report) 
     )
 
 
-def converted(chosen: Container, work: Path, toolbox: Toolbox, report: Report) -> Source:
+def converted(chosen: Container, work: Path, toolbox: SeesPaths, report: Say) -> Source:
     """``base.image`` or ``base.archive`` of ``chosen``. Raises as :func:`source` does."""
     from hpcstate.container import archive as container_archive
 
@@ -118,7 +116,7 @@ def converted(chosen: Container, work: Path, toolbox: Toolbox, report: Report) -
 def of_archive(
     transport: str,
     file: Path,
-    toolbox: Toolbox,
+    toolbox: SeesPaths,
     *,
     labels: Mapping[str, str] | None = None,
     versions: dict[str, str] | None = None,
@@ -139,7 +137,7 @@ def of_archive(
     )
 
 
-def of_registry(address: str, toolbox: Toolbox) -> Source:
+def of_registry(address: str, toolbox: SeesPaths) -> Source:
     """The image at ``address`` (``docker://…``, ``oras://…`` or ``library://…``)."""
     transport, _, rest = address.partition("://")
     # Apptainer's library names a digest `:sha256.…` (apptainer-pull(1)).
@@ -200,5 +198,5 @@ def _cache() -> dict[Path, str]:
     return {CACHE: _CACHE}
 
 
-def _cache_variable(toolbox: Toolbox) -> dict[str, str]:
+def _cache_variable(toolbox: SeesPaths) -> dict[str, str]:
     return {"APPTAINER_CACHEDIR": toolbox.at(CACHE, {CACHE: _CACHE})}

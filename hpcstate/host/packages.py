@@ -34,7 +34,7 @@ class Host:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Lacking:
     """What this machine lacks: packages by stage, those from a backport, and single package files."""
 
     packages: tuple[tools.Package, ...]
@@ -56,7 +56,7 @@ def older(version: str, other: str) -> bool:
     return run(["dpkg", "--compare-versions", version, "lt", other], check=False).code == 0
 
 
-def decide(wanted: tools.Tools, host: Host, build_tools: Path, older: Older = older) -> Plan:
+def decide(wanted: tools.Tools, host: Host, build_tools: Path, older: Older = older) -> Lacking:
     """What ``host`` lacks of ``wanted``; package files count as there when unpacked below ``build_tools``.
 
     Raises HpcstateError when the host is not one of the releases that the project runs on.
@@ -88,7 +88,7 @@ def decide(wanted: tools.Tools, host: Host, build_tools: Path, older: Older = ol
         for deb in wanted.debs.values()
         if host.codename in deb.releases and not (deb.root(build_tools) / deb.program).is_file()
     )
-    return Plan(packages, backports, debs)
+    return Lacking(packages, backports, debs)
 
 
 def observe(wanted: tools.Tools) -> Host:
@@ -135,7 +135,7 @@ def sudo_allowed() -> bool:
     return run(words, check=False).code == 0
 
 
-def by_hand(plan: Plan) -> str:
+def by_hand(plan: Lacking) -> str:
     """The command that installs the packages of ``plan``, for a person to run as root."""
     install = "apt-get install --no-install-recommends"
     commands = ["apt-get update"]
@@ -156,7 +156,7 @@ class Apt:
         self.complaints = ""
 
     @classmethod
-    def with_rights(cls, plan: Plan) -> Apt:
+    def with_rights(cls, plan: Lacking) -> Apt:
         """Find the way to root; sudo may ask for a password where there is a terminal.
 
         Raises HpcstateError naming the command to run as root where there is none.

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from hpcstate import paths
-from hpcstate.errors import HpcstateError, Problem, ProblemsError, line_of
+from hpcstate.errors import HpcstateError, Problem, ProblemsError, line_of, problem_at
 from hpcstate.hypervisor import fit_host
 from hpcstate.hypervisor.fit_host import HostAccess, look
 from hpcstate.hypervisor.placement import placements
@@ -22,7 +22,6 @@ from hpcstate.passthrough import claims
 from hpcstate.passthrough import request as pcie_request
 from hpcstate.passthrough import verdict as pcie
 from hpcstate.passthrough.claims import read_claims
-from hpcstate.passthrough.request import Finding
 from hpcstate.passthrough.verdict import PciHost
 from hpcstate.passthrough.vfio import hugepages_needed
 from hpcstate.probe import cpus, hugepages
@@ -126,11 +125,11 @@ def host_findings(
     others of its nodes, which run, pin. Pure but for ``host.exists``.
     """
     here = [cluster for cluster in description.clusters if not urlsplit(cluster.uri).netloc]
-    findings: list[Finding] = list(_memory_findings(here, host))
+    findings: list[Problem] = list(_memory_findings(here, host))
     for cluster in description.clusters:
         if cluster not in here:
             findings.append(
-                Finding(_place(cluster, "uri"), "another host: what it has is not checked", "", True)
+                problem_at(_place(cluster, "uri"), "another host: what it has is not checked", "", True)
             )
             continue
         if cluster.nodes:
@@ -149,16 +148,7 @@ def host_findings(
     )
     findings.extend(fit_host.findings(here, host.access, host.memory_mb, pinned_mb))
     return tuple(
-        sorted(
-            Problem(
-                line_of(description.lines, finding.place),
-                finding.place,
-                finding.message,
-                finding.hint,
-                "warning" if finding.is_warning else "error",
-            )
-            for finding in findings
-        )
+        sorted(replace(problem, line=line_of(description.lines, problem.place)) for problem in findings)
     )
 
 
@@ -209,10 +199,10 @@ def _place(cluster: Cluster, key: str) -> str:
     return f".clusters.{cluster.kind}.{key}"
 
 
-def _memory_findings(clusters: Iterable[Cluster], host: HostState) -> Iterator[Finding]:
+def _memory_findings(clusters: Iterable[Cluster], host: HostState) -> Iterator[Problem]:
     wanted = sum(node.memory_mb for cluster in clusters for node in cluster.nodes if node.auto_start)
     if wanted > host.memory_mb:
-        yield Finding(
+        yield problem_at(
             ".clusters",
             f"the nodes have {wanted / 1024:.1f} GiB of memory together, this host has "
             f"{host.memory_mb / 1024:.1f} GiB",
@@ -221,10 +211,12 @@ def _memory_findings(clusters: Iterable[Cluster], host: HostState) -> Iterator[F
         )
 
 
-def _route_findings(cluster: Cluster, routes: tuple[Route, ...] | None) -> Iterator[Finding]:
+def _route_findings(cluster: Cluster, routes: tuple[Route, ...] | None) -> Iterator[Problem]:
     place = _place(cluster, "network.subnet")
     if routes is None:
-        yield Finding(place, "the host's routes are not checked: no program 'ip'", "install iproute2", True)
+        yield problem_at(
+            place, "the host's routes are not checked: no program 'ip'", "install iproute2", True
+        )
         return
     subnet = cluster.network.subnet
     for route in routes:
@@ -232,7 +224,7 @@ def _route_findings(cluster: Cluster, routes: tuple[Route, ...] | None) -> Itera
             continue
         # A wide route through a gateway still works beside a narrower network of our own.
         wider = bool(route.gateway) and route.network.prefixlen < subnet.prefixlen
-        yield Finding(
+        yield problem_at(
             place,
             f"{subnet} overlaps the host's route to {route.network} on {route.device or 'no device'}",
             "hosts in it cannot be reached while the cluster runs"
@@ -242,9 +234,9 @@ def _route_findings(cluster: Cluster, routes: tuple[Route, ...] | None) -> Itera
         )
 
 
-def _node_findings(node: Node, host: HostState) -> Iterator[Finding]:
+def _node_findings(node: Node, host: HostState) -> Iterator[Problem]:
     if node.auto_start and node.cpu_cores > host.cpus:
-        yield Finding(
+        yield problem_at(
             f"{node.place}.cpu_cores",
             f"{node.name} has {node.cpu_cores} CPUs, this host has {host.cpus}",
             "it works, but slower than with fewer",
@@ -255,17 +247,17 @@ def _node_findings(node: Node, host: HostState) -> Iterator[Finding]:
         return
     place = f"{node.place}.base_image_path"
     if not image.is_relative_to(paths.BUILD) and not image.is_relative_to(paths.ROOT / "build"):
-        yield Finding(place, f"there is no image {node.image}", "nothing builds it: put it there", True)
+        yield problem_at(place, f"there is no image {node.image}", "nothing builds it: put it there", True)
     elif not host.exists(paths.ROOT / "packer" / image.stem):
-        yield Finding(
+        yield problem_at(
             place, f"there is no image {node.image}, and no packer/{image.stem}/ to build it", "", True
         )
 
 
-def _share_findings(node: Node) -> Iterator[Finding]:
+def _share_findings(node: Node) -> Iterator[Problem]:
     if node.virtio_fs_mounts:
         tags = ", ".join(mount.tag for mount in node.virtio_fs_mounts)
-        yield Finding(
+        yield problem_at(
             f"{node.place}.virtio_fs_mounts",
             f"the shared folders ({tags}) are not set up: {node.name} starts without them",
             "copy what it needs with rsync, or mount a network file system",
@@ -308,7 +300,7 @@ def _hardware_findings(
     roms: bool = True,
     starting: bool = False,
     file: Path = Path("FILE"),
-) -> Iterator[Finding]:
+) -> Iterator[Problem]:
     """What ``clusters`` of ``file``, to run on ``host``, ask of it that it does not have; ROMs only with
     ``roms``. ``starting`` says that none of their nodes runs and has some of it already.
     """
@@ -319,7 +311,7 @@ def _hardware_findings(
             yield from _roms(node, host)
 
 
-def _roms(node: Node, host: HostHardware) -> Iterator[Finding]:
+def _roms(node: Node, host: HostHardware) -> Iterator[Problem]:
     for position, device in enumerate(node.passthrough):
         if not device.rom_file:
             continue
@@ -327,14 +319,14 @@ def _roms(node: Node, host: HostHardware) -> Iterator[Finding]:
         try:
             head = host.head(Path(device.rom_file))
         except HpcstateError as error:
-            yield Finding(
+            yield problem_at(
                 place,
                 f"{device.rom_file} cannot be read: {error.message}",
                 "put the device's ROM image there, or leave rom_file out: the device has its own",
             )
             continue
         if head != ROM_SIGNATURE:
-            yield Finding(
+            yield problem_at(
                 place,
                 f"{device.rom_file} is no option ROM: it begins with {head.hex(' ') or 'nothing'}, not with "
                 f"{ROM_SIGNATURE.hex(' ')}",
@@ -344,7 +336,7 @@ def _roms(node: Node, host: HostHardware) -> Iterator[Finding]:
 
 def _hugepages(
     clusters: Iterable[Cluster], host: HostHardware, file: Path, *, starting: bool
-) -> Iterator[Finding]:
+) -> Iterator[Problem]:
     """One finding a size: the nodes of all clusters of the file take them from one supply."""
     asking = [cluster for cluster in clusters if cluster.acceleration.hugepages]
     for size, needed in hugepages_needed(asking).items():
@@ -354,13 +346,13 @@ def _hugepages(
         place = f".clusters.{first.kind}.hardware.acceleration"
         have = host.hugepages.get(size, Hugepages(total=0, free=0))
         if have["total"] < needed:
-            yield Finding(
+            yield problem_at(
                 place,
                 f"the nodes need {needed} huge pages of {size}, this host has set {have['total']} aside",
                 _setting_aside(size, needed, file),
             )
         elif have["free"] < needed:
-            yield Finding(
+            yield problem_at(
                 place,
                 f"the nodes need {needed} huge pages of {size}, {have['free']} of {have['total']} are free",
                 _setting_aside(size, have["total"] + needed - have["free"], file)
@@ -370,7 +362,7 @@ def _hugepages(
             )
         if host.mounted is not None and size not in host.mounted:
             at = f"/dev/hugepages{size}"
-            yield Finding(
+            yield problem_at(
                 place,
                 f"no hugetlbfs of {size} pages is mounted: libvirt refuses to start the nodes",
                 f"sudo mkdir -p {at} && sudo mount -t hugetlbfs -o pagesize={size} hugetlbfs {at}, and "
@@ -389,7 +381,7 @@ def _setting_aside(size: str, pages: int, file: Path) -> str:
     return f"now: {now}{few}; at every boot: {boot}"
 
 
-def _pinning(cluster: Cluster, host: HostHardware) -> Iterator[Finding]:
+def _pinning(cluster: Cluster, host: HostHardware) -> Iterator[Problem]:
     """Nodes without cores of their own start all the same, unpinned: a warning."""
     if not cluster.acceleration.cpu_pinning:
         return
@@ -400,7 +392,7 @@ def _pinning(cluster: Cluster, host: HostHardware) -> Iterator[Finding]:
         cores = sum(len(cell.cores) for cell in host.cells)
         threads = sum(len(core) for cell in host.cells for core in cell.cores)
         wanted = sum(node.cpu_cores for node in cluster.nodes)
-        yield Finding(
+        yield problem_at(
             f".clusters.{cluster.kind}.hardware.acceleration",
             f"no cores are left to pin {names} to: the nodes have {wanted} CPUs, this host {threads} in "
             f"{cores} cores, and nodes share none",

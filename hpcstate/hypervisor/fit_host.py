@@ -15,12 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcstate.errors import HpcstateError
+from hpcstate.errors import HpcstateError, Problem, problem_at
 from hpcstate.host.packages import kvm_refused
 from hpcstate.hypervisor.daemon import SOCKET, SYSTEM_URI, answers
 from hpcstate.hypervisor.mark import Stranger, listed, owner_of
 from hpcstate.model import Cluster
-from hpcstate.passthrough.request import Finding
 from hpcstate.run import run, which
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ def reserve_mb(memory_mb: int) -> int:
 
 def findings(
     clusters: Sequence[Cluster], access: HostAccess, memory_mb: int, pinned_mb: int = 0
-) -> Iterator[Finding]:
+) -> Iterator[Problem]:
     """What ``clusters``, to run on this host of ``memory_mb`` MiB, ask of it that it does not allow.
     ``pinned_mb`` of its memory others of their nodes have, which run.
     """
@@ -111,10 +110,10 @@ def findings(
         try:
             strangers = access.strangers(cluster)
         except HpcstateError as error:
-            yield Finding(f".clusters.{cluster.kind}.name", f"{error.where}: {error.message}", error.hint)
+            yield problem_at(f".clusters.{cluster.kind}.name", f"{error.where}: {error.message}", error.hint)
             strangers = ()
         if strangers:
-            yield Finding(
+            yield problem_at(
                 f".clusters.{cluster.kind}.name",
                 f"not this cluster's own: {'; '.join(listed(strangers))}",
                 "take another name, subnet and bridge; or `hpcstate adopt` takes over what hpcstate made",
@@ -122,7 +121,7 @@ def findings(
         for node in cluster.nodes:
             for position, device in enumerate(node.passthrough):
                 if device.rom_file and (why := access.unreadable(Path(device.rom_file))):
-                    yield Finding(
+                    yield problem_at(
                         f"{node.place}.pcie_passthrough.devices[{position}].rom_file",
                         f"QEMU cannot read {device.rom_file}: {why}",
                         f"put it below {FIRMWARE}, mode 0644, in folders that all may enter",
@@ -130,22 +129,22 @@ def findings(
     yield from _pinned_memory(clusters, memory_mb, pinned_mb)
 
 
-def _access(cluster: Cluster, access: HostAccess) -> Iterator[Finding]:
+def _access(cluster: Cluster, access: HostAccess) -> Iterator[Problem]:
     if access.libvirt and cluster.uri == SYSTEM_URI:
-        yield Finding(
+        yield problem_at(
             f".clusters.{cluster.kind}.uri",
             f"{access.user} may not use libvirt here: {access.libvirt}",
             f"sudo usermod -aG libvirt {access.user}, then log in again",
         )
     if access.kvm and cluster.acceleration.enable_kvm and cluster.nodes:
-        yield Finding(
+        yield problem_at(
             f".clusters.{cluster.kind}.hardware.acceleration.enable_kvm",
             f"{access.user} may not use KVM here: {access.kvm}; images would be built under emulation",
             f"sudo usermod -aG kvm {access.user}, then log in again; or enable_kvm: false",
         )
 
 
-def _bridge(cluster: Cluster, bridges: Bridges) -> Iterator[Finding]:
+def _bridge(cluster: Cluster, bridges: Bridges) -> Iterator[Problem]:
     from hpcstate.hypervisor.xml import cluster_uuid
 
     name = cluster.network.bridge
@@ -153,12 +152,12 @@ def _bridge(cluster: Cluster, bridges: Bridges) -> Iterator[Finding]:
     owner = None if bridges.networks is None else bridges.networks.get(name)
     is_ours = owner is not None and owner.uuid == cluster_uuid(cluster, "network")
     if owner is not None and not is_ours:
-        yield Finding(
+        yield problem_at(
             place, f"the bridge {name} is that of libvirt's network {owner.name}", "take another name"
         )
     elif owner is not None and not owner.is_active and name in bridges.interfaces:
         # libvirt 9.0: "error creating bridge interface …: File exists", after everything was built.
-        yield Finding(
+        yield problem_at(
             place,
             f"this host has an interface {name}, and this cluster's network, which is off, has not made it",
             f"take another name; if nobody uses it (ip -d link show {name}): ip link delete {name}",
@@ -166,7 +165,7 @@ def _bridge(cluster: Cluster, bridges: Bridges) -> Iterator[Finding]:
     elif owner is None and name in bridges.interfaces:
         # Without libvirt nobody says whose a bridge is; what is none cannot be its network's.
         known = bridges.networks is not None or name not in bridges.bridges
-        yield Finding(
+        yield problem_at(
             place,
             f"this host has an interface {name} already"
             + ("" if known else ", and libvirt was not asked whose"),
@@ -177,12 +176,12 @@ def _bridge(cluster: Cluster, bridges: Bridges) -> Iterator[Finding]:
         )
 
 
-def _pinned_memory(clusters: Iterable[Cluster], memory_mb: int, pinned_mb: int) -> Iterator[Finding]:
+def _pinned_memory(clusters: Iterable[Cluster], memory_mb: int, pinned_mb: int) -> Iterator[Problem]:
     nodes = [node for cluster in clusters for node in cluster.nodes if node.auto_start and node.passthrough]
     pinned = pinned_mb + sum(node.memory_mb for node in nodes)
     most = memory_mb - reserve_mb(memory_mb)
     if nodes and pinned > most:
-        yield Finding(
+        yield problem_at(
             f"{nodes[-1].place}.memory_gb",
             f"nodes with devices of this host pin {pinned / 1024:.1f} of its {memory_mb / 1024:.1f} GiB of "
             f"memory; it needs {reserve_mb(memory_mb) / 1024:.1f} GiB itself",

@@ -34,7 +34,7 @@ _SCHEMA = sy.Map(
 
 
 @dataclass(frozen=True)
-class Source:
+class CloudImage:
     """A published cloud image that serves as seed instead of our own."""
 
     url: str
@@ -55,7 +55,7 @@ class ImageSpec:
     groups: tuple[str, ...]
     kernel_parameters: str
     package_names: tuple[str, ...]
-    source: Source | None
+    source: CloudImage | None
     debs: tuple[str, ...] = ()
 
     @property
@@ -115,6 +115,6 @@ def load(name: str) -> ImageSpec:
         groups=tuple(data["groups"]),
         kernel_parameters=data["kernel_parameters"],
         package_names=packages,
-        source=Source(**data["source"]) if "source" in data else None,
+        source=CloudImage(**data["source"]) if "source" in data else None,
         debs=debs,
     )

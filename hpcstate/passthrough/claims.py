@@ -11,10 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from hpcstate.errors import HpcstateError
+from hpcstate.errors import HpcstateError, Problem, problem_at
 from hpcstate.files import write_atomically
 from hpcstate.model import Cluster, Node
-from hpcstate.passthrough.request import Finding
 from hpcstate.probe.pci import PciDevice
 
 
@@ -55,7 +54,7 @@ def claimed(
     return {address: claims[address] for address in sorted(claims)}
 
 
-def findings(cluster: Cluster, found: Mapping[str, PciDevice], known: Mapping[str, str]) -> Iterator[Finding]:
+def findings(cluster: Cluster, found: Mapping[str, PciDevice], known: Mapping[str, str]) -> Iterator[Problem]:
     """The devices of ``cluster`` that are others than those claimed before (``known``), where the file does
     not say what is meant. What it says is compared elsewhere (pcie_request), and so is what is not there.
     """
@@ -67,7 +66,7 @@ def findings(cluster: Cluster, found: Mapping[str, PciDevice], known: Mapping[st
                     claimed([replace(node, passthrough=(device,))], found, known)
                 except HpcstateError as error:
                     place = f"{node.place}.pcie_passthrough.devices[{position}].pci_address"
-                    yield Finding(place, error.message, error.hint)
+                    yield problem_at(place, error.message, error.hint)
 
 
 def read_claims(path: Path) -> dict[str, str]:

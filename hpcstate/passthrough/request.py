@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
+from hpcstate.errors import Problem, problem_at
 from hpcstate.model import Cluster, Node, PassthroughDevice
 from hpcstate.passthrough import verdict as pcie
 from hpcstate.passthrough.verdict import PciHost, Verdict
 
 
-@dataclass(frozen=True)
-class Finding:
-    """Something to say about a place of the file."""
-
-    place: str
-    message: str
-    hint: str
-    is_warning: bool = False
-
-
-def findings(clusters: Iterable[Cluster], host: PciHost) -> Iterator[Finding]:
+def findings(clusters: Iterable[Cluster], host: PciHost) -> Iterator[Problem]:
     """What stands between the devices that ``clusters``, to run on this host, ask for and the host."""
     for cluster in clusters:
         for node in cluster.nodes:
@@ -29,10 +19,10 @@ def findings(clusters: Iterable[Cluster], host: PciHost) -> Iterator[Finding]:
                 yield from _about(place, device, node, host)
 
 
-def _about(place: str, device: PassthroughDevice, node: Node, host: PciHost) -> Iterator[Finding]:
+def _about(place: str, device: PassthroughDevice, node: Node, host: PciHost) -> Iterator[Problem]:
     address = device.pci_address
     if address not in host.devices:
-        yield Finding(
+        yield problem_at(
             f"{place}.pci_address",
             f"this host has no PCI device {address}",
             _alike(device, host)
@@ -42,7 +32,7 @@ def _about(place: str, device: PassthroughDevice, node: Node, host: PciHost) -> 
     yield from identity(place, device, host)
     here = host.devices[address]
     if device.device_type == "gpu" and pcie.is_gpu(here) and not pcie.becomes_gres(here):
-        yield Finding(
+        yield problem_at(
             f"{place}.device_type",
             f"{pcie.described(here)} does not become a GPU of Slurm: {pcie.why_no_gres(here)}",
             "device_type: other passes it through all the same",
@@ -53,13 +43,13 @@ def _about(place: str, device: PassthroughDevice, node: Node, host: PciHost) -> 
     missing = [other for other in verdict.companions if other not in given]
     if missing:
         names = ", ".join(pcie.described(host.devices[other]) for other in missing)
-        yield Finding(
+        yield problem_at(
             f"{place}.pci_address",
             f"{address} must go together with {names}{_group(verdict)}, which this node does not get",
             "paste below this node's devices:\n" + _indented(pcie.yaml_of(host, *missing)),
         )
     for reason in _of_its_own(verdict, given):
-        yield Finding(f"{place}.pci_address", f"{address}: {reason}", "; ".join(verdict.steps))
+        yield problem_at(f"{place}.pci_address", f"{address}: {reason}", "; ".join(verdict.steps))
 
 
 def _of_its_own(verdict: Verdict, given: set[str]) -> Iterator[str]:
@@ -72,7 +62,7 @@ def _of_its_own(verdict: Verdict, given: set[str]) -> Iterator[str]:
             yield reason
 
 
-def identity(place: str, device: PassthroughDevice, host: PciHost) -> Iterator[Finding]:
+def identity(place: str, device: PassthroughDevice, host: PciHost) -> Iterator[Problem]:
     """Where the device at that address, which exists, is another than the file at ``place`` says."""
     found = host.devices[device.pci_address]
     for key, declared, actual in (
@@ -80,7 +70,7 @@ def identity(place: str, device: PassthroughDevice, host: PciHost) -> Iterator[F
         ("device_id", device.device_id, found["device"]),
     ):
         if declared and declared != actual:
-            yield Finding(
+            yield problem_at(
                 f"{place}.{key}",
                 f"{pcie.described(found)} is not {key} {declared}",
                 _alike(device, host) or f"write {actual}, if this is the device you mean",
@@ -90,14 +80,14 @@ def identity(place: str, device: PassthroughDevice, host: PciHost) -> Iterator[F
     if kind == "gpu" and device.device_type == "other" and not pcie.becomes_gres(found):
         kind = "other"
     if device.device_type != kind and "gpu" in (device.device_type, kind):
-        yield Finding(
+        yield problem_at(
             f"{place}.device_type",
             f"{pcie.described(found)} is of the kind {kind}, not {device.device_type}",
             "only a display controller (class 03) or an accelerator (class 12) becomes a GPU of Slurm",
         )
     group = host.group_of(device.pci_address)
     if device.iommu_group is not None and group not in (None, device.iommu_group):
-        yield Finding(
+        yield problem_at(
             f"{place}.iommu_group",
             f"{device.pci_address} is in IOMMU group {group}, not {device.iommu_group}",
             "groups can change with firmware and kernel: leave iommu_group out",

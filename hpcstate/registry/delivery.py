@@ -9,8 +9,8 @@ from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster
 from hpcstate.registry.deploy import deploy
 from hpcstate.registry.layout import Stored
-from hpcstate.registry.source import Source, built
-from hpcstate.registry.transfer import Say
+from hpcstate.registry.source import LocalFile, built
+from hpcstate.registry.transfer import SayOfNode
 
 _shared: dict[str, Delivery] = {}
 _one_reader = Lock()
@@ -35,7 +35,7 @@ class Delivery:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._sources: tuple[Source, ...] = tuple(built(name) for name in cluster.containers.deploy)
+        self._sources: tuple[LocalFile, ...] = tuple(built(name) for name in cluster.containers.deploy)
         self._lock = Lock()
         self._outcomes: dict[str, str] | None = None
 
@@ -44,7 +44,7 @@ class Delivery:
         """The declared containers, but for the time of their deploy."""
         return tuple(source.stored for source in self._sources)
 
-    def to(self, node: str, serve: Sequence[str], say: Say) -> str:
+    def to(self, node: str, serve: Sequence[str], say: SayOfNode) -> str:
         """Deliver to the nodes ``serve``, unless that was done, and tell why ``node`` has not got everything;
         empty when it has."""
         with self._lock:
@@ -52,7 +52,7 @@ class Delivery:
                 self._outcomes = self._all(serve, say)
         return self._outcomes.get(node, "it was not among the nodes that were served")
 
-    def _all(self, serve: Sequence[str], say: Say) -> dict[str, str]:
+    def _all(self, serve: Sequence[str], say: SayOfNode) -> dict[str, str]:
         known = [node.name for node in self._cluster.nodes if node.name in serve]
         try:
             result = deploy(self._cluster, self._sources, say, serve=known)

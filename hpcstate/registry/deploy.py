@@ -24,8 +24,8 @@ from hpcstate.registry import scripts, spread, transfer
 from hpcstate.registry.difference import Difference
 from hpcstate.registry.layout import Catalog, Stored
 from hpcstate.registry.look import LOOK_TIMEOUT, catalog_of, look_at, only_one
-from hpcstate.registry.source import Source, judge
-from hpcstate.registry.transfer import DEFAULT, Say, Way
+from hpcstate.registry.source import LocalFile, judge
+from hpcstate.registry.transfer import DEFAULT, SayOfNode, Way
 from hpcstate.run import at_once
 
 Outcome = Literal["changed", "unchanged", "failed"]
@@ -105,8 +105,8 @@ class ServedNode:
 
 def deploy(
     cluster: Cluster,
-    sources: Sequence[Source],
-    say: Say,
+    sources: Sequence[LocalFile],
+    say: SayOfNode,
     *,
     way: Way = DEFAULT,
     nodes: Sequence[str] = (),
@@ -146,7 +146,7 @@ def deploy(
 class _Deploy:
     """One run of :func:`deploy`: its steps share what was seen of the nodes."""
 
-    def __init__(self, live: Live, say: Say, way: Way, *, verify: bool) -> None:
+    def __init__(self, live: Live, say: SayOfNode, way: Way, *, verify: bool) -> None:
         self.live = live
         self.say = say
         self.way = way
@@ -194,7 +194,7 @@ class _Deploy:
         if failure := self.nodes[self.controller].error:
             raise failure
 
-    def plan(self, sources: Sequence[Source], only: Sequence[str]) -> None:
+    def plan(self, sources: Sequence[LocalFile], only: Sequence[str]) -> None:
         """Make the catalog that is to be, and see what each node lacks of it."""
         states = {name: node.state for name, node in self.nodes.items() if node.state is not None}
         catalog = catalog_of(states, self.controller)
@@ -215,7 +215,7 @@ class _Deploy:
         if error := self.nodes[self.controller].error:
             raise error
 
-    def _signed(self, source: Source, catalog: Catalog) -> bool:
+    def _signed(self, source: LocalFile, catalog: Catalog) -> bool:
         """Whether its signature was or will be verified. What came without one, when the policy asked for
         none, is judged now that it does: nobody sends it again, for the bytes are there.
         """
@@ -245,7 +245,7 @@ class _Deploy:
                 hint="`hpcstate container prune` removes old versions; nothing was sent to this node",
             )
 
-    def send(self, sources: Sequence[Source]) -> None:
+    def send(self, sources: Sequence[LocalFile]) -> None:
         """Bring every file to the nodes that lack it, one file after the other."""
         local = {source.stored.file: source for source in sources}
         lacking = {

@@ -16,7 +16,7 @@ from hpcstate.registry import use as registry_use
 from hpcstate.registry.layout import Catalog, Stored
 from hpcstate.registry.look import catalog_of, look_at, only_one
 from hpcstate.registry.prunable import Kept
-from hpcstate.registry.transfer import Say, megabytes
+from hpcstate.registry.transfer import SayOfNode, megabytes
 from hpcstate.run import at_once
 
 _TIMEOUT = 300.0
@@ -44,7 +44,7 @@ class PruneResult:
 
 def prune(
     cluster: Cluster,
-    say: Say,
+    say: SayOfNode,
     *,
     keep: int = 1,
     dry_run: bool = False,
@@ -103,7 +103,7 @@ def uses(live: Live) -> dict[str, str]:
 
 
 def _remove(
-    live: Live, names: list[str], catalog: Catalog, remove: tuple[Stored, ...], say: Say
+    live: Live, names: list[str], catalog: Catalog, remove: tuple[Stored, ...], say: SayOfNode
 ) -> dict[str, str]:
     text = catalog_file.write(catalog)
 

@@ -20,14 +20,14 @@ UNVERSIONED = "local"
 
 
 @dataclass(frozen=True)
-class Source:
+class LocalFile:
     """A local file and what it will be in the registry, but for the time and the nodes."""
 
     stored: Stored
     path: Path
 
 
-def built(name: str) -> Source:
+def built(name: str) -> LocalFile:
     """The container ``name`` as it was built here. Its digest is that of its sidecar; :func:`judge` compares.
 
     Raises HpcstateError when there is no such container or it was not built.
@@ -42,10 +42,12 @@ def built(name: str) -> Source:
             hint=f"doit build_containers:{name}",
         )
     stored = Stored(name, declared.category, declared.version, manifest.digest, manifest.size, False, "")
-    return Source(stored, path)
+    return LocalFile(stored, path)
 
 
-def of_file(path: Path, *, name: str = "", version: str = "", category: Category = "custom-images") -> Source:
+def of_file(
+    path: Path, *, name: str = "", version: str = "", category: Category = "custom-images"
+) -> LocalFile:
     """The .sif file ``path``, called ``name`` in the registry (by default what the file is called).
 
     Raises HpcstateError when it is no whole SIF file, or its name cannot be one of the registry.
@@ -64,10 +66,10 @@ def of_file(path: Path, *, name: str = "", version: str = "", category: Category
         size, digest = path.stat().st_size, file_digest(path)
     except OSError as error:
         raise from_os(error) from error
-    return Source(Stored(name, category, version or UNVERSIONED, digest, size, False, ""), path)
+    return LocalFile(Stored(name, category, version or UNVERSIONED, digest, size, False, ""), path)
 
 
-def chosen(word: str, *, name: str = "", version: str = "", category: Category | None = None) -> Source:
+def chosen(word: str, *, name: str = "", version: str = "", category: Category | None = None) -> LocalFile:
     """What a user named on the command line: a file when it ends with ``.sif`` or is a path, else a container
     of the project. Raises as :func:`built` and :func:`of_file` do.
     """
@@ -81,7 +83,7 @@ def chosen(word: str, *, name: str = "", version: str = "", category: Category |
     return built(word)
 
 
-def judge(source: Source, settings: ContainerSettings) -> None:
+def judge(source: LocalFile, settings: ContainerSettings) -> None:
     """Refuse a file before anything of it is sent: cut off, other bytes than its sidecar says, or without a
     good signature where the policy wants one. Raises HpcstateError.
     """

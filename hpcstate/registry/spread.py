@@ -23,7 +23,7 @@ from hpcstate.registry.transfer import (
     HOURS,
     DamagedError,
     Place,
-    Say,
+    SayOfNode,
     Way,
     megabytes,
     progress,
@@ -41,7 +41,13 @@ _FREE_WITHIN = 10
 
 
 def relay(
-    live: Live, one: Stored, holders: Sequence[str], needers: Sequence[str], place: Place, way: Way, say: Say
+    live: Live,
+    one: Stored,
+    holders: Sequence[str],
+    needers: Sequence[str],
+    place: Place,
+    way: Way,
+    say: SayOfNode,
 ) -> dict[str, HpcstateError]:
     """Bring ``one`` from ``holders`` to ``needers`` by rsync; each that has it serves others while some wait.
 
@@ -134,7 +140,7 @@ def _quietly(live: Live, node: str, script: str) -> None:
 
 
 def sbcast(
-    live: Live, one: Stored, needers: Sequence[str], place: Place, say: Say
+    live: Live, one: Stored, needers: Sequence[str], place: Place, say: SayOfNode
 ) -> tuple[dict[str, HpcstateError], tuple[str, ...]]:
     """Bring ``one`` from the controller to those of ``needers`` that Slurm gives to a job at once.
 
@@ -196,7 +202,7 @@ def sbcast_script(one: Stored, nodes: Sequence[str], partition: str) -> str:
 
 
 def oras(
-    live: Live, one: Stored, needers: Sequence[str], place: Place, way: Way, say: Say
+    live: Live, one: Stored, needers: Sequence[str], place: Place, way: Way, say: SayOfNode
 ) -> dict[str, HpcstateError]:
     """Push ``one`` from the controller to the user's OCI registry, and let ``needers`` pull it.
 

@@ -19,7 +19,7 @@ from hpcstate.registry.layout import ROOT, Stored
 from hpcstate.run import Result, run, tail
 
 Via = Literal["auto", "rsync", "sbcast", "oras"]
-Say = Callable[[str, str], None]
+SayOfNode = Callable[[str, str], None]
 """Told what a node is doing: its name and a few words."""
 
 HOURS = 6 * 3600.0
@@ -64,7 +64,7 @@ def chosen(way: Way) -> Via:
     return "rsync" if way.via == "auto" else way.via
 
 
-def upload(live: Live, source: Path, one: Stored, way: Way, say: Say) -> None:
+def upload(live: Live, source: Path, one: Stored, way: Way, say: SayOfNode) -> None:
     """Bring the local file ``source`` to the controller, going on where an earlier try stopped.
 
     Raises HpcstateError when it did not get there.
@@ -112,7 +112,7 @@ def megabytes(size: int) -> str:
 
 
 @contextmanager
-def progress(live: Live, one: Stored, nodes: Iterable[str], say: Say) -> Iterator[set[str]]:
+def progress(live: Live, one: Stored, nodes: Iterable[str], say: SayOfNode) -> Iterator[set[str]]:
     """While the block runs, tell how much of ``one`` the nodes of the yielded set (first ``nodes``) have."""
     receiving, done = set(nodes), threading.Event()
 

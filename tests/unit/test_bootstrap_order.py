@@ -12,11 +12,11 @@ from hpcstate.bootstrap import PackageInstallation
 from hpcstate.errors import HpcstateError
 from hpcstate.host import packages as host_packages
 from hpcstate.host import tools
-from hpcstate.host.packages import Apt, Plan
+from hpcstate.host.packages import Apt, Lacking
 from hpcstate.paths import ROOT
 
 WANTED = tools.load()
-BARE = Plan(tuple(p for p in WANTED.packages if "bookworm" in p.releases), WANTED.backports, ())
+BARE = Lacking(tuple(p for p in WANTED.packages if "bookworm" in p.releases), WANTED.backports, ())
 
 
 class RecordedApt(Apt):
@@ -81,7 +81,7 @@ def test_what_only_tests_use_is_installed_for_tests(
 
 
 def test_without_anything_missing_nobody_waits() -> None:
-    packages = PackageInstallation(Plan((), (), ()))
+    packages = PackageInstallation(Lacking((), (), ()))
     packages.wait_for_compiler()
     packages.wait()
 

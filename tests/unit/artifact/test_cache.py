@@ -12,14 +12,14 @@ import pytest
 
 from hpcstate import paths
 from hpcstate.artifact import cache
-from hpcstate.artifact.cache import Stored, going
+from hpcstate.artifact.cache import CachedObject, going
 from hpcstate.artifact.recipe import Recipe
 from hpcstate.artifact.store import DEFAULT_LIMIT, LIMIT, Store, size_of
 from hpcstate.errors import HpcstateError
 from hpcstate.files import alone, write_atomically
 
-OLD, MIDDLE, NEW = Stored("old", 10, 1.0), Stored("middle", 20, 2.0), Stored("new", 30, 3.0)
-BROKEN = Stored("broken", 5, 9.0, whole=False)
+OLD, MIDDLE, NEW = CachedObject("old", 10, 1.0), CachedObject("middle", 20, 2.0), CachedObject("new", 30, 3.0)
+BROKEN = CachedObject("broken", 5, 9.0, whole=False)
 ALL = [NEW, OLD, BROKEN, MIDDLE]
 
 
@@ -37,7 +37,7 @@ ALL = [NEW, OLD, BROKEN, MIDDLE]
         (0, set(), [BROKEN, OLD, MIDDLE, NEW]),
     ],
 )
-def test_the_least_recently_used_go_first(limit: int, kept: set[str], gone: list[Stored]) -> None:
+def test_the_least_recently_used_go_first(limit: int, kept: set[str], gone: list[CachedObject]) -> None:
     assert going(ALL, limit, kept) == gone
 
 
@@ -232,7 +232,7 @@ def test_what_was_used_since_it_was_chosen_stays(house: House) -> None:
 def test_two_at_once_wait_for_each_other(house: House) -> None:
     house.build("one", 1)
     house.build("one", 2)
-    found: list[cache.Removal] = []
+    found: list[cache.Pruned] = []
     threads = [threading.Thread(target=lambda: found.append(cache.collect(house.store, 0))) for _ in range(4)]
     with alone(house.store.root):
         for thread in threads:
@@ -248,7 +248,7 @@ def test_two_at_once_wait_for_each_other(house: House) -> None:
 def test_a_store_that_is_not_there_is_empty(tmp_path: Path) -> None:
     store = Store(tmp_path / "none")
     assert cache.look(store).objects == ()
-    assert cache.collect(store, 0) == cache.Removal((), 0)
+    assert cache.collect(store, 0) == cache.Pruned((), 0)
     assert not store.root.exists()
 
 

@@ -13,7 +13,7 @@ import pytest
 from hpcstate import paths, schema
 from hpcstate.cli import main
 from hpcstate.cluster import lifecycle, plan
-from hpcstate.errors import HpcstateError, ProblemsError
+from hpcstate.errors import HpcstateError, Problem, ProblemsError
 from hpcstate.host import packages as host_packages
 from hpcstate.hypervisor import fit as validate
 from hpcstate.hypervisor import fit_host as validate_host
@@ -30,7 +30,6 @@ from hpcstate.hypervisor.fit_host import (
 from hpcstate.hypervisor.mark import Stranger
 from hpcstate.hypervisor.xml import cluster_uuid
 from hpcstate.model import Cluster
-from hpcstate.passthrough.request import Finding
 from hpcstate.passthrough.vfio import hugepages_needed
 from hpcstate.probe.hugepages import Hugepages
 from hpcstate.tasks import cluster as tasks
@@ -41,7 +40,7 @@ PASSTHROUGH = paths.ROOT / "inventories" / "passthrough.yaml"
 GPU = paths.ROOT / "inventories" / "gpu.yaml"
 
 
-def found(access: HostAccess, memory_mb: int = 1 << 20, file: Path = GPU) -> list[Finding]:
+def found(access: HostAccess, memory_mb: int = 1 << 20, file: Path = GPU) -> list[Problem]:
     return list(findings(schema.load(file).clusters, access, memory_mb))
 
 

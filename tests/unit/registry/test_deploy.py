@@ -19,7 +19,7 @@ from hpcstate.registry import prune as container_prune
 from hpcstate.registry import source as container_source
 from hpcstate.registry.deploy import DeployResult, deploy
 from hpcstate.registry.look import look_at, only_one
-from hpcstate.registry.source import Source, of_file
+from hpcstate.registry.source import LocalFile, of_file
 from hpcstate.registry.transfer import Way
 from tests.unit.fake_live import TWO, a_cluster, a_node
 from tests.unit.registry_nodes import LocalNodes, nodes, sif_file
@@ -38,11 +38,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(container_deploy, "judge", lambda *_: None)
 
 
-def a_source(tmp_path: Path, name: str = "tool", content: bytes = b"x" * 5000, signed: bool = True) -> Source:
+def a_source(
+    tmp_path: Path, name: str = "tool", content: bytes = b"x" * 5000, signed: bool = True
+) -> LocalFile:
     return of_file(sif_file(tmp_path / f"{name}-{len(content)}.sif", content, signed=signed), name=name)
 
 
-def run(at: type[LocalNodes], *sources: Source, cluster: Cluster = TWO, **options: Any) -> DeployResult:
+def run(at: type[LocalNodes], *sources: LocalFile, cluster: Cluster = TWO, **options: Any) -> DeployResult:
     return deploy(cluster, sources, lambda *_: None, open_live=at, **options)
 
 
@@ -301,11 +303,11 @@ def test_a_version_for_one_node_leaves_the_name_of_the_others(
 def test_what_came_unsigned_is_judged_when_the_policy_changes(
     nodes: type[LocalNodes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source, judged = a_source(tmp_path), list[Source]()
+    source, judged = a_source(tmp_path), list[LocalFile]()
     run(nodes, source, cluster=UNSIGNED)
     text = nodes(TWO).registry_of("compute-01") / ".registry/catalog.yaml"
 
-    def refuse(one: Source, _: object) -> None:
+    def refuse(one: LocalFile, _: object) -> None:
         judged.append(one)
         raise HpcstateError("the file is not signed")
 

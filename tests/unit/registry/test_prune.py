@@ -13,7 +13,7 @@ from hpcstate.registry import deploy as container_deploy
 from hpcstate.registry import prune as container_prune
 from hpcstate.registry.deploy import deploy
 from hpcstate.registry.prune import PruneResult, prune
-from hpcstate.registry.source import Source, of_file
+from hpcstate.registry.source import LocalFile, of_file
 from tests.unit.fake_live import TWO
 from tests.unit.registry_nodes import LocalNodes, nodes, sif_file
 
@@ -23,7 +23,7 @@ USES = container_prune.uses
 
 
 @pytest.fixture
-def three(nodes: type[LocalNodes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Source]:
+def three(nodes: type[LocalNodes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[LocalFile]:
     """Three versions of a container, deployed one after the other; no job uses one."""
     monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
     monkeypatch.setattr(container_deploy, "judge", lambda *_: None)
@@ -44,7 +44,7 @@ def there(nodes: type[LocalNodes], name: str) -> set[str]:
     return {str(path.relative_to(root)) for path in root.rglob("*-local-*.sif")}
 
 
-def test_only_the_current_version_stays(nodes: type[LocalNodes], three: list[Source]) -> None:
+def test_only_the_current_version_stays(nodes: type[LocalNodes], three: list[LocalFile]) -> None:
     files = [source.stored.file for source in three]
     assert pruned(nodes, dry_run=True).removed == pruned(nodes, dry_run=True).removed
     assert there(nodes, "compute-01") == set(files)
@@ -63,7 +63,7 @@ def test_only_the_current_version_stays(nodes: type[LocalNodes], three: list[Sou
 
 
 def test_what_a_job_uses_stays_and_it_is_said_why(
-    nodes: type[LocalNodes], three: list[Source], monkeypatch: pytest.MonkeyPatch
+    nodes: type[LocalNodes], three: list[LocalFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used = three[0].stored.file
     monkeypatch.setattr(container_prune, "uses", lambda _: {used: "job 7 on compute-01"})
@@ -73,7 +73,7 @@ def test_what_a_job_uses_stays_and_it_is_said_why(
 
 
 def test_what_an_interrupted_prune_left_is_removed_by_the_next(
-    nodes: type[LocalNodes], three: list[Source], tmp_path: Path
+    nodes: type[LocalNodes], three: list[LocalFile], tmp_path: Path
 ) -> None:
     """The catalogs were written, the files were not removed yet; a stranger's file stays."""
     kept = {name: nodes(TWO).registry_of(name) / three[0].stored.file for name in NAMES}
@@ -89,7 +89,7 @@ def test_what_an_interrupted_prune_left_is_removed_by_the_next(
     assert pruned(nodes).removed == ()
 
 
-def test_without_any_catalog_nothing_is_removed(nodes: type[LocalNodes], three: list[Source]) -> None:
+def test_without_any_catalog_nothing_is_removed(nodes: type[LocalNodes], three: list[LocalFile]) -> None:
     """What it does not know is no proof that nobody wants it."""
     for name in NAMES:
         (nodes(TWO).registry_of(name) / ".registry/catalog.yaml").unlink()
@@ -98,7 +98,7 @@ def test_without_any_catalog_nothing_is_removed(nodes: type[LocalNodes], three: 
 
 
 def test_a_silent_node_may_run_anything(
-    nodes: type[LocalNodes], three: list[Source], monkeypatch: pytest.MonkeyPatch
+    nodes: type[LocalNodes], three: list[LocalFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nodes, "dead", ("compute-02",))
     with pytest.raises(HpcstateError, match="compute-02 does not answer"):
@@ -107,7 +107,7 @@ def test_a_silent_node_may_run_anything(
 
 
 def test_a_silent_slurm_is_not_one_without_jobs(
-    nodes: type[LocalNodes], three: list[Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    nodes: type[LocalNodes], three: list[LocalFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(container_prune, "uses", USES)
     (tmp_path / "bin/scontrol").write_text("#!/bin/sh\nexit 1\n")
@@ -118,7 +118,7 @@ def test_a_silent_slurm_is_not_one_without_jobs(
 
 
 def test_a_node_that_keeps_its_files_is_reported(
-    nodes: type[LocalNodes], three: list[Source], monkeypatch: pytest.MonkeyPatch
+    nodes: type[LocalNodes], three: list[LocalFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = nodes.run
 
