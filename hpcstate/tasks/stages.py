@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 from hpcstate.errors import HpcstateError
 from hpcstate.paths import BUILD, ROOT
-from hpcstate.run import CLEAR_UP_SECONDS, run_visibly, run_with_lines
+from hpcstate.run import CLEAR_UP_SECONDS, run, run_visibly, run_with_lines
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Stage:
 
     ``needs`` names the doit tasks that must be done before, ``within`` the command that the whole runs in.
     When all stages are run, one that is ``alone`` begins after those before it. ``deploys`` is for the one
-    whose cluster gets containers.
+    whose cluster gets containers. Of one that is ``measured`` it is seen which lines of the project run in
+    its own process.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Stage:
     within: tuple[str, ...] = ()
     alone: bool = False
     deploys: bool = False
+    measured: bool = False
 
 
 LIMIT = "HPCSTATE_TEST_MINUTES"
@@ -65,7 +67,7 @@ STAGES = (
         needs=("build_images",),
         within=("tests/lab/enter.sh", str(BUILD / "images-host")),
     ),
-    Stage("unit", tests=("tests/unit", "tests/facts", "tests/operations", "tests/render")),
+    Stage("unit", tests=("tests/unit", "tests/facts", "tests/operations", "tests/render"), measured=True),
     Stage("graph", tests=("tests/graph",)),
     Stage("containers", tests=("tests/containers",), needs=CONTAINERS),
     Stage(
@@ -75,6 +77,7 @@ STAGES = (
         within=("tests/lab/enter.sh", str(BUILD / "lab-host")),
         alone=True,
         deploys=True,
+        measured=True,
     ),
 )
 """The quick ones first: the first that fails ends the run. What the images need takes longest, one step after
@@ -132,7 +135,9 @@ def run_stage(stage: Stage, reports: Path = BUILD / "test") -> Outcome:
         report = reports / f"{stage.name}.xml"
         report.parent.mkdir(parents=True, exist_ok=True)
         report.unlink(missing_ok=True)
-        words = [*stage.within, sys.executable, "-m", "pytest", *stage.tests, f"--junitxml={report}"]
+        measured = ("-m", "coverage", "run") if stage.measured else ()
+        words = [*stage.within, sys.executable, *measured, "-m", "pytest", *stage.tests]
+        words.append(f"--junitxml={report}")
         code = show(words)
         text = report.read_text(encoding="utf-8") if report.exists() else ""
         passed, failed, skipped = counts(text)
@@ -210,6 +215,16 @@ def _tally(outcome: Outcome) -> str:
     return f"{text}, {outcome.skipped} skipped" if outcome.skipped else text
 
 
+def covered(stages: Sequence[Stage]) -> str:
+    """How much of the project ran in ``stages``, in a line; empty when none of them is measured."""
+    names = [stage.name for stage in stages if stage.measured]
+    coverage = [sys.executable, "-m", "coverage"]
+    if not names or run([*coverage, "combine", "--quiet"], cwd=ROOT, check=False).code:
+        return ""
+    total = run([*coverage, "report", "--format=total"], cwd=ROOT, check=False).stdout.strip()
+    return f"coverage: {total} % of the lines of hpcstate, facts and operations ({', '.join(names)})"
+
+
 class Run:
     """The stages that one doit run has come to. Its summary is printed when the process ends,
     if any stage was begun.
@@ -227,6 +242,8 @@ class Run:
     def stage(self, stage: Stage) -> bool:
         """Run one stage and keep its outcome; False when something failed, as doit expects it."""
         limit_min = limit()
+        if stage.measured and not any(other.measured for other in STAGES if other.name in self._begun):
+            run([sys.executable, "-m", "coverage", "erase"], cwd=ROOT, check=False)
         self._begun.append(stage.name)
         print(f"== {stage.name}", flush=True)
         if stage.deploys and LAB_CONTAINERS not in os.environ:
@@ -245,5 +262,7 @@ class Run:
 
     def _end(self) -> None:
         if self._begun:
+            if measured := covered([stage for stage in STAGES if stage.name in self._begun]):
+                print(measured, flush=True)
             asked = [stage.name for stage in STAGES] if all_asked() else self._begun
             print(summary(self.outcomes, asked), flush=True)

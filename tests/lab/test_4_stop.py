@@ -56,7 +56,7 @@ def test_a_node_is_not_stopped_under_a_job(live: Live, cluster_file: Path) -> No
     live.run(live.cluster.controller.name, f"scancel {job}", user="root")
 
 
-def test_a_closed_terminal_leaves_no_drain(live: Live, cluster_file: Path) -> None:
+def test_a_stop_that_is_killed_leaves_no_drain(live: Live, cluster_file: Path) -> None:
     job = sbatch(live, 600)
     words = [sys.executable, "-m", "hpcstate", "stop", str(cluster_file), "--node", NODE, "--drain"]
     with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as stop:
@@ -65,9 +65,9 @@ def test_a_closed_terminal_leaves_no_drain(live: Live, cluster_file: Path) -> No
             if "waiting for the jobs" in line:
                 break
         assert "drain" in slurm_state(live)
-        stop.send_signal(signal.SIGHUP)
+        stop.terminate()
         said = stop.stdout.read()
-    assert stop.returncode == 128 + signal.SIGHUP
+    assert stop.returncode == 128 + signal.SIGTERM
     assert f"{NODE} take jobs again" in said
     assert "drain" not in slurm_state(live)
     reasons = live.run(live.cluster.controller.name, f"sinfo --noheader -n {NODE} --format=%E").stdout.split()

@@ -199,7 +199,7 @@ def test_what_must_be_put_back_is_put_back_when_a_command_is_killed(number: str,
     """A closed terminal, a kill; under nohup SIGHUP is ignored and stays so."""
     code = (
         "import os, signal, sys, time\n"
-        f"{'signal.signal(signal.SIGHUP, signal.SIG_IGN)' if ignored else ''}\n"
+        f"signal.signal(signal.SIGHUP, signal.{'SIG_IGN' if ignored else 'SIG_DFL'})\n"
         "from hpcstate import cli\n"
         "from hpcstate.commands import inventory\n"
         "def show(args):\n"

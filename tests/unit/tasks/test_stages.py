@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hpcstate.errors import HpcstateError
+from hpcstate.run import Result
 from hpcstate.tasks import stages
 from hpcstate.tasks.stages import (
     LAB_CONTAINERS,
@@ -50,6 +51,20 @@ def test_the_end_names_what_failed_as_pytest_takes_it() -> None:
     text = summary([UNIT, Outcome("graph", 4, 2, 0, 1.0, names)], [])
     assert text.splitlines()[-4:-1] == ["failed:", *(f"  {name}" for name in names)]
     assert "  and 2 more" in summary([Outcome("graph", 0, len(many), 0, 1.0, many)], []).splitlines()
+
+
+def test_what_the_measured_stages_ran_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def coverage(words: Sequence[str], **_: object) -> Result:
+        asked.append([*words[2:]])
+        return Result(tuple(words), 0, "87\n" if "report" in words else "", "")
+
+    monkeypatch.setattr(stages, "run", coverage)
+    assert stages.covered([Stage("ruff")]) == "" and asked == []
+    said = stages.covered(stages.STAGES)
+    assert said == "coverage: 87 % of the lines of hpcstate, facts and operations (unit, lab)"
+    assert asked == [["coverage", "combine", "--quiet"], ["coverage", "report", "--format=total"]]
 
 
 def test_stages_side_by_side_write_whole_lines(
