@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from hpcstate.check.runner import CheckFailed, check, fault
 from hpcstate.node.ssh import Live
 from hpcstate.slurm.conf import slurm_conf
-from hpcstate.slurm.conf_parse import parse
 from hpcstate.slurm.gres import assign, declared_gres
 from hpcstate.slurm.gres_conf import gres_conf
+from hpcstate.slurm.read import meaning
 from tests.suites.breaking import GRES_CONF, Edit, edited, last_gpu_node, last_worker, mode
 from tests.suites.node_state import NodeState, gres_files, node_states, owned_by_root
 from tests.suites.slurm import controller_view
@@ -58,7 +58,7 @@ def _summary(state: NodeState) -> str:
 )
 def configured(live: Live) -> str:
     running = controller_view(live).config
-    rendered = parse(slurm_conf(live.cluster), "slurm.conf").parameters
+    rendered = meaning(slurm_conf(live.cluster), "slurm.conf").parameters
     findings = [
         f"{key} is {running.get(key) or 'not set'}, rendered is {rendered[key.lower()]}"
         for key in ("GresTypes", "SelectType")

@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.unit.hypervisor.test_placement import TWO_CELLS
 
 from hpcstate import schema
 from hpcstate.hypervisor import xml as libvirt_objects
 from hpcstate.hypervisor.compare import differences, passed_through
 from hpcstate.hypervisor.xml import HypervisorFacts
+from tests.unit.hypervisor.test_placement import TWO_CELLS
 
 RUNNING = (Path(__file__).parent / "libvirt" / "running-with-devices.xml").read_text()
 FILE = """

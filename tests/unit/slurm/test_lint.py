@@ -16,7 +16,6 @@ from hpcstate.errors import Problem, ProblemsError
 from hpcstate.model import Cluster
 from hpcstate.slurm import impact as slurm_impact
 from hpcstate.slurm.conf import configuration
-from hpcstate.slurm.conf_lines import logical_lines
 from hpcstate.slurm.gres_conf import GresDevice, gres_conf
 from hpcstate.slurm.keys import KINDS, Kind, keys
 from hpcstate.slurm.lint.conf import kind_of, lint
@@ -277,21 +276,6 @@ def test_many_nodes_are_linted_in_one_go() -> None:
     names = ",".join(f"n{number}" for number in range(2000))
     assert linted(BASE + f"NodeName=n[0-1999] CPUs=4\nPartitionName=p Nodes={names}\n") == []
     assert linted(BASE + "NodeName=n[0-99999999999] CPUs=4\nPartitionName=p Nodes=x\n") == []
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("a \\\nb\n", [(1, "a b")]),
-        ("# a \\\nb\n", [(2, "b")]),
-        ("a\\\\\nb", [(1, "a\\"), (2, "b")]),
-        ("a\\#b#c", [(1, "a#b")]),
-        ("\n\n a", [(3, " a")]),
-        ("a \\", [(1, "a ")]),
-    ],
-)
-def test_logical_lines_are_those_of_slurms_parser(text: str, expected: list[tuple[int, str]]) -> None:
-    assert list(logical_lines(text)) == expected
 
 
 @pytest.mark.parametrize(
