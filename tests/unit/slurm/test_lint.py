@@ -16,7 +16,7 @@ from hpcstate.errors import Problem, ProblemsError
 from hpcstate.model import Cluster
 from hpcstate.slurm import impact as slurm_impact
 from hpcstate.slurm.conf import configuration
-from hpcstate.slurm.gres_conf import GresDevice, gres_conf
+from hpcstate.slurm.gres import assign_declared, declared_gres
 from hpcstate.slurm.keys import KINDS, Kind, keys
 from hpcstate.slurm.lint.conf import kind_of, lint
 
@@ -325,8 +325,7 @@ def slurm_clusters() -> list[Cluster]:
 def test_what_we_render_has_no_problem(cluster: Cluster) -> None:
     texts = dict(configuration(cluster))
     for node in cluster.workers:
-        devices = [GresDevice(name, (f"/dev/nvidia{index}",)) for index, name in enumerate(node.gres_types)]
-        texts[f"gres.conf of {node.name}"] = gres_conf(node.name, devices)
+        texts[f"gres.conf of {node.name}"] = assign_declared(node.name, declared_gres(node)).text
     for name, text in texts.items():
         kind = kind_of(name)
         assert kind
