@@ -19,7 +19,7 @@ def observed(node: str, declared: DeclaredGres) -> Assignment:
     For the body of an operation: what the host has is only known when the operation is executed.
     """
     if not declared:
-        return Assignment()
+        return Assignment(node)
     return assign(node, declared, host.get_fact(GpuDevices))
 
 

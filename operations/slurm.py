@@ -19,8 +19,7 @@ from facts.slurm import SlurmDaemons, SlurmFiles, SlurmJobs, SlurmNodes
 from hpcstate.gpu import mig
 from hpcstate.probe.slurm import SlurmDaemon, SlurmNode
 from hpcstate.slurm.conf import CONF_DIRECTORY
-from hpcstate.slurm.gres import DeclaredGres, assign, simulated_gpus
-from hpcstate.slurm.gres_conf import gres_conf
+from hpcstate.slurm.gres import DeclaredGres, assign_declared
 from hpcstate.slurm.impact import Impact, Level, combine, impact
 from operations import gres, slurm_script
 from operations.commands import stop_host, write_file
@@ -141,7 +140,7 @@ def compute_daemon(
     if assignment.problem:
         yield stop_host(assignment.problem)
         return
-    desired = {**files, "gres.conf": gres_conf(node, assignment.devices, declared.settings)}
+    desired = {**files, "gres.conf": assignment.text}
     pending = _pending(desired)
     daemons = host.get_fact(SlurmDaemons)
     daemon = daemons["slurmd"]
@@ -201,13 +200,10 @@ def _expected(node: str, files: Mapping[str, str], declared: DeclaredGres) -> Ma
 
     Without gres.conf where real GPUs are missing: ``compute_daemon`` will stop then and change nothing.
     """
-    if declared.simulated:
-        assignment = assign(node, declared, simulated_gpus(declared.count, declared.gpus[0].gres_type))
-    else:
-        assignment = gres.observed(node, declared)
+    assignment = assign_declared(node, declared) if declared.simulated else gres.observed(node, declared)
     if assignment.problem:
         return files
-    return {**files, "gres.conf": gres_conf(node, assignment.devices, declared.settings)}
+    return {**files, "gres.conf": assignment.text}
 
 
 def _pending(desired: Mapping[str, str]) -> Pending:

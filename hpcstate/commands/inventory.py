@@ -106,16 +106,9 @@ def _cluster_data(cluster: Cluster, groups: Groups) -> dict[str, Any]:
 
 
 def _node_data(node: Node, groups: Groups) -> dict[str, Any]:
-    from hpcstate.slurm.gres_conf import GresDevice, gres_lines
+    from hpcstate.slurm.gres import assign_declared, declared_gres
 
-    gpus = [(kinds, False) for device in node.passthrough if (kinds := device.gres_types)]
-    if node.simulated_gpus is not None:
-        gpus += [((node.simulated_gpus.gres_type,), True)] * node.simulated_gpus.count
-    devices = [
-        GresDevice(kind, (f"/dev/nvidia{number}",), simulated)
-        for number, (kinds, simulated) in enumerate(gpus)
-        for kind in kinds
-    ]
+    assignment = assign_declared(node.name, declared_gres(node))
     return {
         "name": node.name,
         "address": str(node.address),
@@ -129,9 +122,9 @@ def _node_data(node: Node, groups: Groups) -> dict[str, Any]:
         "gres": node.gres,
         "gpus": [
             {"type": device.gres_type, "file": device.files[0], "simulated": device.simulated}
-            for device in devices
+            for device in assignment.devices
         ],
-        "gres_lines": gres_lines(node.name, devices, node.gres_settings),
+        "gres_lines": assignment.lines,
     }
 
 

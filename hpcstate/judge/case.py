@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from itertools import islice, product
 from pathlib import Path, PurePosixPath
 
 from hpcstate.judge.inside import Case
-from hpcstate.slurm.conf_lines import ReadInclude, statements
-from hpcstate.slurm.conf_whole import Record, Whole, names
-from hpcstate.slurm.keys import Kind, keys
+from hpcstate.slurm.keys import Kind
+from hpcstate.slurm.read import ReadInclude, Record, Statement, Whole, names, statements
 
 _ADDRESS = "192.0.2.1"
 """Of the documentation (RFC 5737). With loopback addresses alone names are not resolved (getaddrinfo(3),
@@ -47,7 +46,7 @@ def configuration_of_files(texts: Mapping[Kind, str], read_include: ReadInclude)
     What slurm.conf includes by a plain name is taken along where ``read_include`` gives it.
     """
     files = {f"{kind}.conf": text for kind, text in texts.items() if kind in ("slurm", "cgroup")}
-    read = list(statements(texts.get("slurm", ""), keys("slurm").records, read_include))
+    read = list(statements(texts.get("slurm", ""), "slurm", read_include))
     for statement in read:
         if statement.included == "read" and "/" not in statement.file:
             files[statement.file] = read_include(statement.file) or ""
@@ -64,6 +63,10 @@ def case_of(configuration: Configuration, root: Path) -> Case:
     hosts = dict.fromkeys((name for record in nodes for name in _host_names(record)), "127.0.0.1")
     hosts |= dict.fromkeys(backups, _NOBODY) | {controller: "127.0.0.1"}
     user = _raw(whole, "SlurmUser") or "root"
+    gres = {
+        node: list(statements(text, "gres", configuration.files.get))
+        for node, text in configuration.gres.items()
+    }
     slurmctld: dict[str, str] = {}
     if "slurmdbd" in whole.value("AccountingStorageType"):
         # slurmctld would wait for a slurmdbd that is not there.
@@ -80,10 +83,10 @@ def case_of(configuration: Configuration, root: Path) -> Case:
         controller=controller,
         addresses=[address if _is_address(address) else _ADDRESS],
         hosts={name: address for name, address in hosts.items() if not _is_address(name)},
-        devices=sorted({file for text in configuration.gres.values() for file in _devices(text)}),
+        devices=sorted({file for one in gres.values() for file in _devices(one)}),
         folders=sorted(_folders(whole)),
         user=user,
-        autodetect=sorted(node for node, text in configuration.gres.items() if _autodetects(text)),
+        autodetect=sorted(node for node, one in gres.items() if _autodetects(node, one)),
     )
 
 
@@ -103,7 +106,7 @@ def _without_cgroups(whole: Whole) -> dict[str, str]:
 
 
 def _whole(files: Mapping[str, str], name: str, kind: Kind) -> Whole:
-    return Whole.of(list(statements(files.get(name, ""), keys(kind).records, files.get)))
+    return Whole.of(list(statements(files.get(name, ""), kind, files.get)))
 
 
 def _raw(whole: Whole, key: str) -> str:
@@ -145,16 +148,26 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _devices(gres_conf: str) -> Iterator[str]:
-    """The device files of a gres.conf, however broken."""
-    for key, value in re.findall(r"(?i)\b(Files?|MultipleFiles)\s*=\s*\"?([^\s\"#]+)", gres_conf):
-        del key
-        yield from (name for name in names(value) or () if name.startswith("/"))
+def _devices(gres: Sequence[Statement]) -> Iterator[str]:
+    """The device files of a gres.conf."""
+    for statement in gres:
+        for pair in statement.pairs:
+            if pair.key.lower() in ("file", "files", "multiplefiles"):
+                yield from (name for name in names(pair.value) or () if name.startswith("/"))
 
 
-def _autodetects(gres_conf: str) -> bool:
-    """Whether slurmd looks for devices by itself: there are none in the throwaway root."""
-    return any(value.lower() != "off" for value in re.findall(r"(?i)\bAutoDetect\s*=\s*(\w+)", gres_conf))
+def _autodetects(node: str, gres: Sequence[Statement]) -> bool:
+    """Whether the slurmd of ``node`` looks for devices by itself: there are none in the throwaway root.
+
+    What a NodeName line of the node says counts before a line of its own; on a Name line it has no effect
+    (src/interfaces/gres.c, _handle_local_autodetect and _parse_gres_config).
+    """
+    whole = Whole.of(gres)
+    for record in whole.named("NodeName"):
+        own = record.attributes.get("autodetect", "")
+        if own and node in (names(record.name) or (node,)):
+            return own.lower() != "off"
+    return whole.value("AutoDetect") not in ("", "off")
 
 
 def _folders(whole: Whole) -> Iterator[str]:

@@ -25,11 +25,11 @@ from hpcstate.judge import messages as judge_words
 from hpcstate.judge import root as judge_root
 from hpcstate.judge.case import Configuration, case_of
 from hpcstate.judge.inside import Case, Hearing
-from hpcstate.model import Cluster, Node
+from hpcstate.model import Cluster
 from hpcstate.paths import ClusterPaths
 from hpcstate.run import run, tail
 from hpcstate.slurm.conf import configuration
-from hpcstate.slurm.gres_conf import GresDevice, gres_conf
+from hpcstate.slurm.gres import assign_declared, declared_gres
 
 _UNSHARE = ("unshare", "--user", "--map-root-user", "--mount", "--pid", "--net", "--uts", "--ipc", "--fork")
 _TIMEOUT_SECONDS = 120.0
@@ -72,14 +72,8 @@ def configuration_of(cluster: Cluster) -> Configuration:
 
     A deploy numbers the device files as it finds them; here they are numbered as they are declared.
     """
-    return Configuration(
-        configuration(cluster), {node.name: _declared_gres_conf(node) for node in cluster.workers}
-    )
-
-
-def _declared_gres_conf(node: Node) -> str:
-    devices = [GresDevice(kind, (f"/dev/nvidia{index}",)) for index, kind in enumerate(node.gres_types)]
-    return gres_conf(node.name, devices, node.gres_settings)
+    gres = {node.name: assign_declared(node.name, declared_gres(node)).text for node in cluster.workers}
+    return Configuration(configuration(cluster), gres)
 
 
 def image_of(cluster: Cluster) -> Path:

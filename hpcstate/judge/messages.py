@@ -14,9 +14,9 @@ from typing import Literal
 from hpcstate.errors import HpcstateError, Problem
 from hpcstate.hostlist import expand
 from hpcstate.judge.inside import RUNNING, WAITING, Hearing, Registered, Said
-from hpcstate.slurm.conf_lines import Statement, statements
-from hpcstate.slurm.keys import KINDS, keys
+from hpcstate.slurm.keys import KINDS
 from hpcstate.slurm.lint.conf import kind_of
+from hpcstate.slurm.read import Statement, statements
 
 _LINE = re.compile(
     r"(?:\[[^]]*\] )?(?P<program>[a-z]+)(?:-[\w.-]+)?: (?P<level>error|fatal|warning): (?P<text>.*)"
@@ -185,7 +185,7 @@ def _about(line: Line, summary: Line | None, texts: Mapping[str, str]) -> tuple[
 
 def _place(message: str, texts: Mapping[str, str], name: str) -> tuple[int, str]:
     """The line and place in the file ``name`` that ``message`` names or speaks of; 0 and empty for none."""
-    read = list(statements(texts.get(name, ""), keys(kind_of(name) or KINDS[0]).records, texts.get))
+    read = list(statements(texts.get(name, ""), kind_of(name) or KINDS[0], texts.get))
     at = _IN_LINE.search(message)
     number = int(at["line"]) if at else 0
     if number:

@@ -1,5 +1,9 @@
 """Which of a node's GPUs become generic resources of Slurm. Pure: declared and observed in, devices out.
 
+``assign`` decides for a node as it is (the deploy and its checks), ``assign_declared`` for one that has just
+what it declares (the judge, `hpcstate inventory show`, a deploy that has yet to make simulated GPUs): the
+same rule, so that what is judged and shown is what is pushed.
+
 Every way in which a node can differ from its description has a message with the next step, and nothing is
 papered over: a node that cannot offer what it declares is stopped, with its Slurm as it was.
 """
@@ -7,13 +11,14 @@ papered over: a node that cannot offer what it declares is stopped, with its Slu
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from hpcstate.model import GresSettings, Node
 from hpcstate.model.gres import EXPLICIT
 from hpcstate.probe.gpu import GpuDevice, Gpus, device_of, parse
-from hpcstate.slurm.gres_conf import GresDevice
+from hpcstate.probe.mig import CAPS, MigInstance
+from hpcstate.slurm.gres_conf import GresDevice, gres_conf, gres_lines
 
 _UNCHANGED = "Nothing of Slurm was changed on this node."
 
@@ -68,13 +73,25 @@ class DeclaredGres:
 
 @dataclass(frozen=True)
 class Assignment:
-    """The devices for gres.conf; or ``problem``, why the node cannot offer what it declares. ``note`` tells
-    of GPUs that are there and not declared: they are not used.
+    """The devices of ``node`` for gres.conf; or ``problem``, why the node cannot offer what it declares.
+    ``note`` tells of GPUs that are there and not declared: they are not used.
     """
 
+    node: str
     devices: tuple[GresDevice, ...] = ()
+    settings: GresSettings = EXPLICIT
     problem: str = ""
     note: str = ""
+
+    @property
+    def lines(self) -> list[str]:
+        """What gres.conf says of the devices."""
+        return gres_lines(self.node, self.devices, self.settings)
+
+    @property
+    def text(self) -> str:
+        """The whole gres.conf."""
+        return gres_conf(self.node, self.devices, self.settings)
 
 
 def declared_gres(node: Node) -> DeclaredGres:
@@ -124,20 +141,53 @@ def assign(node: str, declared: DeclaredGres, gpus: Gpus) -> Assignment:
     Slurm sets a node INVALID that reports fewer than configured (slurm.conf(5), NODE CONFIGURATION), and a
     type that is not there as configured counts as missing: both are refused here, before anything changes.
     """
-    devices: list[GresDevice] = []
-    taken: list[GpuDevice] = []
+    taken: list[tuple[DeclaredGpu, GpuDevice]] = []
     for gpu, device in pairs(declared.gpus, gpus["devices"]):
         if device is None:
-            return Assignment(problem=_missing(node, declared.gpus, gpus))
+            return Assignment(node, problem=_missing(node, declared.gpus, gpus))
         if problem := _mig_problem(node, gpu, device) or _autodetect_problem(
             node, gpu, device, declared, gpus
         ):
-            return Assignment(problem=problem)
-        taken.append(device)
-        devices += _gres_devices(gpu, device)
-    spare = ", ".join(device["file"] for device in gpus["devices"] if device not in taken)
+            return Assignment(node, problem=problem)
+        taken.append((gpu, device))
+    used = [device["file"] for _, device in taken]
+    spare = ", ".join(device["file"] for device in gpus["devices"] if device["file"] not in used)
     note = f"{node} has GPUs that it does not declare, they are not used: {spare}" if spare else ""
-    return Assignment(tuple(sorted(devices, key=lambda device: _numbers(device.files))), note=note)
+    return _assignment(node, declared, taken, note)
+
+
+def assign_declared(node: str, declared: DeclaredGres) -> Assignment:
+    """What ``assign`` answers where the hardware is as declared: the device files are numbered in the order
+    of the declaration, cores near a GPU are not known.
+    """
+    return _assignment(
+        node, declared, [(gpu, _as_declared(number, gpu)) for number, gpu in enumerate(declared.gpus)]
+    )
+
+
+def _assignment(
+    node: str, declared: DeclaredGres, taken: Iterable[tuple[DeclaredGpu, GpuDevice]], note: str = ""
+) -> Assignment:
+    devices = [gres_device for gpu, device in taken for gres_device in _gres_devices(gpu, device)]
+    in_order = tuple(sorted(devices, key=lambda device: _numbers(device.files)))
+    return Assignment(node, in_order, declared.settings, note=note)
+
+
+def _as_declared(number: int, gpu: DeclaredGpu) -> GpuDevice:
+    """The device that the fact GpuDevices would report for ``gpu``, the ``number``-th GPU of its node.
+
+    The kernel numbers the capability files of MIG so (/proc/driver/nvidia-caps/mig-minors): from 3, 15 GPU
+    instances for each GPU, for each of them its own file and those of 8 compute instances. nvidia-smi
+    chooses the instances by their place on the GPU; here they are counted from 1.
+    """
+    found = device_of(f"/dev/nvidia{number}", GPU_MAJOR, number, gpu.gres_type, simulated=gpu.simulated)
+    for instance, profile in enumerate(gpu.mig, start=1):
+        own = 3 + 9 * (15 * number + instance)
+        files = [f"{CAPS}{own}", f"{CAPS}{own + 1}"]
+        found["mig"].append(
+            MigInstance(profile=profile, gpu_instance=instance, compute_instance=0, files=files)
+        )
+    return found
 
 
 def mig_profiles(device: GpuDevice) -> list[str]:

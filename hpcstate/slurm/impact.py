@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from hpcstate import hostlist
-from hpcstate.slurm.conf_parse import Configuration, Record, parse
+from hpcstate.slurm.read import Meaning, Subject, meaning
 
 TABLE = Path(__file__).with_name("impact.toml")
 
@@ -107,7 +107,7 @@ def impact(old: str, new: str, file_name: str) -> Impact:
     An absent file is an empty text. Comments, order of lines, case and grouping do not count.
     Raises HpcstateError when a text is not a configuration file.
     """
-    before, after = parse(old, file_name), parse(new, file_name)
+    before, after = meaning(old, file_name), meaning(new, file_name)
     return Impact((*_parameter_changes(before, after, file_name), *_record_changes(before, after, file_name)))
 
 
@@ -145,7 +145,7 @@ def _change(key: str, values: tuple[str, str], rule: Rule, nodes: frozenset[str]
     return Change(key, old, new, rule.slurmctld, rule.slurmd, rule.source, nodes)
 
 
-def _parameter_changes(before: Configuration, after: Configuration, file_name: str) -> Iterator[Change]:
+def _parameter_changes(before: Meaning, after: Meaning, file_name: str) -> Iterator[Change]:
     for key in sorted(before.parameters.keys() | after.parameters.keys()):
         values = before.parameters.get(key, ""), after.parameters.get(key, "")
         if values[0] != values[1]:
@@ -153,7 +153,7 @@ def _parameter_changes(before: Configuration, after: Configuration, file_name: s
             yield _change(shown, values, rule_of(file_name, "", key))
 
 
-def _record_changes(before: Configuration, after: Configuration, file_name: str) -> Iterator[Change]:
+def _record_changes(before: Meaning, after: Meaning, file_name: str) -> Iterator[Change]:
     ordered = sorted(before.records.keys() | after.records.keys(), key=lambda one: (one.kind, one.name))
     for record in ordered:
         title = f"{record.kind}={record.name}"
@@ -172,7 +172,7 @@ def _record_changes(before: Configuration, after: Configuration, file_name: str)
 
 
 def _concerned(
-    record: Record, old: Mapping[str, str] | None, new: Mapping[str, str] | None
+    record: Subject, old: Mapping[str, str] | None, new: Mapping[str, str] | None
 ) -> frozenset[str] | None:
     """The nodes whose slurmd a record is about: a node itself, the old nodes of a partition.
 

@@ -12,32 +12,14 @@ from pathlib import Path
 import pytest
 
 from hpcstate import paths, schema
-from hpcstate.model import Cluster, Node
+from hpcstate.model import Cluster
 from hpcstate.node import apptainer_files
 from hpcstate.node import base_files as node_files
-from hpcstate.probe.gpu import Gpus, device_of, parse
 from hpcstate.slurm import gres
 from hpcstate.slurm.conf import configuration
-from hpcstate.slurm.gres_conf import gres_conf
 
 GOLDEN = Path(__file__).parent / "golden"
 INVENTORIES = sorted((paths.ROOT / "inventories").glob("*.yaml"))
-
-
-def present(node: Node) -> Gpus:
-    """The GPUs that ``node`` has when everything is as the file declares it."""
-    found = parse("")
-    found["devices"] = [
-        device_of(
-            f"/dev/nvidia{number}",
-            gres.GPU_MAJOR,
-            number,
-            gpu.gres_type if gpu.simulated else gpu.device_id,
-            simulated=gpu.simulated,
-        )
-        for number, gpu in enumerate(gres.declared_gres(node).gpus)
-    ]
-    return found
 
 
 def rendered(cluster: Cluster) -> dict[str, str]:
@@ -46,8 +28,8 @@ def rendered(cluster: Cluster) -> dict[str, str]:
     if cluster.kind == "hpc":
         files.update(configuration(cluster))
         for node in cluster.workers:
-            assignment = gres.assign(node.name, gres.declared_gres(node), present(node))
-            files[f"{node.name}.gres.conf"] = gres_conf(node.name, assignment.devices, node.gres_settings)
+            declared = gres.declared_gres(node)
+            files[f"{node.name}.gres.conf"] = gres.assign_declared(node.name, declared).text
     image = node_files.image_files()
     for role, node in (("controller", cluster.controller), ("worker", cluster.workers[0])):
         for path, content in node_files.cluster_files(cluster, node).items():

@@ -15,8 +15,7 @@ from hpcstate.probe.cgroup import Cgroup
 from hpcstate.probe.gpu import Gpus
 from hpcstate.probe.text_files import TextFileState
 from hpcstate.slurm.conf import CONF_DIRECTORY
-from hpcstate.slurm.conf_lines import statements
-from hpcstate.slurm.keys import keys
+from hpcstate.slurm.read import statements
 from tests.suites.breaking import CGROUP_CONF, GRES_CONF
 from tests.suites.job_view import SCOPES
 
@@ -115,7 +114,7 @@ def gres_files(text: str) -> tuple[str, ...]:
     """The device files that a gres.conf names, each once, in their order."""
     found = [
         file
-        for statement in statements(text, keys("gres").records, lambda name: None)
+        for statement in statements(text, "gres")
         for pair in statement.pairs
         if pair.key.lower() in _FILE_KEYS
         for file in hostlist.expand(pair.value)

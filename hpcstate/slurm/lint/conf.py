@@ -12,9 +12,9 @@ import re
 from collections.abc import Iterable, Iterator
 
 from hpcstate.errors import Problem
-from hpcstate.slurm.conf_lines import Pair, ReadInclude, Statement, statements
 from hpcstate.slurm.keys import KINDS, Family, Key, Kind, ValueRule, keys
 from hpcstate.slurm.lint import whole as slurm_lint_whole
+from hpcstate.slurm.read import Pair, ReadInclude, Statement, statements
 
 _TRUE_OR_FALSE = frozenset(("yes", "up", "true", "1", "no", "down", "false", "0"))
 _NO_LIMIT = frozenset(("unlimited", "infinite"))
@@ -42,7 +42,7 @@ def lint(text: str, kind: Kind, read_include: ReadInclude = lambda name: None) -
         return (
             Problem(line, kind + ".conf", "not a text file: it has a zero byte", "is this the right file?"),
         )
-    read = tuple(statements(text, keys(kind).records, read_include))
+    read = tuple(statements(text, kind, read_include))
     found = [problem for statement in read for problem in _statement_problems(kind, statement)]
     found += _repeated(kind, read)
     found += slurm_lint_whole.problems(kind, read)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from hpcstate.errors import Problem
-from hpcstate.slurm.conf_whole import Record, Whole, is_broken, names, number
+from hpcstate.slurm.read import Record, Whole, is_broken, names, number
 
 _SHARED = frozenset(("mps", "shard"))
 _FLAGS = (

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from hpcstate.errors import Problem
-from hpcstate.slurm.conf_whole import Record, Whole, is_broken, names, number
+from hpcstate.slurm.read import Record, Whole, is_broken, names, number
 
 _ADDRESS_KEYS = {"nodeaddr": "NodeAddr", "nodehostname": "NodeHostname", "bcastaddr": "BcastAddr"}
 _SHOWN = 5

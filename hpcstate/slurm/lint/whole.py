@@ -10,11 +10,10 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 from hpcstate.errors import Problem
-from hpcstate.slurm.conf_lines import Statement
-from hpcstate.slurm.conf_whole import Whole, number
 from hpcstate.slurm.keys import Kind
 from hpcstate.slurm.lint import gres as slurm_lint_gres
 from hpcstate.slurm.lint import nodes as slurm_lint_nodes
+from hpcstate.slurm.read import Statement, Whole, number
 
 _CONTAIN = frozenset(("contain", "runinjob", "x11"))
 _UNITS = frozenset(

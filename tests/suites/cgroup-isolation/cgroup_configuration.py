@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from hpcstate.check.runner import CheckFailed, check, fault
 from hpcstate.node.ssh import Live
 from hpcstate.slurm.conf import cgroup_conf, slurm_conf
-from hpcstate.slurm.conf_parse import parse
 from hpcstate.slurm.lint import conf as slurm_lint
+from hpcstate.slurm.read import meaning
 from tests.suites.breaking import CGROUP_CONF, Edit, append, edited, last_worker, mode
 from tests.suites.job_view import SCOPES, JobView, remains, without_gpu
 from tests.suites.node_state import NodeState, node_states, owned_by_root
@@ -39,7 +39,7 @@ def cgroup_conf_as_rendered(live: Live) -> str:
             "; ".join(findings),
             "deploy again; `hpcstate lint` says what Slurm makes of a file",
         )
-    keys = parse(wanted, "cgroup.conf")
+    keys = meaning(wanted, "cgroup.conf")
     given = (f"{keys.spelling[key]}={value}" for key, value in keys.parameters.items())
     return f"{', '.join(given)} on {', '.join(states)}"
 
@@ -63,9 +63,9 @@ def cgroup_conf_findings(state: NodeState, wanted: str) -> list[str]:
 )
 def in_force(live: Live) -> str:
     running = controller_view(live).config
-    rendered = parse(cgroup_conf(live.cluster), "cgroup.conf")
+    rendered = meaning(cgroup_conf(live.cluster), "cgroup.conf")
     wanted = {rendered.spelling[key]: value for key, value in rendered.parameters.items()}
-    cluster = parse(slurm_conf(live.cluster), "slurm.conf")
+    cluster = meaning(slurm_conf(live.cluster), "slurm.conf")
     wanted |= {
         cluster.spelling[key]: value
         for key, value in cluster.parameters.items()

@@ -11,7 +11,7 @@ from hpcstate.check.observation import observation
 from hpcstate.check.runner import CheckFailed, check, fault
 from hpcstate.node.ssh import Live
 from hpcstate.slurm.conf import cgroup_conf
-from hpcstate.slurm.conf_parse import parse
+from hpcstate.slurm.read import meaning
 from tests.suites.breaking import last_worker
 from tests.suites.job_view import MEMORY_MB, JobView, remains, without_gpu
 from tests.suites.jobs import Job, Jobs, JobState, describe, on, together
@@ -62,7 +62,7 @@ def swap_limit(live: Live) -> str:
 def swap_bytes(conf: str, memory_bytes: int) -> int | None:
     """The limit on swap of a job with that much memory, None for none: AllowedSwapSpace is a percentage of
     it, 0 when left out (cgroup.conf(5))."""
-    keys = parse(conf, "cgroup.conf").parameters
+    keys = meaning(conf, "cgroup.conf").parameters
     if keys.get("constrainswapspace", "no").lower() != "yes":
         return None
     return int(memory_bytes * float(keys.get("allowedswapspace", "0").rstrip("%")) / 100)

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from hpcstate.check.runner import CheckFailed, check, fault
 from hpcstate.node.ssh import Live
 from hpcstate.slurm.conf import slurm_conf
-from hpcstate.slurm.conf_parse import parse
 from hpcstate.slurm.gres import assign, declared_gres
-from hpcstate.slurm.gres_conf import gres_conf
+from hpcstate.slurm.read import meaning
 from tests.suites.breaking import GRES_CONF, Edit, edited, last_gpu_node, last_worker, mode
 from tests.suites.node_state import NodeState, gres_files, node_states, owned_by_root
 from tests.suites.slurm import controller_view
@@ -38,7 +37,7 @@ def gres_conf_findings(live: Live, state: NodeState) -> list[str]:
     assignment = assign(state.name, declared, state.gpus)
     if assignment.problem:
         return [*findings, assignment.problem.partition("\n")[0]]
-    wanted = gres_conf(state.name, assignment.devices, declared.settings)
+    wanted = assignment.text
     found = state.contents.get("gres.conf", "")
     different = sorted(set(wanted.splitlines()) ^ set(found.splitlines()))
     if wanted != found:
@@ -58,7 +57,7 @@ def _summary(state: NodeState) -> str:
 )
 def configured(live: Live) -> str:
     running = controller_view(live).config
-    rendered = parse(slurm_conf(live.cluster), "slurm.conf").parameters
+    rendered = meaning(slurm_conf(live.cluster), "slurm.conf").parameters
     findings = [
         f"{key} is {running.get(key) or 'not set'}, rendered is {rendered[key.lower()]}"
         for key in ("GresTypes", "SelectType")

@@ -16,8 +16,7 @@ from hpcstate.errors import Problem, ProblemsError
 from hpcstate.model import Cluster
 from hpcstate.slurm import impact as slurm_impact
 from hpcstate.slurm.conf import configuration
-from hpcstate.slurm.conf_lines import logical_lines
-from hpcstate.slurm.gres_conf import GresDevice, gres_conf
+from hpcstate.slurm.gres import assign_declared, declared_gres
 from hpcstate.slurm.keys import KINDS, Kind, keys
 from hpcstate.slurm.lint.conf import kind_of, lint
 
@@ -280,21 +279,6 @@ def test_many_nodes_are_linted_in_one_go() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("a \\\nb\n", [(1, "a b")]),
-        ("# a \\\nb\n", [(2, "b")]),
-        ("a\\\\\nb", [(1, "a\\"), (2, "b")]),
-        ("a\\#b#c", [(1, "a#b")]),
-        ("\n\n a", [(3, " a")]),
-        ("a \\", [(1, "a ")]),
-    ],
-)
-def test_logical_lines_are_those_of_slurms_parser(text: str, expected: list[tuple[int, str]]) -> None:
-    assert list(logical_lines(text)) == expected
-
-
-@pytest.mark.parametrize(
     ("name", "kind"),
     [
         ("slurm.conf", "slurm"),
@@ -341,8 +325,7 @@ def slurm_clusters() -> list[Cluster]:
 def test_what_we_render_has_no_problem(cluster: Cluster) -> None:
     texts = dict(configuration(cluster))
     for node in cluster.workers:
-        devices = [GresDevice(name, (f"/dev/nvidia{index}",)) for index, name in enumerate(node.gres_types)]
-        texts[f"gres.conf of {node.name}"] = gres_conf(node.name, devices)
+        texts[f"gres.conf of {node.name}"] = assign_declared(node.name, declared_gres(node)).text
     for name, text in texts.items():
         kind = kind_of(name)
         assert kind
