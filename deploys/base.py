@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyinfra.context import config
 
-from deploys.context import is_build, target
+from deploys.util.context import is_build, target
 from hpcstate.node import base_files as node_files
 from operations import services, text_files
 from operations.text_files import TextFile

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pyinfra.context import config, host
 
-from deploys.context import is_build, target
+from deploys.util.context import is_build, target
 from hpcstate import paths
 from hpcstate.node import apptainer_files
 from operations import apptainer, text_files

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pyinfra.context import config, host
 
-from deploys.context import is_build, target
-from deploys.slurm_files import slurm_files
+from deploys.util.context import is_build, target
+from deploys.util.slurm_files import slurm_files
 from operations import slurm
 
 config.SUDO = True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pyinfra.context import config, host
 
-from deploys.context import is_build, target
+from deploys.util.context import is_build, target
 from hpcstate.slurm.gres import declared_gres
 from operations import gpu, gres, mig
 

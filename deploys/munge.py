@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyinfra.api.exceptions import DeployError
 from pyinfra.context import config, host
 
-from deploys.context import is_build, target
+from deploys.util.context import is_build, target
 from hpcstate.paths import ClusterPaths
 from operations import munge, text_files
 

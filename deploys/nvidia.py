@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from pyinfra.context import config, host
 
-from deploys.context import is_build, target
+from deploys.util.context import is_build, target
 from operations import nvidia
 
 config.SUDO = True

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pyinfra.api.exceptions import DeployError
 from pyinfra.context import config, host
 
-from deploys.context import is_build, target
+from deploys.util.context import is_build, target
 from hpcstate.errors import HpcstateError
 from hpcstate.registry import delivery as container_delivery
 from hpcstate.registry.layout import config_text

@@ -16,8 +16,8 @@ from hpcstate import programs
 from hpcstate.errors import HpcstateError
 from hpcstate.host import tools
 from hpcstate.probe.apptainer import SubidRange, is_at_least
-from operations.commands import fail, stop_host, write_file
 from operations.packages import APT_GET
+from operations.util.commands import fail, stop_host, write_file
 
 _KEEP_SETTINGS = ("-o", "Dpkg::Options::=--force-confold")
 """apptainer.conf is ours: dpkg would ask which one to keep, and there is nobody to answer (dpkg(1))."""

@@ -10,7 +10,7 @@ from pyinfra.api.command import PyinfraCommand
 from pyinfra.api.operation import operation
 from pyinfra.context import ctx_host, host
 
-from operations.commands import stop_host
+from operations.util.commands import stop_host
 
 
 @operation()

@@ -9,7 +9,7 @@ from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.cgroup import CgroupControllers
-from operations.commands import stop_host
+from operations.util.commands import stop_host
 
 NEEDED = ("cpuset", "cpu", "memory", "pids")
 

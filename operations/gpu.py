@@ -17,7 +17,7 @@ from facts.text_files import TextFiles
 from hpcstate.probe.gpu import MARKER
 from hpcstate.probe.text_files import TextFileState
 from hpcstate.slurm import gres
-from operations.commands import stop_host, write_file
+from operations.util.commands import stop_host, write_file
 
 TMPFILES = "/etc/tmpfiles.d/hpcstate-simulated-gpu.conf"
 

@@ -10,7 +10,7 @@ from pyinfra.context import host
 
 from facts.gpu import GpuDevices
 from hpcstate.slurm.gres import Assignment, DeclaredGres, assign
-from operations.commands import stop_host
+from operations.util.commands import stop_host
 
 
 def observed(node: str, declared: DeclaredGres) -> Assignment:

@@ -14,8 +14,8 @@ from facts.slurm import SlurmJobs
 from facts.text_files import TextFiles
 from hpcstate.gpu import mig
 from hpcstate.slurm.gres import DeclaredGres
-from operations.commands import stop_host, write_file
-from operations.slurm_drain import listed
+from operations.util.commands import stop_host, write_file
+from operations.util.drain import listed
 
 
 @operation()

@@ -14,7 +14,7 @@ from pyinfra.context import host
 from facts.munge import MungeKey
 from facts.slurm import SlurmDaemons
 from hpcstate import programs
-from operations.commands import stop_host
+from operations.util.commands import stop_host
 
 KEY = "/etc/munge/munge.key"
 

@@ -23,10 +23,10 @@ from hpcstate.probe.nvidia_driver import DriverUnit, KernelModules
 from hpcstate.probe.nvidia_driver import NvidiaDriver as DriverState
 from hpcstate.probe.pci import PciDevice
 from operations import text_files
-from operations.commands import fail, stop_host
 from operations.packages import APT_GET
-from operations.slurm_drain import DRAIN_SECONDS, drain_and_wait, listed
 from operations.text_files import TextFile
+from operations.util.commands import fail, stop_host
+from operations.util.drain import DRAIN_SECONDS, drain_and_wait, listed
 
 Commands = Generator[PyinfraCommand, None, None]
 

@@ -16,7 +16,7 @@ from hpcstate.registry import difference as registry_difference
 from hpcstate.registry import layout as registry
 from hpcstate.registry import scripts as registry_scripts
 from hpcstate.registry.layout import Stored
-from operations.commands import fail, stop_host
+from operations.util.commands import fail, stop_host
 
 Deliver = Callable[[str, Sequence[str], Callable[[str, str], None]], str]
 """Brings the declared containers to nodes: the node that asks, all nodes of this run, and whom to tell.

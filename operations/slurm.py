@@ -18,12 +18,14 @@ from facts.gpu import GpuDevices
 from facts.slurm import SlurmDaemons, SlurmFiles, SlurmJobs, SlurmNodes
 from hpcstate.gpu import mig
 from hpcstate.probe.slurm import SlurmDaemon, SlurmNode
+from hpcstate.slurm import change as slurm_change
+from hpcstate.slurm.change import Act
 from hpcstate.slurm.conf import CONF_DIRECTORY
 from hpcstate.slurm.gres import DeclaredGres, assign_declared
 from hpcstate.slurm.impact import Impact, Level, combine, impact
-from operations import gres, slurm_script
-from operations.commands import stop_host, write_file
-from operations.slurm_drain import (
+from operations import gres
+from operations.util.commands import stop_host, write_file
+from operations.util.drain import (
     DRAIN_SECONDS,
     drain_and_wait,
     drain_command,
@@ -32,7 +34,6 @@ from operations.slurm_drain import (
     listed,
     resume_ours,
 )
-from operations.slurm_script import Act
 
 Commands = Generator[PyinfraCommand, None, None]
 
@@ -209,7 +210,7 @@ def _expected(node: str, files: Mapping[str, str], declared: DeclaredGres) -> Ma
 def _pending(desired: Mapping[str, str]) -> Pending:
     """The difference between ``desired`` and this host. Files that we do not know are left alone."""
     current = host.get_fact(SlurmFiles, directory=CONF_DIRECTORY)
-    applied = host.get_fact(SlurmFiles, directory=slurm_script.APPLIED)
+    applied = host.get_fact(SlurmFiles, directory=slurm_change.APPLIED)
     return Pending(
         files={name: content for name, content in desired.items() if current.get(name) != content},
         impact=combine(impact(applied.get(name, ""), content, name) for name, content in desired.items()),
@@ -219,7 +220,7 @@ def _pending(desired: Mapping[str, str]) -> Pending:
 
 def _stage(files: Mapping[str, str]) -> Iterable[PyinfraCommand]:
     for name, content in files.items():
-        yield write_file(f"{slurm_script.STAGED}/{name}", content)
+        yield write_file(f"{slurm_change.STAGED}/{name}", content)
 
 
 def _act(level: Level | None, reconfigure: Act) -> Act:
@@ -241,7 +242,7 @@ def _change(
     gpus: int = 0,
 ) -> StringCommand:
     return StringCommand(
-        slurm_script.change(
+        slurm_change.change(
             unit,
             list(files),
             list(pending.files),

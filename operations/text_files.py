@@ -17,7 +17,7 @@ from pyinfra.context import host
 
 from facts.text_files import TextFiles
 from hpcstate.probe.text_files import PENDING_SUFFIX, TextFileState
-from operations.commands import write_file
+from operations.util.commands import write_file
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from facts.pci import PciDevices, PciUses
 from facts.vfio import VfioState
 from hpcstate.passthrough import verdict as pcie
 from hpcstate.passthrough.verdict import VFIO, PciHost
-from operations.commands import stop_host
+from operations.util.commands import stop_host
 
 Commands = Generator[PyinfraCommand, None, None]
 

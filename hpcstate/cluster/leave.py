@@ -17,8 +17,9 @@ from hpcstate.errors import HpcstateError
 from hpcstate.model import Node
 from hpcstate.node.ssh import Live
 from hpcstate.probe.slurm import SlurmNode, jobs_command, nodes_command, parse_jobs, parse_nodes
+from hpcstate.slurm.change import REASON_PREFIX
 
-REASON = "hpcstate: stop"
+REASON = f"{REASON_PREFIX}stop"
 """Of the drain while a node is emptied, and of DOWN while it is off. It has the prefix of our drains."""
 
 Jobs = Literal["refuse", "drain", "force"]

@@ -90,7 +90,7 @@ def append(path: Path, text: str) -> None:
         ("operations/slurm.py", set()),
         ("operations/munge.py", HPC),
         ("operations/munge_install.sh", HPC),
-        ("operations/slurm_change.sh", set()),
+        ("hpcstate/slurm/change.sh", set()),
         ("operations/text_files.py", IMAGES),
         ("operations/vfio_bind.sh", set()),
         ("packer/seed/customize.sh", {*SEEDS, *IMAGES}),

@@ -89,7 +89,7 @@ class FakeHost:
         """Accepts pyinfra's log lines; they are not part of an operation's contract."""
 
     def log_styled(self, message: str, **_: Any) -> None:
-        """Collects what a function says in the name of the host, as operations.commands.fail does."""
+        """Collects what a function says in the name of the host, as operations.util.commands.fail does."""
         self.said.append(message)
 
     def get_temp_filename(self, hash_key: str | None = None, *_: Any, **__: Any) -> str:

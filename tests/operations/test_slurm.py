@@ -9,10 +9,12 @@ from typing import Any
 import gevent  # type: ignore[import-untyped]
 import pytest
 
+from hpcstate.slurm import change as slurm_change
 from hpcstate.slurm.conf import configuration
 from hpcstate.slurm.gres import DeclaredGpu, DeclaredGres, simulated_gpus
 from hpcstate.slurm.gres_conf import GresDevice, gres_conf
-from operations import slurm, slurm_drain, slurm_script
+from operations import slurm
+from operations.util import drain as slurm_drain
 from tests.operations.harness import Outcome, run
 from tests.unit.slurm_clusters import cluster, node
 
@@ -69,7 +71,7 @@ def facts(
     return {
         "facts.slurm.SlurmFiles": {
             "directory=/etc/slurm": dict(current),
-            f"directory={slurm_script.APPLIED}": dict(current if applied is None else applied),
+            f"directory={slurm_change.APPLIED}": dict(current if applied is None else applied),
         },
         "facts.slurm.SlurmDaemons": {"slurmctld": slurmctld, "slurmd": slurmd},
         "facts.slurm.SlurmNodes": nodes,

@@ -1,4 +1,4 @@
-"""The call of slurm_change.sh, which changes Slurm on a node from its check to its record."""
+"""The call of change.sh, which changes Slurm on a node from its check to its record."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Literal
 
 from hpcstate import programs
 from hpcstate.slurm.conf import CONF_DIRECTORY
-from operations.slurm_drain import REASON_PREFIX
+
+REASON_PREFIX = "hpcstate: "
+"""A drain whose reason begins so is ours: a deploy may lift it. Any other is never lifted."""
 
 STATE = "/var/lib/hpcstate/slurm"
 
@@ -44,7 +46,7 @@ def change(
     """
     return programs.command(
         programs.REPLACE,
-        Path(__file__).with_name("slurm_change.sh"),
+        Path(__file__).with_name("change.sh"),
         arguments=names,
         unit=unit,
         staged="".join(f"/{name}" for name in staged) + "/",

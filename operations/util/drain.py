@@ -12,10 +12,8 @@ from pyinfra.context import host
 
 from facts.slurm import SlurmJobs
 from hpcstate.probe.slurm import SlurmNode
-from operations.commands import fail
-
-REASON_PREFIX = "hpcstate: "
-"""A drain whose reason begins so is ours: a deploy may lift it. Any other is never lifted."""
+from hpcstate.slurm.change import REASON_PREFIX
+from operations.util.commands import fail
 
 DRAIN_SECONDS = 3600
 POLL_SECONDS = 5

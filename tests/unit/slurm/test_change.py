@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from hpcstate.slurm import change as slurm_change
 from hpcstate.slurm.conf import CONF_DIRECTORY
-from operations import slurm_script
 
 NODE = "compute-01"
 
@@ -56,19 +56,19 @@ def world(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def change(world: Path, begin: slurm_script.Act, gpus: int) -> subprocess.CompletedProcess[str]:
+def change(world: Path, begin: slurm_change.Act, gpus: int) -> subprocess.CompletedProcess[str]:
     """Run the change of gres.conf to ``gpus`` GPUs in ``world``; registration is waited for no second."""
     return run(
         world,
-        slurm_script.change("slurmd", ["gres.conf"], ["gres.conf"], begin, wait_s=0, node=NODE, gpus=gpus),
+        slurm_change.change("slurmd", ["gres.conf"], ["gres.conf"], begin, wait_s=0, node=NODE, gpus=gpus),
     )
 
 
 def run(world: Path, text: str) -> subprocess.CompletedProcess[str]:
     """Run a change with the folders of ``world`` in the place of the node's."""
     for path, folder in (
-        (slurm_script.STAGED, "staged"),
-        (slurm_script.APPLIED, "applied"),
+        (slurm_change.STAGED, "staged"),
+        (slurm_change.APPLIED, "applied"),
         (CONF_DIRECTORY, "etc"),
     ):
         text = text.replace(path, str(world / folder))
@@ -81,7 +81,7 @@ def calls(world: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("begin", ["start", "restart"])
-def test_new_gpus_that_slurm_counts_are_recorded(world: Path, begin: slurm_script.Act) -> None:
+def test_new_gpus_that_slurm_counts_are_recorded(world: Path, begin: slurm_change.Act) -> None:
     done = change(world, begin, 4)
     assert (done.returncode, done.stderr) == (0, "")
     assert (world / "applied/gres.conf").read_text() == "Name=gpu\n" * 4
@@ -90,7 +90,7 @@ def test_new_gpus_that_slurm_counts_are_recorded(world: Path, begin: slurm_scrip
 
 
 @pytest.mark.parametrize("begin", ["start", "restart"])
-def test_a_slurmd_that_does_not_start_gets_its_old_gres_back(world: Path, begin: slurm_script.Act) -> None:
+def test_a_slurmd_that_does_not_start_gets_its_old_gres_back(world: Path, begin: slurm_change.Act) -> None:
     (world / "staged/gres.conf").write_text("refused\n")
     done = change(world, begin, 4)
     assert done.returncode == 1
@@ -163,7 +163,7 @@ def test_a_node_whose_files_are_refused_before_anything_changed_is_not_drained(w
     )
     (world / "staged/slurm.conf").write_text("Typo=1\n")
     names = ["slurm.conf", "gres.conf"]
-    done = run(world, slurm_script.change("slurmd", names, names, "restart", wait_s=0, node=NODE, gpus=4))
+    done = run(world, slurm_change.change("slurmd", names, names, "restart", wait_s=0, node=NODE, gpus=4))
     assert (done.returncode, done.stderr.splitlines()[0]) == (
         1,
         "Slurm does not accept the new slurm.conf; nothing was changed",
@@ -184,11 +184,11 @@ def test_a_drain_of_somebody_else_keeps_its_reason_when_a_change_fails(
 
 
 def slurmctld(
-    world: Path, act: slurm_script.Act, *, enable: bool = False
+    world: Path, act: slurm_change.Act, *, enable: bool = False
 ) -> subprocess.CompletedProcess[str]:
     names, staged = ["cgroup.conf", "gres.conf"], ["gres.conf"]
     (world / "etc/cgroup.conf").write_text("as it was\n")
-    return run(world, slurm_script.change("slurmctld", names, staged, act, wait_s=0, enable=enable))
+    return run(world, slurm_change.change("slurmctld", names, staged, act, wait_s=0, enable=enable))
 
 
 @pytest.mark.parametrize("code", [0, 1])
@@ -228,7 +228,7 @@ def test_slurmd_reads_its_files_again_and_shows_it_by_its_age(world: Path, refus
         f'#!/bin/sh\nif grep --quiet reload "$WORLD/calls"; then echo {later}; else echo 9999; fi\n'
     )
     (world / "bin/ps").chmod(0o755)
-    text = slurm_script.change("slurmd", ["gres.conf"], ["gres.conf"], "reload", wait_s=None, node=NODE)
+    text = slurm_change.change("slurmd", ["gres.conf"], ["gres.conf"], "reload", wait_s=None, node=NODE)
     done = run(world, text)
     assert (done.returncode, "slurmd refuses the new configuration" in done.stderr) == (refused, refused)
     assert (world / "etc/gres.conf").read_text() == "Name=gpu\n" * (2 if refused else 4)

@@ -2,7 +2,7 @@
 # daemon is told, and what it runs with is recorded. For root. On failure it says why, shows the end of the daemon's
 # journal and leaves the configuration that the running daemon has.
 #
-# cat hpcstate/replace_file.sh operations/slurm_change.sh | NAME=VALUE... sh -s FILE...
+# cat hpcstate/replace_file.sh hpcstate/slurm/change.sh | NAME=VALUE... sh -s FILE...
 # FILE... are the names of all files that the daemon reads. By environment:
 #   unit      slurmd or slurmctld
 #   staged    the files that differ: /slurm.conf/gres.conf/

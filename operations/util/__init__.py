@@ -1,0 +1,1 @@
+"""What operations share; none of it is an operation."""
