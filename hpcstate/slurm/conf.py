@@ -24,7 +24,7 @@ KERNEL_SHARE = 0.02
 
 
 @dataclass(frozen=True)
-class Section:
+class ConfSection:
     """A titled block of ``Key=value`` lines of slurm.conf."""
 
     title: str
@@ -113,7 +113,7 @@ def _partition_line(partition: Partition) -> str:
     )
 
 
-def _sections(cluster: Cluster) -> tuple[Section, ...]:
+def _sections(cluster: Cluster) -> tuple[ConfSection, ...]:
     """The parameters we set, in the order of the file."""
     resources = [
         ("SelectType", "select/cons_tres"),
@@ -124,7 +124,7 @@ def _sections(cluster: Cluster) -> tuple[Section, ...]:
         resources[:0] = [("GresTypes", ",".join(types)), *_tres(cluster)]
     controller = cluster.controller
     return (
-        Section(
+        ConfSection(
             "Cluster and controller",
             (
                 ("ClusterName", cluster.name),
@@ -133,7 +133,7 @@ def _sections(cluster: Cluster) -> tuple[Section, ...]:
                 ("AuthType", "auth/munge"),
             ),
         ),
-        Section(
+        ConfSection(
             "State, process identifiers and logs",
             (
                 ("StateSaveLocation", "/var/lib/slurm/slurmctld"),
@@ -144,9 +144,9 @@ def _sections(cluster: Cluster) -> tuple[Section, ...]:
                 ("SlurmdLogFile", "/var/log/slurm/slurmd.log"),
             ),
         ),
-        Section("MPI", (("MpiDefault", "pmix"), ("MpiParams", "ports=12000-12999"))),
-        Section("Resources", tuple(resources)),
-        Section(
+        ConfSection("MPI", (("MpiDefault", "pmix"), ("MpiParams", "ports=12000-12999"))),
+        ConfSection("Resources", tuple(resources)),
+        ConfSection(
             "Isolation and measurement of jobs",
             (
                 ("ProctrackType", "proctrack/cgroup"),
@@ -154,7 +154,7 @@ def _sections(cluster: Cluster) -> tuple[Section, ...]:
                 ("JobAcctGatherType", "jobacct_gather/cgroup"),
             ),
         ),
-        Section(
+        ConfSection(
             "Patience with slow virtual machines (seconds)",
             (
                 ("SlurmctldTimeout", "300"),
@@ -208,7 +208,7 @@ def _memory_per_cpu_mb(nodes: Sequence[Node]) -> int:
     return min(real_memory_mb(node.memory_mb) // node.cpu_cores for node in nodes)
 
 
-def _with_overrides(sections: Sequence[Section], parameters: Mapping[str, str]) -> list[Section]:
+def _with_overrides(sections: Sequence[ConfSection], parameters: Mapping[str, str]) -> list[ConfSection]:
     """``sections`` with the user's values in the place of ours, and the rest in a section of its own.
 
     Keys are compared without case, as slurm.conf(5) does.
@@ -222,8 +222,10 @@ def _with_overrides(sections: Sequence[Section], parameters: Mapping[str, str]) 
             )
     own = {key.lower(): value for key, value in parameters.items()}
     merged = [
-        Section(section.title, tuple((key, own.pop(key.lower(), value)) for key, value in section.parameters))
+        ConfSection(
+            section.title, tuple((key, own.pop(key.lower(), value)) for key, value in section.parameters)
+        )
         for section in sections
     ]
     extra = tuple((key, value) for key, value in parameters.items() if key.lower() in own)
-    return [*merged, Section("From slurm_config.parameters", extra)] if extra else merged
+    return [*merged, ConfSection("From slurm_config.parameters", extra)] if extra else merged

@@ -29,7 +29,7 @@ class Key:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class WrongKey:
     """Why a known key is wrong wherever it is given: ``says`` ends the sentence that the key begins."""
 
     severity: Severity
@@ -80,16 +80,16 @@ class Family:
 
 
 @dataclass(frozen=True)
-class Keys:
+class KnownKeys:
     """Everything known of one kind of file.
 
     ``lines`` has the keys of each kind of line; "" is for lines of one plain key, the others are named by the
     key that begins them. ``verdicts`` and ``rules`` are by kind of line and key, ``families`` and ``gone`` by
-    plain key. Keys are in lower case.
+    plain key. KnownKeys are in lower case.
     """
 
     lines: Mapping[str, Mapping[str, Key]]
-    verdicts: Mapping[tuple[str, str], Verdict]
+    verdicts: Mapping[tuple[str, str], WrongKey]
     rules: Mapping[tuple[str, str], ValueRule]
     families: Mapping[str, Family]
     gone: Mapping[str, Gone]
@@ -101,7 +101,7 @@ class Keys:
 
 
 @cache
-def keys(kind: Kind) -> Keys:
+def keys(kind: Kind) -> KnownKeys:
     """The tables of one kind of file."""
     data = _data()
     lines = {
@@ -110,7 +110,7 @@ def keys(kind: Kind) -> Keys:
         if row["kind"] == kind
     }
     verdicts = {
-        (row["begins"], name.lower()): Verdict(row["severity"], row["says"], row["hint"])
+        (row["begins"], name.lower()): WrongKey(row["severity"], row["says"], row["hint"])
         for row, name in _rows(data["key"], kind)
     }
     rules = {(row["begins"], name.lower()): _rule(row) for row, name in _rows(data["value"], kind)}
@@ -122,7 +122,7 @@ def keys(kind: Kind) -> Keys:
         if kind in row["kind"].split()
     }
     gone = {name.lower(): Gone(row["until"], row["hint"]) for row, name in _rows(data["gone"], kind)}
-    return Keys(lines, verdicts, rules, families, gone)
+    return KnownKeys(lines, verdicts, rules, families, gone)
 
 
 @cache

@@ -168,6 +168,16 @@ def test_what_runs_before_the_environment_needs_the_standard_library_only() -> N
         assert (module, others) == (module, set())
 
 
+def test_one_word_is_one_thing() -> None:
+    """Two classes of one name need a reader who knows where he is."""
+    places: dict[str, list[str]] = {}
+    for module, path in MODULES.items():
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(module)
+    assert {name: modules for name, modules in places.items() if len(modules) > 1} == {}
+
+
 def test_the_floors_are_kept_by_something_that_sees() -> None:
     known = {"run", "slurm.conf", "cluster.up", "cluster.plan"}
     assert imports_of("from hpcstate.slurm import conf", known) == {"slurm.conf"}
