@@ -11,14 +11,14 @@ from tests.lab.conftest import hpcstate
 
 
 def test_the_first_start_powers_every_node_on(started: str, cluster: Cluster) -> None:
-    assert "3 nodes answer on SSH" in started
+    assert "controller, compute-01, compute-02: answering on SSH after" in started
     assert "libvirtd" in started  # none ran in this namespace, so it says that it starts one
 
 
 def test_the_second_start_does_nothing(started: str, cluster_file: Path) -> None:
     done = hpcstate("start", str(cluster_file))
     assert done.returncode == 0
-    assert "all 3 nodes run already; nothing to do" in done.stdout
+    assert "running already: controller, compute-01, compute-02; nothing to do" in done.stdout
 
 
 def test_status_shows_nodes_before_slurm_is_there(started: str, cluster_file: Path) -> None:
