@@ -22,6 +22,8 @@ from hpcstate.slurm.change import REASON_PREFIX
 REASON = f"{REASON_PREFIX}stop"
 """Of the drain while a node is emptied, and of DOWN while it is off. It has the prefix of our drains."""
 
+NO_REASON = "none"
+
 Jobs = Literal["refuse", "drain", "force"]
 """What becomes of jobs on nodes to be stopped: they are in the way, waited for, or requeued or ended."""
 
@@ -164,11 +166,7 @@ def _drained_before(known: Mapping[str, SlurmNode], nodes: Sequence[Node]) -> st
 
 def _update(live: Live, names: Sequence[str], state: str, reason: str = "") -> None:
     more = f" reason={shlex.quote(reason)}" if reason else ""
-    _scontrol(live, names, f"state={state}{more}")
-
-
-def _scontrol(live: Live, names: Sequence[str], what: str) -> None:
-    command = f"scontrol update nodename={shlex.quote(','.join(names))} {what}"
+    command = f"scontrol update nodename={shlex.quote(','.join(names))} state={state}{more}"
     live.run(live.cluster.controller.name, command, user="root", timeout=_SLURM_SECONDS)
 
 
@@ -176,9 +174,9 @@ def _lift(live: Live, names: Sequence[str], say: Callable[[str], None]) -> None:
     if not names:
         return
     try:
-        _update(live, names, "resume")
-        # RESUME leaves the reason of a node whose jobs still ran.
-        _scontrol(live, names, "reason=")
+        # RESUME leaves the reason of a node whose jobs still run, and an empty one changes nothing (seen with
+        # Slurm 24.11.5): this is what sinfo says of a node without one.
+        _update(live, names, "resume", NO_REASON)
         say(f"{', '.join(names)} take jobs again")
     except HpcstateError as error:
         say(f"Slurm did not lift the drain of {', '.join(names)} ({error.message.splitlines()[0]})")

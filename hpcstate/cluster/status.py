@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from hpcstate.cluster.leave import NO_REASON
 from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor.connection import connect
 from hpcstate.hypervisor.mark import listed
@@ -123,7 +124,7 @@ def _merge(node: Node, domain: str, slurm: dict[str, Any]) -> NodeStatus:
         address=str(node.address),
         domain=domain,
         slurm="+".join(slurm.get("states", ())),
-        reason=slurm.get("reason", ""),
+        reason="" if (reason := slurm.get("reason", "")) == NO_REASON else reason,
         gres=slurm.get("gres", ""),
         gres_used=slurm.get("gres_used", ""),
         simulated_gpus=node.simulated_gpus.count if node.simulated_gpus else 0,

@@ -62,7 +62,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def lifted(names: str) -> list[str]:
-    return [update(names, "resume"), f"scontrol update nodename={names} reason="]
+    return [update(names, "resume", " reason=none")]
 
 
 def update(names: str, state: str, reason: str = "") -> str:
