@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -216,6 +217,8 @@ def _files(connection: libvirt.virConnect, domain_xml: str) -> set[str]:
 def _with_backing(host: LibvirtHost, files: Iterable[str]) -> set[str]:
     """``files`` of domains, and what they stand on: as libvirt's pools know it, else, where the hypervisor is
     this machine, as their own headers say.
+
+    Raises HpcstateError when this user may not read one: then it may stand on anything.
     """
     found: set[str] = set()
     waiting = [(file, 0) for file in files]
@@ -227,18 +230,29 @@ def _with_backing(host: LibvirtHost, files: Iterable[str]) -> set[str]:
         try:
             below = _backing(host.connection.storageVolLookupByPath(file).XMLDesc())
         except libvirt.libvirtError:
-            below = backing_file(Path(file)) if host.local else ""
+            try:
+                below = backing_file(Path(file)) if host.local else ""
+            except PermissionError as error:
+                raise HpcstateError(
+                    "this disk of a domain that is not of this cluster cannot be read; whether it stands on "
+                    "one of the cluster's is not known, and nothing was touched",
+                    where=file,
+                    hint="run the same command as root (sudo)",
+                ) from error
         waiting.append((below, depth + 1))
     return found
 
 
 def backing_file(image: Path) -> str:
     """The file that the qcow2 ``image`` stands on, by its header; empty when there is none, for what is no
-    qcow2, and where it cannot be read (QEMU, docs/interop/qcow2.txt: bytes 8 to 19 say where the name is).
+    qcow2, and what is not there (QEMU, docs/interop/qcow2.txt: bytes 8 to 19 say where the name is).
 
-    Read here and not by qemu-img, which would open whatever the header names.
+    Read here and not by qemu-img, which would open whatever the header names. Raises PermissionError.
     """
     try:
+        mode = image.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+            return ""  # a pipe would be waited for
         with image.open("rb") as stream:
             head = stream.read(20)
             if len(head) < 20 or not head.startswith(b"QFI\xfb"):
@@ -246,6 +260,8 @@ def backing_file(image: Path) -> str:
             offset, size = struct.unpack(">QI", head[8:20])
             stream.seek(offset)
             name = stream.read(min(size, 1023)).decode(errors="replace") if offset else ""
+    except PermissionError:
+        raise
     except (OSError, ValueError):
         return ""
     if name.startswith("json:"):

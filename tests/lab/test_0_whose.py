@@ -201,9 +201,15 @@ def test_a_cluster_is_taken_over_on_purpose_with_its_keys(
     theirs.adopt(mine.secrets)
     assert (theirs.secrets / "ssh_key").read_text() == (mine.secrets / "ssh_key").read_text()
     assert theirs.start().powered_on == ()
-    with pytest.raises(HpcstateError, match=f"made from {theirs.file}"):
+    with pytest.raises(HpcstateError, match=f"made from {theirs.file}") as caught:
         mine.start()
-    assert len(theirs.destroy()) == 4
+    # The keys are the same ones: named or not, they do for the way back.
+    assert caught.value.hint.endswith(f"with the keys that are here: hpcstate adopt {mine.file}")
+    mine.adopt(theirs.secrets)
+    assert mine.start().powered_on == ()
+    with pytest.raises(HpcstateError, match=f"made from {mine.file}"):
+        theirs.destroy()
+    assert len(mine.destroy()) == 4
 
 
 def test_a_cluster_whose_keys_are_lost_goes_on_with_new_ones(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import struct
 import subprocess
 from pathlib import Path
 
+import libvirt
 import pytest
 
+from hpcstate.errors import HpcstateError
+from hpcstate.hypervisor import removal
+from hpcstate.hypervisor.connection import LibvirtHost
 from hpcstate.hypervisor.removal import Removal, backing_file
 
 
@@ -35,6 +40,28 @@ def test_what_is_no_qcow2_or_damaged_stands_on_nothing(tmp_path: Path, content: 
     (tmp_path / "disk").write_bytes(content)
     assert backing_file(tmp_path / "disk") == ""
     assert backing_file(tmp_path / "none") == ""
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "disk")
+    assert backing_file(tmp_path / "disk") == ""
+
+
+def test_a_disk_that_this_user_may_not_read_may_stand_on_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError
+
+    disk = tmp_path / "disk"
+    disk.touch()
+    connection = libvirt.open("test:///default")
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(HpcstateError, match="cannot be read") as caught:
+        removal._with_backing(LibvirtHost(connection, "qemu:///system"), [str(disk)])
+    assert caught.value.where == str(disk)
+    assert "root" in caught.value.hint
+    connection.close()
 
 
 def test_what_stays_keeps_the_keys() -> None:
