@@ -14,6 +14,7 @@ from itertools import groupby
 from hpcstate import hostlist
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster, CpuTopology, Node, Partition
+from hpcstate.model.cluster import is_derived
 from hpcstate.render import render
 
 CONF_DIRECTORY = "/etc/slurm"
@@ -178,9 +179,6 @@ CGROUP_PARAMETERS: tuple[tuple[str, str], ...] = (
     ("ConstrainDevices", "yes"),
 )
 
-DERIVED_KEYS = frozenset(("clustername", "slurmctldhost", "nodename", "partitionname", "nodeset", "include"))
-"""Keys of slurm.conf that come from the rest of the cluster file, in lower case."""
-
 
 def _gres_types(cluster: Cluster) -> tuple[str, ...]:
     """The kinds of GRES that the nodes have: gpu, and shard or mps where GPUs are shared."""
@@ -214,7 +212,7 @@ def _with_overrides(sections: Sequence[ConfSection], parameters: Mapping[str, st
     Keys are compared without case, as slurm.conf(5) does.
     """
     for key in parameters:
-        if key.lower() in DERIVED_KEYS:
+        if is_derived(key):
             raise HpcstateError(
                 f"{key} follows from the rest of the cluster file and cannot be set by hand",
                 where=f".clusters.hpc.slurm_config.parameters.{key}",
