@@ -43,14 +43,8 @@ def real_memory_mb(memory_mb: int) -> int:
 
 
 def cpu_topology(cluster: Cluster, node: Node) -> CpuTopology:
-    """The topology of ``node``: the declared one where it makes ``cpu_cores`` CPUs, else one socket of cores.
-
-    The topology is declared for the cluster, the number of CPUs for each node: it cannot fit them all.
-    """
-    declared = cluster.acceleration.cpu_topology
-    if declared and declared.sockets * declared.cores * declared.threads == node.cpu_cores:
-        return declared
-    return CpuTopology(sockets=1, cores=node.cpu_cores, threads=1)
+    """The topology of ``node`` as slurm.conf and its domain have it."""
+    return cluster.acceleration.topology_of(node.cpu_cores)
 
 
 def slurm_conf(cluster: Cluster) -> str:
