@@ -37,6 +37,7 @@ from hpcstate.container.routes import Source  # noqa: E402
 from hpcstate.container.toolbox import Toolbox  # noqa: E402
 from hpcstate.errors import HpcstateError  # noqa: E402
 from hpcstate.files import remove_tree  # noqa: E402
+from hpcstate.model.container import REGISTRY  # noqa: E402
 from hpcstate.run import run  # noqa: E402
 
 COMPRESSIONS: dict[str, tuple[str, ...]] = {
@@ -181,7 +182,7 @@ def starts(file: Path, name: str) -> list[Row]:
     job = ["srun", f"--nodelist={node}", "--ntasks=1", "--mem=300M"]
     commands = {
         "a bare job": ["true"],
-        "apptainer exec": ["apptainer", "exec", f"/opt/containers/{category}/{name}.sif", "true"],
+        "apptainer exec": ["apptainer", "exec", f"{REGISTRY}/{category}/{name}.sif", "true"],
         "container-exec": ["container-exec", name, "--", "true"],
     }
     seconds: dict[str, list[float]] = {key: [] for key in commands}

@@ -43,10 +43,12 @@ known: dict[str, str] = {}
 for cluster in description.clusters if host.name == "@local" else ():
     # What the nodes got at their first start, where the file does not say which device is meant.
     known |= read_claims(ClusterPaths.of(cluster.name).claims)
-claimed = vfio_files.claims(description, host.get_fact(PciDevices), known) if addresses else {}
+devices = host.get_fact(PciDevices) if addresses else {}
+claimed = vfio_files.claims(description, devices, known)
 iommu = host.get_fact(IommuGroups)
 # Before anything is written: a host that boots in another way would stop half-way.
-way = vfio_files.boot_way(description, host.get_fact(BootTools), iommu["kernel_arguments"])
+tools = host.get_fact(BootTools)
+way = vfio_files.boot_way(description, tools, iommu["kernel_arguments"])
 if isinstance(way, str):
     raise DeployError(f"{host.name}: {way}")
 if addresses:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from hpcstate.registry.layout import Catalog
     from hpcstate.registry.prune import PruneResult
 
+CATEGORIES = ("ml-frameworks", "custom-images", "base-images")
+"""Those of hpcstate.model.container, the same by a test: help and completion are made without the model."""
+
 
 def add(commands: Any) -> None:
     """Add the commands to the parsers of ``hpcstate container``."""
@@ -59,7 +62,7 @@ def add(commands: Any) -> None:
     deploy.add_argument("--version", metavar="VERSION", default="", help="its version (default: local)")
     deploy.add_argument(
         "--category",
-        choices=("ml-frameworks", "custom-images", "base-images"),
+        choices=CATEGORIES,
         help="its folder (default: custom-images)",
     )
     deploy.add_argument("--json", action="store_true", help="print JSON; the progress goes to standard error")

@@ -11,12 +11,20 @@ import strictyaml as sy
 from hpcstate import paths
 from hpcstate import yaml_files as strict_yaml
 from hpcstate.errors import HpcstateError
-from hpcstate.model.container import Container, ContainerTest, Route
+from hpcstate.model.container import (
+    CATEGORIES,
+    DEFAULT_CATEGORY,
+    NAME,
+    VERSION,
+    Container,
+    ContainerTest,
+    Route,
+)
 
 DEFINITION = "container.def"
 DOCKERFILE = "Dockerfile"
 
-_NAME = strict_yaml.whole(r"[a-z0-9][a-z0-9.-]{0,63}")
+_NAME = strict_yaml.whole(NAME.pattern)
 _PACKAGE = strict_yaml.whole(r"[a-z0-9][a-z0-9.+-]*")
 _FILE = strict_yaml.whole(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 _WORDS = sy.Seq(sy.Str())
@@ -34,11 +42,9 @@ _TEST = sy.Map(
 _SCHEMA = sy.Map(
     {
         "name": _NAME,
-        "version": strict_yaml.whole(r"[A-Za-z0-9][A-Za-z0-9._+]{0,31}"),
+        "version": strict_yaml.whole(VERSION.pattern),
         "summary": sy.Str(),
-        sy.Optional("category", default="custom-images"): sy.Enum(
-            ["ml-frameworks", "custom-images", "base-images"]
-        ),
+        sy.Optional("category", default=DEFAULT_CATEGORY): sy.Enum(CATEGORIES),
         sy.Optional("base"): sy.Map(
             {
                 sy.Optional("release"): _PACKAGE,

@@ -14,6 +14,16 @@ from hpcstate.model.network import Network
 from hpcstate.model.node import Node
 from hpcstate.model.partition import Partition
 
+DERIVED_PARAMETERS = frozenset(
+    ("clustername", "slurmctldhost", "nodename", "partitionname", "nodeset", "include")
+)
+"""Parameters of slurm.conf, in lower case, that come from the rest of the file and nowhere else."""
+
+
+def is_derived(parameter: str) -> bool:
+    """Whether a user cannot set ``parameter`` of slurm.conf; case does not count there (slurm.conf(5))."""
+    return parameter.lower() in DERIVED_PARAMETERS
+
 
 @dataclass(frozen=True)
 class SlurmConfig:

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
+
+REGISTRY = "/opt/containers"
+"""The registry, where containers lie on the nodes of a Slurm cluster: ``<category>/<name>.sif``."""
 
 Category = Literal["ml-frameworks", "custom-images", "base-images"]
 """The folder of the registry that a container lies in (TASK-021)."""
+
+CATEGORIES: tuple[Category, ...] = get_args(Category)
+
+DEFAULT_CATEGORY: Category = "custom-images"
+"""Of a container, or a file, that names none."""
+
+NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
+"""What a container may be called."""
+
+VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+]{0,31}")
+"""A version has no hyphen, so that the name of a file of the registry can be taken apart again."""
 
 Route = Literal["declared", "dockerfile", "definition", "converted"]
 """How a container is built: from Debian packages and wheels, from a Dockerfile, from an Apptainer definition,

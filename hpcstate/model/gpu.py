@@ -7,14 +7,25 @@ from typing import Literal
 
 DeviceType = Literal["gpu", "audio", "network", "storage", "other"]
 
+UNTYPED_GPU = "passthrough"
+"""GRES type of a GPU that has neither ``gres_type`` nor ``device_id``; a type is needed in gres.conf."""
+
+
+def instance_type(whole: str, profile: str) -> str:
+    """The GRES type of a MIG instance of ``profile`` (``3g.20gb``), where the GPU as a whole is a ``whole``.
+
+    So Slurm's NVML plugin names them (gres.html, MIG Management: ``gpu:a100_3g.20gb:2``).
+    """
+    return f"{whole}_{profile}"
+
 
 @dataclass(frozen=True)
 class PassthroughDevice:
     """One PCI device that a node takes from the host (``pcie_passthrough.devices[]``).
 
     ``pci_address`` is ``dddd:bb:dd.f`` in lower case; ``vendor_id`` and ``device_id`` are four hex digits
-    in lower case or empty; ``gres_type`` is the Slurm GRES type of a GPU, ``device_id`` unless the file
-    names another; ``mig`` are the profiles of the MIG instances that it is split into (``3g.20gb``).
+    in lower case or empty; ``gres_type`` is the Slurm GRES type that the file names for a GPU, or empty (see
+    ``whole_type``); ``mig`` are the profiles of the MIG instances that it is split into (``3g.20gb``).
     ``rom_file`` is the path of an image on the host that stands in for the device's ROM;
     without ``in_use`` the host does not use it, where that cannot be traced (hpcstate.passthrough.verdict);
     without ``rom_bar`` the guest sees no ROM; ``x_vga`` lets it use the legacy VGA registers.
@@ -34,15 +45,17 @@ class PassthroughDevice:
     x_vga: bool = False
 
     @property
-    def gres_types(self) -> tuple[str, ...]:
-        """What it is to Slurm: one GRES of its type, or one of ``<type>_<profile>`` for each MIG instance.
+    def whole_type(self) -> str:
+        """The GRES type of the GPU that it is, were it not split; empty for other devices."""
+        return (self.gres_type or self.device_id or UNTYPED_GPU) if self.device_type == "gpu" else ""
 
-        So Slurm's NVML plugin names them (gres.html, MIG Management: ``gpu:a100_3g.20gb:2``).
-        """
-        if self.device_type != "gpu":
+    @property
+    def gres_types(self) -> tuple[str, ...]:
+        """What it is to Slurm: one GRES of its type, or one for each MIG instance."""
+        whole = self.whole_type
+        if not whole:
             return ()
-        whole = self.gres_type or self.device_id
-        return tuple(f"{whole}_{profile}" for profile in self.mig) or (whole,)
+        return tuple(instance_type(whole, profile) for profile in self.mig) or (whole,)
 
 
 @dataclass(frozen=True)

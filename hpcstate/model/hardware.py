@@ -13,6 +13,11 @@ class CpuTopology:
     cores: int
     threads: int
 
+    @property
+    def cpus(self) -> int:
+        """The CPUs of a node that has it."""
+        return self.sockets * self.cores * self.threads
+
 
 @dataclass(frozen=True)
 class Acceleration:
@@ -49,7 +54,7 @@ class Acceleration:
         the number of CPUs.
         """
         declared = self.cpu_topology
-        if declared and declared.sockets * declared.cores * declared.threads == cpu_cores:
+        if declared and declared.cpus == cpu_cores:
             return declared
         return CpuTopology(sockets=1, cores=cpu_cores, threads=1)
 

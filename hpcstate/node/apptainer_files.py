@@ -24,9 +24,6 @@ PROFILE = "/etc/profile.d/hpcstate-containers.sh"
 OCI_CONF = "/etc/slurm/oci.conf"
 TMPFILES = "/etc/tmpfiles.d/hpcstate-containers.conf"
 
-REGISTRY = "/opt/containers"
-"""Where containers lie on the nodes: ``<category>/<name>.sif``."""
-
 CACHE = "/var/cache/hpcstate-containers"
 """Each user's own folder below it: Apptainer's cache and temporary files, and what container-exec verified.
 On the node's disk, and not in a home that many nodes may share."""

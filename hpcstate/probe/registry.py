@@ -12,6 +12,7 @@ from typing import TypedDict
 
 from hpcstate import programs
 from hpcstate.errors import HpcstateError
+from hpcstate.model.container import REGISTRY
 
 _META = ".registry"
 
@@ -53,7 +54,7 @@ class RegistryState(TypedDict):
     config: str
 
 
-def command(root: str = "/opt/containers", *, rehash: bool = False) -> str:
+def command(root: str = REGISTRY, *, rehash: bool = False) -> str:
     """The program registry.sh for the registry at ``root``; with ``rehash`` no recorded digest is trusted."""
     return programs.command(Path(__file__).with_name("registry.sh"), top=root, rehash="yes" if rehash else "")
 

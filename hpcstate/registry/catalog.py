@@ -26,7 +26,8 @@ import strictyaml as sy
 
 from hpcstate import yaml_files as strict_yaml
 from hpcstate.errors import HpcstateError
-from hpcstate.registry.layout import CATALOG, CATEGORIES, NAME, VERSION, Catalog, Stored
+from hpcstate.model.container import CATEGORIES, NAME, VERSION
+from hpcstate.registry.layout import CATALOG, Catalog, Stored
 
 SCHEMA = 1
 """The version of the format. A catalog of another one is refused, not guessed at."""

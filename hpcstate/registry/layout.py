@@ -19,19 +19,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import get_args
 
-from hpcstate.model.container import Category, ContainerSettings
+from hpcstate.model.container import CATEGORIES, NAME, REGISTRY, VERSION, Category, ContainerSettings
 from hpcstate.render import render
 
-ROOT = "/opt/containers"
+ROOT = REGISTRY
 META = f"{ROOT}/.registry"
 CATALOG = f"{META}/catalog.yaml"
 CONFIG = f"{META}/config.yaml"
 DIGESTS = f"{META}/digests"
 INCOMING = f"{META}/incoming"
 
-CATEGORIES: tuple[Category, ...] = get_args(Category)
 OWNER = "root:slurm"
 DIRECTORY_MODE = "755"
 FILE_MODE = "644"
@@ -40,10 +38,6 @@ INCOMING_OWNER = "root:root"
 
 SHORT = 12
 """How many digits of the digest are in a file's name."""
-
-NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
-VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+]{0,31}")
-"""A version has no hyphen, so that the name of a file can be taken apart again."""
 
 _FILE = re.compile(
     rf"(?P<name>{NAME.pattern})-(?P<version>{VERSION.pattern})-(?P<digest>[0-9a-f]{{{SHORT}}})\.sif"

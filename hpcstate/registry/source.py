@@ -12,8 +12,8 @@ from hpcstate.container import sif
 from hpcstate.digest import file_digest
 from hpcstate.errors import HpcstateError, from_os
 from hpcstate.model import ContainerSettings
-from hpcstate.model.container import Category
-from hpcstate.registry.layout import NAME, VERSION, Stored
+from hpcstate.model.container import DEFAULT_CATEGORY, NAME, VERSION, Category
+from hpcstate.registry.layout import Stored
 
 UNVERSIONED = "local"
 """The version of a file for which nobody named one."""
@@ -46,7 +46,7 @@ def built(name: str) -> LocalFile:
 
 
 def of_file(
-    path: Path, *, name: str = "", version: str = "", category: Category = "custom-images"
+    path: Path, *, name: str = "", version: str = "", category: Category = DEFAULT_CATEGORY
 ) -> LocalFile:
     """The .sif file ``path``, called ``name`` in the registry (by default what the file is called).
 
@@ -74,7 +74,7 @@ def chosen(word: str, *, name: str = "", version: str = "", category: Category |
     of the project. Raises as :func:`built` and :func:`of_file` do.
     """
     if word.endswith(".sif") or "/" in word:
-        return of_file(Path(word), name=name, version=version, category=category or "custom-images")
+        return of_file(Path(word), name=name, version=version, category=category or DEFAULT_CATEGORY)
     if name or version or category:
         raise HpcstateError(
             "--as, --version and --category are for files: a container's are in its container.yaml",

@@ -73,11 +73,10 @@ def _warn_topology(
     topology = acceleration.cpu_topology
     if topology is None:
         return
-    cpus = topology.sockets * topology.cores * topology.threads
-    if others := [node.name for node in nodes if node.cpu_cores != cpus]:
+    if others := [node.name for node in nodes if node.cpu_cores != topology.cpus]:
         report.warning(
             f"{hardware}.acceleration.cpu_topology",
-            f"{cpus} CPUs (sockets x cores x threads); not applied to nodes with another cpu_cores: "
+            f"{topology.cpus} CPUs (sockets x cores x threads); not applied to nodes with another cpu_cores: "
             f"{_listed(others)}",
         )
 

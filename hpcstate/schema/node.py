@@ -25,9 +25,6 @@ MAX_COUNT = 10_000
 MAX_SHARES = 10_000
 """Shares of one GPU; Slurm has no limit that is nearer."""
 
-UNTYPED_GPU = "passthrough"
-"""GRES type of a GPU that has neither ``gres_type`` nor ``device_id``; a type is needed in gres.conf."""
-
 
 @dataclass(frozen=True)
 class Entry:
@@ -207,8 +204,6 @@ def _read_device(section: Section) -> PassthroughDevice:
     x_vga = section.value("x_vga", leaf.boolean, PassthroughDevice.x_vga)
     if x_vga and device_type != "gpu":
         section.report.error(section.at("x_vga"), f"a device of type {device_type} has no VGA registers")
-    if device_type == "gpu":
-        gres_type = gres_type or device_id or UNTYPED_GPU
     return PassthroughDevice(
         pci_address=section.required("pci_address", leaf.pci_address, ""),
         device_type=device_type,

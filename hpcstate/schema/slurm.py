@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from hpcstate import hostlist
 from hpcstate.model import Node, Partition, SlurmConfig
+from hpcstate.model.cluster import is_derived
 from hpcstate.schema import keys, leaf
 from hpcstate.schema.leaf import LeafError, closest
 from hpcstate.schema.section import NULL, Report, Section, read
@@ -17,11 +18,6 @@ GPU_PARTITION = "gpu"
 
 MAX_HOSTS = 65_536
 """More than Slurm can have (MAX_NODES), few enough to be expanded."""
-
-DERIVED_PARAMETERS = frozenset(
-    ("clustername", "slurmctldhost", "nodename", "partitionname", "nodeset", "include")
-)
-"""Parameters of slurm.conf, in lower case, that come from the rest of the file and nowhere else."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +151,7 @@ def _check_parameters(report: Report, parent: str, found: dict[str, object]) -> 
         text = read(report, place, value, leaf.line, None)
         if read(report, place, name, leaf.SLURM_PARAMETER, None) is None or text is None:
             continue
-        if name.lower() in DERIVED_PARAMETERS:
+        if is_derived(name):
             report.error(place, f"{name} is made from the rest of this file", "leave it out")
         parameters[name] = text
     return parameters

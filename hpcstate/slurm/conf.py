@@ -14,6 +14,7 @@ from itertools import groupby
 from hpcstate import hostlist
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster, CpuTopology, Node, Partition
+from hpcstate.model.cluster import is_derived
 from hpcstate.render import render
 
 CONF_DIRECTORY = "/etc/slurm"
@@ -42,14 +43,8 @@ def real_memory_mb(memory_mb: int) -> int:
 
 
 def cpu_topology(cluster: Cluster, node: Node) -> CpuTopology:
-    """The topology of ``node``: the declared one where it makes ``cpu_cores`` CPUs, else one socket of cores.
-
-    The topology is declared for the cluster, the number of CPUs for each node: it cannot fit them all.
-    """
-    declared = cluster.acceleration.cpu_topology
-    if declared and declared.sockets * declared.cores * declared.threads == node.cpu_cores:
-        return declared
-    return CpuTopology(sockets=1, cores=node.cpu_cores, threads=1)
+    """The topology of ``node`` as slurm.conf and its domain have it."""
+    return cluster.acceleration.topology_of(node.cpu_cores)
 
 
 def slurm_conf(cluster: Cluster) -> str:
@@ -178,9 +173,6 @@ CGROUP_PARAMETERS: tuple[tuple[str, str], ...] = (
     ("ConstrainDevices", "yes"),
 )
 
-DERIVED_KEYS = frozenset(("clustername", "slurmctldhost", "nodename", "partitionname", "nodeset", "include"))
-"""Keys of slurm.conf that come from the rest of the cluster file, in lower case."""
-
 
 def _gres_types(cluster: Cluster) -> tuple[str, ...]:
     """The kinds of GRES that the nodes have: gpu, and shard or mps where GPUs are shared."""
@@ -214,7 +206,7 @@ def _with_overrides(sections: Sequence[ConfSection], parameters: Mapping[str, st
     Keys are compared without case, as slurm.conf(5) does.
     """
     for key in parameters:
-        if key.lower() in DERIVED_KEYS:
+        if is_derived(key):
             raise HpcstateError(
                 f"{key} follows from the rest of the cluster file and cannot be set by hand",
                 where=f".clusters.hpc.slurm_config.parameters.{key}",

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from hpcstate.model import GresSettings, Node
+from hpcstate.model.gpu import instance_type
 from hpcstate.model.gres import EXPLICIT
 from hpcstate.probe.gpu import GpuDevice, Gpus, device_of, parse
 from hpcstate.probe.mig import CAPS, MigInstance
@@ -97,7 +98,7 @@ class Assignment:
 def declared_gres(node: Node) -> DeclaredGres:
     """The GPUs that ``node`` declares, in the order of ``Node.gres_types``."""
     gpus = tuple(
-        DeclaredGpu(device.gres_type or device.device_id, device.device_id, mig=device.mig)
+        DeclaredGpu(device.whole_type, device.device_id, mig=device.mig)
         for device in node.passthrough
         if device.device_type == "gpu"
     )
@@ -208,7 +209,9 @@ def _gres_devices(gpu: DeclaredGpu, device: GpuDevice) -> list[GresDevice]:
     if not gpu.mig:
         return [GresDevice(gpu.gres_type, (device["file"],), device["simulated"], cores)]
     return [
-        GresDevice(f"{gpu.gres_type}_{one['profile']}", (device["file"], *one["files"]), False, cores)
+        GresDevice(
+            instance_type(gpu.gres_type, one["profile"]), (device["file"], *one["files"]), False, cores
+        )
         for one in device["mig"]
     ]
 
@@ -276,7 +279,7 @@ def _autodetect_problem(
             f"Leave autodetect out: hpcstate then writes the devices that it finds. {_UNCHANGED}"
         )
     for profile in gpu.mig or ("",):
-        kind = f"{gpu.gres_type}_{profile}" if profile else gpu.gres_type
+        kind = instance_type(gpu.gres_type, profile) if profile else gpu.gres_type
         name = nvml_name(device["model"], profile)
         if kind.lower() not in name:
             return (

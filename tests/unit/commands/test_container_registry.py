@@ -10,6 +10,8 @@ import pytest
 
 from hpcstate import paths
 from hpcstate.cli import main
+from hpcstate.commands import container_registry
+from hpcstate.model.container import CATEGORIES, DEFAULT_CATEGORY
 from hpcstate.node import ssh as live
 from hpcstate.registry import deploy as container_deploy
 from hpcstate.registry import prune as container_prune
@@ -119,3 +121,13 @@ def test_progress_is_one_line_a_node_on_a_terminal_and_calm_elsewhere() -> None:
     assert plain.getvalue() == "lab:\n  a: 1 %\n  b: 1 %\n  a: in place\n"
     *_, last = shown.getvalue().split("\x1b[2A")
     assert last == "\x1b[2K  a  in place\n\x1b[2K  b  1 %\n"
+
+
+def test_the_categories_are_those_of_the_model(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are not imported: the command line is made without the model (tests/unit/test_cli.py)."""
+    monkeypatch.setenv("COLUMNS", "200")
+    assert container_registry.CATEGORIES == CATEGORIES
+    assert main(["container", "deploy", "--help"]) == 0
+    assert f"its folder (default: {DEFAULT_CATEGORY})" in capsys.readouterr().out

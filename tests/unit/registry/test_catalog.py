@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpcstate.errors import HpcstateError
+from hpcstate.model.container import CATEGORIES
 from hpcstate.registry import catalog
-from hpcstate.registry.layout import CATEGORIES, Catalog, Stored
+from hpcstate.registry.layout import Catalog, Stored
 
 WHEN = "2026-11-22T07:06:52+00:00"
 

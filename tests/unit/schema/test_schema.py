@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 import pytest
 
 from hpcstate import paths, schema
-from hpcstate.errors import ProblemsError
+from hpcstate.errors import HpcstateError, ProblemsError
 from hpcstate.model import Acceleration, Cluster, CpuTopology, Partition, VirtioFsMount
+from hpcstate.model.cluster import DERIVED_PARAMETERS
 from hpcstate.schema import keys
 from hpcstate.schema.section import Section
-from hpcstate.schema.slurm import DERIVED_PARAMETERS
 from hpcstate.slurm import conf as slurm_conf
 
 EARLIER = Path(__file__).parent / "earlier"
 INVENTORIES = paths.ROOT / "inventories"
+DERIVED = ("ClusterName", "SlurmctldHost", "NodeName", "PartitionName", "NodeSet", "Include")
 
 
 def hpc(
@@ -336,8 +338,18 @@ def test_every_key_that_is_accepted_is_read(monkeypatch: pytest.MonkeyPatch) -> 
         assert set(section.used) - read[section.name] <= {"image_path", "ip_address"}, section.name
 
 
-def test_derived_parameters_are_those_that_slurm_conf_derives() -> None:
-    assert DERIVED_PARAMETERS == slurm_conf.DERIVED_KEYS
+@pytest.mark.parametrize("name", [*DERIVED, "NODENAME"])
+def test_what_is_derived_is_no_parameter_here_and_none_for_slurm_conf(name: str) -> None:
+    with pytest.raises(ProblemsError, match=f"{name} is made from the rest of this file"):
+        hpc(more=f"    slurm_config: {{partitions: [{{name: a}}], parameters: {{{name}: x}}}}\n")
+    cluster = hpc(more="    slurm_config: {partitions: [{name: a}]}\n")
+    assert cluster.slurm is not None
+    with pytest.raises(HpcstateError, match=f"{name} follows from the rest of the cluster file"):
+        slurm_conf.slurm_conf(replace(cluster, slurm=replace(cluster.slurm, parameters={name: "x"})))
+
+
+def test_every_derived_parameter_was_tried() -> None:
+    assert {name.lower() for name in DERIVED} == DERIVED_PARAMETERS
 
 
 @pytest.mark.parametrize("file", sorted(INVENTORIES.glob("*.yaml")), ids=lambda path: path.name)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import atexit
 import os
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from hpcstate.errors import HpcstateError
+from hpcstate.paths import ROOT
 from hpcstate.run import Result
 from hpcstate.tasks import stages
 from hpcstate.tasks.stages import (
@@ -65,6 +67,14 @@ def test_what_the_measured_stages_ran_is_said(monkeypatch: pytest.MonkeyPatch) -
     said = stages.covered(stages.STAGES)
     assert said == "coverage: 87 % of the lines of hpcstate, facts and operations (unit, lab)"
     assert asked == [["coverage", "combine", "--quiet"], ["coverage", "report", "--format=total"]]
+
+
+def test_mypy_reads_all_that_is_ours() -> None:
+    """The stage calls it without arguments: it reads the files that pyproject.toml names."""
+    assert [stage.commands for stage in stages.STAGES if stage.name == "mypy"] == [(("mypy",),)]
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]["files"]
+    ours = {"hpcstate", "facts", "operations", "deploys", "inventories", "bench", "dodo.py", "tests"}
+    assert ours <= set(named)
 
 
 def test_stages_side_by_side_write_whole_lines(
