@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -113,6 +114,26 @@ def test_a_meaning_is_one_cell_of_a_table(row: AnyKey) -> None:
     for cell in (row.shown_default, row.shown_meaning):
         assert "|" not in cell and "\n" not in cell
         assert not cell.endswith((".", " "))
+
+
+def test_a_place_that_a_message_names_has_keys_of_the_file() -> None:
+    """A place with an unknown key has no line; the message would be at that of a section above it."""
+    known = {key for section in keys.SECTIONS for key in section.used}
+    places = re.compile(
+        r'f"(?P<place>(?:\.clusters\.|\{\w+(?:\[-?\d\])?\.place\}\.|\{here\}\.|\{hardware\}\.)[^" ]*)"'
+    )
+    found = [
+        (path.stem, match["place"])
+        for path in SCHEMA.parent.rglob("*.py")
+        for match in places.finditer(path.read_text())
+    ]
+    assert len(found) > 20
+    wrong = [
+        (module, place)
+        for module, place in found
+        if not set(re.findall(r"[.](\w+)", re.sub(r"\{[^}]*\}", "", place))) <= known
+    ]
+    assert wrong == []
 
 
 def test_the_clusters_of_the_command_line_are_those_of_the_file() -> None:
