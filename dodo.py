@@ -9,11 +9,10 @@ from hpcstate.tasks.cluster import (
     task_start,
     task_up,
 )
+from hpcstate.tasks.configuration import task_judge, task_render
 from hpcstate.tasks.containers import task_build_containers
+from hpcstate.tasks.graph import settings
 from hpcstate.tasks.images import task_build_images, task_seed
-from hpcstate.tasks.judge import task_judge
-from hpcstate.tasks.render import task_render
-from hpcstate.tasks.settings import settings
 from hpcstate.tasks.test import task_test
 
 DOIT_CONFIG = settings()

@@ -8,7 +8,7 @@ from typing import Any
 
 from doit import get_var
 
-from hpcstate.tasks.steps import action
+from hpcstate.tasks.graph import action
 from hpcstate.terminal import stage
 
 Task = dict[str, Any]

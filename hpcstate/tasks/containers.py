@@ -10,7 +10,7 @@ from hpcstate import paths
 from hpcstate.artifact.recipe import Recipe, remove
 from hpcstate.artifact.store import Store
 from hpcstate.container import declared as container
-from hpcstate.tasks.steps import action, condition
+from hpcstate.tasks.graph import action, condition
 from hpcstate.terminal import stage
 
 Task = dict[str, Any]

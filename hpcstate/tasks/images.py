@@ -10,7 +10,7 @@ from hpcstate.artifact.recipe import Recipe
 from hpcstate.artifact.store import Store
 from hpcstate.image import declared as image
 from hpcstate.image import packer, seed
-from hpcstate.tasks.steps import action, condition
+from hpcstate.tasks.graph import action, condition
 from hpcstate.terminal import stage
 
 Task = dict[str, Any]

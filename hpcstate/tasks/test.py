@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from hpcstate.tasks.graph import action
 from hpcstate.tasks.stages import STAGES, Run, all_asked
-from hpcstate.tasks.steps import action
 
 
 def task_test() -> Iterator[dict[str, Any]]:

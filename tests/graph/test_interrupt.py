@@ -14,11 +14,11 @@ import pytest
 from doit.runner import MThreadRunner
 
 from hpcstate import paths
-from hpcstate.tasks.settings import settings
+from hpcstate.tasks.graph import settings
 
 DODO = """\
 from hpcstate.run import run_visibly
-from hpcstate.tasks.settings import settings
+from hpcstate.tasks.graph import settings
 
 DOIT_CONFIG = {{**settings(), "dep_file": "{state}", "default_tasks": ["quick", "slow"]}}
 

@@ -13,7 +13,7 @@ from hpcstate.judge import judge
 from hpcstate.judge.case import Configuration
 from hpcstate.model import Cluster
 from hpcstate.paths import ClusterPaths
-from hpcstate.tasks.judge import _judge, _judged
+from hpcstate.tasks.configuration import _judge, _judged
 from tests.unit.judge_cases import build_image
 
 

@@ -1,4 +1,6 @@
-"""doit's own settings, and what makes an interrupted run resumable."""
+"""The graph as doit runs it: its settings, what makes an interrupted run resumable, and what every task is
+made of, actions and conditions whose errors are messages.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +8,21 @@ import os
 import queue
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import wraps
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from doit import doit_cmd
+from doit.exceptions import TaskFailed
 from doit.runner import MThreadRunner
 
 from hpcstate import paths
+from hpcstate.errors import HpcstateError, from_os
 from hpcstate.files import PLAIN_UMASK
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 VARIABLES = {"cluster": "the cluster file, like cluster=inventories/gpu.yaml"}
 """The variables that tasks read (``doit TASK name=value``), and what each is."""
@@ -84,3 +92,31 @@ def _report(kind: type[BaseException], error: BaseException, traceback: Tracebac
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def action(work: Callable[P, R]) -> Callable[P, R | TaskFailed]:
+    """A doit action whose errors (HpcstateError, what the system refuses) are messages, not tracebacks."""
+
+    @wraps(work)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R | TaskFailed:
+        try:
+            return work(*args, **kwargs)
+        except HpcstateError as error:
+            return TaskFailed(str(error), report=True)
+        except OSError as error:
+            return TaskFailed(str(from_os(error)), report=True)
+
+    return run
+
+
+def condition(question: Callable[P, bool]) -> Callable[P, bool]:
+    """A doit ``uptodate`` callable that answers no where it cannot tell: the action then says why."""
+
+    @wraps(question)
+    def ask(*args: P.args, **kwargs: P.kwargs) -> bool:
+        try:
+            return question(*args, **kwargs)
+        except HpcstateError:
+            return False
+
+    return ask
