@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hpcstate.cluster.leave import DRAIN_SECONDS, Jobs, left
@@ -17,8 +17,10 @@ from hpcstate.files import alone
 from hpcstate.hypervisor import xml as objects
 from hpcstate.hypervisor.connection import LibvirtHost, connect
 from hpcstate.hypervisor.daemon import SYSTEM_URI, answers, ensure_daemon
+from hpcstate.hypervisor.machine import Difference
 from hpcstate.hypervisor.mark import new_mark, refusal
-from hpcstate.hypervisor.removal import Removal, refuse_snapshots, remove, survey
+from hpcstate.hypervisor.observed import differences, grow_disk, removed, update_network
+from hpcstate.hypervisor.removal import Removal, of_node, refuse_snapshots, remove, remove_node, survey
 from hpcstate.model import Cluster, Node
 from hpcstate.node.secrets import ensure_secrets
 from hpcstate.node.ssh import Live, UnreachableError
@@ -45,10 +47,13 @@ _STARVED = re.compile(r"rcu: rcu_\w+ kthread starved for")
 
 @dataclass(frozen=True)
 class Started:
-    """What ``start`` did: the nodes it powered on, and those that ran already."""
+    """What ``start`` did: the nodes it powered on, those that ran already, and where what is there still is
+    not what the file says.
+    """
 
     powered_on: tuple[str, ...]
     running: tuple[str, ...]
+    differences: tuple[Difference, ...] = ()
 
     @property
     def changed(self) -> bool:
@@ -57,10 +62,18 @@ class Started:
 
 
 def start(
-    cluster: Cluster, file: Path, say: Say, only: Sequence[str] = (), *, autostart: bool | None = None
+    cluster: Cluster,
+    file: Path,
+    say: Say,
+    only: Sequence[str] = (),
+    *,
+    autostart: bool | None = None,
 ) -> Started:
     """Bring the nodes (those of ``only``, else all with auto_start) of the cluster in ``file`` up until they
     answer on SSH. With ``autostart`` libvirt is told whether to start them as the hypervisor boots.
+
+    Nodes that are powered on get what the file says now: memory, CPUs, devices, a larger disk. Running ones
+    stay as they are, and what differs is in the result.
 
     Takes up whatever is half there. Raises HpcstateError when something of somebody else stands in the way,
     and naming the nodes that did not answer, with the end of their serial consoles.
@@ -71,7 +84,7 @@ def start(
             raise refusal(cluster, file, strangers)
         _claim_devices(cluster, nodes, host)
         ensure_secrets(cluster)
-        facts = host.facts().for_cluster(cluster)
+        facts = host.facts(cluster)
         host.check(facts)
         mark = new_mark(cluster, file)
         if marked := host.take(cluster, mark, unmarked_only=True):
@@ -84,10 +97,14 @@ def start(
             say(f"powering on {', '.join(powered_on)} under {how}")
         _refuse_held(cluster, [node for node in nodes if node.name in powered_on], host)
         host.ensure_network(cluster, mark)
+        for line in update_network(host, cluster, mark):
+            say(line)
         if powered_on:
             pool = host.volumes.ensure_pool(cluster, mark)
             for node in nodes:
                 host.volumes.ensure(cluster, node, pool)
+                if node.name in powered_on and grow_disk(host, cluster, node):
+                    say(f"{node.name}: its disk has {node.disk_gb} GiB now")
                 host.ensure_domain(cluster, node, facts, mark)
         _close_volumes(cluster, host, say)
         if autostart is not None and (left_out := host.set_autostart(cluster, nodes, autostart)):
@@ -101,7 +118,9 @@ def start(
                 "addresses of their devices: `virsh autostart --disable DOMAIN` ends that"
             )
         wait_for_ssh(cluster, nodes, host, say, booting=powered_on)
-    return Started(tuple(powered_on), tuple(node.name for node in nodes if node.name not in powered_on))
+        different = tuple(differences(host, cluster))
+    running = tuple(node.name for node in nodes if node.name not in powered_on)
+    return Started(tuple(powered_on), running, different)
 
 
 def _claim_devices(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost) -> None:
@@ -296,11 +315,20 @@ def stop(
 
 @contextmanager
 def _emptied(
-    cluster: Cluster, workers: Sequence[Node], host: LibvirtHost, jobs: Jobs, say: Say, timeout_s: float
+    cluster: Cluster,
+    workers: Sequence[Node],
+    host: LibvirtHost,
+    jobs: Jobs,
+    say: Say,
+    timeout_s: float,
+    *,
+    unknown: bool = False,
 ) -> Iterator[None]:
-    """``workers`` have no jobs while the block runs; of those that are paused slurmctld is asked."""
+    """``workers`` have no jobs while the block runs; of those that are paused, or whose addresses are
+    ``unknown``, slurmctld is asked.
+    """
     asked = list(workers)
-    paused = {node.name for node in asked if host.state(cluster, node) != "running"}
+    paused = {node.name for node in asked if unknown or host.state(cluster, node) != "running"}
     if cluster.kind != "hpc" or not asked or not ClusterPaths.of(cluster.name).ssh_key.exists():
         yield
         return
@@ -342,6 +370,35 @@ def _shut_down(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, say: 
 
 def _because(why: str) -> str:
     return f" ({why})" if why else ""
+
+
+def remove_nodes(
+    cluster: Cluster, file: Path, say: Say, *, timeout_s: float = DRAIN_SECONDS, snapshots: bool = False
+) -> list[str]:
+    """Remove the nodes that the file no longer has: their jobs are awaited, then they go off, and their
+    domains and disks with them. Slurm has them as DOWN until the next deploy. Returns what was removed.
+
+    Raises HpcstateError when the jobs do not end within ``timeout_s`` seconds, and, before anything is
+    touched, when one has snapshots (unless ``snapshots``).
+    """
+    done: list[str] = []
+    with alone(ClusterPaths.of(cluster.name).root, say), connected(cluster, say) as host:
+        if strangers := host.strangers(cluster):
+            raise refusal(cluster, file, strangers)
+        going = {name: of_node(survey(host, cluster), name) for name in removed(host, cluster)}
+        for removal in going.values():
+            if not snapshots:
+                refuse_snapshots(removal)
+        # Enough of a node for what knows it by its name only.
+        nodes = [replace(cluster.nodes[-1], name=name, place=name) for name in going]
+        on = [node for node in nodes if host.state(cluster, node) not in _OFF]
+        with _emptied(cluster, on, host, "drain", say, timeout_s, unknown=True):
+            _shut_down(cluster, on, host, say)
+        for node in nodes:
+            done += remove_node(host, cluster, going[node.name])
+        for line in update_network(host, cluster, new_mark(cluster, file)):
+            say(line)
+    return done
 
 
 def removal(cluster: Cluster, file: Path, say: Say, *, snapshots: bool = False) -> Removal:
@@ -387,6 +444,14 @@ def destroy(
         if not any(at.root.iterdir()):
             at.root.rmdir()
     return removed
+
+
+def different(cluster: Cluster) -> list[Difference]:
+    """Where what libvirt has of ``cluster`` is not what its file says now."""
+    if cluster.uri == SYSTEM_URI and not answers():
+        return []  # what runs nowhere is made anew as it starts
+    with connect(cluster.uri) as host:
+        return differences(host, cluster)
 
 
 def domains_here() -> list[str]:

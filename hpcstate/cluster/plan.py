@@ -14,7 +14,9 @@ from hpcstate.errors import HpcstateError, ProblemsError, format_problem
 from hpcstate.hypervisor import fit as validate
 from hpcstate.hypervisor.connection import connect
 from hpcstate.hypervisor.daemon import SYSTEM_URI, answers
+from hpcstate.hypervisor.machine import Difference
 from hpcstate.hypervisor.mark import refusal
+from hpcstate.hypervisor.observed import differences
 from hpcstate.image import declared as image
 from hpcstate.image import packer
 from hpcstate.model import Cluster, Description
@@ -24,6 +26,8 @@ from hpcstate.model import Cluster, Description
 class Plan:
     """The steps of each stage, in words; ``nodes`` is empty where nothing would change on a running node.
 
+    ``machines`` are what libvirt has otherwise than the file says, and what it takes to change that.
+
     ``obstacles`` are what stands in the way on this host; ``unknown`` says what could not be looked at.
     """
 
@@ -32,11 +36,14 @@ class Plan:
     nodes: tuple[str, ...]
     unknown: tuple[str, ...]
     obstacles: tuple[str, ...] = ()
+    machines: tuple[Difference, ...] = ()
 
     @property
     def empty(self) -> bool:
         """Whether nothing would be done and everything could be looked at."""
-        return not (self.images or self.libvirt or self.nodes or self.unknown or self.obstacles)
+        return not (
+            self.images or self.libvirt or self.machines or self.nodes or self.unknown or self.obstacles
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """For --json."""
@@ -49,9 +56,12 @@ def make_plan(description: Description, say: Callable[[str], None]) -> Plan:
     libvirt: list[str] = []
     unknown: list[str] = []
     nodes: list[str] = []
+    machines: list[Difference] = []
     try:
         for cluster in description.clusters:
-            libvirt += _libvirt_steps(cluster, description.path)
+            steps, different = _libvirt_steps(cluster, description.path)
+            libvirt += steps
+            machines += different
     except HpcstateError as error:
         if not obstacles:
             raise
@@ -63,7 +73,14 @@ def make_plan(description: Description, say: Callable[[str], None]) -> Plan:
     else:
         report = deploy.plan(description, say)
         nodes = [f"{operation.name} ({', '.join(operation.changed)})" for operation in report.changed]
-    return Plan(tuple(image_steps(description)), tuple(libvirt), tuple(nodes), tuple(unknown), obstacles)
+    return Plan(
+        tuple(image_steps(description)),
+        tuple(libvirt),
+        tuple(nodes),
+        tuple(unknown),
+        obstacles,
+        tuple(machines),
+    )
 
 
 def _obstacles(description: Description) -> tuple[str, ...]:
@@ -93,12 +110,16 @@ def image_steps(description: Description) -> list[str]:
     return steps
 
 
-def _libvirt_steps(cluster: Cluster, file: Path) -> list[str]:
-    """Raises HpcstateError when something of somebody else has the cluster's names."""
+def _libvirt_steps(cluster: Cluster, file: Path) -> tuple[list[str], list[Difference]]:
+    """What would be made and started, and what is there otherwise than the file says.
+
+    Raises HpcstateError when something of somebody else has the cluster's names.
+    """
     if cluster.uri == SYSTEM_URI and not answers():
         # The libvirtd that `up` starts here knows at most what was there before.
         started = [cluster.domain_name(node) for node in cluster.nodes if node.auto_start]
-        return [f"create network {cluster.network.name}", *(f"create and start {name}" for name in started)]
+        made = [f"create network {cluster.network.name}", *(f"create and start {name}" for name in started)]
+        return made, []
     with connect(cluster.uri) as host:
         if strangers := host.strangers(cluster):
             raise refusal(cluster, file, strangers)
@@ -108,7 +129,7 @@ def _libvirt_steps(cluster: Cluster, file: Path) -> list[str]:
             if node.auto_start and state != "running":
                 verb = "create and start" if state == "absent" else "start"
                 steps.append(f"{verb} {cluster.domain_name(node)}")
-        return steps
+        return steps, differences(host, cluster)
 
 
 def as_text(plan: Plan) -> str:
@@ -118,6 +139,7 @@ def as_text(plan: Plan) -> str:
         ("stands in the way", plan.obstacles),
         ("doit would", plan.images),
         ("libvirt would", plan.libvirt),
+        ("machines differ from the file", tuple(map(str, plan.machines))),
         ("pyinfra would change", plan.nodes),
         ("not known", plan.unknown),
     ):

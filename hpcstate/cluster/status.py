@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from hpcstate.cluster.leave import NO_REASON
 from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor.connection import connect
+from hpcstate.hypervisor.machine import Difference
 from hpcstate.hypervisor.mark import listed
+from hpcstate.hypervisor.observed import differences
 from hpcstate.model import Cluster, Node
 from hpcstate.node.ssh import Live
 from hpcstate.probe.slurm import nodes_command, parse_nodes
@@ -43,7 +46,8 @@ class NodeStatus:
 @dataclass(frozen=True)
 class ClusterStatus:
     """A cluster. ``slurm_error`` says why Slurm could not be asked, empty when it answered; ``strangers``
-    name what has names of the cluster in libvirt and is somebody else's.
+    name what has names of the cluster in libvirt and is somebody else's; ``differences`` are what libvirt has
+    otherwise than the file says.
     """
 
     cluster: str
@@ -51,6 +55,7 @@ class ClusterStatus:
     nodes: tuple[NodeStatus, ...]
     slurm_error: str
     strangers: tuple[str, ...] = ()
+    differences: tuple[Difference, ...] = ()
 
     @property
     def healthy(self) -> bool:
@@ -78,18 +83,29 @@ def observe(cluster: Cluster) -> ClusterStatus:
             domains = {node.name: host.state(cluster, node) for node in cluster.nodes}
             reasons = {node.name: host.why(cluster, node) for node in cluster.nodes}
             strangers = tuple(listed(host.strangers(cluster)))
+            different = tuple(differences(host, cluster))
     except HpcstateError:
         if _never_started(cluster):
             domains = {node.name: "absent" for node in cluster.nodes}
-            reasons, strangers = {}, ()
+            reasons, strangers, different = {}, (), ()
         else:
             raise
     slurm, error = _ask_slurm(cluster, domains)
     nodes = tuple(
-        replace(_merge(node, domains[node.name], slurm.get(node.name, {})), why=reasons.get(node.name, ""))
+        replace(
+            _merge(_as_it_is(node, different), domains[node.name], slurm.get(node.name, {})),
+            why=reasons.get(node.name, ""),
+        )
         for node in cluster.nodes
     )
-    return ClusterStatus(cluster.name, cluster.kind, nodes, error, strangers)
+    return ClusterStatus(cluster.name, cluster.kind, nodes, error, strangers, different)
+
+
+def _as_it_is(node: Node, different: Sequence[Difference]) -> Node:
+    """``node`` with the memory and the CPUs that its machine really has."""
+    found = {each.name: each.found for each in different if each.what == node.name}
+    memory_mb = int(found.get("memory", str(node.memory_mb)).split()[0])
+    return replace(node, memory_mb=memory_mb, cpu_cores=int(found.get("CPUs", node.cpu_cores)))
 
 
 def _never_started(cluster: Cluster) -> bool:
@@ -153,6 +169,9 @@ def as_text(status: ClusterStatus) -> str:
     for node in status.nodes:
         if node.why:
             text += f"\n{node.name} is {node.domain}: {node.why}"
+    if status.differences:
+        text += "\nnot as the file says; `hpcstate plan` says the rest, `./hpc up` changes it:"
+        text += "".join(f"\n  {difference}" for difference in status.differences)
     for stranger in status.strangers:
         text += f"\nnot this cluster's own: {stranger}"
     off = [node.name for node in status.nodes if node.domain == "stopped"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from hpcstate.check.target import slurm_cluster
 from hpcstate.cluster import lifecycle, status
 from hpcstate.cluster.pyinfra import DeployReport
 from hpcstate.cluster.pyinfra import deploy as run_deploy
+from hpcstate.cluster.roll import order, roll
 from hpcstate.errors import HpcstateError
 from hpcstate.log import LOG
 from hpcstate.model import Cluster, Description
@@ -41,6 +42,9 @@ def start(file: Path) -> None:
             _void_proof(cluster)
         else:
             say(f"{cluster.name}: all {len(done.running)} nodes run already")
+        for difference in done.differences:
+            say(str(difference))
+        _roll(cluster, file, order(cluster, done.differences).before)
 
 
 def deploy(file: Path) -> None:
@@ -50,6 +54,9 @@ def deploy(file: Path) -> None:
     if report.changed or report.failed_hosts:
         for cluster in _description(file).clusters:
             _void_proof(cluster)
+    if not report.failed_hosts:
+        for cluster in _description(file).clusters:
+            _roll(cluster, file, order(cluster, lifecycle.different(cluster)).after)
     if report.failed_hosts:
         messages = "\n".join(f"    {message}" for message in report.messages)
         log = ClusterPaths.of(_description(file).clusters[0].name).root / "deploy.log"
@@ -67,6 +74,12 @@ def deploy_text(report: DeployReport) -> str:
     lines = [f"{len(report.changed)} of {total} operations changed something:"]
     lines += [f"      {operation.name}  ({', '.join(operation.changed)})" for operation in report.changed]
     return "\n".join(lines)
+
+
+def _roll(cluster: Cluster, file: Path, names: Sequence[str]) -> None:
+    if names:
+        _void_proof(cluster)
+        roll(cluster, file, names, say)
 
 
 def _void_proof(cluster: Cluster) -> None:

@@ -7,9 +7,13 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hpcstate.commands.arguments import add_cluster_arguments, add_cluster_file, chosen_clusters
 from hpcstate.errors import HpcstateError
+
+if TYPE_CHECKING:
+    from hpcstate.model import Cluster
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -29,6 +33,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         default=None,
         help="whether libvirt starts these nodes when the hypervisor boots (default: as it is)",
     )
+    start.add_argument(
+        "--remove",
+        action="store_true",
+        help="also remove nodes that the file no longer has, with their disks, when their jobs have ended",
+    )
+    start.add_argument("--force", action="store_true", help="with --remove: do not ask")
     start.set_defaults(run=_start)
     stop = subparsers.add_parser("stop", help="shut nodes down; nothing is lost")
     add_cluster_arguments(stop)
@@ -108,13 +118,37 @@ def _start(args: argparse.Namespace) -> int:
     for cluster in clusters:
         begun = time.monotonic()
         print(f"{cluster.name}:", flush=True)
+        if args.remove and not _remove_nodes(cluster, args):
+            return 1
         done = lifecycle.start(cluster, args.file, _say, args.node, autostart=args.autostart)
         if done.changed:
             took = f"{time.monotonic() - begun:.0f} s"
             _say(f"{', '.join(done.powered_on)}: answering on SSH after {took}")
         else:
             _say(f"running already: {', '.join(done.running)}; nothing to do")
+        for difference in done.differences:
+            _say(str(difference))
+        if any(difference.impact == "power-cycle" for difference in done.differences):
+            _say(
+                f"`./hpc up {args.file}` takes these nodes off and on, one by one, when their jobs have ended"
+            )
     return 0
+
+
+def _remove_nodes(cluster: Cluster, args: argparse.Namespace) -> bool:
+    """Remove what the file no longer has, once that is agreed to. Whether the rest may go on."""
+    from hpcstate.cluster import lifecycle
+
+    names = [each.what for each in lifecycle.different(cluster) if each.impact == "remove"]
+    if not names:
+        _say("the file has every node that is there; nothing to remove")
+        return True
+    if not args.force and not _agreed(f"Remove {', '.join(names)}, with everything on their disks?"):
+        print("nothing removed (--force does not ask)")
+        return False
+    for what in lifecycle.remove_nodes(cluster, args.file, _say):
+        _say(f"removed {what}")
+    return True
 
 
 def _stop(args: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ def differences(rendered: str, running: str) -> list[str]:
     """Where the XML ``running``, from libvirt, is not the XML ``rendered``: devices of the host and their
     places in the guest, huge pages, pinning. Empty when it is the same.
     """
-    wanted, found = dict(_aspects(rendered)), dict(_aspects(running))
+    wanted, found = dict(aspects(rendered)), dict(aspects(running))
     return [
         f"{name}: {found.get(name) or 'none'} instead of {wanted.get(name) or 'none'}"
         for name in dict.fromkeys((*wanted, *found))
@@ -32,7 +32,8 @@ def passed_through(domain_xml: str) -> list[str]:
     return [_address(device.find("source/address")) for device in _hostdevs(root)]
 
 
-def _aspects(domain_xml: str) -> Iterator[tuple[str, str]]:
+def aspects(domain_xml: str) -> Iterator[tuple[str, str]]:
+    """What is compared of a domain, by name: empty for what it has not."""
     root = ElementTree.fromstring(domain_xml)
     places = {
         controller.attrib["index"]: _address(controller.find("address"))

@@ -116,18 +116,22 @@ class LibvirtHost:
         """Whether the hypervisor is this machine."""
         return "://" not in self.uri or self.uri.split("://")[1].startswith("/")
 
-    def facts(self) -> objects.HypervisorFacts:
-        """Whether KVM really works there, its cores, and which of them its PCI devices are near.
+    def facts(self, cluster: Cluster) -> objects.HypervisorFacts:
+        """Whether ``cluster`` has KVM that really works there; where its CPUs are pinned also the cores, and
+        which of them the PCI devices are near.
 
-        A remote host is believed what it says of KVM, and its devices count as near no core.
+        A remote host is believed what it says of KVM, and its devices count as near no core. libvirt's
+        capabilities are asked for only where something of them is needed: it may take 6 s to find them out.
         """
-        capabilities = self.connection.getCapabilities()
-        devices = pci.parse(local(pci.command())) if self.local else {}
-        return objects.HypervisorFacts(
+        pinned = cluster.acceleration.cpu_pinning
+        capabilities = self.connection.getCapabilities() if pinned or not self.local else ""
+        devices = pci.parse(local(pci.command())) if pinned and self.local else {}
+        found_here = objects.HypervisorFacts(
             kvm=kvm_works() if self.local else "<domain type='kvm'" in capabilities,
-            cells=host_cells(capabilities),
+            cells=host_cells(capabilities) if pinned else (),
             numa_nodes={address: device["numa_node"] for address, device in devices.items()},
         )
+        return found_here.for_cluster(cluster)
 
     def check(self, facts: objects.HypervisorFacts) -> None:
         """Raises HpcstateError when guests would be damaged: TCG with QEMU before 10."""

@@ -165,14 +165,7 @@ def remove(host: LibvirtHost, cluster: Cluster, removal: Removal) -> list[str]:
         domain = own.get(going.node)
         if domain is None:
             continue
-        if domain.isActive():
-            domain.destroy()
-        domain.undefineFlags(
-            libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
-            | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
-            | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
-            | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
-        )
+        _remove_domain(domain)
         done.append(f"domain {going.name}")
     done += host.volumes.remove(cluster, removal.spared)
     network = host.network(cluster)
@@ -182,6 +175,43 @@ def remove(host: LibvirtHost, cluster: Cluster, removal: Removal) -> list[str]:
         network.undefine()
         done.append(f"network {removal.network}")
     return done
+
+
+def of_node(removal: Removal, node: str) -> Removal:
+    """What of ``removal`` is the node called ``node``: its domain and its volumes; network and pool stay."""
+    own = (f"{node}.qcow2", f"{node}.iso", f"{node}.console")
+    return Removal(
+        domains=tuple(domain for domain in removal.domains if domain.node == node),
+        pool=removal.pool,
+        volumes=tuple(name for name in removal.volumes if name.startswith(own)),
+        staying={name: why for name, why in removal.staying.items() if name.startswith(own)},
+    )
+
+
+def remove_node(host: LibvirtHost, cluster: Cluster, removal: Removal) -> list[str]:
+    """Remove the node that ``removal`` (of :func:`of_node`) is about. Returns what was removed; an
+    interrupted run is taken up by the next: the domain, by which the node is known, goes last.
+    """
+    own = host.domains(cluster)
+    domains = {going.name: own[going.node] for going in removal.domains if going.node in own}
+    for domain in domains.values():
+        if domain.isActive():
+            domain.destroy()
+    host.volumes.remove_named(cluster, removal.volumes)
+    for domain in domains.values():
+        _remove_domain(domain)
+    return [*(f"domain {name}" for name in domains), *removal.volumes]
+
+
+def _remove_domain(domain: libvirt.virDomain) -> None:
+    if domain.isActive():
+        domain.destroy()
+    domain.undefineFlags(
+        libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+        | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+        | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+        | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+    )
 
 
 def _going(host: LibvirtHost, node: str, domain: libvirt.virDomain, volumes: set[str]) -> GoingDomain:

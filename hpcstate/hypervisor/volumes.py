@@ -117,6 +117,18 @@ class LibvirtVolumes:
         volume = found(pool.storageVolLookupByName, objects.console_volume(node))
         return "" if volume is None else self._download(volume).decode(errors="replace")
 
+    def base_name(self, node: Node) -> str:
+        """The name of the volume that the image of ``node`` has as it is now; empty when there is no
+        image."""
+        image = _image_of(node)
+        if not image.is_file():
+            return ""
+        manifest = Manifest.read(sidecar(image))
+        stat = image.stat()
+        return objects.base_volume(
+            image, manifest.digest if manifest else f"{stat.st_size:x}{stat.st_mtime_ns:x}"
+        )
+
     def has_other_keys(self, cluster: Cluster, node: Node) -> bool:
         """Whether the CD of the node was made for another host key than that below build/, or for none."""
         return self.has_cd(cluster, node) and not self.opened_by(cluster, node)
@@ -214,17 +226,28 @@ class LibvirtVolumes:
         pool.undefine()
         return [f"storage pool {name}"]
 
+    def remove_named(self, cluster: Cluster, names: Iterable[str]) -> None:
+        """Remove the volumes ``names`` that were made for the cluster; the pool and the others stay."""
+        pool = self.pool(cluster)
+        if pool is None:
+            return
+        going = [volume for volume in self.made(pool)[0] if volume.name() in set(names) - {RECORD}]
+        gone = {volume.name() for volume in going}
+        for volume in going:
+            volume.delete()
+        record = self.record(pool)
+        if record is not None:
+            left = tuple(name for name in record.volumes if name not in gone)
+            self._write(pool, PoolRecord(record.mark, left))
+
     def _ensure_base(self, node: Node, pool: libvirt.virStoragePool) -> libvirt.virStorageVol:
-        image = Path(node.image) if Path(node.image).is_absolute() else ROOT / node.image
-        if not image.is_file():
+        image = _image_of(node)
+        name = self.base_name(node)
+        if not name:
             raise HpcstateError(
                 f"the image {node.image} does not exist", where=node.place, hint="doit build_images builds it"
             )
         manifest = Manifest.read(sidecar(image))
-        stat = image.stat()
-        name = objects.base_volume(
-            image, manifest.digest if manifest else f"{stat.st_size:x}{stat.st_mtime_ns:x}"
-        )
         # A pool has no rename: an upload counts once its marker volume exists, else it is sent again.
         marker = f"{name}.complete"
         there = self._is_made(pool, name)
@@ -234,7 +257,7 @@ class LibvirtVolumes:
         if volume is not None:
             volume.delete()
         self._note(pool, [name, marker])
-        volume = pool.createXML(objects.volume_xml(name, stat.st_size, "raw"))
+        volume = pool.createXML(objects.volume_xml(name, image.stat().st_size, "raw"))
         digest = self._upload(volume, image)
         if manifest is not None and digest != manifest.digest:
             volume.delete()
@@ -311,6 +334,10 @@ _BEFORE_RECORDS = re.compile(
 
 _CONSOLE = re.compile(r"(.+)\.console(\.\d+)?")
 """virtlogd writes these by itself, and turns one over when it is full (virtlogd.conf(5), max_backups)."""
+
+
+def _image_of(node: Node) -> Path:
+    return Path(node.image) if Path(node.image).is_absolute() else ROOT / node.image
 
 
 def _active(pool: libvirt.virStoragePool) -> libvirt.virStoragePool:

@@ -252,7 +252,7 @@ def test_a_cluster_made_before_there_were_marks_is_known_by_its_keys(
 def _make_unmarked(cluster: Cluster, host: LibvirtHost) -> None:
     """A cluster as hpcstate made it before: no mark, no record, volumes that all may read."""
     ensure_secrets(cluster)
-    facts = host.facts()
+    facts = host.facts(cluster)
     host.connection.networkDefineXML(objects.network_xml(cluster))
     with connect(SYSTEM_URI) as made:
         pool = made.volumes.ensure_pool(cluster, new_mark(cluster, Path("gpu.yaml")))

@@ -45,7 +45,7 @@ def test_domain(cluster: Cluster, nodes: tuple[Node, ...], record_property: Reco
     """libvirt runs the nodes with the devices, huge pages and pinning that the file asks for"""
     problems, lines = [], []
     with connect(cluster.uri, read_only=True) as host:
-        facts = host.facts().for_cluster(cluster)
+        facts = host.facts(cluster)
         for node in nodes:
             if not node.passthrough:
                 continue

@@ -44,11 +44,11 @@ def host(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> I
         return rendered(*arguments).replace('<domain type="kvm">', '<domain type="test">')  # type: ignore[arg-type]
 
     monkeypatch.setattr(libvirt_objects, "domain_xml", of_type_test)
-    monkeypatch.setattr(LibvirtHost, "facts", lambda _: HypervisorFacts(kvm=True))
+    monkeypatch.setattr(LibvirtHost, "facts", lambda *_: HypervisorFacts(kvm=True))
     monkeypatch.setattr(lifecycle, "wait_for_ssh", lambda *_: None)
     with connect(TEST_DRIVER) as host:
         for node in cluster.workers:
-            host.connection.defineXML(of_type_test(cluster, node, host.facts(), mark)).create()
+            host.connection.defineXML(of_type_test(cluster, node, host.facts(cluster), mark)).create()
         yield host
         for node in cluster.workers:
             ours = host.domain(cluster, node)

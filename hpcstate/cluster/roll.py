@@ -1,0 +1,98 @@
+"""Changes that a running node cannot take: one node after the other goes off and on, without hurting a job.
+
+Slurm has to know the smaller of two sizes at any moment: a node grows before slurm.conf says so, and shrinks
+after, because one that reports less than slurm.conf promises is drained (slurm.conf(5), NODE CONFIGURATION).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpcstate.cluster import lifecycle
+from hpcstate.cluster.leave import DRAIN_SECONDS
+from hpcstate.errors import HpcstateError
+from hpcstate.hypervisor.machine import Difference, shrinks
+from hpcstate.model import Cluster
+from hpcstate.node.ssh import Live
+from hpcstate.probe.slurm import nodes_command, parse_nodes
+from hpcstate.terminal import Say
+
+BACK_SECONDS = 120.0
+"""How long a node may take from answering on SSH to being of use to Slurm."""
+
+_POLL = 2.0
+_AWAY = frozenset({"DOWN", "NOT_RESPONDING", "POWERED_DOWN", "REBOOT_ISSUED", "UNKNOWN"})
+
+
+@dataclass(frozen=True)
+class Order:
+    """The nodes to go off and on: those of ``before`` the configuration is deployed, those of ``after``
+    it."""
+
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+
+
+def order(cluster: Cluster, differences: Sequence[Difference]) -> Order:
+    """When which nodes go off and on, the controller last.
+
+    Raises HpcstateError for a node of which one size grows while another shrinks: there is no order in which
+    Slurm would not promise too much.
+    """
+    before: list[str] = []
+    after: list[str] = []
+    for node in sorted(cluster.nodes, key=lambda node: node is cluster.controller):
+        own = [each for each in differences if each.what == node.name and each.impact == "power-cycle"]
+        smaller = [each for each in own if shrinks(each)]
+        if smaller and any(each.name in ("memory", "CPUs") and not shrinks(each) for each in own):
+            raise HpcstateError(
+                f"{node.name} would grow and shrink at once: {'; '.join(map(str, own))}",
+                where=node.place,
+                hint="change one of the two, run `up`, then the other",
+            )
+        if own:
+            (after if smaller and node is not cluster.controller else before).append(node.name)
+    return Order(tuple(before), tuple(after))
+
+
+def roll(cluster: Cluster, file: Path, names: Sequence[str], say: Say) -> None:
+    """Each node of ``names`` in turn: drained by us, its jobs awaited, off, on as the file has it, and of
+    use to Slurm again before the next one goes. Raises HpcstateError at the first that does not come back;
+    the others are not touched.
+    """
+    for number, name in enumerate(names, start=1):
+        begun = time.monotonic()
+        say(f"{name}: off and on, {number} of {len(names)}")
+        lifecycle.stop(cluster, file, say, [name], jobs="drain", timeout_s=DRAIN_SECONDS)
+        lifecycle.start(cluster, file, say, [name])
+        _wait_for_slurm(cluster, name, names[number:])
+        say(f"{name}: as the file has it after {time.monotonic() - begun:.0f} s")
+
+
+def _wait_for_slurm(cluster: Cluster, name: str, following: Sequence[str]) -> None:
+    """Wait until slurmctld has heard of the node again; at once where it knows no such node, or is not there
+    yet."""
+    if cluster.kind != "hpc":
+        return
+    limit = time.monotonic() + BACK_SECONDS
+    with Live(cluster) as live:
+        while True:
+            answer = live.run(cluster.controller.name, nodes_command(), timeout=60, check=False)
+            try:
+                node = parse_nodes(answer.stdout).get(name)
+            except HpcstateError:
+                node = None
+            if node is None or not _AWAY & set(node["states"]):
+                return
+            if time.monotonic() > limit:
+                left = f"; {', '.join(following)} were not touched" if following else ""
+                raise HpcstateError(
+                    f"{name} is on again, but Slurm has it as {'+'.join(node['states'])} "
+                    f"({node['reason']}){left}",
+                    where=cluster.name,
+                    hint=f"journalctl -u slurmd on {name} says why; the next `up` goes on from there",
+                )
+            time.sleep(_POLL)

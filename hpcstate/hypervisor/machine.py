@@ -1,0 +1,254 @@
+"""What libvirt has against what the file says: the difference, property by property, and what a change
+costs. Pure.
+
+A property is a row of a table: how it is read out of libvirt's XML, and its impact. Both sides are read by
+the same row, the rendered XML and the one that libvirt has: libvirt adds to what it is given (aliases,
+addresses, units of its own), so that only what was asked for is compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
+
+from hpcstate.hypervisor.compare import aspects
+
+Impact = Literal["live", "power-cycle", "stop", "grow", "never", "replace", "remove"]
+"""What it takes to bring something into line: nothing that anybody notices; the node off and on; the whole
+cluster off and on; more room at the node's next boot; it cannot be; a new disk; a node that the file no
+longer has goes."""
+
+IMPACTS: Mapping[Impact, str] = {
+    "live": "at once, nothing notices",
+    "power-cycle": "the node goes off and on",
+    "stop": "all nodes go off and on: hpcstate stop, then start",
+    "grow": "at the node's next boot",
+    "never": "a disk cannot shrink: set disk_gb back, or destroy",
+    "replace": "the node keeps the image it was made from",
+    "remove": "hpcstate start --remove",
+}
+"""The same in words."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """``what`` (a node, or the network) has ``found`` as its property ``name``, and the file says
+    ``wanted``."""
+
+    what: str
+    name: str
+    found: str
+    wanted: str
+    impact: Impact
+
+    def __str__(self) -> str:
+        change = f"{self.found or 'none'} -> {self.wanted or 'none'}"
+        return f"{self.what}: {self.name} {change} ({IMPACTS[self.impact]})"
+
+
+@dataclass(frozen=True)
+class Property:
+    """A row of a table: ``read`` gives the value in words, empty for none. ``defined`` is for what libvirt
+    writes in other words in the XML of a domain that runs: then the definition is read."""
+
+    name: str
+    read: Callable[[Element], str]
+    impact: Impact
+    defined: bool = False
+
+
+_UNIT_BYTES = {"bytes": 1, "b": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+def _memory(root: Element) -> str:
+    memory = root.find("memory")
+    if memory is None:
+        return ""
+    return f"{int(memory.text or 0) * _UNIT_BYTES[memory.get('unit', 'KiB')] >> 20} MiB"
+
+
+def _topology(root: Element) -> str:
+    topology = root.find("cpu/topology")
+    if topology is None:
+        return ""
+    names = ("sockets", "cores", "threads")
+    return " x ".join(f"{topology.get(name, '1')} {name}" for name in names)
+
+
+def _cells(root: Element) -> str:
+    cells = root.findall("cpu/numa/cell")
+    return ", ".join(f"CPUs {cell.get('cpus')}" for cell in cells)
+
+
+def _cpu_model(root: Element) -> str:
+    cpu = root.find("cpu")
+    if cpu is None:
+        return ""
+    return str(cpu.findtext("model") or cpu.get("mode", ""))
+
+
+def _cpu_features(root: Element) -> str:
+    features = root.findall("cpu/feature")
+    return ", ".join(sorted(f"{feature.get('policy')} {feature.get('name')}" for feature in features))
+
+
+def _backing(root: Element) -> str:
+    source = root.find("memoryBacking/source")
+    return "" if source is None else source.get("type", "")
+
+
+def _interface(root: Element) -> str:
+    interfaces = root.findall("devices/interface")
+    return ", ".join(
+        f"{_attribute(interface, 'mac', 'address')} on {_attribute(interface, 'source', 'network')}"
+        for interface in interfaces
+    )
+
+
+def _attribute(element: Element, path: str, name: str) -> str:
+    child = element.find(path)
+    return "" if child is None else child.get(name, "")
+
+
+DOMAIN: tuple[Property, ...] = (
+    Property("memory", _memory, "power-cycle"),
+    Property("CPUs", lambda root: root.findtext("vcpu", ""), "power-cycle"),
+    Property("CPU topology", _topology, "power-cycle"),
+    Property("NUMA cells", _cells, "power-cycle"),
+    Property("CPU model", _cpu_model, "power-cycle", defined=True),
+    Property("CPU features", _cpu_features, "power-cycle", defined=True),
+    Property(
+        "emulation", lambda root: {"kvm": "KVM", "qemu": "TCG"}.get(root.get("type", ""), ""), "power-cycle"
+    ),
+    Property("memory backing", _backing, "power-cycle"),
+    Property("network interface", _interface, "power-cycle"),
+)
+
+
+def _hosts(root: Element) -> list[str]:
+    return [ElementTree.tostring(_bare(host), encoding="unicode") for host in root.iterfind("ip/dhcp/host")]
+
+
+def _names(root: Element) -> list[str]:
+    return [ElementTree.tostring(_bare(host), encoding="unicode") for host in root.iterfind("dns/host")]
+
+
+def _bare(element: Element) -> Element:
+    """``element`` with its attributes in one order and without the white space between its children."""
+    copy = Element(element.tag, {name: element.attrib[name] for name in sorted(element.attrib)})
+    copy.text = (element.text or "").strip() or None
+    copy.extend(_bare(child) for child in element)
+    return copy
+
+
+def _forwarders(root: Element) -> str:
+    return ", ".join(forwarder.get("addr", "") for forwarder in root.iterfind("dns/forwarder"))
+
+
+def _address(root: Element) -> str:
+    address = root.find("ip")
+    if address is None:
+        return ""
+    from ipaddress import IPv4Interface
+
+    length = address.get("prefix") or address.get("netmask", "")
+    return str(IPv4Interface(f"{address.get('address')}/{length}"))
+
+
+NETWORK: tuple[Property, ...] = (
+    Property("address", _address, "stop"),
+    Property("bridge", lambda root: _attribute(root, "bridge", "name"), "stop"),
+    Property("forward", lambda root: _attribute(root, "forward", "mode"), "stop"),
+    Property("DNS servers", _forwarders, "stop"),
+    Property("DNS domain", lambda root: _attribute(root, "domain", "name"), "stop"),
+)
+
+
+@dataclass(frozen=True)
+class NetworkUpdate:
+    """One change of a running network (virNetworkUpdate): ``section`` is ``lease`` or ``name``, ``xml`` the
+    element."""
+
+    section: Literal["lease", "name"]
+    remove: bool
+    xml: str
+
+
+def domain_differences(node: str, rendered: str, running: str, defined: str) -> list[Difference]:
+    """Where the domain of ``node`` is not as it is ``rendered``; ``running`` is what it runs with (the same
+    as ``defined`` when it is off), ``defined`` its definition. XML, all three."""
+    wanted = ElementTree.fromstring(rendered)
+    roots = {False: ElementTree.fromstring(running), True: ElementTree.fromstring(defined)}
+    rows = [(row.name, row.read(roots[row.defined]), row.read(wanted), row.impact) for row in DOMAIN]
+    there, meant = dict(aspects(running)), dict(aspects(rendered))
+    more = [
+        (name, there.get(name, ""), meant.get(name, ""), "power-cycle")
+        for name in dict.fromkeys((*meant, *there))
+    ]
+    return [
+        Difference(node, name, found, should, impact)  # type: ignore[arg-type]
+        for name, found, should, impact in (*rows, *more)
+        if found != should
+    ]
+
+
+def network_differences(rendered: str, found: str) -> list[Difference]:
+    """Where the network ``found`` (XML, from libvirt) is not as it is ``rendered``: what its nodes notice."""
+    wanted, there = ElementTree.fromstring(rendered), ElementTree.fromstring(found)
+    name = f"network {there.findtext('name', '')}"
+    rows = [
+        Difference(name, row.name, row.read(there), row.read(wanted), row.impact)
+        for row in NETWORK
+        if row.read(there) != row.read(wanted)
+    ]
+    updates = network_updates(rendered, found)
+    if updates:
+        gone = sum(update.remove for update in updates)
+        rows.append(
+            Difference(name, "leases and names", f"{gone} of others", f"{len(updates) - gone} new", "live")
+        )
+    return rows
+
+
+def network_updates(rendered: str, found: str) -> list[NetworkUpdate]:
+    """What brings the leases and names of the network ``found`` to those ``rendered``: the old ones go
+    first, because libvirt refuses a second lease for an address."""
+    wanted, there = ElementTree.fromstring(rendered), ElementTree.fromstring(found)
+    updates: list[NetworkUpdate] = []
+    for section, read in (("lease", _hosts), ("name", _names)):
+        before, after = read(there), read(wanted)
+        updates += [NetworkUpdate(section, True, xml) for xml in before if xml not in after]  # type: ignore[arg-type]
+        updates += [NetworkUpdate(section, False, xml) for xml in after if xml not in before]  # type: ignore[arg-type]
+    return sorted(updates, key=lambda update: not update.remove)
+
+
+def disk_difference(node: str, found_gb: float, wanted_gb: int) -> list[Difference]:
+    """Where the disk of ``node`` is not as large as the file says, in GiB."""
+    if found_gb == wanted_gb:
+        return []
+    impact: Impact = "grow" if wanted_gb > found_gb else "never"
+    return [Difference(node, "disk", f"{found_gb:g} GiB", f"{wanted_gb} GiB", impact)]
+
+
+def image_difference(node: str, found: str, wanted: str) -> list[Difference]:
+    """Where the disk of ``node`` stands on the volume ``found`` and the image would be ``wanted``; one that
+    is not known (empty) is none."""
+    if not found or not wanted or found == wanted:
+        return []
+    return [Difference(node, "image", found, wanted, "replace")]
+
+
+def shrinks(difference: Difference) -> bool:
+    """Whether Slurm has to promise less before the change: the memory or the CPUs of a node become fewer."""
+    if difference.name not in ("memory", "CPUs"):
+        return False
+    found, wanted = (int((text or "0").split()[0]) for text in (difference.found, difference.wanted))
+    return wanted < found
+
+
+def nodes_with(differences: Sequence[Difference], impact: Impact) -> list[str]:
+    """The names of what has a difference of that impact, in their order."""
+    return list(dict.fromkeys(each.what for each in differences if each.impact == impact))

@@ -1,0 +1,136 @@
+"""The machines of a cluster as libvirt has them, against the file; and the changes that need nobody's
+leave."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from xml.etree import ElementTree
+
+import libvirt
+
+from hpcstate.errors import HpcstateError
+from hpcstate.hypervisor import xml as objects
+from hpcstate.hypervisor.connection import LibvirtHost, state_of
+from hpcstate.hypervisor.lookup import found
+from hpcstate.hypervisor.machine import (
+    Difference,
+    disk_difference,
+    domain_differences,
+    image_difference,
+    network_differences,
+    network_updates,
+)
+from hpcstate.hypervisor.mark import Mark
+from hpcstate.model import Cluster, Node
+
+_GIB = 1 << 30
+
+
+def differences(host: LibvirtHost, cluster: Cluster) -> list[Difference]:
+    """Where what libvirt has of ``cluster`` is not what the file says: network, domains, disks, and nodes
+    that the file no longer has. What is not there at all is no difference: ``start`` makes it.
+    """
+    facts = host.facts(cluster)
+    network = host.network(cluster)
+    every: list[Difference] = []
+    if network is not None:
+        every += network_differences(objects.network_xml(cluster), _network_xml(network))
+    domains = host.domains(cluster)
+    for node in cluster.nodes:
+        domain = domains.get(node.name)
+        if domain is None:
+            continue
+        defined = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+        every += domain_differences(
+            node.name, objects.domain_xml(cluster, node, facts), domain.XMLDesc(), defined
+        )
+        every += _disk_differences(host, cluster, node)
+    every += [
+        Difference(name, "node", state_of(domains[name]), "", "remove") for name in removed(host, cluster)
+    ]
+    return every
+
+
+def removed(host: LibvirtHost, cluster: Cluster) -> list[str]:
+    """The names of nodes that were made for ``cluster`` and that its file no longer has."""
+    known = {node.name for node in cluster.nodes}
+    return sorted(name for name in host.domains(cluster) if name not in known)
+
+
+def update_network(host: LibvirtHost, cluster: Cluster, mark: Mark) -> list[str]:
+    """Bring the leases and names of the cluster's network to those of the file, while it runs; one that no
+    domain of the cluster uses now is made anew when more than that is different. Returns what was done, in
+    words.
+    """
+    network = host.network(cluster)
+    if network is None:
+        return []
+    wanted, there = objects.network_xml(cluster, mark), _network_xml(network)
+    others = [each for each in network_differences(wanted, there) if each.impact == "stop"]
+    if others and not any(domain.isActive() for domain in host.domains(cluster).values()):
+        was_active = network.isActive()
+        if was_active:
+            network.destroy()
+        network = host.connection.networkDefineXML(wanted)
+        if was_active:
+            network.create()
+        return [str(each) for each in others]
+    sections = {
+        "lease": libvirt.VIR_NETWORK_SECTION_IP_DHCP_HOST,
+        "name": libvirt.VIR_NETWORK_SECTION_DNS_HOST,
+    }
+    flags = libvirt.VIR_NETWORK_UPDATE_AFFECT_CONFIG
+    flags |= libvirt.VIR_NETWORK_UPDATE_AFFECT_LIVE if network.isActive() else 0
+    updates = network_updates(wanted, there)
+    for update in updates:
+        command = (
+            libvirt.VIR_NETWORK_UPDATE_COMMAND_DELETE
+            if update.remove
+            else libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST
+        )
+        network.update(command, sections[update.section], -1, update.xml, flags)
+    return [f"network {network.name()}: {len(updates)} changes of leases and names"] if updates else []
+
+
+def grow_disk(host: LibvirtHost, cluster: Cluster, node: Node) -> bool:
+    """Give the disk of a node that is off the size of the file; its file system follows as it boots
+    (cloud-init, cc_growpart and cc_resizefs run at each boot). Whether it was smaller.
+
+    Raises HpcstateError where the file has a smaller one: what is at the end of a disk would be lost.
+    """
+    volume = _disk(host, cluster, node)
+    if volume is None:
+        return False
+    size = volume.info()[1]
+    if size > node.disk_gb * _GIB:
+        raise HpcstateError(
+            f"the disk of {node.name} has {size / _GIB:g} GiB: it cannot shrink to {node.disk_gb}",
+            where=f"{node.place}.disk_gb",
+            hint="set disk_gb back; a smaller disk takes a new node (hpcstate destroy)",
+        )
+    if size == node.disk_gb * _GIB:
+        return False
+    volume.resize(node.disk_gb * _GIB)
+    return True
+
+
+def _network_xml(network: libvirt.virNetwork) -> str:
+    """What the network runs with: what was defined since counts only after it was off."""
+    xml: str = network.XMLDesc()
+    return xml
+
+
+def _disk(host: LibvirtHost, cluster: Cluster, node: Node) -> libvirt.virStorageVol | None:
+    pool = host.volumes.pool(cluster)
+    return None if pool is None else found(pool.storageVolLookupByName, f"{node.name}.qcow2")
+
+
+def _disk_differences(host: LibvirtHost, cluster: Cluster, node: Node) -> list[Difference]:
+    volume = _disk(host, cluster, node)
+    if volume is None:
+        return []
+    backing = ElementTree.fromstring(volume.XMLDesc()).findtext("backingStore/path", "")
+    return [
+        *disk_difference(node.name, volume.info()[1] / _GIB, node.disk_gb),
+        *image_difference(node.name, PurePosixPath(backing).name, host.volumes.base_name(node)),
+    ]

@@ -1,0 +1,87 @@
+"""Which nodes go off and on, and when: before slurm.conf says that they have more, after it that they have less."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpcstate.cluster import lifecycle, roll
+from hpcstate.errors import HpcstateError
+from hpcstate.hypervisor.machine import Difference
+from tests.unit.fake_live import TWO
+
+
+def memory(node: str, found: int, wanted: int) -> Difference:
+    return Difference(node, "memory", f"{found} MiB", f"{wanted} MiB", "power-cycle")
+
+
+def cpus(node: str, found: int, wanted: int) -> Difference:
+    return Difference(node, "CPUs", str(found), str(wanted), "power-cycle")
+
+
+@pytest.mark.parametrize(
+    ("differences", "before", "after"),
+    [
+        ([], (), ()),
+        ([memory("compute-01", 2048, 3072)], ("compute-01",), ()),
+        ([memory("compute-01", 2048, 1024)], (), ("compute-01",)),
+        ([cpus("compute-02", 4, 2), memory("compute-01", 1, 2)], ("compute-01",), ("compute-02",)),
+        ([memory("controller", 2048, 1024), cpus("compute-02", 2, 4)], ("compute-02", "controller"), ()),
+        ([Difference("compute-01", "disk", "10 GiB", "20 GiB", "grow")], (), ()),
+        ([Difference("compute-03", "node", "running", "", "remove")], (), ()),
+    ],
+    ids=["nothing", "grows", "shrinks", "one of each", "the controller last", "a disk", "a node less"],
+)
+def test_order(differences: Sequence[Difference], before: tuple[str, ...], after: tuple[str, ...]) -> None:
+    assert roll.order(TWO, differences) == roll.Order(before, after)
+
+
+def test_a_node_cannot_grow_and_shrink_at_once() -> None:
+    with pytest.raises(HpcstateError, match="would grow and shrink at once") as caught:
+        roll.order(TWO, [memory("compute-01", 2048, 4096), cpus("compute-01", 4, 2)])
+    assert "change one of the two" in caught.value.hint
+
+
+def test_one_node_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    def stop(*arguments: Any, **options: Any) -> None:
+        done.append(f"stop {arguments[3]} {options['jobs']}")
+
+    monkeypatch.setattr(lifecycle, "stop", stop)
+    monkeypatch.setattr(lifecycle, "start", lambda *arguments: done.append(f"start {arguments[3]}"))
+    monkeypatch.setattr(roll, "_wait_for_slurm", lambda *arguments: done.append(f"wait {arguments[1]}"))
+    roll.roll(TWO, Path("gpu.yaml"), ["compute-01", "compute-02"], lambda _: None)
+    assert done == [
+        "stop ['compute-01'] drain",
+        "start ['compute-01']",
+        "wait compute-01",
+        "stop ['compute-02'] drain",
+        "start ['compute-02']",
+        "wait compute-02",
+    ]
+
+
+def test_a_node_that_does_not_come_back_ends_the_roll(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.unit.fake_live import FakeLive
+
+    nodes = '{"nodes": [{"name": "compute-01", "state": ["DOWN"], "reason": "Low RealMemory"}]}'
+
+    class Answering(FakeLive):
+        def __init__(self, _cluster: object) -> None:
+            super().__init__(lambda node, script: nodes)
+
+        def __enter__(self) -> Answering:
+            return self
+
+    monkeypatch.setattr(roll, "Live", Answering)
+    monkeypatch.setattr(roll, "BACK_SECONDS", 0)
+    monkeypatch.setattr(
+        roll, "parse_nodes", lambda _: {"compute-01": {"states": ["DOWN"], "reason": "Low RealMemory"}}
+    )
+    with pytest.raises(HpcstateError, match="Slurm has it as DOWN") as caught:
+        roll._wait_for_slurm(TWO, "compute-01", ["compute-02"])
+    assert "compute-02 were not touched" in caught.value.message

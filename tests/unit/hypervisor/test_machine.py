@@ -1,0 +1,187 @@
+"""What libvirt has against what the file says, row by row.
+
+libvirt/running-with-devices.xml is what libvirt 11.3.0 with QEMU 10.0.13 (Debian 13) said of a node that ran.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
+
+import pytest
+
+from hpcstate.hypervisor import xml as objects
+from hpcstate.hypervisor.machine import (
+    DOMAIN,
+    IMPACTS,
+    NETWORK,
+    Difference,
+    disk_difference,
+    domain_differences,
+    image_difference,
+    network_differences,
+    network_updates,
+    nodes_with,
+    shrinks,
+)
+from hpcstate.hypervisor.xml import HypervisorFacts
+from hpcstate.model import Cluster
+from tests.unit.fake_live import TWO, a_node
+from tests.unit.hypervisor.test_compare import PAGES, RUNNING, rendered
+
+FACTS = HypervisorFacts(kvm=True)
+NODE = TWO.workers[0]
+
+
+def domain_xml(cluster: Cluster = TWO, facts: HypervisorFacts = FACTS, **changes: object) -> str:
+    return objects.domain_xml(cluster, replace(NODE, **changes), facts)  # type: ignore[arg-type]
+
+
+def accelerated(**changes: object) -> Cluster:
+    return replace(TWO, acceleration=replace(TWO.acceleration, **changes))  # type: ignore[arg-type]
+
+
+def test_what_runs_as_it_was_rendered_differs_in_nothing() -> None:
+    assert domain_differences("compute-01", rendered(PAGES), RUNNING, RUNNING) == []
+    assert domain_differences("compute-01", domain_xml(), domain_xml(), domain_xml()) == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "name", "found", "should"),
+    [
+        (domain_xml(memory_mb=3072), "memory", "2048 MiB", "3072 MiB"),
+        (domain_xml(cpu_cores=4), "CPUs", "2", "4"),
+        (domain_xml(accelerated(cpu_model="qemu64")), "CPU model", "host-passthrough", "qemu64"),
+        (
+            domain_xml(accelerated(cpu_features=("+avx2",))),
+            "CPU features",
+            "disable svm, disable vmx",
+            "disable svm, disable vmx, require avx2",
+        ),
+        (domain_xml(facts=HypervisorFacts(kvm=False)), "emulation", "KVM", "TCG"),
+        (domain_xml(accelerated(memory_backing="memfd")), "memory backing", "", "memfd"),
+        (domain_xml(accelerated(numa_nodes=2)), "NUMA cells", "", "CPUs 0, CPUs 1"),
+        (
+            domain_xml(mac="52:54:00:00:00:99"),
+            "network interface",
+            "52:54:00:00:00:0b on test",
+            "52:54:00:00:00:99 on test",
+        ),
+        (domain_xml(accelerated(enable_hugepages=True)), "huge pages", "", "2048 KiB"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and len(value) < 25 else "",
+)
+def test_a_property_of_a_domain(wanted: str, name: str, found: str, should: str) -> None:
+    differences = domain_differences("compute-01", wanted, domain_xml(), domain_xml())
+    assert Difference("compute-01", name, found, should, "power-cycle") in differences
+
+
+def test_each_row_of_the_tables_has_been_different() -> None:
+    """A row that no test changes would never be missed."""
+    changed = {"memory", "CPUs", "CPU model", "CPU features", "emulation", "memory backing", "NUMA cells"}
+    changed |= {"network interface", "CPU topology"}
+    assert {row.name for row in DOMAIN} == changed
+    assert {row.name for row in NETWORK} == {"address", "bridge", "forward", "DNS servers", "DNS domain"}
+    assert {row.impact for row in (*DOMAIN, *NETWORK)} <= IMPACTS.keys()
+
+
+def test_more_cpus_are_another_topology_too() -> None:
+    differences = domain_differences("compute-01", domain_xml(cpu_cores=4), domain_xml(), domain_xml())
+    assert [each.name for each in differences] == ["CPUs", "CPU topology"]
+
+
+def test_a_model_that_libvirt_has_written_out_is_read_from_the_definition() -> None:
+    """libvirt writes host-model as the model that it found, once the domain runs."""
+    wanted = domain_xml(accelerated(cpu_model="host-model"))
+    running = wanted.replace('<cpu mode="host-model">', '<cpu mode="custom"><model>EPYC-Milan</model>')
+    assert domain_differences("compute-01", wanted, running, wanted) == []
+
+
+NETWORK_XML = objects.network_xml(TWO)
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "found", "should"),
+    [
+        (
+            {"subnet": IPv4Network("10.1.0.0/16"), "gateway": IPv4Address("10.1.0.1")},
+            "address",
+            "192.168.150.1/24",
+            "10.1.0.1/16",
+        ),
+        ({"bridge": "virbr9"}, "bridge", "virbr150", "virbr9"),
+        ({"forward": "none"}, "forward", "nat", ""),
+        ({"dns_servers": (IPv4Address("9.9.9.9"),)}, "DNS servers", "", "9.9.9.9"),
+    ],
+)
+def test_a_property_of_a_network(change: dict[str, object], name: str, found: str, should: str) -> None:
+    wanted = objects.network_xml(replace(TWO, network=replace(TWO.network, **change)))  # type: ignore[arg-type]
+    assert Difference("network test", name, found, should, "stop") in network_differences(wanted, NETWORK_XML)
+
+
+def test_the_dns_domain_of_a_network() -> None:
+    found = NETWORK_XML.replace("test.internal", "other.internal")
+    (difference,) = network_differences(NETWORK_XML, found)
+    assert (difference.name, difference.impact) == ("DNS domain", "stop")
+
+
+def test_a_node_more_and_a_node_less_are_leases_and_names() -> None:
+    three = replace(TWO, nodes=(*TWO.nodes, a_node("compute-03", 13)))
+    more = network_updates(objects.network_xml(three), NETWORK_XML)
+    assert [(update.section, update.remove) for update in more] == [("lease", False), ("name", False)]
+    assert 'name="compute-03"' in more[0].xml
+    less = network_updates(NETWORK_XML, objects.network_xml(three))
+    assert [(update.section, update.remove) for update in less] == [("lease", True), ("name", True)]
+    assert [each.impact for each in network_differences(objects.network_xml(three), NETWORK_XML)] == ["live"]
+
+
+def test_a_lease_that_moves_goes_before_it_comes() -> None:
+    """libvirt refuses a second lease for an address, and a second for a MAC address."""
+    moved = replace(TWO.nodes[2], mac="52:54:00:00:00:77")
+    wanted = objects.network_xml(replace(TWO, nodes=(*TWO.nodes[:2], moved)))
+    assert [update.remove for update in network_updates(wanted, NETWORK_XML)] == [True, False]
+
+
+def test_the_order_and_quotes_of_attributes_are_no_difference() -> None:
+    """libvirt writes mac, name, ip; the template too, but nothing promises it."""
+    other = NETWORK_XML.replace(
+        '<host mac="52:54:00:00:00:0b" name="compute-01" ip="192.168.150.11"/>',
+        "<host ip='192.168.150.11' name='compute-01' mac='52:54:00:00:00:0b'/>",
+    )
+    assert other != NETWORK_XML
+    assert network_differences(NETWORK_XML, other) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "impact"), [(20, 20, ""), (20, 30, "grow"), (30, 20, "never"), (2.5, 3, "grow")]
+)
+def test_disks(found: float, wanted: int, impact: str) -> None:
+    assert "".join(each.impact for each in disk_difference("compute-01", found, wanted)) == impact
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "number"), [("a", "a", 0), ("a", "b", 1), ("", "b", 0), ("a", "", 0)]
+)
+def test_images(found: str, wanted: str, number: int) -> None:
+    differences = image_difference("compute-01", found, wanted)
+    assert [each.impact for each in differences] == ["replace"] * number
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "wanted", "smaller"),
+    [
+        ("memory", "2048 MiB", "1024 MiB", True),
+        ("memory", "2048 MiB", "3072 MiB", False),
+        ("CPUs", "4", "2", True),
+        ("CPU model", "host-model", "qemu64", False),
+    ],
+)
+def test_what_shrinks(name: str, found: str, wanted: str, smaller: bool) -> None:
+    assert shrinks(Difference("compute-01", name, found, wanted, "power-cycle")) is smaller
+
+
+def test_words() -> None:
+    difference = Difference("compute-01", "memory", "2048 MiB", "3072 MiB", "power-cycle")
+    assert str(difference) == "compute-01: memory 2048 MiB -> 3072 MiB (the node goes off and on)"
+    assert nodes_with([difference, difference], "power-cycle") == ["compute-01"]
+    assert nodes_with([difference], "live") == []

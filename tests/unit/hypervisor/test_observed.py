@@ -1,0 +1,146 @@
+"""Machines as libvirt has them, in libvirt's own test driver: real XML, real updates of a network, no machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import libvirt
+import pytest
+
+from hpcstate import paths
+from hpcstate.errors import HpcstateError
+from hpcstate.hypervisor import observed
+from hpcstate.hypervisor import xml as objects
+from hpcstate.hypervisor.connection import LibvirtHost, connect
+from hpcstate.hypervisor.mark import Mark, new_mark
+from hpcstate.hypervisor.volumes import LibvirtVolumes
+from hpcstate.hypervisor.xml import HypervisorFacts
+from hpcstate.model import Cluster
+from tests.unit.fake_live import TWO, a_node
+
+THREE = replace(TWO, nodes=(*TWO.nodes, a_node("compute-03", 13)))
+_TEST_URI = "test:///default"
+
+
+@pytest.fixture
+def mark(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Mark:
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    return new_mark(TWO, Path("gpu.yaml"))
+
+
+@pytest.fixture
+def host(mark: Mark, monkeypatch: pytest.MonkeyPatch) -> Iterator[LibvirtHost]:
+    """Network and nodes of TWO are there and run."""
+    rendered = objects.domain_xml
+
+    def of_type_test(*arguments: object) -> str:
+        return rendered(*arguments).replace('<domain type="kvm">', '<domain type="test">')  # type: ignore[arg-type]
+
+    monkeypatch.setattr(objects, "domain_xml", of_type_test)
+    monkeypatch.setattr(LibvirtHost, "facts", lambda *_: HypervisorFacts(kvm=True))
+    with connect(_TEST_URI) as host:
+        host.connection.networkDefineXML(objects.network_xml(TWO, mark)).create()
+        for node in TWO.nodes:
+            xml = of_type_test(TWO, node, host.facts(TWO), mark)
+            host.connection.defineXML(xml).create()
+        yield host
+        for domain in host.connection.listAllDomains():
+            if domain.name() != "test":
+                if domain.isActive():
+                    domain.destroy()
+                domain.undefine()
+        network = host.network(TWO)
+        assert network is not None
+        if network.isActive():
+            network.destroy()
+        network.undefine()
+
+
+def said(host: LibvirtHost, cluster: Cluster) -> list[str]:
+    return [f"{each.what} {each.name} {each.impact}" for each in observed.differences(host, cluster)]
+
+
+def test_what_is_as_the_file_says_differs_in_nothing(host: LibvirtHost) -> None:
+    assert said(host, TWO) == []
+
+
+def test_a_node_with_more_memory(host: LibvirtHost) -> None:
+    more = replace(TWO.nodes[1], memory_mb=3072)
+    wanted = replace(TWO, nodes=(TWO.nodes[0], more, TWO.nodes[2]))
+    assert said(host, wanted) == ["compute-01 memory power-cycle"]
+
+
+def test_a_node_that_is_not_there_is_made_and_no_difference(host: LibvirtHost) -> None:
+    assert said(host, THREE) == ["network test leases and names live"]
+
+
+def test_the_network_learns_of_a_node_while_it_runs(host: LibvirtHost, mark: Mark) -> None:
+    assert observed.update_network(host, THREE, mark) == ["network test: 2 changes of leases and names"]
+    network = host.network(TWO)
+    assert network is not None and network.isActive()
+    for flags in (0, libvirt.VIR_NETWORK_XML_INACTIVE):
+        assert network.XMLDesc(flags).count("compute-03") == 2, "a lease and a name"
+    assert observed.update_network(host, THREE, mark) == []
+    assert observed.update_network(host, TWO, mark) == ["network test: 2 changes of leases and names"]
+    assert "compute-03" not in network.XMLDesc()
+
+
+def test_a_node_that_the_file_no_longer_has_is_seen(host: LibvirtHost) -> None:
+    fewer = replace(TWO, nodes=TWO.nodes[:2])
+    assert observed.removed(host, fewer) == ["compute-02"]
+    assert said(host, fewer) == ["network test leases and names live", "compute-02 node remove"]
+
+
+def test_another_network_waits_until_no_node_runs(host: LibvirtHost, mark: Mark) -> None:
+    other = replace(TWO, network=replace(TWO.network, dns_servers=(IPv4Address("9.9.9.9"),)))
+    assert observed.update_network(host, other, mark) == []
+    assert said(host, other) == ["network test DNS servers stop"]
+    for node in TWO.nodes:
+        host.power_off(TWO, node)
+    (line,) = observed.update_network(host, other, mark)
+    assert "DNS servers none -> 9.9.9.9" in line
+    network = host.network(TWO)
+    assert network is not None and network.isActive()
+    assert said(host, other) == []
+
+
+class _Disk:
+    def __init__(self, gib: float) -> None:
+        self.bytes = int(gib * (1 << 30))
+
+    def info(self) -> list[int]:
+        return [0, self.bytes, 0]
+
+    def resize(self, capacity: int) -> None:
+        self.bytes = capacity
+
+    def XMLDesc(self) -> str:
+        return (
+            "<volume><backingStore><path>/pool/hpc-base-0123456789abcdef.qcow2</path></backingStore></volume>"
+        )
+
+
+@pytest.mark.parametrize(("gib", "grows"), [(10, False), (5, True)])
+def test_a_disk_grows(host: LibvirtHost, monkeypatch: pytest.MonkeyPatch, gib: float, grows: bool) -> None:
+    disk = _Disk(gib)
+    monkeypatch.setattr(observed, "_disk", lambda *_: disk)
+    assert observed.grow_disk(host, TWO, TWO.nodes[1]) is grows
+    assert disk.info()[1] == 10 << 30
+
+
+def test_a_disk_never_shrinks(host: LibvirtHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = _Disk(20)
+    monkeypatch.setattr(observed, "_disk", lambda *_: disk)
+    with pytest.raises(HpcstateError, match="cannot shrink to 10") as caught:
+        observed.grow_disk(host, TWO, TWO.nodes[1])
+    assert caught.value.where == ".clusters.hpc.compute-01.disk_gb"
+    assert disk.info()[1] == 20 << 30
+
+
+def test_disk_and_image_of_each_node(host: LibvirtHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observed, "_disk", lambda *_: _Disk(5))
+    monkeypatch.setattr(LibvirtVolumes, "base_name", lambda *_: "hpc-base-fedcba9876543210.qcow2")
+    assert said(host, TWO)[:2] == ["controller disk grow", "controller image replace"]
