@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 
 from hpcstate import schema
-from hpcstate.check.prove import slurm_cluster
+from hpcstate.check.target import slurm_cluster
 from hpcstate.model import Cluster
 from hpcstate.node.ssh import Live
 from hpcstate.registry import layout as registry

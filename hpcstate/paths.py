@@ -120,5 +120,15 @@ class ClusterPaths:
 
     @property
     def proof(self) -> Path:
-        """The result of the last ``hpcstate check``."""
+        """The result of the last ``hpcstate check`` of everything."""
         return self.root / "proof.json"
+
+    @property
+    def proof_page(self) -> Path:
+        """The same, for a person to read."""
+        return self.root / "proof.html"
+
+    @property
+    def failed_checks(self) -> Path:
+        """Where pytest remembers which checks failed (``hpcstate check --lf``)."""
+        return self.root / "checks"

@@ -5,16 +5,24 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from hpcstate.check.runner import CheckResult
+from hpcstate.check.suite import CheckResult
 from hpcstate.digest import key_of
 from hpcstate.files import write_atomically
 from hpcstate.model import Cluster
 from hpcstate.slurm.conf import cgroup_conf, slurm_conf
+
+OUTCOMES = {
+    "passed": "passed",
+    "failed": "failed",
+    "error": "could not be made",
+    "skipped": "skipped",
+}
+"""The outcomes of a check, and how they are counted in words."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +30,8 @@ class Proof:
     """The results of one run of the checks on one cluster.
 
     ``when`` is the local time at the end of the run with its offset; ``configuration`` is the digest of what
-    the cluster was declared to be; ``complete`` says whether all checks were asked for.
+    the cluster was declared to be; ``complete`` says whether all checks were asked for; ``versions`` are
+    those of the programs, by name.
     """
 
     cluster: str
@@ -32,6 +41,7 @@ class Proof:
     complete: bool
     seconds: float
     results: tuple[CheckResult, ...]
+    versions: dict[str, str] = field(default_factory=dict)
 
     def count(self, outcome: str) -> int:
         """How many checks had that outcome."""
@@ -46,6 +56,7 @@ class Proof:
             "configuration": self.configuration,
             "complete": self.complete,
             "seconds": round(self.seconds, 2),
+            "versions": self.versions,
             "passed": self.count("passed"),
             "failed": self.count("failed"),
             "skipped": self.count("skipped"),
@@ -66,6 +77,7 @@ def read_proof(path: Path) -> Proof | None:
             complete=found["complete"],
             seconds=found["seconds"],
             results=tuple(CheckResult(**result) for result in found["checks"]),
+            versions=found["versions"],
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -106,8 +118,18 @@ def summary(results: Sequence[CheckResult], seconds: float) -> str:
 
 def counted(outcomes: Iterable[str]) -> str:
     """``13 passed, 1 failed, 2 skipped``; what did not happen is left out, but for passed."""
-    words = {"passed": "passed", "failed": "failed", "error": "could not be made", "skipped": "skipped"}
     counts = Counter(outcomes)
     return ", ".join(
-        f"{counts[name]} {word}" for name, word in words.items() if counts[name] or name == "passed"
+        f"{counts[name]} {word}" for name, word in OUTCOMES.items() if counts[name] or name == "passed"
     )
+
+
+def result_lines(result: CheckResult) -> list[tuple[str, str]]:
+    """What there is to say of ``result`` beyond its title: label (may be empty) and text."""
+    lines = {
+        "passed": (("", result.observed),),
+        "skipped": (("why", result.reason),),
+        "error": (("why", result.reason), ("next", result.hint)),
+        "failed": (("expected", result.expected), ("observed", result.observed), ("next", result.hint)),
+    }[result.outcome]
+    return [(label, text) for label, text in lines if text]

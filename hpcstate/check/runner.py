@@ -1,213 +1,102 @@
-"""Checks of a live cluster: what a check is, finding them, running them in order.
-
-A check is a function that looks at the real cluster and says what it saw, or raises :class:`CheckFailed`. It
-lives in ``tests/suites/<suite>/*.py`` together with a fault: a context manager that breaks the cluster in
-the way the check must notice, and restores it exactly. tests/lab proves each check with its faults.
-
-What several checks look at is an observation (hpcstate/check/observation.py), made once in a run of checks.
-"""
+"""Running checks: pytest finds the suites, makes their checks in order, and tells each result as it comes."""
 
 from __future__ import annotations
 
-import importlib
-import sys
-import time
+import io
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
-from types import ModuleType
-from typing import Literal, TypeVar
 
-from hpcstate.check.observation import one_run
+import pytest
+
+from hpcstate.check import plugin
+from hpcstate.check.suite import Check, CheckResult, Fault, Suites, suites_of
 from hpcstate.errors import HpcstateError
-from hpcstate.model import Node
-from hpcstate.node.ssh import Live, UnreachableError
+from hpcstate.node.ssh import Live
 from hpcstate.paths import ROOT
 
-T = TypeVar("T")
+_SUITES = Path("tests", "suites")
 
-FIRST_SUITE = "nodes"
-"""The suite that runs first: what it finds explains what fails after it. The others follow by name."""
+_NO_CACHE = "-pno:cacheprovider"
 
-
-class CheckFailed(Exception):
-    """The cluster is not as it should be: what was expected, what was observed, and the next step."""
-
-    def __init__(self, expected: str, observed: str, hint: str = "") -> None:
-        super().__init__(f"expected {expected}; observed {observed}")
-        self.expected = expected
-        self.observed = observed
-        self.hint = hint
-
-
-class CheckSkipped(Exception):
-    """The check could not be made, though nothing is wrong: the cluster is busy with somebody's jobs."""
+_OPTIONS = (
+    "--override-ini=addopts=",
+    "--import-mode=importlib",
+    "--strict-markers",
+    # What is installed beside hpcstate has no part in what a check says.
+    "--disable-plugin-autoload",
+    "-pno:faulthandler",
+    "-pno:logging",
+    f"-p{plugin.__name__}",
+)
 
 
-@dataclass(frozen=True)
-class Needs:
-    """What a check needs of the cluster file: ``nodes`` compute nodes, a compute node with ``gpus`` GPUs, one
-    with ``cpus`` CPUs, with ``passthrough`` one with a device of the hypervisor, one with ``real_gpus`` GPUs
-    that are not simulated, and ``containers`` in the registry of the nodes."""
+def load_suites(root: Path = ROOT, more: Sequence[Path] = ()) -> Suites:
+    """The checks and faults of every ``tests/suites/<suite>/test_*.py`` below ``root``, and those of
+    ``more``, which are folders or files with somebody's own checks.
 
-    nodes: int = 1
-    gpus: int = 0
-    cpus: int = 1
-    passthrough: bool = False
-    real_gpus: int = 0
-    containers: tuple[str, ...] = ()
-
-    def missing(self, nodes: Sequence[Node], deployed: Sequence[str] = ()) -> str:
-        """Why a check with these needs cannot run on the compute nodes ``nodes``, which have the containers
-        ``deployed``; empty when it can."""
-        if lacking := [name for name in self.containers if name not in deployed]:
-            return f"needs the container {', '.join(lacking)}, which the cluster file does not deploy"
-        if len(nodes) < self.nodes:
-            return f"needs {_count(self.nodes, 'compute node')}, the cluster has {len(nodes)}"
-        if max((len(node.gres_types) for node in nodes), default=0) < self.gpus:
-            return f"needs a compute node with {_count(self.gpus, 'GPU')}, the cluster file declares none"
-        if max(map(real_gpus, nodes), default=0) < self.real_gpus:
-            return (
-                f"needs a compute node with {_count(self.real_gpus, 'real GPU')}, the cluster file has none"
+    Raises HpcstateError where there are none, when a file cannot be imported, and what
+    :func:`hpcstate.check.suite.suites_of` raises.
+    """
+    own = root / _SUITES
+    for place in (own, *more):
+        if not place.exists():
+            raise HpcstateError("there are no suites", where=str(place))
+    found = _Run(None, lambda _: None, None)
+    found.main([*map(str, (own, *more)), "--collect-only", _NO_CACHE], root)
+    for place in (own, *more):
+        if not any(check.file.is_relative_to(place.resolve()) for check in found.checks):
+            raise HpcstateError(
+                "there are no suites",
+                where=str(place),
+                hint="a check is a function test_* in a file test_*.py",
             )
-        if max((node.cpu_cores for node in nodes), default=0) < self.cpus:
-            return f"needs a compute node with {_count(self.cpus, 'CPU')}, the cluster file declares none"
-        if self.passthrough and not any(node.passthrough for node in nodes):
-            return "needs a compute node with a passed-through PCI device, the cluster file declares none"
-        return ""
-
-
-def real_gpus(node: Node) -> int:
-    """How many GPUs that are not simulated ``node`` declares; one that is split into MIG instances is one."""
-    return sum(device.device_type == "gpu" for device in node.passthrough)
-
-
-@dataclass(frozen=True)
-class Check:
-    """One check. ``name`` is ``suite.what``; ``title`` says in words what holds when it passes."""
-
-    name: str
-    title: str
-    needs: Needs
-    function: Callable[[Live], str]
-
-    @property
-    def suite(self) -> str:
-        """The part of the name before the dot: the folder below tests/suites."""
-        return self.name.partition(".")[0]
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A way to break the cluster that the ``checks`` (their names) must notice, each of them.
-
-    ``injected(live)`` breaks it for the length of a ``with`` block and restores it exactly afterwards, also
-    when the block raises. ``needs`` is what breaking it needs; each check has needs of its own.
-    """
-
-    description: str
-    checks: tuple[str, ...]
-    needs: Needs
-    injected: Callable[[Live], AbstractContextManager[None]]
-
-
-def check(
-    name: str,
-    title: str,
-    *,
-    needs_nodes: int = 1,
-    needs_gpus: int = 0,
-    needs_cpus: int = 1,
-    needs_passthrough: bool = False,
-    needs_real_gpus: int = 0,
-    needs_containers: tuple[str, ...] = (),
-) -> Callable[[Callable[[Live], str]], Check]:
-    """Make a check of the decorated function; see :class:`Check` and :class:`Needs`."""
-    needs = Needs(needs_nodes, needs_gpus, needs_cpus, needs_passthrough, needs_real_gpus, needs_containers)
-    return lambda function: Check(name, title, needs, function)
-
-
-def fault(
-    description: str,
-    *checks: str,
-    needs_nodes: int = 1,
-    needs_gpus: int = 0,
-    needs_containers: tuple[str, ...] = (),
-) -> Callable[[Callable[[Live], Iterator[None]]], Fault]:
-    """Make a fault of the decorated generator, which breaks the cluster, yields once, and mends it.
-
-    ``checks`` are the names of those that it turns red, of whatever file and suite: what costs a daemon's
-    restart is broken once for all of them.
-    """
-    needs = Needs(needs_nodes, needs_gpus, containers=needs_containers)
-    return lambda function: Fault(description, checks, needs, contextmanager(function))
-
-
-Outcome = Literal["passed", "failed", "skipped", "error"]
-
-
-@dataclass(frozen=True)
-class CheckResult:
-    """What became of one check. ``seconds`` is its duration.
-
-    ``observed`` is what was seen (passed, failed), ``expected`` and ``hint`` belong to failed, ``reason``
-    says why it was skipped or could not be made (error).
-    """
-
-    name: str
-    title: str
-    outcome: Outcome
-    seconds: float
-    observed: str = ""
-    expected: str = ""
-    hint: str = ""
-    reason: str = ""
-
-
-def run_check(one: Check, live: Live) -> CheckResult:
-    """Make one check. Never raises for what the cluster does: a failure is a result.
-
-    By itself, it makes its observations anew; within :func:`run_checks`, those of the run serve it.
-    """
-    began = time.monotonic()
-
-    def result(
-        outcome: Outcome, *, observed: str = "", expected: str = "", hint: str = "", reason: str = ""
-    ) -> CheckResult:
-        seconds = round(time.monotonic() - began, 2)
-        return CheckResult(one.name, one.title, outcome, seconds, observed, expected, hint, reason)
-
-    missing = one.needs.missing(live.workers, live.cluster.containers.deploy)
-    if missing:
-        return result("skipped", reason=missing)
-    try:
-        return result("passed", observed=one.function(live))
-    except CheckFailed as failed:
-        return result("failed", observed=failed.observed, expected=failed.expected, hint=failed.hint)
-    except CheckSkipped as skipped:
-        return result("skipped", reason=str(skipped))
-    except UnreachableError as dead:
-        return result("failed", observed=dead.message, expected=f"{dead.node} answers", hint=dead.hint)
-    except HpcstateError as error:
-        place = f"{error.where}: " if error.where else ""
-        return result("error", reason=f"{place}{error.message}", hint=error.hint)
-    except (ValueError, LookupError) as error:
-        # An answer of the cluster that the check could not read, such as broken JSON or a missing field.
-        return result("error", reason=f"the answer could not be read: {type(error).__name__}: {error}")
+    return suites_of(found.checks, tuple(found.faults), own.resolve())
 
 
 def run_checks(
-    checks: Iterable[Check], live: Live, report: Callable[[CheckResult], None]
+    checks: Iterable[Check],
+    live: Live,
+    report: Callable[[CheckResult], None],
+    *,
+    keyword: str = "",
+    remember: Path | None = None,
+    last_failed: bool = False,
+    junit: Path | None = None,
 ) -> tuple[CheckResult, ...]:
-    """Make ``checks`` in order, giving each result to ``report`` as it comes. They share their observations:
-    the first that needs one makes it, and its time is counted there."""
-    results = []
-    with one_run(live):
-        for one in checks:
-            results.append(run_check(one, live))
-            report(results[-1])
-    return tuple(results)
+    """Make ``checks`` in order, giving each result to ``report`` as it comes. They share what fixtures of the
+    session look at: the first that needs one makes it, and its time is counted there.
+
+    ``keyword`` is an expression as pytest's ``-k`` has it; ``remember`` a folder that keeps which checks
+    failed, and with ``last_failed`` only those are made (all when none did); ``junit`` a file for the results
+    as JUnit's XML. Never raises for what the cluster does: a failure is a result. Raises HpcstateError when
+    no check is left to make, or pytest cannot go on.
+    """
+    asked = tuple(checks)
+    run = _Run(live, report, [check.name for check in asked])
+    arguments = list(dict.fromkeys(str(check.file) for check in asked))
+    if keyword:
+        arguments += ["-k", keyword]
+    if junit is not None:
+        arguments += [f"--junitxml={junit.absolute()}", "--override-ini=junit_suite_name=hpcstate"]
+    if remember is None:
+        arguments.append(_NO_CACHE)
+    else:
+        arguments += [f"--override-ini=cache_dir={remember.absolute()}", *["--last-failed"] * last_failed]
+    run.main(arguments, ROOT)
+    if not run.results:
+        raise HpcstateError(
+            f"no check is called {keyword!r}" if keyword else "no check was asked for",
+            hint="`hpcstate check FILE --list` names all of them",
+        )
+    return tuple(run.results)
+
+
+def run_check(check: Check, live: Live) -> CheckResult:
+    """Make one check by itself: it looks at everything anew."""
+    (result,) = run_checks([check], live, lambda _: None)
+    return result
 
 
 def exit_code(results: Iterable[CheckResult]) -> int:
@@ -218,78 +107,108 @@ def exit_code(results: Iterable[CheckResult]) -> int:
     return 2 if "error" in outcomes else 0
 
 
-@dataclass(frozen=True)
-class Suites:
-    """All checks and faults found, in the order in which they run."""
+class _Run:
+    """One run of pytest, as a plugin of it: what it is about, and what it found.
 
-    checks: tuple[Check, ...]
-    faults: tuple[Fault, ...]
-
-    def select(self, suite: str = "", name: str = "") -> tuple[Check, ...]:
-        """The checks of ``suite``, or the one called ``name``; all without either.
-
-        Raises HpcstateError when there is none of that name.
-        """
-        found = tuple(
-            one for one in self.checks if (not suite or one.suite == suite) and (not name or one.name == name)
-        )
-        if found:
-            return found
-        names = dict.fromkeys(one.suite if suite and not name else one.name for one in self.checks)
-        raise HpcstateError(f"there is no check {name or suite!r}", hint=f"there are: {', '.join(names)}")
-
-    def proven_by(
-        self, fault: Fault, nodes: Sequence[Node], deployed: Sequence[str] = ()
-    ) -> tuple[Check, ...]:
-        """The checks that ``fault`` must turn red on the compute nodes ``nodes`` with the containers
-        ``deployed``: none where the fault itself cannot be made there, and otherwise those of its checks that
-        can be."""
-        if fault.needs.missing(nodes, deployed):
-            return ()
-        named = (one for one in self.checks if one.name in fault.checks)
-        return tuple(one for one in named if not one.needs.missing(nodes, deployed))
-
-    def faults_of(self, one: Check) -> tuple[Fault, ...]:
-        """The faults that turn ``one`` red."""
-        return tuple(fault for fault in self.faults if one.name in fault.checks)
-
-
-def load_suites(root: Path = ROOT) -> Suites:
-    """The checks and faults of every ``tests/suites/<suite>/*.py`` below ``root``.
-
-    Raises HpcstateError when two checks share a name, when a check's name does not begin with its folder's,
-    when a fault names a check that there is not, or when a check has no fault: a check that was never seen
-    to fail proves nothing.
+    ``order`` has the names of the checks to make, None for all. ``checks`` and ``faults`` are all that stand
+    in the files, ``results`` what became of those that were made.
     """
-    files = (root / "tests" / "suites").glob("[a-z]*/[a-z]*.py")
-    ordered = sorted(files, key=lambda file: (file.parent.name != FIRST_SUITE, file.parent.name, file.name))
-    if not ordered:
-        raise HpcstateError("there are no suites", where=str(root / "tests" / "suites"))
-    if str(root) not in sys.path:
-        sys.path.insert(0, str(root))
-    checks: dict[str, Check] = {}
-    faults: list[Fault] = []
-    for file in ordered:
-        module = importlib.import_module(f"tests.suites.{file.parent.name}.{file.stem}")
-        for one in _defined(module, Check):
-            if one.name in checks or one.suite != file.parent.name:
-                raise HpcstateError(f"the name {one.name!r} is taken or of another suite", where=str(file))
-            checks[one.name] = one
-        faults += _defined(module, Fault)
-    proven = {name for one in faults for name in one.checks}
-    if proven - checks.keys():
-        raise HpcstateError(
-            f"a fault turns red what is no check: {', '.join(sorted(proven - checks.keys()))}"
-        )
-    unproven = checks.keys() - proven
-    if unproven:
-        raise HpcstateError(f"no fault for {', '.join(sorted(unproven))}", hint="write one for it")
-    return Suites(tuple(checks.values()), tuple(faults))
+
+    def __init__(
+        self, live: Live | None, report: Callable[[CheckResult], None], order: Sequence[str] | None
+    ) -> None:
+        self.live = live
+        self.report = report
+        self.order = order
+        self.checks: list[Check] = []
+        self.faults: dict[Fault, None] = {}
+        self.results: list[CheckResult] = []
+        self._problems: list[str] = []
+        self._cause: BaseException | None = None
+
+    def main(self, arguments: Sequence[str], root: Path) -> None:
+        """Run pytest in this process, silently. Raises what interrupted it, and HpcstateError when a file
+        cannot be imported or an option be understood."""
+        words = [
+            *arguments,
+            *_OPTIONS,
+            f"--rootdir={root}",
+            f"-c{ROOT / 'pyproject.toml'}",
+            f"--confcutdir={root / _SUITES}",
+        ]
+        self._said = io.StringIO()
+        # pytest tells of a wrong option on standard error, before there is a report.
+        with _without_options_of_the_environment(), redirect_stderr(self._said):
+            code = pytest.main(words, plugins=[self])
+        if self._problems:
+            raise HpcstateError("a suite cannot be read:\n" + "\n".join(self._problems))
+        if self._cause is not None:
+            raise self._cause
+        if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
+            raise HpcstateError(
+                self._said.getvalue().strip().removeprefix("ERROR: ") or f"pytest ended with {code}"
+            )
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Hand over the cluster, and let pytest's own report go nowhere: ours is another."""
+        if self.live is not None:
+            config.stash[plugin.LIVE] = self.live
+        reporter = config.pluginmanager.get_plugin("terminalreporter")
+        config.pluginmanager.unregister(reporter)
+        config.pluginmanager.register(pytest.TerminalReporter(config, self._said), "terminalreporter")
+
+    def pytest_pycollect_makeitem(self, obj: object) -> None:
+        """Keep the faults that stand beside the checks."""
+        if isinstance(obj, Fault):
+            self.faults[obj] = None
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Keep why a file cannot be read."""
+        if report.failed:
+            self._problems.append(report.longreprtext)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """Keep the checks, and leave only those asked for, in their order."""
+        found = {plugin.check_of(item).name: item for item in items}
+        self.checks = [plugin.check_of(item) for item in items]
+        if self.order is not None:
+            config.hook.pytest_deselected(items=[found[name] for name in found.keys() - set(self.order)])
+            items[:] = [found[name] for name in self.order if name in found]
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(self, call: pytest.CallInfo[None]) -> Iterator[None]:
+        """A signal that ends the program (cli.py raises SystemExit) ends the run, and is no failure of a
+        check."""
+        result = yield
+        if call.excinfo and isinstance(call.excinfo.value, SystemExit):
+            self._cause = call.excinfo.value
+            raise KeyboardInterrupt
+        return result
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Tell a result as soon as the check has ended."""
+        result = getattr(report, "check_result", None)
+        if result is not None:
+            self.results.append(result)
+            self.report(result)
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Keep what interrupted the run."""
+        self._cause = self._cause or excinfo.value
+
+    def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Keep what broke pytest itself."""
+        self._cause = self._cause or excinfo.value
 
 
-def _defined(module: ModuleType, kind: type[T]) -> list[T]:
-    return [value for value in vars(module).values() if isinstance(value, kind)]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+@contextmanager
+def _without_options_of_the_environment() -> Iterator[None]:
+    """PYTEST_ADDOPTS is for somebody's own tests."""
+    kept = os.environ.pop("PYTEST_ADDOPTS", None)
+    try:
+        yield
+    finally:
+        if kept is not None:
+            os.environ["PYTEST_ADDOPTS"] = kept

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 from hpcstate import schema
+from hpcstate.check.page import by_suite, reasons, write_page
 from hpcstate.check.proof import Proof, configuration_digest, counted, read_proof, write_proof
-from hpcstate.check.prove import prove, slurm_cluster
-from hpcstate.check.runner import CheckResult, load_suites
+from hpcstate.check.prove import prove
+from hpcstate.check.runner import load_suites
+from hpcstate.check.suite import CheckResult
+from hpcstate.check.target import slurm_cluster
 from hpcstate.cluster import lifecycle, status
 from hpcstate.cluster.pyinfra import DeployReport
 from hpcstate.cluster.pyinfra import deploy as run_deploy
@@ -69,7 +71,9 @@ def deploy_text(report: DeployReport) -> str:
 
 def _void_proof(cluster: Cluster) -> None:
     """What was proven before a change is not proven after it."""
-    ClusterPaths.of(cluster.name).proof.unlink(missing_ok=True)
+    paths = ClusterPaths.of(cluster.name)
+    paths.proof.unlink(missing_ok=True)
+    paths.proof_page.unlink(missing_ok=True)
 
 
 def check(file: Path) -> None:
@@ -88,14 +92,16 @@ def check(file: Path) -> None:
         say(f"`hpcstate check {file}` proves it again")
         return
     suites = load_suites()
-    proof = prove(description.path, cluster, suites.checks, complete=True, say=say)
-    write_proof(proof, at)
+    paths = ClusterPaths.of(cluster.name)
+    proof = prove(description.path, cluster, suites, suites.checks, say=say, remember=paths.failed_checks)
+    write_proof(proof, paths.proof)
+    write_page(proof, cluster, suites, paths.proof_page)
     bad = _bad(proof)
     if bad:
         names = ", ".join(result.name for result in bad)
         raise HpcstateError(
             f"{len(bad)} of {len(proof.results)} checks did not pass: {names}",
-            hint=f"`hpcstate check {file} --check NAME` runs one again",
+            hint=f"`hpcstate check {file} --lf` makes these again",
         )
 
 
@@ -119,17 +125,14 @@ def summary(file: Path, stages: Mapping[str, float]) -> str:
 
 def proof_text(proof: Proof) -> str:
     """What was proven, a line a suite, and why the rest was not, a line a reason."""
-    suites: dict[str, list[str]] = {}
-    for result in proof.results:
-        suites.setdefault(result.name.partition(".")[0], []).append(result.outcome)
+    suites = by_suite(proof.results)
     lines = [f"Proven on the live cluster: {counted(result.outcome for result in proof.results)}"]
-    width = max(map(len, suites), default=0)
-    lines += [f"  {suite:<{width}}  {counted(outcomes)}" for suite, outcomes in suites.items()]
-    reasons = Counter(result.reason for result in proof.results if result.outcome == "skipped")
-    if reasons:
+    width = max((len(suite.name) for suite in suites), default=0)
+    lines += [f"  {suite.name:<{width}}  {suite.counts}" for suite in suites]
+    if skipped := reasons(proof.results):
         lines.append("Skipped:")
-        lines += [f"  {number:>3}  {reason}" for reason, number in reasons.most_common()]
-    at = _short(ClusterPaths.of(proof.cluster).proof)
+        lines += [f"  {number:>3}  {reason}" for reason, number in skipped]
+    at = _short(ClusterPaths.of(proof.cluster).proof_page)
     lines.append(f"Each check by name: hpcstate check {proof.file} --list; what was seen: {at}")
     return "\n".join(lines)
 

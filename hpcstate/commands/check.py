@@ -7,13 +7,17 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcstate.cli import OK
 from hpcstate.commands.arguments import add_cluster_file
+from hpcstate.errors import HpcstateError
 
 if TYPE_CHECKING:
-    from hpcstate.check.runner import Check, Suites
+    from hpcstate.check.suite import Check, Suites
+
+_STDOUT = Path("-")
 
 
 def register(subparsers: Any) -> None:
@@ -21,45 +25,114 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "check",
         help="prove on the running cluster that it does what its file says",
-        description="Run the checks of tests/suites on the running cluster. A run of all of them is kept in "
-        "build/<cluster>/proof.json. Exit codes: 0 all passed (or skipped, with the reason), 1 a check "
-        "failed, 2 the checks could not be made.",
+        description="Run the checks of tests/suites on the running cluster, by pytest. A run of all of them "
+        "is kept in build/<cluster>/proof.json, and as a page in proof.html. Exit codes: 0 all passed (or "
+        "skipped, with the reason), 1 a check failed, 2 the checks could not be made.",
     )
     add_cluster_file(parser)
-    parser.add_argument("--suite", metavar="NAME", default="", help="only the checks of this suite")
-    parser.add_argument("--check", metavar="NAME", default="", help="only this check (suite.name)")
-    parser.add_argument("--json", action="store_true", help="print JSON; the progress goes to standard error")
-    parser.add_argument("--list", action="store_true", help="list the checks and their faults, run nothing")
+    which = parser.add_argument_group("which checks")
+    which.add_argument("--suite", metavar="NAME", default="", help="only the checks of this suite")
+    which.add_argument("--check", metavar="NAME", default="", help="only this check (suite.name)")
+    which.add_argument(
+        "-k",
+        metavar="WORDS",
+        default="",
+        help="only checks whose names fit, as pytest has it: 'gpu and not waits'",
+    )
+    which.add_argument(
+        "--lf", action="store_true", help="only those that failed the last time, all if none did"
+    )
+    which.add_argument(
+        "--checks",
+        metavar="DIR",
+        type=Path,
+        action="append",
+        default=[],
+        help="also the checks of your own in this folder (docs/checks.md tells how to write one)",
+    )
+    which.add_argument("--list", action="store_true", help="list the checks and their faults, run nothing")
+    to = parser.add_argument_group("what to leave")
+    to.add_argument(
+        "--json",
+        metavar="OUT",
+        type=Path,
+        nargs="?",
+        const=_STDOUT,
+        help="write the results as JSON to this file; without a file to standard output, and the progress "
+        "to standard error",
+    )
+    to.add_argument("--html", metavar="OUT", type=Path, help="write a page for people to read to this file")
+    to.add_argument("--junitxml", metavar="OUT", type=Path, help="write JUnit's XML, for a CI, to this file")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the checks that were asked for, on the Slurm cluster of the file."""
+    from hpcstate.check.page import write_page
     from hpcstate.check.proof import summary, write_proof
-    from hpcstate.check.prove import prove, slurm_cluster
+    from hpcstate.check.prove import prove
     from hpcstate.check.runner import exit_code, load_suites
-    from hpcstate.paths import ClusterPaths
+    from hpcstate.check.target import slurm_cluster
+    from hpcstate.files import write_atomically
+    from hpcstate.paths import ClusterPaths, shown
     from hpcstate.schema import load
 
-    suites = load_suites()
+    _demand_outputs(args)
+    suites = load_suites(more=args.checks)
     checks = suites.select(args.suite, args.check)
     if args.list:
-        print(json.dumps(listed(suites, checks), indent=2) if args.json else list_text(suites, checks))
+        listing = json.dumps(listed(suites, checks), indent=2) if args.json else list_text(suites, checks)
+        if args.json in (None, _STDOUT):
+            print(listing)
+        else:
+            write_atomically(args.json, listing + "\n")
         return OK
     description = load(args.file)
     cluster = slurm_cluster(description)
-    out = sys.stderr if args.json else sys.stdout
+    out = sys.stderr if args.json == _STDOUT else sys.stdout
 
     def say(text: str) -> None:
         print(text, file=out, flush=True)
 
-    proof = prove(description.path, cluster, checks, complete=checks == suites.checks, say=say)
+    paths = ClusterPaths.of(cluster.name)
+    proof = prove(
+        description.path,
+        cluster,
+        suites,
+        checks,
+        say=say,
+        keyword=args.k,
+        remember=paths.failed_checks,
+        last_failed=args.lf,
+        junit=args.junitxml,
+    )
     say(summary(proof.results, proof.seconds))
     if proof.complete:
-        write_proof(proof, ClusterPaths.of(cluster.name).proof)
-    if args.json:
-        print(json.dumps(proof.to_json(), indent=2))
+        write_proof(proof, paths.proof)
+        write_page(proof, cluster, suites, paths.proof_page)
+        say(f"kept in {shown(paths.proof)}, to read in {shown(paths.proof_page)}")
+    if args.html is not None:
+        write_page(proof, cluster, suites, args.html)
+    if args.json is not None:
+        text = json.dumps(proof.to_json(), indent=2)
+        if args.json == _STDOUT:
+            print(text)
+        else:
+            write_atomically(args.json, text + "\n")
     return exit_code(proof.results)
+
+
+def _demand_outputs(args: argparse.Namespace) -> None:
+    """Raises HpcstateError for a file to write that cannot be meant, before anything takes minutes."""
+    for option, path in (("--json", args.json), ("--html", args.html), ("--junitxml", args.junitxml)):
+        if path is None or path == _STDOUT:
+            continue
+        if path.exists() and path.samefile(args.file):
+            raise HpcstateError(f"{option} would write over the cluster file", where=str(path))
+        if path.is_dir() or not path.absolute().parent.is_dir():
+            raise HpcstateError(
+                f"{option} cannot write there", where=str(path), hint="name a file in a folder that is there"
+            )
 
 
 def listed(suites: Suites, checks: Sequence[Check]) -> list[dict[str, Any]]:
@@ -82,4 +155,6 @@ def list_text(suites: Suites, checks: Sequence[Check]) -> str:
     for check in listed(suites, checks):
         lines.append(f"{check['name']}: {check['title']}")
         lines += [f"    red when {fault}" for fault in check["faults"]]
+        if not check["faults"]:
+            lines.append("    never seen red: no fault is written for it")
     return "\n".join(lines)

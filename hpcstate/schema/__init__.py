@@ -1,6 +1,6 @@
 """The cluster file: ``load`` and ``parse`` make a Description of it, or report all of its problems.
 
-docs/cluster-file.md is the reference of the keys.
+hpcstate.schema.keys has all keys; docs/cluster-file.md is the reference for users.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from typing import Literal
 
 from hpcstate.errors import ProblemsError
 from hpcstate.model import Cluster, Description, Metadata
-from hpcstate.schema import keys, leaf
 from hpcstate.schema.cluster import read_cluster
 from hpcstate.schema.cross import check_clusters
+from hpcstate.schema.declare import SectionKey
 from hpcstate.schema.document import failed, parse_document, read_text
+from hpcstate.schema.keys import ClustersKeys, FileKeys, MetadataKeys
 from hpcstate.schema.section import NULL, Report, Section
 
-KINDS: tuple[Literal["hpc", "cloud"], ...] = ("hpc", "cloud")
+KINDS: dict[Literal["hpc", "cloud"], SectionKey] = {"hpc": ClustersKeys.hpc, "cloud": ClustersKeys.cloud}
 
 
 def load(path: Path) -> Description:
@@ -38,14 +39,14 @@ def parse(text: str, path: Path) -> Description:
         raise failed(
             path,
             1,
-            f"expected keys at the top of the file ({', '.join(keys.FILE.used)}), found something else",
+            f"expected keys at the top of the file ({', '.join(FileKeys.used)}), found something else",
             "see inventories/minimal.yaml",
         )
     report = Report(document.lines)
-    file = Section(report, ".", document.tree, keys.FILE)
-    file.value("version", leaf.choice("1.0"), "1.0")
-    about = file.section("metadata", keys.METADATA)
-    metadata = Metadata(about.value("name", leaf.line, path.stem), about.value("description", leaf.text, ""))
+    file = Section(report, ".", document.tree, FileKeys)
+    file.value(FileKeys.version)
+    about = file.section(FileKeys.metadata)
+    metadata = Metadata(about.value(MetadataKeys.name) or path.stem, about.value(MetadataKeys.description))
     clusters = _read_clusters(file)
     check_clusters(clusters, report)
     if report.failed:
@@ -54,15 +55,13 @@ def parse(text: str, path: Path) -> Description:
 
 
 def _read_clusters(file: Section) -> tuple[Cluster, ...]:
-    section = file.section("clusters", keys.CLUSTERS)
-    if "clusters" not in file or file.raw("clusters") in (*NULL, {}):
-        file.report.error(
-            file.at("clusters"), "no cluster is described", "add clusters.hpc, clusters.cloud, or both"
-        )
+    section = file.section(FileKeys.clusters)
+    if file.raw(FileKeys.clusters) in (*NULL, {}):
+        file.missing(FileKeys.clusters)
     found = []
-    for kind in KINDS:
-        if kind in section:
-            cluster = read_cluster(section.section(kind, keys.HPC if kind == "hpc" else keys.CLOUD), kind)
+    for kind, key in KINDS.items():
+        if key in section:
+            cluster = read_cluster(section.section(key), kind)
             if cluster is not None:
                 found.append(cluster)
     return tuple(found)

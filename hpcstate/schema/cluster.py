@@ -8,10 +8,9 @@ from typing import Literal
 from hpcstate import paths
 from hpcstate.model import Acceleration, Cluster, ContainerSettings, Node
 from hpcstate.model.cells import guest_cells
-from hpcstate.schema import keys, leaf
 from hpcstate.schema.addresses import place_nodes
 from hpcstate.schema.containers import read_containers
-from hpcstate.schema.libvirt_uri import libvirt_uri
+from hpcstate.schema.keys import CloudKeys, HpcKeys, StorageKeys, VirtioFsKeys
 from hpcstate.schema.network import read_acceleration, read_network
 from hpcstate.schema.node import DEFAULT_IMAGES, read_head, read_workers
 from hpcstate.schema.section import Report, Section
@@ -28,30 +27,24 @@ def read_cluster(section: Section, kind: Literal["hpc", "cloud"]) -> Cluster | N
 
     The result may be incomplete when problems were reported; then it serves for finding more of them.
     """
-    name = section.required("name", leaf.CLUSTER_NAME, f"unnamed-{kind}")
+    keys, head_key, workers_key = (
+        (HpcKeys, HpcKeys.controller, HpcKeys.compute_nodes)
+        if kind == "hpc"
+        else (CloudKeys, CloudKeys.control_plane, CloudKeys.worker_nodes)
+    )
+    name = section.value(keys.name) or f"unnamed-{kind}"
     if name in paths.RESERVED:
         section.report.error(
-            section.at("name"), f"build/{name}/ is a folder of hpcstate's own", "take another name"
+            section.at(keys.name), f"build/{name}/ is a folder of hpcstate's own", "take another name"
         )
-    uri = section.value("uri", libvirt_uri, Cluster.uri)
-    image = section.value("base_image_path", leaf.IMAGE, default_image(kind))
-    if "network" not in section:
-        section.missing("network")
-        network = None
-    else:
-        network = read_network(section.section("network", keys.NETWORK), name)
-    acceleration = read_acceleration(section.section("hardware", keys.HARDWARE))
-    storage = section.section("storage", keys.STORAGE)
-    shares_folders = storage.section("virtio_fs", keys.VIRTIO_FS).value("enabled", leaf.boolean, True)
-    head_key, workers_key = (
-        ("controller", "compute_nodes") if kind == "hpc" else ("control_plane", "worker_nodes")
-    )
-    for key in (head_key, workers_key):
-        if key not in section:
-            section.missing(key)
-    head = read_head(
-        section.section(head_key, keys.CONTROLLER), "controller" if kind == "hpc" else "control_plane", image
-    )
+    uri = section.value(keys.uri)
+    image = section.value(keys.base_image_path) or default_image(kind)
+    about_network = section.section(keys.network)
+    network = read_network(about_network, name) if keys.network in section else None
+    acceleration = read_acceleration(section.section(keys.hardware))
+    storage = section.section(keys.storage)
+    shares_folders = storage.section(StorageKeys.virtio_fs).value(VirtioFsKeys.enabled)
+    head = read_head(section.section(head_key), "controller" if kind == "hpc" else "control_plane", image)
     workers = read_workers(section, workers_key, "compute" if kind == "hpc" else "worker", image)
     entries = [head, *workers]
     if not shares_folders:
@@ -61,8 +54,8 @@ def read_cluster(section: Section, kind: Literal["hpc", "cloud"]) -> Cluster | N
     containers = read_containers(section) if kind == "hpc" else ContainerSettings()
     if network is None or not nodes:
         return None
-    _warn_topology(section.report, section.at("hardware"), acceleration, nodes)
-    _check_memory(section.report, section.at("hardware"), acceleration, nodes)
+    _warn_topology(section.report, section.at(keys.hardware), acceleration, nodes)
+    _check_memory(section.report, section.at(keys.hardware), acceleration, nodes)
     return Cluster(kind, name, network, nodes, acceleration, slurm, uri, containers)
 
 

@@ -1,35 +1,419 @@
-"""Every key of a cluster file, by section. The walk accepts these and nothing else.
+"""Every key of a cluster file: a table for each section. The walk accepts these and nothing else.
 
-``used`` decide what is built; ``labels`` are for the reader of the file; ``earlier`` are keys of the
-earlier system that hpcstate knows and does not act on: they are accepted, with a warning.
-docs/cluster-file.md describes each of them; a test keeps the two together.
+A key is written here once; its parser, its default, the messages about it and its row in
+docs/cluster-file.md come from here. After a change: ``python -m hpcstate.schema.reference``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from hpcstate.model import (
+    Acceleration,
+    Cluster,
+    ContainerSettings,
+    GresSettings,
+    Metadata,
+    Network,
+    Node,
+    Partition,
+    PassthroughDevice,
+    SimulatedGpus,
+    VirtioFsMount,
+)
+from hpcstate.model.gpu import DeviceType
+from hpcstate.schema import leaf
+from hpcstate.schema.declare import EntriesKey, Keys, ListKey, MappingKey, SectionKey, ValueKey
+from hpcstate.schema.libvirt_uri import libvirt_uri
+
+MAX_COUNT = 10_000
+"""Nodes of one entry; Slurm's own default limit for a cluster is 65,533 (MAX_NODES), subnets end earlier."""
+
+MAX_SHARES = 10_000
+"""Shares of one GPU; Slurm has no limit that is nearer."""
 
 
-@dataclass(frozen=True)
-class Keys:
-    """The keys of one section; ``name`` is its heading in docs/cluster-file.md."""
-
-    name: str
-    used: tuple[str, ...]
-    labels: tuple[str, ...] = ()
-    earlier: tuple[str, ...] = ()
-
-    @property
-    def all(self) -> tuple[str, ...]:
-        """All keys that may stand in this section."""
-        return self.used + self.labels + self.earlier
+class MetadataKeys(Keys, title="metadata"):
+    name = ValueKey("what the file is called in reports", leaf.line, None, default_text="the file's name")
+    description = ValueKey("a sentence", leaf.text, Metadata.description)
 
 
-FILE = Keys(
-    "file",
-    ("version", "metadata", "clusters"),
-    (),
-    (
+class NetworkKeys(
+    Keys, title="network", earlier=("dhcp_range",), notes={"dhcp_range": "all nodes have fixed leases"}
+):
+    subnet = ValueKey(
+        "IPv4, /8 to /29, like `192.168.150.0/24`; it must not overlap the host's own routes",
+        leaf.subnet,
+        None,
+        required=True,
+    )
+    bridge = ValueKey(
+        "the bridge on the host, at most 15 characters",
+        leaf.BRIDGE,
+        None,
+        default_text="`virbr-` and a digest of the cluster's name",
+    )
+    name = ValueKey("the libvirt network", leaf.NETWORK_NAME, None, default_text="the cluster's name")
+    gateway = ValueKey(
+        "the host's address in the network", leaf.address, None, default_text="the first address"
+    )
+    dns_servers = ListKey("a list of addresses", leaf.address, default_text="the host's")
+    forward = ValueKey(
+        "`nat`: nodes reach out through the host; `none`: they do not", leaf.forward, Network.forward
+    )
+
+
+class NumaTopologyKeys(Keys, title="numa_topology", earlier=("memory_per_node",)):
+    nodes = ValueKey(
+        "NUMA nodes of each virtual machine, 1 to 8", leaf.integer(1, 8), Acceleration.numa_nodes
+    )
+
+
+class CpuTopologyKeys(Keys, title="cpu_topology"):
+    sockets = ValueKey("1 to 4", leaf.integer(1, 4), 1, required=True)
+    cores = ValueKey("of a socket, 1 to 64", leaf.integer(1, 64), 1, required=True)
+    threads = ValueKey("of a core, 1 or 2", leaf.integer(1, 2), 1, required=True)
+
+
+class PerformanceKeys(Keys, title="performance"):
+    enable_hugepages = ValueKey("back the memory by huge pages", leaf.boolean, Acceleration.enable_hugepages)
+    hugepage_size = ValueKey("`2M` or `1G`", leaf.choice("2M", "1G"), Acceleration.hugepage_size)
+    cpu_pinning = ValueKey(
+        "a CPU of the host for each virtual one, see below", leaf.boolean, Acceleration.cpu_pinning
+    )
+    memory_backing = ValueKey(
+        "`default`, `hugepages` or `memfd`",
+        leaf.choice("default", "hugepages", "memfd"),
+        Acceleration.memory_backing,
+    )
+
+
+class AccelerationKeys(Keys, title="hardware.acceleration"):
+    enable_kvm = ValueKey(
+        "use KVM where it works; elsewhere, and with `false`, the nodes are emulated",
+        leaf.boolean,
+        Acceleration.enable_kvm,
+    )
+    enable_nested = ValueKey(
+        "nested virtualization: the host's vmx or svm is passed on, where its kernel allows it "
+        "(`nested` of kvm_intel or kvm_amd)",
+        leaf.boolean,
+        Acceleration.enable_nested,
+    )
+    cpu_model = ValueKey(
+        "`host` or `host-passthrough`, `host-model`, `qemu64`",
+        leaf.choice("host", "host-passthrough", "host-model", "qemu64"),
+        Acceleration.cpu_model,
+    )
+    cpu_features = ListKey('a list like `["+avx2", "-svm"]`', leaf.CPU_FEATURE)
+    numa_topology = SectionKey("see below; `null` for none", NumaTopologyKeys)
+    cpu_topology = SectionKey(
+        "see below; it applies to the nodes whose `cpu_cores` it makes", CpuTopologyKeys
+    )
+    performance = SectionKey("see below", PerformanceKeys)
+
+
+class HardwareKeys(Keys, title="hardware"):
+    acceleration = SectionKey("see below", AccelerationKeys)
+
+
+class VirtioFsKeys(Keys, title="storage.virtio_fs"):
+    enabled = ValueKey("`false` leaves out the `virtio_fs_mounts` of all nodes", leaf.boolean, True)
+
+
+class StorageKeys(Keys, title="storage", earlier=("beegfs", "pool_name", "pool_path")):
+    virtio_fs = SectionKey("see below", VirtioFsKeys)
+
+
+class MountKeys(Keys, title="virtio_fs_mounts"):
+    tag = ValueKey("once in a node: letters, digits, `_`, `-`, at most 36", leaf.MOUNT_TAG, "", required=True)
+    host_path = ValueKey(
+        "an absolute path; `${NAME}` is replaced from the environment, `${TOT}` is the project's root",
+        leaf.host_path,
+        "",
+        required=True,
+    )
+    mount_point = ValueKey(
+        "an absolute path in the node; variables as in `host_path`", leaf.host_path, "", required=True
+    )
+    owner = ValueKey("", leaf.UNIX_NAME, VirtioFsMount.owner)
+    group = ValueKey("", leaf.UNIX_NAME, VirtioFsMount.group)
+    mode = ValueKey("", leaf.MOUNT_MODE, VirtioFsMount.mode)
+    options = ValueKey("mount options", leaf.line, VirtioFsMount.options)
+
+
+_NODE_EARLIER = (
+    "name",
+    "hostname",
+    "monitoring_role",
+    "enable_accounting",
+    "enable_database",
+    "database",
+    "slurm_accounting",
+    "munge",
+    "container_runtime",
+)
+
+
+class ControllerKeys(
+    Keys,
+    title="controller",
+    labels=("node_type",),
+    earlier=_NODE_EARLIER,
+    notes={"hostname": "nodes are named by their place"},
+):
+    cpu_cores = ValueKey.written("virtual CPUs", leaf.integer(1, 1024), "2")
+    memory_gb = ValueKey.written(
+        "GiB, decimals allowed (`1.5`), at least 0.5", leaf.gibibytes_as_mib(0.5, 65536), "2"
+    )
+    disk_gb = ValueKey.written("GiB, at least 10; it grows as it is used", leaf.integer(10, 65536), "20")
+    ip = ValueKey(
+        "an address of the subnet, or `DHCP` to have one allotted: `.10` for this node, from `.11` for the "
+        "others, skipping those taken; the same each time",
+        leaf.address_or_dhcp,
+        None,
+        default_text="allotted",
+    )
+    ip_address = ip.alias()
+    base_image_path = ValueKey("the image of this node", leaf.IMAGE, None, default_text="the cluster's")
+    image_path = base_image_path.alias()
+    virtio_fs_mounts = EntriesKey("folders of the host, see virtio_fs_mounts", MountKeys)
+    auto_start = ValueKey(
+        "`false`: not started with the cluster, and not in pyinfra's inventory unless the environment "
+        "variable `HPCSTATE_NODES` names it",
+        leaf.boolean,
+        Node.auto_start,
+    )
+
+
+class SimulatedGpusKeys(Keys, title="simulated_gpus"):
+    count = ValueKey("device nodes `/dev/nvidia0` and on, 0 to 64", leaf.integer(0, 64), 0, required=True)
+    type = ValueKey("the GRES type: letters, digits, `_`, `-`, `.`", leaf.GRES_TYPE, SimulatedGpus.gres_type)
+
+
+class GresKeys(Keys, title="gres", earlier=("gpu",)):
+    autodetect = ValueKey(
+        "`nvml` or `nvidia`: slurmd finds the GPUs by itself (AutoDetect in gres.conf(5)). `nvml` needs "
+        "NVML's library and Slurm's plugin for it, `nvidia` needs neither and sees no MIG instances. Types "
+        "are then matched as parts of the GPU's name",
+        leaf.autodetect,
+        GresSettings.autodetect,
+    )
+    shard = ValueKey(
+        "each GPU can be shared by this many jobs (`--gres=shard:1`), which Slurm counts and nothing "
+        "keeps apart",
+        leaf.integer(0, MAX_SHARES),
+        GresSettings.shard,
+    )
+    mps = ValueKey(
+        "each GPU has this many shares under CUDA's Multi-Process Service (`--gres=mps:50`), usually 100; a "
+        "Prolog of your own has to start its servers (Slurm's gres.html, MPS Management)",
+        leaf.integer(0, MAX_SHARES),
+        GresSettings.mps,
+    )
+
+
+class DeviceKeys(Keys, title="devices", labels=("vendor",)):
+    pci_address = ValueKey(
+        "like `0000:01:00.0`, once in a cluster; `hpcstate inventory pcie` lists them",
+        leaf.pci_address,
+        "",
+        required=True,
+    )
+    device_type = ValueKey[DeviceType](
+        "`gpu`, `audio`, `network`, `storage`, `other`", leaf.one_of_devices, "other", required=True
+    )
+    vendor_id = ValueKey(
+        "four hexadecimal digits; checked against the host", leaf.hex_id, PassthroughDevice.vendor_id
+    )
+    device_id = vendor_id.but(vendor_id.meaning, default=PassthroughDevice.device_id)
+    iommu_group = ValueKey(
+        "a number; another one on the host is a warning",
+        leaf.integer(0, 65535),
+        PassthroughDevice.iommu_group,
+    )
+    gres_type = ValueKey(
+        "the GRES type of a GPU",
+        leaf.GRES_TYPE,
+        PassthroughDevice.gres_type,
+        default_text="the `device_id`, else `passthrough`",
+    )
+    mig = ListKey(
+        "a list of MIG profiles like `3g.20gb`: the GPU is split into these instances, each a GRES "
+        "`<gres_type>_<profile>`; `nvidia-smi mig -lgip` lists what a GPU can have",
+        leaf.MIG_PROFILE,
+    )
+    description = ValueKey("a sentence", leaf.text, PassthroughDevice.description)
+    rom_file = ValueKey(
+        "an absolute path on the host: an image that stands in for the device's ROM, readable by QEMU; "
+        "variables as in `host_path` of virtio_fs_mounts",
+        leaf.host_path,
+        PassthroughDevice.rom_file,
+        default_text="the device's own",
+    )
+    in_use = ValueKey(
+        "`false` says that the host does not use this device, where hpcstate cannot tell "
+        '("may be the host\'s own"), or that its boot display may go; it has no say where another use is '
+        "known",
+        leaf.boolean,
+        PassthroughDevice.in_use,
+    )
+    rom_bar = ValueKey(
+        "`false` hides the device's ROM from the node", leaf.boolean, PassthroughDevice.rom_bar
+    )
+    x_vga = ValueKey(
+        "the GPU gets the legacy VGA registers of the machine, see below; one GPU of a node",
+        leaf.boolean,
+        PassthroughDevice.x_vga,
+    )
+
+
+class PciePassthroughKeys(Keys, title="pcie_passthrough"):
+    enabled = ValueKey("without it the devices are not passed through", leaf.boolean, False)
+    devices = EntriesKey("a list, see devices; the GPU before its companions", DeviceKeys)
+
+
+class WorkerKeys(
+    Keys, title="compute_nodes", labels=("node_type", "worker_type"), earlier=(*_NODE_EARLIER, "gpu")
+):
+    count = ValueKey(
+        "this many equal nodes; addresses are counted up from `ip`", leaf.integer(1, MAX_COUNT), 1
+    )
+    cpu_cores = ControllerKeys.cpu_cores.but("as for the controller")
+    memory_gb = ControllerKeys.memory_gb.but("as for the controller")
+    disk_gb = ControllerKeys.disk_gb.but("as for the controller")
+    ip = ControllerKeys.ip.but("as for the controller")
+    ip_address = ip.alias()
+    base_image_path = ControllerKeys.base_image_path.but("as for the controller")
+    image_path = base_image_path.alias()
+    virtio_fs_mounts = ControllerKeys.virtio_fs_mounts.but("see virtio_fs_mounts")
+    auto_start = ControllerKeys.auto_start.but("as for the controller")
+    simulated_gpus = SectionKey("see simulated_gpus", SimulatedGpusKeys)
+    pcie_passthrough = SectionKey(
+        "see pcie_passthrough; not together with simulated GPUs", PciePassthroughKeys
+    )
+    gres = SectionKey("see gres", GresKeys)
+
+
+class WorkerGroupKeys(Keys, title="worker groups"):
+    cpu = EntriesKey("a list like `compute_nodes`", WorkerKeys)
+    gpu = EntriesKey("a list like `compute_nodes`", WorkerKeys)
+    cpu_workers = cpu.alias()
+    gpu_workers = gpu.alias()
+
+
+class PartitionKeys(Keys, title="partitions"):
+    name = ValueKey("letters, digits, `_`, `-`", leaf.PARTITION_NAME, "", required=True)
+    nodes = ListKey(
+        'a list of names or host lists (`"compute-[01-04]"`)',
+        leaf.host_list,
+        default_text="as for a name alone",
+    )
+    default = ValueKey("the same as naming it in `default_partition`", leaf.boolean, Partition.default)
+    max_time = ValueKey("", leaf.time_limit, None, default_text="`max_job_time`")
+
+
+class SlurmConfigKeys(Keys, title="slurm_config", earlier=("gres_types", "container_plugin_enabled")):
+    partitions = EntriesKey(
+        "a list of names or mappings, see partitions",
+        PartitionKeys,
+        default_text="`gpu` when there are GPUs, and `debug`",
+    )
+    default_partition = ValueKey(
+        "a name from `partitions`", leaf.PARTITION_NAME, None, default_text="the first"
+    )
+    max_job_time = ValueKey(
+        "the limit of partitions without their own: minutes, `H:MM:SS`, `D-HH:MM:SS`",
+        leaf.time_limit,
+        Partition.max_time,
+    )
+    parameters = MappingKey(
+        "a mapping of slurm.conf parameters (`SchedulerType: sched/backfill`) that replace ours or add to "
+        "them; not those that come from this file (`ClusterName`, `SlurmctldHost`, `NodeName`, `NodeSet`, "
+        "`PartitionName`, `Include`)",
+        leaf.SLURM_PARAMETER,
+        leaf.line,
+    )
+
+
+class ContainersKeys(Keys, title="containers"):
+    deploy = ListKey(
+        "containers (folders of `containers/`) that every node has; they are built before the cluster starts",
+        leaf.CONTAINER_NAME,
+        default_text="`[]`",
+    )
+    require_signature = ValueKey(
+        "only what the project's key signed gets into the registry and is run through Slurm",
+        leaf.boolean,
+        ContainerSettings.require_signature,
+    )
+    session_dir_mb = ValueKey(
+        "what a running container may write outside its binds, in MiB",
+        leaf.integer(16, 1 << 20),
+        ContainerSettings.session_dir_mb,
+    )
+
+
+_CLUSTER_EARLIER = ("ssh", "container_registry")
+
+
+class HpcKeys(
+    Keys, title="clusters.hpc", labels=("description",), earlier=(*_CLUSTER_EARLIER, "gres_config")
+):
+    name = ValueKey(
+        "lower-case letters, digits and hyphens; it names the Slurm cluster, the libvirt domains "
+        "(`<name>-<node>`) and `build/<name>/`",
+        leaf.CLUSTER_NAME,
+        None,
+        required=True,
+    )
+    uri = ValueKey(
+        "the libvirt connection, see uri; with a host in it (`qemu+ssh://root@host/system`) this host is not "
+        "checked",
+        libvirt_uri,
+        Cluster.uri,
+    )
+    base_image_path = ValueKey(
+        "the image of all nodes, relative to the project's root",
+        leaf.IMAGE,
+        None,
+        default_text="`build/packer/hpc-base/hpc-base/hpc-base.qcow2`",
+    )
+    network = SectionKey("see network", NetworkKeys, required=True)
+    hardware = SectionKey("see hardware", HardwareKeys)
+    storage = SectionKey("see storage", StorageKeys)
+    controller = SectionKey("the node `controller`; `{}` takes the defaults", ControllerKeys, required=True)
+    compute_nodes = EntriesKey(
+        "the nodes `compute-01` and on", WorkerKeys, groups=WorkerGroupKeys, required=True
+    )
+    slurm_config = SectionKey("see slurm_config", SlurmConfigKeys)
+    containers = SectionKey("see containers", ContainersKeys)
+
+
+class CloudKeys(
+    Keys, title="clusters.cloud", labels=("description",), earlier=(*_CLUSTER_EARLIER, "kubernetes_config")
+):
+    name = HpcKeys.name.but("as in clusters.hpc")
+    uri = HpcKeys.uri.but("as in clusters.hpc")
+    base_image_path = HpcKeys.base_image_path.but(
+        "the image of all nodes", default_text="`build/packer/cloud-base/cloud-base/cloud-base.qcow2`"
+    )
+    network = HpcKeys.network.but("see network")
+    hardware = HpcKeys.hardware.but("see hardware")
+    storage = HpcKeys.storage.but("see storage")
+    control_plane = HpcKeys.controller.but("the node `control-plane`; its keys are those of controller")
+    worker_nodes = HpcKeys.compute_nodes.but(
+        "the nodes `worker-01` and on; their keys are those of compute_nodes"
+    )
+
+
+class ClustersKeys(Keys, title="clusters"):
+    hpc = SectionKey("a Slurm cluster", HpcKeys)
+    cloud = SectionKey("a cluster for Kubernetes workloads", CloudKeys)
+
+
+class FileKeys(
+    Keys,
+    title="file",
+    earlier=(
         "global",
         "test",
         "test_settings",
@@ -42,136 +426,46 @@ FILE = Keys(
         "logging",
         "validation",
     ),
-)
-METADATA = Keys("metadata", ("name", "description"))
-CLUSTERS = Keys("clusters", ("hpc", "cloud"))
+):
+    version = ValueKey("the version of this format", leaf.choice("1.0"), "1.0")
+    metadata = SectionKey("see below", MetadataKeys)
+    clusters = SectionKey(
+        "see below",
+        ClustersKeys,
+        required=True,
+        missing=("no cluster is described", "add clusters.hpc, clusters.cloud, or both"),
+    )
 
-_CLUSTER = ("name", "uri", "base_image_path", "network", "hardware", "storage")
-_CLUSTER_EARLIER = ("ssh", "container_registry")
-HPC = Keys(
-    "clusters.hpc",
-    (*_CLUSTER, "controller", "compute_nodes", "slurm_config", "containers"),
-    ("description",),
-    (*_CLUSTER_EARLIER, "gres_config"),
-)
-CLOUD = Keys(
-    "clusters.cloud",
-    (*_CLUSTER, "control_plane", "worker_nodes"),
-    ("description",),
-    (*_CLUSTER_EARLIER, "kubernetes_config"),
-)
 
-NETWORK = Keys(
-    "network", ("subnet", "bridge", "name", "gateway", "dns_servers", "forward"), (), ("dhcp_range",)
+SECTIONS: tuple[type[Keys], ...] = (
+    FileKeys,
+    MetadataKeys,
+    ClustersKeys,
+    HpcKeys,
+    CloudKeys,
+    NetworkKeys,
+    HardwareKeys,
+    AccelerationKeys,
+    NumaTopologyKeys,
+    CpuTopologyKeys,
+    PerformanceKeys,
+    StorageKeys,
+    VirtioFsKeys,
+    ControllerKeys,
+    WorkerKeys,
+    WorkerGroupKeys,
+    SimulatedGpusKeys,
+    GresKeys,
+    PciePassthroughKeys,
+    DeviceKeys,
+    MountKeys,
+    SlurmConfigKeys,
+    PartitionKeys,
+    ContainersKeys,
 )
-HARDWARE = Keys("hardware", ("acceleration",))
-ACCELERATION = Keys(
-    "hardware.acceleration",
-    (
-        "enable_kvm",
-        "enable_nested",
-        "cpu_model",
-        "cpu_features",
-        "numa_topology",
-        "cpu_topology",
-        "performance",
-    ),
-)
-NUMA_TOPOLOGY = Keys("numa_topology", ("nodes",), (), ("memory_per_node",))
-CPU_TOPOLOGY = Keys("cpu_topology", ("sockets", "cores", "threads"))
-PERFORMANCE = Keys("performance", ("enable_hugepages", "hugepage_size", "cpu_pinning", "memory_backing"))
-STORAGE = Keys("storage", ("virtio_fs",), (), ("beegfs", "pool_name", "pool_path"))
-VIRTIO_FS = Keys("storage.virtio_fs", ("enabled",))
-
-_NODE = (
-    "cpu_cores",
-    "memory_gb",
-    "disk_gb",
-    "ip",
-    "ip_address",
-    "base_image_path",
-    "image_path",
-    "virtio_fs_mounts",
-    "auto_start",
-)
-_NODE_EARLIER = (
-    "name",
-    "hostname",
-    "monitoring_role",
-    "enable_accounting",
-    "enable_database",
-    "database",
-    "slurm_accounting",
-    "munge",
-    "container_runtime",
-)
-CONTROLLER = Keys("controller", _NODE, ("node_type",), _NODE_EARLIER)
-WORKER = Keys(
-    "compute_nodes",
-    (*_NODE, "count", "pcie_passthrough", "simulated_gpus", "gres"),
-    ("node_type", "worker_type"),
-    (*_NODE_EARLIER, "gpu"),
-)
-WORKER_GROUPS = Keys("worker groups", ("cpu", "gpu", "cpu_workers", "gpu_workers"))
-SIMULATED_GPUS = Keys("simulated_gpus", ("count", "type"))
-GRES = Keys("gres", ("autodetect", "shard", "mps"), (), ("gpu",))
-PCIE_PASSTHROUGH = Keys("pcie_passthrough", ("enabled", "devices"))
-DEVICE = Keys(
-    "devices",
-    (
-        "pci_address",
-        "device_type",
-        "vendor_id",
-        "device_id",
-        "iommu_group",
-        "gres_type",
-        "mig",
-        "description",
-        "rom_file",
-        "rom_bar",
-        "in_use",
-        "x_vga",
-    ),
-    ("vendor",),
-)
-MOUNT = Keys("virtio_fs_mounts", ("tag", "host_path", "mount_point", "owner", "group", "mode", "options"))
-SLURM_CONFIG = Keys(
-    "slurm_config",
-    ("partitions", "default_partition", "max_job_time", "parameters"),
-    (),
-    ("gres_types", "container_plugin_enabled"),
-)
-CONTAINERS = Keys("containers", ("deploy", "require_signature", "session_dir_mb"))
-PARTITION = Keys("partitions", ("name", "nodes", "default", "max_time"))
-
-SECTIONS = (
-    FILE,
-    METADATA,
-    CLUSTERS,
-    HPC,
-    CLOUD,
-    NETWORK,
-    HARDWARE,
-    ACCELERATION,
-    NUMA_TOPOLOGY,
-    CPU_TOPOLOGY,
-    PERFORMANCE,
-    STORAGE,
-    VIRTIO_FS,
-    CONTROLLER,
-    WORKER,
-    WORKER_GROUPS,
-    SIMULATED_GPUS,
-    GRES,
-    PCIE_PASSTHROUGH,
-    DEVICE,
-    MOUNT,
-    SLURM_CONFIG,
-    PARTITION,
-    CONTAINERS,
-)
+"""All tables; those of the outer sections come first."""
 
 
 def sections_with(key: str) -> tuple[str, ...]:
-    """The names of the sections in which ``key`` is used: the hint for a key in the wrong place."""
-    return tuple(section.name for section in SECTIONS if key in section.used)
+    """The titles of the sections in which ``key`` is used: the hint for a key in the wrong place."""
+    return tuple(section.title for section in SECTIONS if key in section.used)

@@ -6,16 +6,21 @@ expected. Texts of any length and content are safe: nothing is converted before 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
-from typing import Literal, TypeVar, cast
+from typing import Literal, TypeVar, cast, get_args
 
+from hpcstate import hostlist, paths
 from hpcstate.model.gpu import DeviceType
 from hpcstate.model.gres import AutoDetect
 
 T = TypeVar("T")
 Leaf = Callable[[str], T]
+
+MAX_HOSTS = 65_536
+"""Names of one host list: more than Slurm can have (MAX_NODES), few enough to be expanded."""
 
 
 class LeafError(ValueError):
@@ -144,12 +149,12 @@ def line(value: str) -> str:
 
 def one_of_devices(value: str) -> DeviceType:
     """``device_type`` of a PCI device."""
-    return cast(DeviceType, choice("gpu", "audio", "network", "storage", "other")(value))
+    return cast(DeviceType, choice(*get_args(DeviceType))(value))
 
 
 def autodetect(value: str) -> AutoDetect:
     """``autodetect`` of ``gres``: AutoDetect of gres.conf(5), as far as it concerns NVIDIA's GPUs."""
-    return cast(AutoDetect, choice("off", "nvml", "nvidia")(value))
+    return cast(AutoDetect, choice(*get_args(AutoDetect))(value))
 
 
 def pci_address(value: str) -> str:
@@ -190,12 +195,37 @@ def expanded(known: Mapping[str, str]) -> Leaf[str]:
     return leaf
 
 
+def host_path(value: str) -> str:
+    """An absolute path on the host or in a node, ``${NAME}`` replaced from this process's environment.
+
+    ``${TOT}`` is the project's root: the earlier system's word for it (top of tree).
+    """
+    return expanded({"TOT": str(paths.ROOT), **os.environ})(value)
+
+
 def time_limit(value: str) -> str:
     """A time limit in Slurm's notation (slurm.conf(5), MaxTime)."""
     forms = r"\d{1,7}|\d{1,5}:\d{2}|\d{1,5}:\d{2}:\d{2}|\d{1,4}-\d{1,2}(:\d{2}(:\d{2})?)?|INFINITE|UNLIMITED"
     if not re.fullmatch(forms, value, re.ASCII):
         raise LeafError("a Slurm time limit: minutes, H:MM:SS, D-HH:MM:SS, or INFINITE")
     return value
+
+
+def host_list(value: str) -> tuple[str, ...]:
+    """The names of Slurm's host list ``value`` (``compute-[01-03,07]``), one bracket at most.
+
+    One that names more than MAX_HOSTS hosts is refused before anything is expanded.
+    """
+    match = re.fullmatch(
+        r"[a-z][a-z0-9-]{0,62}(?:\[(\d{1,6}(?:-\d{1,6})?(?:,\d{1,6}(?:-\d{1,6})?)*)\])?", value, re.ASCII
+    )
+    if not match:
+        raise LeafError("a node name or a host list like compute-[01-04]")
+    bounds = [part.partition("-") for part in (match.group(1) or "").split(",") if part]
+    sizes = [int(last or first) - int(first) + 1 for first, _, last in bounds]
+    if any(size < 1 for size in sizes) or sum(sizes) > MAX_HOSTS:
+        raise LeafError("a host list that counts up", f"at most {MAX_HOSTS} nodes")
+    return hostlist.expand(value)
 
 
 def forward(value: str) -> Literal["nat", "none"]:

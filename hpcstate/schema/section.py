@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from hpcstate.errors import Problem, line_of
+from hpcstate.schema.declare import AnyKey, EntriesKey, Keys, ListKey, MappingKey, SectionKey, ValueKey
 from hpcstate.schema.document import child, item, shown
-from hpcstate.schema.keys import Keys, sections_with
+from hpcstate.schema.keys import sections_with
 from hpcstate.schema.leaf import Leaf, LeafError, closest
 
 T = TypeVar("T")
@@ -48,13 +49,13 @@ class Report:
 
 
 class Section:
-    """A mapping of the file at ``place``, with the keys it may have.
+    """A mapping of the file at ``place``, with the keys that the table ``keys`` has.
 
-    Unknown keys are reported as soon as the section is entered. Reading a key that is not in ``keys`` is
-    a mistake in the program and raises KeyError.
+    Unknown keys are reported as soon as the section is entered. Reading a key whose name is not in ``keys``
+    is a mistake in the program and raises KeyError.
     """
 
-    def __init__(self, report: Report, place: str, value: object, keys: Keys) -> None:
+    def __init__(self, report: Report, place: str, value: object, keys: type[Keys]) -> None:
         self.report = report
         self.place = place
         self.keys = keys
@@ -65,60 +66,107 @@ class Section:
         elif value not in NULL:
             report.error(place, f"expected a mapping (key: value), found {_kind(value)}")
 
-    def __contains__(self, key: str) -> bool:
-        return key in self._data
+    def __contains__(self, key: AnyKey) -> bool:
+        return key.name in self._data
 
-    def at(self, key: str) -> str:
+    def at(self, key: AnyKey) -> str:
         """The place of ``key`` in this section."""
-        return child(self.place, key)
+        return child(self.place, key.name)
 
-    def raw(self, key: str) -> Any:
+    def raw(self, key: AnyKey) -> Any:
         """What stands under ``key``: dict, list or str; the empty text when it is absent."""
-        if key not in self.keys.used:
-            raise KeyError(key)
-        return self._data.get(key, "")
+        if key.name not in self.keys.rows:
+            raise KeyError(key.name)
+        return self._data.get(key.name, "")
 
-    def value(self, key: str, leaf: Leaf[T], default: T) -> T:
-        """The value of ``key``, or ``default`` when it is absent or wrong (then it is reported)."""
-        found = self.raw(key)
-        return read(self.report, self.at(key), found, leaf, default) if key in self._data else default
+    def value(self, key: ValueKey[T]) -> T:
+        """The value of ``key`` in any of its spellings, or its default when it is absent or wrong.
 
-    def required(self, key: str, leaf: Leaf[T], fallback: T) -> T:
-        """Like ``value``, and a missing key is reported. ``fallback`` lets the walk go on."""
-        if key not in self._data:
+        Reported are a wrong value, a required key that is missing, and two spellings of one key.
+        """
+        spelled = self.spelled(key)
+        found = self.raw(spelled)
+        if spelled in self:
+            return read(self.report, self.at(spelled), found, key.leaf, key.default)
+        if key.required:
             self.missing(key)
-        return self.value(key, leaf, fallback)
+        return key.default
 
-    def missing(self, key: str) -> None:
+    def spelled(self, key: AnyKey) -> AnyKey:
+        """The row of the spelling that the section has of ``key``, itself when it has none."""
+        other = self.keys.aliases.get(key.name)
+        if other is None or other not in self:
+            return key
+        if key in self:
+            self.report.error(
+                self.at(key), f"{key.name} and {other.name} are the same key", "keep one of the two"
+            )
+            return key
+        return other
+
+    def missing(self, key: AnyKey) -> None:
         """Report that ``key`` is missing."""
-        self.report.error(
-            self.at(key),
-            "is missing",
-            f"add {key!r}; docs/cluster-file.md lists the keys of {self.keys.name}",
-        )
+        hint = f"add {key.name!r}; docs/cluster-file.md lists the keys of {self.keys.title}"
+        self.report.error(self.at(key), *(key.missing or ("is missing", hint)))
 
-    def section(self, key: str, keys: Keys) -> Section:
-        """The mapping under ``key``; an empty one when it is absent."""
-        return Section(self.report, self.at(key), self.raw(key), keys)
+    def section(self, key: SectionKey) -> Section:
+        """The mapping under ``key``; an empty one when it is absent, reported when it is required."""
+        if key.required and key not in self:
+            self.missing(key)
+        return self.under(key, key.table)
 
-    def entries(self, key: str) -> list[tuple[str, Any]]:
+    def under(self, key: AnyKey, table: type[Keys]) -> Section:
+        """What stands under ``key``, as a mapping with the keys of ``table``."""
+        return Section(self.report, self.at(key), self.raw(key), table)
+
+    def sections(self, key: EntriesKey) -> Iterator[Section]:
+        """The mappings in the list under ``key``, each entered when it is its turn."""
+        for place, value in self.entries(key):
+            yield Section(self.report, place, value, key.table)
+
+    def entries(self, key: EntriesKey | ListKey[T]) -> list[tuple[str, Any]]:
         """The entries of the list under ``key``, each with its place; none when it is absent."""
+        if key.required and key not in self:
+            self.missing(key)
         return entries(self.report, self.at(key), self.raw(key))
 
-    def values(self, key: str, leaf: Leaf[T]) -> tuple[T, ...]:
-        """The list of plain values under ``key``, without the wrong ones (which are reported)."""
-        found = [read(self.report, place, value, leaf, None) for place, value in self.entries(key)]
-        return tuple(value for value in found if value is not None)
+    def items(self, key: ListKey[T]) -> list[tuple[str, T]]:
+        """The values in the list under ``key``, each with its place; the wrong ones are reported only."""
+        found = [
+            (place, read(self.report, place, value, key.leaf, None)) for place, value in self.entries(key)
+        ]
+        return [(place, value) for place, value in found if value is not None]
+
+    def values(self, key: ListKey[T]) -> tuple[T, ...]:
+        """The values in the list under ``key``, without the wrong ones (which are reported)."""
+        return tuple(value for _, value in self.items(key))
+
+    def pairs(self, key: MappingKey) -> list[tuple[str, str, str]]:
+        """The mapping under ``key``: place, key and value of each right entry; others are reported."""
+        found = self.raw(key)
+        if not isinstance(found, dict):
+            if found not in NULL:
+                self.report.error(self.at(key), f"expected a mapping (key: value), found {_kind(found)}")
+            return []
+        pairs = []
+        for name, value in found.items():
+            place = f"{self.at(key)}.{name}" if name.isidentifier() else self.at(key)
+            text = read(self.report, place, value, key.leaf, None)
+            if read(self.report, place, name, key.name_leaf, None) is not None and text is not None:
+                pairs.append((place, name, text))
+        return pairs
 
     def _check_keys(self) -> None:
         for key, value in self._data.items():
-            place = self.at(key)
+            place = child(self.place, key)
             if key in self.keys.earlier:
                 if value not in NULL and value not in ({}, []):
                     self.report.ignored.append(place)
                     self.report.warning(place, "known key of the earlier system, not used")
             elif key not in self.keys.all:
-                self.report.error(place, f"unknown key {shown(key)} in {self.keys.name}", self._key_hint(key))
+                self.report.error(
+                    place, f"unknown key {shown(key)} in {self.keys.title}", self._key_hint(key)
+                )
 
     def _key_hint(self, key: str) -> str:
         if elsewhere := sections_with(key):

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from hpcstate import hostlist
 from hpcstate.model import Node, Partition, SlurmConfig
 from hpcstate.model.cluster import is_derived
-from hpcstate.schema import keys, leaf
-from hpcstate.schema.leaf import LeafError, closest
-from hpcstate.schema.section import NULL, Report, Section, read
+from hpcstate.schema.keys import HpcKeys, PartitionKeys, SlurmConfigKeys
+from hpcstate.schema.leaf import closest
+from hpcstate.schema.section import NULL, Section, read
 
 GPU_PARTITION = "gpu"
 """A partition of this name holds the nodes with GPUs, when there are any; other names hold all nodes."""
-
-MAX_HOSTS = 65_536
-"""More than Slurm can have (MAX_NODES), few enough to be expanded."""
 
 
 @dataclass(frozen=True)
@@ -45,21 +40,21 @@ def read_slurm(cluster: Section, workers: Workers | None) -> SlurmConfig:
 
     ``workers`` is None when the nodes could not be placed: then node names are not checked.
     """
-    section = cluster.section("slurm_config", keys.SLURM_CONFIG)
-    max_time = section.value("max_job_time", leaf.time_limit, Partition.max_time)
+    section = cluster.section(HpcKeys.slurm_config)
+    max_time = section.value(SlurmConfigKeys.max_job_time)
     known = workers or Workers((), ())
     partitions: list[Partition] = []
-    for place, value in section.entries("partitions"):
+    for place, value in section.entries(SlurmConfigKeys.partitions):
         if isinstance(value, dict):
-            entry = Section(section.report, place, value, keys.PARTITION)
+            entry = Section(section.report, place, value, PartitionKeys)
             partition = _read_partition(entry, known, max_time, workers is not None)
         else:
-            name = read(section.report, place, value, leaf.PARTITION_NAME, "")
+            name = read(section.report, place, value, PartitionKeys.name.leaf, "")
             partition = Partition(name, known.members(name), False, max_time)
         if partition.name and partition.name in [other.name for other in partitions]:
             section.report.error(place, f"there are two partitions {partition.name!r}")
         partitions.append(partition)
-    if section.raw("partitions") in NULL or section.raw("partitions") == []:
+    if section.raw(SlurmConfigKeys.partitions) in (*NULL, []):
         names = (GPU_PARTITION, "debug") if known.gpu_names else ("debug",)
         partitions = [Partition(name, known.members(name), False, max_time) for name in names]
     chosen = _choose_default(section, partitions)
@@ -68,29 +63,10 @@ def read_slurm(cluster: Section, workers: Workers | None) -> SlurmConfig:
     return SlurmConfig(chosen, _read_parameters(section))
 
 
-def expand_hostlist(text: str) -> tuple[str, ...]:
-    """The names of Slurm's host list ``text`` (``compute-[01-03,07]``), one bracket at most.
-
-    Raises LeafError when it is none, or when it names more than MAX_HOSTS hosts: that is looked at before
-    anything is expanded.
-    """
-    match = re.fullmatch(
-        r"[a-z][a-z0-9-]{0,62}(?:\[(\d{1,6}(?:-\d{1,6})?(?:,\d{1,6}(?:-\d{1,6})?)*)\])?", text, re.ASCII
-    )
-    if not match:
-        raise LeafError("a node name or a host list like compute-[01-04]")
-    bounds = [part.partition("-") for part in (match.group(1) or "").split(",") if part]
-    sizes = [int(last or first) - int(first) + 1 for first, _, last in bounds]
-    if any(size < 1 for size in sizes) or sum(sizes) > MAX_HOSTS:
-        raise LeafError("a host list that counts up", f"at most {MAX_HOSTS} nodes")
-    return hostlist.expand(text)
-
-
 def _read_partition(entry: Section, workers: Workers, max_time: str, check_names: bool) -> Partition:
-    name = entry.required("name", leaf.PARTITION_NAME, "")
+    name = entry.value(PartitionKeys.name)
     members: dict[str, None] = {}
-    for place, value in entry.entries("nodes"):
-        listed: tuple[str, ...] = read(entry.report, place, value, expand_hostlist, ())
+    for place, listed in entry.items(PartitionKeys.nodes):
         for node in listed:
             members[node] = None
             if check_names and node not in workers.names:
@@ -99,9 +75,9 @@ def _read_partition(entry: Section, workers: Workers, max_time: str, check_names
                 break  # one report for a whole range
     return Partition(
         name=name,
-        nodes=tuple(members) if "nodes" in entry else workers.members(name),
-        default=entry.value("default", leaf.boolean, False),
-        max_time=entry.value("max_time", leaf.time_limit, max_time),
+        nodes=tuple(members) if PartitionKeys.nodes in entry else workers.members(name),
+        default=entry.value(PartitionKeys.default),
+        max_time=entry.value(PartitionKeys.max_time) or max_time,
     )
 
 
@@ -109,17 +85,17 @@ def _choose_default(section: Section, partitions: Sequence[Partition]) -> tuple[
     """The partitions with exactly one default: ``default_partition``, or the one marked, or the first."""
     names = tuple(partition.name for partition in partitions)
     marked = [partition.name for partition in partitions if partition.default]
-    default = section.value("default_partition", leaf.PARTITION_NAME, "")
+    default = section.value(SlurmConfigKeys.default_partition)
     if default and default not in names:
         section.report.error(
-            section.at("default_partition"),
+            section.at(SlurmConfigKeys.default_partition),
             f"there is no partition {default!r}",
             closest(default, names) or f"partitions here: {', '.join(names)}",
         )
     for name in marked:
         if name != (default or marked[0]):
             section.report.error(
-                section.at("partitions"),
+                section.at(SlurmConfigKeys.partitions),
                 f"{name!r} is marked as default, and so is {default or marked[0]!r}",
                 "one partition is the default",
             )
@@ -132,27 +108,16 @@ def _warn_unreachable(section: Section, partitions: Sequence[Partition], workers
     outside = [name for name in workers.names if name not in covered]
     if outside:
         shown = ", ".join(outside[:5]) + (f" and {len(outside) - 5} more" if len(outside) > 5 else "")
-        section.report.warning(section.at("partitions"), f"in no partition, so without jobs: {shown}")
+        section.report.warning(
+            section.at(SlurmConfigKeys.partitions), f"in no partition, so without jobs: {shown}"
+        )
 
 
 def _read_parameters(section: Section) -> dict[str, str]:
-    found = section.raw("parameters")
-    if not isinstance(found, dict):
-        if found not in NULL:
-            section.section("parameters", keys.Keys("parameters", ()))  # reports what it is
-        return {}
-    return _check_parameters(section.report, section.at("parameters"), found)
-
-
-def _check_parameters(report: Report, parent: str, found: dict[str, object]) -> dict[str, str]:
     parameters = {}
-    for name, value in found.items():
-        place = f"{parent}.{name}" if name.isidentifier() else parent
-        text = read(report, place, value, leaf.line, None)
-        if read(report, place, name, leaf.SLURM_PARAMETER, None) is None or text is None:
-            continue
+    for place, name, text in section.pairs(SlurmConfigKeys.parameters):
         if is_derived(name):
-            report.error(place, f"{name} is made from the rest of this file", "leave it out")
+            section.report.error(place, f"{name} is made from the rest of this file", "leave it out")
         parameters[name] = text
     return parameters
 

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from hpcstate import paths, schema
-from hpcstate.check.runner import Check, Fault, load_suites, run_check
+from hpcstate.check.runner import load_suites, run_check
+from hpcstate.check.suite import Check, Fault
 from hpcstate.node.ssh import Live
 from hpcstate.passthrough import report as pcie_report
 from hpcstate.passthrough import verdict as pcie

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from hpcstate import schema
-from hpcstate.check.runner import CheckResult
+from hpcstate.check.suite import CheckResult
 from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor.daemon import end_daemon
 from hpcstate.model import Cluster, Description

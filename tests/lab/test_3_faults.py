@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from hpcstate.check.prove import result_text
-from hpcstate.check.runner import Check, CheckResult, Fault, load_suites, run_checks
+from hpcstate.check.runner import load_suites, run_checks
+from hpcstate.check.suite import Check, CheckResult, Fault
 from hpcstate.model import Cluster
 from hpcstate.node.ssh import Live
 from tests.lab.conftest import outcomes, pyinfra, results

@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
+from hpcstate.check.jobs import on, srun
 from hpcstate.model import Node
 from hpcstate.node.ssh import Live
 from tests.suites.breaking import Edit, edited
 from tests.suites.containers import WRAPPER, in_container
-from tests.suites.jobs import on, srun
 from tests.suites.slurm import reports
 
-without_nv = import_module("tests.suites.container-integration.cuda").without_nv
+without_nv = import_module("tests.suites.container_integration.test_cuda").without_nv
 
 CONTAINER = "mpi-minimal"
 LIBRARY = "/usr/lib/x86_64-linux-gnu/libcuda.so.1"

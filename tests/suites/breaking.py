@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from hpcstate.check.runner import CheckFailed
+from hpcstate.check.suite import CheckFailed
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Node
 from hpcstate.node.ssh import Live

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from hpcstate.check.jobs import pair, together
 from hpcstate.node.ssh import Live
-from tests.suites.jobs import pair, together
 
 WRAPPER = "/usr/bin/container-exec"
 
@@ -14,5 +14,5 @@ def in_container(name: str, *command: str) -> tuple[str, ...]:
 
 
 def two_nodes(live: Live) -> tuple[str, ...]:
-    """The srun arguments that place one job on both nodes of :func:`tests.suites.jobs.pair`."""
+    """The srun arguments that place one job on both nodes of :func:`hpcstate.check.jobs.pair`."""
     return together(live, pair(live))[0]

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcstate.check.observation import observation
-from hpcstate.check.runner import CheckFailed
+import pytest
+
+from hpcstate.check.jobs import new_name, srun, together
+from hpcstate.check.suite import CheckFailed
 from hpcstate.node.ssh import Live
 from tests.suites.containers import in_container
 from tests.suites.job_view import JobView, look_command, views, whole_gpu_nodes
-from tests.suites.jobs import new_name, srun, together
 from tests.suites.slurm import reports
 
 CONTAINER = "mpi-minimal"
@@ -59,7 +60,7 @@ class Inside:
     host_is_there: bool
 
 
-@observation
+@pytest.fixture(scope="session")
 def inside(live: Live) -> list[Inside]:
     """What a task of an ordinary user meets in a container, on every compute node, started by srun."""
     folder = f"/var/tmp/{new_name()}"
@@ -81,7 +82,7 @@ def inside(live: Live) -> list[Inside]:
     return sorted(seen, key=lambda one: one.host)
 
 
-@observation
+@pytest.fixture(scope="session")
 def inside_with_gpu(live: Live) -> list[JobView]:
     """What a job with one GPU meets in a container, on every node that gives out whole GPUs."""
     seen: list[JobView] = []

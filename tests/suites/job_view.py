@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from hpcstate import programs
-from hpcstate.check.observation import observation
-from hpcstate.check.runner import CheckFailed, CheckSkipped
+from hpcstate.check.jobs import srun, together
+from hpcstate.check.suite import CheckFailed
 from hpcstate.model import Node
 from hpcstate.node.ssh import Live
-from tests.suites.jobs import srun, together
 from tests.suites.slurm import program, reports
 
 MEMORY_MB = 100
@@ -103,13 +104,13 @@ def look_command(stay_seconds: int = 0, *, leave: str = "") -> tuple[str, ...]:
     return program("_look.py", str(stay_seconds), *([leave] if leave else []))
 
 
-@observation
+@pytest.fixture(scope="session")
 def without_gpu(live: Live) -> list[JobView]:
     """What a job with one CPU and no GPU meets, on every compute node; it leaves a daemon behind."""
     return _look(live, live.workers, "--gres=none", leave=_LEFT)
 
 
-@observation
+@pytest.fixture(scope="session")
 def with_gpu(live: Live) -> list[JobView]:
     """What a job with one CPU and one GPU meets, on every node that gives out whole GPUs."""
     return _look(live, whole_gpu_nodes(live), "--gres=gpu:1")
@@ -124,13 +125,11 @@ def whole_gpu_nodes(live: Live, least: int = 1) -> list[Node]:
     """Those of :func:`gpu_nodes` that give out their GPUs as a whole: there a device file is a GPU. A MIG
     instance has three files, one of them shared, which is not looked at here.
 
-    Raises CheckSkipped when there are none.
+    Skips the check when there are none.
     """
     nodes = [node for node in gpu_nodes(live, least) if not any(device.mig for device in node.passthrough)]
     if not nodes:
-        raise CheckSkipped(
-            "all GPUs are split into MIG instances, whose device files are not told apart here"
-        )
+        pytest.skip("all GPUs are split into MIG instances, whose device files are not told apart here")
     return nodes
 
 
@@ -155,11 +154,11 @@ class Remains:
     groups: tuple[str, ...]
 
 
-@observation
-def remains(live: Live) -> list[Remains]:
+@pytest.fixture(scope="session")
+def remains(live: Live, without_gpu: list[JobView]) -> list[Remains]:
     """What a job left behind on every compute node. What still was there after 10 s is ended, to leave
     nothing of ours."""
-    scripts = {view.host: _remains_script(view.left_behind) for view in without_gpu(live)}
+    scripts = {view.host: _remains_script(view.left_behind) for view in without_gpu}
     answers = live.run_each(scripts, user="root")
     return [parse_remains(name, answer.stdout) for name, answer in answers.items()]
 

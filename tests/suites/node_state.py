@@ -7,8 +7,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import pytest
+
 from hpcstate import hostlist
-from hpcstate.check.observation import observation
 from hpcstate.node.ssh import Live
 from hpcstate.probe import cgroup, gpu, slurm, text_files
 from hpcstate.probe.cgroup import Cgroup
@@ -56,7 +57,7 @@ class NodeState:
     slurmd: str
 
 
-@observation
+@pytest.fixture(scope="session")
 def node_states(live: Live) -> dict[str, NodeState]:
     """The compute nodes by name."""
     for node in live.workers:

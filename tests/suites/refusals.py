@@ -7,11 +7,12 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hpcstate.check.observation import observation
-from hpcstate.check.runner import CheckFailed
+import pytest
+
+from hpcstate.check.jobs import new_name, skip_if_busy
+from hpcstate.check.suite import CheckFailed
 from hpcstate.node.ssh import Live
 from hpcstate.slurm.conf import real_memory_mb
-from tests.suites.jobs import new_name, skip_if_busy
 
 ABSENT_TYPE = "absent"
 """A type of GPU that no node has."""
@@ -50,7 +51,7 @@ def impossible(live: Live) -> dict[str, str]:
     }
 
 
-@observation
+@pytest.fixture(scope="session")
 def answers(live: Live) -> dict[str, Answer]:
     """What srun answers to each of the impossible requests, made one after the other by the ordinary user."""
     requests = impossible(live)
@@ -83,9 +84,9 @@ def parse_answers(requests: Mapping[str, str], text: str) -> dict[str, Answer]:
     return found
 
 
-def demand_refused(live: Live, *labels: str) -> str:
+def demand_refused(live: Live, answers: Mapping[str, Answer], *labels: str) -> str:
     """Say that the requests of ``labels`` were refused. Raises CheckFailed for those that were not."""
-    asked = [answers(live)[label] for label in labels]
+    asked = [answers[label] for label in labels]
     bad = [answer for answer in asked if not answer.refused]
     if bad:
         skip_if_busy(live)

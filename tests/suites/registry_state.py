@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from hpcstate import programs
-from hpcstate.check.observation import observation
-from hpcstate.check.runner import CheckFailed
+from hpcstate.check.suite import CheckFailed
 from hpcstate.errors import HpcstateError
 from hpcstate.node.ssh import JOB_USER, Live
 from hpcstate.probe import registry as probe
@@ -36,8 +37,7 @@ class NodeRegistry:
     access: tuple[str, ...]
 
 
-@observation
-def registries(live: Live) -> Mapping[str, NodeRegistry]:
+def look_at_registries(live: Live) -> Mapping[str, NodeRegistry]:
     """Every node's registry, by node; digests are those recorded where size, inode and time are."""
     user = f"runuser -u {JOB_USER} -- sh -c {shlex.quote(programs.command(_ACCESS, arguments=[ROOT]))}"
     script = f"{probe.command()}\nprintf '{_escaped(_SECTION)}'\n{user}"
@@ -49,7 +49,13 @@ def registries(live: Live) -> Mapping[str, NodeRegistry]:
     return found
 
 
-@observation
+@pytest.fixture(scope="session")
+def registries(live: Live) -> Mapping[str, NodeRegistry]:
+    """What :func:`look_at_registries` found."""
+    return look_at_registries(live)
+
+
+@pytest.fixture(scope="session")
 def rehashed(live: Live) -> Mapping[str, RegistryState]:
     """Every node's registry with all of its files hashed now."""
     command = probe.command(rehash=True)
@@ -61,11 +67,17 @@ def _escaped(text: str) -> str:
     return text.replace("\n", "\\n")
 
 
-def controllers_catalog(live: Live) -> Catalog:
+@pytest.fixture(scope="session")
+def controllers_catalog(live: Live, registries: Mapping[str, NodeRegistry]) -> Catalog:
+    """The catalog of the cluster, as the controller has it."""
+    return read_catalog(live, registries)
+
+
+def read_catalog(live: Live, found: Mapping[str, NodeRegistry]) -> Catalog:
     """The catalog of the cluster; raises CheckFailed when the controller's cannot be read."""
     name = live.cluster.controller.name
     try:
-        return catalog.parse(registries(live)[name].state["catalog"], f"{name}:{registry.CATALOG}")
+        return catalog.parse(found[name].state["catalog"], f"{name}:{registry.CATALOG}")
     except HpcstateError as error:
         raise CheckFailed(
             "a catalog on the controller", f"{error.where}: {error.message}", error.hint
@@ -74,9 +86,9 @@ def controllers_catalog(live: Live) -> Catalog:
 
 def declared(live: Live) -> tuple[Stored, ...]:
     """The current versions of the containers that the cluster file names, as far as the catalog has them."""
-    known = controllers_catalog(live)
+    known = read_catalog(live, look_at_registries(live))
     names = live.cluster.containers.deploy
-    return tuple(one for one in known.stored if one.name in names and known.is_current(one))
+    return tuple(stored for stored in known.stored if stored.name in names and known.is_current(stored))
 
 
 # breaking

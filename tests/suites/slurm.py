@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpcstate.check.observation import observation
-from hpcstate.check.runner import CheckFailed
+import pytest
+
+from hpcstate.check.suite import CheckFailed
 from hpcstate.node.ssh import Live
 from hpcstate.probe.slurm import (
     SlurmNode,
@@ -52,7 +53,7 @@ class ControllerView:
     cfg_tres: Mapping[str, str]
 
 
-@observation
+@pytest.fixture(scope="session")
 def controller_view(live: Live) -> ControllerView:
     """Slurm's own view of its configuration and nodes. Raises CheckFailed when slurmctld does not answer."""
     parts = (

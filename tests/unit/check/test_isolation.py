@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from hpcstate.check.runner import CheckFailed, CheckResult, load_suites, real_gpus, run_check
+from hpcstate.check.runner import load_suites, run_check
+from hpcstate.check.suite import CheckFailed, CheckResult, real_gpus
 from hpcstate.model import Acceleration, Cluster, CpuTopology, PassthroughDevice
 from hpcstate.run import Result
 from hpcstate.slurm.conf import cgroup_conf, slurm_conf
@@ -21,12 +22,12 @@ from tests.suites.refusals import UNAVAILABLE
 from tests.unit.fake_live import TWO, FakeLive, a_cluster, a_node
 
 SUITES = load_suites()
-SCHEDULING: Any = importlib.import_module("tests.suites.gpu-gres.scheduling")
-DETECTION: Any = importlib.import_module("tests.suites.gpu-gres.detection")
-CONFIGURATION: Any = importlib.import_module("tests.suites.gpu-gres.configuration")
-GROUPS: Any = importlib.import_module("tests.suites.cgroup-isolation.cgroup_configuration")
-RESTARTS: Any = importlib.import_module("tests.suites.cgroup-isolation.restarts")
-RESOURCES: Any = importlib.import_module("tests.suites.cgroup-isolation.resources")
+SCHEDULING: Any = importlib.import_module("tests.suites.gpu_gres.test_scheduling")
+DETECTION: Any = importlib.import_module("tests.suites.gpu_gres.test_detection")
+CONFIGURATION: Any = importlib.import_module("tests.suites.gpu_gres.test_configuration")
+GROUPS: Any = importlib.import_module("tests.suites.cgroup_isolation.test_cgroup_configuration")
+RESTARTS: Any = importlib.import_module("tests.suites.cgroup_isolation.test_restarts")
+RESOURCES: Any = importlib.import_module("tests.suites.cgroup_isolation.test_resources")
 
 NODE = a_node("compute-01", 11)
 SCOPE = "/system.slice/compute-01_slurmstepd.scope"
@@ -596,7 +597,7 @@ def test_a_silent_slurmctld_is_a_failure(name: str) -> None:
 
 
 def test_a_job_that_waits_beside_others_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.suites.jobs.QUEUE_SECONDS", 0)
+    monkeypatch.setattr("hpcstate.check.jobs.QUEUE_SECONDS", 0)
 
     def answer(node: str, script: str) -> str:
         if script.startswith("squeue --noheader --nodelist=compute-02"):
@@ -625,8 +626,9 @@ def test_a_waiting_job_needs_a_second_core() -> None:
 
 
 def test_a_node_that_does_not_look_is_a_failure() -> None:
+    live = FakeLive(lambda node, script: json.dumps(a_report()) + "\n")
     with pytest.raises(CheckFailed, match="reports from compute-01"):
-        job_view.without_gpu(FakeLive(lambda node, script: json.dumps(a_report()) + "\n"))
+        job_view._look(live, live.workers, "--gres=none")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,13 +12,13 @@ from typing import Self
 import pytest
 
 from hpcstate import cli, paths
-from hpcstate.check import prove
+from hpcstate.check import jobs, target
+from hpcstate.check.page import page
 from hpcstate.check.proof import Proof, configuration_digest, summary, write_proof
-from hpcstate.check.prove import result_text
-from hpcstate.check.runner import CheckResult
+from hpcstate.check.prove import result_text, versions_of
+from hpcstate.check.suite import CheckResult, Suites
 from hpcstate.model import Cluster
 from hpcstate.node.ssh import UnreachableError
-from tests.suites import jobs
 from tests.unit.fake_live import TWO, FakeLive, a_cluster, a_node
 
 FILE = """\
@@ -66,7 +67,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> dict[str, UnreachableError]:
         def reach(self) -> dict[str, UnreachableError]:
             return dead
 
-    monkeypatch.setattr(prove, "Live", Silent)
+    monkeypatch.setattr(target, "Live", Silent)
     return dead
 
 
@@ -131,11 +132,96 @@ def test_a_whole_run_is_kept(
     assert proof["skipped"] > 0, "no GPU in the file"
     assert len(proof["configuration"]) == 64
     assert "  compute-01: 192.168.150.11 does not answer" in progress
+    page = (paths.BUILD / "test" / "proof.html").read_text()
+    assert (
+        f"{proof['failed'] + proof['errors']} of {proof['failed'] + proof['errors'] + proof['passed']}"
+        in page
+    )
+    assert "seen red when slurmd is stopped on a node" in page
 
 
 def test_a_part_is_not_kept(file: Path, opened: dict[str, UnreachableError]) -> None:
     assert cli.main(["check", str(file), "--suite", "nodes"]) == 1
     assert not (paths.BUILD / "test" / "proof.json").exists()
+    assert not (paths.BUILD / "test" / "proof.html").exists()
+
+
+def test_results_go_to_files_that_are_named(
+    file: Path, opened: dict[str, UnreachableError], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = {option: tmp_path / f"out.{option[2:6]}" for option in ("--json", "--html", "--junitxml")}
+    words = [word for option, path in written.items() for word in (option, str(path))]
+    assert cli.main(["check", str(file), "--suite", "nodes", "-k", "munge or srun", *words]) == 1
+    assert "nodes.munge" in capsys.readouterr().out, "progress goes to standard output"
+    found = json.loads(written["--json"].read_text())
+    assert [check["name"] for check in found["checks"]] == ["nodes.srun", "nodes.munge"]
+    assert found["complete"] is False
+    assert "This was a run of a part of the checks." in written["--html"].read_text()
+    assert 'tests="2"' in written["--junitxml"].read_text()
+
+
+def test_the_next_run_may_be_of_those_that_failed(
+    file: Path, opened: dict[str, UnreachableError], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.main(["check", str(file), "--suite", "nodes", "-k", "munge"])
+    capsys.readouterr()
+    assert cli.main(["check", str(file), "--lf"]) == 1
+    assert [line.split()[3] for line in capsys.readouterr().out.splitlines() if " s  " in line] == [
+        "nodes.munge:"
+    ]
+
+
+@pytest.mark.parametrize("option", ["--json", "--html", "--junitxml"])
+def test_the_cluster_file_is_not_written_over(
+    file: Path, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["check", str(file), option, str(file)]) == 2
+    assert f"{option} would write over the cluster file" in capsys.readouterr().err
+    assert file.read_text() == FILE
+    assert cli.main(["check", str(file), option, "/none/there"]) == 2
+    assert "name a file in a folder that is there" in capsys.readouterr().err
+
+
+def test_checks_of_ones_own(
+    file: Path, opened: dict[str, UnreachableError], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "our_site"
+    own.mkdir()
+    (own / "test_scratch.py").write_text(
+        "def test_named(cluster, record_property):\n"
+        '    """The cluster has a name"""\n'
+        "    record_property('observed', cluster.name)\n"
+        "    assert cluster.name\n"
+    )
+    assert cli.main(["check", str(file), "--checks", str(own), "--list", "--suite", "our-site"]) == 0
+    assert "never seen red: no fault is written for it" in capsys.readouterr().out
+    assert cli.main(["check", str(file), "--checks", str(own), "--suite", "our-site"]) == 0
+    assert "our-site.named: The cluster has a name" in capsys.readouterr().out
+
+
+def test_the_page_says_what_was_seen_and_escapes_it() -> None:
+    results = (
+        CheckResult("mpi.one", "Ranks", "passed", 1.5, observed="<b>4</b> ranks"),
+        CheckResult("mpi.two", "More ranks", "skipped", 0, reason="needs 9 compute nodes"),
+        CheckResult("nodes.one", "Nodes", "error", 61, reason="broken", hint="look"),
+    )
+    when = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
+    proof = Proof("test", "c.yaml", when, "0" * 64, False, 75, results, {"Slurm": "24.11.5"})
+    text = page(proof, TWO, Suites((), ()))
+    assert "&lt;b&gt;4&lt;/b&gt; ranks" in text
+    assert "1 of 2 checks did not pass" in text
+    assert "1 min 15 s" in text
+    assert re.search(r"<dt>1 check</dt><dd>needs 9 compute nodes</dd>", text)
+    assert "<dt>Slurm</dt><dd>24.11.5</dd>" in text
+    assert "compute-02" in text
+    assert not re.search(r"(?:src|href)=", text), "it needs no other file"
+
+
+def test_versions_of_the_controller() -> None:
+    said = "Slurm\t24.11.5\nkernel\t6.12\nnoise\n"
+    found = versions_of(FakeLive(lambda node, script: said))
+    assert found["Slurm"] == "24.11.5"
+    assert list(found) == ["hpcstate", "Slurm", "kernel"]
 
 
 def test_result_text() -> None:

@@ -1,83 +1,135 @@
-"""What a check is, how it runs, and how suites are found."""
+"""What a check is, how pytest runs it, and how suites are found. Each suite here is files of its own."""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from hpcstate.check.observation import observation
-from hpcstate.check.runner import (
-    Check,
-    CheckFailed,
-    CheckResult,
-    CheckSkipped,
-    Needs,
-    Outcome,
-    Suites,
-    check,
-    exit_code,
-    fault,
-    load_suites,
-    run_check,
-    run_checks,
-)
+from hpcstate.check.plugin import result_of
+from hpcstate.check.runner import exit_code, load_suites, run_check, run_checks
+from hpcstate.check.suite import Check, CheckResult, Fault, Needs, Outcome, Suites, fault
 from hpcstate.errors import HpcstateError
 from hpcstate.node.ssh import Live, UnreachableError
+from hpcstate.paths import ROOT
 from tests.unit.fake_live import FakeLive, a_node
+
+CHECK = Check("suite.one", "All is well", Needs(), Path("test_one.py"))
+HEAD = """import pytest
+from hpcstate.check.suite import CheckFailed, fault
+"""
+
+Made = Callable[[str], Suites]
+"""Suites of somebody's own with the text of one file, whose checks are called ``<suite>.what``."""
 
 
 def live() -> Live:
     return FakeLive(lambda node, script: "")
 
 
-def raising(error: Exception) -> Check:
-    @check("suite.raising", "Raises")
-    def one(live: Live) -> str:
-        raise error
+@pytest.fixture
+def made(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Made]:
+    """Makes suites of a file; a name of its own for each, because Python keeps modules by name."""
+    before = set(sys.modules)
 
-    return one
+    def make(text: str) -> Suites:
+        folder = tmp_path / f"suite_{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        (folder / "test_made.py").write_text(HEAD + text)
+        suites = load_suites(more=[folder])
+        return Suites(
+            tuple(check for check in suites.checks if check.file.is_relative_to(tmp_path)), suites.faults
+        )
+
+    yield make
+    for name in set(sys.modules) - before:
+        if name.endswith("test_made"):
+            del sys.modules[name]
 
 
-def test_a_passed_check_says_what_it_saw() -> None:
-    @check("suite.fine", "All is fine")
-    def fine(live: Live) -> str:
-        return "rank count 4"
-
-    result = run_check(fine, live())
-    assert (result.name, result.title, result.outcome) == ("suite.fine", "All is fine", "passed")
+def test_a_passed_check_says_what_it_saw(made: Made) -> None:
+    (check,) = made(
+        "def test_fine(record_property):\n"
+        "    '''All is fine\n\n    More of it.'''\n"
+        "    record_property('observed', 'rank count 4')\n"
+    ).checks
+    result = run_check(check, live())
+    assert (result.name, result.title, result.outcome) == ("suite-0.fine", "All is fine", "passed")
     assert result.observed == "rank count 4"
 
 
-def test_a_failed_check_has_what_was_expected_and_a_next_step() -> None:
-    result = run_check(raising(CheckFailed("one world", "two worlds", "MpiDefault")), live())
+def test_a_failed_check_has_what_was_expected_and_a_next_step(made: Made) -> None:
+    text = "def test_one():\n    '''T'''\n    raise CheckFailed('one world', 'two worlds', 'MpiDefault')\n"
+    result = run_check(made(text).checks[0], live())
     assert result.outcome == "failed"
     assert (result.expected, result.observed, result.hint) == ("one world", "two worlds", "MpiDefault")
+
+
+def test_a_check_of_somebody_may_just_assert(made: Made) -> None:
+    text = "def test_one(nodes):\n    '''Three nodes'''\n    assert len(nodes) == 3\n"
+    result = run_check(made(text).checks[0], live())
+    assert (result.outcome, result.expected) == ("failed", "Three nodes")
+    assert "assert 2 == 3" in result.observed
+
+
+def test_the_fixtures(made: Made) -> None:
+    text = (
+        "def test_one(cluster, controller, nodes, live, jobs, record_property):\n"
+        "    '''T'''\n"
+        "    names = [node.name for node in nodes]\n"
+        "    seen = f'{cluster.name} {controller.name} {names} {live.cluster is cluster}'\n"
+        "    record_property('observed', seen)\n"
+        "    assert callable(jobs)\n"
+    )
+    result = run_check(made(text).checks[0], live())
+    assert result.observed == "test controller ['compute-01', 'compute-02'] True"
 
 
 @pytest.mark.parametrize(
     ("error", "outcome", "words"),
     [
-        (CheckSkipped("the cluster is busy"), "skipped", "the cluster is busy"),
         (HpcstateError("broken", where="compute-01", hint="look"), "error", "compute-01: broken"),
         (ValueError("Expecting value"), "error", "could not be read: ValueError: Expecting value"),
         (KeyError("nodes"), "error", "KeyError"),
+        (TypeError("no such"), "error", "the check itself is broken: TypeError: no such"),
     ],
 )
 def test_what_is_no_finding_is_not_reported_as_one(error: Exception, outcome: str, words: str) -> None:
-    result = run_check(raising(error), live())
+    result = result_of(CHECK, error, "", 0.1)
     assert result.outcome == outcome
     assert words in result.reason
 
 
+def test_a_check_may_say_skip(made: Made) -> None:
+    text = "def test_one():\n    '''T'''\n    pytest.skip('the cluster is busy')\n"
+    result = run_check(made(text).checks[0], live())
+    assert (result.outcome, result.reason) == ("skipped", "the cluster is busy")
+
+
 def test_a_dead_node_is_a_failure_with_its_name() -> None:
     dead = UnreachableError("compute-02", "192.168.150.12 does not answer on SSH: timeout", hint="status")
-    result = run_check(raising(dead), live())
+    result = result_of(CHECK, dead, "", 0.1)
     assert result.outcome == "failed"
     assert result.expected == "compute-02 answers"
     assert "192.168.150.12" in result.observed
+
+
+def test_what_breaks_after_a_check_is_not_passed(made: Made) -> None:
+    text = (
+        "@pytest.fixture\n"
+        "def held():\n"
+        "    yield\n"
+        "    raise CheckFailed('nothing left', 'a job')\n"
+        "def test_one(held):\n"
+        "    '''T'''\n"
+    )
+    result = run_check(made(text).checks[0], live())
+    assert (result.outcome, result.observed) == ("failed", "a job")
 
 
 @pytest.mark.parametrize(
@@ -95,12 +147,22 @@ def test_needs(needs: Needs, missing: str) -> None:
     assert needs.missing([a_node("compute-01", 11, gpus=0), a_node("compute-02", 12, gpus=1)]) == missing
 
 
-def test_a_check_that_lacks_what_it_needs_is_skipped_and_not_run() -> None:
-    @check("suite.big", "Many nodes", needs_nodes=9)
-    def big(live: Live) -> str:
-        raise AssertionError("it ran")
+def test_a_check_that_lacks_what_it_needs_is_skipped_before_anything_of_it_is_made(made: Made) -> None:
+    text = (
+        "@pytest.fixture(scope='session')\n"
+        "def made():\n"
+        "    raise AssertionError('it was made')\n"
+        "@pytest.mark.needs(nodes=9)\n"
+        "def test_big(made):\n"
+        "    '''T'''\n"
+    )
+    result = run_check(made(text).checks[0], live())
+    assert (result.outcome, result.reason) == ("skipped", "needs 9 compute nodes, the cluster has 2")
 
-    assert run_check(big, live()).outcome == "skipped"
+
+def test_a_need_that_there_is_not_is_refused(made: Made) -> None:
+    with pytest.raises(HpcstateError, match="the marker needs takes nodes, gpus"):
+        made("@pytest.mark.needs(gpu=1)\ndef test_one():\n    '''T'''\n")
 
 
 @pytest.mark.parametrize(
@@ -116,63 +178,136 @@ def test_exit_codes(outcomes: list[Outcome], code: int) -> None:
     assert exit_code(CheckResult("s.c", "", outcome, 0.1) for outcome in outcomes) == code
 
 
-def test_results_are_reported_as_they_come() -> None:
-    seen: list[str] = []
-    results = run_checks([raising(CheckSkipped("x"))] * 2, live(), lambda result: seen.append(result.outcome))
-    assert seen == ["skipped", "skipped"] == [result.outcome for result in results]
+LOOKING = """
+@pytest.fixture(scope="session")
+def seen(live):
+    answer = live.run("controller", "look").stdout
+    if answer == "broken":
+        raise CheckFailed("whole", answer)
+    return answer
+
+def test_one(seen, record_property):
+    '''T'''
+    record_property("observed", seen)
+
+def test_two(seen, record_property):
+    '''T'''
+    record_property("observed", seen)
+"""
 
 
-def looking(answers: Iterator[str]) -> tuple[Check, Check]:
-    """Two checks that look at the same thing, which is another at each look."""
-
-    @observation
-    def seen(live: Live) -> str:
-        answer = next(answers)
-        if answer == "broken":
-            raise CheckFailed("whole", answer)
-        return answer
-
-    return check("suite.one", "One")(seen), check("suite.two", "Two")(seen)
+def looking(*answers: str) -> Live:
+    """A cluster that answers otherwise at each look."""
+    following = iter(answers)
+    return FakeLive(lambda node, script: next(following))
 
 
-def test_checks_of_a_run_share_what_they_look_at_and_the_next_run_looks_again() -> None:
-    one, two = looking(iter(["first", "second"]))
-    there = live()
+def test_results_are_reported_as_they_come_and_in_the_order_asked_for(made: Made) -> None:
+    checks = made(LOOKING).checks
+    told: list[str] = []
+    results = run_checks(checks[::-1], looking("x"), lambda result: told.append(result.name))
+    assert told == ["suite-0.two", "suite-0.one"] == [result.name for result in results]
+
+
+def test_checks_of_a_run_share_what_they_look_at_and_the_next_run_looks_again(made: Made) -> None:
+    checks = made(LOOKING).checks
+    there = looking("first", "second", "third")
     for expected in ("first", "second"):
-        results = run_checks([one, two], there, lambda _: None)
+        results = run_checks(checks, there, lambda _: None)
         assert [result.observed for result in results] == [expected, expected]
+    assert run_check(checks[1], there).observed == "third"
 
 
-def test_a_failure_is_shared_as_well() -> None:
-    results = run_checks(looking(iter(["broken", "mended"])), live(), lambda _: None)
+def test_a_failure_is_shared_as_well(made: Made) -> None:
+    results = run_checks(made(LOOKING).checks, looking("broken", "mended"), lambda _: None)
     assert [(result.outcome, result.observed) for result in results] == [("failed", "broken")] * 2
 
 
-def test_a_check_by_itself_looks_anew() -> None:
-    one, two = looking(iter(["first", "second", "third"]))
-    there = live()
-    assert [run_check(one, there).observed for _ in range(2)] == ["first", "second"]
-    assert run_check(two, there).observed == "third"
-
-
-def test_an_interrupted_run_leaves_nothing_known() -> None:
-    one, _ = looking(iter(["first", "second"]))
-    there = live()
+def test_an_interrupted_run_says_so_and_leaves_nothing_known(made: Made) -> None:
+    checks = made(LOOKING).checks
+    there = looking("first", "second")
 
     def interrupted(result: CheckResult) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_checks([one], there, interrupted)
-    assert run_check(one, there).observed == "second"
+        run_checks(checks, there, interrupted)
+    assert run_check(checks[0], there).observed == "second"
+
+
+def test_a_signal_that_ends_the_program_is_no_failure_of_a_check(made: Made) -> None:
+    """cli.py makes SystemExit of SIGTERM and SIGHUP. What the check holds is given back."""
+    text = (
+        "@pytest.fixture\n"
+        "def held(live):\n"
+        "    yield\n"
+        "    live.run('controller', 'given back')\n"
+        "def test_one(held):\n"
+        "    '''T'''\n"
+        "    raise SystemExit(143)\n"
+        "def test_two():\n"
+        "    '''T'''\n"
+    )
+    there = FakeLive(lambda node, script: "")
+    told: list[CheckResult] = []
+    with pytest.raises(SystemExit) as raised:
+        run_checks(made(text).checks, there, told.append)
+    assert raised.value.code == 128 + signal.SIGTERM
+    assert [script for _, _, script in there.scripts] == ["given back"]
+    assert told == []
+
+
+def test_words_choose_checks(made: Made) -> None:
+    checks = made(LOOKING).checks
+    results = run_checks(checks, looking("x"), lambda _: None, keyword="suite-0.two")
+    assert [result.name for result in results] == ["suite-0.two"]
+    with pytest.raises(HpcstateError, match="no check is called 'three'"):
+        run_checks(checks, looking("x"), lambda _: None, keyword="three")
+    with pytest.raises(HpcstateError, match="Wrong expression passed to '-k'"):
+        run_checks(checks, looking("x"), lambda _: None, keyword="one and")
+
+
+def test_what_failed_is_remembered(made: Made, tmp_path: Path) -> None:
+    checks = made(LOOKING + "def test_three():\n    '''T'''\n").checks
+    at = tmp_path / "remembered"
+    run_checks(checks, looking("broken"), lambda _: None, remember=at)
+    again = run_checks(checks, looking("mended"), lambda _: None, remember=at, last_failed=True)
+    assert [(result.name, result.outcome) for result in again] == [
+        ("suite-0.one", "passed"),
+        ("suite-0.two", "passed"),
+    ]
+    everything = run_checks(checks, looking("x"), lambda _: None, remember=at, last_failed=True)
+    assert len(everything) == 3
+
+
+def test_results_for_a_ci(made: Made, tmp_path: Path) -> None:
+    import xml.etree.ElementTree as ElementTree
+
+    at = tmp_path / "junit.xml"
+    run_checks(
+        made(LOOKING + "def test_three():\n    '''T'''\n    pytest.skip('no GPU')\n").checks,
+        looking("broken"),
+        lambda _: None,
+        junit=at,
+    )
+    suite = ElementTree.parse(at).getroot().find("testsuite")
+    assert suite is not None
+    assert (suite.get("name"), suite.get("tests"), suite.get("skipped")) == ("hpcstate", "3", "1")
+    assert "expected: whole\nobserved: broken" in ElementTree.tostring(suite, encoding="unicode")
+
+
+def test_options_of_the_environment_are_not_ours(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-x --no-such-option")
+    assert run_check(made(LOOKING).checks[0], looking("x")).outcome == "passed"
+    assert os.environ["PYTEST_ADDOPTS"] == "-x --no-such-option"
 
 
 def test_what_a_fault_proves_is_what_its_nodes_can_show() -> None:
     def broken(live: Live) -> Iterator[None]:
         yield
 
-    one = check("suite.one", "One")(lambda live: "")
-    two = check("suite.two", "Two", needs_nodes=2)(lambda live: "")
+    one = Check("suite.one", "One", Needs(), Path("test_one.py"))
+    two = Check("suite.two", "Two", Needs(nodes=2), Path("test_one.py"))
     gpu = fault("a GPU is broken", "suite.one", "suite.two", needs_gpus=1)(broken)
     suites = Suites((one, two), (gpu,))
     with_gpu, without = a_node("compute-01", 11, gpus=1), a_node("compute-02", 12, gpus=0)
@@ -184,19 +319,26 @@ def test_what_a_fault_proves_is_what_its_nodes_can_show() -> None:
 
 def test_the_suites_of_the_project() -> None:
     suites = load_suites()
-    names = [one.name for one in suites.checks]
+    names = [check.name for check in suites.checks]
     assert names[0] == "nodes.registered"
     assert len(names) == len(set(names))
-    assert {one.suite for one in suites.checks} >= {"nodes", "mpi", "gpu-gres", "cgroup-isolation"}
+    assert {check.suite for check in suites.checks} >= {"nodes", "mpi", "gpu-gres", "cgroup-isolation"}
     assert {name for fault in suites.faults for name in fault.checks} == set(names)
     descriptions = [fault.description for fault in suites.faults]
     assert len(descriptions) == len(set(descriptions))
+    assert all(isinstance(fault, Fault) for fault in suites.faults)
+
+
+def test_every_title_is_one_line_of_its_own() -> None:
+    titles = [check.title for check in load_suites().checks]
+    assert len(set(titles)) == len(titles)
+    assert [title for title in titles if title.endswith((".", ",", " ")) or not title[0].isalnum()] == []
 
 
 def test_select() -> None:
     suites = load_suites()
-    assert {one.suite for one in suites.select(suite="gpu-gres")} == {"gpu-gres"}
-    assert [one.name for one in suites.select(name="mpi.two_nodes")] == ["mpi.two_nodes"]
+    assert {check.suite for check in suites.select(suite="gpu-gres")} == {"gpu-gres"}
+    assert [check.name for check in suites.select(name="mpi.two_nodes")] == ["mpi.two_nodes"]
     assert suites.select() == suites.checks
 
 
@@ -214,37 +356,59 @@ def test_select_tells_what_there_is(suite: str, name: str, known: str) -> None:
     assert known in raised.value.hint
 
 
-HEAD = "from hpcstate.check.runner import check, fault\n"
-FINE = "@check('{0}.one', 'T')\ndef one(live):\n    return ''\n"
+FINE = "def test_one():\n    '''T'''\n"
 FAULT = "@fault('F', '{0}.one')\ndef broken(live):\n    yield\n"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (HEAD + FINE, "no fault for {0}.one"),
-        (HEAD + "@check('other.one', 'T')\ndef one(live):\n    return ''\n" + FAULT, "'other.one'"),
-        (
-            HEAD + FINE + FAULT + "two = type(one)('{0}.one', 'T', one.needs, one.function)\n",
-            "'{0}.one' is taken",
-        ),
-        (HEAD + FINE + FAULT.replace("one", "other"), "no check: {0}.other"),
+        (FINE, "no fault for {0}.one"),
+        (FINE.replace("'''T'''", "pass") + FAULT, "'{0}.one' has no title"),
+        (FINE + FAULT.replace("one", "other"), "no check: {0}.other"),
+        ("import no_such_module\n", "No module named 'no_such_module'"),
+        ("\n", "there are no suites"),
     ],
-    ids=["no fault", "another suite", "taken", "a fault of nothing"],
+    ids=["no fault", "no title", "a fault of nothing", "it cannot be imported", "empty"],
 )
 def test_a_suite_that_proves_nothing_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, text: str, message: str
+    tmp_path: Path, request: pytest.FixtureRequest, text: str, message: str
 ) -> None:
     # A name of its own, because importlib keeps modules by name.
     suite = f"made{abs(hash(request.node.name))}"
     folder = tmp_path / "tests" / "suites" / suite
     folder.mkdir(parents=True)
-    (folder / "made.py").write_text(text.format(suite))
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    (folder / "test_made.py").write_text(HEAD + text.format(suite))
     with pytest.raises(HpcstateError, match=message.format(suite)):
         load_suites(tmp_path)
+
+
+def test_two_checks_of_one_name_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "twice"
+    folder.mkdir()
+    for name in ("test_first.py", "test_second.py"):
+        (folder / name).write_text(FINE)
+    with pytest.raises(HpcstateError, match=r"two checks are called 'twice\.one'") as raised:
+        load_suites(more=[folder])
+    assert "test_first.py" in raised.value.hint
+
+
+def test_checks_of_somebody_need_no_fault_but_say_so(made: Made) -> None:
+    suites = made(FINE)
+    assert suites.faults_of(suites.checks[0]) == ()
 
 
 def test_no_suites_is_an_error_and_not_a_success(tmp_path: Path) -> None:
     with pytest.raises(HpcstateError, match="there are no suites"):
         load_suites(tmp_path)
+    with pytest.raises(HpcstateError, match="there are no suites"):
+        load_suites(more=[tmp_path / "none"])
+
+
+def test_the_suites_are_ordinary_tests_of_pytest() -> None:
+    """By pytest itself, with the plugin; without a cluster, each says what it lacks."""
+    words = [sys.executable, "-m", "pytest", "-p", "hpcstate.check.plugin", "tests/suites/mpi", "-q"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "say which by --cluster-file FILE" in done.stdout, done.stdout
+    done = subprocess.run([*words, "--collect-only"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "test_pmix.py::test_two_nodes" in done.stdout

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from hpcstate import paths
-from hpcstate.check.runner import CheckFailed
+from hpcstate.check.suite import CheckFailed
 
-environment = importlib.import_module("tests.suites.container-integration.environment")
-training = importlib.import_module("tests.suites.container-integration.training")
-mpi = importlib.import_module("tests.suites.container-integration.mpi")
+environment = importlib.import_module("tests.suites.container_integration.test_environment")
+training = importlib.import_module("tests.suites.container_integration.test_training")
+mpi = importlib.import_module("tests.suites.container_integration.test_mpi")
 
 HOSTS = ["compute-01", "compute-02"]
 Report = dict[str, Any]

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from hpcstate import paths
-from hpcstate.check.runner import CheckResult, Fault, load_suites, run_checks
+from hpcstate.check.runner import load_suites, run_checks
+from hpcstate.check.suite import CheckResult, Fault
 from hpcstate.model import ContainerSettings
 from hpcstate.registry import deploy as container_deploy
 from hpcstate.registry import layout as registry

@@ -20,9 +20,9 @@ from hpcstate.node import apptainer_files
 from hpcstate.probe import apptainer
 from tests.suites.inside import Inside
 
-installation = importlib.import_module("tests.suites.container-runtime.installation")
-isolation = importlib.import_module("tests.suites.container-runtime.isolation")
-entering = importlib.import_module("tests.suites.container-runtime.entering")
+installation = importlib.import_module("tests.suites.container_runtime.test_installation")
+isolation = importlib.import_module("tests.suites.container_runtime.test_isolation")
+entering = importlib.import_module("tests.suites.container_runtime.test_entering")
 
 SHARED = {"ipc": "[3]", "net": "[4]", "pid": "[5]", "uts": "[6]", "cgroup": "[7]"}
 SOUND = Inside(

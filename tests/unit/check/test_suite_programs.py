@@ -102,7 +102,7 @@ def test_what_container_exec_makes_of_signatures(tmp_path: Path, monkeypatch: py
     (tmp_path / "registry/ml").mkdir(parents=True)
     (tmp_path / "registry/ml/own.sif").write_bytes(b"x" * 100_000)
     text = programs.command(
-        SUITES / "container-runtime" / "signatures.sh",
+        SUITES / "container_runtime" / "signatures.sh",
         arguments=[tmp_path / "made here", "own"],
         registry=tmp_path / "registry",
     )

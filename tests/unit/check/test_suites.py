@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate.check.runner import CheckFailed, CheckResult, load_suites, run_check
+from hpcstate.check.jobs import together
+from hpcstate.check.runner import load_suites, run_check
+from hpcstate.check.suite import CheckFailed, CheckResult
 from hpcstate.model import Cluster, Partition
 from hpcstate.node.ssh import Live
 from hpcstate.run import Result
 from tests.suites.breaking import append, set_key
-from tests.suites.jobs import together
-from tests.suites.nodes.system import verdicts
+from tests.suites.nodes.test_system import verdicts
 from tests.suites.slurm import gres_counts, reports
 from tests.unit.fake_live import TWO, Answer, FakeLive, a_cluster, a_node, failing, timed_out
 
@@ -164,7 +165,7 @@ def test_munge_without_a_status_says_what_it_said() -> None:
 
 @pytest.mark.parametrize(("ahead", "outcome"), [(0.0, "passed"), (-30.0, "failed"), (2.0, "failed")])
 def test_clocks(monkeypatch: pytest.MonkeyPatch, ahead: float, outcome: str) -> None:
-    monkeypatch.setattr("tests.suites.nodes.system.time.time", lambda: 1000.0)
+    monkeypatch.setattr("tests.suites.nodes.test_system.time.time", lambda: 1000.0)
     result = run_named(
         "nodes.clocks", lambda node, script: f"{1000.0 + (ahead if node == 'compute-02' else 0)}\n"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from hpcstate.check.proof import Proof
-from hpcstate.check.runner import CheckResult
+from hpcstate.check.suite import CheckResult
 from hpcstate.cluster.up import proof_text
 
 
@@ -37,5 +37,5 @@ def test_a_line_a_suite_and_a_line_a_reason() -> None:
         "Skipped:",
         f"    2  {needs}",
         "    1  needs a GPU",
-        "Each check by name: hpcstate check inventories/gpu.yaml --list; what was seen: build/gpu/proof.json",
+        "Each check by name: hpcstate check inventories/gpu.yaml --list; what was seen: build/gpu/proof.html",
     ]

@@ -9,7 +9,8 @@ import pytest
 
 from hpcstate import paths, schema
 from hpcstate.model import VirtioFsMount
-from hpcstate.schema import keys
+from hpcstate.schema import keys, reference
+from hpcstate.schema.declare import Keys
 
 PAGE = (paths.ROOT / "docs" / "cluster-file.md").read_text()
 
@@ -32,15 +33,57 @@ def listed(section: str, title: str) -> set[str]:
     return set(re.findall(r"`(\w+)`", found.group(1))) if found else set()
 
 
-@pytest.mark.parametrize("section", keys.SECTIONS, ids=lambda section: section.name)
-def test_every_key_is_described_and_no_other(section: keys.Keys) -> None:
-    assert set(rows(section.name)) == set(section.used)
-    assert listed(section.name, "Labels") == set(section.labels)
-    assert listed(section.name, "Earlier") == set(section.earlier)
+def test_the_tables_are_those_of_the_schema() -> None:
+    assert reference.rewritten(PAGE) == PAGE, (
+        f"{reference.PAGE} is out of date: {reference.COMMAND} writes it"
+    )
+
+
+def test_the_command_writes_the_tables_and_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(PAGE.replace("| `nodes` | `0` |", "| `nodes` | `9` |").replace("`vendor`", "`seller`"))
+    assert reference.main([str(page)]) == 0
+    assert page.read_text() == PAGE
+    assert reference.main([str(page)]) == 0
+    assert capsys.readouterr().out == f"{page}: written\n{page}: as it was\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("<!-- keys: gres -->", "<!-- keys: grse -->", "there is no section 'grse'"),
+        ("<!-- keys: gres -->", "", "0 places for the keys of gres"),
+        ("<!-- keys: gres -->", "<!-- keys: network -->", "2 places for the keys of network"),
+        ("# The cluster file", "<!-- end -->", "a marker without its other half"),
+    ],
+)
+def test_a_page_with_wrong_markers_is_left_as_it_is(
+    old: str, new: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(PAGE.replace(old, new, 1))
+    before = page.read_text()
+    assert reference.main([str(page)]) == 2
+    assert words in capsys.readouterr().err
+    assert page.read_text() == before
+
+
+def test_a_page_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert reference.main([str(tmp_path / "none.md")]) == 2
+    assert "No such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("section", keys.SECTIONS, ids=lambda section: section.title)
+def test_every_key_is_described_and_no_other(section: type[Keys]) -> None:
+    assert set(rows(section.title)) == set(section.used)
+    assert listed(section.title, "Labels") == set(section.labels)
+    assert listed(section.title, "Earlier") == set(section.earlier)
 
 
 def test_every_section_is_one_of_the_schema() -> None:
-    assert set(sections()) == {section.name for section in keys.SECTIONS}
+    assert set(sections()) == {section.title for section in keys.SECTIONS}
 
 
 def test_the_defaults_are_those_of_the_schema(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +138,7 @@ clusters:
         },
     }
     actual["controller"] = {
-        key: value for key, value in actual["compute_nodes"].items() if key in keys.CONTROLLER.used
+        key: value for key, value in actual["compute_nodes"].items() if key in keys.ControllerKeys.used
     }
     for section, defaults in actual.items():
         written = rows(section)

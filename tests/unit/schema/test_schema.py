@@ -15,6 +15,7 @@ from hpcstate.errors import HpcstateError, ProblemsError
 from hpcstate.model import Acceleration, Cluster, CpuTopology, Partition, VirtioFsMount
 from hpcstate.model.cluster import DERIVED_PARAMETERS
 from hpcstate.schema import keys
+from hpcstate.schema.declare import AnyKey
 from hpcstate.schema.section import Section
 from hpcstate.slurm import conf as slurm_conf
 
@@ -323,8 +324,10 @@ def test_all_errors_come_at_once_in_the_order_of_the_file() -> None:
 def test_every_key_that_is_accepted_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     read: dict[str, set[str]] = {}
 
-    def recording(section: Section, key: str, raw: Callable[[Section, str], object] = Section.raw) -> object:
-        read.setdefault(section.keys.name, set()).add(key)
+    def recording(
+        section: Section, key: AnyKey, raw: Callable[[Section, AnyKey], object] = Section.raw
+    ) -> object:
+        read.setdefault(section.keys.title, set()).add(key.name)
         return raw(section, key)
 
     monkeypatch.setattr(Section, "raw", recording)
@@ -335,7 +338,7 @@ def test_every_key_that_is_accepted_is_read(monkeypatch: pytest.MonkeyPatch) -> 
     )
     for section in keys.SECTIONS:
         # image_path and ip_address are read in the place of the key they stand for.
-        assert set(section.used) - read[section.name] <= {"image_path", "ip_address"}, section.name
+        assert set(section.used) - read[section.title] <= {"image_path", "ip_address"}, section.title
 
 
 @pytest.mark.parametrize("name", [*DERIVED, "NODENAME"])
