@@ -11,10 +11,8 @@ from pyinfra.context import host
 
 from facts.registry import Registry
 from hpcstate.errors import HpcstateError
-from hpcstate.registry import catalog
+from hpcstate.registry import catalog, layout, scripts
 from hpcstate.registry import difference as registry_difference
-from hpcstate.registry import layout as registry
-from hpcstate.registry import scripts as registry_scripts
 from hpcstate.registry.layout import Stored
 from operations.util.commands import fail, stop_host
 
@@ -36,7 +34,7 @@ def state(
     try:
         known = catalog.parse(found["catalog"])
     except HpcstateError:
-        known = registry.Catalog()
+        known = layout.Catalog()
     should = known
     for one in wanted:
         if not known.is_everywhere(one):
@@ -51,7 +49,7 @@ def state(
         host.noop(f"the registry has its {len(should.stored)} versions of containers")
         return
     if difference.layout or difference.config:
-        yield StringCommand("sh -s", _stdin=registry_scripts.layout(config))
+        yield StringCommand("sh -s", _stdin=scripts.layout(config))
     if not difference.in_step_but_for_layout:
         yield FunctionCommand(_receive, (node, deliver), {})
 

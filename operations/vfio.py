@@ -15,7 +15,7 @@ from facts.device_holders import DeviceHolders
 from facts.iommu import IommuGroups
 from facts.pci import PciDevices, PciUses
 from facts.vfio import VfioState
-from hpcstate.passthrough import verdict as pcie
+from hpcstate.passthrough import verdict
 from hpcstate.passthrough.verdict import VFIO, PciHost
 from operations.util.commands import stop_host
 
@@ -68,7 +68,7 @@ def bind(
     if problem := refusal(found, addresses, claimed=claimed, unused=unused, force=force):
         yield stop_host(problem)
         return
-    todo = [address for address in addresses if not pcie.is_vfio(found.devices[address]["driver"])]
+    todo = [address for address in addresses if not verdict.is_vfio(found.devices[address]["driver"])]
     if not todo:
         host.noop(f"{', '.join(addresses)} have vfio-pci")
         return
@@ -117,10 +117,10 @@ def refusal(
         if claimed.get(address, identifiers := f"{here['vendor']}:{here['device']}") != identifiers:
             reasons.append(f"{address} is {identifiers}, and not {claimed[address]} as the file says")
             continue
-        if missing := [other for other in pcie.companions(found, address) if other not in addresses]:
-            names = ", ".join(pcie.described(found.devices[other]) for other in missing)
+        if missing := [other for other in verdict.companions(found, address) if other not in addresses]:
+            names = ", ".join(verdict.described(found.devices[other]) for other in missing)
             reasons.append(f"{address} must go together with {names}")
-        for obstacle in pcie.obstacles(found, address, unused):
+        for obstacle in verdict.obstacles(found, address, unused):
             if obstacle.kind not in passed_over and obstacle.text:
                 hint = f": {obstacle.step}" if obstacle.kind == "iommu" and obstacle.step else ""
                 reasons.append(f"{obstacle.text}{hint}")

@@ -11,14 +11,13 @@ from hpcstate import paths
 from hpcstate.artifact.store import Store
 from hpcstate.cluster import pyinfra as deploy
 from hpcstate.errors import HpcstateError, ProblemsError, format_problem
-from hpcstate.hypervisor import fit as validate
+from hpcstate.hypervisor import fit
 from hpcstate.hypervisor.connection import connect
 from hpcstate.hypervisor.daemon import SYSTEM_URI, answers
 from hpcstate.hypervisor.machine import Difference
 from hpcstate.hypervisor.mark import refusal
 from hpcstate.hypervisor.observed import differences
-from hpcstate.image import declared as image
-from hpcstate.image import packer
+from hpcstate.image import declared, packer
 from hpcstate.model import Cluster, Description
 
 
@@ -86,7 +85,7 @@ def make_plan(description: Description, say: Callable[[str], None]) -> Plan:
 def _obstacles(description: Description) -> tuple[str, ...]:
     """What `up` would stop at, before it builds anything."""
     try:
-        validate.demand(description, lambda _: None)
+        fit.demand(description, lambda _: None)
     except ProblemsError as error:
         return tuple(format_problem(error.path, problem) for problem in error.problems)
     return ()
@@ -94,7 +93,7 @@ def _obstacles(description: Description) -> tuple[str, ...]:
 
 def needed_images(description: Description) -> list[str]:
     """The images of this project that the nodes of ``description`` start from, by name."""
-    ours = {str(paths.image(name)): name for name in image.names()}
+    ours = {str(paths.image(name)): name for name in declared.names()}
     wanted = {str(paths.ROOT / node.image) for cluster in description.clusters for node in cluster.nodes}
     return [name for path, name in ours.items() if path in wanted]
 
@@ -103,7 +102,7 @@ def image_steps(description: Description) -> list[str]:
     """What `doit build_images` would do for the images that are needed."""
     steps, store = [], Store.default()
     for name in needed_images(description):
-        recipe = packer.recipe(image.load(name), store)
+        recipe = packer.recipe(declared.load(name), store)
         if not recipe.current:
             source = "fetch from the store" if recipe.stored(store) else "build"
             steps.append(f"{source} {recipe.path.name}")

@@ -110,11 +110,11 @@ def _start(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from hpcstate.cluster import lifecycle
-    from hpcstate.hypervisor import fit as validate
+    from hpcstate.hypervisor import fit
     from hpcstate.schema import load
 
     clusters = chosen_clusters(args)
-    validate.demand(replace(load(args.file), clusters=clusters), _say, only=args.node)
+    fit.demand(replace(load(args.file), clusters=clusters), _say, only=args.node)
     for cluster in clusters:
         begun = time.monotonic()
         print(f"{cluster.name}:", flush=True)

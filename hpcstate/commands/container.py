@@ -61,13 +61,13 @@ def register(subparsers: Any) -> None:
 def run_list(args: argparse.Namespace) -> int:
     """The project's containers. One that is declared wrongly is told after the others; then 1."""
     from hpcstate.artifact.store import Manifest
-    from hpcstate.container import declared as container
+    from hpcstate.container import declared
 
     rows: list[dict[str, Any]] = []
     wrong = []
     for name in paths.container_names():
         try:
-            one = container.load(name)
+            one = declared.load(name)
         except HpcstateError as error:
             wrong.append(str(error))
             continue
@@ -97,11 +97,11 @@ def run_list(args: argparse.Namespace) -> int:
 
 def run_build(args: argparse.Namespace) -> int:
     """Build by doit, in its graph: what is up to date is not built again."""
-    from hpcstate.container import declared as container
+    from hpcstate.container import declared
     from hpcstate.run import run_visibly
 
     for name in args.names:
-        container.load(name)
+        declared.load(name)
     names = [f"build_containers:{name}" for name in args.names]
     return run_visibly([sys.executable, "-m", "doit", *names], cwd=paths.ROOT)
 
@@ -145,17 +145,16 @@ def run_test(args: argparse.Namespace) -> int:
     """Run the tests of a container on this machine; 1 when one fails."""
     from dataclasses import asdict
 
-    from hpcstate.container import declared as container
-    from hpcstate.container import trial as container_test
+    from hpcstate.container import declared, trial
 
-    one = container.load(args.name)
+    one = declared.load(args.name)
     path = args.file or find(args.name)
     out = sys.stderr if args.json else sys.stdout
 
     def say(text: str) -> None:
         print(f"  {text}", file=out, flush=True)
 
-    results = container_test.run_tests(one, path, _toolbox(), say)
+    results = trial.run_tests(one, path, _toolbox(), say)
     failed = [result for result in results if result.outcome == "failed"]
     for result in failed:
         print(f"{result.name}: {result.said}", file=sys.stderr)
@@ -223,14 +222,14 @@ def find(name: str) -> Path:
 
     Raises HpcstateError when there is none.
     """
-    from hpcstate.container import declared as container
+    from hpcstate.container import declared
 
     path = Path(name)
     if path.suffix == ".sif" or os.sep in name:
         if path.is_file():
             return path.resolve()
         raise HpcstateError("there is no such file", where=name)
-    container.load(name)
+    declared.load(name)
     built = paths.container(name)
     if not built.is_file():
         raise HpcstateError(
@@ -248,9 +247,9 @@ def _toolbox() -> Toolbox:
 
 def _state(one: Container) -> str:
     from hpcstate.artifact.store import Store
-    from hpcstate.container import build as container_build
+    from hpcstate.container import build
 
-    recipe = container_build.recipe(one, Store.default())
+    recipe = build.recipe(one, Store.default())
     return {"missing": "not built", "current": "built", "outdated": "outdated"}[recipe.state]
 
 

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the file, and say what it has."""
     from hpcstate import schema
     from hpcstate.files import write_atomically
-    from hpcstate.hypervisor import fit as validate
+    from hpcstate.hypervisor import fit
     from hpcstate.hypervisor.first_file import HostSize, first_file
 
     file: Path = args.file
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         raise HpcstateError("a cluster file ends with .yaml", where=str(file))
     if file.exists() and not args.force:
         raise HpcstateError("there is such a file", where=str(file), hint="another name, or --force")
-    state = validate.host_state()
+    state = fit.host_state()
     assert state.pci is not None
     size = HostSize(
         hostname=socket.gethostname(),

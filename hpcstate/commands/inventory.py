@@ -57,33 +57,32 @@ def show(args: argparse.Namespace) -> int:
 def show_pcie(args: argparse.Namespace) -> int:
     """The GPUs of this host (all devices with ``--all``), and whether each can be passed through."""
     from hpcstate.cluster.lifecycle import held_here
-    from hpcstate.passthrough import report as pcie_report
-    from hpcstate.passthrough import verdict as pcie
+    from hpcstate.passthrough import report, verdict
 
     try:
         held = held_here()
     except HpcstateError as error:
         print(f"which guests have which devices is not known: {error}", file=sys.stderr)
         held = {}
-    host = pcie.local_host(held=held)
+    host = verdict.local_host(held=held)
     if args.json:
-        print(json.dumps({"devices": pcie_report.as_data(host, everything=args.all)}, indent=2))
+        print(json.dumps({"devices": report.as_data(host, everything=args.all)}, indent=2))
     else:
-        print(pcie_report.as_text(host, everything=args.all))
+        print(report.as_text(host, everything=args.all))
     return OK
 
 
 def show_gpus(args: argparse.Namespace) -> int:
     """The GPUs of the nodes of a cluster file's clusters; 1 when one of them must get no jobs."""
-    from hpcstate.gpu import report as gpu_report
+    from hpcstate.gpu import report
 
     clusters = chosen_clusters(args)
-    reports = {cluster.name: gpu_report.read(cluster) for cluster in clusters}
+    reports = {cluster.name: report.read(cluster) for cluster in clusters}
     if args.json:
-        print(json.dumps({name: gpu_report.as_data(nodes) for name, nodes in reports.items()}, indent=2))
+        print(json.dumps({name: report.as_data(nodes) for name, nodes in reports.items()}, indent=2))
     else:
-        print("\n\n".join(gpu_report.as_text(nodes) for nodes in reports.values()))
-    return gpu_report.exit_code([node for nodes in reports.values() for node in nodes])
+        print("\n\n".join(report.as_text(nodes) for nodes in reports.values()))
+    return report.exit_code([node for nodes in reports.values() for node in nodes])
 
 
 def _cluster_data(cluster: Cluster, groups: Groups) -> dict[str, Any]:

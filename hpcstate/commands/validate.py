@@ -73,9 +73,9 @@ def as_json(file: Path, problems: tuple[Problem, ...], *, ok: bool) -> dict[str,
 
 
 def _findings(description: Description, pcie_devices: bool) -> tuple[Problem, ...]:
-    from hpcstate.hypervisor import fit as validate
+    from hpcstate.hypervisor import fit
 
-    return validate.host_findings(description, validate.host_state(pcie_devices=pcie_devices))
+    return fit.host_findings(description, fit.host_state(pcie_devices=pcie_devices))
 
 
 def _summary(file: Path, problems: tuple[Problem, ...], description: Description | None) -> str:

@@ -17,10 +17,8 @@ from hpcstate.artifact.recipe import Recipe
 from hpcstate.artifact.store import Store
 from hpcstate.container import credentials as container_credentials
 from hpcstate.container import definition as container_definition
-from hpcstate.container import routes as container_routes
-from hpcstate.container import sif, signing
+from hpcstate.container import routes, sif, signing, trial
 from hpcstate.container import toolbox as tools_root
-from hpcstate.container import trial as container_test
 from hpcstate.container.declared import files
 from hpcstate.container.layers import layers
 from hpcstate.container.routes import Source
@@ -91,15 +89,15 @@ def make(container: Container, target: Path, store: Store, report: Say = print) 
     if container.route == "declared":
         source = _declared(container, work, toolbox, store)
     else:
-        source = container_routes.source(container, work, toolbox, report)
+        source = routes.source(container, work, toolbox, report)
     own = labels(container, key_of(inputs(container)), source.versions)
-    definition = container_routes.whole(source, own, container.environment, container.entry_point)
+    definition = routes.whole(source, own, container.environment, container.entry_point)
     write(definition, source, target, work, toolbox)
     # Before its tests: they need no second copy of it on the disk.
     remove_tree(work / _TREE)
     report(f"{target.name}: {target.stat().st_size / 1e6:.0f} MB")
     check_size(container, target)
-    results = container_test.run_tests(container, target, toolbox, report)
+    results = trial.run_tests(container, target, toolbox, report)
     if failed := [result for result in results if result.outcome == "failed"]:
         raise HpcstateError(
             "\n".join(f"the test {one.name!r} failed: {one.said}" for one in failed),

@@ -44,8 +44,7 @@ def convert(address: str, target: Path, toolbox: Any, report: Say = print) -> Ma
     failed, and when the disk is full. Nothing half done stays.
     """
     from hpcstate.artifact.recipe import Recipe
-    from hpcstate.container import build as container_build
-    from hpcstate.container import routes as container_routes
+    from hpcstate.container import build, routes
     from hpcstate.digest import key_of
 
     began = time.monotonic()
@@ -61,8 +60,8 @@ def convert(address: str, target: Path, toolbox: Any, report: Say = print) -> Ma
         of = inputs(address, source.versions)
 
         def make(file: Path) -> dict[str, str]:
-            definition = container_routes.whole(source, labels(address, key_of(of)))
-            container_build.write(definition, source, file, made, toolbox)
+            definition = routes.whole(source, labels(address, key_of(of)))
+            build.write(definition, source, file, made, toolbox)
             return {**source.versions, "apptainer": toolbox.versions.get("apptainer", "")}
 
         return Recipe(target, of, make, keep=False).write(made, began)
@@ -75,13 +74,13 @@ def convert(address: str, target: Path, toolbox: Any, report: Say = print) -> Ma
 def inputs(address: str, versions: dict[str, str]) -> dict[str, Any]:
     """What is made of ``address``, where ``versions`` were found, for its key."""
     from hpcstate.artifact.imports import code_of
-    from hpcstate.container import build as container_build
+    from hpcstate.container import build
     from hpcstate.container import toolbox as tools_root
 
     return {
         "code": code_of("hpcstate.container.convert"),
         "tools": tools_root.key(),
-        "squash": list(container_build.SQUASH),
+        "squash": list(build.SQUASH),
         # Where an archive lies says nothing of what is in it; its digest does.
         "image": image(address),
         "versions": versions,
@@ -93,11 +92,11 @@ def find(address: str, work: Path, toolbox: SeesPaths, report: Say) -> Source:
 
     Raises HpcstateError when it names nothing, and when the image is not there.
     """
-    from hpcstate.container import routes as container_routes
+    from hpcstate.container import routes
 
     transport, _, rest = address.partition(":")
     if transport in _REGISTRIES and rest.startswith("//") and len(rest) > 2:
-        return container_routes.of_registry(address, toolbox)
+        return routes.of_registry(address, toolbox)
     if transport == "docker-daemon" and rest:
         return _of_daemon(rest.removeprefix("//"), work, toolbox, report)
     if transport in _ARCHIVES and rest:
@@ -133,25 +132,24 @@ def image(address: str) -> str:
 
 
 def _of_file(file: Path, name: str, work: Path, toolbox: SeesPaths, expected: str) -> Source:
-    from hpcstate.container import archive as container_archive
-    from hpcstate.container import routes as container_routes
+    from hpcstate.container import archive, routes
     from hpcstate.digest import file_digest
 
     if not file.is_file():
         raise HpcstateError("there is no such file", where=str(file))
-    kind = container_archive.kind(file)
+    kind = archive.kind(file)
     if expected and expected != kind:
         raise HpcstateError(
             f"this is no {expected} but of the kind {kind}", where=str(file), hint=f"{kind}:{file}"
         )
-    plain = container_archive.of_one_image(container_archive.uncompressed(file, work), name, work)
+    plain = archive.of_one_image(archive.uncompressed(file, work), name, work)
     versions = {f"archive:{file.name}": f"sha256:{file_digest(file)}"}
-    return container_routes.of_archive(kind, plain.absolute(), toolbox, versions=versions)
+    return routes.of_archive(kind, plain.absolute(), toolbox, versions=versions)
 
 
 def _of_daemon(name: str, work: Path, toolbox: SeesPaths, report: Say) -> Source:
     from hpcstate.container import engine as container_engine
-    from hpcstate.container import routes as container_routes
+    from hpcstate.container import routes
 
     version = container_engine.docker_version()
     if not version:
@@ -163,4 +161,4 @@ def _of_daemon(name: str, work: Path, toolbox: SeesPaths, report: Say) -> Source
     archive = work / "image.tar"
     container_engine.save(engine, name, archive, report)
     versions = {"docker": version, f"image:{name}": container_engine.identity(engine, name)}
-    return container_routes.of_archive("docker-archive", archive, toolbox, versions=versions)
+    return routes.of_archive("docker-archive", archive, toolbox, versions=versions)

@@ -8,8 +8,7 @@ from typing import Any
 
 import strictyaml as sy
 
-from hpcstate import paths
-from hpcstate import yaml_files as strict_yaml
+from hpcstate import paths, yaml_files
 from hpcstate.errors import HpcstateError
 from hpcstate.model.container import (
     CATEGORIES,
@@ -24,9 +23,9 @@ from hpcstate.model.container import (
 DEFINITION = "container.def"
 DOCKERFILE = "Dockerfile"
 
-_NAME = strict_yaml.whole(NAME.pattern)
-_PACKAGE = strict_yaml.whole(r"[a-z0-9][a-z0-9.+-]*")
-_FILE = strict_yaml.whole(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
+_NAME = yaml_files.whole(NAME.pattern)
+_PACKAGE = yaml_files.whole(r"[a-z0-9][a-z0-9.+-]*")
+_FILE = yaml_files.whole(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 _WORDS = sy.Seq(sy.Str())
 _TEST = sy.Map(
     {
@@ -42,13 +41,13 @@ _TEST = sy.Map(
 _SCHEMA = sy.Map(
     {
         "name": _NAME,
-        "version": strict_yaml.whole(VERSION.pattern),
+        "version": yaml_files.whole(VERSION.pattern),
         "summary": sy.Str(),
         sy.Optional("category", default=DEFAULT_CATEGORY): sy.Enum(CATEGORIES),
         sy.Optional("base"): sy.Map(
             {
                 sy.Optional("release"): _PACKAGE,
-                sy.Optional("image"): strict_yaml.whole(
+                sy.Optional("image"): yaml_files.whole(
                     r"(docker|oras|library)://[^\s@]+@sha256:[0-9a-f]{64}"
                 ),
                 sy.Optional("archive"): _FILE,
@@ -57,10 +56,10 @@ _SCHEMA = sy.Map(
         sy.Optional("packages"): sy.MapPattern(_NAME, sy.Seq(_PACKAGE)),
         sy.Optional("wheels"): _FILE,
         sy.Optional("index"): sy.Url(),
-        sy.Optional("exclude"): sy.Seq(strict_yaml.whole(r"[^/\s][^\s]*")),
-        sy.Optional("python"): strict_yaml.whole(r"3\.[0-9]{1,2}"),
-        sy.Optional("environment"): sy.MapPattern(strict_yaml.whole(r"[A-Za-z_][A-Za-z0-9_]*"), sy.Str()),
-        sy.Optional("labels"): sy.MapPattern(strict_yaml.whole(r"[A-Za-z0-9_.-]+"), sy.Str()),
+        sy.Optional("exclude"): sy.Seq(yaml_files.whole(r"[^/\s][^\s]*")),
+        sy.Optional("python"): yaml_files.whole(r"3\.[0-9]{1,2}"),
+        sy.Optional("environment"): sy.MapPattern(yaml_files.whole(r"[A-Za-z_][A-Za-z0-9_]*"), sy.Str()),
+        sy.Optional("labels"): sy.MapPattern(yaml_files.whole(r"[A-Za-z0-9_.-]+"), sy.Str()),
         sy.Optional("entry_point"): _WORDS,
         sy.Optional("gpu"): sy.Bool(),
         sy.Optional("size_limit_mb"): sy.Int(),
@@ -95,7 +94,7 @@ def parse(text: str, path: Path) -> Container:
     the route. Raises HpcstateError with every contradiction in it.
     """
     where = paths.shown(path)
-    data = strict_yaml.load(text, _SCHEMA, where=where, hint=_EXAMPLE, flow_style=True)
+    data = yaml_files.load(text, _SCHEMA, where=where, hint=_EXAMPLE, flow_style=True)
     base = data.get("base", {})
     found = Container(
         name=data["name"],

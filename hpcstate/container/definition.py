@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hpcstate import paths
-from hpcstate.container import template as container_template
+from hpcstate.container import template
 from hpcstate.container.credentials import host_of, registry_of
 from hpcstate.digest import file_digest
 from hpcstate.errors import HpcstateError, Problem, ProblemsError
@@ -67,7 +67,7 @@ def judge(text: str, where: str) -> None:
         if strange := _strange(line):
             message = f"{', '.join(strange)} is no character of a definition"
             found.append(Problem(number, "character", message, "write it as text, without it"))
-    for value in container_template.active(text):
+    for value in template.active(text):
         at = text.count("\n", 0, value.start()) + 1
         found.append(Problem(at, value[0], "Apptainer would replace this", "write it in another way"))
     if found:
@@ -85,8 +85,8 @@ def _read(path: Path) -> str:
 def _lines(text: str, path: Path) -> list[str]:
     """The lines of the definition ``text`` with their values. Raises ProblemsError for one that has none."""
     try:
-        return container_template.filled(text.removesuffix("\n")).split("\n")
-    except container_template.UnknownValueError as error:
+        return template.filled(text.removesuffix("\n")).split("\n")
+    except template.UnknownValueError as error:
         hint = f"give it a default:  %arguments, and {error.name}=VALUE below it"
         problem = Problem(error.line, f"{{{{ {error.name} }}}}", "no %arguments of this stage has it", hint)
         raise ProblemsError(paths.shown(path), (problem,)) from error

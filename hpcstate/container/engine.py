@@ -18,7 +18,7 @@ from typing import Literal
 
 from hpcstate import paths
 from hpcstate.artifact.debian import EPOCH
-from hpcstate.container import credentials as container_credentials
+from hpcstate.container import credentials
 from hpcstate.container.toolbox import OF_THE_HOST, entered, is_root
 from hpcstate.errors import HpcstateError, from_os
 from hpcstate.files import alone
@@ -113,7 +113,7 @@ def buildah() -> Engine:
     else with a copy for each layer.
 
     Its steps are foreign, and a chroot(2) keeps nobody in who is root in it: with root's rights, buildah runs
-    in subordinate ids as Apptainer does (tools_root.entered). A user's makes a user namespace of its own.
+    in subordinate ids as Apptainer does (toolbox.entered). A user's makes a user namespace of its own.
     """
     sealed = is_root()
     registries = _registries()
@@ -282,7 +282,7 @@ def _credentials(engine: Engine, base: str) -> Iterator[list[str | Path]]:
     """
     file = STORAGE / "auth.json" if engine.sealed else None
     try:
-        written = file and container_credentials.write([container_credentials.registry_of(base)], file)
+        written = file and credentials.write([credentials.registry_of(base)], file)
         yield ["--authfile", engine.at(written)] if written else []
     finally:
         if file:

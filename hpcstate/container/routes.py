@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from hpcstate import paths
-from hpcstate.container import declared as container
+from hpcstate.container import declared
 from hpcstate.digest import file_digest
 from hpcstate.errors import HpcstateError
 from hpcstate.model.container import Container
@@ -73,8 +73,8 @@ def dockerfile(chosen: Container, work: Path, toolbox: SeesPaths, report: Say) -
     from hpcstate.container import dockerfile as language
     from hpcstate.container import engine as container_engine
 
-    at = container.folder(chosen.name)
-    file = at / container.DOCKERFILE
+    at = declared.folder(chosen.name)
+    file = at / declared.DOCKERFILE
     parsed = language.read(file)
     engine = container_engine.find()
     built = container_engine.build(engine, chosen.name, chosen.version, at, language.bases(parsed), report)
@@ -88,9 +88,9 @@ def definition(chosen: Container, work: Path, toolbox: SeesPaths, report: Say) -
     """The ``container.def`` of ``chosen``, checked. Raises as :func:`source` does."""
     from hpcstate.container import definition as container_definition
 
-    at = container.folder(chosen.name)
+    at = declared.folder(chosen.name)
     binds = {at: _OWN}
-    file = at / container.DEFINITION
+    file = at / declared.DEFINITION
     text = container_definition.checked(file, toolbox.at(at, binds))
     return Source(
         text,
@@ -107,7 +107,7 @@ def converted(chosen: Container, work: Path, toolbox: SeesPaths, report: Say) ->
 
     if chosen.image:
         return of_registry(chosen.image, toolbox)
-    file = container.folder(chosen.name) / chosen.archive
+    file = declared.folder(chosen.name) / chosen.archive
     plain = container_archive.of_one_image(container_archive.uncompressed(file, work), "", work)
     versions = {f"archive:{file.name}": f"sha256:{file_digest(file)}"}
     return of_archive(container_archive.kind(plain), plain, toolbox, versions=versions)

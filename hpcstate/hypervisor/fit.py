@@ -18,9 +18,7 @@ from hpcstate.hypervisor.fit_host import HostAccess, look
 from hpcstate.hypervisor.placement import placements
 from hpcstate.hypervisor.xml import cluster_uuid
 from hpcstate.model import Cluster, Description, Node
-from hpcstate.passthrough import claims
-from hpcstate.passthrough import request as pcie_request
-from hpcstate.passthrough import verdict as pcie
+from hpcstate.passthrough import claims, request, verdict
 from hpcstate.passthrough.claims import read_claims
 from hpcstate.passthrough.verdict import PciHost
 from hpcstate.passthrough.vfio import hugepages_needed
@@ -67,10 +65,10 @@ class HostState:
 
 
 def host_state(
-    *, pcie_devices: bool = True, sysfs: Path = pcie.SYSFS, proc: Path = Path("/proc")
+    *, pcie_devices: bool = True, sysfs: Path = verdict.SYSFS, proc: Path = Path("/proc")
 ) -> HostState:
     """The state of this host. ``pcie_devices=False`` leaves PCI out (``--skip-pcie-validation``)."""
-    devices = pcie.local_host(sysfs) if pcie_devices else None
+    devices = verdict.local_host(sysfs) if pcie_devices else None
     return HostState(
         routes=parse_routes(run(["ip", "-4", "-json", "route"]).stdout) if which("ip") else None,
         memory_mb=parse_memory((proc / "meminfo").read_text()),
@@ -138,7 +136,7 @@ def host_findings(
             findings.extend(_node_findings(node, host))
             findings.extend(_share_findings(node))
     if host.pci is not None:
-        findings.extend(pcie_request.findings(here, host.pci))
+        findings.extend(request.findings(here, host.pci))
         for cluster in here:
             findings.extend(claims.findings(cluster, host.pci.devices, host.claims(cluster.name)))
     findings.extend(

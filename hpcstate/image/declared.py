@@ -7,8 +7,7 @@ from pathlib import Path
 
 import strictyaml as sy
 
-from hpcstate import paths
-from hpcstate import yaml_files as strict_yaml
+from hpcstate import paths, yaml_files
 from hpcstate.errors import HpcstateError
 from hpcstate.host import tools
 
@@ -17,18 +16,18 @@ PACKER = paths.ROOT / "packer"
 HOOKS = PACKER / "seed"
 """What mmdebstrap runs in the tree of a seed, and the files that it puts there."""
 
-_NAME = strict_yaml.whole(r"[a-z0-9][a-z0-9.+-]*")
+_NAME = yaml_files.whole(r"[a-z0-9][a-z0-9.+-]*")
 _SCHEMA = sy.Map(
     {
         "name": _NAME,
         sy.Optional("release", default="trixie"): _NAME,
         sy.Optional("disk_gb", default=8): sy.Int(),
-        "deploy": strict_yaml.whole(r"deploys/[a-z_]+\.py"),
+        "deploy": yaml_files.whole(r"deploys/[a-z_]+\.py"),
         "groups": sy.Seq(sy.Enum(["controller", "compute", "gpu", "control_plane", "worker"])),
         sy.Optional("kernel_parameters", default=""): sy.Str(),
         sy.Optional("packages"): sy.MapPattern(_NAME, sy.Seq(_NAME)),
         sy.Optional("debs"): sy.Seq(_NAME),
-        sy.Optional("source"): sy.Map({"url": sy.Url(), "sha256": strict_yaml.whole(r"[0-9a-f]{64}")}),
+        sy.Optional("source"): sy.Map({"url": sy.Url(), "sha256": yaml_files.whole(r"[0-9a-f]{64}")}),
     }
 )
 
@@ -84,7 +83,7 @@ def load(name: str) -> ImageSpec:
         raise HpcstateError(
             f"no image is called {name!r}", where=str(path), hint=f"there are: {known}"
         ) from error
-    data = strict_yaml.load(
+    data = yaml_files.load(
         text,
         _SCHEMA,
         where=str(path),

@@ -20,7 +20,7 @@ from hpcstate.artifact.debian import KEYRING, sources
 from hpcstate.errors import HpcstateError, from_os
 from hpcstate.files import remove_tree
 from hpcstate.host import tools
-from hpcstate.image import declared as image
+from hpcstate.image import declared
 from hpcstate.image.declared import HOOKS, ImageSpec
 from hpcstate.image.disk import write_disk
 from hpcstate.run import run
@@ -72,7 +72,7 @@ def main() -> int:
     parser.add_argument("--in-memory", action="store_true")
     args = parser.parse_args()
     try:
-        versions = build(image.load(args.name), args.disk, args.folder, in_memory=args.in_memory)
+        versions = build(declared.load(args.name), args.disk, args.folder, in_memory=args.in_memory)
     except HpcstateError as error:
         print(error, file=sys.stderr)
         return 2

@@ -21,7 +21,7 @@ from hpcstate.artifact.store import Store
 from hpcstate.digest import key_of
 from hpcstate.errors import HpcstateError, Problem, format_problem
 from hpcstate.files import write_atomically
-from hpcstate.judge import messages as judge_words
+from hpcstate.judge import messages
 from hpcstate.judge import root as judge_root
 from hpcstate.judge.case import Configuration, case_of
 from hpcstate.judge.inside import Case, Hearing
@@ -160,7 +160,7 @@ def judge(files: Configuration, image: Path) -> Judgement:
         raise JudgeUnavailableError(message, hint="`./hpc build_images` builds the images of packer/")
     root = judge_root.recipe(image, key)
     root.provide(Store.default())
-    found = judge_words.problems(_hear(case_of(files, root.path)), files.files, files.gres)
+    found = messages.problems(_hear(case_of(files, root.path)), files.files, files.gres)
     return Judgement(judgement_key(files, key), {name: tuple(some) for name, some in sorted(found.items())})
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import strictyaml as sy
 
-from hpcstate import yaml_files as strict_yaml
+from hpcstate import yaml_files
 from hpcstate.errors import HpcstateError
 from hpcstate.model.container import CATEGORIES, NAME, VERSION
 from hpcstate.registry.layout import CATALOG, Catalog, Stored
@@ -44,24 +44,24 @@ _ITEM = re.compile(r"-\s")
 
 _HEAD = "# Written by hpcstate when a container is deployed or pruned, last of all: what it names is there.\n"
 
-_DIGEST = strict_yaml.whole(r"[0-9a-f]{64}")
-_FILE = strict_yaml.whole(rf"({'|'.join(CATEGORIES)})/[A-Za-z0-9._+-]+")
+_DIGEST = yaml_files.whole(r"[0-9a-f]{64}")
+_FILE = yaml_files.whole(rf"({'|'.join(CATEGORIES)})/[A-Za-z0-9._+-]+")
 _VERSION = sy.Map(
     {
         "file": _FILE,
-        "version": strict_yaml.whole(VERSION.pattern),
+        "version": yaml_files.whole(VERSION.pattern),
         "digest": _DIGEST,
         "size": sy.Int(),
         "signed": sy.Bool(),
         "deployed": sy.Str(),
-        sy.Optional("nodes"): sy.Seq(strict_yaml.whole(r"[A-Za-z0-9][A-Za-z0-9._-]*")),
+        sy.Optional("nodes"): sy.Seq(yaml_files.whole(r"[A-Za-z0-9][A-Za-z0-9._-]*")),
     }
 )
 _CONTAINER = sy.Map({"current": _FILE, "versions": sy.Seq(_VERSION)})
 _SCHEMA = sy.Map(
     {
         "schema": sy.Int(),
-        "containers": sy.EmptyDict() | sy.MapPattern(strict_yaml.whole(NAME.pattern), _CONTAINER),
+        "containers": sy.EmptyDict() | sy.MapPattern(yaml_files.whole(NAME.pattern), _CONTAINER),
     }
 )
 
@@ -116,7 +116,7 @@ def parse(text: str, where: str = CATALOG) -> Catalog:
         raise HpcstateError(f"the catalog has {len(text)} characters", where=where, hint=hint)
     if too_many := _too_many(text):
         raise HpcstateError(f"the catalog has {too_many}", where=where, hint=hint)
-    data = strict_yaml.load(text, _SCHEMA, where=where, hint=hint)
+    data = yaml_files.load(text, _SCHEMA, where=where, hint=hint)
     if data["schema"] != SCHEMA:
         raise HpcstateError(
             f"the catalog has the format {data['schema']}, this hpcstate knows {SCHEMA}",

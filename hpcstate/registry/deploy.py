@@ -18,9 +18,7 @@ from hpcstate.model import Cluster
 from hpcstate.node.ssh import Live
 from hpcstate.probe.registry import RegistryState
 from hpcstate.registry import catalog as catalog_file
-from hpcstate.registry import difference as registry_difference
-from hpcstate.registry import layout as registry
-from hpcstate.registry import scripts, spread, transfer
+from hpcstate.registry import difference, layout, scripts, spread, transfer
 from hpcstate.registry.difference import Difference
 from hpcstate.registry.layout import Catalog, Stored
 from hpcstate.registry.look import LOOK_TIMEOUT, catalog_of, look_at, only_one
@@ -152,7 +150,7 @@ class _Deploy:
         self.way = way
         self.verify = verify
         self.settings = live.cluster.containers
-        self.config = registry.config_text(live.cluster.name, self.settings)
+        self.config = layout.config_text(live.cluster.name, self.settings)
         self.controller = live.cluster.controller.name
         self.nodes: dict[str, ServedNode] = {}
         self.catalog = Catalog()
@@ -206,7 +204,7 @@ class _Deploy:
         self.catalog, self.text = catalog, catalog_file.write(catalog)
         for node in self.nodes.values():
             if node.state is not None:
-                node.found = registry_difference.difference(
+                node.found = difference.difference(
                     node.state, catalog, node.name, catalog_text=self.text, config=self.config
                 )
                 if node.found.layout or node.found.config:
@@ -239,7 +237,7 @@ class _Deploy:
         needed = sum(max(0, one.size - there.get(f"{one.digest}.sif", 0)) for one in node.found.to_send)
         if needed > node.room:
             node.error = HpcstateError(
-                f"{registry.ROOT} has room for {transfer.megabytes(node.room)}, "
+                f"{layout.ROOT} has room for {transfer.megabytes(node.room)}, "
                 f"{transfer.megabytes(needed)} are needed",
                 where=node.name,
                 hint="`hpcstate container prune` removes old versions; nothing was sent to this node",

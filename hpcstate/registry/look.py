@@ -13,8 +13,7 @@ from hpcstate.paths import ClusterPaths, shown
 from hpcstate.probe.registry import RegistryState
 from hpcstate.registry import catalog as catalog_file
 from hpcstate.registry import difference as registry_difference
-from hpcstate.registry import layout as registry
-from hpcstate.registry import scripts
+from hpcstate.registry import layout, scripts
 from hpcstate.registry.difference import Difference
 from hpcstate.registry.layout import Catalog
 from hpcstate.run import at_once
@@ -64,7 +63,7 @@ def catalog_of(states: Mapping[str, RegistryState], controller: str) -> Catalog:
         text = states[name]["catalog"]
         if text.strip():
             try:
-                return catalog_file.parse(text, f"{name}:{registry.CATALOG}")
+                return catalog_file.parse(text, f"{name}:{layout.CATALOG}")
             except HpcstateError as error:
                 damage = damage or error
     if damage:
@@ -103,5 +102,5 @@ def difference(cluster: Cluster, catalog: Catalog, node: str, state: RegistrySta
         catalog,
         node,
         catalog_text=catalog_file.write(catalog) if catalog.stored or state["catalog"] else "",
-        config=registry.config_text(cluster.name, cluster.containers),
+        config=layout.config_text(cluster.name, cluster.containers),
     )

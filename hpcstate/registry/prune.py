@@ -10,9 +10,7 @@ from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster
 from hpcstate.node.ssh import Live
 from hpcstate.registry import catalog as catalog_file
-from hpcstate.registry import prunable as registry_prune
-from hpcstate.registry import scripts
-from hpcstate.registry import use as registry_use
+from hpcstate.registry import prunable, scripts, use
 from hpcstate.registry.layout import Catalog, Stored
 from hpcstate.registry.look import catalog_of, look_at, only_one
 from hpcstate.registry.prunable import Kept
@@ -75,10 +73,10 @@ def prune(
             states[name] = answer[0]
         catalog = catalog_of(states, controller)
         used = uses(live)
-        lost = registry_prune.lost(catalog, states, dead)
+        lost = prunable.lost(catalog, states, dead)
         found = catalog.without(one.file for one in lost)
-        remove, kept = registry_prune.prune(found, used, keep)
-        remove += registry_prune.left_over(catalog, states, used)
+        remove, kept = prunable.prune(found, used, keep)
+        remove += prunable.left_over(catalog, states, used)
         failed: dict[str, str] = {}
         if (remove or lost) and not dry_run:
             failed = _remove(live, names, found.without(one.file for one in remove), remove, say)
@@ -88,18 +86,18 @@ def prune(
 
 def uses(live: Live) -> dict[str, str]:
     """Which files of the registry are in use on the nodes or named by jobs, and by whom."""
-    nodes = {node.name: registry_use.node_command() for node in live.nodes}
+    nodes = {node.name: use.node_command() for node in live.nodes}
     answers = live.run_each(nodes, user="root", timeout=_TIMEOUT)
-    found = {name: registry_use.parse(name, answer.stdout) for name, answer in answers.items()}
+    found = {name: use.parse(name, answer.stdout) for name, answer in answers.items()}
     controller = live.cluster.controller.name
-    jobs = live.run(controller, registry_use.jobs_command(), user="root", timeout=_TIMEOUT, check=False)
+    jobs = live.run(controller, use.jobs_command(), user="root", timeout=_TIMEOUT, check=False)
     if jobs.code != 0:
         raise HpcstateError(
             "slurmctld does not tell which jobs there are: nothing is removed",
             where=controller,
             hint="`hpcstate status` shows whether it runs",
         )
-    return registry_use.merged({**found, "": registry_use.parse(controller, jobs.stdout)})
+    return use.merged({**found, "": use.parse(controller, jobs.stdout)})
 
 
 def _remove(

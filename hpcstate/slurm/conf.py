@@ -13,7 +13,7 @@ from itertools import groupby
 
 from hpcstate import hostlist
 from hpcstate.errors import HpcstateError
-from hpcstate.model import Cluster, CpuTopology, Node, Partition
+from hpcstate.model import Cluster, Node, Partition
 from hpcstate.model.cluster import is_derived
 from hpcstate.render import render
 
@@ -40,11 +40,6 @@ def real_memory_mb(memory_mb: int) -> int:
     room that jobs must not take (cgroup.conf(5), example). At least half is left to jobs on tiny machines.
     """
     return max(memory_mb - SYSTEM_RESERVE_MB - math.ceil(memory_mb * KERNEL_SHARE), memory_mb // 2)
-
-
-def cpu_topology(cluster: Cluster, node: Node) -> CpuTopology:
-    """The topology of ``node`` as slurm.conf and its domain have it."""
-    return cluster.acceleration.topology_of(node.cpu_cores)
 
 
 def slurm_conf(cluster: Cluster) -> str:
@@ -92,7 +87,7 @@ def node_lines(cluster: Cluster) -> list[str]:
 
 
 def _node_attributes(cluster: Cluster, node: Node) -> str:
-    topology = cpu_topology(cluster, node)
+    topology = cluster.acceleration.topology_of(node.cpu_cores)
     attributes = (
         f"CPUs={node.cpu_cores} Sockets={topology.sockets} CoresPerSocket={topology.cores} "
         f"ThreadsPerCore={topology.threads} RealMemory={real_memory_mb(node.memory_mb)}"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from hpcstate.model import GresSettings, Node
 from hpcstate.model.gpu import instance_type
 from hpcstate.model.gres import EXPLICIT
-from hpcstate.probe.gpu import GpuDevice, Gpus, device_of, parse
+from hpcstate.probe.gpu import GpuDevice, Gpus, device_of
 from hpcstate.probe.mig import CAPS, MigInstance
 from hpcstate.slurm.gres_conf import GresDevice, gres_conf, gres_lines
 
@@ -110,13 +110,6 @@ def declared_gres(node: Node) -> DeclaredGres:
 def simulated_devices(count: int, gres_type: str) -> list[GpuDevice]:
     """The devices that the fact GpuDevices reports once ``count`` simulated GPUs are there."""
     return [device_of(f"/dev/nvidia{n}", GPU_MAJOR, n, gres_type, simulated=True) for n in range(count)]
-
-
-def simulated_gpus(count: int, gres_type: str) -> Gpus:
-    """What the fact GpuDevices reports once ``count`` simulated GPUs are there."""
-    found = parse("")
-    found["devices"] = simulated_devices(count, gres_type)
-    return found
 
 
 def pairs(

@@ -79,12 +79,12 @@ def _needed_containers(file: Path) -> dict[str, list[str]]:
 
 @action
 def _host(file: Path) -> None:
-    from hpcstate.hypervisor import fit as validate
+    from hpcstate.hypervisor import fit
     from hpcstate.log import begin, files_of
     from hpcstate.schema import load
 
     description = load(file)
-    validate.demand(description, lambda text: print(f"    {text}", flush=True))
+    fit.demand(description, lambda text: print(f"    {text}", flush=True))
     names = [cluster.name for cluster in description.clusters]
     begin(["doit", *sys.argv[1:]], files_of(names, "doit", make=True))
 

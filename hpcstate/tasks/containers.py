@@ -9,7 +9,7 @@ from typing import Any
 from hpcstate import paths
 from hpcstate.artifact.recipe import Recipe, remove
 from hpcstate.artifact.store import Store
-from hpcstate.container import declared as container
+from hpcstate.container import declared
 from hpcstate.tasks.graph import action, condition
 from hpcstate.terminal import stage
 
@@ -29,11 +29,9 @@ def task_build_containers() -> Iterator[Task]:
 
 
 def _recipe(name: str) -> Recipe:
-    from hpcstate.container import build as container_build
+    from hpcstate.container import build
 
-    return container_build.recipe(
-        container.load(name), Store.default(), lambda text: print(f"    {text}", flush=True)
-    )
+    return build.recipe(declared.load(name), Store.default(), lambda text: print(f"    {text}", flush=True))
 
 
 @condition
@@ -43,10 +41,10 @@ def _current(name: str) -> bool:
 
 @action
 def _build(name: str) -> None:
-    from hpcstate.container import build as container_build
+    from hpcstate.container import build
 
     recipe = _recipe(name)
-    with stage(f"container {name}", container_build.plan(container.load(name))):
+    with stage(f"container {name}", build.plan(declared.load(name))):
         manifest = recipe.provide(Store.default())
     shown = paths.shown(recipe.path)
     print(f"    {shown}: {manifest.size / 1e6:.0f} MB, sha256 {manifest.digest[:12]}")

@@ -8,8 +8,7 @@ from typing import Any
 from hpcstate import paths
 from hpcstate.artifact.recipe import Recipe
 from hpcstate.artifact.store import Store
-from hpcstate.image import declared as image
-from hpcstate.image import packer, seed
+from hpcstate.image import declared, packer, seed
 from hpcstate.tasks.graph import action, condition
 from hpcstate.terminal import stage
 
@@ -18,7 +17,7 @@ Task = dict[str, Any]
 
 def task_seed() -> Iterator[Task]:
     """build the seed of an image with mmdebstrap"""
-    for name in image.names():
+    for name in declared.names():
         yield {
             "name": name,
             "actions": [(_build_seed, [name])],
@@ -30,7 +29,7 @@ def task_seed() -> Iterator[Task]:
 
 def task_build_images() -> Iterator[Task]:
     """build the images of the nodes (hpc-base.qcow2, cloud-base.qcow2)"""
-    for name in image.names():
+    for name in declared.names():
         yield {
             "name": name,
             "actions": [(_build_image, [name])],
@@ -42,11 +41,11 @@ def task_build_images() -> Iterator[Task]:
 
 
 def _seed(name: str) -> Recipe:
-    return seed.recipe(image.load(name))
+    return seed.recipe(declared.load(name))
 
 
 def _image(name: str) -> Recipe:
-    return packer.recipe(image.load(name), Store.default())
+    return packer.recipe(declared.load(name), Store.default())
 
 
 @condition
@@ -62,7 +61,7 @@ def _seed_not_needed(name: str) -> bool:
 
 @action
 def _build_seed(name: str) -> None:
-    packages = len(image.load(name).package_names)
+    packages = len(declared.load(name).package_names)
     with stage(f"seed {name}", f"mmdebstrap, {packages} packages and what they need"):
         _seed(name).provide(Store.default())
 
@@ -70,7 +69,7 @@ def _build_seed(name: str) -> None:
 @action
 def _build_image(name: str) -> None:
     recipe = _image(name)
-    with stage(f"image {name}", f"Packer boots the seed and runs {image.load(name).deploy} in build mode"):
+    with stage(f"image {name}", f"Packer boots the seed and runs {declared.load(name).deploy} in build mode"):
         manifest = recipe.provide(Store.default())
     print(f"    {paths.shown(recipe.path)}: {manifest.size / 1e6:.0f} MB, {manifest.key[:12]}")
 

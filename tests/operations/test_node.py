@@ -15,11 +15,12 @@ import pytest
 
 from hpcstate import programs
 from hpcstate.probe.gpu import MARKER
-from hpcstate.slurm.gres import DeclaredGpu, DeclaredGres, simulated_gpus
+from hpcstate.slurm.gres import DeclaredGpu, DeclaredGres
 from operations import cgroup, gpu, gres, munge, services, text_files
 from operations.gpu import TMPFILES
 from operations.text_files import TextFile
 from tests.operations.harness import Outcome, run
+from tests.unit.gpu_hosts import simulated_gpus
 
 NODE = "compute-01"
 

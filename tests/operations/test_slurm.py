@@ -11,11 +11,12 @@ import pytest
 
 from hpcstate.slurm import change as slurm_change
 from hpcstate.slurm.conf import configuration
-from hpcstate.slurm.gres import DeclaredGpu, DeclaredGres, simulated_gpus
+from hpcstate.slurm.gres import DeclaredGpu, DeclaredGres
 from hpcstate.slurm.gres_conf import GresDevice, gres_conf
 from operations import slurm
 from operations.util import drain as slurm_drain
 from tests.operations.harness import Outcome, run
+from tests.unit.gpu_hosts import simulated_gpus
 from tests.unit.slurm_clusters import cluster, node
 
 NODE = "compute-01"

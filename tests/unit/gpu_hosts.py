@@ -6,12 +6,12 @@ from typing import Any
 
 from hpcstate.gpu.findings import GpuHost
 from hpcstate.probe import nvidia_smi, nvidia_topology, xid
-from hpcstate.probe.gpu import Gpus, device_of
+from hpcstate.probe.gpu import Gpus, device_of, parse
 from hpcstate.probe.nvidia_smi import NvidiaSmi
 from hpcstate.probe.nvidia_smi_xml import NvidiaGpu
 from hpcstate.probe.nvidia_topology import GpuTopology, NvidiaTopology
 from hpcstate.probe.xid import KernelLog, Xid
-from hpcstate.slurm.gres import simulated_gpus
+from hpcstate.slurm.gres import simulated_devices
 
 DRIVER = "550.163.01"
 FIRST, SECOND = "0000:41:00.0", "0000:81:00.0"
@@ -100,6 +100,13 @@ def a_topology() -> NvidiaTopology:
 def a_host(gpus: Gpus | None = None, smi: NvidiaSmi | None = None, log: KernelLog | None = None) -> GpuHost:
     """A node with two healthy H100, but for what is given."""
     return GpuHost(gpus or some_gpus(), smi or an_smi(), a_topology(), log or a_log())
+
+
+def simulated_gpus(count: int, gres_type: str) -> Gpus:
+    """What the fact GpuDevices reports once ``count`` simulated GPUs are there."""
+    found = parse("")
+    found["devices"] = simulated_devices(count, gres_type)
+    return found
 
 
 def a_simulated_host() -> GpuHost:

@@ -2,7 +2,7 @@
 
 Pure: a text in, problems out, all of them at once. An error stops a daemon that reads the file; a warning is
 what Slurm ignores, changes or only logs. What is known of each key is in keys.toml, with its source;
-what is wrong only in company is in slurm_lint_whole.py.
+what is wrong only in company is in whole.py.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 
 from hpcstate.errors import Problem
 from hpcstate.slurm.keys import KINDS, Family, Key, Kind, ValueRule, keys
-from hpcstate.slurm.lint import whole as slurm_lint_whole
+from hpcstate.slurm.lint import whole
 from hpcstate.slurm.read import Pair, ReadInclude, Statement, statements
 
 _TRUE_OR_FALSE = frozenset(("yes", "up", "true", "1", "no", "down", "false", "0"))
@@ -45,7 +45,7 @@ def lint(text: str, kind: Kind, read_include: ReadInclude = lambda name: None) -
     read = tuple(statements(text, kind, read_include))
     found = [problem for statement in read for problem in _statement_problems(kind, statement)]
     found += _repeated(kind, read)
-    found += slurm_lint_whole.problems(kind, read)
+    found += whole.problems(kind, read)
     return tuple(sorted(set(found)))
 
 

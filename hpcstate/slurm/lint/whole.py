@@ -1,7 +1,7 @@
 """What is wrong with a Slurm configuration file as a whole: keys that need or exclude each other.
 
 Each rule names the function of Slurm 24.11.5 that stops or complains. Names of nodes and partitions are in
-slurm_lint_nodes.py, devices in slurm_lint_gres.py.
+nodes.py, devices in gres.py.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from hpcstate.errors import Problem
 from hpcstate.slurm.keys import Kind
-from hpcstate.slurm.lint import gres as slurm_lint_gres
-from hpcstate.slurm.lint import nodes as slurm_lint_nodes
+from hpcstate.slurm.lint import gres, nodes
 from hpcstate.slurm.read import Statement, Whole, number
 
 _CONTAIN = frozenset(("contain", "runinjob", "x11"))
@@ -28,9 +27,9 @@ def problems(kind: Kind, statements: Sequence[Statement]) -> list[Problem]:
     """The problems of a whole file of ``kind``."""
     whole = Whole.of(statements)
     rules: dict[Kind, Sequence[Callable[[Whole], Iterator[Problem]]]] = {
-        "slurm": (_controller, _exclusions, _requirements, slurm_lint_nodes.problems),
+        "slurm": (_controller, _exclusions, _requirements, nodes.problems),
         "cgroup": (_cgroup,),
-        "gres": (slurm_lint_gres.problems,),
+        "gres": (gres.problems,),
         "slurmdbd": (_slurmdbd,),
     }
     return [problem for rule in rules[kind] for problem in rule(whole)]

@@ -23,7 +23,6 @@ from hpcstate.check.plugin import StartJobs
 from hpcstate.check.suite import CheckFailed, RecordProperty, fault
 from hpcstate.model import Cluster, Node
 from hpcstate.node.ssh import Live
-from hpcstate.slurm.conf import cpu_topology
 from tests.suites.breaking import GRES_CONF, SLURM_CONF, Edit, append, edited
 from tests.suites.job_view import (
     LOOK_SECONDS,
@@ -187,7 +186,10 @@ def test_waits(live: Live, cluster: Cluster, jobs: StartJobs, record_property: R
     GPU each where the node has cores enough, several where it has not.
     """
     node = whole_gpu_nodes(live, 2)[-1]
-    total, cores = len(node.gres_types), node.cpu_cores // cpu_topology(cluster, node).threads
+    total, cores = (
+        len(node.gres_types),
+        node.cpu_cores // cluster.acceleration.topology_of(node.cpu_cores).threads,
+    )
     if cores < 2:
         pytest.skip(f"{node.name} has one core, which a job that waits for a GPU would wait for as well")
     shares = _split(total, min(total, cores - 1))

@@ -14,12 +14,13 @@ from hpcstate.check.suite import CheckFailed, CheckResult, real_gpus
 from hpcstate.model import Acceleration, Cluster, CpuTopology, PassthroughDevice
 from hpcstate.run import Result
 from hpcstate.slurm.conf import cgroup_conf, slurm_conf
-from hpcstate.slurm.gres import assign, declared_gres, simulated_gpus
+from hpcstate.slurm.gres import assign, declared_gres
 from hpcstate.slurm.gres_conf import gres_conf
 from tests.suites import job_view, node_state, refusals
 from tests.suites.job_view import JobView, own_device_problem
 from tests.suites.refusals import UNAVAILABLE
 from tests.unit.fake_live import TWO, FakeLive, a_cluster, a_node
+from tests.unit.gpu_hosts import simulated_gpus
 
 SUITES = load_suites()
 SCHEDULING: Any = importlib.import_module("tests.suites.gpu_gres.test_scheduling")

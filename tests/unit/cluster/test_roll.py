@@ -1,4 +1,4 @@
-"""Which nodes go off and on, and when: before slurm.conf says that they have more, after it that they have less."""
+"""Which nodes go off and on: before slurm.conf says that they have more, after it that they have less."""
 
 from __future__ import annotations
 

@@ -11,7 +11,6 @@ from hpcstate.errors import HpcstateError
 from hpcstate.model import Acceleration, CpuTopology
 from hpcstate.slurm.conf import (
     cgroup_conf,
-    cpu_topology,
     node_lines,
     real_memory_mb,
     slurm_conf,
@@ -74,8 +73,9 @@ def test_gpus_are_counted_as_tres_only_where_a_slurmdbd_keeps_the_count() -> Non
 def test_the_declared_topology_counts_where_it_fits() -> None:
     declared = Acceleration(cpu_topology=CpuTopology(1, 2, 2))
     lab = replace(cluster(node(1, cpu_cores=4), node(2)), acceleration=declared)
-    assert cpu_topology(lab, lab.workers[0]) == CpuTopology(1, 2, 2)
-    assert cpu_topology(lab, lab.workers[1]) == CpuTopology(1, 2, 1)
+    first, second = node_lines(lab)
+    assert "CPUs=4 Sockets=1 CoresPerSocket=2 ThreadsPerCore=2 " in first
+    assert "CPUs=2 Sockets=1 CoresPerSocket=2 ThreadsPerCore=1 " in second
 
 
 def test_parameters_of_the_user_replace_ours_and_are_added() -> None:
