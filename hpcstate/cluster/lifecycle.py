@@ -17,7 +17,7 @@ from hpcstate.files import alone
 from hpcstate.hypervisor import xml as objects
 from hpcstate.hypervisor.connection import LibvirtHost, connect
 from hpcstate.hypervisor.daemon import SYSTEM_URI, answers, ensure_daemon
-from hpcstate.hypervisor.machine import Difference
+from hpcstate.hypervisor.machine import MachineDifference
 from hpcstate.hypervisor.mark import new_mark, refusal
 from hpcstate.hypervisor.observed import differences, grow_disk, removed, update_network
 from hpcstate.hypervisor.removal import Removal, of_node, refuse_snapshots, remove, remove_node, survey
@@ -53,7 +53,7 @@ class Started:
 
     powered_on: tuple[str, ...]
     running: tuple[str, ...]
-    differences: tuple[Difference, ...] = ()
+    differences: tuple[MachineDifference, ...] = ()
 
     @property
     def changed(self) -> bool:
@@ -446,7 +446,7 @@ def destroy(
     return removed
 
 
-def different(cluster: Cluster) -> list[Difference]:
+def different(cluster: Cluster) -> list[MachineDifference]:
     """Where what libvirt has of ``cluster`` is not what its file says now."""
     if cluster.uri == SYSTEM_URI and not answers():
         return []  # what runs nowhere is made anew as it starts

@@ -14,7 +14,7 @@ from hpcstate.errors import HpcstateError, ProblemsError, format_problem
 from hpcstate.hypervisor import fit
 from hpcstate.hypervisor.connection import connect
 from hpcstate.hypervisor.daemon import SYSTEM_URI, answers
-from hpcstate.hypervisor.machine import Difference
+from hpcstate.hypervisor.machine import MachineDifference
 from hpcstate.hypervisor.mark import refusal
 from hpcstate.hypervisor.observed import differences
 from hpcstate.image import declared, packer
@@ -35,7 +35,7 @@ class Plan:
     nodes: tuple[str, ...]
     unknown: tuple[str, ...]
     obstacles: tuple[str, ...] = ()
-    machines: tuple[Difference, ...] = ()
+    machines: tuple[MachineDifference, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -55,7 +55,7 @@ def make_plan(description: Description, say: Callable[[str], None]) -> Plan:
     libvirt: list[str] = []
     unknown: list[str] = []
     nodes: list[str] = []
-    machines: list[Difference] = []
+    machines: list[MachineDifference] = []
     try:
         for cluster in description.clusters:
             steps, different = _libvirt_steps(cluster, description.path)
@@ -109,7 +109,7 @@ def image_steps(description: Description) -> list[str]:
     return steps
 
 
-def _libvirt_steps(cluster: Cluster, file: Path) -> tuple[list[str], list[Difference]]:
+def _libvirt_steps(cluster: Cluster, file: Path) -> tuple[list[str], list[MachineDifference]]:
     """What would be made and started, and what is there otherwise than the file says.
 
     Raises HpcstateError when something of somebody else has the cluster's names.

@@ -14,7 +14,7 @@ from pathlib import Path
 from hpcstate.cluster import lifecycle
 from hpcstate.cluster.leave import DRAIN_SECONDS
 from hpcstate.errors import HpcstateError
-from hpcstate.hypervisor.machine import Difference, shrinks
+from hpcstate.hypervisor.machine import MachineDifference, shrinks
 from hpcstate.model import Cluster
 from hpcstate.node.ssh import Live
 from hpcstate.probe.slurm import nodes_command, parse_nodes
@@ -36,7 +36,7 @@ class Order:
     after: tuple[str, ...]
 
 
-def order(cluster: Cluster, differences: Sequence[Difference]) -> Order:
+def order(cluster: Cluster, differences: Sequence[MachineDifference]) -> Order:
     """When which nodes go off and on, the controller last.
 
     Raises HpcstateError for a node of which one size grows while another shrinks: there is no order in which

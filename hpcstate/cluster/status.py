@@ -9,7 +9,7 @@ from typing import Any
 from hpcstate.cluster.leave import NO_REASON
 from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor.connection import connect
-from hpcstate.hypervisor.machine import Difference
+from hpcstate.hypervisor.machine import MachineDifference
 from hpcstate.hypervisor.mark import listed
 from hpcstate.hypervisor.observed import differences
 from hpcstate.model import Cluster, Node
@@ -55,7 +55,7 @@ class ClusterStatus:
     nodes: tuple[NodeStatus, ...]
     slurm_error: str
     strangers: tuple[str, ...] = ()
-    differences: tuple[Difference, ...] = ()
+    differences: tuple[MachineDifference, ...] = ()
 
     @property
     def healthy(self) -> bool:
@@ -101,7 +101,7 @@ def observe(cluster: Cluster) -> ClusterStatus:
     return ClusterStatus(cluster.name, cluster.kind, nodes, error, strangers, different)
 
 
-def _as_it_is(node: Node, different: Sequence[Difference]) -> Node:
+def _as_it_is(node: Node, different: Sequence[MachineDifference]) -> Node:
     """``node`` with the memory and the CPUs that its machine really has."""
     found = {each.name: each.found for each in different if each.what == node.name}
     memory_mb = int(found.get("memory", str(node.memory_mb)).split()[0])

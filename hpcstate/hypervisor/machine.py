@@ -34,7 +34,7 @@ IMPACTS: Mapping[Impact, str] = {
 
 
 @dataclass(frozen=True)
-class Difference:
+class MachineDifference:
     """``what`` (a node, or the network) has ``found`` as its property ``name``, and the file says
     ``wanted``."""
 
@@ -177,7 +177,7 @@ class NetworkUpdate:
     xml: str
 
 
-def domain_differences(node: str, rendered: str, running: str, defined: str) -> list[Difference]:
+def domain_differences(node: str, rendered: str, running: str, defined: str) -> list[MachineDifference]:
     """Where the domain of ``node`` is not as it is ``rendered``; ``running`` is what it runs with (the same
     as ``defined`` when it is off), ``defined`` its definition. XML, all three."""
     wanted = ElementTree.fromstring(rendered)
@@ -189,18 +189,18 @@ def domain_differences(node: str, rendered: str, running: str, defined: str) -> 
         for name in dict.fromkeys((*meant, *there))
     ]
     return [
-        Difference(node, name, found, should, impact)  # type: ignore[arg-type]
+        MachineDifference(node, name, found, should, impact)  # type: ignore[arg-type]
         for name, found, should, impact in (*rows, *more)
         if found != should
     ]
 
 
-def network_differences(rendered: str, found: str) -> list[Difference]:
+def network_differences(rendered: str, found: str) -> list[MachineDifference]:
     """Where the network ``found`` (XML, from libvirt) is not as it is ``rendered``: what its nodes notice."""
     wanted, there = ElementTree.fromstring(rendered), ElementTree.fromstring(found)
     name = f"network {there.findtext('name', '')}"
     rows = [
-        Difference(name, row.name, row.read(there), row.read(wanted), row.impact)
+        MachineDifference(name, row.name, row.read(there), row.read(wanted), row.impact)
         for row in NETWORK
         if row.read(there) != row.read(wanted)
     ]
@@ -208,7 +208,9 @@ def network_differences(rendered: str, found: str) -> list[Difference]:
     if updates:
         gone = sum(update.remove for update in updates)
         rows.append(
-            Difference(name, "leases and names", f"{gone} of others", f"{len(updates) - gone} new", "live")
+            MachineDifference(
+                name, "leases and names", f"{gone} of others", f"{len(updates) - gone} new", "live"
+            )
         )
     return rows
 
@@ -225,23 +227,23 @@ def network_updates(rendered: str, found: str) -> list[NetworkUpdate]:
     return sorted(updates, key=lambda update: not update.remove)
 
 
-def disk_difference(node: str, found_gb: float, wanted_gb: int) -> list[Difference]:
+def disk_difference(node: str, found_gb: float, wanted_gb: int) -> list[MachineDifference]:
     """Where the disk of ``node`` is not as large as the file says, in GiB."""
     if found_gb == wanted_gb:
         return []
     impact: Impact = "grow" if wanted_gb > found_gb else "never"
-    return [Difference(node, "disk", f"{found_gb:g} GiB", f"{wanted_gb} GiB", impact)]
+    return [MachineDifference(node, "disk", f"{found_gb:g} GiB", f"{wanted_gb} GiB", impact)]
 
 
-def image_difference(node: str, found: str, wanted: str) -> list[Difference]:
+def image_difference(node: str, found: str, wanted: str) -> list[MachineDifference]:
     """Where the disk of ``node`` stands on the volume ``found`` and the image would be ``wanted``; one that
     is not known (empty) is none."""
     if not found or not wanted or found == wanted:
         return []
-    return [Difference(node, "image", found, wanted, "replace")]
+    return [MachineDifference(node, "image", found, wanted, "replace")]
 
 
-def shrinks(difference: Difference) -> bool:
+def shrinks(difference: MachineDifference) -> bool:
     """Whether Slurm has to promise less before the change: the memory or the CPUs of a node become fewer."""
     if difference.name not in ("memory", "CPUs"):
         return False
@@ -249,6 +251,6 @@ def shrinks(difference: Difference) -> bool:
     return wanted < found
 
 
-def nodes_with(differences: Sequence[Difference], impact: Impact) -> list[str]:
+def nodes_with(differences: Sequence[MachineDifference], impact: Impact) -> list[str]:
     """The names of what has a difference of that impact, in their order."""
     return list(dict.fromkeys(each.what for each in differences if each.impact == impact))

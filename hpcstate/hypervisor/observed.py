@@ -13,7 +13,7 @@ from hpcstate.hypervisor import xml as objects
 from hpcstate.hypervisor.connection import LibvirtHost, state_of
 from hpcstate.hypervisor.lookup import found
 from hpcstate.hypervisor.machine import (
-    Difference,
+    MachineDifference,
     disk_difference,
     domain_differences,
     image_difference,
@@ -26,13 +26,13 @@ from hpcstate.model import Cluster, Node
 _GIB = 1 << 30
 
 
-def differences(host: LibvirtHost, cluster: Cluster) -> list[Difference]:
+def differences(host: LibvirtHost, cluster: Cluster) -> list[MachineDifference]:
     """Where what libvirt has of ``cluster`` is not what the file says: network, domains, disks, and nodes
     that the file no longer has. What is not there at all is no difference: ``start`` makes it.
     """
     facts = host.facts(cluster)
     network = host.network(cluster)
-    every: list[Difference] = []
+    every: list[MachineDifference] = []
     if network is not None:
         every += network_differences(objects.network_xml(cluster), _network_xml(network))
     domains = host.domains(cluster)
@@ -46,7 +46,8 @@ def differences(host: LibvirtHost, cluster: Cluster) -> list[Difference]:
         )
         every += _disk_differences(host, cluster, node)
     every += [
-        Difference(name, "node", state_of(domains[name]), "", "remove") for name in removed(host, cluster)
+        MachineDifference(name, "node", state_of(domains[name]), "", "remove")
+        for name in removed(host, cluster)
     ]
     return every
 
@@ -125,7 +126,7 @@ def _disk(host: LibvirtHost, cluster: Cluster, node: Node) -> libvirt.virStorage
     return None if pool is None else found(pool.storageVolLookupByName, f"{node.name}.qcow2")
 
 
-def _disk_differences(host: LibvirtHost, cluster: Cluster, node: Node) -> list[Difference]:
+def _disk_differences(host: LibvirtHost, cluster: Cluster, node: Node) -> list[MachineDifference]:
     volume = _disk(host, cluster, node)
     if volume is None:
         return []

@@ -10,16 +10,16 @@ import pytest
 
 from hpcstate.cluster import lifecycle, roll
 from hpcstate.errors import HpcstateError
-from hpcstate.hypervisor.machine import Difference
+from hpcstate.hypervisor.machine import MachineDifference
 from tests.unit.fake_live import TWO
 
 
-def memory(node: str, found: int, wanted: int) -> Difference:
-    return Difference(node, "memory", f"{found} MiB", f"{wanted} MiB", "power-cycle")
+def memory(node: str, found: int, wanted: int) -> MachineDifference:
+    return MachineDifference(node, "memory", f"{found} MiB", f"{wanted} MiB", "power-cycle")
 
 
-def cpus(node: str, found: int, wanted: int) -> Difference:
-    return Difference(node, "CPUs", str(found), str(wanted), "power-cycle")
+def cpus(node: str, found: int, wanted: int) -> MachineDifference:
+    return MachineDifference(node, "CPUs", str(found), str(wanted), "power-cycle")
 
 
 @pytest.mark.parametrize(
@@ -30,12 +30,14 @@ def cpus(node: str, found: int, wanted: int) -> Difference:
         ([memory("compute-01", 2048, 1024)], (), ("compute-01",)),
         ([cpus("compute-02", 4, 2), memory("compute-01", 1, 2)], ("compute-01",), ("compute-02",)),
         ([memory("controller", 2048, 1024), cpus("compute-02", 2, 4)], ("compute-02", "controller"), ()),
-        ([Difference("compute-01", "disk", "10 GiB", "20 GiB", "grow")], (), ()),
-        ([Difference("compute-03", "node", "running", "", "remove")], (), ()),
+        ([MachineDifference("compute-01", "disk", "10 GiB", "20 GiB", "grow")], (), ()),
+        ([MachineDifference("compute-03", "node", "running", "", "remove")], (), ()),
     ],
     ids=["nothing", "grows", "shrinks", "one of each", "the controller last", "a disk", "a node less"],
 )
-def test_order(differences: Sequence[Difference], before: tuple[str, ...], after: tuple[str, ...]) -> None:
+def test_order(
+    differences: Sequence[MachineDifference], before: tuple[str, ...], after: tuple[str, ...]
+) -> None:
     assert roll.order(TWO, differences) == roll.Order(before, after)
 
 

@@ -15,7 +15,7 @@ from hpcstate.hypervisor.machine import (
     DOMAIN,
     IMPACTS,
     NETWORK,
-    Difference,
+    MachineDifference,
     disk_difference,
     domain_differences,
     image_difference,
@@ -73,7 +73,7 @@ def test_what_runs_as_it_was_rendered_differs_in_nothing() -> None:
 )
 def test_a_property_of_a_domain(wanted: str, name: str, found: str, should: str) -> None:
     differences = domain_differences("compute-01", wanted, domain_xml(), domain_xml())
-    assert Difference("compute-01", name, found, should, "power-cycle") in differences
+    assert MachineDifference("compute-01", name, found, should, "power-cycle") in differences
 
 
 def test_each_row_of_the_tables_has_been_different() -> None:
@@ -116,7 +116,9 @@ NETWORK_XML = objects.network_xml(TWO)
 )
 def test_a_property_of_a_network(change: dict[str, object], name: str, found: str, should: str) -> None:
     wanted = objects.network_xml(replace(TWO, network=replace(TWO.network, **change)))  # type: ignore[arg-type]
-    assert Difference("network test", name, found, should, "stop") in network_differences(wanted, NETWORK_XML)
+    assert MachineDifference("network test", name, found, should, "stop") in network_differences(
+        wanted, NETWORK_XML
+    )
 
 
 def test_the_dns_domain_of_a_network() -> None:
@@ -177,11 +179,11 @@ def test_images(found: str, wanted: str, number: int) -> None:
     ],
 )
 def test_what_shrinks(name: str, found: str, wanted: str, smaller: bool) -> None:
-    assert shrinks(Difference("compute-01", name, found, wanted, "power-cycle")) is smaller
+    assert shrinks(MachineDifference("compute-01", name, found, wanted, "power-cycle")) is smaller
 
 
 def test_words() -> None:
-    difference = Difference("compute-01", "memory", "2048 MiB", "3072 MiB", "power-cycle")
+    difference = MachineDifference("compute-01", "memory", "2048 MiB", "3072 MiB", "power-cycle")
     assert str(difference) == "compute-01: memory 2048 MiB -> 3072 MiB (the node goes off and on)"
     assert nodes_with([difference, difference], "power-cycle") == ["compute-01"]
     assert nodes_with([difference], "live") == []

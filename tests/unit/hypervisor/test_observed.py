@@ -1,4 +1,4 @@
-"""Machines as libvirt has them, in libvirt's own test driver: real XML and updates of a network, no machines."""
+"""Machines as libvirt has them, in libvirt's own test driver: real XML and network updates, no machines."""
 
 from __future__ import annotations
 
