@@ -137,7 +137,7 @@ def test_a_whole_run_is_kept(
         f"{proof['failed'] + proof['errors']} of {proof['failed'] + proof['errors'] + proof['passed']}"
         in page
     )
-    assert "seen red when slurmd is stopped on a node" in page
+    assert "turns red when slurmd is stopped on a node" in page
 
 
 def test_a_part_is_not_kept(file: Path, opened: dict[str, UnreachableError]) -> None:
