@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import shutil
-import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hpcstate.cluster.boot import wait_for_ssh
 from hpcstate.cluster.leave import DRAIN_SECONDS, Jobs, left
 from hpcstate.errors import HpcstateError
 from hpcstate.files import alone
@@ -23,26 +22,18 @@ from hpcstate.hypervisor.observed import differences, grow_disk, removed, update
 from hpcstate.hypervisor.removal import Removal, of_node, refuse_snapshots, remove, remove_node, survey
 from hpcstate.model import Cluster, Node
 from hpcstate.node.secrets import ensure_secrets
-from hpcstate.node.ssh import Live, UnreachableError
+from hpcstate.node.ssh import Live
 from hpcstate.passthrough.claims import claimed, read_claims, write_claims
 from hpcstate.paths import ClusterPaths
 from hpcstate.probe import pci
-from hpcstate.run import local, tail
+from hpcstate.run import local
 from hpcstate.terminal import Say
-
-BOOT_TIMEOUT = 600.0
-"""Seconds for all nodes to answer on SSH; a TCG guest alone needs under one minute, eight share two cores."""
 
 _OFF = ("absent", "stopped", "crashed", "saved")
 """States in which nothing of a node is in memory; a paused one still is."""
 
 STOP_TIMEOUT = 120.0
 _POLL = 1.0
-_PROGRESS = 10.0
-
-_STARVED = re.compile(r"rcu: rcu_\w+ kthread starved for")
-"""What Linux prints while a thread of its RCU gets no timer: after 21 s, then every 63 s
-(Documentation/RCU/stallwarn.rst)."""
 
 
 @dataclass(frozen=True)
@@ -193,96 +184,6 @@ def select(cluster: Cluster, only: Sequence[str]) -> tuple[Node, ...]:
     if only:
         return tuple(known[name] for name in dict.fromkeys(only))
     return tuple(node for node in cluster.nodes if node.auto_start)
-
-
-def wait_for_ssh(
-    cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, say: Say, booting: Sequence[str] = ()
-) -> None:
-    """Wait until every node lets our key in; a progress line every ten seconds.
-
-    A node whose emulator crashed is powered on once more: QEMU 10 under TCG can stop at an assertion while
-    the guest maps its devices (``iotlb_to_section``): seen once, on a busy host, in some 200 boots. One of
-    ``booting`` (powered on just now: no job can run there) whose kernel has stalled is reset once: a guest
-    under TCG can lose a timer interrupt as it boots, and then waits for it for ever: twice in some 600 boots.
-    """
-    begun = shown = time.monotonic()
-    again: set[str] = set()
-    waiting = {node.name: node for node in nodes}
-    with Live(cluster) as live:
-        while waiting:
-            for node in list(waiting.values()):
-                if _banner(str(node.address)) and _lets_in(live, node):
-                    del waiting[node.name]
-            now = time.monotonic()
-            if waiting and now - begun > BOOT_TIMEOUT:
-                raise _no_answer(cluster, list(waiting.values()), host)
-            if waiting and now - shown > _PROGRESS:
-                shown = now
-                say(f"waiting for SSH: {', '.join(waiting)} ({now - begun:.0f} s)")
-                _reset_stalled(
-                    cluster, [waiting[name] for name in booting if name in waiting], host, again, say
-                )
-            if waiting:
-                time.sleep(_POLL)
-                _revive(cluster, list(waiting.values()), host, again, say)
-
-
-def _banner(address: str) -> bool:
-    """Whether an SSH server greets at ``address``: far cheaper for a slow guest than a whole handshake."""
-    try:
-        with socket.create_connection((address, 22), timeout=2) as connection:
-            return connection.recv(4) == b"SSH-"
-    except OSError:
-        return False
-
-
-def _lets_in(live: Live, node: Node) -> bool:
-    try:
-        live.run(node.name, "true", timeout=30)
-    except UnreachableError:
-        return False
-    return True
-
-
-def _revive(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, again: set[str], say: Say) -> None:
-    """Powers nodes on whose emulator crashed, once: then they are in ``again``. Raises HpcstateError for
-    others that are off.
-    """
-    dead = [node for node in nodes if host.state(cluster, node) not in ("running", "unknown")]
-    if gone := [node for node in dead if node.name in again or not host.has_crashed(cluster, node)]:
-        raise _no_answer(cluster, gone, host)
-    for node in dead:
-        again.add(node.name)
-        say(f"the emulator of {node.name} crashed (libvirt's log tells why): powering it on again")
-        host.power_on(cluster, node)
-
-
-def _reset_stalled(
-    cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, again: set[str], say: Say
-) -> None:
-    """Resets nodes whose kernel said twice that it stalls, once: then they are in ``again``.
-
-    Once could be a host that was busy for a while; between the first and the second time lies a minute.
-    """
-    for node in nodes:
-        if node.name not in again and len(_STARVED.findall(host.volumes.console(cluster, node))) >= 2:
-            again.add(node.name)
-            say(
-                f"the kernel of {node.name} stalled as it booted (its serial console tells how): resetting it"
-            )
-            host.reset(cluster, node)
-
-
-def _no_answer(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost) -> HpcstateError:
-    parts = []
-    for node in nodes:
-        end = tail(host.volumes.console(cluster, node), 15) or "    (the console is empty)"
-        parts.append(f"{node.name} is {host.state(cluster, node)}; the end of its serial console:\n{end}")
-    return HpcstateError(
-        "no answer on SSH\n" + "\n".join(parts),
-        where=cluster.name,
-        hint="`hpcstate start` takes up from here; `hpcstate destroy` and start again gives fresh nodes",
-    )
 
 
 def stop(

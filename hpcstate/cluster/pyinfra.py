@@ -92,6 +92,11 @@ def _run(
         lines = _follow(process.stderr, sink, say, begun)
         output = process.stdout.read()
     payload = _payload(output)
+    if payload is None and process.returncode == 0:
+        # pyinfra ends so when it is interrupted; in the foreground, Ctrl-C reaches it as well.
+        raise HpcstateError(
+            "the deploy was interrupted; what was done stays", hint="the next run goes on from there"
+        )
     if payload is None:
         raise HpcstateError(
             f"pyinfra exited with {process.returncode}:\n{tail(chr(10).join(lines), 25)}",

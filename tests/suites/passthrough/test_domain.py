@@ -9,7 +9,7 @@ import libvirt
 import pytest
 
 from hpcstate.check.suite import CheckFailed, RecordProperty, fault
-from hpcstate.cluster import lifecycle
+from hpcstate.cluster import boot
 from hpcstate.hypervisor import xml as libvirt_objects
 from hpcstate.hypervisor.compare import differences
 from hpcstate.hypervisor.connection import connect
@@ -83,4 +83,4 @@ def without_last(live: Live) -> Iterator[None]:
         finally:
             host.power_off(live.cluster, node)
             ours.create()
-            lifecycle.wait_for_ssh(live.cluster, [node], host, lambda _: None)
+            boot.wait_for_ssh(live.cluster, [node], host, lambda _: None)

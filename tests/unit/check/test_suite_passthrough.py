@@ -14,7 +14,7 @@ import pytest
 
 from hpcstate import paths, schema
 from hpcstate.check.runner import load_suites, run_check
-from hpcstate.cluster import lifecycle
+from hpcstate.cluster import boot
 from hpcstate.hypervisor import xml as libvirt_objects
 from hpcstate.hypervisor.connection import LibvirtHost, connect
 from hpcstate.hypervisor.mark import new_mark
@@ -45,7 +45,7 @@ def host(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> I
 
     monkeypatch.setattr(libvirt_objects, "domain_xml", of_type_test)
     monkeypatch.setattr(LibvirtHost, "facts", lambda *_: HypervisorFacts(kvm=True))
-    monkeypatch.setattr(lifecycle, "wait_for_ssh", lambda *_: None)
+    monkeypatch.setattr(boot, "wait_for_ssh", lambda *_: None)
     with connect(TEST_DRIVER) as host:
         for node in cluster.workers:
             host.connection.defineXML(of_type_test(cluster, node, host.facts(cluster), mark)).create()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hpcstate import paths, schema
-from hpcstate.cluster import lifecycle, status
+from hpcstate.cluster import boot, lifecycle, status
 from hpcstate.cluster.status import ClusterStatus, NodeStatus
 from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor import daemon as libvirt_daemon
@@ -21,6 +21,7 @@ from hpcstate.hypervisor.connection import connect
 from hpcstate.model import Cluster, Node, PassthroughDevice
 from hpcstate.node.cidata import CloudInit, write_cidata
 from hpcstate.node.secrets import MUNGE_KEY_BYTES, ensure_secrets, known_hosts_line, new_key
+from hpcstate.node.ssh import UnreachableError
 from hpcstate.paths import ClusterPaths
 
 
@@ -77,11 +78,11 @@ def test_a_failed_start_shows_the_serial_consoles(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, state: str, timeout: float
 ) -> None:
     ensure_secrets(cluster)
-    monkeypatch.setattr(lifecycle, "BOOT_TIMEOUT", timeout)
-    monkeypatch.setattr(lifecycle, "_POLL", 0.0)
-    monkeypatch.setattr(lifecycle, "_banner", lambda _address: False)
+    monkeypatch.setattr(boot, "BOOT_TIMEOUT", timeout)
+    monkeypatch.setattr(boot, "_POLL", 0.0)
+    monkeypatch.setattr(boot, "_banner", lambda _address: False)
     with pytest.raises(HpcstateError) as caught:
-        lifecycle.wait_for_ssh(cluster, cluster.nodes[:2], Hypervisor(state), print)  # type: ignore[arg-type]
+        boot.wait_for_ssh(cluster, cluster.nodes[:2], Hypervisor(state), print)  # type: ignore[arg-type]
     said = str(caught.value)
     for name in ("controller", "compute-01"):
         assert f"{name} is {state}; the end of its serial console:\n    [    1.0] Kernel panic on" in said
@@ -97,11 +98,11 @@ def test_a_node_whose_emulator_crashed_is_powered_on_once_more(
     host = Hypervisor()
     host.crashes["compute-01"] = crashes
     said: list[str] = []
-    monkeypatch.setattr(lifecycle, "_POLL", 0.0)
-    monkeypatch.setattr(lifecycle, "_banner", lambda _address: bool(said) and not host.crashes["compute-01"])
-    monkeypatch.setattr(lifecycle, "_lets_in", lambda _live, _node: True)
+    monkeypatch.setattr(boot, "_POLL", 0.0)
+    monkeypatch.setattr(boot, "_banner", lambda _address: bool(said) and not host.crashes["compute-01"])
+    monkeypatch.setattr(boot, "_lets_in", lambda *_: True)
     with pytest.raises(HpcstateError, match="no answer on SSH") if raises else nullcontext():
-        lifecycle.wait_for_ssh(cluster, cluster.nodes[:2], host, said.append)  # type: ignore[arg-type]
+        boot.wait_for_ssh(cluster, cluster.nodes[:2], host, said.append)  # type: ignore[arg-type]
     assert host.powered_on == ["compute-01"]
     assert "the emulator of compute-01 crashed" in said[0]
 
@@ -125,11 +126,11 @@ def test_a_kernel_that_stalls_as_it_boots_is_reset_once(
     host = Hypervisor()
     host.consoles["compute-01"] = stalls * _STALL
     said: list[str] = []
-    monkeypatch.setattr(lifecycle, "_POLL", 0.0)
-    monkeypatch.setattr(lifecycle, "_PROGRESS", 0.0)
-    monkeypatch.setattr(lifecycle, "_banner", lambda _address: len(said) > 5)
-    monkeypatch.setattr(lifecycle, "_lets_in", lambda _live, _node: True)
-    lifecycle.wait_for_ssh(cluster, cluster.nodes[:2], host, said.append, booting)  # type: ignore[arg-type]
+    monkeypatch.setattr(boot, "_POLL", 0.0)
+    monkeypatch.setattr(boot, "_PROGRESS", 0.0)
+    monkeypatch.setattr(boot, "_banner", lambda _address: len(said) > 5)
+    monkeypatch.setattr(boot, "_lets_in", lambda *_: True)
+    boot.wait_for_ssh(cluster, cluster.nodes[:2], host, said.append, booting)  # type: ignore[arg-type]
     assert host.resets == resets
     assert sum("the kernel of compute-01 stalled" in line for line in said) == len(resets)
 
@@ -293,3 +294,26 @@ def test_the_seed_is_closed_and_has_both_forms(tmp_path: Path) -> None:
     for name in ("/user-data", "/meta-data", "/network-config", "/hpcstate/ssh_host_ed25519_key"):
         assert f"'{name}'" in listing
     assert not list(tmp_path.glob(".cidata.*"))
+
+
+class Stranger:
+    """A node that answers, with a host key that is not its own."""
+
+    def __init__(self, said: str) -> None:
+        self.said = said
+
+    def run(self, node: str, _script: str, *, timeout: float) -> None:
+        raise UnreachableError(node, f"192.168.150.11 does not answer on SSH: {self.said}", hint="status")
+
+
+def test_another_host_key_is_not_waited_for(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = cluster.workers[0]
+    since: dict[str, float] = {}
+    live = Stranger("Host key verification failed.")
+    assert boot._lets_in(live, node, since) is False  # type: ignore[arg-type]
+    assert since.keys() == {node.name}, "a node that boots for the first time has its chance"
+    monkeypatch.setattr(boot, "STRANGE_SECONDS", 0)
+    with pytest.raises(HpcstateError, match="answers with another host key") as caught:
+        boot._lets_in(live, node, since)  # type: ignore[arg-type]
+    assert "ip neigh" in caught.value.hint
+    assert boot._lets_in(Stranger("Connection refused"), node, {}) is False  # type: ignore[arg-type]
