@@ -51,7 +51,7 @@ class Plan:
 
 def make_plan(description: Description, say: Callable[[str], None]) -> Plan:
     """Look at the images, the hypervisor and the running nodes."""
-    obstacles = _obstacles(description)
+    obstacles = _obstacles(description, say)
     libvirt: list[str] = []
     unknown: list[str] = []
     nodes: list[str] = []
@@ -82,10 +82,10 @@ def make_plan(description: Description, say: Callable[[str], None]) -> Plan:
     )
 
 
-def _obstacles(description: Description) -> tuple[str, ...]:
-    """What `up` would stop at, before it builds anything."""
+def _obstacles(description: Description, say: Callable[[str], None]) -> tuple[str, ...]:
+    """What `up` would stop at, before it builds anything; ``say`` is told what it would only warn of."""
     try:
-        fit.demand(description, lambda _: None)
+        fit.demand(description, say)
     except ProblemsError as error:
         return tuple(format_problem(error.path, problem) for problem in error.problems)
     return ()

@@ -178,7 +178,8 @@ def demand(
     *,
     only: Collection[str] = (),
 ) -> None:
-    """What must be so before anything is built or started for ``description`` here. Warnings are said.
+    """What must be so before anything is built or started for ``description`` here. Warnings are said, those
+    of the file itself first.
 
     ``only`` are the names of the nodes to start. Raises ProblemsError with all errors at once.
     """
@@ -189,7 +190,7 @@ def demand(
     if errors:
         raise ProblemsError(str(description.path), errors)
     nothing = not any(cluster.nodes for cluster in starting.clusters)
-    for problem in () if nothing else problems:
+    for problem in (*description.warnings, *(() if nothing else problems)):
         say(f"note: {problem.place.removeprefix('.clusters.')}: {problem.message}")
 
 

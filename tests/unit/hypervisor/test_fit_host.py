@@ -236,7 +236,7 @@ def test_the_checks_are_on_the_way_to_harm(monkeypatch: pytest.MonkeyPatch) -> N
     task = tasks.task_start()
     assert task["task_dep"][0] == "host"
     assert "may not use libvirt" in str(tasks._host(GPU))
-    assert "may not use libvirt" in plan._obstacles(schema.load(GPU))[0]
+    assert "may not use libvirt" in plan._obstacles(schema.load(GPU), print)[0]
 
 
 def test_nothing_is_built_while_the_host_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -374,3 +374,18 @@ def test_this_host_is_looked_at_without_starting_anything() -> None:
     access = validate_host.look()
     assert access.user
     assert "lo" in access.bridges.interfaces
+
+
+def test_what_validate_warns_of_is_said_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also `start`, `up` and `plan` tell of a key that does nothing: who never validates learns of it too."""
+    file = tmp_path / "cluster.yaml"
+    text = GPU.read_text().replace("    network:\n", "    network:\n      dhcp_range: 192.168.100.10-20\n", 1)
+    file.write_text(text)
+    description = schema.load(file)
+    assert description.warnings
+    said: list[str] = []
+    monkeypatch.setattr(validate, "host_findings", lambda *_, **__: ())
+    validate.demand(description, said.append, host=validate.host_state())
+    assert any("network.dhcp_range" in line for line in said), said
