@@ -31,7 +31,8 @@ class Proof:
 
     ``when`` is the local time at the end of the run with its offset; ``configuration`` is the digest of what
     the cluster was declared to be; ``complete`` says whether all checks were asked for; ``versions`` are
-    those of the programs, by name.
+    those of the programs, by name; ``boots`` names the boot of each node (random(4), boot_id): a proof
+    stands for these.
     """
 
     cluster: str
@@ -42,6 +43,7 @@ class Proof:
     seconds: float
     results: tuple[CheckResult, ...]
     versions: dict[str, str] = field(default_factory=dict)
+    boots: dict[str, str] = field(default_factory=dict)
 
     def count(self, outcome: str) -> int:
         """How many checks had that outcome."""
@@ -57,6 +59,7 @@ class Proof:
             "complete": self.complete,
             "seconds": round(self.seconds, 2),
             "versions": self.versions,
+            "boots": self.boots,
             "passed": self.count("passed"),
             "failed": self.count("failed"),
             "skipped": self.count("skipped"),
@@ -78,6 +81,7 @@ def read_proof(path: Path) -> Proof | None:
             seconds=found["seconds"],
             results=tuple(CheckResult(**result) for result in found["checks"]),
             versions=found["versions"],
+            boots=found["boots"],
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -13,7 +13,7 @@ from hpcstate import programs
 from hpcstate.check.proof import Proof, configuration_digest, result_lines
 from hpcstate.check.runner import run_checks
 from hpcstate.check.suite import Check, CheckResult, Suites
-from hpcstate.check.target import reached
+from hpcstate.check.target import boots_of, reached
 from hpcstate.model import Cluster
 from hpcstate.node.ssh import Live
 
@@ -44,7 +44,7 @@ def prove(
     compute = sum(node is not cluster.controller for node in cluster.nodes)
     say(f"Checking cluster {cluster.name}: {cluster.controller.name} and {compute} compute nodes")
     with reached(cluster, say) as live:
-        versions = versions_of(live)
+        versions, boots = versions_of(live), boots_of(live)
         results = run_checks(
             checks,
             live,
@@ -63,6 +63,7 @@ def prove(
         seconds=time.monotonic() - began,
         results=results,
         versions=versions,
+        boots=boots,
     )
 
 

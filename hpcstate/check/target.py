@@ -22,6 +22,13 @@ def slurm_cluster(description: Description) -> Cluster:
     return cluster
 
 
+def boots_of(live: Live) -> dict[str, str]:
+    """Which boot each node that answers is in: another one after every restart (random(4), boot_id)."""
+    script = "cat /proc/sys/kernel/random/boot_id"
+    there = {node.name: script for node in live.nodes if live.answers(node.name)}
+    return {name: answer.stdout.strip() for name, answer in live.run_each(there, check=False).items()}
+
+
 @contextmanager
 def reached(cluster: Cluster, say: Callable[[str], None]) -> Iterator[Live]:
     """Open connections to the nodes of ``cluster``, telling ``say`` of those that do not answer.

@@ -12,7 +12,7 @@ from hpcstate.check.proof import Proof, configuration_digest, counted, read_proo
 from hpcstate.check.prove import prove
 from hpcstate.check.runner import load_suites
 from hpcstate.check.suite import CheckResult
-from hpcstate.check.target import slurm_cluster
+from hpcstate.check.target import boots_of, slurm_cluster
 from hpcstate.cluster import lifecycle, status
 from hpcstate.cluster.pyinfra import DeployReport
 from hpcstate.cluster.pyinfra import deploy as run_deploy
@@ -20,6 +20,7 @@ from hpcstate.cluster.roll import order, roll
 from hpcstate.errors import HpcstateError
 from hpcstate.log import LOG
 from hpcstate.model import Cluster, Description
+from hpcstate.node.ssh import Live
 from hpcstate.paths import ClusterPaths
 
 
@@ -91,7 +92,8 @@ def _void_proof(cluster: Cluster) -> None:
 
 def check(file: Path) -> None:
     """Prove the cluster, unless it is proven: a complete proof of this very configuration stands until a
-    start or a deploy changes something. Raises HpcstateError when a check failed.
+    start or a deploy changes something, or a node is in another boot. Raises HpcstateError when a check
+    failed.
     """
     description = _description(file)
     if description.cluster("hpc") is None:
@@ -100,7 +102,8 @@ def check(file: Path) -> None:
     cluster = slurm_cluster(description)
     at = ClusterPaths.of(cluster.name).proof
     known = read_proof(at)
-    if known and known.complete and not _bad(known) and known.configuration == configuration_digest(cluster):
+    same = known is not None and known.configuration == configuration_digest(cluster)
+    if known and known.complete and not _bad(known) and same and known.boots == _boots(cluster):
         say(f"proven at {known.when:%Y-%m-%d %H:%M:%S}, and nothing was changed since")
         say(f"`hpcstate check {file}` proves it again")
         return
@@ -116,6 +119,13 @@ def check(file: Path) -> None:
             f"{len(bad)} of {len(proof.results)} checks did not pass: {names}",
             hint=f"`hpcstate check {file} --lf` makes these again",
         )
+
+
+def _boots(cluster: Cluster) -> dict[str, str]:
+    """The boots that the nodes are in; none of one that does not answer."""
+    with Live(cluster) as live:
+        live.reach()
+        return boots_of(live)
 
 
 def _bad(proof: Proof) -> list[CheckResult]:

@@ -190,6 +190,10 @@ class Live:
         self._connect(node)
         return shlex.join(self._ssh(node)), self._target(node)
 
+    def answers(self, name: str) -> bool:
+        """Whether ``name`` answered :meth:`reach`."""
+        return name not in self._dead
+
     def demand(self, name: str) -> None:
         """Raise UnreachableError when ``name`` did not answer :meth:`reach`."""
         if name in self._dead:

@@ -65,6 +65,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> dict[str, UnreachableError]:
             return self
 
         def reach(self) -> dict[str, UnreachableError]:
+            self._dead = dead
             return dead
 
     monkeypatch.setattr(target, "Live", Silent)

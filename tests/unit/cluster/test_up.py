@@ -3,10 +3,55 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
-from hpcstate.check.proof import Proof
+import pytest
+
+from hpcstate import paths
+from hpcstate.check.proof import Proof, configuration_digest, write_proof
 from hpcstate.check.suite import CheckResult
+from hpcstate.cluster import up
 from hpcstate.cluster.up import proof_text
+from hpcstate.paths import ClusterPaths
+
+
+@pytest.mark.parametrize(
+    ("boots", "proves"),
+    [
+        ({"controller": "a", "compute-01": "b", "compute-02": "c"}, False),
+        ({"controller": "a", "compute-01": "b", "compute-02": "another"}, True),
+        ({"controller": "a", "compute-01": "b"}, True),
+    ],
+    ids=["the same boots", "a node was restarted", "a node does not answer"],
+)
+def test_a_proof_stands_for_the_boots_it_was_made_in(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, boots: dict[str, str], proves: bool
+) -> None:
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    file = paths.ROOT / "inventories" / "gpu.yaml"
+    (cluster,) = up._description(file).clusters
+    made = {"controller": "a", "compute-01": "b", "compute-02": "c"}
+    known = Proof(
+        cluster.name,
+        str(file),
+        datetime(2026, 11, 26, tzinfo=UTC),
+        configuration_digest(cluster),
+        True,
+        1.0,
+        (result("nodes.srun", "passed"),),
+        boots=made,
+    )
+    write_proof(known, ClusterPaths.of(cluster.name).proof)
+    proved: list[str] = []
+
+    def prove(*_: object, **__: object) -> Proof:
+        proved.append("again")
+        return known
+
+    monkeypatch.setattr(up, "_boots", lambda _: boots)
+    monkeypatch.setattr(up, "prove", prove)
+    up.check(file)
+    assert bool(proved) is proves
 
 
 def result(name: str, outcome: str, reason: str = "") -> CheckResult:
