@@ -21,6 +21,7 @@ from hpcstate.hypervisor.machine import (
     network_updates,
 )
 from hpcstate.hypervisor.mark import Mark
+from hpcstate.hypervisor.removal import networks_of
 from hpcstate.model import Cluster, Node
 
 _GIB = 1 << 30
@@ -60,7 +61,7 @@ def removed(host: LibvirtHost, cluster: Cluster) -> list[str]:
 
 def update_network(host: LibvirtHost, cluster: Cluster, mark: Mark) -> list[str]:
     """Bring the leases and names of the cluster's network to those of the file, while it runs; one that no
-    domain of the cluster uses now is made anew when more than that is different. Returns what was done, in
+    running domain has a card in is made anew when more than that is different. Returns what was done, in
     words.
     """
     network = host.network(cluster)
@@ -68,7 +69,7 @@ def update_network(host: LibvirtHost, cluster: Cluster, mark: Mark) -> list[str]
         return []
     wanted, there = objects.network_xml(cluster, mark), _network_xml(network)
     others = [each for each in network_differences(wanted, there) if each.impact == "stop"]
-    if others and not any(domain.isActive() for domain in host.domains(cluster).values()):
+    if others and not _is_used(host, network.name()):
         was_active = network.isActive()
         if was_active:
             network.destroy()
@@ -113,6 +114,12 @@ def grow_disk(host: LibvirtHost, cluster: Cluster, node: Node) -> bool:
         return False
     volume.resize(node.disk_gb * _GIB)
     return True
+
+
+def _is_used(host: LibvirtHost, network: str) -> bool:
+    """Whether a domain that runs, ours or not, has a card in the network of that name."""
+    running = host.connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
+    return any(network in networks_of(domain.XMLDesc()) for domain in running)
 
 
 def _network_xml(network: libvirt.virNetwork) -> str:

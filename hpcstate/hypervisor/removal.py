@@ -139,7 +139,7 @@ def survey(host: LibvirtHost, cluster: Cluster) -> Removal:
             sorted(
                 name
                 for name, xml in others_xml.items()
-                if network is not None and network.name() in _networks(xml)
+                if network is not None and network.name() in networks_of(xml)
             )
         ),
         strangers=tuple(host.strangers(cluster)),
@@ -301,7 +301,8 @@ def backing_file(image: Path) -> str:
     return os.path.normpath(image.parent / name) if name else ""
 
 
-def _networks(domain_xml: str) -> set[str]:
+def networks_of(domain_xml: str) -> set[str]:
+    """The networks of libvirt's that a domain has cards in, by name."""
     sources = ElementTree.fromstring(domain_xml).iterfind("devices/interface/source")
     return {source.get("network", "") for source in sources}
 

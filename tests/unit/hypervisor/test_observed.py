@@ -102,8 +102,13 @@ def test_another_network_waits_until_no_node_runs(host: LibvirtHost, mark: Mark)
     other = replace(TWO, network=replace(TWO.network, dns_servers=(IPv4Address("9.9.9.9"),)))
     assert observed.update_network(host, other, mark) == []
     assert said(host, other) == ["network test DNS servers stop"]
+    guest = "<domain type='test'><name>guest</name><memory>1024</memory><os><type>hvm</type></os><devices>"
+    guest += "<interface type='network'><source network='test'/></interface></devices></domain>"
+    somebodys = host.connection.createXML(guest)
     for node in TWO.nodes:
         host.power_off(TWO, node)
+    assert observed.update_network(host, other, mark) == [], "a guest of somebody has a card in it"
+    somebodys.destroy()
     (line,) = observed.update_network(host, other, mark)
     assert "DNS servers none -> 9.9.9.9" in line
     network = host.network(TWO)
