@@ -17,7 +17,8 @@ from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor.machine import MachineDifference, shrinks
 from hpcstate.model import Cluster
 from hpcstate.node.ssh import Live
-from hpcstate.probe.slurm import nodes_command, parse_nodes
+from hpcstate.probe.slurm import SlurmNode, nodes_command, parse_nodes
+from hpcstate.slurm.change import REASON_PREFIX
 from hpcstate.terminal import Say
 
 BACK_SECONDS = 120.0
@@ -59,10 +60,11 @@ def order(cluster: Cluster, differences: Sequence[MachineDifference]) -> Order:
 
 
 def roll(cluster: Cluster, file: Path, names: Sequence[str], say: Say) -> None:
-    """Each node of ``names`` in turn: drained by us, its jobs awaited, off, on as the file has it, and of
-    use to Slurm again before the next one goes. Raises HpcstateError at the first that does not come back;
-    the others are not touched.
+    """Each node of ``names`` in turn, none of which somebody has drained: drained by us, its jobs awaited,
+    off, on as the file has it, and of use to Slurm again before the next one goes. Raises HpcstateError at
+    the first that does not come back; the others are not touched.
     """
+    refuse_drained(cluster, names)
     for number, name in enumerate(names, start=1):
         begun = time.monotonic()
         say(f"{name}: off and on, {number} of {len(names)}")
@@ -72,27 +74,46 @@ def roll(cluster: Cluster, file: Path, names: Sequence[str], say: Say) -> None:
         say(f"{name}: as the file has it after {time.monotonic() - begun:.0f} s")
 
 
+def refuse_drained(cluster: Cluster, names: Sequence[str]) -> None:
+    """Raises HpcstateError, with nothing touched, when somebody drained one of ``names``: they may be at
+    it."""
+    theirs = {
+        name: node["reason"]
+        for name, node in _slurm_nodes(cluster).items()
+        if name in names and "DRAIN" in node["states"] and not node["reason"].startswith(REASON_PREFIX)
+    }
+    if theirs:
+        said = "; ".join(f"{name} ({reason or 'no reason given'})" for name, reason in theirs.items())
+        raise HpcstateError(
+            f"these nodes have to go off and on, and somebody drained them: {said}",
+            where=cluster.name,
+            hint=f"when that is over: scontrol update nodename={','.join(theirs)} state=resume, then `up`",
+        )
+
+
+def _slurm_nodes(cluster: Cluster) -> dict[str, SlurmNode]:
+    """The nodes as slurmctld has them; none where it does not answer, or is not there yet."""
+    if cluster.kind != "hpc":
+        return {}
+    try:
+        with Live(cluster) as live:
+            answer = live.run(cluster.controller.name, nodes_command(), timeout=60, check=False)
+            return parse_nodes(answer.stdout)
+    except HpcstateError:
+        return {}
+
+
 def _wait_for_slurm(cluster: Cluster, name: str, following: Sequence[str]) -> None:
     """Wait until slurmctld has heard of the node again; at once where it knows no such node, or is not there
     yet."""
-    if cluster.kind != "hpc":
-        return
     limit = time.monotonic() + BACK_SECONDS
-    with Live(cluster) as live:
-        while True:
-            answer = live.run(cluster.controller.name, nodes_command(), timeout=60, check=False)
-            try:
-                node = parse_nodes(answer.stdout).get(name)
-            except HpcstateError:
-                node = None
-            if node is None or not _AWAY & set(node["states"]):
-                return
-            if time.monotonic() > limit:
-                left = f"; {', '.join(following)} were not touched" if following else ""
-                raise HpcstateError(
-                    f"{name} is on again, but Slurm has it as {'+'.join(node['states'])} "
-                    f"({node['reason']}){left}",
-                    where=cluster.name,
-                    hint=f"journalctl -u slurmd on {name} says why; the next `up` goes on from there",
-                )
-            time.sleep(_POLL)
+    while (node := _slurm_nodes(cluster).get(name)) is not None and _AWAY & set(node["states"]):
+        if time.monotonic() > limit:
+            left = f"; {', '.join(following)} were not touched" if following else ""
+            states = "+".join(node["states"])
+            raise HpcstateError(
+                f"{name} is on again, but Slurm has it as {states} ({node['reason']}){left}",
+                where=cluster.name,
+                hint=f"journalctl -u slurmd on {name} says why; the next `up` goes on from there",
+            )
+        time.sleep(_POLL)

@@ -16,16 +16,17 @@ from xml.etree.ElementTree import Element
 
 from hpcstate.hypervisor.compare import aspects
 
-Impact = Literal["live", "power-cycle", "stop", "grow", "never", "replace", "remove"]
-"""What it takes to bring something into line: nothing that anybody notices; the node off and on; the whole
-cluster off and on; more room at the node's next boot; it cannot be; a new disk; a node that the file no
-longer has goes."""
+Impact = Literal["live", "boot", "power-cycle", "stop", "grow", "never", "replace", "remove"]
+"""What it takes to bring something into line: nothing that anybody notices; the next start of a node that is
+off; the node off and on; the whole cluster off and on; more room at the node's next boot; it cannot be; a
+new disk; a node that the file no longer has goes."""
 
 IMPACTS: Mapping[Impact, str] = {
     "live": "at once, nothing notices",
+    "boot": "at the node's next start",
     "power-cycle": "the node goes off and on",
     "stop": "all nodes go off and on: hpcstate stop, then start",
-    "grow": "at the node's next boot",
+    "grow": "at the node's next start",
     "never": "a disk cannot shrink: set disk_gb back, or destroy",
     "replace": "the node keeps the image it was made from",
     "remove": "hpcstate start --remove",

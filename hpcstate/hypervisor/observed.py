@@ -3,6 +3,7 @@ leave."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import PurePosixPath
 from xml.etree import ElementTree
 
@@ -42,9 +43,9 @@ def differences(host: LibvirtHost, cluster: Cluster) -> list[MachineDifference]:
         if domain is None:
             continue
         defined = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
-        every += domain_differences(
-            node.name, objects.domain_xml(cluster, node, facts), domain.XMLDesc(), defined
-        )
+        rendered = objects.domain_xml(cluster, node, facts)
+        rows = domain_differences(node.name, rendered, domain.XMLDesc(), defined)
+        every += rows if domain.isActive() else [replace(row, impact="boot") for row in rows]
         every += _disk_differences(host, cluster, node)
     every += [
         MachineDifference(name, "node", state_of(domains[name]), "", "remove")

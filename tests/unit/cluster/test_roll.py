@@ -55,6 +55,7 @@ def test_one_node_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(lifecycle, "stop", stop)
     monkeypatch.setattr(lifecycle, "start", lambda *arguments: done.append(f"start {arguments[3]}"))
+    slurm(monkeypatch)
     monkeypatch.setattr(roll, "_wait_for_slurm", lambda *arguments: done.append(f"wait {arguments[1]}"))
     roll.roll(TWO, Path("gpu.yaml"), ["compute-01", "compute-02"], lambda _: None)
     assert done == [
@@ -67,23 +68,36 @@ def test_one_node_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+def slurm(monkeypatch: pytest.MonkeyPatch, **states: tuple[list[str], str]) -> None:
+    """slurmctld has these nodes: states and reason, by name with underscores."""
+    nodes = {
+        name.replace("_", "-"): {"states": found, "reason": reason}
+        for name, (found, reason) in states.items()
+    }
+    monkeypatch.setattr(roll, "_slurm_nodes", lambda _: nodes)
+
+
 def test_a_node_that_does_not_come_back_ends_the_roll(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.unit.fake_live import FakeLive
-
-    nodes = '{"nodes": [{"name": "compute-01", "state": ["DOWN"], "reason": "Low RealMemory"}]}'
-
-    class Answering(FakeLive):
-        def __init__(self, _cluster: object) -> None:
-            super().__init__(lambda node, script: nodes)
-
-        def __enter__(self) -> Answering:
-            return self
-
-    monkeypatch.setattr(roll, "Live", Answering)
+    slurm(monkeypatch, compute_01=(["DOWN"], "Low RealMemory"))
     monkeypatch.setattr(roll, "BACK_SECONDS", 0)
-    monkeypatch.setattr(
-        roll, "parse_nodes", lambda _: {"compute-01": {"states": ["DOWN"], "reason": "Low RealMemory"}}
-    )
     with pytest.raises(HpcstateError, match="Slurm has it as DOWN") as caught:
         roll._wait_for_slurm(TWO, "compute-01", ["compute-02"])
     assert "compute-02 were not touched" in caught.value.message
+
+
+def test_one_that_slurm_does_not_know_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    slurm(monkeypatch, compute_01=(["IDLE"], ""))
+    roll._wait_for_slurm(TWO, "compute-01", [])
+    roll._wait_for_slurm(TWO, "controller", [])
+
+
+def test_what_somebody_drained_is_not_touched(monkeypatch: pytest.MonkeyPatch) -> None:
+    slurm(
+        monkeypatch,
+        compute_01=(["IDLE", "DRAIN"], "fan broken"),
+        compute_02=(["IDLE", "DRAIN"], "hpcstate: stop"),
+    )
+    roll.refuse_drained(TWO, ["compute-02"])
+    with pytest.raises(HpcstateError, match=r"compute-01 \(fan broken\)") as caught:
+        roll.roll(TWO, Path("gpu.yaml"), ["compute-01", "compute-02"], lambda _: None)
+    assert "state=resume" in caught.value.hint

@@ -78,6 +78,13 @@ def test_a_node_with_more_memory(host: LibvirtHost) -> None:
     assert said(host, wanted) == ["compute-01 memory power-cycle"]
 
 
+def test_one_that_is_off_gets_it_as_it_starts(host: LibvirtHost) -> None:
+    more = replace(TWO.nodes[1], memory_mb=3072)
+    wanted = replace(TWO, nodes=(TWO.nodes[0], more, TWO.nodes[2]))
+    host.power_off(wanted, more)
+    assert said(host, wanted) == ["compute-01 memory boot"]
+
+
 def test_a_node_that_is_not_there_is_made_and_no_difference(host: LibvirtHost) -> None:
     assert said(host, THREE) == ["network test leases and names live"]
 
