@@ -39,7 +39,7 @@ class PruneResult:
     @property
     def freed(self) -> int:
         """Bytes that are free again on each node (or would be)."""
-        return sum(one.size for one in self.removed)
+        return sum(stored.size for stored in self.removed)
 
 
 def prune(
@@ -76,12 +76,12 @@ def prune(
         catalog = catalog_of(states, controller)
         used = uses(live)
         lost = registry_prune.lost(catalog, states, dead)
-        found = catalog.without(one.file for one in lost)
+        found = catalog.without(stored.file for stored in lost)
         remove, kept = registry_prune.prune(found, used, keep)
         remove += registry_prune.left_over(catalog, states, used)
         failed: dict[str, str] = {}
         if (remove or lost) and not dry_run:
-            failed = _remove(live, names, found.without(one.file for one in remove), remove, say)
+            failed = _remove(live, names, found.without(stored.file for stored in remove), remove, say)
     seconds = time.monotonic() - began
     return PruneResult(cluster.name, remove, kept, lost, tuple(failed.items()), dry_run, seconds)
 
@@ -107,7 +107,7 @@ def _remove(
 ) -> dict[str, str]:
     text = catalog_file.write(catalog)
 
-    def one(name: str) -> str:
+    def remove_on(name: str) -> str:
         gone = [stored.file for stored in remove if stored.is_on(name)]
         try:
             live.run(name, scripts.write_catalog(text), user="root")
@@ -120,4 +120,4 @@ def _remove(
         say(name, f"removed {len(gone)} files, {megabytes(size)}")
         return ""
 
-    return {name: why for name, why in at_once(one, names).items() if why}
+    return {name: why for name, why in at_once(remove_on, names).items() if why}
