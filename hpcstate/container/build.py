@@ -102,7 +102,7 @@ def make(container: Container, target: Path, store: Store, report: Say = print) 
     results = container_test.run_tests(container, target, toolbox, report)
     if failed := [result for result in results if result.outcome == "failed"]:
         raise HpcstateError(
-            "\n".join(f"the test {one.name!r} failed: {one.said}" for one in failed),
+            "\n".join(f"the test {result.name!r} failed: {result.said}" for result in failed),
             where=f"containers/{container.name}",
             hint="the layers are kept: after mending, only what follows them is built again",
         )

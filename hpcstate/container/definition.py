@@ -92,9 +92,12 @@ def _lines(text: str, path: Path) -> list[str]:
         raise ProblemsError(paths.shown(path), (problem,)) from error
 
 
+_STRANGE = "\0\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+
+
 def _strange(line: str) -> list[str]:
     """Characters at which some programs break lines and others, as Apptainer, do not."""
-    return sorted({repr(one) for one in line if one in "\0\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"})
+    return sorted({repr(character) for character in line if character in _STRANGE})
 
 
 def bases(path: Path) -> dict[str, str]:
@@ -242,7 +245,7 @@ def _files(number: int, line: str, folder: Path) -> list[Problem]:
     if source.startswith("/") or ".." in Path(source).parts:
         return [Problem(number, "%files", f"{source} leads out of the folder", _COPY)]
     for file in found:
-        if outside := next((one for one in (file, *file.rglob("*")) if not _inside(one, folder)), None):
+        if outside := next((inner for inner in (file, *file.rglob("*")) if not _inside(inner, folder)), None):
             name = outside.relative_to(folder)
             return [Problem(number, "%files", f"{name} is a link that leads out of the folder", _COPY)]
     if not found:

@@ -138,12 +138,12 @@ def user_namespace(base: int) -> int:
             raise OSError(1, "this machine gives no user namespace (user_namespaces(7))", "unshare")
         for kind in ("uid_map", "gid_map"):
             seen = [line.split() for line in Path("/proc/self", kind).read_text().splitlines()]
-            lines = [f"0 {base} {COUNT}"] if base else [f"{one[0]} {one[0]} {one[2]}" for one in seen]
+            lines = [f"0 {base} {COUNT}"] if base else [f"{words[0]} {words[0]} {words[2]}" for words in seen]
             Path("/proc", number, kind).write_text("\n".join(lines) + "\n")
         return os.open(f"/proc/{number}/ns/user", os.O_RDONLY)
     finally:
-        for one in (said, wait, end):
-            os.close(one)
+        for descriptor in (said, wait, end):
+            os.close(descriptor)
         os.waitpid(child, 0)
 
 
