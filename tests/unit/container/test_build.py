@@ -57,7 +57,7 @@ def toolbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeToolbox:
     found = FakeToolbox(run=lambda words: (0, "Hello, world"))
     monkeypatch.setattr(tools_root, "toolbox", lambda store: found)
     monkeypatch.setattr(tools_root, "key", lambda: "tools")
-    monkeypatch.setattr(container_build, "layers", lambda one, store: ([Path("a.tar")], {"hello": "2.10"}))
+    monkeypatch.setattr(container_build, "layers", lambda loaded, store: ([Path("a.tar")], {"hello": "2.10"}))
     monkeypatch.setattr(container_build, "unpack", unpack)
     monkeypatch.setattr("hpcstate.container.trial.has_gpu", lambda: False)
     return found
@@ -71,9 +71,9 @@ def unpack(tar: Path, tree: Path) -> None:
 
 
 def build(tmp_path: Path, said: list[str] | None = None) -> Manifest:
-    one, store = container.load("one"), Store(tmp_path / "store", report=lambda text: None)
+    loaded, store = container.load("one"), Store(tmp_path / "store", report=lambda text: None)
     lines = said if said is not None else []
-    return container_build.recipe(one, store, lines.append).provide(store)
+    return container_build.recipe(loaded, store, lines.append).provide(store)
 
 
 def nothing_left(tmp_path: Path) -> bool:
@@ -264,8 +264,8 @@ def test_a_run_killed_as_it_writes_the_public_key_leaves_no_part_of_it(
 
 
 def test_the_layers_have_folders_of_their_own(toolbox: FakeToolbox) -> None:
-    one = container.load("one")
-    places = {container_layers._path(one, layer).parent for layer in ("packages", "wheels")}
+    loaded = container.load("one")
+    places = {container_layers._path(loaded, layer).parent for layer in ("packages", "wheels")}
     assert len(places) == 2
 
 
