@@ -42,7 +42,7 @@ def outdated(cluster: Cluster) -> list[str]:
 
 
 def findings(cluster: Cluster) -> Mapping[str, tuple[Problem, ...]]:
-    """What Slurm would make of the files that it reads (slurm_lint.py), by file name.
+    """What Slurm would make of the files that it reads (hpcstate.slurm.lint), by file name.
 
     The places are those of the rendered file; the hint names the cluster file where the key is from there.
     """

@@ -141,7 +141,7 @@ def check(lines: Sequence[str], folder: Path) -> list[Problem]:
     origins = 0
     for number, line, part, key, value in _scanned(lines):
         if key and not part and line.rstrip().endswith("\\"):
-            found.append(Problem(number, key, "a header goes not over several lines", "write it in one"))
+            found.append(Problem(number, key, "a header does not go over several lines", "write it in one"))
         if key.startswith("%"):
             found += _section(number, key.removeprefix("%"), value)
         elif key == "bootstrap":
@@ -164,7 +164,9 @@ def check(lines: Sequence[str], folder: Path) -> list[Problem]:
             found += _files(number, line, folder)
     if not agents:
         found.append(
-            Problem(1, "Bootstrap", "the header says not where to start", "Bootstrap: docker and From: IMAGE")
+            Problem(
+                1, "Bootstrap", "the header does not say where to start", "Bootstrap: docker and From: IMAGE"
+            )
         )
     if agents and not origins and agents[0][1] in AGENTS - {"scratch"}:
         found.append(Problem(agents[0][0], "From", "the header does not say which image"))
@@ -215,7 +217,7 @@ def _section(number: int, written: str, words: str) -> list[Problem]:
     if name not in SECTIONS:
         return [Problem(number, f"%{name}", "there is no such section", f"there are: {_list(SECTIONS)}")]
     if name.startswith("app") and not words:
-        return [Problem(number, f"%{name}", "it says not of which app", f"%{name} NAME")]
+        return [Problem(number, f"%{name}", "it does not say of which app", f"%{name} NAME")]
     return []
 
 

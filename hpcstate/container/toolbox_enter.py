@@ -150,7 +150,7 @@ def user_namespace(base: int) -> int:
 def furnish(root: Path, base: int, *, own: bool) -> None:
     """Mount in ``root`` what a program expects; ``own``: in that of the machine. Raises OSError."""
     # Apptainer unpacks a .sif in a container with a process table of its own, which the kernel allows only
-    # where a whole one is to be seen (mount_too_revealing of fs/namespace.c). What it starts sees it not.
+    # where a whole one is to be seen (mount_too_revealing of fs/namespace.c). What it starts does not see it.
     whole = OWN / "proc" if own else root / PROC
     for path in (root / "proc", whole):
         mount("proc", path, "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
@@ -237,7 +237,7 @@ def pivot(root: Path) -> None:
 
 
 def become_nobody(users: int) -> None:
-    """Enter the user namespace ``users``; what is mounted can there neither be removed nor made writable
+    """Enter the user namespace ``users``; what is mounted can neither be removed there nor made writable
     (mount_namespaces(7), locked mounts). Raises OSError.
     """
     _call(SYS_KEYCTL[os.uname().machine], KEYCTL_JOIN_SESSION_KEYRING, None, name="keyctl")

@@ -46,7 +46,7 @@ _PINNED = ("nvidia-*", "libnvidia-*", "libcuda1", "firmware-nvidia-*")
 _KEPLER = ((0x0FC0, 0x0FFF), (0x1001, 0x103C), (0x1180, 0x11FF), (0x1280, 0x12BA))
 _MAXWELL, _TURING, _BLACKWELL = 0x1340, 0x1E00, 0x2900
 """PCI device ids of generations. Debian's lists (nvidia-detect 550.163.01: nvidia.ids, nvidia-tesla-470.ids)
-and the table in the README of nvidia-open-kernel-dkms lie within these bounds: test_nvidia_driver.py
+and the table in the README of nvidia-open-kernel-dkms lie within these bounds: tests/unit/gpu/test_driver.py
 compares. By bounds and not by the lists, for those lack what NVIDIA names by subsystem only (Tesla P4, 1bb3).
 """
 

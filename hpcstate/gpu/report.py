@@ -88,7 +88,7 @@ def report(node: Node, host: GpuHost) -> NodeReport:
 
 
 def exit_code(reports: Sequence[NodeReport]) -> int:
-    """2: no node could be read. 1: one could not, or has a finding that is an error. 0: else."""
+    """2: no node could be read. 1: one could not, or has a finding that is an error. 0: otherwise."""
     if reports and all(node_report.error for node_report in reports):
         return 2
     errors = (finding.severity == "error" for node_report in reports for finding in node_report.findings)

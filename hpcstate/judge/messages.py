@@ -60,7 +60,7 @@ _OF_THE_HARDWARE = re.compile(r"\A(?:Low (?:RealMemory|TmpDisk|socket|CPUs)|gres
 """Reasons that come from the machine the judge runs on."""
 _TWICE = re.compile(r"(?P<key>\w+) 1 specified more than once")
 _OVERRIDDEN = ("AccountingStorageType", "AccountingStorageTRES", "SlurmUser")
-"""Keys that slurmctld may have been told again (judge_case.py); a slurmd of a node has been told more."""
+"""Keys that slurmctld may have been told again (case.py); a slurmd of a node has been told more."""
 
 
 @dataclass(frozen=True)

@@ -360,7 +360,7 @@ class _Deploy:
             script = scripts.verify(kept, require_signature=self.settings.require_signature)
             answer = self.live.run(node.name, script, user="root", timeout=LOOK_TIMEOUT)
             if why := scripts.refusal(answer.stdout)[0]:
-                raise HpcstateError(why, where=node.name, hint="the file is whole, but of another key")
+                raise HpcstateError(why, where=node.name, hint="the file is whole, but another key signed it")
 
     def _is_lost(self, node: ServedNode, link: str, target: str) -> bool:
         """Whether ``link`` would lead to nothing."""

@@ -1,4 +1,4 @@
-"""What of the registry may be removed, and what stays and why. Pure: container_prune.py removes it."""
+"""What of the registry may be removed, and what stays and why. Pure: prune.py removes it."""
 
 from __future__ import annotations
 

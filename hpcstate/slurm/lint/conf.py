@@ -2,7 +2,7 @@
 
 Pure: a text in, problems out, all of them at once. An error stops a daemon that reads the file; a warning is
 what Slurm ignores, changes or only logs. What is known of each key is in keys.toml, with its source;
-what is wrong only in company is in slurm_lint_whole.py.
+what is wrong only in company is in whole.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What is wrong with a Slurm configuration file as a whole: keys that need or exclude each other.
 
 Each rule names the function of Slurm 24.11.5 that stops or complains. Names of nodes and partitions are in
-slurm_lint_nodes.py, devices in slurm_lint_gres.py.
+nodes.py, devices in gres.py.
 """
 
 from __future__ import annotations

@@ -139,7 +139,7 @@ def test_the_epoch_is_the_label(toolbox: FakeToolbox) -> None:
 
 def test_over_its_size_limit_it_fails(tmp_path: Path, toolbox: FakeToolbox) -> None:
     toolbox.size = 1_100_000
-    with pytest.raises(HpcstateError, match="has 1 MB, its limit is 1 MB") as error:
+    with pytest.raises(HpcstateError, match="is 1 MB large, its limit is 1 MB") as error:
         build(tmp_path)
     assert ".size_limit_mb" in error.value.where
     assert nothing_left(tmp_path)
