@@ -110,7 +110,7 @@ def measure(cluster: Cluster, source: LocalFile, ways: list[Way]) -> Figures:
         if any(findings.values()):
             raise SystemExit(f"the registry is not in step before the benchmark: {findings}")
         before = catalog
-        had = any(one.file == source.stored.file for one in catalog.stored)
+        had = any(stored.file == source.stored.file for stored in catalog.stored)
         workers = [node.name for node in live.workers]
         tidy = dict.fromkeys(workers, f"rm -f {_HAND} {scripts.incoming(source.stored)}")
         try:

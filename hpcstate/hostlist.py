@@ -91,7 +91,7 @@ def _expand_part(part: str) -> Iterable[str]:
     found = _BRACKETED.match(part)
     if found is None:
         raise HpcstateError(f"{part!r} is not a hostlist expression", hint="write it as compute-[01-04,07]")
-    for one in found["ranges"].split(","):
-        low, _, high = one.partition("-")
+    for bounds in found["ranges"].split(","):
+        low, _, high = bounds.partition("-")
         for number in range(int(low), int(high or low) + 1):
             yield f"{found['prefix']}{str(number).zfill(len(low))}{found['suffix']}"

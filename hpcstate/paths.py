@@ -86,7 +86,7 @@ class ClusterPaths:
 
     @property
     def owner(self) -> Path:
-        """The random id that everything made for the cluster on the hypervisor carries (libvirt_mark)."""
+        """The random id that everything made for the cluster on the hypervisor carries (mark.py)."""
         return self.secrets / "owner"
 
     @property

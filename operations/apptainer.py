@@ -80,17 +80,17 @@ def subids(users: Mapping[str, int], count: int) -> Generator[PyinfraCommand, No
     wanted = [SubidRange(user=user, start=start, count=count) for user, start in users.items()]
     changed = False
     for path, present in (("/etc/subuid", fact["subuid"]), ("/etc/subgid", fact["subgid"])):
-        others = [one for one in present if one["user"] not in users]
-        for one in wanted:
-            if clash := next((other for other in others if _overlap(one, other)), None):
+        others = [entry for entry in present if entry["user"] not in users]
+        for entry in wanted:
+            if clash := next((other for other in others if _overlap(entry, other)), None):
                 yield stop_host(
-                    f"{path}: the range {one['start']}:{count} of {one['user']} shares numbers with "
+                    f"{path}: the range {entry['start']}:{count} of {entry['user']} shares numbers with "
                     f"{_line(clash)}. Give that user another range, or take the line away."
                 )
                 return
-        if [one for one in present if one["user"] in users] != wanted:
+        if [entry for entry in present if entry["user"] in users] != wanted:
             changed = True
-            yield write_file(path, "".join(f"{_line(one)}\n" for one in [*others, *wanted]))
+            yield write_file(path, "".join(f"{_line(entry)}\n" for entry in [*others, *wanted]))
     if not changed:
         host.noop(f"{', '.join(users)} have their subordinate numbers")
 
@@ -99,5 +99,5 @@ def _overlap(one: SubidRange, other: SubidRange) -> bool:
     return one["start"] < other["start"] + other["count"] and other["start"] < one["start"] + one["count"]
 
 
-def _line(one: SubidRange) -> str:
-    return f"{one['user']}:{one['start']}:{one['count']}"
+def _line(entry: SubidRange) -> str:
+    return f"{entry['user']}:{entry['start']}:{entry['count']}"

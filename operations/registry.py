@@ -36,9 +36,9 @@ def state(
     except HpcstateError:
         known = layout.Catalog()
     should = known
-    for one in wanted:
-        if not known.is_everywhere(one):
-            should = should.with_current(one)
+    for stored in wanted:
+        if not known.is_everywhere(stored):
+            should = should.with_current(stored)
     try:
         text = catalog.write(should) if should.stored or found["catalog"] else ""
     except HpcstateError as error:
@@ -63,5 +63,5 @@ def _receive(state: Any, host: Any, node: str, deliver: Deliver) -> bool:
     def say(name: str, text: str) -> None:
         host.log(f"{name}: {text}")
 
-    why = deliver(node, sorted(one.name for one in state.active_hosts), say)
+    why = deliver(node, sorted(active.name for active in state.active_hosts), say)
     return fail(state, host, f"containers: {why}") if why else True

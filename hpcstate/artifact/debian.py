@@ -72,7 +72,7 @@ def installed(status: str) -> dict[str, str]:
     """Packages and their versions by dpkg's ``status`` file (deb-control(5) stanzas)."""
     stanzas = (dict(_FIELD.findall(stanza)) for stanza in status.split("\n\n"))
     return {
-        one["Package"]: one["Version"]
-        for one in stanzas
-        if one.get("Status", "").endswith(" installed") and "Version" in one
+        stanza["Package"]: stanza["Version"]
+        for stanza in stanzas
+        if stanza.get("Status", "").endswith(" installed") and "Version" in stanza
     }

@@ -53,7 +53,7 @@ class _Source:
 
 def code_of(*modules: str) -> dict[str, str]:
     """The code by which ``modules`` (``hpcstate.image.seed``) make something: a digest for each file, by its
-    path below the project's root. It belongs into the inputs of what they make.
+    path below the project's root. It belongs to the inputs of what they make.
     """
     starts = [paths.ROOT.joinpath(*module.split(".")).with_suffix(".py") for module in modules]
     return digests(imported_files(starts, paths.ROOT, ("hpcstate",), LEFT_OUT), paths.ROOT)

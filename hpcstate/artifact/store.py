@@ -42,7 +42,7 @@ class Manifest:
     """The sidecar of an artifact: ``digest`` is the sha256 of its bytes, ``duration`` seconds of building.
 
     ``inputs`` says what the key was made of, ``versions`` what went in (packages, tools). ``mtime_ns`` is the
-    file's time of change as it was put there: with another, its bytes are looked at (artifact.current). 0 is
+    file's time of change as it was put there: with another, its bytes are looked at (recipe.py). 0 is
     not known: sidecars of earlier versions, and objects of a store, whose copies have times of their own.
     """
 

@@ -67,7 +67,7 @@ def run_list(args: argparse.Namespace) -> int:
     wrong = []
     for name in paths.container_names():
         try:
-            one = declared.load(name)
+            loaded = declared.load(name)
         except HpcstateError as error:
             wrong.append(str(error))
             continue
@@ -75,14 +75,14 @@ def run_list(args: argparse.Namespace) -> int:
         rows.append(
             {
                 "name": name,
-                "version": one.version,
-                "category": one.category,
-                "route": one.route,
-                "gpu": one.gpu,
-                "state": _state(one),
+                "version": loaded.version,
+                "category": loaded.category,
+                "route": loaded.route,
+                "gpu": loaded.gpu,
+                "state": _state(loaded),
                 "size": manifest.size if manifest else 0,
                 "digest": manifest.digest if manifest else "",
-                "summary": one.summary,
+                "summary": loaded.summary,
             }
         )
     if args.json:
@@ -136,8 +136,8 @@ def run_info(args: argparse.Namespace) -> int:
             print(f"  {key:<12} {value}")
             continue
         print(f"  {key}")
-        for name, one in sorted(value.items()):
-            print(f"    {name}: {one}")
+        for name, text in sorted(value.items()):
+            print(f"    {name}: {text}")
     return OK
 
 
@@ -147,14 +147,14 @@ def run_test(args: argparse.Namespace) -> int:
 
     from hpcstate.container import declared, trial
 
-    one = declared.load(args.name)
+    loaded = declared.load(args.name)
     path = args.file or find(args.name)
     out = sys.stderr if args.json else sys.stdout
 
     def say(text: str) -> None:
         print(f"  {text}", file=out, flush=True)
 
-    results = trial.run_tests(one, path, _toolbox(), say)
+    results = trial.run_tests(loaded, path, _toolbox(), say)
     failed = [result for result in results if result.outcome == "failed"]
     for result in failed:
         print(f"{result.name}: {result.said}", file=sys.stderr)
@@ -245,11 +245,11 @@ def _toolbox() -> Toolbox:
     return runner(Store.default())
 
 
-def _state(one: Container) -> str:
+def _state(loaded: Container) -> str:
     from hpcstate.artifact.store import Store
     from hpcstate.container import build
 
-    recipe = build.recipe(one, Store.default())
+    recipe = build.recipe(loaded, Store.default())
     return {"missing": "not built", "current": "built", "outdated": "outdated"}[recipe.state]
 
 

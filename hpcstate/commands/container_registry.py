@@ -152,7 +152,7 @@ def run_catalog(args: argparse.Namespace) -> int:
             print(catalog_text(cluster, catalog, findings), flush=True)
     if args.json:
         print(json.dumps(found, indent=1))
-    return FINDINGS if any(any(one["nodes"].values()) for one in found) else OK
+    return FINDINGS if any(any(entry["nodes"].values()) for entry in found) else OK
 
 
 def _slurm_clusters(args: argparse.Namespace) -> tuple[Cluster, ...]:
@@ -195,9 +195,11 @@ def prune_text(result: PruneResult) -> str:
     from hpcstate.registry.transfer import megabytes
 
     verb = "would be removed" if result.dry_run else "removed"
-    lines = [f"  {one.file}: {verb} ({megabytes(one.size)})" for one in result.removed]
+    lines = [f"  {stored.file}: {verb} ({megabytes(stored.size)})" for stored in result.removed]
     forgotten = "would be taken" if result.dry_run else "taken"
-    lines += [f"  {one.file}: on no node any more, {forgotten} out of the catalog" for one in result.lost]
+    lines += [
+        f"  {stored.file}: on no node any more, {forgotten} out of the catalog" for stored in result.lost
+    ]
     lines += [f"  {kept.stored.file}: kept, {kept.why}" for kept in result.kept]
     lines += [f"  {node}: FAILED: {why}" for node, why in result.failed]
     if result.lost:
@@ -209,7 +211,10 @@ def prune_text(result: PruneResult) -> str:
 
 
 def _rows(catalog: Catalog) -> list[dict[str, Any]]:
-    return [asdict(one) | {"file": one.file, "current": catalog.is_current(one)} for one in catalog.stored]
+    return [
+        asdict(stored) | {"file": stored.file, "current": catalog.is_current(stored)}
+        for stored in catalog.stored
+    ]
 
 
 def catalog_text(cluster: Cluster, catalog: Catalog, findings: dict[str, list[str]]) -> str:
@@ -218,11 +223,16 @@ def catalog_text(cluster: Cluster, catalog: Catalog, findings: dict[str, list[st
 
     rows = [
         (
-            *(one.name, one.version, "current" if catalog.is_current(one) else "", one.digest[:12]),
-            *(megabytes(one.size), "signed" if one.signed else "unsigned", one.deployed),
-            ",".join(one.nodes) or "all",
+            stored.name,
+            stored.version,
+            "current" if catalog.is_current(stored) else "",
+            stored.digest[:12],
+            megabytes(stored.size),
+            "signed" if stored.signed else "unsigned",
+            stored.deployed,
+            ",".join(stored.nodes) or "all",
         )
-        for one in catalog.stored
+        for stored in catalog.stored
     ]
     lines = [f"{cluster.name}: {len(rows)} versions of {len(catalog.current)} containers"]
     if rows:

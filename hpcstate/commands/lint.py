@@ -104,19 +104,22 @@ def judged(results: list[Linted], image: str) -> list[Linted]:
     from hpcstate.judge import judge
     from hpcstate.judge.case import configuration_of_files
 
-    by_kind = {one.kind: one for one in results if one.kind and not one.error}
+    by_kind = {linted.kind: linted for linted in results if linted.kind and not linted.error}
     if "slurm" not in by_kind:
         raise HpcstateError(
             "the daemons read nothing without a slurm.conf", hint="name it with the other files"
         )
     folder = by_kind["slurm"].file
-    texts = {kind: _read(one.file) for kind, one in by_kind.items()}
+    texts = {kind: _read(linted.file) for kind, linted in by_kind.items()}
     files = configuration_of_files(texts, lambda name: _included(folder, name))
     said: dict[Path, set[Problem]] = {}
     for name, problems in judge.judge(files, judge.image_named(image)).problems.items():
         file = by_kind[kind].file if (kind := kind_of_name(name)) in by_kind else folder.parent / name
         said.setdefault(file, set()).update(problems)
-    known = [replace(one, problems=(*one.problems, *sorted(said.pop(one.file, set())))) for one in results]
+    known = [
+        replace(linted, problems=(*linted.problems, *sorted(said.pop(linted.file, set()))))
+        for linted in results
+    ]
     return known + [Linted(file, None, tuple(sorted(some))) for file, some in said.items()]
 
 

@@ -189,7 +189,7 @@ def _oci(file: Path) -> dict[str, Any]:
 
 
 def _of_this_machine(file: Path, entries: list[dict[str, Any]]) -> dict[str, Any]:
-    machines = [one.get("platform", {}).get("architecture", "amd64") for one in entries]
+    machines = [entry.get("platform", {}).get("architecture", "amd64") for entry in entries]
     if "amd64" not in machines:
         raise HpcstateError(
             f"its image is for {', '.join(machines) or 'no machine'}, not for amd64", where=paths.shown(file)

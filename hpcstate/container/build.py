@@ -100,7 +100,7 @@ def make(container: Container, target: Path, store: Store, report: Say = print) 
     results = trial.run_tests(container, target, toolbox, report)
     if failed := [result for result in results if result.outcome == "failed"]:
         raise HpcstateError(
-            "\n".join(f"the test {one.name!r} failed: {one.said}" for one in failed),
+            "\n".join(f"the test {result.name!r} failed: {result.said}" for result in failed),
             where=f"containers/{container.name}",
             hint="the layers are kept: after mending, only what follows them is built again",
         )
@@ -146,7 +146,7 @@ def write(
     if done.code:
         hint = source.hint or "nothing half built stays; the next run goes on from the last good layer"
         if "no space left on device" in done.stderr.lower():
-            hint = "free some space: a build needs that of the whole tree, and of the .sif"
+            hint = "free some space: a build needs room for the whole tree, and for the .sif"
         elif fetched and re.search(r"authentication required|unauthorized|access.+denied", done.stderr):
             hint = f"is its name right? if it is private: docker login {' or '.join(sorted(fetched))}"
         raise HpcstateError(f"apptainer build exited with {done.code}:\n{tail(done.stderr)}", hint=hint)
@@ -170,7 +170,7 @@ def check_size(container: Container, target: Path) -> None:
     size_mb = target.stat().st_size / 1e6
     if size_mb > container.size_limit_mb:
         raise HpcstateError(
-            f"the container has {size_mb:.0f} MB, its limit is {container.size_limit_mb} MB",
+            f"the container is {size_mb:.0f} MB large, its limit is {container.size_limit_mb} MB",
             where=f"containers/{container.name}/container.yaml .size_limit_mb",
             hint="leave packages out, `exclude` what nobody reads, or raise the limit",
         )

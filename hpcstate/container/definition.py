@@ -92,9 +92,12 @@ def _lines(text: str, path: Path) -> list[str]:
         raise ProblemsError(paths.shown(path), (problem,)) from error
 
 
+_STRANGE = "\0\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+
+
 def _strange(line: str) -> list[str]:
     """Characters at which some programs break lines and others, as Apptainer, do not."""
-    return sorted({repr(one) for one in line if one in "\0\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"})
+    return sorted({repr(character) for character in line if character in _STRANGE})
 
 
 def bases(path: Path) -> dict[str, str]:
@@ -138,7 +141,7 @@ def check(lines: Sequence[str], folder: Path) -> list[Problem]:
     origins = 0
     for number, line, part, key, value in _scanned(lines):
         if key and not part and line.rstrip().endswith("\\"):
-            found.append(Problem(number, key, "a header goes not over several lines", "write it in one"))
+            found.append(Problem(number, key, "a header does not go over several lines", "write it in one"))
         if key.startswith("%"):
             found += _section(number, key.removeprefix("%"), value)
         elif key == "bootstrap":
@@ -161,7 +164,9 @@ def check(lines: Sequence[str], folder: Path) -> list[Problem]:
             found += _files(number, line, folder)
     if not agents:
         found.append(
-            Problem(1, "Bootstrap", "the header says not where to start", "Bootstrap: docker and From: IMAGE")
+            Problem(
+                1, "Bootstrap", "the header does not say where to start", "Bootstrap: docker and From: IMAGE"
+            )
         )
     if agents and not origins and agents[0][1] in AGENTS - {"scratch"}:
         found.append(Problem(agents[0][0], "From", "the header does not say which image"))
@@ -212,7 +217,7 @@ def _section(number: int, written: str, words: str) -> list[Problem]:
     if name not in SECTIONS:
         return [Problem(number, f"%{name}", "there is no such section", f"there are: {_list(SECTIONS)}")]
     if name.startswith("app") and not words:
-        return [Problem(number, f"%{name}", "it says not of which app", f"%{name} NAME")]
+        return [Problem(number, f"%{name}", "it does not say of which app", f"%{name} NAME")]
     return []
 
 
@@ -242,7 +247,7 @@ def _files(number: int, line: str, folder: Path) -> list[Problem]:
     if source.startswith("/") or ".." in Path(source).parts:
         return [Problem(number, "%files", f"{source} leads out of the folder", _COPY)]
     for file in found:
-        if outside := next((one for one in (file, *file.rglob("*")) if not _inside(one, folder)), None):
+        if outside := next((inner for inner in (file, *file.rglob("*")) if not _inside(inner, folder)), None):
             name = outside.relative_to(folder)
             return [Problem(number, "%files", f"{name} is a link that leads out of the folder", _COPY)]
     if not found:

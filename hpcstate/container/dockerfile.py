@@ -79,16 +79,16 @@ def check(instructions: Sequence[Instruction]) -> list[Problem]:
     """What no engine would build, with its line."""
     known = " ".join(sorted(KEYWORDS))
     found = [
-        Problem(one.line, one.keyword, "there is no such instruction", f"there are: {known}")
-        for one in instructions
-        if one.keyword not in KEYWORDS
+        Problem(instruction.line, instruction.keyword, "there is no such instruction", f"there are: {known}")
+        for instruction in instructions
+        if instruction.keyword not in KEYWORDS
     ]
     found += [
-        Problem(one.line, one.keyword, "it says nothing")
-        for one in instructions
-        if one.keyword in KEYWORDS and not one.words
+        Problem(instruction.line, instruction.keyword, "it says nothing")
+        for instruction in instructions
+        if instruction.keyword in KEYWORDS and not instruction.words
     ]
-    first = next((one for one in instructions if one.keyword != "ARG"), None)
+    first = next((instruction for instruction in instructions if instruction.keyword != "ARG"), None)
     if first is None or (first.keyword != "FROM" and first.keyword in KEYWORDS):
         line, place = (first.line, first.keyword) if first else (1, "FROM")
         found.append(
@@ -105,13 +105,13 @@ def bases(instructions: Sequence[Instruction]) -> tuple[str, ...]:
     stages: set[str] = set()
     found: list[str] = []
     before = True
-    for one in instructions:
-        if one.keyword == "ARG" and before:
-            name, _, value = one.words.partition("=")
+    for instruction in instructions:
+        if instruction.keyword == "ARG" and before:
+            name, _, value = instruction.words.partition("=")
             arguments[name.strip()] = substituted(value.strip().strip("\"'"), arguments)
-        elif one.keyword == "FROM":
+        elif instruction.keyword == "FROM":
             before = False
-            words = [word for word in one.words.split() if not word.startswith("--")]
+            words = [word for word in instruction.words.split() if not word.startswith("--")]
             image = substituted(words[0], arguments) if words else ""
             if image and image != "scratch" and image.lower() not in stages and image not in found:
                 found.append(image)

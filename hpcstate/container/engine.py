@@ -217,7 +217,7 @@ def step(line: str) -> tuple[str, str] | None:
 def failing_step(output: str) -> str:
     """The step at which a build with that ``output`` ended, as a person reads it; empty when it had none."""
     lines = output.splitlines()
-    named = [(one["step"], one["what"]) for line in lines if (one := _BUILDKIT_FAILED.match(line))]
+    named = [(match["step"], match["what"]) for line in lines if (match := _BUILDKIT_FAILED.match(line))]
     started = named or [found for line in lines if (found := step(line))]
     return f"STEP {started[-1][0]}: {started[-1][1]}" if started else ""
 

@@ -61,7 +61,7 @@ class SifHeader:
     @property
     def signed(self) -> bool:
         """Whether there is a signature; apptainer verify(1) tells whether it is good."""
-        return any(one.kind == "signature" for one in self.objects)
+        return any(entry.kind == "signature" for entry in self.objects)
 
 
 def read(path: Path) -> SifHeader:
@@ -76,11 +76,13 @@ def read(path: Path) -> SifHeader:
     except OSError as error:
         raise from_os(error) from error
     objects = tuple(
-        SifObject(_KINDS.get(one[0], hex(one[0])), one[_OFFSET], one[_SIZE]) for one in descriptors if one[1]
+        SifObject(_KINDS.get(descriptor[0], hex(descriptor[0])), descriptor[_OFFSET], descriptor[_SIZE])
+        for descriptor in descriptors
+        if descriptor[1]
     )
-    if not any(one.kind == "partition" for one in objects):
+    if not any(entry.kind == "partition" for entry in objects):
         raise HpcstateError("this SIF file has no file system in it", where=str(path))
-    size = max(one.offset + one.size for one in objects)
+    size = max(entry.offset + entry.size for entry in objects)
     if actual < size:
         raise HpcstateError(
             f"this SIF file ends after {actual} bytes, its objects need {size}",
@@ -106,9 +108,9 @@ def normalise(path: Path, identity: bytes, epoch: int) -> None:
         stream.seek(_UUID)
         stream.write(identity + struct.pack("<qq", epoch, epoch))
         stream.seek(header[9])
-        for one in descriptors:
-            fields = list(one)
-            if one[1]:
+        for descriptor in descriptors:
+            fields = list(descriptor)
+            if descriptor[1]:
                 fields[_TIMES_AND_OWNERS] = [epoch, epoch, 0, 0]
             stream.write(DESCRIPTOR.pack(*fields))
 
@@ -121,12 +123,12 @@ def forget_parents(path: Path) -> None:
 
     Raises HpcstateError as :func:`read` does.
     """
-    objects = [one for one in read(path).objects if one.kind == "JSON"]
+    objects = [entry for entry in read(path).objects if entry.kind == "JSON"]
     with path.open("r+b") as stream:
-        for one in objects:
-            stream.seek(one.offset)
-            content = stream.read(one.size)
-            stream.seek(one.offset)
+        for entry in objects:
+            stream.seek(entry.offset)
+            content = stream.read(entry.size)
+            stream.seek(entry.offset)
             stream.write(_PARENT.sub(_blank, content))
 
 

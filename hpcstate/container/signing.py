@@ -65,7 +65,7 @@ def _generate(private: Path) -> None:
 
 
 def fingerprint() -> str:
-    """The sha256 of the public key's file: it belongs into the key of everything that is signed."""
+    """The sha256 of the public key's file: it belongs to the key of everything that is signed."""
     return file_digest(public_key())
 
 

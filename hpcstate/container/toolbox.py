@@ -209,7 +209,7 @@ def of_the_host() -> Toolbox | None:
 
 
 def key() -> str:
-    """The key of the tools root: it belongs into the key of everything that it builds."""
+    """The key of the tools root: it belongs to the key of everything that it builds."""
     return recipe().key
 
 

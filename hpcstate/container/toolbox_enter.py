@@ -138,19 +138,19 @@ def user_namespace(base: int) -> int:
             raise OSError(1, "this machine gives no user namespace (user_namespaces(7))", "unshare")
         for kind in ("uid_map", "gid_map"):
             seen = [line.split() for line in Path("/proc/self", kind).read_text().splitlines()]
-            lines = [f"0 {base} {COUNT}"] if base else [f"{one[0]} {one[0]} {one[2]}" for one in seen]
+            lines = [f"0 {base} {COUNT}"] if base else [f"{words[0]} {words[0]} {words[2]}" for words in seen]
             Path("/proc", number, kind).write_text("\n".join(lines) + "\n")
         return os.open(f"/proc/{number}/ns/user", os.O_RDONLY)
     finally:
-        for one in (said, wait, end):
-            os.close(one)
+        for descriptor in (said, wait, end):
+            os.close(descriptor)
         os.waitpid(child, 0)
 
 
 def furnish(root: Path, base: int, *, own: bool) -> None:
     """Mount in ``root`` what a program expects; ``own``: in that of the machine. Raises OSError."""
     # Apptainer unpacks a .sif in a container with a process table of its own, which the kernel allows only
-    # where a whole one is to be seen (mount_too_revealing of fs/namespace.c). What it starts sees it not.
+    # where a whole one is to be seen (mount_too_revealing of fs/namespace.c). What it starts does not see it.
     whole = OWN / "proc" if own else root / PROC
     for path in (root / "proc", whole):
         mount("proc", path, "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
@@ -237,7 +237,7 @@ def pivot(root: Path) -> None:
 
 
 def become_nobody(users: int) -> None:
-    """Enter the user namespace ``users``; what is mounted can there neither be removed nor made writable
+    """Enter the user namespace ``users``; what is mounted can neither be removed there nor made writable
     (mount_namespaces(7), locked mounts). Raises OSError.
     """
     _call(SYS_KEYCTL[os.uname().machine], KEYCTL_JOIN_SESSION_KEYRING, None, name="keyctl")

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from hpcstate.gpu.xids import UNKNOWN, Severity, known_xids
-from hpcstate.probe import gpu, nvidia_smi, nvidia_topology, xid
+from hpcstate.probe import gpu as gpu_probe
+from hpcstate.probe import nvidia_smi, nvidia_topology
+from hpcstate.probe import xid as xid_probe
 from hpcstate.probe.gpu import Gpus
 from hpcstate.probe.nvidia_smi import NvidiaSmi
 from hpcstate.probe.nvidia_smi_xml import NvidiaGpu
@@ -36,73 +38,73 @@ _RECOVERY: dict[str, tuple[Severity, str]] = {
 _OfGpu = Iterator[tuple[Severity, str, str]]
 
 
-def of_gpu(one: NvidiaGpu) -> _OfGpu:
+def of_gpu(gpu: NvidiaGpu) -> _OfGpu:
     """Severity, what is wrong, and the next step; ``{index}`` in a step stands for nvidia-smi's index."""
-    yield from _broken(one)
-    yield from _memory(one)
-    yield from _modes(one)
+    yield from _broken(gpu)
+    yield from _memory(gpu)
+    yield from _modes(gpu)
 
 
-def _broken(one: NvidiaGpu) -> _OfGpu:
-    reasons = set(one["unreadable"].values())
+def _broken(gpu: NvidiaGpu) -> _OfGpu:
+    reasons = set(gpu["unreadable"].values())
     for reason in sorted(reasons):
         dead = reason.startswith(("GPU is lost", "GPU requires reset", "ERR!"))
-        where = ", ".join(sorted(name for name, text in one["unreadable"].items() if text == reason))
+        where = ", ".join(sorted(name for name, text in gpu["unreadable"].items() if text == reason))
         step = "drain and power-cycle the node" if reason.startswith("GPU is lost") else DRAINED_RESET
         yield "error" if dead else "warning", f"it cannot be read: {reason} (in {where})", step
-    if one["recovery_action"] in _RECOVERY:
-        severity, step = _RECOVERY[one["recovery_action"]]
-        yield severity, f"the driver asks for: {one['recovery_action']}", step
+    if gpu["recovery_action"] in _RECOVERY:
+        severity, step = _RECOVERY[gpu["recovery_action"]]
+        yield severity, f"the driver asks for: {gpu['recovery_action']}", step
 
 
-def _memory(one: NvidiaGpu) -> _OfGpu:
-    if one["remapped_rows_failed"]:
+def _memory(gpu: NvidiaGpu) -> _OfGpu:
+    if gpu["remapped_rows_failed"]:
         yield (
             "error",
             "a bad row of its memory could not be remapped",
             "replace the GPU (NVIDIA's RMA policy)",
         )
-    if one["sram_threshold_exceeded"]:
+    if gpu["sram_threshold_exceeded"]:
         yield (
             "error",
             "too many uncorrectable errors of its SRAM",
             "run NVIDIA's field diagnostic; replace the GPU",
         )
-    if one["retired_pages_pending"]:
+    if gpu["retired_pages_pending"]:
         # nvidia-smi(1): such pages "can still be allocated, and may cause further reliability issues".
         yield "error", "retired pages of its memory are still in use", DRAINED_RESET
-    if one["remapped_rows_pending"]:
+    if gpu["remapped_rows_pending"]:
         # NVIDIA, Error Recovery and Response Flags: new workloads can be launched even with the flag set.
         yield "warning", "bad rows of its memory wait to be remapped by a reset", DRAINED_RESET
-    if one["ecc_uncorrected_volatile"]:
+    if gpu["ecc_uncorrected_volatile"]:
         yield (
             "warning",
-            f"{one['ecc_uncorrected_volatile']} uncorrectable memory errors since the driver was loaded",
+            f"{gpu['ecc_uncorrected_volatile']} uncorrectable memory errors since the driver was loaded",
             "jobs of that time may have died of them; the Xids and the pending rows say what is to be done",
         )
 
 
-def _modes(one: NvidiaGpu) -> _OfGpu:
+def _modes(gpu: NvidiaGpu) -> _OfGpu:
     for name, current, pending in (
-        ("MIG mode", one["mig_mode"], one["mig_mode_pending"]),
-        ("ECC mode", one["ecc_mode"], one["ecc_mode_pending"]),
+        ("MIG mode", gpu["mig_mode"], gpu["mig_mode_pending"]),
+        ("ECC mode", gpu["ecc_mode"], gpu["ecc_mode_pending"]),
     ):
         if current != pending and current and pending:
             yield "warning", f"{name} is {current}, and {pending} after the next reset", DRAINED_RESET
-    if one["mig_mode"] == "Enabled" and not one["mig_devices"]:
+    if gpu["mig_mode"] == "Enabled" and not gpu["mig_devices"]:
         # NVIDIA MIG user guide, Creating GPU Instances: without them no CUDA program can run on the GPU.
         yield (
             "error",
             "MIG is on without a MIG device: no program can use it",
             "create them, or nvidia-smi -i {index} -mig 0",
         )
-    if one["compute_mode"] == "Prohibited":
+    if gpu["compute_mode"] == "Prohibited":
         yield (
             "error",
             "its compute mode is Prohibited: no program can use it",
             "nvidia-smi -i {index} -c DEFAULT",
         )
-    if one["persistence_mode"] == "Disabled":
+    if gpu["persistence_mode"] == "Disabled":
         yield (
             "warning",
             "persistence mode is off: between jobs the driver forgets settings and ECC counts, and each job "
@@ -144,7 +146,7 @@ class GpuHost:
 
     def label(self, address: str) -> str:
         """``GPU 0 (0000:01:00.0)`` with nvidia-smi's index, or the address alone where it has none."""
-        index = next((str(one["index"]) for one in self.smi["gpus"] if one["address"] == address), "")
+        index = next((str(gpu["index"]) for gpu in self.smi["gpus"] if gpu["address"] == address), "")
         return f"GPU {index} ({address})" if index else f"GPU {address}"
 
 
@@ -165,10 +167,10 @@ class Finding:
 def read_host(ask: Callable[[str], str]) -> GpuHost:
     """The node whose shell ``ask`` runs a command in as root, and returns what it prints."""
     return GpuHost(
-        gpus=gpu.parse(ask(gpu.command())),
+        gpus=gpu_probe.parse(ask(gpu_probe.command())),
         smi=nvidia_smi.parse(ask(nvidia_smi.command())),
         topology=nvidia_topology.parse(ask(nvidia_topology.command())),
-        log=xid.parse(ask(xid.command())),
+        log=xid_probe.parse(ask(xid_probe.command())),
     )
 
 
@@ -186,7 +188,7 @@ def findings(node: str, host: GpuHost) -> tuple[Finding, ...]:
     for rule in (_driver, _missing, _failures, _gpus, _xids):
         for severity, address, what, step in rule(host):
             add(severity, address, what, step)
-    return tuple(sorted(found, key=lambda one: _SEVERITIES.index(one.severity)))
+    return tuple(sorted(found, key=lambda finding: _SEVERITIES.index(finding.severity)))
 
 
 _Said = Iterator[tuple[Severity, str, str, str]]
@@ -251,7 +253,7 @@ def _missing(host: GpuHost) -> _Said:
             f"its device file {nodeless['file']} is missing",
             f"nvidia-modprobe -c {number} (as nvidia-persistenced does at boot)",
         )
-    known = {one["address"] for one in (*gpus["devices"], *gpus["nodeless"])}
+    known = {device["address"] for device in (*gpus["devices"], *gpus["nodeless"])}
     for address in gpus["bus"]:
         if address not in known:
             yield (
@@ -260,7 +262,7 @@ def _missing(host: GpuHost) -> _Said:
                 "it is on the bus, and the driver has not started it",
                 "dmesg | grep NVRM tells why; lspci -k shows whether another driver has it (vfio-pci)",
             )
-    listed = {one["address"] for one in host.smi["gpus"]}
+    listed = {gpu["address"] for gpu in host.smi["gpus"]}
     for device in gpus["devices"]:
         if host.smi["state"] == "ok" and device["address"] not in listed:
             yield (
@@ -276,9 +278,11 @@ def _failures(host: GpuHost) -> _Said:
     log = host.log
     if log["log"] == "unreadable" and host.gpus["driver"]:
         yield "warning", "", "the kernel log cannot be read: Xids are not known", "read the node as root"
-    last: dict[tuple[str, str], GpuFailure] = {(one["address"], one["kind"]): one for one in log["failures"]}
+    last: dict[tuple[str, str], GpuFailure] = {
+        (failure["address"], failure["kind"]): failure for failure in log["failures"]
+    }
     needs_open = {address for address, kind in last if kind == "open_module"}
-    off_the_bus = {one["address"] for one in log["xids"] if one["number"] == 79}
+    off_the_bus = {xid["address"] for xid in log["xids"] if xid["number"] == 79}
     for (address, kind), failure in last.items():
         when = _time(failure["time"])
         if kind == "open_module":
@@ -309,15 +313,15 @@ def _failures(host: GpuHost) -> _Said:
 
 
 def _gpus(host: GpuHost) -> _Said:
-    for one in host.smi["gpus"]:
-        for severity, what, step in of_gpu(one):
-            yield severity, one["address"], what, step.format(index=one["index"])
+    for gpu in host.smi["gpus"]:
+        for severity, what, step in of_gpu(gpu):
+            yield severity, gpu["address"], what, step.format(index=gpu["index"])
 
 
 def _xids(host: GpuHost) -> _Said:
     grouped: dict[tuple[str, int], list[Xid]] = {}
-    for one in host.log["xids"]:
-        grouped.setdefault((one["address"], one["number"]), []).append(one)
+    for xid in host.log["xids"]:
+        grouped.setdefault((xid["address"], xid["number"]), []).append(xid)
     for (address, number), several in grouped.items():
         last = several[-1]
         known = known_xids().get(number, UNKNOWN)
@@ -342,4 +346,4 @@ def _time(seconds: float) -> str:
 
 def worst(found: Sequence[Finding], address: str) -> Severity | None:
     """The worst severity of the GPU at ``address``; what concerns the whole node counts for each GPU."""
-    return next((one.severity for one in found if one.address in (address, "")), None)
+    return next((finding.severity for finding in found if finding.address in (address, "")), None)

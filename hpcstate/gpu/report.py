@@ -63,7 +63,7 @@ def read(cluster: Cluster) -> tuple[NodeReport, ...]:
 def read_nodes(live: Live) -> tuple[NodeReport, ...]:
     """A report of each node of ``live`` but the controller, read at the same time."""
 
-    def one(node: Node) -> NodeReport:
+    def read_node(node: Node) -> NodeReport:
         def ask(command: str) -> str:
             return live.run(node.name, command, user="root", timeout=_SECONDS).stdout
 
@@ -73,7 +73,7 @@ def read_nodes(live: Live) -> tuple[NodeReport, ...]:
             return NodeReport(node.name, error=error.message)
 
     nodes = {node.name: node for node in live.workers}
-    return tuple(at_once(lambda name: one(nodes[name]), nodes).values())
+    return tuple(at_once(lambda name: read_node(nodes[name]), nodes).values())
 
 
 def report(node: Node, host: GpuHost) -> NodeReport:
@@ -88,27 +88,32 @@ def report(node: Node, host: GpuHost) -> NodeReport:
 
 
 def exit_code(reports: Sequence[NodeReport]) -> int:
-    """2: no node could be read. 1: one could not, or has a finding that is an error. 0: else."""
-    if reports and all(one.error for one in reports):
+    """2: no node could be read. 1: one could not, or has a finding that is an error. 0: otherwise."""
+    if reports and all(node_report.error for node_report in reports):
         return 2
-    errors = (finding.severity == "error" for one in reports for finding in one.findings)
-    return 1 if any(one.error for one in reports) or any(errors) else 0
+    errors = (finding.severity == "error" for node_report in reports for finding in node_report.findings)
+    return 1 if any(node_report.error for node_report in reports) or any(errors) else 0
 
 
 def as_data(reports: Sequence[NodeReport]) -> list[dict[str, Any]]:
     """One entry for each node; its keys stay as they are."""
-    return [asdict(one) for one in reports]
+    return [asdict(node_report) for node_report in reports]
 
 
 def as_text(reports: Sequence[NodeReport]) -> str:
     """The table, and below it what is wrong, errors first."""
-    rows = [row for one in reports for row in _rows(one)]
+    rows = [row for node_report in reports for row in _rows(node_report)]
     parts = [table(_HEADER, rows, indent="")]
-    for one in reports:
-        if one.error:
-            parts.append(f"\nerror: {one.node} could not be read: {one.error}")
+    for node_report in reports:
+        if node_report.error:
+            parts.append(f"\nerror: {node_report.node} could not be read: {node_report.error}")
     for severity in ("error", "warning", "note"):
-        for finding in (each for one in reports for each in one.findings if each.severity == severity):
+        for finding in (
+            finding
+            for node_report in reports
+            for finding in node_report.findings
+            if finding.severity == severity
+        ):
             parts.append(f"\n{severity}: {finding.where}: {finding.what}")
             if finding.step:
                 parts.append(f"  -> {finding.step}")
@@ -117,8 +122,8 @@ def as_text(reports: Sequence[NodeReport]) -> str:
 
 def _gpus(host: GpuHost, found: Sequence[Finding]) -> Iterator[Gpu]:
     """The GPUs with a device file, then those without, then those that only the bus or nvidia-smi has."""
-    smi = {one["address"]: one for one in host.smi["gpus"]}
-    topology = {one["index"]: one for one in host.topology["gpus"]}
+    smi = {entry["address"]: entry for entry in host.smi["gpus"]}
+    topology = {entry["index"]: entry for entry in host.topology["gpus"]}
 
     def gpu(
         address: str, file: str = "", gres_type: str = "", name: str = "", simulated: bool = False
@@ -142,33 +147,33 @@ def _gpus(host: GpuHost, found: Sequence[Finding]) -> Iterator[Gpu]:
         yield gpu(
             device["address"], device["file"], device["gres_type"], device["model"], device["simulated"]
         )
-    others = [one["address"] for one in (*host.gpus["nodeless"], *host.smi["gpus"], *host.smi["lost"])]
+    others = [entry["address"] for entry in (*host.gpus["nodeless"], *host.smi["gpus"], *host.smi["lost"])]
     for address in dict.fromkeys((*others, *host.gpus["bus"])):
         if address not in shown:
             yield gpu(address)
 
 
-def _rows(one: NodeReport) -> list[tuple[str, ...]]:
-    if one.error or not one.gpus:
-        state = "unread" if one.error else "no GPU"
-        return [(one.node, *("-",) * (len(_HEADER) - 2), state)]
-    return [_row(one.node, each) for each in one.gpus]
+def _rows(node_report: NodeReport) -> list[tuple[str, ...]]:
+    if node_report.error or not node_report.gpus:
+        state = "unread" if node_report.error else "no GPU"
+        return [(node_report.node, *("-",) * (len(_HEADER) - 2), state)]
+    return [_row(node_report.node, gpu) for gpu in node_report.gpus]
 
 
-def _row(node: str, one: Gpu) -> tuple[str, ...]:
-    smi, topology = one.smi, one.topology
+def _row(node: str, gpu: Gpu) -> tuple[str, ...]:
+    smi, topology = gpu.smi, gpu.topology
     cells = (
-        "" if one.index is None else str(one.index),
-        one.gres_type,
-        one.name,
-        one.file,
-        one.address,
+        "" if gpu.index is None else str(gpu.index),
+        gpu.gres_type,
+        gpu.name,
+        gpu.file,
+        gpu.address,
         topology["numa_affinity"] if topology else "",
         topology["cpu_affinity"] if topology else "",
         _mig(smi) if smi else "",
         smi["persistence_mode"] if smi else "",
     )
-    return (node, *(cell or "-" for cell in cells), one.state)
+    return (node, *(cell or "-" for cell in cells), gpu.state)
 
 
 def _mig(smi: NvidiaGpu) -> str:

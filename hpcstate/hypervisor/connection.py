@@ -317,8 +317,8 @@ class LibvirtHost:
     def ensure_domain(self, cluster: Cluster, node: Node, facts: objects.HypervisorFacts, mark: Mark) -> bool:
         """Define the domain, with ``mark``, and start it. True when it was started.
 
-        One that is off is defined anew; what people made of it (libvirt_own) stays. One whose memory libvirt
-        has saved goes on from there, as it was defined then.
+        One that is off is defined anew; what people made of it (own.py) stays. One whose memory libvirt has
+        saved goes on from there, as it was defined then.
         """
         domain = self.domain(cluster, node)
         rendered = objects.domain_xml(cluster, node, facts, mark)

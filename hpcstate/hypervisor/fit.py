@@ -364,8 +364,8 @@ def _hugepages(
             yield problem_at(
                 place,
                 f"no hugetlbfs of {size} pages is mounted: libvirt refuses to start the nodes",
-                f"sudo mkdir -p {at} && sudo mount -t hugetlbfs -o pagesize={size} hugetlbfs {at}, and "
-                "libvirtd anew (it looks for them as it starts): sudo systemctl restart libvirtd",
+                f"sudo mkdir -p {at} && sudo mount -t hugetlbfs -o pagesize={size} hugetlbfs {at}, then "
+                "restart libvirtd (it looks for them as it starts): sudo systemctl restart libvirtd",
             )
 
 

@@ -286,7 +286,7 @@ def libvirt_refused(socket: Path = SOCKET, conf: Path = LIBVIRTD_CONF) -> str:
         str(os.getpid()),
     ]
     refused = run(words, check=False).code in (1, 2, 3)  # others: there is no polkit to ask
-    return "" if not refused else f"polkit does not allow {POLKIT_ACTION} to it"
+    return "" if not refused else f"polkit refuses {POLKIT_ACTION}"
 
 
 def _group_of(path: Path) -> str:

@@ -36,7 +36,7 @@ _REFUSALS = (
     ),
     _known(
         r"cannot acquire state change lock.*held by (?:monitor=)?([\w-]+)",
-        "another operation works on this machine ({1})",
+        "another operation is working on this machine ({1})",
         "wait for it, then run this again; virsh domjobinfo shows what it does",
     ),
     _known(
@@ -57,7 +57,7 @@ _REFUSALS = (
     ),
     _known(
         r"cannot set up guest memory|unable to map backing store.*cannot allocate memory",
-        "the hypervisor has not enough memory free for this node",
+        "the hypervisor does not have enough free memory for this node",
         "free -g there; lower memory_gb, or stop what else runs (with huge pages: grep Huge /proc/meminfo)",
     ),
     _known(

@@ -23,7 +23,7 @@ class Placement:
 
     ``memory`` has the host's NUMA node for the memory of each cell of the guest (of the whole guest when it
     has no cells): that of its cores, or of its GPUs where cores of several were needed. None where neither
-    is known, where it has not enough memory left, or where the host has only one.
+    is known, where it does not have enough memory left, or where the host has only one.
     """
 
     cpus: tuple[int, ...]

@@ -48,7 +48,7 @@ def make(spec: ImageSpec, target: Path, store: Store) -> dict[str, str]:
     size = target.stat().st_size
     if size > MAX_IMAGE_BYTES:
         raise HpcstateError(
-            f"the image has {size / 1e9:.1f} GB, the limit is {MAX_IMAGE_BYTES / 1e9:.0f} GB",
+            f"the image is {size / 1e9:.1f} GB large, the limit is {MAX_IMAGE_BYTES / 1e9:.0f} GB",
             where=spec.name,
             hint=f"remove packages from packer/{spec.name}/image.yaml",
         )

@@ -83,10 +83,10 @@ def case_of(configuration: Configuration, root: Path) -> Case:
         controller=controller,
         addresses=[address if _is_address(address) else _ADDRESS],
         hosts={name: address for name, address in hosts.items() if not _is_address(name)},
-        devices=sorted({file for one in gres.values() for file in _devices(one)}),
+        devices=sorted({file for text in gres.values() for file in _devices(text)}),
         folders=sorted(_folders(whole)),
         user=user,
-        autodetect=sorted(node for node, one in gres.items() if _autodetects(node, one)),
+        autodetect=sorted(node for node, text in gres.items() if _autodetects(node, text)),
     )
 
 

@@ -167,7 +167,9 @@ class Hearing:
     def from_json(cls, text: str) -> Hearing:
         """Read what the program printed. Raises ValueError, KeyError or TypeError for anything else."""
         data = json.loads(text)
-        return cls([Said(**one) for one in data["said"]], [Registered(**one) for one in data["nodes"]])
+        return cls(
+            [Said(**entry) for entry in data["said"]], [Registered(**entry) for entry in data["nodes"]]
+        )
 
 
 def main() -> int:

@@ -61,7 +61,9 @@ class Judgement:
         """The judgement in ``path``, None when there is none."""
         try:
             data = json.loads(path.read_text())
-            found = {name: tuple(Problem(**one) for one in some) for name, some in data["problems"].items()}
+            found = {
+                name: tuple(Problem(**problem) for problem in some) for name, some in data["problems"].items()
+            }
             return cls(data["key"], found)
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
@@ -100,7 +102,7 @@ def require(cluster: Cluster, say: Callable[[str], None]) -> None:
     except JudgeUnavailableError as error:
         say(f"{cluster.name}: not judged by Slurm's daemons: {error}")
         return
-    found = [format_problem(name, one) for name, some in judgement.problems.items() for one in some]
+    found = [format_problem(name, problem) for name, some in judgement.problems.items() for problem in some]
     if judgement.errors:
         raise HpcstateError(
             "Slurm's daemons refuse what this cluster is rendered to:\n" + "\n".join(found),

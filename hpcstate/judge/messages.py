@@ -189,7 +189,8 @@ def _place(message: str, texts: Mapping[str, str], name: str) -> tuple[int, str]
     at = _IN_LINE.search(message)
     number = int(at["line"]) if at else 0
     if number:
-        statement = next((one for one in reversed(read) if one.line <= number and not one.origin), None)
+        before = (statement for statement in reversed(read) if statement.line <= number)
+        statement = next((statement for statement in before if not statement.origin), None)
     else:
         statement = _statement_of(read, message)
     if statement is None:
@@ -215,13 +216,13 @@ def _statement_of(read: Sequence[Statement], message: str) -> Statement | None:
         ("NodeName", r"[Nn]ode(?:Names?)?[ =]\"?([^\s\",:]+)"),
     ):
         for name in re.findall(pattern, message):
-            for one in read:
-                if one.begins == key and name in _names(one.pairs[0].value):
-                    return one
-            for one in read:
-                if any(name in _names(pair.value) for pair in one.pairs[1:]):
-                    return one
-    scored = [(_score(one, words), one) for one in read]
+            for statement in read:
+                if statement.begins == key and name in _names(statement.pairs[0].value):
+                    return statement
+            for statement in read:
+                if any(name in _names(pair.value) for pair in statement.pairs[1:]):
+                    return statement
+    scored = [(_score(statement, words), statement) for statement in read]
     best = max(scored, key=lambda pair: pair[0], default=(0, None))
     return best[1] if best[0] else None
 

@@ -149,10 +149,10 @@ class Live:
         first node in that order.
         """
 
-        def one(node: str) -> Result:
+        def run_on(node: str) -> Result:
             return self.run(node, scripts[node], user=user, timeout=timeout, check=check)
 
-        return at_once(one, scripts)
+        return at_once(run_on, scripts)
 
     def put(self, node: str, path: str, content: str, *, mode: int) -> None:
         """Write ``content`` to ``path`` on ``node`` as root with ``mode``, in one step: a reader sees the old

@@ -56,7 +56,7 @@ def claimed(
 
 def findings(cluster: Cluster, found: Mapping[str, PciDevice], known: Mapping[str, str]) -> Iterator[Problem]:
     """The devices of ``cluster`` that are others than those claimed before (``known``), where the file does
-    not say what is meant. What it says is compared elsewhere (pcie_request), and so is what is not there.
+    not say what is meant. What it says is compared elsewhere (request.py), and so is what is not there.
     """
     for node in cluster.nodes:
         for position, device in enumerate(node.passthrough):

@@ -55,7 +55,7 @@ def mig_instances(
                 )
             )
     for instances in found.values():
-        instances.sort(key=lambda one: (one["gpu_instance"], one["compute_instance"]))
+        instances.sort(key=lambda instance: (instance["gpu_instance"], instance["compute_instance"]))
     return found
 
 

@@ -87,20 +87,20 @@ def _text(catalog: Catalog) -> str:
         return "\n".join([*lines, "containers:", ""])
     current = dict(catalog.current)
     lines.append("containers:")
-    for name in dict.fromkeys(one.name for one in catalog.stored):
+    for name in dict.fromkeys(stored.name for stored in catalog.stored):
         versions = catalog.of(name)
         lines += [f"  {name}:", f"    current: {current[name]}", "    versions:"]
-        for one in versions:
+        for version in versions:
             lines += [
-                f"    - file: {one.file}",
-                f'      version: "{one.version}"',
-                f"      digest: {one.digest}",
-                f"      size: {one.size}",
-                f"      signed: {'yes' if one.signed else 'no'}",
-                f"      deployed: {one.deployed}",
+                f"    - file: {version.file}",
+                f'      version: "{version.version}"',
+                f"      digest: {version.digest}",
+                f"      size: {version.size}",
+                f"      signed: {'yes' if version.signed else 'no'}",
+                f"      deployed: {version.deployed}",
             ]
-            if one.nodes:
-                lines += ["      nodes:", *(f"      - {node}" for node in one.nodes)]
+            if version.nodes:
+                lines += ["      nodes:", *(f"      - {node}" for node in version.nodes)]
     return "\n".join([*lines, ""])
 
 
@@ -127,13 +127,13 @@ def parse(text: str, where: str = CATALOG) -> Catalog:
     current: dict[str, str] = {}
     for name, entry in data["containers"].items():
         versions = [_stored(name, version, where) for version in entry["versions"]]
-        if entry["current"] not in [one.file for one in versions]:
+        if entry["current"] not in [version.file for version in versions]:
             raise HpcstateError(f"the current version of {name} is none of its versions", where=where)
-        if len({one.file for one in versions}) < len(versions):
+        if len({version.file for version in versions}) < len(versions):
             raise HpcstateError(f"a version of {name} is listed twice", where=where)
         stored += versions
         current[name] = entry["current"]
-    return Catalog(tuple(sorted(stored, key=lambda one: one.name)), tuple(sorted(current.items())))
+    return Catalog(tuple(sorted(stored, key=lambda version: version.name)), tuple(sorted(current.items())))
 
 
 def _too_many(text: str) -> str:
@@ -147,7 +147,7 @@ def _stored(name: str, version: dict[str, Any], where: str) -> Stored:
         datetime.fromisoformat(version["deployed"])
     except ValueError as error:
         raise HpcstateError(f"`deployed` of {name} is no time: {version['deployed']}", where=where) from error
-    one = Stored(
+    stored = Stored(
         name=name,
         category=version["file"].partition("/")[0],
         version=version["version"],
@@ -157,6 +157,6 @@ def _stored(name: str, version: dict[str, Any], where: str) -> Stored:
         deployed=version["deployed"],
         nodes=tuple(version.get("nodes", ())),
     )
-    if one.file != version["file"]:
-        raise HpcstateError(f"`file` is {version['file']} where it must be {one.file}", where=where)
-    return one
+    if stored.file != version["file"]:
+        raise HpcstateError(f"`file` is {version['file']} where it must be {stored.file}", where=where)
+    return stored

@@ -79,10 +79,10 @@ class ServedNode:
     def sound(self) -> bool:
         return self.error is None and self.state is not None
 
-    def has(self, one: Stored) -> bool:
-        """Whether it has ``one``, whole."""
-        there = self.state["files"].get(one.file) if self.state else None
-        return one.file in self.received or (there is not None and there["sha256"] == one.digest)
+    def has(self, stored: Stored) -> bool:
+        """Whether it has ``stored``, whole."""
+        there = self.state["files"].get(stored.file) if self.state else None
+        return stored.file in self.received or (there is not None and there["sha256"] == stored.digest)
 
     def result(self) -> NodeResult:
         """What has become of it."""
@@ -217,7 +217,7 @@ class _Deploy:
         """Whether its signature was or will be verified. What came without one, when the policy asked for
         none, is judged now that it does: nobody sends it again, for the bytes are there.
         """
-        known = next((one for one in catalog.stored if one.file == source.stored.file), None)
+        known = next((stored for stored in catalog.stored if stored.file == source.stored.file), None)
         if known is not None and self.settings.require_signature and not known.signed:
             judge(source, self.settings)
         return self.settings.require_signature or (known is not None and known.signed)
@@ -234,7 +234,9 @@ class _Deploy:
         assert node.state is not None
         assert node.found is not None
         there = node.state["incoming"]
-        needed = sum(max(0, one.size - there.get(f"{one.digest}.sif", 0)) for one in node.found.to_send)
+        needed = sum(
+            max(0, stored.size - there.get(f"{stored.digest}.sif", 0)) for stored in node.found.to_send
+        )
         if needed > node.room:
             node.error = HpcstateError(
                 f"{layout.ROOT} has room for {transfer.megabytes(node.room)}, "
@@ -247,83 +249,83 @@ class _Deploy:
         """Bring every file to the nodes that lack it, one file after the other."""
         local = {source.stored.file: source for source in sources}
         lacking = {
-            one.file: one
+            stored.file: stored
             for node in self.nodes.values()
             if node.sound and node.found
-            for one in node.found.to_send
+            for stored in node.found.to_send
         }
         for file in lacking:
             if file in local:
                 judge(local[file], self.settings)
-        for file, one in sorted(lacking.items()):
+        for file, stored in sorted(lacking.items()):
             holders = sorted(
-                (name for name, node in self.nodes.items() if node.sound and node.has(one)),
+                (name for name, node in self.nodes.items() if node.sound and node.has(stored)),
                 key=lambda name: name != self.controller,
             )
             needers = [
                 name
                 for name, node in self.nodes.items()
-                if node.sound and node.found and one in node.found.to_send
+                if node.sound and node.found and stored in node.found.to_send
             ]
             if not holders and file in local:
-                self._upload(local[file].path, one)
+                self._upload(local[file].path, stored)
                 holders, needers = [self.controller], [name for name in needers if name != self.controller]
             if not holders:
                 for name in needers:
                     self.nodes[name].lost.append(file)
             elif needers:
-                self._spread(one, holders, needers)
+                self._spread(stored, holders, needers)
 
-    def _upload(self, path: Path, one: Stored) -> None:
+    def _upload(self, path: Path, stored: Stored) -> None:
         """To the controller; what was left there of an earlier try may be damaged, hence the second one."""
-        self.say(self.controller, f"{one.name}: {transfer.megabytes(one.size)} from here")
-        transfer.upload(self.live, path, one, self.way, self.say)
+        self.say(self.controller, f"{stored.name}: {transfer.megabytes(stored.size)} from here")
+        transfer.upload(self.live, path, stored, self.way, self.say)
         try:
-            self._place(self.controller, one)
+            self._place(self.controller, stored)
         except transfer.DamagedError:
-            transfer.upload(self.live, path, one, self.way, self.say)
-            self._place(self.controller, one)
+            transfer.upload(self.live, path, stored, self.way, self.say)
+            self._place(self.controller, stored)
 
-    def _place(self, name: str, one: Stored) -> None:
-        self.say(name, f"{one.name}: verifying")
-        script = scripts.place(one, require_signature=self.settings.require_signature)
+    def _place(self, name: str, stored: Stored) -> None:
+        self.say(name, f"{stored.name}: verifying")
+        script = scripts.place(stored, require_signature=self.settings.require_signature)
         answer = self.live.run(name, script, user="root", timeout=LOOK_TIMEOUT, check=False)
         why, damaged = scripts.refusal(answer.stdout)
         if why:
             kind = transfer.DamagedError if damaged else HpcstateError
             raise kind(
-                f"{one.file}: {why}",
+                f"{stored.file}: {why}",
                 where=name,
                 hint="" if damaged else "deploys/containers.py gives the nodes the key that signs here",
             )
         if answer.code != 0:
-            raise transfer.transfer_error(self.live, name, one, answer)
-        self.nodes[name].received.append(one.file)
-        self.say(name, f"{one.name}: in place")
+            raise transfer.transfer_error(self.live, name, stored, answer)
+        self.nodes[name].received.append(stored.file)
+        self.say(name, f"{stored.name}: in place")
 
-    def _spread(self, one: Stored, holders: Sequence[str], needers: Sequence[str]) -> None:
+    def _spread(self, stored: Stored, holders: Sequence[str], needers: Sequence[str]) -> None:
         def place(name: str) -> None:
-            self._place(name, one)
+            self._place(name, stored)
 
         failed: dict[str, HpcstateError] = {}
         left = tuple(needers)
         via = transfer.chosen(self.way)
         if via == "sbcast" and holders[0] == self.controller:
-            failed, left = spread.sbcast(self.live, one, left, place, self.say)
+            failed, left = spread.sbcast(self.live, stored, left, place, self.say)
         elif via == "oras" and holders[0] == self.controller:
-            failed, left = spread.oras(self.live, one, left, place, self.way, self.say), ()
+            failed, left = spread.oras(self.live, stored, left, place, self.way, self.say), ()
         if left:
-            failed |= spread.relay(self.live, one, holders, left, place, self.way, self.say)
+            failed |= spread.relay(self.live, stored, holders, left, place, self.way, self.say)
         for name, error in failed.items():
             self.nodes[name].error = error
-            self.say(name, f"{one.name}: {error.message.splitlines()[0]}")
+            self.say(name, f"{stored.name}: {error.message.splitlines()[0]}")
         if self.controller in failed:
             raise failed[self.controller]
 
     def finish(self) -> None:
         """Links, modes and last the catalog, on every node that has all files; then signatures, if asked."""
 
-        def one(node: ServedNode) -> None:
+        def finish_on(node: ServedNode) -> None:
             try:
                 self._finish(node)
                 if node.lost:
@@ -338,7 +340,7 @@ class _Deploy:
             node.seconds = time.monotonic() - node.began
 
         sound = {name: node for name, node in self.nodes.items() if node.sound}
-        at_once(lambda name: one(sound[name]), sound)
+        at_once(lambda name: finish_on(sound[name]), sound)
 
     def _finish(self, node: ServedNode) -> None:
         assert node.found is not None
@@ -356,7 +358,7 @@ class _Deploy:
             script = scripts.verify(kept, require_signature=self.settings.require_signature)
             answer = self.live.run(node.name, script, user="root", timeout=LOOK_TIMEOUT)
             if why := scripts.refusal(answer.stdout)[0]:
-                raise HpcstateError(why, where=node.name, hint="the file is whole, but of another key")
+                raise HpcstateError(why, where=node.name, hint="the file is whole, but another key signed it")
 
     def _is_lost(self, node: ServedNode, link: str, target: str) -> bool:
         """Whether ``link`` would lead to nothing."""

@@ -46,7 +46,7 @@ class Difference:
     @property
     def to_send(self) -> tuple[Stored, ...]:
         """What has to travel to the node."""
-        return tuple(sorted((*self.missing, *self.damaged), key=lambda one: one.file))
+        return tuple(sorted((*self.missing, *self.damaged), key=lambda stored: stored.file))
 
     @property
     def in_step(self) -> bool:
@@ -76,17 +76,17 @@ def difference(
 
     ``catalog_text`` and ``config`` are the contents that catalog.yaml and config.yaml should have.
     """
-    wanted = {one.file: one for one in catalog.on(node)}
+    wanted = {stored.file: stored for stored in catalog.on(node)}
     links = catalog.links_on(node)
     missing, damaged, opened = [], [], []
-    for path, one in wanted.items():
+    for path, stored in wanted.items():
         found = state["files"].get(path)
         if found is None:
-            missing.append(one)
-        elif (found["size"], found["sha256"]) != (one.size, one.digest):
-            damaged.append(one)
+            missing.append(stored)
+        elif (found["size"], found["sha256"]) != (stored.size, stored.digest):
+            damaged.append(stored)
         elif (found["mode"], found["owner"]) != (FILE_MODE, OWNER):
-            opened.append(one)
+            opened.append(stored)
     extra_links = [path for path in state["links"] if path not in links]
     stale = [path for path in extra_links if is_our_link(path, state["links"][path])]
     known = {*wanted, *links, *stale}
@@ -109,18 +109,18 @@ def findings(found: Difference, state: RegistryState) -> list[str]:
     said = [f"{path} is not {' '.join(folders()[path])}" for path in found.layout]
     if found.config:
         said.append(f"{CONFIG} is {'not the rendered one' if state['config'] else 'missing'}")
-    said += [f"{one.file} is missing" for one in found.missing]
-    for one in found.damaged:
-        there = state["files"][one.file]
+    said += [f"{stored.file} is missing" for stored in found.missing]
+    for stored in found.damaged:
+        there = state["files"][stored.file]
         what = (
-            f"has {there['size']} bytes instead of {one.size}"
-            if there["size"] != one.size
-            else f"has the digest {there['sha256'][:SHORT]}… instead of {one.digest[:SHORT]}…"
+            f"has {there['size']} bytes instead of {stored.size}"
+            if there["size"] != stored.size
+            else f"has the digest {there['sha256'][:SHORT]}… instead of {stored.digest[:SHORT]}…"
         )
-        said.append(f"{one.file} {what}")
-    for one in found.open:
-        there = state["files"][one.file]
-        said.append(f"{one.file} is {there['mode']} {there['owner']} instead of {FILE_MODE} {OWNER}")
+        said.append(f"{stored.file} {what}")
+    for stored in found.open:
+        there = state["files"][stored.file]
+        said.append(f"{stored.file} is {there['mode']} {there['owner']} instead of {FILE_MODE} {OWNER}")
     said += [f"{path} does not lead to {target}" for path, target in found.links]
     said += [f"{path} is a link of no container" for path in found.stale]
     said += [f"{path} is not in the catalog" for path in found.unknown]

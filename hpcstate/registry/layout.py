@@ -85,7 +85,7 @@ def named(path: str) -> tuple[Category, str, str, str] | None:
     """Category, name, version and short digest in ``path`` (below the registry); None for a stranger's."""
     folder, _, file = path.partition("/")
     match = _FILE.fullmatch(file)
-    category = next((one for one in CATEGORIES if one == folder), None)
+    category = next((known for known in CATEGORIES if known == folder), None)
     return (category, match["name"], match["version"], match["digest"]) if category and match else None
 
 
@@ -101,15 +101,15 @@ class Catalog:
 
     def of(self, name: str) -> tuple[Stored, ...]:
         """The versions of the container ``name``, in the order in which they were deployed."""
-        return tuple(one for one in self.stored if one.name == name)
+        return tuple(stored for stored in self.stored if stored.name == name)
 
-    def is_current(self, one: Stored) -> bool:
-        """Whether ``one`` is what its name stands for."""
-        return (one.name, one.file) in self.current
+    def is_current(self, stored: Stored) -> bool:
+        """Whether ``stored`` is what its name stands for."""
+        return (stored.name, stored.file) in self.current
 
-    def is_everywhere(self, one: Stored) -> bool:
-        """Whether ``one`` is current, and every node should have it."""
-        there = next((known for known in self.stored if known.file == one.file), None)
+    def is_everywhere(self, stored: Stored) -> bool:
+        """Whether ``stored`` is current, and every node should have it."""
+        there = next((known for known in self.stored if known.file == stored.file), None)
         return there is not None and self.is_current(there) and not there.nodes
 
     def with_current(self, new: Stored) -> Catalog:
@@ -118,22 +118,24 @@ class Catalog:
         What is in it already keeps the time of its first deploy. Nodes are added to those it has; a deploy
         to all nodes is one to all nodes for good.
         """
-        known = next((one for one in self.stored if one.file == new.file), None)
+        known = next((stored for stored in self.stored if stored.file == new.file), None)
         if known is not None:
             nodes = tuple(sorted({*known.nodes, *new.nodes})) if known.nodes and new.nodes else ()
             new = replace(new, deployed=known.deployed, nodes=nodes)
         # The versions of a name stay in the order of their first deploy; names are sorted.
-        others = [new if one.file == new.file else one for one in self.stored]
+        others = [new if version.file == new.file else version for version in self.stored]
         stored = others if known is not None else [*others, new]
         current = {**dict(self.current), new.name: new.file}
-        return Catalog(tuple(sorted(stored, key=lambda one: one.name)), tuple(sorted(current.items())))
+        return Catalog(
+            tuple(sorted(stored, key=lambda version: version.name)), tuple(sorted(current.items()))
+        )
 
     def without(self, files: Iterable[str]) -> Catalog:
         """This catalog without ``files``. A name whose current version goes stands for the latest of those
         that are left."""
         gone = set(files)
-        stored = tuple(one for one in self.stored if one.file not in gone)
-        latest = {one.name: one.file for one in stored}
+        stored = tuple(version for version in self.stored if version.file not in gone)
+        latest = {version.name: version.file for version in stored}
         current = {
             name: latest[name] if file in gone else file for name, file in self.current if name in latest
         }
@@ -141,21 +143,21 @@ class Catalog:
 
     def on(self, node: str) -> tuple[Stored, ...]:
         """What ``node`` should have."""
-        return tuple(one for one in self.stored if one.is_on(node))
+        return tuple(stored for stored in self.stored if stored.is_on(node))
 
     def current_on(self, node: str) -> dict[str, Stored]:
         """What each name stands for on ``node``: the current version where it should have that, else the
         latest of those that it should have (a newer one went to other nodes only)."""
         found: dict[str, Stored] = {}
-        for one in self.on(node):
-            if one.name not in found or not self.is_current(found[one.name]):
-                found[one.name] = one
+        for stored in self.on(node):
+            if stored.name not in found or not self.is_current(found[stored.name]):
+                found[stored.name] = stored
         return found
 
     def links_on(self, node: str) -> dict[str, str]:
         """The links that ``node`` should have: path below the registry to the target, which is in the same
         folder."""
-        return {one.link: one.file.partition("/")[2] for one in self.current_on(node).values()}
+        return {stored.link: stored.file.partition("/")[2] for stored in self.current_on(node).values()}
 
 
 def folders() -> dict[str, tuple[str, str]]:

@@ -45,14 +45,14 @@ def look_at(
 ) -> dict[str, tuple[RegistryState, int] | HpcstateError]:
     """The registries of ``names`` and the room there (bytes), all at once; or why a node did not tell."""
 
-    def one(name: str) -> tuple[RegistryState, int] | HpcstateError:
+    def look(name: str) -> tuple[RegistryState, int] | HpcstateError:
         try:
             answer = live.run(name, scripts.look(rehash=rehash), user="root", timeout=LOOK_TIMEOUT)
             return scripts.read_look(answer.stdout)
         except HpcstateError as error:
             return error
 
-    return at_once(one, names)
+    return at_once(look, names)
 
 
 def catalog_of(states: Mapping[str, RegistryState], controller: str) -> Catalog:

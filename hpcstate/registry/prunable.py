@@ -29,23 +29,23 @@ def prune(
     if keep < 0:
         raise HpcstateError("--keep is a number of versions, 0 or more")
     # Nodes that no version names are all alike: whatever they are called.
-    nodes = {"", *(node for one in catalog.stored for node in one.nodes)}
-    by_name = {one.file for node in nodes for one in catalog.current_on(node).values()}
+    nodes = {"", *(node for stored in catalog.stored for node in stored.nodes)}
+    by_name = {stored.file for node in nodes for stored in catalog.current_on(node).values()}
     remove, stay = [], []
-    for name in dict.fromkeys(one.name for one in catalog.stored):
-        older = [one for one in catalog.of(name) if not catalog.is_current(one)]
-        latest = {one.file for one in older[len(older) - keep :]} if keep else set()
-        for one in catalog.of(name):
-            if catalog.is_current(one):
-                stay.append(Kept(one, "current"))
-            elif one.file in by_name:
-                stay.append(Kept(one, "current on nodes that did not get the newer one"))
-            elif one.file in uses:
-                stay.append(Kept(one, f"in use by {uses[one.file]}"))
-            elif one.file in latest:
-                stay.append(Kept(one, f"one of the latest {keep} before the current one (--keep)"))
+    for name in dict.fromkeys(stored.name for stored in catalog.stored):
+        older = [stored for stored in catalog.of(name) if not catalog.is_current(stored)]
+        latest = {stored.file for stored in older[len(older) - keep :]} if keep else set()
+        for stored in catalog.of(name):
+            if catalog.is_current(stored):
+                stay.append(Kept(stored, "current"))
+            elif stored.file in by_name:
+                stay.append(Kept(stored, "current on nodes that did not get the newer one"))
+            elif stored.file in uses:
+                stay.append(Kept(stored, f"in use by {uses[stored.file]}"))
+            elif stored.file in latest:
+                stay.append(Kept(stored, f"one of the latest {keep} before the current one (--keep)"))
             else:
-                remove.append(one)
+                remove.append(stored)
     return tuple(remove), tuple(stay)
 
 
@@ -56,7 +56,9 @@ def lost(
     deploy can bring it back."""
     there = {path for state in states.values() for path in state["files"]}
     return tuple(
-        one for one in catalog.stored if one.file not in there and not any(one.is_on(node) for node in silent)
+        stored
+        for stored in catalog.stored
+        if stored.file not in there and not any(stored.is_on(node) for node in silent)
     )
 
 
@@ -69,7 +71,7 @@ def left_over(
     Only of names that ``catalog`` has: a prune leaves the current version of each. Where the catalogs of all
     nodes are gone, every container would be left over otherwise.
     """
-    known = {one.file for one in catalog.stored}
+    known = {stored.file for stored in catalog.stored}
     found: dict[str, Stored] = {}
     for node, state in states.items():
         for path, file in state["files"].items():

@@ -37,7 +37,7 @@ class PruneResult:
     @property
     def freed(self) -> int:
         """Bytes that are free again on each node (or would be)."""
-        return sum(one.size for one in self.removed)
+        return sum(stored.size for stored in self.removed)
 
 
 def prune(
@@ -74,12 +74,12 @@ def prune(
         catalog = catalog_of(states, controller)
         used = uses(live)
         lost = prunable.lost(catalog, states, dead)
-        found = catalog.without(one.file for one in lost)
+        found = catalog.without(stored.file for stored in lost)
         remove, kept = prunable.prune(found, used, keep)
         remove += prunable.left_over(catalog, states, used)
         failed: dict[str, str] = {}
         if (remove or lost) and not dry_run:
-            failed = _remove(live, names, found.without(one.file for one in remove), remove, say)
+            failed = _remove(live, names, found.without(stored.file for stored in remove), remove, say)
     seconds = time.monotonic() - began
     return PruneResult(cluster.name, remove, kept, lost, tuple(failed.items()), dry_run, seconds)
 
@@ -105,7 +105,7 @@ def _remove(
 ) -> dict[str, str]:
     text = catalog_file.write(catalog)
 
-    def one(name: str) -> str:
+    def remove_on(name: str) -> str:
         gone = [stored.file for stored in remove if stored.is_on(name)]
         try:
             live.run(name, scripts.write_catalog(text), user="root")
@@ -118,4 +118,4 @@ def _remove(
         say(name, f"removed {len(gone)} files, {megabytes(size)}")
         return ""
 
-    return {name: why for name, why in at_once(one, names).items() if why}
+    return {name: why for name, why in at_once(remove_on, names).items() if why}

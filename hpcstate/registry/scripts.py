@@ -73,14 +73,14 @@ def layout(config: str) -> str:
     return _change("layout", *words, text=config)
 
 
-def incoming(one: Stored) -> str:
-    """Where ``one`` lies on its way: by its whole digest, so that the part of it that is there after an
+def incoming(stored: Stored) -> str:
+    """Where ``stored`` lies on its way: by its whole digest, so that the part of it that is there after an
     interruption is a part of nothing else."""
-    return f"{INCOMING}/{one.digest}.sif"
+    return f"{INCOMING}/{stored.digest}.sif"
 
 
-def receive(one: Stored, source: str, *, kib_per_s: int = 0) -> str:
-    """Fetch ``one`` from the relay on ``source`` (an address), going on where an earlier try stopped.
+def receive(stored: Stored, source: str, *, kib_per_s: int = 0) -> str:
+    """Fetch ``stored`` from the relay on ``source`` (an address), going on where an earlier try stopped.
 
     ``--append`` sends what is beyond the length of the part that is there (rsync(1)); that the whole is right
     is seen afterwards, by its digest. One transfer at a time: one whose caller was killed may still run.
@@ -89,48 +89,48 @@ def receive(one: Stored, source: str, *, kib_per_s: int = 0) -> str:
     return (
         f"exec 9>{_LOCK}; flock -w 600 9 || exit 1\n"
         f"rsync --append --contimeout=20 --timeout=120 {limit}"
-        f"rsync://{source}:{RELAY_PORT}/containers/{shlex.quote(one.file)} {incoming(one)}"
+        f"rsync://{source}:{RELAY_PORT}/containers/{shlex.quote(stored.file)} {incoming(stored)}"
     )
 
 
-def forget(one: Stored) -> str:
+def forget(stored: Stored) -> str:
     """Remove what is there of a file on its way."""
-    return f"rm -f {incoming(one)}"
+    return f"rm -f {incoming(stored)}"
 
 
-def pull(one: Stored, reference: str, *, plain_http: bool) -> str:
-    """Fetch ``one`` from an OCI registry. Apptainer's cache would keep a second copy (apptainer-pull(1))."""
+def pull(stored: Stored, reference: str, *, plain_http: bool) -> str:
+    """Fetch ``stored`` from an OCI registry. Apptainer's cache would keep a copy (apptainer-pull(1))."""
     http = "--no-https " if plain_http else ""
     return (
         f"exec 9>{_LOCK}; flock -w 600 9 || exit 1\n"
-        f"apptainer --silent pull --force --disable-cache {http}{incoming(one)} {shlex.quote(reference)}"
+        f"apptainer --silent pull --force --disable-cache {http}{incoming(stored)} {shlex.quote(reference)}"
     )
 
 
-def push(one: Stored, reference: str, *, plain_http: bool) -> str:
-    """Give ``one``, which is in the registry of this node, to an OCI registry."""
+def push(stored: Stored, reference: str, *, plain_http: bool) -> str:
+    """Give ``stored``, which is in the registry of this node, to an OCI registry."""
     http = "--no-https " if plain_http else ""
-    return f"apptainer --silent push {http}{ROOT}/{shlex.quote(one.file)} {shlex.quote(reference)}"
+    return f"apptainer --silent push {http}{ROOT}/{shlex.quote(stored.file)} {shlex.quote(reference)}"
 
 
-def progress(one: Stored) -> str:
-    """How many bytes of ``one`` have arrived."""
-    return f"stat -c %s {incoming(one)} 2>/dev/null || echo 0"
+def progress(stored: Stored) -> str:
+    """How many bytes of ``stored`` have arrived."""
+    return f"stat -c %s {incoming(stored)} 2>/dev/null || echo 0"
 
 
-def place(one: Stored, *, require_signature: bool) -> str:
+def place(stored: Stored, *, require_signature: bool) -> str:
     """Verify what has arrived, give it its mode and owner, then its name, and record its digest.
 
     A file that is not what it should be is removed and reported (:func:`refusal`).
     """
-    return _change("place", one.file, one.digest, one.size, "yes" if require_signature else "no")
+    return _change("place", stored.file, stored.digest, stored.size, "yes" if require_signature else "no")
 
 
 def verify(files: Sequence[Stored], *, require_signature: bool) -> str:
     """Verify the signatures of files that are in place; nothing is removed."""
     if not require_signature:
         return ":"
-    return _change("verify", *(one.file for one in files))
+    return _change("verify", *(stored.file for stored in files))
 
 
 def refusal(output: str) -> tuple[str, bool]:
@@ -147,7 +147,7 @@ def finish(
 ) -> str:
     """What comes after the files: modes and owners of ``closed``, links (path to target) switched in one step
     each, ``stale`` links removed, what nobody waits for any more removed, and last the catalog."""
-    words = [word for one in closed for word in ("closed", one.file)]
+    words = [word for stored in closed for word in ("closed", stored.file)]
     words += [word for path, target in links for word in ("link", path, target)]
     words += [word for path in stale for word in ("stale", path)]
     return _change("finish", *words, text=catalog)

@@ -42,14 +42,14 @@ _FREE_WITHIN = 10
 
 def relay(
     live: Live,
-    one: Stored,
+    stored: Stored,
     holders: Sequence[str],
     needers: Sequence[str],
     place: Place,
     way: Way,
     say: SayOfNode,
 ) -> dict[str, HpcstateError]:
-    """Bring ``one`` from ``holders`` to ``needers`` by rsync; each that has it serves others while some wait.
+    """Bring ``stored`` from ``holders`` to ``needers`` by rsync; each that has it serves others that wait.
 
     Returns why it did not get to some. A node that could not fetch it from another tries the first holder.
     """
@@ -65,17 +65,17 @@ def relay(
 
     def fetch(node: str, source: str) -> None:
         address = str(live.node(source).address)
-        say(node, f"{one.name}: {megabytes(one.size)} from {source}")
+        say(node, f"{stored.name}: {megabytes(stored.size)} from {source}")
         done = live.run(
             node,
-            scripts.receive(one, address, kib_per_s=share),
+            scripts.receive(stored, address, kib_per_s=share),
             user="root",
             timeout=HOURS,
             check=False,
         )
         receiving.discard(node)
         if done.code != 0:
-            raise transfer_error(live, node, one, done)
+            raise transfer_error(live, node, stored, done)
         place(node)
 
     try:
@@ -92,7 +92,7 @@ def relay(
         first = serving[0]
         with (
             ThreadPoolExecutor(max_workers=_PARALLEL) as pool,
-            progress(live, one, (), say) as receiving,
+            progress(live, stored, (), say) as receiving,
         ):
             running: dict[Future[None], tuple[str, str]] = {}
             while waiting or running:
@@ -113,7 +113,7 @@ def relay(
                             failed[node] = error
                             continue
                         # The source may be to blame, or a part that was there: once more from the first.
-                        say(node, f"{one.name}: {error.message.splitlines()[0]}; once more from {first}")
+                        say(node, f"{stored.name}: {error.message.splitlines()[0]}; once more from {first}")
                         again.add(node)
                         slots = deque(slot for slot in slots if slot != source or slot == first)
                         receiving.add(node)
@@ -140,9 +140,9 @@ def _quietly(live: Live, node: str, script: str) -> None:
 
 
 def sbcast(
-    live: Live, one: Stored, needers: Sequence[str], place: Place, say: SayOfNode
+    live: Live, stored: Stored, needers: Sequence[str], place: Place, say: SayOfNode
 ) -> tuple[dict[str, HpcstateError], tuple[str, ...]]:
-    """Bring ``one`` from the controller to those of ``needers`` that Slurm gives to a job at once.
+    """Bring ``stored`` from the controller to those of ``needers`` that Slurm gives to a job at once.
 
     Returns why it did not get to some, and the nodes that were not free: they are for :func:`relay`.
     """
@@ -151,11 +151,11 @@ def sbcast(
     if not free:
         return {}, tuple(needers)
     for node in free:
-        say(node, f"{one.name}: {megabytes(one.size)} by sbcast")
-    with progress(live, one, free, say):
+        say(node, f"{stored.name}: {megabytes(stored.size)} by sbcast")
+    with progress(live, stored, free, say):
         done = live.run(
             controller,
-            sbcast_script(one, free, _partition(live, free)),
+            sbcast_script(stored, free, _partition(live, free)),
             user="root",
             timeout=HOURS,
             check=False,
@@ -187,7 +187,7 @@ def _partition(live: Live, nodes: Sequence[str]) -> str:
     return ""
 
 
-def sbcast_script(one: Stored, nodes: Sequence[str], partition: str) -> str:
+def sbcast_script(stored: Stored, nodes: Sequence[str], partition: str) -> str:
     """sbcast within an allocation of ``nodes``, which must come at once: jobs that wait are somebody else's.
 
     The file is sent to a name of its own: sbcast writes as it receives, and the slurmds run as root as this
@@ -197,33 +197,35 @@ def sbcast_script(one: Stored, nodes: Sequence[str], partition: str) -> str:
     return (
         f"salloc -Q -J hpcstate-registry {where}-N {len(nodes)} -n {len(nodes)} --ntasks-per-node=1 --mem=1 "
         f"-w {','.join(nodes)} --immediate={_FREE_WITHIN} -D {META} "
-        f"sbcast --force {ROOT}/{one.file} {scripts.incoming(one)}"
+        f"sbcast --force {ROOT}/{stored.file} {scripts.incoming(stored)}"
     )
 
 
 def oras(
-    live: Live, one: Stored, needers: Sequence[str], place: Place, way: Way, say: SayOfNode
+    live: Live, stored: Stored, needers: Sequence[str], place: Place, way: Way, say: SayOfNode
 ) -> dict[str, HpcstateError]:
-    """Push ``one`` from the controller to the user's OCI registry, and let ``needers`` pull it.
+    """Push ``stored`` from the controller to the user's OCI registry, and let ``needers`` pull it.
 
     Returns why it did not get to some; raises HpcstateError when the registry did not take it.
     """
     controller = live.cluster.controller.name
-    reference = f"{way.oras_url.rstrip('/')}/{one.name}:{one.version.replace('+', '_')}-{one.digest[:12]}"
-    say(controller, f"{one.name}: to {reference}")
-    script = scripts.push(one, reference, plain_http=way.plain_http)
+    reference = (
+        f"{way.oras_url.rstrip('/')}/{stored.name}:{stored.version.replace('+', '_')}-{stored.digest[:12]}"
+    )
+    say(controller, f"{stored.name}: to {reference}")
+    script = scripts.push(stored, reference, plain_http=way.plain_http)
     live.run(controller, script, user="root", timeout=HOURS)
 
     def fetch(node: str) -> None:
-        say(node, f"{one.name}: {megabytes(one.size)} from {way.oras_url}")
-        pull = scripts.pull(one, reference, plain_http=way.plain_http)
+        say(node, f"{stored.name}: {megabytes(stored.size)} from {way.oras_url}")
+        pull = scripts.pull(stored, reference, plain_http=way.plain_http)
         done = live.run(node, pull, user="root", timeout=HOURS, check=False)
         receiving.discard(node)
         if done.code != 0:
-            raise transfer_error(live, node, one, done)
+            raise transfer_error(live, node, stored, done)
         place(node)
 
-    with progress(live, one, needers, say) as receiving:
+    with progress(live, stored, needers, say) as receiving:
         return _on_each(needers, fetch)
 
 

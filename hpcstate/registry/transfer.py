@@ -64,7 +64,7 @@ def chosen(way: Way) -> Via:
     return "rsync" if way.via == "auto" else way.via
 
 
-def upload(live: Live, source: Path, one: Stored, way: Way, say: SayOfNode) -> None:
+def upload(live: Live, source: Path, stored: Stored, way: Way, say: SayOfNode) -> None:
     """Bring the local file ``source`` to the controller, going on where an earlier try stopped.
 
     Raises HpcstateError when it did not get there.
@@ -73,34 +73,34 @@ def upload(live: Live, source: Path, one: Stored, way: Way, say: SayOfNode) -> N
     shell, target = live.transport(node)
     limit = [f"--bwlimit={way.kib_per_s()}"] if way.bandwidth_mbit else []
     words = ["rsync", "--append", "--timeout=120", *limit, "--rsync-path=sudo -n rsync"]
-    with progress(live, one, [node], say):
+    with progress(live, stored, [node], say):
         done = run(
-            [*words, "-e", shell, "--", source, f"{target}:{scripts.incoming(one)}"],
+            [*words, "-e", shell, "--", source, f"{target}:{scripts.incoming(stored)}"],
             timeout=HOURS,
             check=False,
         )
     if done.code != 0:
-        raise transfer_error(live, node, one, done)
+        raise transfer_error(live, node, stored, done)
 
 
-def transfer_error(live: Live, node: str, one: Stored, done: Result) -> HpcstateError:
+def transfer_error(live: Live, node: str, stored: Stored, done: Result) -> HpcstateError:
     """What a failed transfer to ``node`` comes to. On a full disk nothing is left of the file; otherwise its
     part stays, for the next try."""
     said = done.stderr.strip() or done.stdout.strip()
     if "no space left on device" in said.lower() or "(28)" in said:
-        live.run(node, scripts.forget(one), user="root", check=False)
-        return full_disk(node, one)
+        live.run(node, scripts.forget(stored), user="root", check=False)
+        return full_disk(node, stored)
     return HpcstateError(
-        f"{one.file} did not get there:\n{tail(said, 3)}",
+        f"{stored.file} did not get there:\n{tail(said, 3)}",
         where=node,
         hint="the same command again goes on from here",
     )
 
 
-def full_disk(node: str, one: Stored) -> HpcstateError:
-    """The disk of ``node`` does not hold ``one``."""
+def full_disk(node: str, stored: Stored) -> HpcstateError:
+    """The disk of ``node`` does not hold ``stored``."""
     return HpcstateError(
-        f"no space for {one.file} ({megabytes(one.size)}) on {ROOT}",
+        f"no space for {stored.file} ({megabytes(stored.size)}) on {ROOT}",
         where=node,
         hint="`hpcstate container prune` removes old versions; nothing half is left",
     )
@@ -112,19 +112,23 @@ def megabytes(size: int) -> str:
 
 
 @contextmanager
-def progress(live: Live, one: Stored, nodes: Iterable[str], say: SayOfNode) -> Iterator[set[str]]:
-    """While the block runs, tell how much of ``one`` the nodes of the yielded set (first ``nodes``) have."""
+def progress(live: Live, stored: Stored, nodes: Iterable[str], say: SayOfNode) -> Iterator[set[str]]:
+    """While the block runs, tell how much of ``stored`` the nodes of the yielded set (at first ``nodes``)
+    have."""
     receiving, done = set(nodes), threading.Event()
 
     def watch() -> None:
         while not done.wait(_PROGRESS):
             for node in sorted(receiving):
                 try:
-                    there = live.run(node, scripts.progress(one), user="root", timeout=20).stdout
+                    there = live.run(node, scripts.progress(stored), user="root", timeout=20).stdout
                 except HpcstateError:
                     continue
                 if not done.is_set() and node in receiving:
-                    say(node, f"{one.name}: {100 * int(there) // one.size} % of {megabytes(one.size)}")
+                    say(
+                        node,
+                        f"{stored.name}: {100 * int(there) // stored.size} % of {megabytes(stored.size)}",
+                    )
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()

@@ -10,7 +10,7 @@ from hpcstate.schema.section import Section
 
 
 def read_containers(cluster: Section) -> ContainerSettings:
-    """The section, its defaults where it is absent. A container that the project has not is reported."""
+    """The section, its defaults where it is absent. One that the project does not have is reported."""
     section = cluster.section(HpcKeys.containers)
     known = tuple(paths.container_names())
     names: list[str] = []

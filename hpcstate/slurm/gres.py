@@ -203,9 +203,12 @@ def _gres_devices(gpu: DeclaredGpu, device: GpuDevice) -> list[GresDevice]:
         return [GresDevice(gpu.gres_type, (device["file"],), device["simulated"], cores)]
     return [
         GresDevice(
-            instance_type(gpu.gres_type, one["profile"]), (device["file"], *one["files"]), False, cores
+            instance_type(gpu.gres_type, instance["profile"]),
+            (device["file"], *instance["files"]),
+            False,
+            cores,
         )
-        for one in device["mig"]
+        for instance in device["mig"]
     ]
 
 
@@ -220,7 +223,7 @@ def _missing(node: str, declared: Sequence[DeclaredGpu], gpus: Gpus) -> str:
 
 def _why_missing(gpus: Gpus) -> str:
     """The reason, as far as the facts tell it, and the next step."""
-    known = [device["address"] for device in gpus["devices"]] + [one["address"] for one in gpus["nodeless"]]
+    known = [device["address"] for device in gpus["devices"]] + [gpu["address"] for gpu in gpus["nodeless"]]
     silent = ", ".join(address for address in gpus["bus"] if address not in known)
     if gpus["bus"] and not gpus["driver"]:
         return (
@@ -228,10 +231,10 @@ def _why_missing(gpus: Gpus) -> str:
             "`dmesg | grep -i -e nvrm -e nouveau` say why; deploys/nvidia.py installs the driver."
         )
     if gpus["nodeless"]:
-        one = gpus["nodeless"][0]
+        gpu = gpus["nodeless"][0]
         return (
-            f"The driver has the GPU at {one['address']}, and its device file {one['file']} is missing: "
-            f"`nvidia-modprobe -c {one['file'].removeprefix('/dev/nvidia')}` makes it, "
+            f"The driver has the GPU at {gpu['address']}, and its device file {gpu['file']} is missing: "
+            f"`nvidia-modprobe -c {gpu['file'].removeprefix('/dev/nvidia')}` makes it, "
             "nvidia-persistenced does so at every boot."
         )
     if silent:

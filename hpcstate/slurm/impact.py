@@ -154,7 +154,9 @@ def _parameter_changes(before: Meaning, after: Meaning, file_name: str) -> Itera
 
 
 def _record_changes(before: Meaning, after: Meaning, file_name: str) -> Iterator[Change]:
-    ordered = sorted(before.records.keys() | after.records.keys(), key=lambda one: (one.kind, one.name))
+    ordered = sorted(
+        before.records.keys() | after.records.keys(), key=lambda record: (record.kind, record.name)
+    )
     for record in ordered:
         title = f"{record.kind}={record.name}"
         old, new = before.records.get(record), after.records.get(record)

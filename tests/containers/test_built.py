@@ -48,9 +48,9 @@ def test_built_again_from_nothing_it_is_the_same_bytes(
     assert first is not None
     monkeypatch.setattr(tools_root, "toolbox", lambda store: tools)
     monkeypatch.setattr(paths, "BUILD", tmp_path)
-    one, store = container.load(NAME), Store(tmp_path / "store")
+    loaded, store = container.load(NAME), Store(tmp_path / "store")
     said: list[str] = []
-    again = container_build.recipe(one, store, said.append).provide(store)
+    again = container_build.recipe(loaded, store, said.append).provide(store)
     assert (again.key, again.versions) == (first.key, first.versions)
     assert again.digest == first.digest
     assert any(line.startswith("passed two ranks agree") for line in said)
@@ -60,7 +60,11 @@ def test_the_layer_of_wheels_is_the_same_bytes_again(tmp_path: Path, monkeypatch
     """With two wheels of the real container, one of them compiled C, installed on its real packages."""
     real = container.load("pytorch-cpu-mpi")
     lock = (container.folder(real.name) / real.wheels).read_text()
-    few = [one for one in re.split(r"(?m)^(?=\w)", lock) if one.startswith(("jinja2==", "markupsafe=="))]
+    few = [
+        requirement
+        for requirement in re.split(r"(?m)^(?=\w)", lock)
+        if requirement.startswith(("jinja2==", "markupsafe=="))
+    ]
     assert len(few) == 2
     own = tmp_path / "containers" / real.name
     own.mkdir(parents=True)
@@ -84,7 +88,7 @@ def test_the_layer_of_wheels_is_the_same_bytes_again(tmp_path: Path, monkeypatch
 def test_an_altered_container_is_refused(tmp_path: Path) -> None:
     altered = tmp_path / "altered.sif"
     data = bytearray(paths.container(NAME).read_bytes())
-    at = next(one for one in sif.read(paths.container(NAME)).objects if one.kind == "partition")
+    at = next(entry for entry in sif.read(paths.container(NAME)).objects if entry.kind == "partition")
     data[at.offset + at.size // 2] ^= 1
     altered.write_bytes(data)
     done = hpcstate("verify", altered, NAME)

@@ -70,9 +70,9 @@ def forget_everything() -> None:
 def test_a_dockerfile_becomes_a_signed_container_and_the_same_bytes_again(
     workplace: Workplace, tree: Path
 ) -> None:
-    one = workplace.declare({"Dockerfile": DOCKERFILE}, (tree,))
+    declared = workplace.declare({"Dockerfile": DOCKERFILE}, (tree,))
     said: list[str] = []
-    first = workplace.build(one, "first", said)
+    first = workplace.build(declared, "first", said)
     assert any(re.match(r"STEP \d/\d .*: RUN ", line) for line in said), said
     file = paths.container(NAME)
     assert first.versions["docker"] == run(["docker", "version", "--format", VERSION]).stdout.strip()
@@ -82,7 +82,7 @@ def test_a_dockerfile_becomes_a_signed_container_and_the_same_bytes_again(
     assert workplace.says("sh", "-c", "read line </etc/made && echo $line") == "by the Dockerfile"
     assert workplace.says(verb="run") == "hello from /bin/sh"
     forget_everything()
-    assert workplace.build(one, "second").digest == first.digest
+    assert workplace.build(declared, "second").digest == first.digest
 
 
 def test_a_step_that_fails_is_named_and_those_before_it_are_kept(workplace: Workplace, tree: Path) -> None:
@@ -103,8 +103,8 @@ def test_a_step_that_fails_is_named_and_those_before_it_are_kept(workplace: Work
 def test_a_base_that_the_engine_has_is_not_fetched(workplace: Workplace, tree: Path) -> None:
     run(["docker", "import", tree, "localhost/base:1"])
     text = 'ARG BASE=localhost/base:1\nFROM ${BASE}\nCMD ["sh", "-c", "echo based"]\n'
-    one = workplace.declare({"Dockerfile": text})
-    made = workplace.build(one, "first")
+    declared = workplace.declare({"Dockerfile": text})
+    made = workplace.build(declared, "first")
     assert made.versions["base:localhost/base:1"] == "built on this machine"
     assert workplace.says(verb="run") == "based"
 
@@ -131,17 +131,17 @@ def test_an_image_of_a_registry_is_converted_without_the_engine(
     with docker.registry(root, tmp_path, builder.images) as (address, certificate):
         # docker-registry itself would read this variable as one of its settings.
         monkeypatch.setenv("REGISTRY_AUTH_FILE", str(logins))
-        one = workplace.declare({}, more=f"base: {{image: docker://{address}/base@{pushed}}}")
+        declared = workplace.declare({}, more=f"base: {{image: docker://{address}/base@{pushed}}}")
         with pytest.raises(HpcstateError, match="certificate"):
-            workplace.build(one, "first")
+            workplace.build(declared, "first")
         authorities = {certificate: "/etc/ssl/certs/ca-certificates.crt"}
         monkeypatch.setattr(container_routes, "network", lambda: authorities)
         with pytest.raises(HpcstateError, match="authentication required") as refused:
-            workplace.build(one, "first")
+            workplace.build(declared, "first")
         assert f"docker login {address}" in refused.value.hint
         secret = b64encode(f"user:{docker.PASSWORD}".encode()).decode()
         logins.write_text(json.dumps({"auths": {address: {"auth": secret}}}))
-        found = [workplace.build(one, run) for run in ("second", "third")]
+        found = [workplace.build(declared, run) for run in ("second", "third")]
     assert found[0].digest == found[1].digest
     assert found[0].versions[f"base:{address}/base"] == pushed
     assert workplace.says(verb="run") == "from the registry"
@@ -150,9 +150,9 @@ def test_an_image_of_a_registry_is_converted_without_the_engine(
 
 
 def test_a_base_that_cannot_be_fetched_is_said_as_such(workplace: Workplace) -> None:
-    one = workplace.declare({"Dockerfile": "FROM registry.invalid/base:1\n"})
+    declared = workplace.declare({"Dockerfile": "FROM registry.invalid/base:1\n"})
     with pytest.raises(HpcstateError, match=r"(?s)FROM registry.invalid/base:1 failed:.*registry\.invalid"):
-        workplace.build(one, "first")
+        workplace.build(declared, "first")
 
 
 def test_an_image_of_the_engine_is_converted_by_the_command(

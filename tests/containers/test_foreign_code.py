@@ -143,8 +143,10 @@ def test_a_step_of_a_dockerfile_does_not_come_out_of_its_root(
     steps = [f"perl -e '{OUT} {harm}' >/out 2>/out2 && echo harm" for harm in harms]
     script = f"{SCRIPT}{'; '.join(steps)}\n: >/last\n"
     said: list[str] = []
-    one = workplace.declare({"Dockerfile": DOCKERFILE, "steps.sh": f"({script}) >/etc/made 2>&1\n"}, (tree,))
-    workplace.build(one, "first", said)
+    declared = workplace.declare(
+        {"Dockerfile": DOCKERFILE, "steps.sh": f"({script}) >/etc/made 2>&1\n"}, (tree,)
+    )
+    workplace.build(declared, "first", said)
     assert workplace.says("sh", "-c", "while read line; do echo $line; done </etc/made") == "tried"
     assert not marker.exists()
 

@@ -84,9 +84,9 @@ def test_each_route_ends_in_a_signed_container_and_the_same_bytes_again(
     origin = {"converted": {"archive:tiny.tar": digest}, "definition": {"base:tiny.tar": digest}}.get(
         route, {}
     )
-    one = workplace.declare(files, (tree, archive), more)
-    assert one.route == route
-    found = [workplace.build(one, run) for run in ("first", "second")]
+    declared = workplace.declare(files, (tree, archive), more)
+    assert declared.route == route
+    found = [workplace.build(declared, run) for run in ("first", "second")]
     assert found[0].digest == found[1].digest
     file = paths.container("tiny")
     assert signing.verified(workplace.tools, file) == ""
@@ -106,8 +106,8 @@ def test_one_image_of_an_archive_is_converted_by_the_command(
     for number in (1, 2):
         done = hpcstate("convert", f"docker-archive:{file}:other:1", tmp_path / f"{number}.sif")
         assert done.returncode == 0, done.stderr
-    one, two = (tmp_path / f"{number}.sif" for number in (1, 2))
-    assert one.read_bytes() == two.read_bytes()
-    assert sif.read(one).signed and signing.verified(tools, one) == ""
-    assert said_in(tools, one, verb="run") == "goodbye from /bin/sh"
-    assert said_in(tools, one, "echo $1", "x", "instead", verb="run") == "instead"
+    first, second = (tmp_path / f"{number}.sif" for number in (1, 2))
+    assert first.read_bytes() == second.read_bytes()
+    assert sif.read(first).signed and signing.verified(tools, first) == ""
+    assert said_in(tools, first, verb="run") == "goodbye from /bin/sh"
+    assert said_in(tools, first, "echo $1", "x", "instead", verb="run") == "instead"

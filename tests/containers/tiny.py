@@ -96,14 +96,14 @@ class Workplace:
             (self.own / file.name).write_bytes(file.read_bytes())
         return container.load(NAME)
 
-    def build(self, one: Container, run: str, reports: list[str] | None = None) -> Manifest:
-        """Build ``one`` with the build/ and the store of ``run``, which begin empty."""
+    def build(self, declared: Container, run: str, reports: list[str] | None = None) -> Manifest:
+        """Build ``declared`` with the build/ and the store of ``run``, which begin empty."""
         self._monkeypatch.setattr(paths, "BUILD", self.at / run / "build")
         self._monkeypatch.setattr(container_engine, "STORAGE", self.at / run / "buildah")
         self._monkeypatch.setattr(container_routes, "CACHE", self.at / run / "cache")
         store = Store(self.at / run / "store", report=lambda _: None)
         report = reports.append if reports is not None else lambda _: None
-        return container_build.recipe(one, store, report).provide(store)
+        return container_build.recipe(declared, store, report).provide(store)
 
     def says(self, *words: str, verb: str = "exec") -> str:
         """What a command prints in the container that was built last."""

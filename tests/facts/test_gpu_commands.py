@@ -42,7 +42,7 @@ def test_nothing_of_nvidia_is_no_error(tools: Path, tmp_path: Path) -> None:
 def test_a_gpu_without_mig_is_asked_once(tools: Path, tmp_path: Path) -> None:
     smi(tools, "normal_turing_418")
     found = nvidia_smi.parse(run(nvidia_smi.command(str(tmp_path)), tools, tmp_path))
-    assert (found["state"], [one["address"] for one in found["gpus"]]) == ("ok", ["0000:43:00.0"])
+    assert (found["state"], [gpu["address"] for gpu in found["gpus"]]) == ("ok", ["0000:43:00.0"])
     assert (tools / "asked").read_text() == "-q -x\n"
 
 
@@ -54,7 +54,7 @@ def test_mig_devices_are_named_by_the_list(tools: Path, tmp_path: Path) -> None:
         listing=f"GPU 0: A100 (UUID: {uuid})\n  MIG 3g.20gb     Device  1: (UUID: MIG-a)\n",
     )
     found = nvidia_smi.parse(run(nvidia_smi.command(str(tmp_path)), tools, tmp_path))
-    assert [(one["profile"], one["uuid"]) for one in found["gpus"][0]["mig_devices"]] == [
+    assert [(device["profile"], device["uuid"]) for device in found["gpus"][0]["mig_devices"]] == [
         ("", ""),
         ("3g.20gb", "MIG-a"),
     ]
@@ -142,8 +142,10 @@ def test_the_journal_of_this_boot_is_read(tools: Path, tmp_path: Path) -> None:
     journal(tools, JOURNAL)
     log = xid.parse(run(xid.command(), tools, tmp_path))
     assert log["log"] == "journal"
-    assert [(one["time"], one["number"]) for one in log["xids"]] == [(2.0, 79)]
-    assert [(one["kind"], one["address"]) for one in log["failures"]] == [("off_the_bus", "0000:b3:00.0")]
+    assert [(entry["time"], entry["number"]) for entry in log["xids"]] == [(2.0, 79)]
+    assert [(failure["kind"], failure["address"]) for failure in log["failures"]] == [
+        ("off_the_bus", "0000:b3:00.0")
+    ]
     asked = (tools / "asked").read_text().splitlines()
     assert all(line.startswith("-k -b -q --no-pager") for line in asked)
 
@@ -169,7 +171,7 @@ def test_a_flood_of_messages_hides_no_xid(tools: Path, tmp_path: Path) -> None:
     flood = tuple(f"{number}.0 n kernel: {mismatch}" for number in range(10, 10 + xid.KEPT))
     journal(tools, (JOURNAL[1], *flood))
     log = xid.parse(run(xid.command(), tools, tmp_path))
-    assert [one["number"] for one in log["xids"]] == [79]
+    assert [entry["number"] for entry in log["xids"]] == [79]
     assert log["mismatch"] == {"time": 9.0 + xid.KEPT, "client": "1.1", "module": "1.2"}
 
 

@@ -65,7 +65,7 @@ def test_what_lies_there(root: Path, tools: Path) -> None:
     state = look(root, tools)
     assert state["node"] == os.uname().nodename.partition(".")[0]
     assert set(state["folders"]) == {"", "base-images", ".registry", ".registry/incoming"}
-    digests = {path: (one["sha256"], one["size"], one["hashed"]) for path, one in state["files"].items()}
+    digests = {path: (file["sha256"], file["size"], file["hashed"]) for path, file in state["files"].items()}
     assert digests == {
         f"base-images/{name}.sif": (hashlib.sha256(content).hexdigest(), 3, True)
         for name, content in ((AWKWARD, b"one"), ("two", b"two"))

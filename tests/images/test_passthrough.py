@@ -35,10 +35,10 @@ LIBVIRT = frozenset({"passthrough.holder", "passthrough.domain"})
 
 SUITES = load_suites()
 FAULTS = [
-    pytest.param(fault, one, id=f"{one.name}, {fault.description}")
-    for one in SUITES.select(suite="passthrough")
-    for fault in SUITES.faults_of(one)
-    if one.name not in LIBVIRT
+    pytest.param(fault, check, id=f"{check.name}, {fault.description}")
+    for check in SUITES.select(suite="passthrough")
+    for fault in SUITES.faults_of(check)
+    if check.name not in LIBVIRT
 ]
 
 
@@ -276,20 +276,20 @@ SOUND: dict[str, str] = {}
 """What each check saw on the sound machine: at first, and again after each of its faults."""
 
 
-@pytest.mark.parametrize(("fault", "one"), FAULTS)
-def test_a_check_fails_on_its_fault(fault: Fault, one: Check, request: pytest.FixtureRequest) -> None:
-    live: Live = request.getfixturevalue("node_live" if one.name == "passthrough.drivers" else "live")
-    if one.name not in SOUND:
-        before = run_check(one, live)
+@pytest.mark.parametrize(("fault", "check"), FAULTS)
+def test_a_check_fails_on_its_fault(fault: Fault, check: Check, request: pytest.FixtureRequest) -> None:
+    live: Live = request.getfixturevalue("node_live" if check.name == "passthrough.drivers" else "live")
+    if check.name not in SOUND:
+        before = run_check(check, live)
         assert before.outcome == "passed", before
-        SOUND[one.name] = before.observed
+        SOUND[check.name] = before.observed
         print(before)
     with fault.injected(live):
-        broken = run_check(one, live)
+        broken = run_check(check, live)
     print(broken)
     assert broken.outcome == "failed", broken
-    mended = run_check(one, live)
-    assert (mended.outcome, mended.observed) == ("passed", SOUND[one.name]), mended
+    mended = run_check(check, live)
+    assert (mended.outcome, mended.observed) == ("passed", SOUND[check.name]), mended
 
 
 def test_the_faults_left_nothing_behind(hypervisor: Q35, live: Live) -> None:

@@ -128,7 +128,7 @@ def results(output: str) -> dict[str, set[str]]:
 
 def outcomes(results: Sequence[CheckResult]) -> dict[str, str]:
     """Outcome by name, and what was seen where that explains it."""
-    return {one.name: f"{one.outcome}: {one.observed or one.reason}" for one in results}
+    return {result.name: f"{result.outcome}: {result.observed or result.reason}" for result in results}
 
 
 def run_shown(

@@ -1,6 +1,6 @@
 """Each check of a live cluster passes, fails while one of its faults is in the cluster, and passes again.
 
-A run of checks begins with nothing known (hpcstate/check/observation.py): what is seen of the broken cluster
+A run of checks begins with nothing known (its fixtures are its own): what is seen of the broken cluster
 is seen while it is broken.
 """
 
@@ -35,10 +35,10 @@ def before(live: Live) -> dict[str, CheckResult]:
     return {result.name: result for result in run_checks(SUITES.checks, live, lambda _: None)}
 
 
-@pytest.mark.parametrize("one", SUITES.checks, ids=lambda one: one.name)
-def test_the_sound_cluster_passes(one: Check, before: dict[str, CheckResult], live: Live) -> None:
-    missing = one.needs.missing(live.workers, live.cluster.containers.deploy)
-    assert before[one.name].outcome == ("skipped" if missing else "passed"), before[one.name]
+@pytest.mark.parametrize("check", SUITES.checks, ids=lambda check: check.name)
+def test_the_sound_cluster_passes(check: Check, before: dict[str, CheckResult], live: Live) -> None:
+    missing = check.needs.missing(live.workers, live.cluster.containers.deploy)
+    assert before[check.name].outcome == ("skipped" if missing else "passed"), before[check.name]
     if missing:
         pytest.skip(missing)
 
@@ -49,7 +49,7 @@ def test_each_check_of_a_fault_fails_on_it(fault: Fault, before: dict[str, Check
     if not checks:
         missing = fault.needs.missing(live.workers, live.cluster.containers.deploy)
         pytest.skip(missing or "none of its checks can be made on these nodes")
-    assert {before[one.name].outcome for one in checks} == {"passed"}, checks
+    assert {before[check.name].outcome for check in checks} == {"passed"}, checks
     with fault.injected(live):
         broken = run_checks(checks, live, _show)
     assert {result.outcome for result in broken} == {"failed"}, outcomes(broken)
@@ -67,11 +67,11 @@ def test_mended_the_deploy_finds_nothing_to_do(
 def test_mended_the_cluster_passes_again(before: dict[str, CheckResult], live: Live) -> None:
     """What no file of the deploy shows: how the daemons run, time, network, and jobs on all nodes."""
     suites = ("nodes", "mpi", "gpu-gres")
-    again = [one for one in SUITES.checks if one.suite in suites]
+    again = [check for check in SUITES.checks if check.suite in suites]
     after = run_checks(again, live, _show)
-    assert {one.name: one.outcome for one in after} == {
-        one.name: before[one.name].outcome for one in again
-    }, outcomes([one for one in after if one.outcome == "failed"])
+    assert {result.name: result.outcome for result in after} == {
+        check.name: before[check.name].outcome for check in again
+    }, outcomes([result for result in after if result.outcome == "failed"])
 
 
 def _show(result: CheckResult) -> None:

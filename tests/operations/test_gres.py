@@ -159,7 +159,7 @@ def test_judge_inventory_and_deploy_have_one_gres_conf(
 def test_the_judge_makes_the_files_of_mig_instances(row: Row) -> None:
     case = case_of(configuration_of(cluster(row.node)), Path("root.tar"))
     assert {device["file"] for device in row.devices} < set(case.devices)
-    assert {file for device in row.devices for one in device["mig"] for file in one["files"]} < set(
+    assert {file for device in row.devices for mig in device["mig"] for file in mig["files"]} < set(
         case.devices
     )
 

@@ -243,7 +243,9 @@ def test_files_that_are_right_are_left_alone() -> None:
 
 def test_new_files_are_written_and_their_command_runs_once() -> None:
     *written, then = put({}).commands
-    assert [one["_stdin"] for one in written if isinstance(one, dict)] == [file.content for file in ALL]
+    assert [command["_stdin"] for command in written if isinstance(command, dict)] == [
+        file.content for file in ALL
+    ]
     assert then == (
         "{ systemctl reload ssh; } && rm -f /etc/ssh/a.conf.hpcstate-pending /etc/ssh/b.conf.hpcstate-pending"
     )

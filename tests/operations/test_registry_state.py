@@ -32,22 +32,22 @@ NEW = Stored("mpi-minimal", "base-images", "1.1", "b" * 64, 400, False, "")
 def sound(*stored: Stored) -> Any:
     """A registry that has ``stored``, the last of a name current."""
     known = Catalog()
-    for one in stored:
-        known = known.with_current(one)
+    for version in stored:
+        known = known.with_current(version)
     state = parse("")
     state["folders"] = {
         path.removeprefix(registry.ROOT).removeprefix("/"): {"mode": mode, "owner": owner}
         for path, (mode, owner) in registry.folders().items()
     }
     state["files"] = {
-        one.file: {
+        version.file: {
             "mode": "644",
             "owner": "root:slurm",
-            "size": one.size,
-            "sha256": one.digest,
+            "size": version.size,
+            "sha256": version.digest,
             "hashed": False,
         }
-        for one in stored
+        for version in stored
     }
     state["links"] = known.links_on(NODE)
     state["catalog"], state["config"] = catalog.write(known) if stored else "", CONFIG
@@ -60,7 +60,11 @@ def planned(state: Any, *wanted: Stored, deliver: Callable[..., str] = lambda *_
 
 
 def kinds(outcome: Outcome) -> list[str]:
-    return [str(one.get("function", one.get("command"))) for one in outcome.commands if isinstance(one, dict)]
+    return [
+        str(command.get("function", command.get("command")))
+        for command in outcome.commands
+        if isinstance(command, dict)
+    ]
 
 
 def test_an_empty_node_is_laid_out_and_gets_what_is_declared() -> None:
@@ -166,11 +170,13 @@ def delivery(monkeypatch: pytest.MonkeyPatch) -> tuple[Delivery, list[Any]]:
 
 
 def test_a_run_delivers_once_and_each_host_gets_its_own_outcome(delivery: tuple[Delivery, list[Any]]) -> None:
-    one, made = delivery
+    delivering, made = delivery
     serve = ["@local", NODE, "controller"]
-    assert one.to("controller", serve, lambda *_: None) == ""
-    assert one.to(NODE, serve, lambda *_: None) == "full\nprune"
-    assert one.to("compute-02", serve, lambda *_: None) == "it was not among the nodes that were served"
+    assert delivering.to("controller", serve, lambda *_: None) == ""
+    assert delivering.to(NODE, serve, lambda *_: None) == "full\nprune"
+    assert (
+        delivering.to("compute-02", serve, lambda *_: None) == "it was not among the nodes that were served"
+    )
     assert made == [["controller", NODE]]
 
 

@@ -221,8 +221,8 @@ def test_a_changed_port_drains_waits_restarts_and_resumes() -> None:
 
 
 def test_changed_gres_drain_the_node() -> None:
-    one = gres_conf(NODE, [GresDevice("simulated", ("/dev/nvidia0",), True)])
-    host = facts({**ON_NODE, "gres.conf": one}, slurmd=daemon(), node={"sequence": [IDLE, OURS]})
+    text = gres_conf(NODE, [GresDevice("simulated", ("/dev/nvidia0",), True)])
+    host = facts({**ON_NODE, "gres.conf": text}, slurmd=daemon(), node={"sequence": [IDLE, OURS]})
     outcome = compute(host)
     assert kinds(outcome)[0] == DRAIN + "'hpcstate: Name=compute-01 gpu /dev/nvidia1 added'"
     assert kinds(outcome)[1:] == ["wait_until_free", "stage gres.conf", "script: restart wait", RESUME]

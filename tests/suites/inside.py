@@ -78,8 +78,8 @@ def inside(live: Live) -> list[Inside]:
             seen += [Inside(**report) for report in reports(said)]
     finally:
         live.run_each(dict.fromkeys(names, f"rm -rf {folder}"), user="root")
-    demand_all(live, [one.host for one in seen])
-    return sorted(seen, key=lambda one: one.host)
+    demand_all(live, [view.host for view in seen])
+    return sorted(seen, key=lambda view: view.host)
 
 
 @pytest.fixture(scope="session")

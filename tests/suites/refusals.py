@@ -92,7 +92,7 @@ def demand_refused(live: Live, answers: Mapping[str, Answer], *labels: str) -> s
         skip_if_busy(live)
         raise CheckFailed(
             f'"{UNAVAILABLE}"',
-            "; ".join(f"{one.request}: {one.words or 'it ran'}" for one in bad),
+            "; ".join(f"{answer.request}: {answer.words or 'it ran'}" for answer in bad),
             "the NodeName lines of slurm.conf must say what the nodes have, and no more",
         )
     return f'refused with "{UNAVAILABLE}": {", ".join(answer.request for answer in asked)}'

@@ -95,10 +95,10 @@ def declared(live: Live) -> tuple[Stored, ...]:
 
 
 @contextmanager
-def replaced(live: Live, node: str, one: Stored, by: str) -> Iterator[None]:
+def replaced(live: Live, node: str, stored: Stored, by: str) -> Iterator[None]:
     """Put what the shell commands ``by`` make of ``$kept`` (the original) at ``$file``, and the original back
     afterwards: the same inode, with its times. What a killed run left is put back first."""
-    file = f"{ROOT}/{one.file}"
+    file = f"{ROOT}/{stored.file}"
     restore = f"[ ! -e {_KEPT} ] || mv -f {_KEPT} {file}"
     try:
         live.run(

@@ -81,8 +81,8 @@ def an_smi(*gpus: NvidiaGpu, **changes: Any) -> NvidiaSmi:
 def a_log(*xids: tuple[int, str], **changes: Any) -> KernelLog:
     """A kernel log with ``xids`` (number, text) of the first GPU, a second apart."""
     found = [
-        Xid(time=BOOT + number, address=FIRST, gpu_instance=None, number=one, process="", text=text)
-        for number, (one, text) in enumerate(xids)
+        Xid(time=BOOT + second, address=FIRST, gpu_instance=None, number=number, process="", text=text)
+        for second, (number, text) in enumerate(xids)
     ]
     log = KernelLog(log="journal", xids=found, mismatch=None, failures=[])
     return {**log, **changes}  # type: ignore[typeddict-item]  # the keys are those of a test

@@ -167,9 +167,9 @@ def load(name: str) -> tuple[Configuration, Hearing]:
 def seen(problems: Mapping[str, tuple[Problem, ...] | list[Problem]]) -> list[tuple[str, int, str, str, str]]:
     """Problems as ``CASES`` has them, but for the message, which is whole."""
     return [
-        (name, one.line, one.severity, one.place, one.message)
+        (name, problem.line, problem.severity, problem.place, problem.message)
         for name, some in problems.items()
-        for one in some
+        for problem in some
     ]
 
 
@@ -177,7 +177,7 @@ def agrees(found: list[tuple[str, int, str, str, str]], expected: tuple[Expected
     """Whether ``found`` is ``expected``, in any order."""
     left = list(found)
     for row in expected:
-        match = next((one for one in left if one[:4] == row[:4] and one[4].endswith(row[4])), None)
+        match = next((same for same in left if same[:4] == row[:4] and same[4].endswith(row[4])), None)
         if match is None:
             return False
         left.remove(match)

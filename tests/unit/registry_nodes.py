@@ -100,7 +100,9 @@ class LocalNodes(Live):
         return
 
     def reach(self) -> dict[str, UnreachableError]:
-        self.nodes = tuple(one for one in self.cluster.nodes if one.auto_start or one.name not in self.dead)
+        self.nodes = tuple(
+            node for node in self.cluster.nodes if node.auto_start or node.name not in self.dead
+        )
         return {name: UnreachableError(name, "it does not answer on SSH", hint="") for name in self.dead}
 
     def transport(self, node: str) -> tuple[str, str]:

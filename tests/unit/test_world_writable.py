@@ -29,9 +29,9 @@ def named(path: Path) -> list[str]:
         return [line.strip() for line in lines if _NAME.search(line)]
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
     return [
-        one.string
-        for one in tokens
-        if one.type == tokenize.STRING and not one.string.startswith('"""') and _NAME.search(one.string)
+        token.string
+        for token in tokens
+        if token.type == tokenize.STRING and not token.string.startswith('"""') and _NAME.search(token.string)
     ]
 
 

@@ -210,8 +210,8 @@ def _rule_problems(line: int, where: str, rule: ValueRule, value: str) -> Iterat
             says = f"{says}: the daemon stops"
         elif not rule.says:
             says = f"{says}: it is ignored"
-        close = difflib.get_close_matches(part.lower(), [one.lower() for one in rule.one_of], n=1)
-        spelled = next((one for one in rule.one_of if close and one.lower() == close[0]), "")
+        close = difflib.get_close_matches(part.lower(), [word.lower() for word in rule.one_of], n=1)
+        spelled = next((word for word in rule.one_of if close and word.lower() == close[0]), "")
         hint = rule.hint or (f"did you mean {spelled}?" if spelled else "")
         yield Problem(line, where, f"{_quoted(part)} {says}", hint, rule.severity)
 

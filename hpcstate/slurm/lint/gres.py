@@ -72,7 +72,7 @@ def _flag_problems(record: Record) -> Iterator[Problem]:
     if "no_gpu_env" in lower and environment & set(lower):
         yield record.problem("Flags", "no_gpu_env excludes the other ..._env flags: slurmd stops")
     for flag in flags:
-        if flag.lower() not in {one.lower() for one in _FLAGS}:
+        if flag.lower() not in {known.lower() for known in _FLAGS}:
             message = f'"{flag}" is not known: slurmd ignores it'
             yield record.problem("Flags", message, f"the flags are {', '.join(_FLAGS)}", "warning")
 

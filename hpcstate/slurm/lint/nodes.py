@@ -121,8 +121,8 @@ def _gres_problems(whole: Whole) -> Iterator[Problem]:
     types = set(whole.values["grestypes"][0].split(",")) if "grestypes" in whole.values else set()
     for record in whole.named("NodeName"):
         typed: dict[str, set[bool]] = {}
-        for one in re.split(r",(?![^(]*\))", record.attributes.get("gres", "")):
-            name, *fields = one.partition("(")[0].split(":")
+        for word in re.split(r",(?![^(]*\))", record.attributes.get("gres", "")):
+            name, *fields = word.partition("(")[0].split(":")
             if not name:
                 continue
             if whole.complete and name not in types:

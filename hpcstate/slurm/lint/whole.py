@@ -59,12 +59,12 @@ def _exclusions(whole: Whole) -> Iterator[Problem]:
         if whole.value(ignored) and whole.value(other):
             message = f"is ignored, because {other} is set too; Slurm logs an error"
             yield whole.problem(ignored, message, "keep one of them", "warning")
-    for key, one, other in (
+    for key, value, other in (
         ("JobAcctGatherParams", "usepss", "noshared"),
         ("LaunchParameters", "enable_nss_slurm", "disable_send_gids"),
     ):
-        if one in whole.value(key) and other in whole.value(key):
-            yield whole.problem(key, f"{one} and {other} exclude each other: the daemons stop")
+        if value in whole.value(key) and other in whole.value(key):
+            yield whole.problem(key, f"{value} and {other} exclude each other: the daemons stop")
     flags = _parts(whole.value("PrologFlags"))
     if "nohold" in flags and flags & _CONTAIN:
         yield whole.problem("PrologFlags", "NoHold excludes Contain, RunInJob and X11: the daemons stop")

@@ -143,11 +143,11 @@ def group_findings(view: JobView) -> list[str]:
 
 def test_clean(remains: list[Remains], without_gpu: list[JobView], record_property: RecordProperty) -> None:
     """No control group is left of a job that has ended"""
-    bad = [one for one in remains if one.groups]
+    bad = [leftover for leftover in remains if leftover.groups]
     if bad:
         raise CheckFailed(
             "no group without a running step",
-            "; ".join(f"{one.host}: {', '.join(one.groups)}" for one in bad),
+            "; ".join(f"{leftover.host}: {', '.join(leftover.groups)}" for leftover in bad),
             "cgroup.procs of the group names the processes that keep it; rmdir removes an empty one",
         )
     jobs = {view.host: view.job for view in without_gpu}

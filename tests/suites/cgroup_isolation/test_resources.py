@@ -138,9 +138,9 @@ def test_shared_memory(
 
 
 def _killed(nodes: Sequence[Node], overflows: Sequence[Overflow], where: str) -> str:
-    seen = [one for one in overflows if one.where == where]
-    problems = [problem for one in seen for problem in one.problems()]
-    missing = {node.name for node in nodes}.difference(*(one.nodes for one in seen))
+    seen = [overflow for overflow in overflows if overflow.where == where]
+    problems = [problem for overflow in seen for problem in overflow.problems()]
+    missing = {node.name for node in nodes}.difference(*(overflow.nodes for overflow in seen))
     problems += [f"{name}: no job ran there" for name in sorted(missing)]
     if problems:
         raise CheckFailed(
@@ -149,9 +149,9 @@ def _killed(nodes: Sequence[Node], overflows: Sequence[Overflow], where: str) ->
             "ConstrainRAMSpace=yes in cgroup.conf; without swap limits, ConstrainSwapSpace=yes too",
         )
     return "; ".join(
-        f"{FILL_MB} MiB of {_WHERE[where]} on {' '.join(one.nodes)}: JobState={one.fields.get('JobState')} "
-        f"ExitCode={one.fields.get('ExitCode')}"
-        for one in seen
+        f"{FILL_MB} MiB of {_WHERE[where]} on {' '.join(overflow.nodes)}: "
+        f"JobState={overflow.fields.get('JobState')} ExitCode={overflow.fields.get('ExitCode')}"
+        for overflow in seen
     )
 
 
@@ -226,7 +226,7 @@ def test_descendants(
 ) -> None:
     """A job's processes end with it, also one that has left its session and its parent"""
     processes = {view.host: view.left_behind for view in without_gpu}
-    bad = [one.host for one in remains if one.daemon]
+    bad = [leftover.host for leftover in remains if leftover.daemon]
     if bad:
         raise CheckFailed(
             "no process of the job once it has ended",

@@ -58,7 +58,9 @@ report |= {
     "sum": total.item(),
     "first_loss": losses[0],
     "last_loss": losses[-1],
-    "parameters": [round(value, 6) for one in model.parameters() for value in one.flatten().tolist()],
+    "parameters": [
+        round(value, 6) for parameter in model.parameters() for value in parameter.flatten().tolist()
+    ],
 }
 # A rank that ends while another still talks to it would abort that one.
 dist.barrier()

@@ -48,15 +48,18 @@ def demand_environment(ranks: Sequence[dict[str, Any]], hosts: Sequence[str]) ->
         }
         for rank in range(size)
     ]
-    found = [{name: one["environment"].get(name, "") for name in wanted[0]} for one in ranks]
-    places = [one["host"] for one in ranks] == [hosts[rank // TASKS] for rank in range(size)]
-    meetings = {(one["environment"]["MASTER_ADDR"], one["environment"]["MASTER_PORT"]) for one in ranks}
+    found = [{name: report["environment"].get(name, "") for name in wanted[0]} for report in ranks]
+    places = [report["host"] for report in ranks] == [hosts[rank // TASKS] for rank in range(size)]
+    meetings = {
+        (report["environment"]["MASTER_ADDR"], report["environment"]["MASTER_PORT"]) for report in ranks
+    }
     first = {address for address, port in meetings if port.isdigit()}
     if found != wanted or not places or len(meetings) != 1 or first != {hosts[0]}:
         raise CheckFailed(
             f"WORLD_SIZE {size}, RANK 0 to {size - 1}, LOCAL_RANK 0 to {TASKS - 1} on each node, and one "
             f"MASTER_ADDR:MASTER_PORT on {hosts[0]}",
-            "; ".join(f"{one['host']}: {_shown(one['environment'])}" for one in ranks) or "no rank reported",
+            "; ".join(f"{report['host']}: {_shown(report['environment'])}" for report in ranks)
+            or "no rank reported",
             f"{WRAPPER} sets them from Slurm's variables; is it the one of this version on every node?",
         )
 

@@ -28,7 +28,7 @@ def test_memory(live: Live, jobs: StartJobs, record_property: RecordProperty) ->
     # A little fits. It also leaves the container's files in the node's memory: a job that reads them itself
     # is charged for them, and reads again for minutes what it has to give up, before it is killed.
     little = srun(live, options, in_container(CONTAINER, *program("_fill.py", "1", "heap")), seconds=60)
-    if [one["held_mb"] for one in reports(little)] != [1]:
+    if [report["held_mb"] for report in reports(little)] != [1]:
         raise CheckFailed(f"1 MiB in a container with --mem={MEMORY_MB}M", little or "nothing")
     job = Job(options, in_container(CONTAINER, *program("_fill.py", str(FILL_MB), "heap")))
     with jobs({"filler": job}) as running:

@@ -54,19 +54,19 @@ def demand_one_world(ranks: Sequence[dict[str, Any]], hosts: Sequence[str]) -> N
     count = 2 * len(hosts)
     total = float(sum(range(1, count + 1)))
     right = (
-        [one["rank"] for one in ranks] == list(range(count))
-        and {one["size"] for one in ranks} == {count}
-        and sorted(one["host"] for one in ranks) == sorted([*hosts, *hosts])
-        and all(one["sums"] == [total] and one["numbers"] == NUMBERS for one in ranks)
-        and all(one["container"] for one in ranks)
+        [rank["rank"] for rank in ranks] == list(range(count))
+        and {rank["size"] for rank in ranks} == {count}
+        and sorted(rank["host"] for rank in ranks) == sorted([*hosts, *hosts])
+        and all(rank["sums"] == [total] and rank["numbers"] == NUMBERS for rank in ranks)
+        and all(rank["container"] for rank in ranks)
     )
     if not right:
         raise CheckFailed(
             f"ranks 0 to {count - 1} of one world of {count}, in a container, with the sum {total:.0f}",
             "; ".join(
-                f"rank {one['rank']} of {one['size']} on {one['host']} in {one['container'] or 'none'}: "
-                f"{one['numbers']} numbers, sums {one['sums'][:3]}"
-                for one in ranks
+                f"rank {rank['rank']} of {rank['size']} on {rank['host']} in {rank['container'] or 'none'}: "
+                f"{rank['numbers']} numbers, sums {rank['sums'][:3]}"
+                for rank in ranks
             )
             or "no rank reported",
             "a world of size 1 means that MPI started without PMIx: MpiDefault=pmix in slurm.conf",

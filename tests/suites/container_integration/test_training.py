@@ -36,7 +36,7 @@ def test_all_reduce(trained: list[dict[str, Any]], record_property: RecordProper
 def test_training(trained: list[dict[str, Any]], record_property: RecordProperty) -> None:
     """A model trained by DistributedDataParallel on two nodes learns, and is the same on every rank"""
     demand_learning(trained)
-    losses = ", ".join(f"{one['first_loss']:.3g} to {one['last_loss']:.2g}" for one in trained)
+    losses = ", ".join(f"{rank['first_loss']:.3g} to {rank['last_loss']:.2g}" for rank in trained)
     record_property("observed", f"loss of each rank: {losses}; parameters agree")
 
 
@@ -56,11 +56,11 @@ def trained(live: Live) -> list[dict[str, Any]]:
 def demand_sum(ranks: Sequence[dict[str, Any]]) -> None:
     """Raises CheckFailed unless every rank has the sum of all ranks' numbers (1 and up)."""
     wanted = float(sum(range(1, len(ranks) + 1)))
-    wrong = [one for one in ranks if one.get("sum") != wanted or one.get("size") != len(ranks)]
+    wrong = [rank for rank in ranks if rank.get("sum") != wanted or rank.get("size") != len(ranks)]
     if wrong or len(ranks) < 2:
         raise CheckFailed(
             f"every rank of a world of {max(2, len(ranks))} has the sum {wanted:.0f}",
-            "; ".join(f"{one['host']}: size {one.get('size')}, sum {one.get('sum')}" for one in wrong)
+            "; ".join(f"{rank['host']}: size {rank.get('size')}, sum {rank.get('sum')}" for rank in wrong)
             or f"{len(ranks)} ranks",
             "nodes reach each other at MASTER_ADDR? the firewall lets the cluster's subnet in (nftables)",
         )
@@ -68,8 +68,8 @@ def demand_sum(ranks: Sequence[dict[str, Any]]) -> None:
 
 def demand_learning(ranks: Sequence[dict[str, Any]]) -> None:
     """Raises CheckFailed unless each rank's loss fell to a hundredth, and all have the one right model."""
-    models = {tuple(one.get("parameters", ())) for one in ranks}
-    fell = all(one.get("last_loss", 1.0) < 0.01 * one.get("first_loss", 0.0) for one in ranks)
+    models = {tuple(rank.get("parameters", ())) for rank in ranks}
+    fell = all(rank.get("last_loss", 1.0) < 0.01 * rank.get("first_loss", 0.0) for rank in ranks)
     learnt = all(
         len(model) == len(PARAMETERS)
         and all(abs(found - true) < 0.1 for found, true in zip(model, PARAMETERS, strict=True))
@@ -79,9 +79,9 @@ def demand_learning(ranks: Sequence[dict[str, Any]]) -> None:
         raise CheckFailed(
             f"each rank's loss falls to a hundredth, and all have the parameters {PARAMETERS}",
             "; ".join(
-                f"{one['host']}: loss {one.get('first_loss')} to {one.get('last_loss')}, "
-                f"{one.get('parameters')}"
-                for one in ranks
+                f"{rank['host']}: loss {rank.get('first_loss')} to {rank.get('last_loss')}, "
+                f"{rank.get('parameters')}"
+                for rank in ranks
             )
             or "no rank reported",
             "ranks that disagree do not exchange gradients: look at container-integration.all_reduce first",

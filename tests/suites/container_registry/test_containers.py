@@ -37,25 +37,29 @@ def test_declared(
     names = cluster.containers.deploy
     found = []
     for name in names:
-        current = [one for one in controllers_catalog.of(name) if controllers_catalog.is_current(one)]
+        current = [
+            stored for stored in controllers_catalog.of(name) if controllers_catalog.is_current(stored)
+        ]
         if not current:
             found.append(f"{name} is not in the catalog")
             continue
-        (one,) = current
+        (stored,) = current
         manifest = Manifest.read(paths.sidecar(paths.container(name)))
-        if manifest is not None and manifest.digest != one.digest:
+        if manifest is not None and manifest.digest != stored.digest:
             found.append(
-                f"{name} was deployed with the digest {one.digest[:12]}, built is {manifest.digest[:12]}"
+                f"{name} was deployed with the digest {stored.digest[:12]}, built is {manifest.digest[:12]}"
             )
         for node, there in registries.items():
-            file = there.state["files"].get(one.file)
+            file = there.state["files"].get(stored.file)
             if file is None:
-                found.append(f"{node}: {one.file} is missing")
-            elif (file["size"], file["sha256"]) != (one.size, one.digest):
-                found.append(f"{node}: {one.file} is damaged: {file['size']} bytes of {file['sha256'][:12]}")
-            target = there.state["links"].get(one.link)
-            if target != one.file.partition("/")[2]:
-                found.append(f"{node}: {one.link} leads to {target or 'nothing'}")
+                found.append(f"{node}: {stored.file} is missing")
+            elif (file["size"], file["sha256"]) != (stored.size, stored.digest):
+                found.append(
+                    f"{node}: {stored.file} is damaged: {file['size']} bytes of {file['sha256'][:12]}"
+                )
+            target = there.state["links"].get(stored.link)
+            if target != stored.file.partition("/")[2]:
+                found.append(f"{node}: {stored.link} leads to {target or 'nothing'}")
     if found:
         raise CheckFailed("the declared containers on every node", "; ".join(found), _NEXT)
     if not names:
@@ -79,7 +83,7 @@ def test_files(
         found += [f"{node}: {text}" for text in registry_difference.findings(files_only, there.state)]
     if found:
         raise CheckFailed("the containers as the catalog has them", "; ".join(found), _NEXT)
-    size = sum(one.size for one in controllers_catalog.stored)
+    size = sum(stored.size for stored in controllers_catalog.stored)
     record_property(
         "observed",
         f"{len(controllers_catalog.stored)} versions, {megabytes(size)}, on {len(registries)} nodes",
@@ -131,11 +135,11 @@ def test_content(
     """The bytes of every container are those of its digest: all of them hashed, no record trusted"""
     found, count, size = [], 0, 0
     for node, state in rehashed.items():
-        for one in controllers_catalog.on(node):
-            there = state["files"].get(one.file)
+        for stored in controllers_catalog.on(node):
+            there = state["files"].get(stored.file)
             count, size = count + 1, size + (there["size"] if there else 0)
-            if there is None or there["sha256"] != one.digest:
-                found.append(f"{node}: {one.file} has {there['sha256'][:12] if there else 'nothing'}")
+            if there is None or there["sha256"] != stored.digest:
+                found.append(f"{node}: {stored.file} has {there['sha256'][:12] if there else 'nothing'}")
     if found:
         raise CheckFailed(
             "files with the digests of the catalog",
@@ -193,13 +197,13 @@ _OTHER_BYTES = (
 )
 def changed_with_its_record(live: Live) -> Iterator[None]:
     """What a disk does that loses bits, and what somebody with root does who knows of the record."""
-    one, node = declared(live)[0], last_worker(live).name
-    folder, _, name = one.file.partition("/")
-    find = f"find {ROOT}/{folder} -name {name} -printf '{one.digest} %s %i %T@ {folder}/%P\\n'"
-    record = f"cp -a {DIGESTS} {DIGESTS}.kept; grep -v ' {one.file}$' {DIGESTS}.kept >{DIGESTS} || :"
+    stored, node = declared(live)[0], last_worker(live).name
+    folder, _, name = stored.file.partition("/")
+    find = f"find {ROOT}/{folder} -name {name} -printf '{stored.digest} %s %i %T@ {folder}/%P\\n'"
+    record = f"cp -a {DIGESTS} {DIGESTS}.kept; grep -v ' {stored.file}$' {DIGESTS}.kept >{DIGESTS} || :"
     by = f"{_OTHER_BYTES}; {own('$file')}; {record}; {find} >>{DIGESTS}"
     try:
-        with replaced(live, node, one, by):
+        with replaced(live, node, stored, by):
             yield
     finally:
         live.run(node, f"[ ! -e {DIGESTS}.kept ] || mv -f {DIGESTS}.kept {DIGESTS}", user="root")
@@ -212,8 +216,8 @@ def changed_with_its_record(live: Live) -> Iterator[None]:
     needs_containers=_CONTAINERS,
 )
 def other_link(live: Live) -> Iterator[None]:
-    one, node = declared(live)[0], last_worker(live).name
-    link, target = f"{ROOT}/{one.link}", one.file.partition("/")[2]
+    stored, node = declared(live)[0], last_worker(live).name
+    link, target = f"{ROOT}/{stored.link}", stored.file.partition("/")[2]
     try:
         live.run(node, f"ln -sfn gone.sif {link}", user="root")
         yield

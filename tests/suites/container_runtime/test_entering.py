@@ -43,20 +43,22 @@ def test_srun_container(live: Live, nodes: tuple[Node, ...], record_property: Re
         )
         said = srun(live, arguments, ("sh", "-c", _REPORT, "sh", "two words", "$x"), seconds=SECONDS)
         seen += reports(said)
-    demand_all(live, [one["host"] for one in seen])
+    demand_all(live, [report["host"] for report in seen])
     wanted = {"container": f"{CONTAINER}.sif", "user": "hpc", "given": GIVEN, "words": "two words $x"}
-    wrong = [one for one in seen if not one["pmix"] or any(one[key] != wanted[key] for key in wanted)]
+    wrong = [
+        report for report in seen if not report["pmix"] or any(report[key] != wanted[key] for key in wanted)
+    ]
     if wrong:
         raise CheckFailed(
             ", ".join(f"{key} {value!r}" for key, value in wanted.items()),
-            "; ".join(f"{one['host']}: {_shown(one)}" for one in wrong),
+            "; ".join(f"{report['host']}: {_shown(report)}" for report in wrong),
             f"{OCI_CONF} on its node makes container-exec Slurm's runtime (docs/container-runtime.md)",
         )
-    record_property("observed", f"{CONTAINER}.sif on {', '.join(sorted(one['host'] for one in seen))}")
+    record_property("observed", f"{CONTAINER}.sif on {', '.join(sorted(report['host'] for report in seen))}")
 
 
-def _shown(one: dict[str, str]) -> str:
-    return ", ".join(f"{key} {value!r}" for key, value in one.items() if key != "host")
+def _shown(report: dict[str, str]) -> str:
+    return ", ".join(f"{key} {value!r}" for key, value in report.items() if key != "host")
 
 
 @pytest.mark.needs(containers=(CONTAINER,))

@@ -31,31 +31,42 @@ def installations(live: Live) -> dict[str, tuple[Apptainer, dict[str, TextFileSt
     )
     answers = live.run_each({node.name: script for node in live.nodes}, user="root")
     parts = {name: answer.stdout.split(f"{_PART}\n") for name, answer in answers.items()}
-    return {name: (apptainer.parse(one), text_files.parse(two)) for name, (one, two) in parts.items()}
+    return {
+        name: (apptainer.parse(program_text), text_files.parse(files_text))
+        for name, (program_text, files_text) in parts.items()
+    }
 
 
 def test_apptainer(
     installations: dict[str, tuple[Apptainer, dict[str, TextFileState]]], record_property: RecordProperty
 ) -> None:
     """An Apptainer that is new enough is on every node, with all that it needs and no setuid"""
-    seen = {name: one for name, (one, _) in installations.items()}
-    findings = [finding for name, one in seen.items() for finding in installation_findings(name, one)]
+    seen = {name: installation for name, (installation, _) in installations.items()}
+    findings = [
+        finding
+        for name, installation in seen.items()
+        for finding in installation_findings(name, installation)
+    ]
     if findings:
         raise CheckFailed(
             f"Apptainer >= {apptainer_files.AT_LEAST}, {', '.join(PROGRAMS)}, and no setuid program",
             "; ".join(findings),
             DEPLOY_AGAIN,
         )
-    record_property("observed", ", ".join(f"{name} {one['version']}" for name, one in seen.items()))
+    record_property(
+        "observed", ", ".join(f"{name} {installation['version']}" for name, installation in seen.items())
+    )
 
 
-def installation_findings(name: str, one: Apptainer) -> list[str]:
+def installation_findings(name: str, installation: Apptainer) -> list[str]:
     """What is wrong with the programs of a node, one sentence each."""
     findings = []
-    if not is_at_least(one["version"], apptainer_files.AT_LEAST):
-        findings.append(f"{name} has {one['version'] or 'no Apptainer'}")
-    findings += [f"{name} has no {program}" for program in PROGRAMS if program not in one["programs"]]
-    return findings + [f"{name}: {path} runs as root" for path in one["setuid"]]
+    if not is_at_least(installation["version"], apptainer_files.AT_LEAST):
+        findings.append(f"{name} has {installation['version'] or 'no Apptainer'}")
+    findings += [
+        f"{name} has no {program}" for program in PROGRAMS if program not in installation["programs"]
+    ]
+    return findings + [f"{name}: {path} runs as root" for path in installation["setuid"]]
 
 
 def test_configuration(
@@ -96,7 +107,11 @@ def test_users(
     record_property: RecordProperty,
 ) -> None:
     """Users may make user namespaces and open /dev/fuse, and have subordinate numbers, on every node"""
-    findings = [finding for name, (one, _) in installations.items() for finding in user_findings(name, one)]
+    findings = [
+        finding
+        for name, (installation, _) in installations.items()
+        for finding in user_findings(name, installation)
+    ]
     if findings:
         raise CheckFailed(
             f"user namespaces, /dev/fuse 666, and the range {_wanted()} of {JOB_USER}",
@@ -108,14 +123,16 @@ def test_users(
     )
 
 
-def user_findings(name: str, one: Apptainer) -> list[str]:
+def user_findings(name: str, installation: Apptainer) -> list[str]:
     """What a user of a node cannot do, one sentence each."""
     findings = []
-    if not one["user_namespaces"]:
+    if not installation["user_namespaces"]:
         findings.append(f"{name}: users may make no user namespaces (sysctl)")
-    if one["fuse_mode"] != "666":
-        findings.append(f"{name}: /dev/fuse has the mode {one['fuse_mode'] or 'of nothing: it is not there'}")
-    for path, ranges in (("/etc/subuid", one["subuid"]), ("/etc/subgid", one["subgid"])):
+    if installation["fuse_mode"] != "666":
+        findings.append(
+            f"{name}: /dev/fuse has the mode {installation['fuse_mode'] or 'of nothing: it is not there'}"
+        )
+    for path, ranges in (("/etc/subuid", installation["subuid"]), ("/etc/subgid", installation["subgid"])):
         own = [item for item in ranges if item["user"] == JOB_USER]
         if own != [_range()]:
             said = ", ".join(f"{item['start']}:{item['count']}" for item in own) or "nothing"

@@ -29,20 +29,22 @@ MOUNTED = re.compile(
 @pytest.mark.needs(containers=(CONTAINER,))
 def test_job(inside: list[Inside], record_property: RecordProperty) -> None:
     """srun container-exec runs a user's command in the container, as that user"""
-    wrong = [one for one in inside if one.container != f"{CONTAINER}.sif" or one.user != JOB_UID]
+    wrong = [view for view in inside if view.container != f"{CONTAINER}.sif" or view.user != JOB_UID]
     if wrong:
         raise CheckFailed(
             f"{CONTAINER}.sif as user {JOB_UID} on every node",
-            "; ".join(f"{one.host}: {one.container or 'no container'} as user {one.user}" for one in wrong),
+            "; ".join(
+                f"{view.host}: {view.container or 'no container'} as user {view.user}" for view in wrong
+            ),
             f"`srun -w NODE container-exec {CONTAINER} true` says why",
         )
-    record_property("observed", f"{CONTAINER}.sif as {JOB_USER} on {', '.join(one.host for one in inside)}")
+    record_property("observed", f"{CONTAINER}.sif as {JOB_USER} on {', '.join(view.host for view in inside)}")
 
 
 @pytest.mark.needs(containers=(CONTAINER,))
 def test_privileges(inside: list[Inside], record_property: RecordProperty) -> None:
     """In a container a user has no capability, is nobody else, and gains nothing by a setuid program"""
-    findings = [finding for one in inside for finding in privilege_findings(one)]
+    findings = [finding for view in inside for finding in privilege_findings(view)]
     if findings:
         raise CheckFailed(
             f"no capabilities, only the user {JOB_UID}, no new privileges",
@@ -54,26 +56,26 @@ def test_privileges(inside: list[Inside], record_property: RecordProperty) -> No
     )
 
 
-def privilege_findings(one: Inside) -> list[str]:
+def privilege_findings(view: Inside) -> list[str]:
     """What a task in a container could do beyond its user, one sentence each."""
     findings = [
-        f"{one.host}: Cap{kind} is {value}" for kind, value in one.capabilities.items() if int(value, 16)
+        f"{view.host}: Cap{kind} is {value}" for kind, value in view.capabilities.items() if int(value, 16)
     ]
-    if one.uid_map != [str(JOB_UID), str(JOB_UID), "1"]:
-        findings.append(f"{one.host}: the users {' '.join(one.uid_map)} are mapped")
-    if one.no_new_privileges != "1":
-        findings.append(f"{one.host}: NoNewPrivs is {one.no_new_privileges}")
-    if one.setuid_inside != str(JOB_UID):
-        findings.append(f"{one.host}: a setuid program of root's runs as {one.setuid_inside}")
-    if one.setuid_outside != "0":
-        findings.append(f"{one.host}: outside it runs as {one.setuid_outside}, so this proves nothing")
+    if view.uid_map != [str(JOB_UID), str(JOB_UID), "1"]:
+        findings.append(f"{view.host}: the users {' '.join(view.uid_map)} are mapped")
+    if view.no_new_privileges != "1":
+        findings.append(f"{view.host}: NoNewPrivs is {view.no_new_privileges}")
+    if view.setuid_inside != str(JOB_UID):
+        findings.append(f"{view.host}: a setuid program of root's runs as {view.setuid_inside}")
+    if view.setuid_outside != "0":
+        findings.append(f"{view.host}: outside it runs as {view.setuid_outside}, so this proves nothing")
     return findings
 
 
 @pytest.mark.needs(containers=(CONTAINER,))
 def test_namespaces(inside: list[Inside], record_property: RecordProperty) -> None:
     """A container has user and mount namespaces of its own, and shares the others with its job"""
-    seen = {one.host: own_namespaces(one) for one in inside}
+    seen = {view.host: own_namespaces(view) for view in inside}
     wrong = {host: own for host, own in seen.items() if own != OWN_NAMESPACES}
     if wrong:
         raise CheckFailed(
@@ -87,15 +89,15 @@ def test_namespaces(inside: list[Inside], record_property: RecordProperty) -> No
     )
 
 
-def own_namespaces(one: Inside) -> set[str]:
+def own_namespaces(view: Inside) -> set[str]:
     """The kinds of namespaces that the container does not share with the task that entered it."""
-    return {kind for kind, number in one.namespaces.items() if one.outside.get(kind) != number}
+    return {kind for kind, number in view.namespaces.items() if view.outside.get(kind) != number}
 
 
 @pytest.mark.needs(containers=(CONTAINER,))
 def test_host_files(inside: list[Inside], record_property: RecordProperty) -> None:
     """A container has only the declared parts of its host, and root's files stay closed when all is bound"""
-    findings = [finding for one in inside for finding in host_findings(one)]
+    findings = [finding for view in inside for finding in host_findings(view)]
     if findings:
         raise CheckFailed(
             "the mount points of apptainer.conf, nosuid, and EACCES for root's files",
@@ -109,18 +111,18 @@ def test_host_files(inside: list[Inside], record_property: RecordProperty) -> No
     )
 
 
-def host_findings(one: Inside) -> list[str]:
+def host_findings(view: Inside) -> list[str]:
     """What a container has of its host that it should not have, one sentence each."""
-    findings = [f"{one.host}: {path} is mounted" for path in one.mounts if not MOUNTED.fullmatch(path)]
+    findings = [f"{view.host}: {path} is mounted" for path in view.mounts if not MOUNTED.fullmatch(path)]
     # The container's own root is an overlay, for which "no new privileges" stands in.
     findings += [
-        f"{one.host}: {path} is mounted without nosuid"
-        for path, options in one.mounts.items()
+        f"{view.host}: {path} is mounted without nosuid"
+        for path, options in view.mounts.items()
         if path != "/" and "nosuid" not in options.split(",")
     ]
-    findings += [f"{one.host}: {path}: {said}" for path, said in one.secrets.items() if said != "EACCES"]
-    if not one.host_is_there:
-        findings.append(f"{one.host}: the host could not be bound at {HOST}, so this proves nothing")
+    findings += [f"{view.host}: {path}: {said}" for path, said in view.secrets.items() if said != "EACCES"]
+    if not view.host_is_there:
+        findings.append(f"{view.host}: the host could not be bound at {HOST}, so this proves nothing")
     return findings
 
 

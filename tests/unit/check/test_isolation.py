@@ -69,8 +69,8 @@ def a_view(first: str, second: str, gpus: str = "0", visible: str = "0") -> JobV
 def run_named(name: str, *reports: dict[str, Any], remains: str = "", cluster: Cluster = TWO) -> CheckResult:
     """The check ``name`` where every job prints ``reports``, and nodes say ``remains`` of what is left."""
     text = "".join(json.dumps(report) + "\n" for report in reports)
-    (one,) = SUITES.select(name=name)
-    return run_check(one, FakeLive(lambda node, script: text if "srun" in script else remains, cluster))
+    (check,) = SUITES.select(name=name)
+    return run_check(check, FakeLive(lambda node, script: text if "srun" in script else remains, cluster))
 
 
 @pytest.mark.parametrize(
@@ -191,8 +191,8 @@ def refused(name: str, text: str, queue: str = "") -> CheckResult:
             return text
         return queue if script.startswith("squeue") else "0\n"
 
-    (one,) = SUITES.select(name=name)
-    return run_check(one, FakeLive(answer))
+    (check,) = SUITES.select(name=name)
+    return run_check(check, FakeLive(answer))
 
 
 @pytest.mark.parametrize("name", ["gpu-gres.too_many", "gpu-gres.types", "cgroup-isolation.too_much"])
@@ -313,8 +313,8 @@ def overflow_answer(output: str, state: str = "OUT_OF_MEMORY") -> CheckResult:
             return f"JobId=7 JobState={state} ExitCode=0:125 NodeList=compute-[01-02]"
         return ""
 
-    (one,) = SUITES.select(name="cgroup-isolation.shared_memory")
-    return run_check(one, FakeLive(answer))
+    (check,) = SUITES.select(name="cgroup-isolation.shared_memory")
+    return run_check(check, FakeLive(answer))
 
 
 # srun of 24.11.5 under software emulation, for a job on two nodes.
@@ -544,8 +544,8 @@ def controller_answer(config: str = "", gres: str = "gpu:simulated:2", tres: str
 
 
 def run_controller(name: str, text: str) -> CheckResult:
-    (one,) = SUITES.select(name=name)
-    return run_check(one, FakeLive(lambda node, script: text))
+    (check,) = SUITES.select(name=name)
+    return run_check(check, FakeLive(lambda node, script: text))
 
 
 @pytest.mark.parametrize("name", ["gpu-gres.configured", "gpu-gres.shown", "cgroup-isolation.in_force"])
@@ -609,13 +609,13 @@ def test_a_job_that_waits_beside_others_proves_nothing(monkeypatch: pytest.Monke
             return "\n".join(rows) + "\n=== output of x\n"
         return ""
 
-    (one,) = SUITES.select(name="cgroup-isolation.cpus_wait")
+    (check,) = SUITES.select(name="cgroup-isolation.cpus_wait")
     names: list[str] = []
     others = ""
-    result = run_check(one, FakeLive(answer))
+    result = run_check(check, FakeLive(answer))
     assert result.outcome == "passed", result
     others = "train|9|alice|RUNNING\n"
-    result = run_check(one, FakeLive(answer))
+    result = run_check(check, FakeLive(answer))
     assert (result.outcome, result.reason) == ("skipped", "compute-02 is busy: job 9 of alice is running")
 
 
@@ -659,6 +659,6 @@ def test_the_last_gpu_gets_another_type() -> None:
 
 
 def test_a_command_that_fails_on_a_node_is_no_finding() -> None:
-    (one,) = SUITES.select(name="gpu-gres.devices")
-    result = run_check(one, FakeLive(lambda node, script: Result(("ssh",), 1, "", "sudo: no")))
+    (check,) = SUITES.select(name="gpu-gres.devices")
+    result = run_check(check, FakeLive(lambda node, script: Result(("ssh",), 1, "", "sudo: no")))
     assert result.outcome == "error"

@@ -83,7 +83,7 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
 def test_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["check", "none.yaml", "--list", "--json"]) == 0
     checks = json.loads(capsys.readouterr().out)
-    assert all(one["faults"] for one in checks)
+    assert all(check["faults"] for check in checks)
     assert {"name", "suite", "title", "needs", "faults"} == set(checks[0])
 
 

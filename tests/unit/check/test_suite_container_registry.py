@@ -26,8 +26,8 @@ __all__ = ["nodes"]
 
 SUITES = load_suites()
 CHECKS = SUITES.select("container-registry")
-NAMES = {one.name for one in CHECKS}
-FAULTS = [one for one in SUITES.faults if NAMES & set(one.checks)]
+NAMES = {check.name for check in CHECKS}
+FAULTS = [fault for fault in SUITES.faults if NAMES & set(fault.checks)]
 ACCESS, HASHED = "container-registry.access", "container-registry.content"
 DECLARED = replace(TWO, containers=ContainerSettings(deploy=("mpi-minimal",)))
 
@@ -45,13 +45,13 @@ def live(nodes: type[LocalNodes], tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def outcomes(live: LocalNodes, *names: str) -> dict[str, CheckResult]:
-    checks = [one for one in CHECKS if not names or one.name in names]
+    checks = [check for check in CHECKS if not names or check.name in names]
     return {result.name: result for result in run_checks(checks, live, lambda _: None)}
 
 
 def test_a_sound_registry_passes(live: LocalNodes) -> None:
     found = outcomes(live)
-    assert {name: one.outcome for name, one in found.items()} == dict.fromkeys(NAMES, "passed"), found
+    assert {name: result.outcome for name, result in found.items()} == dict.fromkeys(NAMES, "passed"), found
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.description)
@@ -59,12 +59,12 @@ def test_each_fault_turns_its_checks_red_and_is_mended(live: LocalNodes, fault: 
     names = sorted({*fault.checks} - {ACCESS})
     with fault.injected(live):
         broken = outcomes(live)
-    red = sorted(name for name, one in broken.items() if one.outcome != "passed")
+    red = sorted(name for name, result in broken.items() if result.outcome != "passed")
     # Hashing everything sees most of them too, but is not asked to: it takes long on slow nodes.
     assert sorted({*red} - ({HASHED} - {*names})) == names, broken
     assert {broken[name].outcome for name in names} == {"failed"}
     mended = outcomes(live)
-    assert {one.outcome for one in mended.values()} == {"passed"}, mended
+    assert {result.outcome for result in mended.values()} == {"passed"}, mended
 
 
 def test_a_cluster_that_declares_nothing_passes(
@@ -81,20 +81,20 @@ def test_a_cluster_that_declares_nothing_passes(
             user="root",
         )
     found = outcomes(live)
-    assert {one.outcome for one in found.values()} == {"passed"}, found
+    assert {result.outcome for result in found.values()} == {"passed"}, found
 
 
 def test_a_container_that_was_built_anew_is_to_be_deployed(live: LocalNodes) -> None:
     sidecar = paths.sidecar(paths.container("mpi-minimal"))
     sidecar.parent.mkdir(parents=True)
     sidecar.write_text('{"key": "k", "digest": "%s", "size": 1, "duration": 1.0}' % ("d" * 64))
-    one = outcomes(live, "container-registry.declared")["container-registry.declared"]
-    assert one.outcome == "failed"
-    assert "built is dddddddddddd" in one.observed
+    result = outcomes(live, "container-registry.declared")["container-registry.declared"]
+    assert result.outcome == "failed"
+    assert "built is dddddddddddd" in result.observed
 
 
 def test_access_is_what_the_user_could_do(live: LocalNodes, tmp_path: Path) -> None:
     (tmp_path / "bin/runuser").write_text("#!/bin/sh\necho 'may write base-images'\n")
-    one = outcomes(live, ACCESS)[ACCESS]
-    assert one.outcome == "failed"
-    assert "compute-02: hpc may write base-images" in one.observed
+    result = outcomes(live, ACCESS)[ACCESS]
+    assert result.outcome == "failed"
+    assert "compute-02: hpc may write base-images" in result.observed

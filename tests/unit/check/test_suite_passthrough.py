@@ -24,7 +24,7 @@ from hpcstate.node.ssh import Live
 from tests.unit.fake_live import TWO, FakeLive
 
 TEST_DRIVER = "test:///default"
-CHECKS = {one.name: one for one in load_suites().checks if one.suite == "passthrough"}
+CHECKS = {check.name: check for check in load_suites().checks if check.suite == "passthrough"}
 
 
 @pytest.fixture

@@ -27,8 +27,8 @@ def a_live(cluster: Cluster) -> Live:
 
 
 def run_named(name: str, answer: Answer) -> CheckResult:
-    (one,) = SUITES.select(name=name)
-    return run_check(one, FakeLive(answer))
+    (check,) = SUITES.select(name=name)
+    return run_check(check, FakeLive(answer))
 
 
 def a_slurm_node(name: str, **changes: object) -> Mapping[str, object]:

@@ -33,9 +33,9 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
 
 def test_only_what_starts_by_itself_is_started(cluster: Cluster) -> None:
     sleeping = replace(cluster.workers[1], auto_start=False)
-    one = replace(cluster, nodes=(*cluster.nodes[:2], sleeping))
-    assert [node.name for node in lifecycle.select(one, ())] == ["controller", "compute-01"]
-    assert [node.name for node in lifecycle.select(one, ["compute-02", "compute-02"])] == ["compute-02"]
+    resting = replace(cluster, nodes=(*cluster.nodes[:2], sleeping))
+    assert [node.name for node in lifecycle.select(resting, ())] == ["controller", "compute-01"]
+    assert [node.name for node in lifecycle.select(resting, ["compute-02", "compute-02"])] == ["compute-02"]
 
 
 class Hypervisor:

@@ -57,11 +57,11 @@ def test_a_container_s_life(
     )
     assert main(["container", "prune", FILE, "--keep", "0", "--json"]) == 0
     (pruned,) = json.loads(capsys.readouterr().out)
-    assert [one["version"] for one in pruned["removed"]] == ["1.100"]
+    assert [version["version"] for version in pruned["removed"]] == ["1.100"]
     assert pruned["freed"] == pruned["removed"][0]["size"]
     assert main(["container", "catalog", FILE, "--json"]) == 0
     (shown,) = json.loads(capsys.readouterr().out)
-    assert [(one["version"], one["current"]) for one in shown["containers"]] == [("1.200", True)]
+    assert [(version["version"], version["current"]) for version in shown["containers"]] == [("1.200", True)]
     assert shown["nodes"] == {"controller": [], "compute-01": [], "compute-02": []}
 
 
@@ -76,7 +76,7 @@ def test_a_dead_node_is_an_exit_code_of_1_and_the_next_step(
     assert "--resume" in said
     assert main(["container", "deploy", FILE, file, "--json"]) == 1
     (result,) = json.loads(capsys.readouterr().out)
-    assert (result["complete"], [one["outcome"] for one in result["nodes"]]) == (
+    assert (result["complete"], [node["outcome"] for node in result["nodes"]]) == (
         False,
         ["unchanged", "unchanged", "failed"],
     )

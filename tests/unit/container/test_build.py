@@ -57,7 +57,7 @@ def toolbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeToolbox:
     found = FakeToolbox(run=lambda words: (0, "Hello, world"))
     monkeypatch.setattr(tools_root, "toolbox", lambda store: found)
     monkeypatch.setattr(tools_root, "key", lambda: "tools")
-    monkeypatch.setattr(container_build, "layers", lambda one, store: ([Path("a.tar")], {"hello": "2.10"}))
+    monkeypatch.setattr(container_build, "layers", lambda loaded, store: ([Path("a.tar")], {"hello": "2.10"}))
     monkeypatch.setattr(container_build, "unpack", unpack)
     monkeypatch.setattr("hpcstate.container.trial.has_gpu", lambda: False)
     return found
@@ -71,9 +71,9 @@ def unpack(tar: Path, tree: Path) -> None:
 
 
 def build(tmp_path: Path, said: list[str] | None = None) -> Manifest:
-    one, store = container.load("one"), Store(tmp_path / "store", report=lambda text: None)
+    loaded, store = container.load("one"), Store(tmp_path / "store", report=lambda text: None)
     lines = said if said is not None else []
-    return container_build.recipe(one, store, lines.append).provide(store)
+    return container_build.recipe(loaded, store, lines.append).provide(store)
 
 
 def nothing_left(tmp_path: Path) -> bool:
@@ -139,7 +139,7 @@ def test_the_epoch_is_the_label(toolbox: FakeToolbox) -> None:
 
 def test_over_its_size_limit_it_fails(tmp_path: Path, toolbox: FakeToolbox) -> None:
     toolbox.size = 1_100_000
-    with pytest.raises(HpcstateError, match="has 1 MB, its limit is 1 MB") as error:
+    with pytest.raises(HpcstateError, match="is 1 MB large, its limit is 1 MB") as error:
         build(tmp_path)
     assert ".size_limit_mb" in error.value.where
     assert nothing_left(tmp_path)
@@ -264,8 +264,8 @@ def test_a_run_killed_as_it_writes_the_public_key_leaves_no_part_of_it(
 
 
 def test_the_layers_have_folders_of_their_own(toolbox: FakeToolbox) -> None:
-    one = container.load("one")
-    places = {container_layers._path(one, layer).parent for layer in ("packages", "wheels")}
+    loaded = container.load("one")
+    places = {container_layers._path(loaded, layer).parent for layer in ("packages", "wheels")}
     assert len(places) == 2
 
 

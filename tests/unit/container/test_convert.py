@@ -88,8 +88,8 @@ def test_the_same_archive_elsewhere_gives_the_same_labels(image: Path, tmp_path:
     copy.write_bytes(image.read_bytes())
     for file, target in ((image, "one.sif"), (copy, "two.sif")):
         container_convert.convert(str(file), tmp_path / target, TOOLBOX, lambda _: None)
-    one, two = ((tmp_path / name).read_text().partition("%labels")[2] for name in ("one.sif", "two.sif"))
-    assert one and one == two
+    first, second = ((tmp_path / name).read_text().partition("%labels")[2] for name in ("one.sif", "two.sif"))
+    assert first and first == second
 
 
 @pytest.mark.parametrize(

@@ -41,10 +41,10 @@ def declare(folder: Path, text: str = LEAST, **files: str) -> None:
 
 @pytest.mark.parametrize("name", paths.container_names())
 def test_what_is_shipped_can_be_read(name: str) -> None:
-    one = container.load(name)
-    assert one.name == name
-    assert one.tests
-    assert container_build.plan(one)
+    loaded = container.load(name)
+    assert loaded.name == name
+    assert loaded.tests
+    assert container_build.plan(loaded)
 
 
 def test_the_three_containers_are_shipped() -> None:
@@ -53,8 +53,13 @@ def test_the_three_containers_are_shipped() -> None:
 
 def test_defaults(folder: Path) -> None:
     declare(folder)
-    one = container.load("one")
-    assert (one.route, one.category, one.gpu, one.size_limit_mb) == ("declared", "custom-images", False, 5000)
+    loaded = container.load("one")
+    assert (loaded.route, loaded.category, loaded.gpu, loaded.size_limit_mb) == (
+        "declared",
+        "custom-images",
+        False,
+        5000,
+    )
     assert paths.container_names() == ["one"]
 
 

@@ -70,8 +70,8 @@ def test_stages_and_their_files(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "place", "said"),
     [
-        ("", 1, "Bootstrap", "says not where to start"),
-        ("%post\n true\n", 1, "Bootstrap", "says not where to start"),
+        ("", 1, "Bootstrap", "does not say where to start"),
+        ("%post\n true\n", 1, "Bootstrap", "does not say where to start"),
         ("Bootstrap: dockr\nFrom: a\n", 1, "Bootstrap", "no bootstrap 'dockr'"),
         ("Bootstrap: docker\n%post\n true\n", 1, "From", "does not say which image"),
         ("Bootstrap: docker\nFrom:\n", 2, "From", "names no image"),
@@ -95,7 +95,7 @@ def test_stages_and_their_files(folder: Path) -> None:
         ("Bootstrap: docker\nFrom: a\n%files\n data /x\n", 4, "%files", "a link that leads out"),
         ("Bootstrap: localimage\nFrom: /etc\n", 2, "From", "out of the folder"),
         ("Bootstrap: localimage\nFrom: ../base.sif\n", 2, "From", "out of the folder"),
-        ("Bootstrap: docker\nFrom: a\\\n", 2, "from", "not over several lines"),
+        ("Bootstrap: docker\nFrom: a\\\n", 2, "from", "does not go over several lines"),
         ("Bootstrap: busybox\nMirrorURL: http://x\n", 1, "Bootstrap", "runs programs on this machine"),
         ("Bootstrap: yum\nInclude: x\n", 1, "Bootstrap", "runs programs on this machine"),
         ("Bootstrap: docker\nFrom: a\n%%setup\n true\n", 3, "%%setup", "on this machine"),

@@ -20,13 +20,15 @@ LOCK = (SHIPPED / "requirements.lock").read_text(encoding="utf-8")
 
 def test_lines_are_joined_and_comments_and_here_documents_left_out() -> None:
     text = "# top\n\nFROM a\nRUN one \\\n  # between\n\n  two\nRUN <<END sh\nFROM inside\nEND\ncopy x y\n"
-    found = [(one.line, one.keyword, one.words) for one in dockerfile.parse(text)]
+    found = [
+        (instruction.line, instruction.keyword, instruction.words) for instruction in dockerfile.parse(text)
+    ]
     assert found == [(3, "FROM", "a"), (4, "RUN", "one two"), (8, "RUN", "<<END sh"), (11, "COPY", "x y")]
 
 
 def test_the_directive_chooses_what_continues_a_line() -> None:
     found = dockerfile.parse("# escape=`\nFROM a\nRUN dir C:\\ `\n more\n")
-    assert [one.words for one in found] == ["a", "dir C:\\ more"]
+    assert [instruction.words for instruction in found] == ["a", "dir C:\\ more"]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +132,7 @@ def test_every_package_of_task_019_is_in_the_lock(package: str) -> None:
 
 @pytest.mark.parametrize("word", IN_THE_DOCKERFILE)
 def test_every_component_of_task_019_is_in_the_dockerfile(word: str) -> None:
-    instructions = (f" {one.keyword} {one.words} " for one in dockerfile.parse(CUDA))
+    instructions = (f" {instruction.keyword} {instruction.words} " for instruction in dockerfile.parse(CUDA))
     assert any(f" {word}" in text for text in instructions)
 
 
@@ -143,7 +145,7 @@ def test_what_is_asked_for_is_locked_with_digests() -> None:
 
 
 def test_nothing_fetched_is_run_unverified_and_nothing_is_secret() -> None:
-    runs = [one.words for one in dockerfile.parse(CUDA) if one.keyword == "RUN"]
+    runs = [instruction.words for instruction in dockerfile.parse(CUDA) if instruction.keyword == "RUN"]
     assert not [words for words in runs if re.search(r"(curl|wget)\b[^&]*\|", words)]
     fetching = [words for words in runs if re.search(r"\b(curl|wget) -", words)]
     assert fetching and all("sha256sum --check" in words for words in fetching)
@@ -176,8 +178,8 @@ def test_libraries_of_cuda_are_kept_once_where_the_versions_agree(tmp_path: Path
         (packages / file).write_text(f"the wheel's {version}")
     same = libraries / "libcublas.so.12.1.3.1"
     others = [libraries / "libnvJitLink.so.12.1.105", libraries / "libother.so.3.0"]
-    for one in (same, *others):
-        one.write_text("the toolkit's")
+    for library in (same, *others):
+        library.write_text("the toolkit's")
     (libraries / "libcublas.so.12").symlink_to(same.name)
 
     words = [sys.executable, str(SHIPPED / "link_cuda_once.py"), str(packages), str(libraries)]

@@ -17,7 +17,7 @@ EPOCH = 1735689600
 
 def test_the_header_says_what_is_in_the_file(tmp_path: Path) -> None:
     header = sif.read(write_sif(tmp_path / "a.sif", b"x" * 100))
-    assert [one.kind for one in header.objects] == ["definition", "partition", "signature"]
+    assert [entry.kind for entry in header.objects] == ["definition", "partition", "signature"]
     assert (header.version, header.architecture, header.signed) == ("01", "amd64", True)
     assert header.objects[1].size == 100
     assert header.size == (tmp_path / "a.sif").stat().st_size

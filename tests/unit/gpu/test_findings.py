@@ -29,14 +29,14 @@ MIG = MigDevice(index=0, gpu_instance=1, compute_instance=0, profile="1g.10gb", 
 
 def said(host: GpuHost) -> list[tuple[str, str, str]]:
     """Severity, address and what, of each finding."""
-    return [(one.severity, one.address, one.what) for one in findings("n1", host)]
+    return [(finding.severity, finding.address, finding.what) for finding in findings("n1", host)]
 
 
 def failed(code: int, message: str = "words", **changes: Any) -> GpuHost:
     return a_host(smi=an_smi(state="failed", code=code, message=message, gpus=[], **changes))
 
 
-def one(**changes: Any) -> GpuHost:
+def first_gpu(**changes: Any) -> GpuHost:
     return a_host(smi=an_smi(a_gpu(**changes), a_gpu(1, SECOND)))
 
 
@@ -46,9 +46,9 @@ HEALTHY = {
     "no GPU, and nvidia-smi in the image": GpuHost(
         gpu.parse(""), an_smi(state="failed", code=9, gpus=[]), nvidia_topology.parse(""), a_log()
     ),
-    "MIG with an instance": one(mig_mode="Enabled", mig_mode_pending="Enabled", mig_devices=[MIG]),
-    "errors of an earlier life": one(ecc_uncorrected_aggregate=8),
-    "a GPU that tells nothing": one(
+    "MIG with an instance": first_gpu(mig_mode="Enabled", mig_mode_pending="Enabled", mig_devices=[MIG]),
+    "errors of an earlier life": first_gpu(ecc_uncorrected_aggregate=8),
+    "a GPU that tells nothing": first_gpu(
         persistence_mode="",
         ecc_mode="",
         ecc_mode_pending="",
@@ -142,52 +142,76 @@ WRONG: dict[str, tuple[GpuHost, str, str, str, str]] = {
     ),
     "not listed": (a_host(smi=an_smi(a_gpu())), "error", SECOND, "nvidia-smi does not list it", "reboot"),
     "lost values": (
-        one(unreadable={"total": "GPU is lost"}),
+        first_gpu(unreadable={"total": "GPU is lost"}),
         "error",
         FIRST,
         "GPU is lost (in total)",
         "power",
     ),
     "reset wanted": (
-        one(unreadable={"uuid": "GPU requires reset"}),
+        first_gpu(unreadable={"uuid": "GPU requires reset"}),
         "error",
         FIRST,
         "requires reset",
         "-r -i 0",
     ),
-    "an unknown value": (one(unreadable={"fan": "Unknown Error"}), "warning", FIRST, "(in fan)", "reset"),
-    "Reset": (one(recovery_action="Reset"), "error", FIRST, "asks for: Reset", "nvidia-smi -r -i 0"),
-    "Reboot": (one(recovery_action="Reboot"), "error", FIRST, "asks for: Reboot", "reboot it"),
-    "Drain P2P": (one(recovery_action="Drain P2P"), "error", FIRST, "Drain P2P", "several GPUs"),
+    "an unknown value": (
+        first_gpu(unreadable={"fan": "Unknown Error"}),
+        "warning",
+        FIRST,
+        "(in fan)",
+        "reset",
+    ),
+    "Reset": (first_gpu(recovery_action="Reset"), "error", FIRST, "asks for: Reset", "nvidia-smi -r -i 0"),
+    "Reboot": (first_gpu(recovery_action="Reboot"), "error", FIRST, "asks for: Reboot", "reboot it"),
+    "Drain P2P": (first_gpu(recovery_action="Drain P2P"), "error", FIRST, "Drain P2P", "several GPUs"),
     "Drain and Reset": (
-        one(recovery_action="Drain and Reset"),
+        first_gpu(recovery_action="Drain and Reset"),
         "error",
         FIRST,
         "Drain and",
         "running ones may",
     ),
-    "remapping failed": (one(remapped_rows_failed=True), "error", FIRST, "could not be remapped", "replace"),
-    "remapping waits": (one(remapped_rows_pending=True), "warning", FIRST, "wait to be remapped", "reset"),
-    "pages wait": (one(retired_pages_pending=True), "error", FIRST, "still in use", "reset"),
-    "SRAM": (one(sram_threshold_exceeded=True), "error", FIRST, "SRAM", "replace"),
-    "ECC errors": (one(ecc_uncorrected_volatile=7), "warning", FIRST, "7 uncorrectable", "Xids"),
+    "remapping failed": (
+        first_gpu(remapped_rows_failed=True),
+        "error",
+        FIRST,
+        "could not be remapped",
+        "replace",
+    ),
+    "remapping waits": (
+        first_gpu(remapped_rows_pending=True),
+        "warning",
+        FIRST,
+        "wait to be remapped",
+        "reset",
+    ),
+    "pages wait": (first_gpu(retired_pages_pending=True), "error", FIRST, "still in use", "reset"),
+    "SRAM": (first_gpu(sram_threshold_exceeded=True), "error", FIRST, "SRAM", "replace"),
+    "ECC errors": (first_gpu(ecc_uncorrected_volatile=7), "warning", FIRST, "7 uncorrectable", "Xids"),
     "ECC pending": (
-        one(ecc_mode_pending="Disabled"),
+        first_gpu(ecc_mode_pending="Disabled"),
         "warning",
         FIRST,
         "ECC mode is Enabled, and Dis",
         "reset",
     ),
-    "MIG pending": (one(mig_mode_pending="Enabled"), "warning", FIRST, "MIG mode is Disabled", "reset"),
+    "MIG pending": (first_gpu(mig_mode_pending="Enabled"), "warning", FIRST, "MIG mode is Disabled", "reset"),
     "MIG without instances": (
-        one(mig_mode="Enabled", mig_mode_pending="Enabled"),
+        first_gpu(mig_mode="Enabled", mig_mode_pending="Enabled"),
         "error",
         FIRST,
         "without a MIG device",
         "-i 0 -mig 0",
     ),
-    "compute mode": (one(compute_mode="Prohibited"), "error", FIRST, "Prohibited", "-c DEFAULT"),
-    "persistence": (one(persistence_mode="Disabled"), "warning", FIRST, "persistence", "nvidia-persistenced"),
+    "compute mode": (first_gpu(compute_mode="Prohibited"), "error", FIRST, "Prohibited", "-c DEFAULT"),
+    "persistence": (
+        first_gpu(persistence_mode="Disabled"),
+        "warning",
+        FIRST,
+        "persistence",
+        "nvidia-persistenced",
+    ),
     "no kernel log": (a_host(log=a_log(log="unreadable")), "warning", "", "cannot be read", "root"),
     "an application's Xid": (
         a_host(log=a_log((31, "MMU Fault"), (31, "MMU Fault: ENGINE GRAPHICS"))),
@@ -264,7 +288,7 @@ def test_one_thing_wrong_is_one_finding(name: str) -> None:
 
 
 def test_a_gpu_is_named_by_index_and_address() -> None:
-    found = findings("n1", one(persistence_mode="Disabled"))
+    found = findings("n1", first_gpu(persistence_mode="Disabled"))
     assert found[0].where == f"n1, GPU 0 ({FIRST})"
     assert findings("n1", a_host(smi=an_smi(a_gpu())))[0].where == f"n1, GPU {SECOND}"
 

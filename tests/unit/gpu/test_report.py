@@ -16,7 +16,8 @@ from hpcstate.gpu.report import NodeReport
 from hpcstate.model import Cluster
 from hpcstate.model.gpu import PassthroughDevice
 from hpcstate.paths import ROOT, ClusterPaths
-from hpcstate.probe import gpu, nvidia_smi, nvidia_topology, xid
+from hpcstate.probe import gpu as gpu_probe
+from hpcstate.probe import nvidia_smi, nvidia_topology, xid
 from hpcstate.run import Result
 from tests.unit.fake_live import FakeLive, a_cluster, a_node, failing
 from tests.unit.gpu_hosts import FIRST, SECOND, a_gpu, a_host, a_simulated_host, an_smi, some_gpus
@@ -37,13 +38,13 @@ DRIVER = (
 )
 TOPOLOGY = "== topo\n\tGPU0\tCPU Affinity\tNUMA Affinity\nGPU0\t X \t0-15\t0\n== end 0\n"
 SIMULATED = {
-    gpu.command(): MARKER,
+    gpu_probe.command(): MARKER,
     nvidia_smi.command(): "",
     nvidia_topology.command(): "",
     xid.command(): "",
 }
 TURING = {
-    gpu.command(): DRIVER,
+    gpu_probe.command(): DRIVER,
     nvidia_smi.command(): SMI,
     nvidia_topology.command(): TOPOLOGY,
     xid.command(): "== journal\n",
@@ -62,7 +63,7 @@ def table(report: NodeReport) -> list[list[str]]:
 
 def test_simulated_gpus_are_marked() -> None:
     report = gpu_report.report(NODE, a_simulated_host())
-    assert [(one.file, one.gres_type, one.state) for one in report.gpus] == [
+    assert [(gpu.file, gpu.gres_type, gpu.state) for gpu in report.gpus] == [
         ("/dev/nvidia0", "simulated", "SIMULATED"),
         ("/dev/nvidia1", "simulated", "SIMULATED"),
     ]
@@ -96,7 +97,7 @@ def test_a_healthy_node_is_a_table() -> None:
 def test_errors_are_told_and_decide_the_exit_code() -> None:
     smi = an_smi(a_gpu(recovery_action="Reset"), a_gpu(1, SECOND, persistence_mode="Disabled"))
     report = gpu_report.report(REAL, a_host(smi=smi))
-    assert [one.state for one in report.gpus] == ["error", "warning"]
+    assert [gpu.state for gpu in report.gpus] == ["error", "warning"]
     text = gpu_report.as_text([report])
     assert f"\nerror: compute-01, GPU 0 ({FIRST}): the driver asks for: Reset\n  -> " in text
     assert text.index("error: ") < text.index("warning: ")
@@ -114,7 +115,7 @@ def test_a_gpu_without_device_file_is_shown() -> None:
         devices=some_gpus()["devices"][:1], nodeless=[{"address": SECOND, "file": "/dev/nvidia1"}]
     )
     report = gpu_report.report(REAL, a_host(gpus))
-    assert [(one.address, one.file, one.state) for one in report.gpus] == [
+    assert [(gpu.address, gpu.file, gpu.state) for gpu in report.gpus] == [
         (FIRST, "/dev/nvidia0", "error"),  # the node lacks a declared GPU
         (SECOND, "", "error"),
     ]
@@ -122,7 +123,7 @@ def test_a_gpu_without_device_file_is_shown() -> None:
 
 def test_a_gpu_that_only_the_bus_has_is_shown() -> None:
     report = gpu_report.report(REAL, a_host(some_gpus(driver="", devices=[]), nvidia_smi.parse("")))
-    assert [(one.address, one.name, one.state) for one in report.gpus] == [
+    assert [(gpu.address, gpu.name, gpu.state) for gpu in report.gpus] == [
         (FIRST, "", "error"),
         (SECOND, "", "error"),
     ]
@@ -138,7 +139,7 @@ def test_less_than_declared_is_an_error() -> None:
 
 
 def test_a_node_that_declares_no_gpu_and_has_none() -> None:
-    empty = replace(a_simulated_host(), gpus=gpu.parse(""))
+    empty = replace(a_simulated_host(), gpus=gpu_probe.parse(""))
     report = gpu_report.report(a_node("compute-01", 11, gpus=0), empty)
     assert table(report)[1][-1] == "no GPU"
     assert gpu_report.exit_code([report]) == 0
@@ -176,7 +177,7 @@ def answering(answers: Answers) -> FakeLive:
 def test_nodes_are_read_as_root_and_only_the_workers() -> None:
     nodes = answering({"compute-01": SIMULATED, "compute-02": SIMULATED})
     reports = gpu_report.read_nodes(nodes)
-    assert [(one.node, one.error, len(one.gpus)) for one in reports] == [
+    assert [(node_report.node, node_report.error, len(node_report.gpus)) for node_report in reports] == [
         ("compute-01", "", 2),
         ("compute-02", "", 2),
     ]
@@ -187,7 +188,7 @@ def test_nodes_are_read_as_root_and_only_the_workers() -> None:
 def test_one_silent_node_leaves_the_others(tmp_path: Path) -> None:
     nodes = answering({"compute-01": SIMULATED, "compute-02": HpcstateError("no route to host")})
     reports = gpu_report.read_nodes(nodes)
-    assert [one.error for one in reports] == ["", "no route to host"]
+    assert [node_report.error for node_report in reports] == ["", "no route to host"]
     assert gpu_report.exit_code(reports) == 1
     assert "error: compute-02 could not be read: no route to host" in gpu_report.as_text(reports)
 
@@ -208,10 +209,10 @@ def test_an_answer_that_is_not_whole_is_an_unread_node() -> None:
 def test_a_real_gpu_from_the_commands_to_the_data() -> None:
     reports = gpu_report.read_nodes(answering({"compute-01": TURING, "compute-02": SIMULATED}))
     data = json.loads(json.dumps(gpu_report.as_data(reports)))
-    one = data[0]["gpus"][0]
-    assert (data[0]["driver"], one["name"], one["file"]) == ("418.43", "Graphics Device", "/dev/nvidia0")
-    assert one["topology"]["cpu_affinity"] == "0-15"
-    assert one["smi"]["uuid"] == "GPU-304a277d-3545-63b8-3a36-dfde3c992989"
+    gpu = data[0]["gpus"][0]
+    assert (data[0]["driver"], gpu["name"], gpu["file"]) == ("418.43", "Graphics Device", "/dev/nvidia0")
+    assert gpu["topology"]["cpu_affinity"] == "0-15"
+    assert gpu["smi"]["uuid"] == "GPU-304a277d-3545-63b8-3a36-dfde3c992989"
     whats = [each["what"] for each in data[0]["findings"]]
     assert any("declares 2 GPUs" in what for what in whats)
     assert any("persistence mode is off" in what for what in whats)
@@ -235,14 +236,14 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     assert capsys.readouterr().out.count("SIMULATED") == 4
     assert command_line(monkeypatch, both, "--json") == OK
     data = json.loads(capsys.readouterr().out)
-    assert [one["node"] for one in data["gpu"]] == ["compute-01", "compute-02"]
+    assert [node_report["node"] for node_report in data["gpu"]] == ["compute-01", "compute-02"]
     assert data["gpu"][0]["gpus"][0]["simulated"] is True
 
 
 def test_the_command_fails_for_errors_and_silence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lost = {**SIMULATED, gpu.command(): ""}
+    lost = {**SIMULATED, gpu_probe.command(): ""}
     assert command_line(monkeypatch, {"compute-01": lost, "compute-02": SIMULATED}) == FINDINGS
     silent = HpcstateError("no route to host")
     assert command_line(monkeypatch, {"compute-01": silent, "compute-02": silent}) == COULD_NOT_RUN
@@ -250,6 +251,6 @@ def test_the_command_fails_for_errors_and_silence(
 
 def test_a_cluster_that_was_never_started(capsys: pytest.CaptureFixture[str]) -> None:
     reports = gpu_report.read(replace(a_cluster(NODE), name="never-started"))
-    assert [one.node for one in reports] == ["compute-01"]
+    assert [node_report.node for node_report in reports] == ["compute-01"]
     assert "there is no key" in reports[0].error
     assert gpu_report.exit_code(reports) == 2

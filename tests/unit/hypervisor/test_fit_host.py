@@ -138,15 +138,18 @@ def test_a_bridge_of_somebody_else(
 def test_strangers_and_a_damaged_owner_are_findings() -> None:
     (cluster,) = schema.load(GPU).clusters
     strangers = HostAccess(strangers=lambda _: [Stranger("domain", "gpu-controller", None)])
-    (one,) = findings([cluster], strangers, 1 << 20)
-    assert (one.place, one.is_warning) == (".clusters.hpc.name", False)
-    assert "domain gpu-controller: not made by hpcstate" in one.message
+    (finding,) = findings([cluster], strangers, 1 << 20)
+    assert (finding.place, finding.is_warning) == (".clusters.hpc.name", False)
+    assert "domain gpu-controller: not made by hpcstate" in finding.message
 
     def damaged(_: Cluster) -> list[Stranger]:
         raise HpcstateError("this is no owner: a UUID is expected", where="secrets/owner", hint="put it back")
 
-    (one,) = findings([cluster], HostAccess(strangers=damaged), 1 << 20)
-    assert (one.message, one.hint) == ("secrets/owner: this is no owner: a UUID is expected", "put it back")
+    (finding,) = findings([cluster], HostAccess(strangers=damaged), 1 << 20)
+    assert (finding.message, finding.hint) == (
+        "secrets/owner: this is no owner: a UUID is expected",
+        "put it back",
+    )
 
 
 def test_vfio_pins_memory_that_the_host_needs() -> None:

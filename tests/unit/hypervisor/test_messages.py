@@ -40,7 +40,7 @@ NOT_VIABLE = (
         (
             "Timed out during operation: cannot acquire state change lock (held by "
             "monitor=remoteDispatchDomainCreateXML)",
-            "another operation works on this machine (remoteDispatchDomainCreateXML)",
+            "another operation is working on this machine (remoteDispatchDomainCreateXML)",
             "domjobinfo",
         ),
         (KVM_BUSY, "another hypervisor holds", "VirtualBox"),
@@ -52,7 +52,7 @@ NOT_VIABLE = (
         (
             "internal error: process exited while connecting to monitor: qemu-system-x86_64: cannot set up "
             "guest memory 'pc.ram': Cannot allocate memory",
-            "not enough memory",
+            "not have enough free memory",
             "memory_gb",
         ),
         (NOT_VIABLE, "IOMMU group 14", "inventory pcie --all"),

@@ -187,8 +187,8 @@ def test_without_the_wish_nothing_is_pinned() -> None:
 def test_a_node_is_split_into_whole_cores_and_pages(
     acceleration: Acceleration, cpu_cores: int, memory_mb: int, expected: list[tuple[str, int]]
 ) -> None:
-    one = replace(node(1, cpu_cores=cpu_cores), memory_mb=memory_mb)
-    cells: tuple[GuestCell, ...] = guest_cells(acceleration, one)
+    guest = replace(node(1, cpu_cores=cpu_cores), memory_mb=memory_mb)
+    cells: tuple[GuestCell, ...] = guest_cells(acceleration, guest)
     assert [(cell.cpus, cell.memory_mb) for cell in cells] == expected
     assert all(before.vcpus.stop == after.vcpus.start for before, after in pairwise(cells))
 

@@ -20,7 +20,9 @@ FILES = ("gpu", "minimal", "passthrough", "full-stack")
 
 
 def clusters() -> list[Cluster]:
-    return [one for name in FILES for one in schema.load(ROOT / "inventories" / f"{name}.yaml").clusters]
+    return [
+        shipped for name in FILES for shipped in schema.load(ROOT / "inventories" / f"{name}.yaml").clusters
+    ]
 
 
 @pytest.fixture
@@ -37,12 +39,12 @@ def domain(
 
 
 @pytest.mark.parametrize("host", [KVM, TCG], ids=["kvm", "tcg"])
-@pytest.mark.parametrize("one", clusters(), ids=lambda one: f"{one.name}-{one.kind}")
-def test_every_domain_is_well_formed_and_its_own(one: Cluster, host: HypervisorFacts) -> None:
-    roots = [ElementTree.fromstring(objects.domain_xml(one, node, host)) for node in one.nodes]
+@pytest.mark.parametrize("shipped", clusters(), ids=lambda shipped: f"{shipped.name}-{shipped.kind}")
+def test_every_domain_is_well_formed_and_its_own(shipped: Cluster, host: HypervisorFacts) -> None:
+    roots = [ElementTree.fromstring(objects.domain_xml(shipped, node, host)) for node in shipped.nodes]
     for place in ("uuid", "name", "devices/interface/mac"):
         found = [ElementTree.tostring(element) for root in roots for element in root.iterfind(place)]
-        assert len(set(found)) == len(one.nodes), place
+        assert len(set(found)) == len(shipped.nodes), place
     assert {root.get("type") for root in roots} == {"kvm" if host.kvm else "qemu"}
 
 
@@ -113,9 +115,9 @@ def test_memory_of_a_guest_with_and_without_cells_is_preferred_near_its_cores(cl
 
 
 def test_passed_through_devices_keep_their_order() -> None:
-    one = schema.load(ROOT / "inventories" / "passthrough.yaml").clusters[0]
-    node = next(node for node in one.nodes if node.passthrough)
-    root = ElementTree.fromstring(objects.domain_xml(one, node, KVM))
+    shipped = schema.load(ROOT / "inventories" / "passthrough.yaml").clusters[0]
+    node = next(node for node in shipped.nodes if node.passthrough)
+    root = ElementTree.fromstring(objects.domain_xml(shipped, node, KVM))
     found = [
         "{domain}:{bus}:{slot}.{function}".format(**address.attrib).replace("0x", "")
         for address in root.iterfind("devices/hostdev/source/address")
@@ -123,12 +125,12 @@ def test_passed_through_devices_keep_their_order() -> None:
     assert found == [device.pci_address for device in node.passthrough]
 
 
-@pytest.mark.parametrize("one", clusters(), ids=lambda one: f"{one.name}-{one.kind}")
-def test_every_node_has_its_lease_and_its_name(one: Cluster) -> None:
-    root = ElementTree.fromstring(objects.network_xml(one))
+@pytest.mark.parametrize("shipped", clusters(), ids=lambda shipped: f"{shipped.name}-{shipped.kind}")
+def test_every_node_has_its_lease_and_its_name(shipped: Cluster) -> None:
+    root = ElementTree.fromstring(objects.network_xml(shipped))
     leases = {(host.get("mac"), host.get("ip"), host.get("name")) for host in root.iterfind("ip/dhcp/host")}
-    assert leases == {(node.mac, str(node.address), node.name) for node in one.nodes}
-    assert root.find("bridge").get("name") == one.network.bridge  # type: ignore[union-attr]
+    assert leases == {(node.mac, str(node.address), node.name) for node in shipped.nodes}
+    assert root.find("bridge").get("name") == shipped.network.bridge  # type: ignore[union-attr]
 
 
 def test_an_isolated_network_has_no_forward(cluster: Cluster) -> None:

@@ -70,7 +70,7 @@ def test_a_daemon_that_ends_without_a_reason_is_not_taken_for_content(
     said: Said, message: str, severity: str
 ) -> None:
     found = judge_words.problems(Hearing([said]), {"slurm.conf": ""}, {})
-    assert [(one.message, one.severity) for one in found["slurm.conf"]] == [(message, severity)]
+    assert [(problem.message, problem.severity) for problem in found["slurm.conf"]] == [(message, severity)]
 
 
 def test_the_words_of_a_broken_include_do_not_break_the_judge() -> None:

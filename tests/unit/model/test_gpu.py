@@ -31,11 +31,11 @@ GPU = PassthroughDevice("0000:01:00.0", "gpu")
 def test_the_type_is_the_declared_one_else_the_number_of_the_device_else_a_word_of_ours(
     device: PassthroughDevice, whole: str, types: tuple[str, ...]
 ) -> None:
-    one = replace(node(1), passthrough=(device,))
-    assert (device.whole_type, device.gres_types, one.gres_types) == (whole, types, types)
-    promised = declared_gres(one)
+    owner = replace(node(1), passthrough=(device,))
+    assert (device.whole_type, device.gres_types, owner.gres_types) == (whole, types, types)
+    promised = declared_gres(owner)
     assert [gpu.gres_type for gpu in promised.gpus] == [whole]
-    assert tuple(device.gres_type for device in assign_declared(one.name, promised).devices) == types
+    assert tuple(device.gres_type for device in assign_declared(owner.name, promised).devices) == types
 
 
 @pytest.mark.parametrize("kind", ["audio", "network", "storage", "other"])

@@ -23,8 +23,8 @@ def stored(
 
 def catalog_of(*versions: Stored) -> Catalog:
     found = Catalog()
-    for one in versions:
-        found = found.with_current(one)
+    for version in versions:
+        found = found.with_current(version)
     return found
 
 
@@ -131,8 +131,8 @@ def test_a_list_without_end_is_refused_at_once(item: str) -> None:
 
 def test_no_catalog_is_written_that_is_not_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalog, "_MOST_ITEMS", 5)
-    two = catalog_of(stored(nodes=("a", "b", "c")), stored(version="1.1", digest="b"))
-    assert catalog.parse(catalog.write(two)) == two
+    full = catalog_of(stored(nodes=("a", "b", "c")), stored(version="1.1", digest="b"))
+    assert catalog.parse(catalog.write(full)) == full
     with pytest.raises(HpcstateError, match="would have 6") as caught:
-        catalog.write(two.with_current(stored("b")))
+        catalog.write(full.with_current(stored("b")))
     assert "container prune" in caught.value.hint

@@ -64,7 +64,7 @@ def test_a_container_comes_to_all_nodes_under_both_names(nodes: type[LocalNodes]
         assert (link.readlink(), link.resolve()) == (Path(file.name), file.resolve())
         assert (oct(file.stat().st_mode & 0o7777), oct(root.stat().st_mode & 0o7777)) == ("0o644", "0o755")
         found = catalog.parse((root / ".registry/catalog.yaml").read_text())
-        assert [(one.file, one.signed) for one in found.stored] == [(source.stored.file, True)]
+        assert [(version.file, version.signed) for version in found.stored] == [(source.stored.file, True)]
         assert not list((root / ".registry/incoming").iterdir())
 
 
@@ -206,7 +206,7 @@ def test_an_unsigned_file_is_refused_on_the_node(nodes: type[LocalNodes], tmp_pa
     assert not list((root / ".registry/incoming").iterdir())
     assert run(nodes, source, cluster=UNSIGNED).complete
     found = catalog.parse((root / ".registry/catalog.yaml").read_text())
-    assert [one.signed for one in found.stored] == [False]
+    assert [version.signed for version in found.stored] == [False]
 
 
 def test_some_nodes_only(nodes: type[LocalNodes], tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_what_is_lost_holds_nothing_else_up_and_a_prune_forgets_it(
     assert len(catalog.parse((root / ".registry/catalog.yaml").read_text()).stored) == 3
     monkeypatch.setattr(container_prune, "uses", lambda _: {})
     pruned = container_prune.prune(TWO, lambda *_: None, keep=9, open_live=nodes)
-    assert [one.file for one in pruned.lost] == [lost.stored.file]
+    assert [version.file for version in pruned.lost] == [lost.stored.file]
     assert (pruned.removed, pruned.freed) == ((), 0)
     assert run(nodes).complete
     assert (root / "custom-images/tool.sif").resolve() == (root / old.stored.file).resolve()
@@ -307,18 +307,18 @@ def test_what_came_unsigned_is_judged_when_the_policy_changes(
     run(nodes, source, cluster=UNSIGNED)
     text = nodes(TWO).registry_of("compute-01") / ".registry/catalog.yaml"
 
-    def refuse(one: LocalFile, _: object) -> None:
-        judged.append(one)
+    def refuse(file: LocalFile, _: object) -> None:
+        judged.append(file)
         raise HpcstateError("the file is not signed")
 
     monkeypatch.setattr(container_deploy, "judge", refuse)
     with pytest.raises(HpcstateError, match="not signed"):
         run(nodes, source)
-    assert [one.signed for one in catalog.parse(text.read_text()).stored] == [False]
-    monkeypatch.setattr(container_deploy, "judge", lambda one, _: judged.append(one))
+    assert [version.signed for version in catalog.parse(text.read_text()).stored] == [False]
+    monkeypatch.setattr(container_deploy, "judge", lambda file, _: judged.append(file))
     for cluster in (TWO, UNSIGNED):
         assert run(nodes, source, cluster=cluster).complete
-        assert [one.signed for one in catalog.parse(text.read_text()).stored] == [True]
+        assert [version.signed for version in catalog.parse(text.read_text()).stored] == [True]
     assert judged == [source, source]
 
 

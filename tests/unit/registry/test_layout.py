@@ -45,10 +45,10 @@ def sound(node: str = NODE) -> RegistryState:
             for path, (mode, owner) in registry.folders().items()
         },
         files={
-            one.file: RegistryFile(
-                mode="644", owner="root:slurm", size=one.size, sha256=one.digest, hashed=False
+            version.file: RegistryFile(
+                mode="644", owner="root:slurm", size=version.size, sha256=version.digest, hashed=False
             )
-            for one in CATALOG.on(node)
+            for version in CATALOG.on(node)
         },
         links=CATALOG.links_on(node),
         others=[],
@@ -166,7 +166,7 @@ def test_a_link_of_ours_to_a_container_that_left_is_removed() -> None:
 def test_the_same_again_keeps_its_time_and_adds_nodes() -> None:
     later = Stored(**{**vars(ONE), "deployed": "2027-01-01T00:00:00+00:00"})
     again = CATALOG.with_current(later)
-    assert [one.deployed for one in again.of("mpi-minimal")] == [ONE.deployed, NEXT.deployed]
+    assert [version.deployed for version in again.of("mpi-minimal")] == [ONE.deployed, NEXT.deployed]
     assert again.is_current(ONE)
     more = CATALOG.with_current(stored("torch", digest="c", nodes=("compute-01",)))
     assert more.of("torch")[0].nodes == ("compute-01", "compute-02")
@@ -188,7 +188,9 @@ def test_a_version_for_one_node_leaves_the_others_theirs() -> None:
     assert catalog.links_on("compute-02")["base-images/mpi-minimal.sif"] == NEXT.file.split("/")[1]
     gone, kept = registry_prune.prune(catalog, {}, 0)
     assert gone == (ONE,)
-    assert {one.stored: one.why for one in kept}[NEXT] == "current on nodes that did not get the newer one"
+    assert {container.stored: container.why for container in kept}[
+        NEXT
+    ] == "current on nodes that did not get the newer one"
 
 
 def test_what_no_node_has_is_lost() -> None:
@@ -207,7 +209,7 @@ def test_what_an_interrupted_prune_left_is_known_by_its_name_and_content() -> No
     mine = "base-images/mine-1.0-ffffffffffff.sif"
     state = {**sound(), "files": {**files, old.file: file, mine: file, "base-images/mine.sif": file}}
     found = registry_prune.left_over(CATALOG, {NODE: state}, {})  # type: ignore[dict-item]
-    assert [(one.file, one.nodes, one.size) for one in found] == [(old.file, (NODE,), 300)]
+    assert [(version.file, version.nodes, version.size) for version in found] == [(old.file, (NODE,), 300)]
     assert registry_prune.left_over(Catalog(), {NODE: state}, {}) == ()  # type: ignore[dict-item]
     assert registry_prune.left_over(CATALOG, {NODE: state}, {old.file: "job 7"}) == ()  # type: ignore[dict-item]
 
@@ -229,11 +231,11 @@ def test_a_prune_removes_what_is_neither_current_nor_used(
     uses: dict[str, str], keep: int, removed: list[int]
 ) -> None:
     catalog = Catalog()
-    for one in V:
-        catalog = catalog.with_current(one)
+    for version in V:
+        catalog = catalog.with_current(version)
     gone, kept = registry_prune.prune(catalog, uses, keep)
     assert gone == tuple(V[number] for number in removed)
-    assert {one.stored for one in kept} == {*V} - {*gone}
+    assert {container.stored for container in kept} == {*V} - {*gone}
     assert kept[-1].why == "current"
     if V[0] not in gone and uses:
         assert kept[0].why == "in use by job 7 on compute-01"

@@ -49,14 +49,14 @@ def test_only_the_current_version_stays(nodes: type[LocalNodes], three: list[Loc
     assert pruned(nodes, dry_run=True).removed == pruned(nodes, dry_run=True).removed
     assert there(nodes, "compute-01") == set(files)
     result = pruned(nodes)
-    assert [one.file for one in result.removed] == files[:2]
+    assert [version.file for version in result.removed] == files[:2]
     assert result.freed == sum(source.stored.size for source in three[:2])
     for name in NAMES:
         root = nodes(TWO).registry_of(name)
         assert there(nodes, name) == {files[2]}
         assert len((root / ".registry/digests").read_text().splitlines()) == 1
         assert [
-            one.file for one in catalog.parse((root / ".registry/catalog.yaml").read_text()).stored
+            version.file for version in catalog.parse((root / ".registry/catalog.yaml").read_text()).stored
         ] == files[2:]
     after = deploy(TWO, [], lambda *_: None, open_live=nodes)
     assert {node.outcome for node in after.nodes} == {"unchanged"}
@@ -83,7 +83,7 @@ def test_what_an_interrupted_prune_left_is_removed_by_the_next(
     mine = kept["compute-01"].with_name("mine-1-0123456789ab.sif")
     mine.write_text("x")
     result = pruned(nodes)
-    assert [(one.file, one.nodes) for one in result.removed] == [(three[0].stored.file, NAMES)]
+    assert [(version.file, version.nodes) for version in result.removed] == [(three[0].stored.file, NAMES)]
     assert not any(path.exists() for path in kept.values())
     assert mine.exists()
     assert pruned(nodes).removed == ()

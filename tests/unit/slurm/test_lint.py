@@ -393,7 +393,7 @@ def test_json_has_every_file(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert cli.main(["lint", "--json", *files[:2], str(tmp_path / "gres.conf")]) == cli.COULD_NOT_RUN
     answer = json.loads(capsys.readouterr().out)
     assert answer["ok"] is False
-    assert [one["kind"] for one in answer["files"]] == ["cgroup", "slurm", "gres"]
+    assert [file["kind"] for file in answer["files"]] == ["cgroup", "slurm", "gres"]
     assert answer["files"][0]["problems"][0]["severity"] == "warning"
     assert answer["files"][1]["problems"][0]["place"] == "nodes.conf:1 Foo"
     assert answer["files"][2]["error"] == "No such file or directory"

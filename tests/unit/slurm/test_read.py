@@ -137,7 +137,7 @@ def test_an_include_begins_its_line(text: str, outcomes: list[str]) -> None:
 
 def test_what_is_included_stands_in_its_place() -> None:
     read = list(statements("UsePAM=0\nInclude a.conf\nSlurmdTimeout=9\n", "slurm", INCLUDED.get))
-    assert [(one.origin, pair.key) for one in read for pair in one.pairs] == [
+    assert [(statement.origin, pair.key) for statement in read for pair in statement.pairs] == [
         ("", "UsePAM"),
         ("a.conf:1", "UsePAM"),
         ("b.conf:1", "SlurmdTimeout"),
