@@ -53,7 +53,7 @@ class Content:
     @property
     def size(self) -> int:
         """Bytes of all objects."""
-        return sum(each.size for each in self.objects)
+        return sum(cached.size for cached in self.objects)
 
 
 @dataclass(frozen=True)
@@ -66,21 +66,21 @@ class Pruned:
     @property
     def freed(self) -> int:
         """Bytes."""
-        return sum(each.size for each in self.gone)
+        return sum(cached.size for cached in self.gone)
 
 
 def going(objects: Sequence[CachedObject], limit: int, kept: Collection[str]) -> list[CachedObject]:
     """Which of ``objects`` go so that the others have ``limit`` bytes: those of no use, then the least
     recently used first. Never one of ``kept`` (keys): what is left may be over the limit.
     """
-    found = [each for each in objects if not each.whole]
-    size = sum(each.size for each in objects) - sum(each.size for each in found)
-    for each in sorted(objects, key=lambda each: (each.used, each.key)):
+    found = [cached for cached in objects if not cached.whole]
+    size = sum(cached.size for cached in objects) - sum(cached.size for cached in found)
+    for cached in sorted(objects, key=lambda cached: (cached.used, cached.key)):
         if size <= limit:
             break
-        if each.whole and each.key not in kept:
-            found.append(each)
-            size -= each.size
+        if cached.whole and cached.key not in kept:
+            found.append(cached)
+            size -= cached.size
     return found
 
 
@@ -131,8 +131,8 @@ def collect(store: Store, limit: int, *, kept: Collection[str] = (), dry_run: bo
             _clear(store.root)
         content = look(store)
         chosen = going(content.objects, limit, {*named(), *kept})
-        gone = tuple(chosen) if dry_run else tuple(each for each in chosen if _remove(store.root, each))
-    return Pruned(gone, content.size - sum(each.size for each in gone))
+        gone = tuple(chosen) if dry_run else tuple(cached for cached in chosen if _remove(store.root, cached))
+    return Pruned(gone, content.size - sum(cached.size for cached in gone))
 
 
 def prune(store: Store, key: str) -> None:
@@ -149,7 +149,7 @@ def prune(store: Store, key: str) -> None:
         store.report(f"store: it is over its limit, and could not be pruned: {error}")
         return
     if removal.gone:
-        keys = ", ".join(each.key[:12] for each in removal.gone)
+        keys = ", ".join(cached.key[:12] for cached in removal.gone)
         store.report(
             f"store: over its limit of {shown(store.limit)}; removed what was not used for longest: {keys} "
             f"({shown(removal.freed)})"

@@ -71,7 +71,7 @@ class Manifest:
             return None
         numbers = (manifest.size, manifest.mtime_ns)
         texts = (manifest.key, manifest.digest)
-        fits = all(type(each) is int for each in numbers) and all(type(each) is str for each in texts)
+        fits = all(type(value) is int for value in numbers) and all(type(value) is str for value in texts)
         return manifest if fits else None
 
 

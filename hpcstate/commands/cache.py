@@ -49,21 +49,22 @@ def run_status(args: argparse.Namespace) -> int:
     store = Store.default()
     limit = store.limit or 0
     content, names = cache.look(store), cache.named()
-    objects = sorted(content.objects, key=lambda each: (-each.used, each.key))
+    objects = sorted(content.objects, key=lambda cached: (-cached.used, cached.key))
     if args.json:
-        rows = [{**_object(each), "artifacts": _shown(names.get(each.key, ()))} for each in objects]
+        rows = [{**_object(cached), "artifacts": _shown(names.get(cached.key, ()))} for cached in objects]
         said = {"store": str(store.root), "limit": limit, "size": content.size, "objects": rows}
         print(json.dumps({**said, "foreign": [str(path) for path in content.foreign]}, indent=2))
         return OK
     if objects:
         lines = [
             (
-                each.key[:12],
-                cache.shown(each.size),
-                _local(each),
-                ", ".join(_shown(names.get(each.key, ()))) or ("-" if each.whole else "damaged: of no use"),
+                cached.key[:12],
+                cache.shown(cached.size),
+                _local(cached),
+                ", ".join(_shown(names.get(cached.key, ())))
+                or ("-" if cached.whole else "damaged: of no use"),
             )
-            for each in objects
+            for cached in objects
         ]
         print(table(("object", "size", "last used", "named by"), lines))
     state = f"{'over' if content.size > limit else 'within'} its limit of {cache.shown(limit)} ({LIMIT})"
@@ -85,13 +86,13 @@ def run_gc(args: argparse.Namespace) -> int:
     removal = cache.collect(store, limit, dry_run=args.dry_run)
     if args.json:
         said = {"store": str(store.root), "limit": limit, "dry_run": args.dry_run}
-        gone = [_object(each) for each in removal.gone]
+        gone = [_object(cached) for cached in removal.gone]
         print(json.dumps({**said, "removed": gone, "freed": removal.freed, "size": removal.left}, indent=2))
         return OK
     verb = "would remove" if args.dry_run else "removed"
-    for each in removal.gone:
-        used = f"last used {_local(each)}" if each.whole else "damaged: of no use"
-        print(f"  {verb} {each.key[:12]}, {cache.shown(each.size)}, {used}")
+    for cached in removal.gone:
+        used = f"last used {_local(cached)}" if cached.whole else "damaged: of no use"
+        print(f"  {verb} {cached.key[:12]}, {cache.shown(cached.size)}, {used}")
     print(
         f"{paths.shown(store.root)}: {verb} {len(removal.gone)} objects, {cache.shown(removal.freed)}; "
         f"{cache.shown(removal.left)} left"
@@ -104,13 +105,13 @@ def run_gc(args: argparse.Namespace) -> int:
     return OK
 
 
-def _object(each: CachedObject) -> dict[str, Any]:
-    used = datetime.fromtimestamp(each.used, UTC).isoformat(timespec="seconds")
-    return {"key": each.key, "size": each.size, "used": used, "whole": each.whole}
+def _object(cached: CachedObject) -> dict[str, Any]:
+    used = datetime.fromtimestamp(cached.used, UTC).isoformat(timespec="seconds")
+    return {"key": cached.key, "size": cached.size, "used": used, "whole": cached.whole}
 
 
-def _local(each: CachedObject) -> str:
-    return f"{datetime.fromtimestamp(each.used).astimezone():%Y-%m-%d %H:%M}"
+def _local(cached: CachedObject) -> str:
+    return f"{datetime.fromtimestamp(cached.used).astimezone():%Y-%m-%d %H:%M}"
 
 
 def _shown(artifacts: tuple[Path, ...]) -> list[str]:

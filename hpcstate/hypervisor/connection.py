@@ -270,8 +270,8 @@ class LibvirtHost:
         networks = self.connection.listAllNetworks()
         found_names = {network: _bridge_name(network) for network in networks}
         return {
-            bridge: NetworkOfBridge(each.name(), each.UUIDString(), bool(each.isActive()))
-            for each, bridge in found_names.items()
+            bridge: NetworkOfBridge(network.name(), network.UUIDString(), bool(network.isActive()))
+            for network, bridge in found_names.items()
             if bridge
         }
 
@@ -346,9 +346,9 @@ class LibvirtHost:
         """
         objects_ = [(self.network(cluster), wanted), (self.volumes.pool(cluster), wanted)]
         objects_ += [(self.domain(cluster, node), wanted and not node.passthrough) for node in nodes]
-        for each, on in objects_:
-            if each is not None:
-                each.setAutostart(int(on))
+        for object_, on in objects_:
+            if object_ is not None:
+                object_.setAutostart(int(on))
         return [node.name for node in nodes if wanted and node.passthrough]
 
     def booted_with_devices(self, cluster: Cluster) -> list[str]:

@@ -115,8 +115,8 @@ def _together(host: PciHost, addresses: list[str]) -> list[tuple[list[str], list
         if address in seen:
             continue
         along = pcie.companions(host, address)
-        gpus = [address, *(each for each in along if pcie.becomes_gres(host.devices[each]))]
-        found.append((gpus, [each for each in along if each not in gpus]))
+        gpus = [address, *(other for other in along if pcie.becomes_gres(host.devices[other]))]
+        found.append((gpus, [other for other in along if other not in gpus]))
         seen |= {address, *along}
     return found
 

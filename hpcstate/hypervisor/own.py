@@ -34,7 +34,7 @@ def with_mark(defined: str, mark: Mark) -> str:
     metadata = root.find("metadata")
     if metadata is None:
         metadata = ElementTree.SubElement(root, "metadata")
-    for element in [each for each in metadata if each.tag.startswith(f"{{{NAMESPACE}}}")]:
+    for element in [child for child in metadata if child.tag.startswith(f"{{{NAMESPACE}}}")]:
         metadata.remove(element)
     metadata.append(ElementTree.fromstring(mark.to_xml()))
     return ElementTree.tostring(root, encoding="unicode")

@@ -48,8 +48,8 @@ def near_gpus(node: Node, numa_nodes: Mapping[str, int]) -> int | None:
     ``numa_nodes`` has that of each device by PCI address, -1 where the host does not know it. None without
     devices, or when nothing is known.
     """
-    devices = [each for each in node.passthrough if each.device_type == "gpu"] or node.passthrough
-    cells = Counter(numa_nodes.get(each.pci_address, -1) for each in devices)
+    devices = [device for device in node.passthrough if device.device_type == "gpu"] or node.passthrough
+    cells = Counter(numa_nodes.get(device.pci_address, -1) for device in devices)
     del cells[-1]
     return max(cells, key=lambda cell: (cells[cell], -cell), default=None)
 

@@ -40,7 +40,7 @@ def claimed(
             meant = declared or known.get(address, identifiers)
             if meant != identifiers:
                 same = [
-                    each for each, other in found.items() if f"{other['vendor']}:{other['device']}" == meant
+                    where for where, other in found.items() if f"{other['vendor']}:{other['device']}" == meant
                 ]
                 now = f"; {meant} is at {', '.join(same)}" if same else ""
                 wrong.append(f"{node.name}: {address} is {identifiers} now, and not {meant}{now}")

@@ -37,9 +37,9 @@ def _about(place: str, device: PassthroughDevice, node: Node, host: PciHost) -> 
             f"{pcie.described(here)} does not become a GPU of Slurm: {pcie.why_no_gres(here)}",
             "device_type: other passes it through all the same",
         )
-    unused = [each.pci_address for each in node.passthrough if not each.in_use]
+    unused = [device.pci_address for device in node.passthrough if not device.in_use]
     verdict = pcie.verdict(host, address, unused)
-    given = {each.pci_address for each in node.passthrough}
+    given = {device.pci_address for device in node.passthrough}
     missing = [other for other in verdict.companions if other not in given]
     if missing:
         names = ", ".join(pcie.described(host.devices[other]) for other in missing)

@@ -238,7 +238,7 @@ def obstacles(host: PciHost, address: str, unused: Collection[str] = ()) -> list
     """
     group, along = host.group_of(address), companions(host, address)
     found = _iommu_missing(host) if group is None else []
-    for device in (host.devices[each] for each in (address, *along)):
+    for device in (host.devices[member] for member in (address, *along)):
         where = device["address"]
         if int(where.split(":")[0], 16) > LARGEST_DOMAIN:
             found.append(
@@ -261,7 +261,7 @@ def obstacles(host: PciHost, address: str, unused: Collection[str] = ()) -> list
             found += _maybe_used(host, device)
         found += _virtual_functions(host, device)
     found += _spoilt_by_what_stays(host, group)
-    strangers = [each for each in along if each.rpartition(".")[0] != address.rpartition(".")[0]]
+    strangers = [other for other in along if other.rpartition(".")[0] != address.rpartition(".")[0]]
     if any(stranger in obstacle.text for stranger in strangers for obstacle in found):
         found.append(
             Obstacle(
@@ -284,7 +284,7 @@ def verdict(host: PciHost, address: str, unused: Collection[str] = ()) -> Verdic
         return Verdict(address, State.BLOCKED, group, along, reasons, steps, notes)
     foreign = [
         device
-        for device in (host.devices[each] for each in (address, *along))
+        for device in (host.devices[member] for member in (address, *along))
         if device["driver"] and not is_vfio(device["driver"])
     ]
     if foreign:
@@ -309,11 +309,11 @@ def verdicts(host: PciHost, *, everything: bool = False) -> tuple[Verdict, ...]:
 def yaml_of(host: PciHost, *addresses: str) -> str:
     """The entries of ``pcie_passthrough.devices`` for these devices, to paste: validate accepts them."""
     lines = []
-    for each in addresses:
-        device = host.devices[each]
+    for address in addresses:
+        device = host.devices[address]
         name = f"{device['vendor_name']} {device['device_name']}".strip()
         lines += [
-            f'- pci_address: "{each}"',
+            f'- pci_address: "{address}"',
             f"  device_type: {'other' if is_gpu(device) and not becomes_gres(device) else kind_of(device)}",
             f'  vendor_id: "{device["vendor"]}"',
             f'  device_id: "{device["device"]}"',
@@ -417,7 +417,7 @@ def _spoilt_by_what_stays(host: PciHost, group: int | None) -> list[Obstacle]:
             f"{device['address']} of its group stays with the host and has the driver {device['driver']}",
             f"unload {device['driver']}, if the host can do without it",
         )
-        for device in (host.devices[each] for each in members if each in host.devices)
+        for device in (host.devices[member] for member in members if member in host.devices)
         if stays(device) and spoils_group(device)
     ]
 

@@ -173,7 +173,7 @@ def test_who_has_a_gpu_open(sysfs: Path, tools: Path, tmp_path: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     (sysfs / "class/drm/card0/device").symlink_to(target)
     found = device_holders.parse(run(device_holders.command(str(sysfs), str(proc)), tools, tmp_path))
-    assert {(each["pid"], each["command"], each["node"], each["address"]) for each in found} == {
+    assert {(holder["pid"], holder["command"], holder["node"], holder["address"]) for holder in found} == {
         (812, "Xorg", "/dev/dri/card0", "0000:01:00.0"),
         (900, "nvidia-persiste", "/dev/nvidiactl", "0000:07:00.0"),
         (900, "nvidia-persiste", "/dev/nvidia1", "0000:07:00.0"),

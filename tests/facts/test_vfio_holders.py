@@ -48,7 +48,7 @@ def found(tmp_path: Path) -> list[Holder]:
 
 
 def test_who_has_a_device_by_vfio_is_named_unless_libvirt_does(found: list[Holder]) -> None:
-    assert {(each["pid"], each["command"], each["node"], each["address"]) for each in found} == {
+    assert {(holder["pid"], holder["command"], holder["node"], holder["address"]) for holder in found} == {
         (3, "qemu-system-x86", "/dev/vfio/14", PAIR[0]),
         (3, "qemu-system-x86", "/dev/vfio/14", PAIR[1]),
         (40, "cloud_hyper", "/dev/vfio/devices/vfio3", ALONE),

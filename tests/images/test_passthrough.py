@@ -131,9 +131,9 @@ def viable(machine: Q35, address: str) -> tuple[bool, bool]:
     group = found.group_of(address)
     assert group is not None
     kernel = machine.ask(f"python3 - {group} <<'END'\n{VIABLE}END\n").strip() == "1"
-    members = [found.devices[each] for each in found.iommu["groups"][group]]
+    members = [found.devices[member] for member in found.iommu["groups"][group]]
     assert all(device["header_type"] >= 0 for device in members)
-    print([(each["address"], each["header_type"], each["driver"]) for each in members], kernel)
+    print([(member["address"], member["header_type"], member["driver"]) for member in members], kernel)
     return kernel, not any(pcie.spoils_group(device) for device in members)
 
 
@@ -265,7 +265,7 @@ def node_live(live: Live, hypervisor: Q35) -> Iterator[Live]:
         given_to(hypervisor.ask, PAIR[0], "virtio-pci"),
         given_to(hypervisor.ask, PAIR[1], "virtio-pci"),
     ):
-        live.nodes = tuple(as_gpu if each is node else each for each in before)
+        live.nodes = tuple(as_gpu if other is node else other for other in before)
         try:
             yield live
         finally:

@@ -143,7 +143,7 @@ def names(host: LibvirtHost) -> set[str]:
     """All that libvirt has, by name."""
     connection = host.connection
     kinds = (connection.listAllDomains(), connection.listAllNetworks(), connection.listAllStoragePools())
-    return {each.name() for kind in kinds for each in kind}
+    return {item.name() for kind in kinds for item in kind}
 
 
 ALL = {"whose-controller", "whose-compute-01", "whose", "hpcstate-whose"}
@@ -320,8 +320,8 @@ def test_what_is_not_ours_stays_and_so_does_the_pool(
 
 
 def _base(pool: libvirt.virStoragePool) -> libvirt.virStorageVol:
-    names = (each for each in pool.listAllVolumes() if each.name().startswith("empty-"))
-    return next(each for each in names if each.name().endswith(".qcow2"))
+    names = (volume for volume in pool.listAllVolumes() if volume.name().startswith("empty-"))
+    return next(volume for volume in names if volume.name().endswith(".qcow2"))
 
 
 def test_a_volume_of_somebody_with_a_name_of_ours_is_not_used(
@@ -401,7 +401,7 @@ def test_snapshots_are_somebodys_work(clones: tuple[Clone, Clone], hypervisor: L
     with pytest.raises(HpcstateError, match="whose-compute-01: before-upgrade") as caught:
         mine.destroy()
     assert "--snapshots" in caught.value.hint
-    assert all(each.isActive() for each in hypervisor.connection.listAllDomains())
+    assert all(domain.isActive() for domain in hypervisor.connection.listAllDomains())
     with pytest.raises(HpcstateError, match="before-upgrade"):
         lifecycle.removal(mine.cluster, mine.file, print)
     going = lifecycle.removal(mine.cluster, mine.file, print, snapshots=True)

@@ -308,7 +308,7 @@ def test_a_file_without_identifiers_claims_what_is_there() -> None:
         for node in cluster.nodes
     )
     bare = replace(PASSTHROUGH, clusters=(replace(cluster, nodes=nodes),))
-    there = {each["address"]: each for each in (GPU, AUDIO)}
+    there = {pci["address"]: pci for pci in (GPU, AUDIO)}
     assert vfio_files.claims(bare, there) == {PAIR[0]: "10de:2805", PAIR[1]: "10de:22bd"}
     assert vfio_files.claims(PASSTHROUGH, {}) == CLAIMED
     # The first start of the cluster decided: another card there now is no claim of it.

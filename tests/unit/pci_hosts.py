@@ -47,7 +47,7 @@ def host(
     """A host with these devices in these IOMMU groups."""
     kernel = dict({"intel_iommu": "on"} if arguments is None else arguments)
     return PciHost(
-        {each["address"]: each for each in devices},
+        {pci["address"]: pci for pci in devices},
         Iommu(groups=dict(groups), kernel_arguments=kernel, requested="on" in kernel.values()),
         Vfio(modules=[], available=True, groups=[], configured=[]),
         dict(uses or {}),

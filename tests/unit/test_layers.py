@@ -109,7 +109,9 @@ def room(module: str) -> str:
 def upward(module: str, imported: Iterable[str]) -> list[str]:
     """What ``module`` must not import."""
     mine = room(module)
-    return sorted(each for each in imported if room(each) != mine and FLOOR_OF[room(each)] >= FLOOR_OF[mine])
+    return sorted(
+        other for other in imported if room(other) != mine and FLOOR_OF[room(other)] >= FLOOR_OF[mine]
+    )
 
 
 def circle(graph: Mapping[str, set[str]]) -> list[str]:

@@ -150,7 +150,7 @@ def test_a_file_is_replaced_as_a_whole(tmp_path: Path, content: str) -> None:
         assert path.read_text() == content
         assert stat.S_IMODE(path.stat().st_mode) == int(mode, 8)
         mark.unlink()
-    assert [each.name for each in path.parent.iterdir()] == [path.name]
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
 def test_a_file_that_cannot_be_written_stays(tmp_path: Path) -> None:

@@ -36,7 +36,10 @@ def test_two_nodes(live: Live, record_property: RecordProperty) -> None:
     if seen != {wanted} or numbers != list(range(count)) or hosts != sorted(node.name for node in nodes):
         raise CheckFailed(
             f"{count} ranks of one world of {count} on two nodes, sum {wanted[1]}",
-            "; ".join(f"rank {r['rank']} of {r['size']} on {r['host']}, sum {r['sum']}" for r in ranks)
+            "; ".join(
+                f"rank {rank['rank']} of {rank['size']} on {rank['host']}, sum {rank['sum']}"
+                for rank in ranks
+            )
             or "no rank reported",
             "a world of size 1 means that MPI started without PMIx: MpiDefault=pmix in slurm.conf",
         )
@@ -70,9 +73,9 @@ def test_environment(live: Live, record_property: RecordProperty) -> None:
         raise CheckFailed(
             f"ranks 0 to {count - 1} alike in SLURM_PROCID and PMIX_RANK, one job, one PMIx namespace",
             "; ".join(
-                f"SLURM_PROCID={t['slurm_rank']} PMIX_RANK={t['pmix_rank']} SLURM_NTASKS={t['slurm_size']} "
-                f"SLURM_JOB_ID={t['job']} PMIX_NAMESPACE={t['pmix_namespace']}"
-                for t in tasks
+                f"SLURM_PROCID={task['slurm_rank']} PMIX_RANK={task['pmix_rank']} SLURM_NTASKS="
+                f"{task['slurm_size']} SLURM_JOB_ID={task['job']} PMIX_NAMESPACE={task['pmix_namespace']}"
+                for task in tasks
             ),
             "MpiDefault=pmix in slurm.conf gives tasks their PMIX_ variables",
         )

@@ -72,7 +72,7 @@ def test_group(live: Live, record_property: RecordProperty) -> None:
     host = seen(live)
     problems = []
     for node, device in there(live, host):
-        given = {each.pci_address for each in node.passthrough}
+        given = {device.pci_address for device in node.passthrough}
         number = host.group_of(device.pci_address)
         if number is None:
             problems.append(f"{device.pci_address} is in no IOMMU group")
@@ -185,7 +185,7 @@ def half(live: Live) -> Iterator[None]:
     )
     alone = replace(node, passthrough=(device,))
     try:
-        live.nodes = tuple(alone if each is node else each for each in before)
+        live.nodes = tuple(alone if other is node else other for other in before)
         yield
     finally:
         live.nodes = before
@@ -264,7 +264,7 @@ def _file_says(live: Live, device_id: str) -> Iterator[None]:
     node, device = wanted(live)[-1]
     other = replace(node, passthrough=(*node.passthrough[:-1], replace(device, device_id=device_id)))
     try:
-        live.nodes = tuple(other if each is node else each for each in before)
+        live.nodes = tuple(other if known is node else known for known in before)
         yield
     finally:
         live.nodes = before

@@ -35,7 +35,7 @@ def test_slots(live: Live, record_property: RecordProperty) -> None:
     for node in _nodes(live):
         bus = _bus(live, node)
         for functions, slot in placed(_expected(live, node), bus):
-            shown = ", ".join(f".{each.number} {each.ids}" for each in functions)
+            shown = ", ".join(f".{function.number} {function.ids}" for function in functions)
             if slot:
                 lines.append(f"{node.name} {slot}: {shown}")
             else:
@@ -56,7 +56,10 @@ def test_drivers(live: Live, record_property: RecordProperty) -> None:
     for node in _nodes(live):
         bus = _bus(live, node)
         ids = [
-            each.ids for slot in _expected(live, node) for each in slot if each.device.device_type == "gpu"
+            function.ids
+            for slot in _expected(live, node)
+            for function in slot
+            if function.device.device_type == "gpu"
         ]
         gpus = [device for device in bus.values() if _ids(device) in ids]
         if len(gpus) != len(ids):
@@ -85,8 +88,8 @@ def placed(
             slot
             for slot in free
             if all(
-                f"{slot}.{each.number}" in bus and _ids(bus[f"{slot}.{each.number}"]) == each.ids
-                for each in functions
+                f"{slot}.{function.number}" in bus and _ids(bus[f"{slot}.{function.number}"]) == function.ids
+                for function in functions
             )
         )
         slot = next(fitting, "")
@@ -96,7 +99,7 @@ def placed(
 
 def _expected(live: Live, node: Node) -> list[list[Function]]:
     """The functions behind each root port; ids that the file does not name are asked on the hypervisor."""
-    unnamed = [each for each in node.passthrough if not (each.vendor_id and each.device_id)]
+    unnamed = [device for device in node.passthrough if not (device.vendor_id and device.device_id)]
     host = pci.parse(on_hypervisor(live)(pci.command())) if unnamed else {}
 
     def ids(device: PassthroughDevice) -> str:
@@ -106,7 +109,7 @@ def _expected(live: Live, node: Node) -> list[list[Function]]:
         return _ids(found) if found else f"{device.vendor_id}:{device.device_id}"
 
     return [
-        [Function(each.device, each.function, ids(each.device)) for each in port.functions]
+        [Function(function.device, function.function, ids(function.device)) for function in port.functions]
         for port in root_ports(node.passthrough)
     ]
 
@@ -125,7 +128,7 @@ def _ids(device: PciDevice) -> str:
 
 def _near(functions: list[Function], bus: Mapping[str, PciDevice]) -> str:
     """Where the ids of ``functions`` are on the node's bus."""
-    ids = {each.ids for each in functions}
+    ids = {function.ids for function in functions}
     found = [f"{address} {_ids(device)}" for address, device in bus.items() if _ids(device) in ids]
     return f"it has {', '.join(found)}" if found else "none of them is on its bus"
 
@@ -134,10 +137,10 @@ def _last_gpu(live: Live) -> tuple[Node, str]:
     """The last node with a passed-through GPU, and the last of its GPUs by its address there."""
     node = [node for node in _nodes(live) if any(d.device_type == "gpu" for d in node.passthrough)][-1]
     (*_, found) = (
-        f"{slot}.{each.number}"
+        f"{slot}.{function.number}"
         for functions, slot in placed(_expected(live, node), _bus(live, node))
-        for each in functions
-        if each.device.device_type == "gpu"
+        for function in functions
+        if function.device.device_type == "gpu"
     )
     return node, found
 

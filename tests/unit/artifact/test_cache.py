@@ -105,7 +105,7 @@ class House:
         return self.store.root / key[:2] / key
 
     def stored(self) -> set[str]:
-        return {each.key for each in cache.look(self.store).objects}
+        return {cached.key for cached in cache.look(self.store).objects}
 
 
 @pytest.fixture
@@ -118,10 +118,10 @@ def test_what_build_names_stays_and_the_rest_goes(house: House) -> None:
     assert cache.named() == {second: (house.at / "one/one.sif",)}
     assert house.stored() == {first, second}
     dry = cache.collect(house.store, 0, dry_run=True)
-    assert [each.key for each in dry.gone] == [first]
+    assert [cached.key for cached in dry.gone] == [first]
     assert house.stored() == {first, second}
     removal = cache.collect(house.store, 0)
-    assert [each.key for each in removal.gone] == [first]
+    assert [cached.key for cached in removal.gone] == [first]
     assert house.stored() == {second}
     assert removal.left == cache.look(house.store).size
     assert removal == dry
@@ -139,7 +139,7 @@ def test_fetching_is_using_whatever_the_file_system_keeps(house: House) -> None:
     first, second = house.build("one", 1, used=1000), house.build("one", 2, used=2000)
     house.build("one", 1)
     house.build("one", 3)
-    assert [each.key for each in cache.collect(house.store, 3500).gone] == [second]
+    assert [cached.key for cached in cache.collect(house.store, 3500).gone] == [second]
     assert first in house.stored()
 
 
@@ -189,10 +189,10 @@ def test_a_damaged_manifest_and_foreign_files_are_no_traceback(house: House) -> 
     (house.at / "list.json").write_text("[1, 2]")
     os.mkfifo(house.at / "pipe.json")
     content = cache.look(house.store)
-    assert {each.key for each in content.objects if each.whole} == {good}
-    assert {each.key for each in content.objects if not each.whole} == {bad, half}
+    assert {cached.key for cached in content.objects if cached.whole} == {good}
+    assert {cached.key for cached in content.objects if not cached.whole} == {bad, half}
     assert {path.name for path in content.foreign} == {"README", "photos", "x", "ff", "ee"}
-    assert {each.key for each in cache.collect(house.store, DEFAULT_LIMIT).gone} == {bad, half}
+    assert {cached.key for cached in cache.collect(house.store, DEFAULT_LIMIT).gone} == {bad, half}
     assert {path.name for path in cache.look(house.store).foreign} == {"README", "photos", "x", "ff", "ee"}
 
 
@@ -222,7 +222,7 @@ def test_what_killed_runs_left_goes(house: House) -> None:
 def test_what_was_used_since_it_was_chosen_stays(house: House) -> None:
     first = house.build("one", 1, used=1000)
     house.build("one", 2)
-    (chosen,) = (each for each in cache.look(house.store).objects if each.key == first)
+    (chosen,) = (cached for cached in cache.look(house.store).objects if cached.key == first)
     os.utime(house.object(first) / "manifest.json")
     assert not cache._remove(house.store.root, chosen)
     assert first in house.stored()

@@ -46,10 +46,10 @@ def test_status_as_json(keys: list[str], tmp_path: Path, capsys: pytest.CaptureF
     assert main(["cache", "status", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert (said["store"], said["limit"], said["foreign"]) == (str(tmp_path / "store"), 50 * 10**9, [])
-    assert [each["key"] for each in said["objects"]] == keys[::-1]
-    assert [each["artifacts"] for each in said["objects"]] == [[str(tmp_path / "a.sif")], []]
+    assert [cached["key"] for cached in said["objects"]] == keys[::-1]
+    assert [cached["artifacts"] for cached in said["objects"]] == [[str(tmp_path / "a.sif")], []]
     assert said["objects"][1]["used"] == "1970-01-02T00:00:00+00:00"
-    assert said["size"] == sum(each["size"] for each in said["objects"])
+    assert said["size"] == sum(cached["size"] for cached in said["objects"])
 
 
 def test_gc_removes_what_nothing_names(keys: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,7 +70,7 @@ def test_gc_as_json(
     monkeypatch.setenv(LIMIT, "1K")
     assert main(["cache", "gc", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert [each["key"] for each in said["removed"]] == keys[:1]
+    assert [cached["key"] for cached in said["removed"]] == keys[:1]
     assert (said["limit"], said["dry_run"]) == (1000, False)
     assert said["freed"] > 1000 and said["size"] > 1000
 

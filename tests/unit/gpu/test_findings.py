@@ -280,7 +280,7 @@ WRONG: dict[str, tuple[GpuHost, str, str, str, str]] = {
 def test_one_thing_wrong_is_one_finding(name: str) -> None:
     host, severity, address, what, step = WRONG[name]
     found = findings("n1", host)
-    assert [(each.severity, each.address) for each in found] == [(severity, address)]
+    assert [(finding.severity, finding.address) for finding in found] == [(severity, address)]
     assert what in found[0].what
     assert step in found[0].step
     assert found[0].where.startswith("n1")
@@ -299,7 +299,7 @@ def test_errors_come_first_and_decide() -> None:
         log=a_log((13, ""), (63, "")),
     )
     found = findings("n1", host)
-    assert [each.severity for each in found] == ["error", "warning", "warning", "note"]
+    assert [finding.severity for finding in found] == ["error", "warning", "warning", "note"]
     assert worst(found, FIRST) == "error"
     assert worst(found, SECOND) is None
 
@@ -338,17 +338,17 @@ def test_every_recorded_case_can_be_judged(fact: str) -> None:
             parsed if fact == "NvidiaTopology" else whole.topology,
             parsed if fact == "XidMessages" else whole.log,
         )
-        for each in findings("n1", host):
-            assert each.what
-            assert each.step
+        for finding in findings("n1", host):
+            assert finding.what
+            assert finding.step
 
 
 def test_the_table_of_xids_is_whole() -> None:
     known = known_xids()
     assert {13, 31, 43, 45, 48, 63, 64, 74, 79, 94, 95, 119, 120} <= set(known)
     assert {number for number in known if known[number].severity == "note"} == {13, 31, 43, 45, 137}
-    assert all(each.severity in ("error", "warning", "note") for each in known.values())
-    assert all(each.meaning and each.step for each in known.values())
+    assert all(row.severity in ("error", "warning", "note") for row in known.values())
+    assert all(row.meaning and row.step for row in known.values())
     listed = [
         line
         for line in (ROOT / "hpcstate/gpu/xids.toml").read_text().splitlines()

@@ -213,7 +213,7 @@ def test_a_real_gpu_from_the_commands_to_the_data() -> None:
     assert (data[0]["driver"], gpu["name"], gpu["file"]) == ("418.43", "Graphics Device", "/dev/nvidia0")
     assert gpu["topology"]["cpu_affinity"] == "0-15"
     assert gpu["smi"]["uuid"] == "GPU-304a277d-3545-63b8-3a36-dfde3c992989"
-    whats = [each["what"] for each in data[0]["findings"]]
+    whats = [finding["what"] for finding in data[0]["findings"]]
     assert any("declares 2 GPUs" in what for what in whats)
     assert any("persistence mode is off" in what for what in whats)
 

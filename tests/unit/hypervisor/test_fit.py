@@ -198,7 +198,7 @@ def test_shares_that_are_not_set_up_are_said_to_be_so(tmp_path: Path) -> None:
     )
     file = tmp_path / "gpu.yaml"
     file.write_text(text)
-    (problem,) = [each for each in found(HOST, file) if "virtio_fs" in each.place]
+    (problem,) = [problem for problem in found(HOST, file) if "virtio_fs" in problem.place]
     assert (problem.severity, "(data) are not set up" in problem.message) == ("warning", True)
 
 

@@ -95,7 +95,7 @@ NUMA_NODES = {GPU.pci_address: 1, AUDIO.pci_address: 1, CARD.pci_address: 0}
 
 def giving(whole: Cluster, name: str, *devices: PassthroughDevice) -> Cluster:
     """The cluster with ``devices`` for the node called ``name``."""
-    nodes = (replace(each, passthrough=devices) if each.name == name else each for each in whole.nodes)
+    nodes = (replace(other, passthrough=devices) if other.name == name else other for other in whole.nodes)
     return replace(whole, nodes=tuple(nodes))
 
 

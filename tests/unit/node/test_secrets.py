@@ -32,7 +32,7 @@ def test_a_key_is_made_once_and_closed(tmp_path: Path) -> None:
     first = new_key(path)
     assert new_key(path) == first
     assert path.stat().st_mode & 0o777 == 0o600
-    assert sorted(each.name for each in path.parent.iterdir()) == ["ssh_key", "ssh_key.pub"]
+    assert sorted(file.name for file in path.parent.iterdir()) == ["ssh_key", "ssh_key.pub"]
 
 
 def test_without_its_public_half_a_private_key_is_kept(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hpcstate.passthrough.claims import claimed, read_claims, write_claims
 from tests.unit.fake_live import a_node
 from tests.unit.pci_hosts import AUDIO, GPU, SECOND, device
 
-FOUND = {each["address"]: each for each in (GPU, AUDIO, SECOND)}
+FOUND = {pci["address"]: pci for pci in (GPU, AUDIO, SECOND)}
 DISK = device("0000:01:00.0", "144d:a80a", "010802", "nvme")
 BARE = PassthroughDevice("0000:01:00.0", "gpu")
 NAMED = PassthroughDevice("0000:01:00.0", "gpu", vendor_id="10de", device_id="2805")
@@ -36,7 +36,7 @@ def test_the_first_start_decides_where_the_file_says_nothing(tmp_path: Path) -> 
 def test_another_device_at_the_address_stops_the_start(declared: PassthroughDevice) -> None:
     """A card was added: the disk of the host is where the GPU was, which moved on."""
     there = (DISK, device("0000:02:00.0", "10de:2805", "030000", "nvidia"))
-    moved = {each["address"]: each for each in there}
+    moved = {pci["address"]: pci for pci in there}
     with pytest.raises(HpcstateError) as caught:
         claimed(node(declared), moved, {"0000:01:00.0": "10de:2805"})
     assert (

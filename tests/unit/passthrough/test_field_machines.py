@@ -47,9 +47,9 @@ def given(text: str) -> list[str]:
 def asked_for(host: PciHost, *addresses: str, kind: str = "", more: str = "") -> list[str]:
     """What validate says of a file that gives these devices to one node: its errors."""
     devices = []
-    for each in addresses:
-        declared = kind or pcie.kind_of(host.devices[each])
-        devices.append(f'          - {{pci_address: "{each}", device_type: {declared}{more}}}')
+    for address in addresses:
+        declared = kind or pcie.kind_of(host.devices[address])
+        devices.append(f'          - {{pci_address: "{address}", device_type: {declared}{more}}}')
     text = (
         "clusters:\n  hpc:\n    name: a\n    network: {subnet: 192.168.150.0/24}\n    controller: {}\n"
         "    compute_nodes:\n    - pcie_passthrough:\n        enabled: true\n        devices:\n"
@@ -66,7 +66,9 @@ def test_what_init_writes_is_what_validate_and_vfio_allow(name: str) -> None:
     text = written(ALL[name])
     description = schema.parse(text, Path("local.yaml"))
     assert [
-        each for each in pcie_request.findings(description.clusters, ALL[name]) if not each.is_warning
+        problem
+        for problem in pcie_request.findings(description.clusters, ALL[name])
+        if not problem.is_warning
     ] == []
     assert refusal(ALL[name], given(text)) == ""
 
@@ -74,13 +76,13 @@ def test_what_init_writes_is_what_validate_and_vfio_allow(name: str) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_what_inventory_calls_blocked_is_refused_by_validate_and_vfio(name: str) -> None:
     host = ALL[name]
-    for each in pcie.verdicts(host, everything=True):
-        together = (each.address, *each.companions)
-        if each.state is State.BLOCKED:
-            assert each.address not in given(written(host))
+    for judged in pcie.verdicts(host, everything=True):
+        together = (judged.address, *judged.companions)
+        if judged.state is State.BLOCKED:
+            assert judged.address not in given(written(host))
             assert refusal(host, together)
             # The schema knows no such domain.
-            if "VMD: none is given away" not in " ".join(each.reasons):
+            if "VMD: none is given away" not in " ".join(judged.reasons):
                 assert asked_for(host, *together, kind="other")
         else:
             assert refusal(host, together) == ""
@@ -180,7 +182,7 @@ def test_an_isa_bridge_with_a_driver_spoils_its_group() -> None:
 
 
 def test_accelerators_are_gpus_and_the_screen_of_a_bmc_is_none() -> None:
-    assert [each.address for each in pcie.verdicts(field.MI300X)] == ["0000:05:00.0", "0000:26:00.0"]
+    assert [judged.address for judged in pcie.verdicts(field.MI300X)] == ["0000:05:00.0", "0000:26:00.0"]
     text = written(field.MI300X)
     assert given(text) == []
     assert "hpcstate deploys NVIDIA's driver and no other yet" in text
