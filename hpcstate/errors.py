@@ -31,6 +31,7 @@ def from_os(error: OSError) -> HpcstateError:
     hints = {
         errno.ENOSPC: "free some space; nothing is lost, the next run goes on from here",
         errno.EACCES: "is this file or folder of another user? an earlier run as root makes such files",
+        errno.ENOENT: "",
         errno.EROFS: "the file system is read-only: has the kernel found an error? see dmesg",
     }
     hint = hints.get(error.errno or 0, "the next run starts it again")

@@ -131,6 +131,12 @@ def _read_check(item: pytest.Item) -> Check:
     function = getattr(item, "function", None)
     title = (inspect.getdoc(function) or "").partition("\n")[0]
     suite = item.path.parent.name.replace("_", "-")
+    defaults = vars(Needs())
+    for key, value in wanted.items():
+        if type(value) is not type(defaults[key]):
+            raise pytest.UsageError(
+                f"{item.nodeid}: needs({key}={value!r}) is no {type(defaults[key]).__name__}"
+            )
     needs = Needs(**wanted)  # type: ignore[arg-type]
     return Check(f"{suite}.{item.name.removeprefix('test_')}", title, needs, item.path)
 

@@ -41,8 +41,13 @@ def load_suites(root: Path = ROOT, more: Sequence[Path] = ()) -> Suites:
     """
     own = root / _SUITES
     for place in (own, *more):
-        if not place.exists():
-            raise HpcstateError("there are no suites", where=str(place))
+        if not place.is_dir() and place.suffix != ".py":
+            said = "this is no Python file" if place.exists() else "there is no such folder"
+            raise HpcstateError(
+                f"there are no suites: {said}",
+                where=str(place),
+                hint="a folder with files test_*.py, or one such file",
+            )
     found = _Run(None, lambda _: None, None)
     found.main([*map(str, (own, *more)), "--collect-only", _NO_CACHE], root)
     for place in (own, *more):
@@ -55,12 +60,28 @@ def load_suites(root: Path = ROOT, more: Sequence[Path] = ()) -> Suites:
     return suites_of(found.checks, tuple(found.faults), own.resolve())
 
 
+def fitting(checks: Sequence[Check], keyword: str) -> tuple[Check, ...]:
+    """Those of ``checks`` whose names fit ``keyword``, an expression as pytest's ``-k`` has it.
+
+    Raises HpcstateError for what is no such expression, and when none fits.
+    """
+    if not keyword:
+        return tuple(checks)
+    run = _Run(None, lambda _: None, [check.name for check in checks])
+    files = dict.fromkeys(str(check.file) for check in checks)
+    run.main([*files, "-k", keyword, "--collect-only", _NO_CACHE], ROOT)
+    if not run.left:
+        raise HpcstateError(
+            f"no check is called {keyword!r}", hint="`hpcstate check FILE --list` names all of them"
+        )
+    return tuple(check for check in checks if check.name in run.left)
+
+
 def run_checks(
     checks: Iterable[Check],
     live: Live,
     report: Callable[[CheckResult], None],
     *,
-    keyword: str = "",
     remember: Path | None = None,
     last_failed: bool = False,
     junit: Path | None = None,
@@ -68,7 +89,7 @@ def run_checks(
     """Make ``checks`` in order, giving each result to ``report`` as it comes. They share what fixtures of the
     session look at: the first that needs one makes it, and its time is counted there.
 
-    ``keyword`` is an expression as pytest's ``-k`` has it; ``remember`` a folder that keeps which checks
+    ``remember`` is a folder that keeps which checks
     failed, and with ``last_failed`` only those are made (all when none did); ``junit`` a file for the results
     as JUnit's XML. Never raises for what the cluster does: a failure is a result. Raises HpcstateError when
     no check is left to make, or pytest cannot go on.
@@ -76,8 +97,6 @@ def run_checks(
     asked = tuple(checks)
     run = _Run(live, report, [check.name for check in asked])
     arguments = list(dict.fromkeys(str(check.file) for check in asked))
-    if keyword:
-        arguments += ["-k", keyword]
     if junit is not None:
         arguments += [f"--junitxml={junit.absolute()}", "--override-ini=junit_suite_name=hpcstate"]
     if remember is None:
@@ -86,10 +105,7 @@ def run_checks(
         arguments += [f"--override-ini=cache_dir={remember.absolute()}", *["--last-failed"] * last_failed]
     run.main(arguments, ROOT)
     if not run.results:
-        raise HpcstateError(
-            f"no check is called {keyword!r}" if keyword else "no check was asked for",
-            hint="`hpcstate check FILE --list` names all of them",
-        )
+        raise HpcstateError("no check was asked for", hint="`hpcstate check FILE --list` names all of them")
     return tuple(run.results)
 
 
@@ -111,7 +127,8 @@ class _Run:
     """One run of pytest, as a plugin of it: what it is about, and what it found.
 
     ``order`` has the names of the checks to make, None for all. ``checks`` and ``faults`` are all that stand
-    in the files, ``results`` what became of those that were made.
+    in the files, ``left`` the names of those that ``-k`` and the like left over, ``results`` what became of
+    those that were made.
     """
 
     def __init__(
@@ -123,6 +140,7 @@ class _Run:
         self.checks: list[Check] = []
         self.faults: dict[Fault, None] = {}
         self.results: list[CheckResult] = []
+        self.left: set[str] = set()
         self._problems: list[str] = []
         self._cause: BaseException | None = None
 
@@ -136,18 +154,17 @@ class _Run:
             f"-c{ROOT / 'pyproject.toml'}",
             f"--confcutdir={root / _SUITES}",
         ]
-        self._said = io.StringIO()
-        # pytest tells of a wrong option on standard error, before there is a report.
-        with _without_options_of_the_environment(), redirect_stderr(self._said):
+        said = io.StringIO()
+        # pytest tells of a wrong option or marker on standard error, beside its report.
+        with _without_options_of_the_environment(), redirect_stderr(said):
             code = pytest.main(words, plugins=[self])
         if self._problems:
             raise HpcstateError("a suite cannot be read:\n" + "\n".join(self._problems))
         if self._cause is not None:
             raise self._cause
         if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
-            raise HpcstateError(
-                self._said.getvalue().strip().removeprefix("ERROR: ") or f"pytest ended with {code}"
-            )
+            words = [line.removeprefix("ERROR: ") for line in said.getvalue().splitlines() if line.strip()]
+            raise HpcstateError("\n".join(words) or f"pytest ended with {code}")
 
     @pytest.hookimpl(trylast=True)
     def pytest_configure(self, config: pytest.Config) -> None:
@@ -156,7 +173,7 @@ class _Run:
             config.stash[plugin.LIVE] = self.live
         reporter = config.pluginmanager.get_plugin("terminalreporter")
         config.pluginmanager.unregister(reporter)
-        config.pluginmanager.register(pytest.TerminalReporter(config, self._said), "terminalreporter")
+        config.pluginmanager.register(pytest.TerminalReporter(config, io.StringIO()), "terminalreporter")
 
     def pytest_pycollect_makeitem(self, obj: object) -> None:
         """Keep the faults that stand beside the checks."""
@@ -166,7 +183,10 @@ class _Run:
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Keep why a file cannot be read."""
         if report.failed:
-            self._problems.append(report.longreprtext)
+            lines = report.longreprtext.splitlines()
+            # pytest marks what was raised by an E; the stack above is its own.
+            said = [line[1:].strip() for line in lines if line.startswith("E ")] or lines[-1:]
+            self._problems.append(f"{report.nodeid}: {' '.join(said)}")
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -176,6 +196,10 @@ class _Run:
         if self.order is not None:
             config.hook.pytest_deselected(items=[found[name] for name in found.keys() - set(self.order)])
             items[:] = [found[name] for name in self.order if name in found]
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Keep what is left to make."""
+        self.left = {plugin.check_of(item).name for item in session.items}
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(self, call: pytest.CallInfo[None]) -> Iterator[None]:

@@ -11,6 +11,7 @@ The fixtures are those of hpcstate/check/plugin.py; what several checks look at 
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -165,8 +166,15 @@ class Suites:
         )
         if found:
             return found
-        names = dict.fromkeys(check.suite if suite and not name else check.name for check in self.checks)
-        raise HpcstateError(f"there is no check {name or suite!r}", hint=f"there are: {', '.join(names)}")
+        suites = dict.fromkeys(check.suite for check in self.checks)
+        if suite and suite not in suites:
+            raise HpcstateError(f"there is no suite {suite!r}", hint=f"there are: {', '.join(suites)}")
+        names = [check.name for check in self.checks if not suite or check.suite == suite]
+        near = difflib.get_close_matches(name, names, n=3) or names
+        raise HpcstateError(
+            f"there is no check {name!r}" + (f" in the suite {suite!r}" if suite else ""),
+            hint=f"there {'are' if near is names else 'is'}: {', '.join(near)}",
+        )
 
     def proven_by(
         self, fault: Fault, nodes: Sequence[Node], deployed: Sequence[str] = ()
@@ -187,10 +195,10 @@ class Suites:
 def suites_of(checks: Sequence[Check], faults: Sequence[Fault], own: Path) -> Suites:
     """``checks`` and ``faults`` as suites, once they are known to prove something.
 
-    Raises HpcstateError when two checks share a name, when a check has no title, when a fault names a check
-    that there is not, or when a check of a file below ``own`` has no fault: a check that was never seen to
-    fail proves nothing. Checks from elsewhere are their owner's, and a production cluster is not there to be
-    broken.
+    Raises HpcstateError when two checks share a name, when a suite of the project's is extended from
+    elsewhere, when a check has no title, when a fault names a check that there is not, or when a check of a
+    file below ``own`` has no fault: a check that was never seen to fail proves nothing. Checks from
+    elsewhere are their owner's, and a production cluster is not there to be broken.
     """
     by_name: dict[str, Check] = {}
     for check in checks:
@@ -207,6 +215,14 @@ def suites_of(checks: Sequence[Check], faults: Sequence[Fault], own: Path) -> Su
                 hint="the first line of its docstring says what holds when it passes",
             )
         by_name[check.name] = check
+    ours = {check.suite for check in checks if check.file.is_relative_to(own)}
+    for check in checks:
+        if check.suite in ours and not check.file.is_relative_to(own):
+            raise HpcstateError(
+                f"the suite {check.suite!r} is one of the project's",
+                where=str(check.file.parent),
+                hint="give the folder of your own checks another name",
+            )
     proven = {name for fault in faults for name in fault.checks}
     if proven - by_name.keys():
         raise HpcstateError(

@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     from hpcstate.check.page import write_page
     from hpcstate.check.proof import summary, write_proof
     from hpcstate.check.prove import prove
-    from hpcstate.check.runner import exit_code, load_suites
+    from hpcstate.check.runner import exit_code, fitting, load_suites
     from hpcstate.check.target import slurm_cluster
     from hpcstate.files import write_atomically
     from hpcstate.paths import ClusterPaths, shown
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
 
     _demand_outputs(args)
     suites = load_suites(more=args.checks)
-    checks = suites.select(args.suite, args.check)
+    checks = fitting(suites.select(args.suite, args.check), args.k)
     if args.list:
         listing = json.dumps(listed(suites, checks), indent=2) if args.json else list_text(suites, checks)
         if args.json in (None, _STDOUT):
@@ -101,7 +101,6 @@ def run(args: argparse.Namespace) -> int:
         suites,
         checks,
         say=say,
-        keyword=args.k,
         remember=paths.failed_checks,
         last_failed=args.lf,
         junit=args.junitxml,
@@ -127,7 +126,7 @@ def _demand_outputs(args: argparse.Namespace) -> None:
     for option, path in (("--json", args.json), ("--html", args.html), ("--junitxml", args.junitxml)):
         if path is None or path == _STDOUT:
             continue
-        if path.exists() and path.samefile(args.file):
+        if path.exists() and args.file.exists() and path.samefile(args.file):
             raise HpcstateError(f"{option} would write over the cluster file", where=str(path))
         if path.is_dir() or not path.absolute().parent.is_dir():
             raise HpcstateError(

@@ -8,7 +8,7 @@ addresses, units of its own), so that only what was asked for is compared.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 from xml.etree import ElementTree
@@ -250,8 +250,3 @@ def shrinks(difference: MachineDifference) -> bool:
         return False
     found, wanted = (int((text or "0").split()[0]) for text in (difference.found, difference.wanted))
     return wanted < found
-
-
-def nodes_with(differences: Sequence[MachineDifference], impact: Impact) -> list[str]:
-    """The names of what has a difference of that impact, in their order."""
-    return list(dict.fromkeys(each.what for each in differences if each.impact == impact))

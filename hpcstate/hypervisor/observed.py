@@ -97,7 +97,7 @@ def update_network(host: LibvirtHost, cluster: Cluster, mark: Mark) -> list[str]
 
 def grow_disk(host: LibvirtHost, cluster: Cluster, node: Node) -> bool:
     """Give the disk of a node that is off the size of the file; its file system follows as it boots
-    (cloud-init, cc_growpart and cc_resizefs run at each boot). Whether it was smaller.
+    (packer/seed/files/usr/lib/hpcstate/first-boot). Whether it was smaller.
 
     Raises HpcstateError where the file has a smaller one: what is at the end of a disk would be lost.
     """

@@ -1,6 +1,6 @@
 """Each check of a live cluster passes, fails while one of its faults is in the cluster, and passes again.
 
-A run of checks begins with nothing known (its fixtures are its own): what is seen of the broken cluster
+A run of checks begins with nothing known (tests/suites/conftest.py): what is seen of the broken cluster
 is seen while it is broken.
 """
 

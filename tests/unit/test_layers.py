@@ -1,4 +1,4 @@
-"""Who may import whom (DESIGN.md, LAYOUT.md): the way of the data has one direction, and no circle.
+"""Who may import whom (docs/architecture.md): the way of the data has one direction, and no circle.
 
 The rooms of hpcstate/ stand on floors. A room imports from lower floors only, never from one beside it.
 """

@@ -109,7 +109,7 @@ def test_a_program_is_a_file_and_no_text_in_python() -> None:
 
 
 def test_every_program_is_named_by_a_module_beside_it() -> None:
-    """So the keys of images find it (hpcstate/image/imports.py), and a reader who runs it."""
+    """So the keys of images find it (hpcstate/artifact/imports.py), and a reader who runs it."""
     lost = []
     for folder in ("hpcstate", "operations", "tests/suites"):
         for program in sorted((ROOT / folder).rglob("*.sh")):

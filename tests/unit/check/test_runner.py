@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hpcstate.check.plugin import result_of
-from hpcstate.check.runner import exit_code, load_suites, run_check, run_checks
+from hpcstate.check.runner import exit_code, fitting, load_suites, run_check, run_checks
 from hpcstate.check.suite import Check, CheckResult, Fault, Needs, Outcome, Suites, fault
 from hpcstate.errors import HpcstateError
 from hpcstate.node.ssh import Live, UnreachableError
@@ -160,9 +160,19 @@ def test_a_check_that_lacks_what_it_needs_is_skipped_before_anything_of_it_is_ma
     assert (result.outcome, result.reason) == ("skipped", "needs 9 compute nodes, the cluster has 2")
 
 
-def test_a_need_that_there_is_not_is_refused(made: Made) -> None:
-    with pytest.raises(HpcstateError, match="the marker needs takes nodes, gpus"):
-        made("@pytest.mark.needs(gpu=1)\ndef test_one():\n    '''T'''\n")
+@pytest.mark.parametrize(
+    ("needs", "said"),
+    [
+        ("gpu=1", r"test_made.py::test_one: the marker needs takes nodes, gpus, .* by name$"),
+        ("2", "the marker needs takes nodes, gpus"),
+        ("nodes='two'", r"needs\(nodes='two'\) is no int$"),
+        ("containers='mpi-minimal'", "is no tuple$"),
+    ],
+)
+def test_a_need_that_there_is_not_is_refused(made: Made, needs: str, said: str) -> None:
+    with pytest.raises(HpcstateError, match=said) as caught:
+        made(f"@pytest.mark.needs({needs})\ndef test_one():\n    '''T'''\n")
+    assert "\n" not in caught.value.message
 
 
 @pytest.mark.parametrize(
@@ -259,12 +269,12 @@ def test_a_signal_that_ends_the_program_is_no_failure_of_a_check(made: Made) -> 
 
 def test_words_choose_checks(made: Made) -> None:
     checks = made(LOOKING).checks
-    results = run_checks(checks, looking("x"), lambda _: None, keyword="suite-0.two")
-    assert [result.name for result in results] == ["suite-0.two"]
+    assert [check.name for check in fitting(checks, "suite-0.two")] == ["suite-0.two"]
+    assert fitting(checks, "") == checks
     with pytest.raises(HpcstateError, match="no check is called 'three'"):
-        run_checks(checks, looking("x"), lambda _: None, keyword="three")
-    with pytest.raises(HpcstateError, match="Wrong expression passed to '-k'"):
-        run_checks(checks, looking("x"), lambda _: None, keyword="one and")
+        fitting(checks, "three")
+    with pytest.raises(HpcstateError, match=r"^Wrong expression passed to '-k'[^\n]*$"):
+        fitting(checks, "one and")
 
 
 def test_what_failed_is_remembered(made: Made, tmp_path: Path) -> None:
@@ -343,15 +353,20 @@ def test_select() -> None:
 
 
 @pytest.mark.parametrize(
-    ("suite", "name", "known"),
+    ("suite", "name", "said", "known"),
     [
-        ("gpus", "", "nodes, cgroup-isolation, "),
-        ("", "mpi.two", "mpi.two_nodes"),
-        ("gpu-gres", "mpi.two_nodes", "gpu-gres."),
+        ("gpus", "", "there is no suite 'gpus'", "nodes, cgroup-isolation, "),
+        ("", "mpi.two", "there is no check 'mpi.two'", "mpi.two_nodes"),
+        (
+            "gpu-gres",
+            "mpi.two_nodes",
+            "there is no check 'mpi.two_nodes' in the suite 'gpu-gres'",
+            "gpu-gres.",
+        ),
     ],
 )
-def test_select_tells_what_there_is(suite: str, name: str, known: str) -> None:
-    with pytest.raises(HpcstateError, match="there is no check") as raised:
+def test_select_tells_what_there_is(suite: str, name: str, said: str, known: str) -> None:
+    with pytest.raises(HpcstateError, match=said) as raised:
         load_suites().select(suite, name)
     assert known in raised.value.hint
 
@@ -366,10 +381,12 @@ FAULT = "@fault('F', '{0}.one')\ndef broken(live):\n    yield\n"
         (FINE, "no fault for {0}.one"),
         (FINE.replace("'''T'''", "pass") + FAULT, "'{0}.one' has no title"),
         (FINE + FAULT.replace("one", "other"), "no check: {0}.other"),
-        ("import no_such_module\n", "No module named 'no_such_module'"),
+        ("import no_such_module\n", "test_made.py: ModuleNotFoundError: No module named 'no_such_module'$"),
+        ("def test_one(:\n", "test_made.py: .*SyntaxError: invalid syntax$"),
+        ("@pytest.mark.neds()\ndef test_one():\n    pass\n", "test_made.py: 'neds' not found in"),
         ("\n", "there are no suites"),
     ],
-    ids=["no fault", "no title", "a fault of nothing", "it cannot be imported", "empty"],
+    ids=["no fault", "no title", "a fault of nothing", "no module", "no Python", "no marker", "empty"],
 )
 def test_a_suite_that_proves_nothing_is_refused(
     tmp_path: Path, request: pytest.FixtureRequest, text: str, message: str
@@ -393,6 +410,14 @@ def test_two_checks_of_one_name_are_refused(tmp_path: Path) -> None:
     assert "test_first.py" in raised.value.hint
 
 
+def test_a_suite_of_the_project_is_not_extended_from_elsewhere(tmp_path: Path) -> None:
+    folder = tmp_path / "nodes"
+    folder.mkdir()
+    (folder / "test_more.py").write_text(FINE)
+    with pytest.raises(HpcstateError, match="'nodes' is one of the project's"):
+        load_suites(more=[folder])
+
+
 def test_checks_of_somebody_need_no_fault_but_say_so(made: Made) -> None:
     suites = made(FINE)
     assert suites.faults_of(suites.checks[0]) == ()
@@ -403,6 +428,8 @@ def test_no_suites_is_an_error_and_not_a_success(tmp_path: Path) -> None:
         load_suites(tmp_path)
     with pytest.raises(HpcstateError, match="there are no suites"):
         load_suites(more=[tmp_path / "none"])
+    with pytest.raises(HpcstateError, match="this is no Python file"):
+        load_suites(more=[ROOT / "README.md"])
 
 
 def test_the_suites_are_ordinary_tests_of_pytest() -> None:

@@ -21,7 +21,6 @@ from hpcstate.hypervisor.machine import (
     image_difference,
     network_differences,
     network_updates,
-    nodes_with,
     shrinks,
 )
 from hpcstate.hypervisor.xml import HypervisorFacts
@@ -185,5 +184,3 @@ def test_what_shrinks(name: str, found: str, wanted: str, smaller: bool) -> None
 def test_words() -> None:
     difference = MachineDifference("compute-01", "memory", "2048 MiB", "3072 MiB", "power-cycle")
     assert str(difference) == "compute-01: memory 2048 MiB -> 3072 MiB (the node goes off and on)"
-    assert nodes_with([difference, difference], "power-cycle") == ["compute-01"]
-    assert nodes_with([difference], "live") == []
