@@ -14,8 +14,10 @@ import pytest
 from hpcstate import model, schema
 from hpcstate.commands import arguments
 from hpcstate.schema import keys, leaf
+from hpcstate.schema.addresses import place_nodes
 from hpcstate.schema.declare import AnyKey, Keys, ListKey, MappingKey, SectionKey, ValueKey
 from hpcstate.schema.leaf import LeafError
+from hpcstate.schema.node import Entry
 from hpcstate.schema.reference import described
 from hpcstate.schema.section import Report, Section
 
@@ -238,3 +240,36 @@ def test_a_row_has_one_name() -> None:
     with pytest.raises((TypeError, RuntimeError)) as caught:
         type("OtherKeys", (Keys,), {"other": LampKeys.colour}, title="other")
     assert "this row is 'colour'" in f"{caught.value} {caught.value.__cause__}"
+
+
+def test_what_an_entry_says_reaches_its_nodes() -> None:
+    """A key that is read, but not handed on by place_nodes, would be lost without a word."""
+    (cluster,) = schema.parse(
+        "clusters:\n  hpc:\n    name: test\n    network: {subnet: 192.168.150.0/24}\n"
+        "    controller: {}\n    compute_nodes: [{}]\n",
+        Path("test.yaml"),
+    ).clusters
+    shared = {field.name for field in dataclasses.fields(Entry)}
+    shared &= {field.name for field in dataclasses.fields(model.Node)}
+    # These are a node's own: allotted, or compared with those of others.
+    said = {name: object() for name in shared - {"address", "role", "place"}}
+    entry = Entry(
+        place=".clusters.hpc.compute_nodes[0]",
+        role="compute",
+        count=1,
+        cpu_cores=1,
+        memory_mb=1,
+        disk_gb=1,
+        address=None,
+        address_place="",
+        image="",
+        auto_start=True,
+    )
+    (node,) = place_nodes(
+        "test",
+        cluster.network,
+        [dataclasses.replace(entry, **said)],  # type: ignore[arg-type]
+        Report({}),
+    )
+    assert {name: getattr(node, name) for name in said} == said
+    assert {"memory_mb", "image", "simulated_gpus", "gres_settings"} <= said.keys()
