@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import stat
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -80,12 +81,22 @@ def _without_broken_kvm() -> list[str]:
     """Words that hide a /dev/kvm which opens but runs no guest from a daemon.
 
     QEMU reports KVM there and libvirt, which looks at the processor, does not: libvirt then throws its cached
-    capabilities away and probes every QEMU again whenever a domain is defined, 17 s each time.
+    capabilities away and probes every QEMU again whenever a domain is defined, 17 s each time. It does so
+    too when QEMU found no KVM and QEMU's user may open /dev/kvm (qemu_capabilities.c, virQEMUCapsIsValid):
+    what stands in its place is therefore a file that only root may open, not /dev/null.
     """
     if kvm_works() or not Path("/dev/kvm").exists():
         return []
-    hide = 'mount --bind /dev/null /dev/kvm && exec "$@"'
-    return ["unshare", "--mount", "--propagation", "slave", "sh", "-c", hide, "sh"]
+    # A device file like the hidden one: libvirt takes this mount along into the /dev that it makes for a
+    # domain.
+    closed = SOCKET.with_name("hpcstate-no-kvm")
+    try:
+        closed.unlink(missing_ok=True)
+        os.mknod(closed, stat.S_IFCHR | 0o600, Path(os.devnull).stat().st_rdev)
+    except OSError:
+        closed = Path(os.devnull)
+    hide = 'file=$1; shift; mount --bind "$file" /dev/kvm && exec "$@"'
+    return ["unshare", "--mount", "--propagation", "slave", "sh", "-c", hide, "sh", str(closed)]
 
 
 def _wait() -> None:
