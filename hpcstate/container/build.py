@@ -122,7 +122,7 @@ def write(
     Raises HpcstateError with Apptainer's last lines, and ProblemsError for a definition that would run a part
     of itself on this machine.
     """
-    container_definition.judge(definition, f"the definition of {target.name}")
+    container_definition.demand_harmless(definition, f"the definition of {target.name}")
     file, scratch = work / "container.def", work / "tmp"
     file.write_text(definition, encoding="utf-8")
     scratch.mkdir()

@@ -52,11 +52,11 @@ def checked(path: Path, own: str) -> str:
     if problems := check(lines, path.parent):
         raise ProblemsError(paths.shown(path), tuple(problems))
     made = "\n".join(located(lines, path.parent, own)) + "\n"
-    judge(made, paths.shown(path))
+    demand_harmless(made, paths.shown(path))
     return made
 
 
-def judge(text: str, where: str) -> None:
+def demand_harmless(text: str, where: str) -> None:
     """Raises ProblemsError when Apptainer would run a part of the definition ``text`` on this machine, or
     read it in another way than it was checked: for the whole text that it gets, whatever that is made of.
     """

@@ -22,7 +22,7 @@ from hpcstate.registry import difference, layout, scripts, spread, transfer
 from hpcstate.registry.difference import Difference
 from hpcstate.registry.layout import Catalog, Stored
 from hpcstate.registry.look import LOOK_TIMEOUT, catalog_of, look_at, only_one
-from hpcstate.registry.source import LocalFile, judge
+from hpcstate.registry.source import LocalFile, demand_whole
 from hpcstate.registry.transfer import DEFAULT, SayOfNode, Way
 from hpcstate.run import at_once
 
@@ -219,7 +219,7 @@ class _Deploy:
         """
         known = next((stored for stored in catalog.stored if stored.file == source.stored.file), None)
         if known is not None and self.settings.require_signature and not known.signed:
-            judge(source, self.settings)
+            demand_whole(source, self.settings)
         return self.settings.require_signature or (known is not None and known.signed)
 
     def _lay_out(self, node: ServedNode) -> None:
@@ -256,7 +256,7 @@ class _Deploy:
         }
         for file in lacking:
             if file in local:
-                judge(local[file], self.settings)
+                demand_whole(local[file], self.settings)
         for file, stored in sorted(lacking.items()):
             holders = sorted(
                 (name for name, node in self.nodes.items() if node.sound and node.has(stored)),

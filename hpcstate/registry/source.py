@@ -28,7 +28,8 @@ class LocalFile:
 
 
 def built(name: str) -> LocalFile:
-    """The container ``name`` as it was built here. Its digest is that of its sidecar; :func:`judge` compares.
+    """The container ``name`` as it was built here. Its digest is that of its sidecar; :func:`demand_whole`
+    compares.
 
     Raises HpcstateError when there is no such container or it was not built.
     """
@@ -83,7 +84,7 @@ def chosen(word: str, *, name: str = "", version: str = "", category: Category |
     return built(word)
 
 
-def judge(source: LocalFile, settings: ContainerSettings) -> None:
+def demand_whole(source: LocalFile, settings: ContainerSettings) -> None:
     """Refuse a file before anything of it is sent: cut off, other bytes than its sidecar says, or without a
     good signature where the policy wants one. Raises HpcstateError.
     """

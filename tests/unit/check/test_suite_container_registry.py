@@ -36,7 +36,7 @@ DECLARED = replace(TWO, containers=ContainerSettings(deploy=("mpi-minimal",)))
 def live(nodes: type[LocalNodes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalNodes:
     """Two nodes and a controller that have what is declared."""
     monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
-    monkeypatch.setattr(container_deploy, "judge", lambda *_: None)
+    monkeypatch.setattr(container_deploy, "demand_whole", lambda *_: None)
     (tmp_path / "bin/runuser").write_text("#!/bin/sh\n")
     (tmp_path / "bin/runuser").chmod(0o755)
     source = of_file(sif_file(tmp_path / "a.sif", b"x" * 9000), name="mpi-minimal", category="base-images")

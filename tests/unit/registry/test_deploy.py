@@ -35,7 +35,7 @@ NAMES = ("controller", "compute-01", "compute-02")
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A build folder of its own, and a project's key that accepts what has the word SIGNED in it."""
     monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
-    monkeypatch.setattr(container_deploy, "judge", lambda *_: None)
+    monkeypatch.setattr(container_deploy, "demand_whole", lambda *_: None)
 
 
 def a_source(
@@ -311,11 +311,11 @@ def test_what_came_unsigned_is_judged_when_the_policy_changes(
         judged.append(file)
         raise HpcstateError("the file is not signed")
 
-    monkeypatch.setattr(container_deploy, "judge", refuse)
+    monkeypatch.setattr(container_deploy, "demand_whole", refuse)
     with pytest.raises(HpcstateError, match="not signed"):
         run(nodes, source)
     assert [version.signed for version in catalog.parse(text.read_text()).stored] == [False]
-    monkeypatch.setattr(container_deploy, "judge", lambda file, _: judged.append(file))
+    monkeypatch.setattr(container_deploy, "demand_whole", lambda file, _: judged.append(file))
     for cluster in (TWO, UNSIGNED):
         assert run(nodes, source, cluster=cluster).complete
         assert [version.signed for version in catalog.parse(text.read_text()).stored] == [True]
@@ -417,11 +417,11 @@ def test_a_wrong_file_is_refused(tmp_path: Path, content: bytes | str | None, me
 def test_an_unsigned_or_other_file_is_refused_before_it_is_sent(tmp_path: Path) -> None:
     unsigned = a_source(tmp_path, signed=False)
     with pytest.raises(HpcstateError, match="not signed"):
-        container_source.judge(unsigned, ContainerSettings())
-    container_source.judge(unsigned, ContainerSettings(require_signature=False))
+        container_source.demand_whole(unsigned, ContainerSettings())
+    container_source.demand_whole(unsigned, ContainerSettings(require_signature=False))
     other = replace(unsigned, stored=replace(unsigned.stored, digest="0" * 64))
     with pytest.raises(HpcstateError, match="another than in its sidecar"):
-        container_source.judge(other, ContainerSettings(require_signature=False))
+        container_source.demand_whole(other, ContainerSettings(require_signature=False))
 
 
 def test_a_container_that_was_not_built_is_refused() -> None:

@@ -26,7 +26,7 @@ USES = container_prune.uses
 def three(nodes: type[LocalNodes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[LocalFile]:
     """Three versions of a container, deployed one after the other; no job uses one."""
     monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
-    monkeypatch.setattr(container_deploy, "judge", lambda *_: None)
+    monkeypatch.setattr(container_deploy, "demand_whole", lambda *_: None)
     monkeypatch.setattr(container_prune, "uses", lambda _: {})
     found = []
     for size in (100, 200, 300):
