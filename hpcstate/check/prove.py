@@ -30,12 +30,14 @@ def prove(
     checks: Sequence[Check],
     *,
     say: Callable[[str], None],
+    tell: Callable[[CheckResult], None] | None = None,
     remember: Path | None = None,
     last_failed: bool = False,
     junit: Path | None = None,
 ) -> Proof:
-    """Run ``checks`` on ``cluster``, telling ``say`` how it goes, and return what came of it: complete when
-    these were all of ``suites``. The other arguments are those of :func:`hpcstate.check.runner.run_checks`.
+    """Run ``checks`` on ``cluster``, telling ``say`` how it goes and ``tell`` each result (``say`` in full,
+    unless given), and return what came of it: complete when these were all of ``suites``. The other
+    arguments are those of :func:`hpcstate.check.runner.run_checks`.
 
     Raises HpcstateError when the controller does not answer: then nothing can be checked.
     """
@@ -47,7 +49,7 @@ def prove(
         results = run_checks(
             checks,
             live,
-            lambda result: say(result_text(result)),
+            tell or (lambda result: say(result_text(result))),
             remember=remember,
             last_failed=last_failed,
             junit=junit,

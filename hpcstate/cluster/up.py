@@ -9,7 +9,7 @@ from pathlib import Path
 from hpcstate import schema
 from hpcstate.check.page import by_suite, reasons, write_page
 from hpcstate.check.proof import Proof, configuration_digest, counted, read_proof, write_proof
-from hpcstate.check.prove import prove
+from hpcstate.check.prove import prove, result_text
 from hpcstate.check.runner import load_suites
 from hpcstate.check.suite import CheckResult
 from hpcstate.check.target import boots_of, slurm_cluster
@@ -109,16 +109,28 @@ def check(file: Path) -> None:
         return
     suites = load_suites()
     paths = ClusterPaths.of(cluster.name)
-    proof = prove(description.path, cluster, suites, suites.checks, say=say, remember=paths.failed_checks)
+    proof = prove(
+        description.path, cluster, suites, suites.checks, say=say, tell=_tell, remember=paths.failed_checks
+    )
     write_proof(proof, paths.proof)
     write_page(proof, cluster, suites, paths.proof_page)
     bad = _bad(proof)
     if bad:
+        say(f"{counted(result.outcome for result in proof.results)}; all of it: {_short(paths.proof_page)}")
         names = ", ".join(result.name for result in bad)
         raise HpcstateError(
             f"{len(bad)} of {len(proof.results)} checks did not pass: {names}",
             hint=f"`hpcstate check {file} --lf` makes these again",
         )
+
+
+def _tell(result: CheckResult) -> None:
+    """What did not pass is said in full at once; the rest is in the summary, the page and the log."""
+    text = result_text(result)
+    if result.outcome in ("failed", "error"):
+        say(text)
+    else:
+        LOG.info("%s", text)
 
 
 def _boots(cluster: Cluster) -> dict[str, str]:
