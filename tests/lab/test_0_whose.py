@@ -126,7 +126,7 @@ def clones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hypervisor: LibvirtH
     image = tmp_path / "empty.qcow2"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", image, "10G"], check=True)
     # What libvirt says of the host takes 6 s each time, and is nothing to these tests.
-    monkeypatch.setattr(LibvirtHost, "facts", lambda _: HypervisorFacts(kvm=False))
+    monkeypatch.setattr(LibvirtHost, "facts", lambda *_: HypervisorFacts(kvm=False))
     monkeypatch.setattr(lifecycle, "wait_for_ssh", lambda *_, **__: None)
     monkeypatch.setattr(lifecycle, "STOP_TIMEOUT", 2.0)
     monkeypatch.setattr(lifecycle, "_emptied", lambda *_: nullcontext())
