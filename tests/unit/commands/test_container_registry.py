@@ -27,7 +27,7 @@ FILE = str(paths.ROOT / "inventories" / "gpu.yaml")
 def lab(nodes: type[LocalNodes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[LocalNodes]:
     """inventories/gpu.yaml on nodes that are folders here."""
     monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
-    monkeypatch.setattr(container_deploy, "judge", lambda *_: None)
+    monkeypatch.setattr(container_deploy, "demand_whole", lambda *_: None)
     monkeypatch.setattr(container_prune, "uses", lambda _: {})
     monkeypatch.setattr(live, "Live", nodes)
     for module in (container_deploy.deploy, container_prune.prune):
