@@ -20,7 +20,7 @@ import pytest
 
 from hpcstate.check.jobs import Job, Jobs
 from hpcstate.check.proof import result_lines
-from hpcstate.check.suite import Check, CheckFailed, CheckResult, Needs
+from hpcstate.check.suite import Check, CheckFailed, CheckResult, Needs, Outcome
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster, Node
 from hpcstate.node.ssh import Live, UnreachableError
@@ -185,33 +185,30 @@ def result_of(check: Check, error: BaseException | None, observed: str, seconds:
     is not.
     """
 
-    def result(**what: str) -> CheckResult:
-        outcome = what.pop("outcome")
-        return CheckResult(check.name, check.title, outcome, seconds, **what)  # type: ignore[arg-type]
+    def result(
+        outcome: Outcome, *, observed: str = "", expected: str = "", hint: str = "", reason: str = ""
+    ) -> CheckResult:
+        return CheckResult(check.name, check.title, outcome, seconds, observed, expected, hint, reason)
 
     match error:
         case None:
-            return result(outcome="passed", observed=observed)
+            return result("passed", observed=observed)
         case CheckFailed():
-            return result(outcome="failed", observed=error.observed, expected=error.expected, hint=error.hint)
+            return result("failed", observed=error.observed, expected=error.expected, hint=error.hint)
         case pytest.skip.Exception():
-            return result(outcome="skipped", reason=str(error.msg))
+            return result("skipped", reason=str(error.msg))
         case UnreachableError():
-            return result(
-                outcome="failed", observed=error.message, expected=f"{error.node} answers", hint=error.hint
-            )
+            return result("failed", observed=error.message, expected=f"{error.node} answers", hint=error.hint)
         case HpcstateError():
             place = f"{error.where}: " if error.where else ""
-            return result(outcome="error", reason=f"{place}{error.message}", hint=error.hint)
+            return result("error", reason=f"{place}{error.message}", hint=error.hint)
         case AssertionError() | pytest.fail.Exception():
-            return result(outcome="failed", observed=str(error) or "it is not so", expected=check.title)
+            return result("failed", observed=str(error) or "it is not so", expected=check.title)
         case ValueError() | LookupError():
             # An answer of the cluster that the check could not read, such as broken JSON or a missing field.
-            return result(
-                outcome="error", reason=f"the answer could not be read: {type(error).__name__}: {error}"
-            )
+            return result("error", reason=f"the answer could not be read: {type(error).__name__}: {error}")
     return result(
-        outcome="error",
+        "error",
         reason=f"the check itself is broken: {type(error).__name__}: {error}",
         hint=f"pytest -p hpcstate.check.plugin {check.file} --cluster-file FILE shows where",
     )

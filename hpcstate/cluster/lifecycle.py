@@ -296,7 +296,14 @@ def remove_nodes(
         with _emptied(cluster, on, host, "drain", say, timeout_s, unknown=True):
             _shut_down(cluster, on, host, say)
         for node in nodes:
-            done += remove_node(host, cluster, going[node.name])
+            # Looked at again: waiting for jobs takes long, and somebody may have come to use its disk
+            # meanwhile.
+            removal = of_node(survey(host, cluster), node.name)
+            if not snapshots:
+                refuse_snapshots(removal)
+            done += remove_node(host, cluster, removal)
+            for line in removal.staying_lines():
+                say(line)
         for line in update_network(host, cluster, new_mark(cluster, file)):
             say(line)
     return done

@@ -40,9 +40,11 @@ class Order:
 def order(cluster: Cluster, differences: Sequence[MachineDifference]) -> Order:
     """When which nodes go off and on, the controller last.
 
-    Raises HpcstateError for a node of which one size grows while another shrinks: there is no order in which
-    Slurm would not promise too much.
+    Raises HpcstateError for a disk that would shrink, and for a node of which one size grows while another
+    shrinks: there is no order in which Slurm would not promise too much.
     """
+    if never := [each for each in differences if each.impact == "never"]:
+        raise HpcstateError("; ".join(map(str, never)), where=cluster.name, hint="nothing was deployed")
     before: list[str] = []
     after: list[str] = []
     for node in sorted(cluster.nodes, key=lambda node: node is cluster.controller):

@@ -113,6 +113,8 @@ def _start(args: argparse.Namespace) -> int:
     from hpcstate.hypervisor import fit
     from hpcstate.schema import load
 
+    if args.force and not args.remove:
+        raise HpcstateError("--force is for --remove", hint="give --remove, or leave it out")
     clusters = chosen_clusters(args)
     fit.demand(replace(load(args.file), clusters=clusters), _say, only=args.node)
     for cluster in clusters:

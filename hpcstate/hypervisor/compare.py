@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
+IN_THE_GUEST = " in the guest"
+"""Behind the address of a device of the host: the name of what says where the guest has it."""
+
 _UNIT_KIB = {"KiB": 1, "MiB": 1 << 10, "GiB": 1 << 20}
 _QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 
@@ -41,7 +44,7 @@ def aspects(domain_xml: str) -> Iterator[tuple[str, str]]:
     }
     for device in _hostdevs(root):
         name = _address(device.find("source/address"))
-        yield f"{name} in the guest", _place(device.find("address"), places)
+        yield f"{name}{IN_THE_GUEST}", _place(device.find("address"), places)
         rom = device.find("rom")
         yield (
             f"{name} ROM",

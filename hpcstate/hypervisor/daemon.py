@@ -19,6 +19,9 @@ from hpcstate.run import run
 
 SYSTEM_URI = "qemu:///system"
 SOCKET = Path("/run/libvirt/libvirt-sock")
+KVM = Path("/dev/kvm")
+_NO_KVM = "hpcstate-no-kvm"
+
 RECORD = SOCKET.with_name("hpcstate-started.json")
 """The daemons we started, name to process id: beside their socket, gone with the next boot as they are."""
 
@@ -60,6 +63,7 @@ def end_daemon(say: Callable[[str], None], domains: Sequence[str] = ()) -> None:
             os.kill(pid, signal.SIGTERM)
             _wait_for_end(name, pid)
     RECORD.unlink(missing_ok=True)
+    SOCKET.with_name(_NO_KVM).unlink(missing_ok=True)
 
 
 def _start() -> None:
@@ -85,18 +89,18 @@ def _without_broken_kvm() -> list[str]:
     too when QEMU found no KVM and QEMU's user may open /dev/kvm (qemu_capabilities.c, virQEMUCapsIsValid):
     what stands in its place is therefore a file that only root may open, not /dev/null.
     """
-    if kvm_works() or not Path("/dev/kvm").exists():
+    if kvm_works() or not KVM.exists():
         return []
     # A device file like the hidden one: libvirt takes this mount along into the /dev that it makes for a
     # domain.
-    closed = SOCKET.with_name("hpcstate-no-kvm")
+    closed = SOCKET.with_name(_NO_KVM)
     try:
         closed.unlink(missing_ok=True)
         os.mknod(closed, stat.S_IFCHR | 0o600, Path(os.devnull).stat().st_rdev)
     except OSError:
         closed = Path(os.devnull)
-    hide = 'file=$1; shift; mount --bind "$file" /dev/kvm && exec "$@"'
-    return ["unshare", "--mount", "--propagation", "slave", "sh", "-c", hide, "sh", str(closed)]
+    hide = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
+    return ["unshare", "--mount", "--propagation", "slave", "sh", "-c", hide, "sh", str(closed), str(KVM)]
 
 
 def _wait() -> None:

@@ -14,7 +14,7 @@ from typing import Literal
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from hpcstate.hypervisor.compare import aspects
+from hpcstate.hypervisor.compare import IN_THE_GUEST, aspects
 
 Impact = Literal["live", "boot", "power-cycle", "stop", "grow", "never", "replace", "remove"]
 """What it takes to bring something into line: nothing that anybody notices; the next start of a node that is
@@ -168,12 +168,15 @@ NETWORK: tuple[Property, ...] = (
 )
 
 
+Section = Literal["lease", "name"]
+
+
 @dataclass(frozen=True)
 class NetworkUpdate:
     """One change of a running network (virNetworkUpdate): ``section`` is ``lease`` or ``name``, ``xml`` the
     element."""
 
-    section: Literal["lease", "name"]
+    section: Section
     remove: bool
     xml: str
 
@@ -183,15 +186,17 @@ def domain_differences(node: str, rendered: str, running: str, defined: str) -> 
     as ``defined`` when it is off), ``defined`` its definition. XML, all three."""
     wanted = ElementTree.fromstring(rendered)
     roots = {False: ElementTree.fromstring(running), True: ElementTree.fromstring(defined)}
-    rows = [(row.name, row.read(roots[row.defined]), row.read(wanted), row.impact) for row in DOMAIN]
+    rows: list[tuple[str, str, str, Impact]] = [
+        (row.name, row.read(roots[row.defined]), row.read(wanted), row.impact) for row in DOMAIN
+    ]
     there, meant = dict(aspects(running)), dict(aspects(rendered))
-    more = [
+    rows += [
         (name, there.get(name, ""), meant.get(name, ""), "power-cycle")
         for name in dict.fromkeys((*meant, *there))
     ]
     return [
-        MachineDifference(node, name, found, should, impact)  # type: ignore[arg-type]
-        for name, found, should, impact in (*rows, *more)
+        MachineDifference(node, name, found, should, impact)
+        for name, found, should, impact in rows
         if found != should
     ]
 
@@ -221,11 +226,28 @@ def network_updates(rendered: str, found: str) -> list[NetworkUpdate]:
     first, because libvirt refuses a second lease for an address."""
     wanted, there = ElementTree.fromstring(rendered), ElementTree.fromstring(found)
     updates: list[NetworkUpdate] = []
-    for section, read in (("lease", _hosts), ("name", _names)):
+    sections: tuple[tuple[Section, Callable[[Element], list[str]]], ...] = (
+        ("lease", _hosts),
+        ("name", _names),
+    )
+    for section, read in sections:
         before, after = read(there), read(wanted)
-        updates += [NetworkUpdate(section, True, xml) for xml in before if xml not in after]  # type: ignore[arg-type]
-        updates += [NetworkUpdate(section, False, xml) for xml in after if xml not in before]  # type: ignore[arg-type]
+        updates += [NetworkUpdate(section, True, xml) for xml in before if xml not in after]
+        updates += [NetworkUpdate(section, False, xml) for xml in after if xml not in before]
     return sorted(updates, key=lambda update: not update.remove)
+
+
+def moved(rendered: str, found: str) -> dict[str, tuple[str, str]]:
+    """The leases that change their address: MAC address to the one that the network ``found`` has and the
+    one that is ``rendered``."""
+    wanted, there = (
+        {
+            host.get("mac", ""): host.get("ip", "")
+            for host in ElementTree.fromstring(xml).iterfind("ip/dhcp/host")
+        }
+        for xml in (rendered, found)
+    )
+    return {mac: (there[mac], ip) for mac, ip in wanted.items() if there.get(mac, ip) != ip}
 
 
 def disk_difference(node: str, found_gb: float, wanted_gb: int) -> list[MachineDifference]:
@@ -245,7 +267,10 @@ def image_difference(node: str, found: str, wanted: str) -> list[MachineDifferen
 
 
 def shrinks(difference: MachineDifference) -> bool:
-    """Whether Slurm has to promise less before the change: the memory or the CPUs of a node become fewer."""
+    """Whether Slurm has to promise less before the change: the memory or the CPUs of a node become fewer, or
+    a device of the host is taken from it."""
+    if difference.name.endswith(IN_THE_GUEST):
+        return not difference.wanted
     if difference.name not in ("memory", "CPUs"):
         return False
     found, wanted = (int((text or "0").split()[0]) for text in (difference.found, difference.wanted))

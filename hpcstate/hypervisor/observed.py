@@ -3,6 +3,7 @@ leave."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
 from xml.etree import ElementTree
@@ -18,6 +19,7 @@ from hpcstate.hypervisor.machine import (
     disk_difference,
     domain_differences,
     image_difference,
+    moved,
     network_differences,
     network_updates,
 )
@@ -64,11 +66,15 @@ def update_network(host: LibvirtHost, cluster: Cluster, mark: Mark) -> list[str]
     """Bring the leases and names of the cluster's network to those of the file, while it runs; one that no
     running domain has a card in is made anew when more than that is different. Returns what was done, in
     words.
+
+    Raises HpcstateError when a node that runs would have another address: it keeps the one that it has, and
+    nobody would find it there any more.
     """
     network = host.network(cluster)
     if network is None:
         return []
     wanted, there = objects.network_xml(cluster, mark), _network_xml(network)
+    _refuse_moved(host, cluster, moved(wanted, there))
     others = [each for each in network_differences(wanted, there) if each.impact == "stop"]
     if others and not _is_used(host, network.name()):
         was_active = network.isActive()
@@ -101,9 +107,9 @@ def grow_disk(host: LibvirtHost, cluster: Cluster, node: Node) -> bool:
 
     Raises HpcstateError where the file has a smaller one: what is at the end of a disk would be lost.
     """
-    volume = _disk(host, cluster, node)
-    if volume is None:
-        return False
+    domain, volume = host.domain(cluster, node), _disk(host, cluster, node)
+    if volume is None or (domain is not None and (domain.isActive() or domain.hasManagedSaveImage())):
+        return False  # QEMU has it open (also of a paused node), or its saved memory knows it as it is
     size = volume.info()[1]
     if size > node.disk_gb * _GIB:
         raise HpcstateError(
@@ -115,6 +121,20 @@ def grow_disk(host: LibvirtHost, cluster: Cluster, node: Node) -> bool:
         return False
     volume.resize(node.disk_gb * _GIB)
     return True
+
+
+def _refuse_moved(host: LibvirtHost, cluster: Cluster, leases: Mapping[str, tuple[str, str]]) -> None:
+    running = [
+        f"{node.name} has {leases[node.mac][0]}, the file says {leases[node.mac][1]}"
+        for node in cluster.nodes
+        if node.mac in leases and host.running_xml(cluster, node)
+    ]
+    if running:
+        raise HpcstateError(
+            f"nodes that run would get other addresses: {'; '.join(running)}",
+            where=f".clusters.{cluster.kind}.network",
+            hint="put the addresses back in the file, `hpcstate stop`, change them, then `hpcstate start`",
+        )
 
 
 def _is_used(host: LibvirtHost, network: str) -> bool:

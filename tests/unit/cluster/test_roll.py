@@ -47,6 +47,11 @@ def test_a_node_cannot_grow_and_shrink_at_once() -> None:
     assert "change one of the two" in caught.value.hint
 
 
+def test_a_disk_cannot_shrink() -> None:
+    with pytest.raises(HpcstateError, match="compute-01: disk 22 GiB -> 20 GiB"):
+        roll.order(TWO, [MachineDifference("compute-01", "disk", "22 GiB", "20 GiB", "never")])
+
+
 def test_one_node_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
 

@@ -175,10 +175,22 @@ def test_images(found: str, wanted: str, number: int) -> None:
         ("memory", "2048 MiB", "3072 MiB", False),
         ("CPUs", "4", "2", True),
         ("CPU model", "host-model", "qemu64", False),
+        ("0000:01:00.0 in the guest", "00.0 behind 00:02.0", "", True),
+        ("0000:01:00.0 in the guest", "", "00.0 behind 00:02.0", False),
     ],
 )
 def test_what_shrinks(name: str, found: str, wanted: str, smaller: bool) -> None:
     assert shrinks(MachineDifference("compute-01", name, found, wanted, "power-cycle")) is smaller
+
+
+def test_a_device_that_is_taken_shrinks_its_node() -> None:
+    """Slurm has to forget a GPU before it goes."""
+    without = rendered(PAGES).replace('type="pci" managed', 'type="usb" managed')
+    differences = domain_differences("compute-01", without, RUNNING, RUNNING)
+    assert [each.name for each in differences if shrinks(each)] == [
+        "0000:03:00.0 in the guest",
+        "0000:03:00.1 in the guest",
+    ]
 
 
 def test_words() -> None:

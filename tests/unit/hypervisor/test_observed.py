@@ -123,6 +123,20 @@ def test_another_network_waits_until_no_node_runs(host: LibvirtHost, mark: Mark)
     assert said(host, other) == []
 
 
+def test_a_node_that_runs_keeps_its_address(host: LibvirtHost, mark: Mark) -> None:
+    """Its lease would go, and nobody would find it where the file says."""
+    elsewhere = replace(TWO.nodes[1], address=IPv4Address("192.168.150.77"))
+    other = replace(TWO, nodes=(TWO.nodes[0], elsewhere, TWO.nodes[2]))
+    with pytest.raises(HpcstateError, match=r"compute-01 has 192\.168\.150\.11, the file says .*77"):
+        observed.update_network(host, other, mark)
+    network = host.network(TWO)
+    assert network is not None
+    assert "192.168.150.77" not in network.XMLDesc()
+    host.power_off(TWO, TWO.nodes[1])
+    assert observed.update_network(host, other, mark) == ["network test: 4 changes of leases and names"]
+    assert "192.168.150.77" in network.XMLDesc()
+
+
 class _Disk:
     def __init__(self, gib: float) -> None:
         self.bytes = int(gib * (1 << 30))
@@ -143,13 +157,34 @@ class _Disk:
 def test_a_disk_grows(host: LibvirtHost, monkeypatch: pytest.MonkeyPatch, gib: float, grows: bool) -> None:
     disk = _Disk(gib)
     monkeypatch.setattr(observed, "_disk", lambda *_: disk)
+    host.power_off(TWO, TWO.nodes[1])
     assert observed.grow_disk(host, TWO, TWO.nodes[1]) is grows
     assert disk.info()[1] == 10 << 30
+
+
+@pytest.mark.parametrize("how", ["running", "paused", "saved"])
+def test_a_disk_in_use_is_not_touched(
+    host: LibvirtHost, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, how: str
+) -> None:
+    """QEMU has the file open as long as the domain is there, and a paused one counts as one to be started."""
+    disk = _Disk(5)
+    monkeypatch.setattr(observed, "_disk", lambda *_: disk)
+    domain = host.domain(TWO, TWO.nodes[1])
+    assert domain is not None
+    if how == "paused":
+        domain.suspend()
+    elif how == "saved":
+        domain.managedSave()
+    assert observed.grow_disk(host, TWO, TWO.nodes[1]) is False
+    assert disk.info()[1] == 5 << 30
+    if how == "saved":
+        domain.managedSaveRemove()
 
 
 def test_a_disk_never_shrinks(host: LibvirtHost, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = _Disk(20)
     monkeypatch.setattr(observed, "_disk", lambda *_: disk)
+    host.power_off(TWO, TWO.nodes[1])
     with pytest.raises(HpcstateError, match="cannot shrink to 10") as caught:
         observed.grow_disk(host, TWO, TWO.nodes[1])
     assert caught.value.where == ".clusters.hpc.compute-01.disk_gb"

@@ -1,0 +1,42 @@
+"""What stands in the place of a /dev/kvm that runs no guest."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from hpcstate.hypervisor import daemon
+
+
+@pytest.fixture
+def kvm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A /dev/kvm that is there and does not work."""
+    there = tmp_path / "kvm"
+    there.touch()
+    monkeypatch.setattr(daemon, "KVM", there)
+    monkeypatch.setattr(daemon, "SOCKET", tmp_path / "libvirt-sock")
+    monkeypatch.setattr(daemon, "RECORD", tmp_path / "record.json")
+    monkeypatch.setattr(daemon, "kvm_works", lambda: False)
+    return there
+
+
+def test_a_broken_kvm_is_hidden_by_what_only_root_may_open(kvm: Path) -> None:
+    words = daemon._without_broken_kvm()
+    assert words[-1] == str(kvm)
+    hiding = Path(words[-2])
+    if hiding != Path(os.devnull):  # without the right to make a device
+        assert stat.S_ISCHR(hiding.stat().st_mode)
+        assert stat.S_IMODE(hiding.stat().st_mode) == 0o600
+    daemon.end_daemon(print)
+    assert hiding == Path(os.devnull) or not hiding.exists()
+
+
+def test_one_that_works_or_is_not_there_is_left_alone(kvm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kvm.unlink()
+    assert daemon._without_broken_kvm() == []
+    kvm.touch()
+    monkeypatch.setattr(daemon, "kvm_works", lambda: True)
+    assert daemon._without_broken_kvm() == []
