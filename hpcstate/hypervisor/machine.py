@@ -234,7 +234,7 @@ def network_updates(rendered: str, found: str) -> list[NetworkUpdate]:
         before, after = read(there), read(wanted)
         updates += [NetworkUpdate(section, True, xml) for xml in before if xml not in after]
         updates += [NetworkUpdate(section, False, xml) for xml in after if xml not in before]
-    return sorted(updates, key=lambda update: not update.remove)
+    return updates
 
 
 def moved(rendered: str, found: str) -> dict[str, tuple[str, str]]:
