@@ -21,7 +21,8 @@ mount -t tmpfs tmpfs /run/libvirt
 mount --bind "$state/lib" /var/lib/libvirt
 mkdir -p /var/lib/libvirt/images /var/lib/libvirt/qemu /var/lib/libvirt/dnsmasq
 cp -a /etc/libvirt/. "$state/etc/"
-rm -rf "$state/etc/qemu/autostart" "$state/etc/qemu/networks"
+# What the host has defined is its own: domains, networks and pools.
+rm -rf "$state/etc/qemu" "$state/etc/storage"
 mount --bind "$state/etc" /etc/libvirt
 # Not exec: this shell is the first process here and has to collect the dead daemons and machines. libvirt
 # waits for a machine that it stopped until it is gone, and a zombie is not.

@@ -14,6 +14,17 @@ from hpcstate.hypervisor.machine import MachineDifference
 from tests.unit.fake_live import TWO
 
 
+@pytest.fixture(autouse=True)
+def _no_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that fails must not switch anything off or on."""
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("a machine would have been touched")
+
+    monkeypatch.setattr(lifecycle, "stop", never)
+    monkeypatch.setattr(lifecycle, "start", never)
+
+
 def memory(node: str, found: int, wanted: int) -> MachineDifference:
     return MachineDifference(node, "memory", f"{found} MiB", f"{wanted} MiB", "power-cycle")
 
