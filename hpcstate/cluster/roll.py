@@ -15,6 +15,7 @@ from hpcstate.cluster import lifecycle
 from hpcstate.cluster.leave import DRAIN_SECONDS
 from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor.machine import MachineDifference, shrinks
+from hpcstate.hypervisor.observed import refuse_other_identity
 from hpcstate.model import Cluster
 from hpcstate.node.ssh import Live
 from hpcstate.probe.slurm import SlurmNode, nodes_command, parse_nodes
@@ -40,9 +41,11 @@ class Order:
 def order(cluster: Cluster, differences: Sequence[MachineDifference]) -> Order:
     """When which nodes go off and on, the controller last.
 
-    Raises HpcstateError for a disk that would shrink, and for a node of which one size grows while another
-    shrinks: there is no order in which Slurm would not promise too much.
+    Raises HpcstateError for a node that would become another one, for a disk that would shrink, and for a
+    node of which one size grows while another shrinks: there is no order in which Slurm would not promise
+    too much.
     """
+    refuse_other_identity(cluster, differences)
     if never := [each for each in differences if each.impact == "never"]:
         raise HpcstateError("; ".join(map(str, never)), where=cluster.name, hint="nothing was deployed")
     before: list[str] = []
@@ -72,7 +75,7 @@ def roll(cluster: Cluster, file: Path, names: Sequence[str], say: Say) -> None:
         say(f"{name}: off and on, {number} of {len(names)}")
         lifecycle.stop(cluster, file, say, [name], jobs="drain", timeout_s=DRAIN_SECONDS)
         lifecycle.start(cluster, file, say, [name])
-        _wait_for_slurm(cluster, name, names[number:])
+        wait_for_slurm(cluster, name, names[number:])
         say(f"{name}: as the file has it after {time.monotonic() - begun:.0f} s")
 
 
@@ -81,7 +84,7 @@ def refuse_drained(cluster: Cluster, names: Sequence[str]) -> None:
     it."""
     theirs = {
         name: node["reason"]
-        for name, node in _slurm_nodes(cluster).items()
+        for name, node in slurm_nodes(cluster).items()
         if name in names and "DRAIN" in node["states"] and not node["reason"].startswith(REASON_PREFIX)
     }
     if theirs:
@@ -93,7 +96,7 @@ def refuse_drained(cluster: Cluster, names: Sequence[str]) -> None:
         )
 
 
-def _slurm_nodes(cluster: Cluster) -> dict[str, SlurmNode]:
+def slurm_nodes(cluster: Cluster) -> dict[str, SlurmNode]:
     """The nodes as slurmctld has them; none where it does not answer, or is not there yet."""
     if cluster.kind != "hpc":
         return {}
@@ -105,11 +108,11 @@ def _slurm_nodes(cluster: Cluster) -> dict[str, SlurmNode]:
         return {}
 
 
-def _wait_for_slurm(cluster: Cluster, name: str, following: Sequence[str]) -> None:
+def wait_for_slurm(cluster: Cluster, name: str, following: Sequence[str]) -> None:
     """Wait until slurmctld has heard of the node again; at once where it knows no such node, or is not there
     yet."""
     limit = time.monotonic() + BACK_SECONDS
-    while (node := _slurm_nodes(cluster).get(name)) is not None and _AWAY & set(node["states"]):
+    while (node := slurm_nodes(cluster).get(name)) is not None and _AWAY & set(node["states"]):
         if time.monotonic() > limit:
             left = f"; {', '.join(following)} were not touched" if following else ""
             states = "+".join(node["states"])

@@ -13,15 +13,17 @@ from hpcstate.check.prove import prove, result_text
 from hpcstate.check.runner import load_suites
 from hpcstate.check.suite import CheckResult
 from hpcstate.check.target import boots_of, slurm_cluster
-from hpcstate.cluster import lifecycle, status
+from hpcstate.cluster import lifecycle, replace, status
 from hpcstate.cluster.pyinfra import DeployReport
 from hpcstate.cluster.pyinfra import deploy as run_deploy
+from hpcstate.cluster.replace import Due
 from hpcstate.cluster.roll import order, roll
 from hpcstate.errors import HpcstateError
 from hpcstate.log import LOG
 from hpcstate.model import Cluster, Description
 from hpcstate.node.ssh import Live
 from hpcstate.paths import ClusterPaths
+from hpcstate.terminal import Say
 
 
 def say(text: str) -> None:
@@ -49,15 +51,14 @@ def start(file: Path) -> None:
 
 
 def deploy(file: Path) -> None:
-    """Run deploys/full_stack.py. Raises HpcstateError naming the nodes that failed and what they said."""
-    report = run_deploy(_description(file), say)
-    say(deploy_text(report))
-    if report.changed or report.failed_hosts:
-        for cluster in _description(file).clusters:
-            _void_proof(cluster)
+    """Run deploys/full_stack.py; nodes that have to become smaller follow, and a roll of images that was
+    interrupted goes on. Raises HpcstateError naming the nodes that failed and what they said.
+    """
+    report = _deploy(file, say)
     if not report.failed_hosts:
         for cluster in _description(file).clusters:
             _roll(cluster, file, order(cluster, lifecycle.different(cluster)).after)
+            _replace_disks(cluster, file)
     if report.failed_hosts:
         messages = "\n".join(f"    {message}" for message in report.messages)
         log = ClusterPaths.of(_description(file).clusters[0].name).root / "deploy.log"
@@ -65,6 +66,38 @@ def deploy(file: Path) -> None:
             f"the deploy failed on {', '.join(report.failed_hosts)}; the others are done\n{messages}",
             hint=f"everything pyinfra said is in {log}; the next run goes on from here",
         )
+
+
+def _deploy(file: Path, say: Say) -> DeployReport:
+    """The deploy itself, said; what was proven before a change is not proven after it."""
+    report = run_deploy(_description(file), say)
+    say(deploy_text(report))
+    if report.changed or report.failed_hosts:
+        for cluster in _description(file).clusters:
+            _void_proof(cluster)
+    return report
+
+
+def deploy_now(file: Path, say: Say) -> tuple[str, ...]:
+    """Run deploys/full_stack.py in the middle of a roll; the names of the nodes that failed."""
+    report = _deploy(file, say)
+    for message in report.messages:
+        say(message)
+    return report.failed_hosts
+
+
+def _replace_disks(cluster: Cluster, file: Path) -> None:
+    """Go on with a roll of images that was interrupted. A new one is for a person to begin: what users left
+    on the disks of nodes goes with them."""
+    if cluster.kind != "hpc":
+        return
+    work = replace.look(cluster)
+    if work.unfinished:
+        _void_proof(cluster)
+        only = Due(work.unfinished, (), {})
+        replace.replace(cluster, file, only, lambda: deploy_now(file, say), say)
+    for line in work.lines(cluster, str(file)) if work.wait else ():
+        say(line)
 
 
 def deploy_text(report: DeployReport) -> str:

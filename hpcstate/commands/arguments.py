@@ -56,3 +56,22 @@ def _cluster_names(args: argparse.Namespace) -> list[str]:
         return []
     kind = getattr(args, "cluster", "all")
     return [cluster.name for cluster in found if kind in ("all", cluster.kind)]
+
+
+def seconds(text: str) -> float:
+    """A duration, for ``type=``. Raises ArgumentTypeError for one that is none."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"seconds are expected, like 3600, not {text!r}")
+    return seconds
+
+
+def agreed(question: str) -> bool:
+    """Whether the person at the terminal says yes; no where there is none."""
+    try:
+        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False

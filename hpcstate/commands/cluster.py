@@ -9,7 +9,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcstate.commands.arguments import add_cluster_arguments, add_cluster_file, chosen_clusters
+from hpcstate.commands.arguments import (
+    add_cluster_arguments,
+    add_cluster_file,
+    agreed,
+    chosen_clusters,
+    seconds,
+)
 from hpcstate.errors import HpcstateError
 
 if TYPE_CHECKING:
@@ -50,7 +56,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     jobs.add_argument("--force", action="store_true", help="requeue batch jobs, end the others, then stop")
     stop.add_argument(
         "--timeout",
-        type=_seconds,
+        type=seconds,
         metavar="SECONDS",
         help="how long --drain waits (default: 3600)",
     )
@@ -80,17 +86,6 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     adopt.add_argument("--force", action="store_true", help="do not ask")
     adopt.set_defaults(run=_adopt)
-
-
-def _seconds(text: str) -> float:
-    """A duration. Raises ArgumentTypeError for one that is none."""
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1
-    if not 0 <= seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"seconds are expected, like 3600, not {text!r}")
-    return seconds
 
 
 def _say(text: str) -> None:
@@ -145,7 +140,7 @@ def _remove_nodes(cluster: Cluster, args: argparse.Namespace) -> bool:
     if not names:
         _say("the file has every node that is there; nothing to remove")
         return True
-    if not args.force and not _agreed(f"Remove {', '.join(names)}, with everything on their disks?"):
+    if not args.force and not agreed(f"Remove {', '.join(names)}, with everything on their disks?"):
         print("nothing removed (--force does not ask)")
         return False
     for what in lifecycle.remove_nodes(cluster, args.file, _say):
@@ -192,7 +187,7 @@ def _destroy(args: argparse.Namespace) -> int:
             going = going or bool(removal)
             for line in removal.lines():
                 _say(line)
-        if going and not _agreed("Remove this, with everything on the disks of the nodes?"):
+        if going and not agreed("Remove this, with everything on the disks of the nodes?"):
             print("nothing removed (--force does not ask)")
             return 1
     for cluster in clusters:
@@ -218,16 +213,9 @@ def _adopt(args: argparse.Namespace) -> int:
                 continue
             for line in adoption.lines():
                 _say(line)
-            if not args.force and not _agreed("Take it over? The one that had it loses it."):
+            if not args.force and not agreed("Take it over? The one that had it loses it."):
                 print("nothing taken over (--force does not ask)")
                 return 1
             adopt.adopt(cluster, args.file, host, adoption, _say)
         _say(f"next: hpcstate start {args.file}")
     return 0
-
-
-def _agreed(question: str) -> bool:
-    try:
-        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
-    except EOFError:
-        return False

@@ -17,7 +17,7 @@ from hpcstate.hypervisor.compare import passed_through
 from hpcstate.hypervisor.lookup import found
 from hpcstate.hypervisor.mark import NAMESPACE, PREFIX, Mark, Stranger, owner_of
 from hpcstate.hypervisor.messages import LOG, refused
-from hpcstate.hypervisor.own import keeping_names, with_mark
+from hpcstate.hypervisor.own import disk_before, keeping_names, with_disk_before, with_mark
 from hpcstate.hypervisor.placement import host_cells
 from hpcstate.hypervisor.volumes import LibvirtVolumes
 from hpcstate.model import Cluster, Node
@@ -317,11 +317,11 @@ class LibvirtHost:
     def ensure_domain(self, cluster: Cluster, node: Node, facts: objects.HypervisorFacts, mark: Mark) -> bool:
         """Define the domain, with ``mark``, and start it. True when it was started.
 
-        One that is off is defined anew; what people made of it (own.py) stays. One whose memory libvirt has
-        saved goes on from there, as it was defined then.
+        One that is off is defined anew; what people made of it (own.py) stays, and its disk. One whose memory
+        libvirt has saved goes on from there, as it was defined then.
         """
         domain = self.domain(cluster, node)
-        rendered = objects.domain_xml(cluster, node, facts, mark)
+        rendered = objects.domain_xml(cluster, node, facts, mark, self.disk(cluster, node))
         if domain is None:
             domain = self.connection.defineXML(rendered)
         elif not domain.isActive() and not domain.hasManagedSaveImage():
@@ -336,6 +336,28 @@ class LibvirtHost:
         if domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
             domain.resume()  # it was paused when its memory was saved
         return True
+
+    def disk(self, cluster: Cluster, node: Node) -> str:
+        """The volume that is the disk of ``node``: the one of its domain; where that is not defined the one
+        that is there; else the one to be made."""
+        domain = self.domain(cluster, node)
+        if domain is not None:
+            return objects.disk_of(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+        return next(iter(self.volumes.disks(cluster, node)), objects.disk_volume(node))
+
+    def disk_before(self, cluster: Cluster, node: Node) -> str:
+        """The volume that was the disk of ``node`` until it got a new one, which has not passed yet; empty
+        when there is none."""
+        domain = self.domain(cluster, node)
+        return "" if domain is None else disk_before(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+
+    def put_disk(self, cluster: Cluster, node: Node, disk: str, before: str = "") -> None:
+        """Define the domain of ``node`` with the volume ``disk`` instead of the one that it has, and
+        ``before`` as the one to go back to. One that runs has it at its next start."""
+        domain = self.domain(cluster, node)
+        assert domain is not None
+        defined = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+        self.connection.defineXML(with_disk_before(objects.with_disk(defined, disk), before))
 
     def set_autostart(self, cluster: Cluster, nodes: Sequence[Node], wanted: bool) -> list[str]:
         """Whether libvirt starts ``nodes``, and what they need, as the hypervisor boots.

@@ -16,10 +16,10 @@ from xml.etree.ElementTree import Element
 
 from hpcstate.hypervisor.compare import IN_THE_GUEST, aspects
 
-Impact = Literal["live", "boot", "power-cycle", "stop", "grow", "never", "replace", "remove"]
+Impact = Literal["live", "boot", "power-cycle", "stop", "grow", "never", "replace", "remove", "identity"]
 """What it takes to bring something into line: nothing that anybody notices; the next start of a node that is
 off; the node off and on; the whole cluster off and on; more room at the node's next boot; it cannot be; a
-new disk; a node that the file no longer has goes."""
+new disk; a node that the file no longer has goes; a node would become another one, on its disk."""
 
 IMPACTS: Mapping[Impact, str] = {
     "live": "at once, nothing notices",
@@ -28,8 +28,9 @@ IMPACTS: Mapping[Impact, str] = {
     "stop": "all nodes go off and on: hpcstate stop, then start",
     "grow": "at the node's next start",
     "never": "a disk cannot shrink: set disk_gb back, or destroy",
-    "replace": "the node keeps the image it was made from",
+    "replace": "hpcstate roll start",
     "remove": "hpcstate start --remove",
+    "identity": "refused: give the nodes of the file a name, so that each keeps its disk",
 }
 """The same in words."""
 
@@ -199,6 +200,51 @@ def domain_differences(node: str, rendered: str, running: str, defined: str) -> 
         for name, found, should, impact in rows
         if found != should
     ]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a node is, of which another may take the place: its properties by name, as it was ``found`` (None
+    for one that is not there) and as the file has it, ``wanted`` (None for one that it no longer has).
+    ``named`` says that the file gives its name.
+    """
+
+    found: Mapping[str, str] | None
+    wanted: Mapping[str, str] | None
+    named: bool = False
+
+
+def shape(domain_xml: str) -> dict[str, str]:
+    """The properties of a domain that tell one node from another: sizes and devices of the host, where those
+    are in the guest left out."""
+    root = ElementTree.fromstring(domain_xml)
+    values = {row.name: row.read(root) for row in DOMAIN if row.name in ("memory", "CPUs")}
+    devices = [name for name, place in aspects(domain_xml) if name.endswith(IN_THE_GUEST) and place]
+    return {**values, "devices": ", ".join(sorted(devices))}
+
+
+def handed_on(shapes: Mapping[str, Shape]) -> list[MachineDifference]:
+    """Nodes without a name of their own that would become what another one is, on that one's disk: a node
+    was taken out of the middle of the file, or put there, and those behind it moved. A row says which node
+    of the file (by its name now) is to be given which name.
+
+    Recognised by this: a node that is there is to become what another one is, which goes or changes too; or
+    one that comes, or changes, is to become what it is.
+    """
+    moves = {name for name, node in shapes.items() if node.found != node.wanted}
+    pairs: dict[tuple[str, str], None] = {}
+    for name in moves:
+        node = shapes[name]
+        if node.found is None or node.wanted is None or node.named:
+            continue
+        others = sorted(moves - {name})
+        was = [other for other in others if shapes[other].found == node.wanted]
+        becomes = [
+            other for other in others if shapes[other].wanted == node.found and not shapes[other].named
+        ]
+        pairs.update({(name, other): None for other in was[:1]})
+        pairs.update({(other, name): None for other in becomes[:1]})
+    return [MachineDifference(name, "identity", name, its, "identity") for name, its in sorted(pairs)]
 
 
 def network_differences(rendered: str, found: str) -> list[MachineDifference]:

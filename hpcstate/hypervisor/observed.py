@@ -3,10 +3,8 @@ leave."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import PurePosixPath
-from xml.etree import ElementTree
 
 import libvirt
 
@@ -16,12 +14,15 @@ from hpcstate.hypervisor.connection import LibvirtHost, state_of
 from hpcstate.hypervisor.lookup import found
 from hpcstate.hypervisor.machine import (
     MachineDifference,
+    Shape,
     disk_difference,
     domain_differences,
+    handed_on,
     image_difference,
     moved,
     network_differences,
     network_updates,
+    shape,
 )
 from hpcstate.hypervisor.mark import Mark
 from hpcstate.hypervisor.removal import networks_of
@@ -40,12 +41,17 @@ def differences(host: LibvirtHost, cluster: Cluster) -> list[MachineDifference]:
     if network is not None:
         every += network_differences(objects.network_xml(cluster), _network_xml(network))
     domains = host.domains(cluster)
+    defined_as = {name: domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE) for name, domain in domains.items()}
+    shapes = {name: Shape(shape(xml), None) for name, xml in defined_as.items()}
     for node in cluster.nodes:
         domain = domains.get(node.name)
+        rendered = objects.domain_xml(cluster, node, facts)
+        if node is not cluster.controller:
+            there = shapes.get(node.name)
+            shapes[node.name] = Shape(there.found if there else None, shape(rendered), node.named)
         if domain is None:
             continue
-        defined = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
-        rendered = objects.domain_xml(cluster, node, facts)
+        defined = defined_as[node.name]
         rows = domain_differences(node.name, rendered, domain.XMLDesc(), defined)
         every += rows if domain.isActive() else [replace(row, impact="boot") for row in rows]
         every += _disk_differences(host, cluster, node)
@@ -53,7 +59,25 @@ def differences(host: LibvirtHost, cluster: Cluster) -> list[MachineDifference]:
         MachineDifference(name, "node", state_of(domains[name]), "", "remove")
         for name in removed(host, cluster)
     ]
-    return every
+    shapes.pop(cluster.controller.name, None)
+    return every + handed_on(shapes)
+
+
+def refuse_other_identity(cluster: Cluster, every: Sequence[MachineDifference]) -> None:
+    """Raises HpcstateError when nodes would become others, on disks that are not theirs."""
+    rows = [each for each in every if each.impact == "identity"]
+    if not rows:
+        return
+    places = {node.name: node.place for node in cluster.nodes}
+    raise HpcstateError(
+        "a node was taken out of the middle of the file, or put there: "
+        + ", ".join(f"{row.found} would become what {row.wanted} is" for row in rows)
+        + ", each on the disk of the other; nothing was touched",
+        where=places[rows[0].what],
+        hint="nodes without a name have that of their place; to keep each what it is, write "
+        + ", ".join(f"`name: {row.wanted}` at {places[row.what]}" for row in rows)
+        + " (and a name of its own where a new node has that one by its place)",
+    )
 
 
 def removed(host: LibvirtHost, cluster: Cluster) -> list[str]:
@@ -151,15 +175,15 @@ def _network_xml(network: libvirt.virNetwork) -> str:
 
 def _disk(host: LibvirtHost, cluster: Cluster, node: Node) -> libvirt.virStorageVol | None:
     pool = host.volumes.pool(cluster)
-    return None if pool is None else found(pool.storageVolLookupByName, f"{node.name}.qcow2")
+    return None if pool is None else found(pool.storageVolLookupByName, host.disk(cluster, node))
 
 
 def _disk_differences(host: LibvirtHost, cluster: Cluster, node: Node) -> list[MachineDifference]:
     volume = _disk(host, cluster, node)
     if volume is None:
         return []
-    backing = ElementTree.fromstring(volume.XMLDesc()).findtext("backingStore/path", "")
+    image = host.volumes.stands_on(cluster, volume.name())
     return [
         *disk_difference(node.name, volume.info()[1] / _GIB, node.disk_gb),
-        *image_difference(node.name, PurePosixPath(backing).name, host.volumes.base_name(node)),
+        *image_difference(node.name, image, host.volumes.base_name(node)),
     ]

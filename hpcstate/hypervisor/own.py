@@ -46,3 +46,29 @@ def _replace(root: Element, tag: str, wanted: Element | None) -> None:
         root.remove(there)
     if wanted is not None:
         root.insert(0, wanted)
+
+
+_BEFORE_NAMESPACE = "urn:hpcstate:disk-before"
+_BEFORE = f"{{{_BEFORE_NAMESPACE}}}disk"
+
+
+def with_disk_before(xml: str, volume: str) -> str:
+    """The domain ``xml`` which says that the node had the disk ``volume`` before, until the one that it has
+    now has passed; an empty one takes that back."""
+    ElementTree.register_namespace(PREFIX, NAMESPACE)
+    ElementTree.register_namespace(f"{PREFIX}-disk", _BEFORE_NAMESPACE)
+    root = ElementTree.fromstring(xml)
+    metadata = root.find("metadata")
+    if metadata is None:
+        metadata = ElementTree.SubElement(root, "metadata")
+    for element in metadata.findall(_BEFORE):
+        metadata.remove(element)
+    if volume:
+        ElementTree.SubElement(metadata, _BEFORE, volume=volume)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def disk_before(xml: str) -> str:
+    """The disk that the node had before, as :func:`with_disk_before` wrote it; empty when there is none."""
+    element = ElementTree.fromstring(xml).find(f"metadata/{_BEFORE}")
+    return "" if element is None else element.get("volume", "")

@@ -8,7 +8,7 @@ import stat
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
 import libvirt
@@ -179,7 +179,7 @@ def remove(host: LibvirtHost, cluster: Cluster, removal: Removal) -> list[str]:
 
 def of_node(removal: Removal, node: str) -> Removal:
     """What of ``removal`` is the node called ``node``: its domain and its volumes; network and pool stay."""
-    own = (f"{node}.qcow2", f"{node}.iso", f"{node}.console")
+    own = f"{node}."  # no name of a node has a dot
     return Removal(
         domains=tuple(domain for domain in removal.domains if domain.node == node),
         pool=removal.pool,
@@ -201,6 +201,20 @@ def remove_node(host: LibvirtHost, cluster: Cluster, removal: Removal) -> list[s
     for domain in domains.values():
         _remove_domain(domain)
     return [*(f"domain {name}" for name in domains), *removal.volumes]
+
+
+def unused_bases(host: LibvirtHost, cluster: Cluster) -> list[str]:
+    """Copies of images in the cluster's pool that no disk stands on, ours or another's, and their markers."""
+    pool = host.volumes.pool(cluster)
+    if pool is None:
+        return []
+    staying = survey(host, cluster).staying
+    volumes = host.volumes.made(pool)[0]
+    used = {PurePosixPath(_backing(volume.XMLDesc())).name for volume in volumes}
+    used |= {host.volumes.base_name(node) for node in cluster.nodes}
+    names = {volume.name() for volume in volumes}
+    bases = {name for name in names if f"{name}.complete" in names} - used - staying.keys()
+    return sorted({*bases, *(f"{name}.complete" for name in bases)})
 
 
 def _remove_domain(domain: libvirt.virDomain) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
+from xml.etree import ElementTree
 
 import libvirt
 
@@ -140,7 +141,7 @@ class LibvirtVolumes:
         ours, others = [], []
         for volume in _active(pool).listAllVolumes():
             name = volume.name()
-            if name in names or name == RECORD or _disk_of_console(name) in names:
+            if name in names or name == RECORD or _cd_of_console(name) in names:
                 ours.append(volume)
             else:
                 others.append(name)
@@ -160,16 +161,37 @@ class LibvirtVolumes:
             self._write(pool, PoolRecord(mark, record.volumes if record else ()))
         return pool
 
-    def ensure(self, cluster: Cluster, node: Node, pool: libvirt.virStoragePool) -> None:
-        """The node's base image, overlay and cloud-init CD; those that are there stay as they are."""
-        if not self._is_made(pool, f"{node.name}.qcow2"):
-            base = self._ensure_base(node, pool)
-            self._note(pool, [f"{node.name}.qcow2"])
-            pool.createXML(
-                objects.volume_xml(f"{node.name}.qcow2", node.disk_gb << 30, "qcow2", backing=base.path())
-            )
+    def ensure(self, cluster: Cluster, node: Node, pool: libvirt.virStoragePool, disk: str) -> None:
+        """The node's base image, the overlay ``disk`` and its cloud-init CD; those that are there stay as
+        they are."""
+        if not self._is_made(pool, disk):
+            self.make_disk(node, pool, disk)
         if not self._is_made(pool, f"{node.name}.iso"):
             self._upload_cidata(cluster, node, pool)
+
+    def make_disk(self, node: Node, pool: libvirt.virStoragePool, disk: str) -> None:
+        """Make the overlay ``disk`` on the image that ``node`` has now."""
+        base = self._ensure_base(node, pool)
+        self._note(pool, [disk])
+        pool.createXML(objects.volume_xml(disk, node.disk_gb << 30, "qcow2", backing=base.path()))
+
+    def disks(self, cluster: Cluster, node: Node) -> list[str]:
+        """The disks that were made for ``node`` and are there, by name: more than one while a new one is
+        tried."""
+        pool = self.pool(cluster)
+        made = [] if pool is None else self.made(pool)[0]
+        return sorted(volume.name() for volume in made if objects.is_disk(node, volume.name()))
+
+    def stands_on(self, cluster: Cluster, disk: str) -> str:
+        """The name of the image's copy that the volume ``disk`` stands on; empty when there is none."""
+        pool = self.pool(cluster)
+        volume = None if pool is None else found(pool.storageVolLookupByName, disk)
+        backing = (
+            ""
+            if volume is None
+            else ElementTree.fromstring(volume.XMLDesc()).findtext("backingStore/path", "")
+        )
+        return PurePosixPath(backing).name
 
     def _is_made(self, pool: libvirt.virStoragePool, name: str) -> bool:
         """Whether the volume ``name`` is there. Raises HpcstateError when it is, and was not made by us."""
@@ -353,10 +375,10 @@ def _made_before_records(pool: libvirt.virStoragePool) -> list[str]:
     return [name for name in names if _BEFORE_RECORDS.fullmatch(name)]
 
 
-def _disk_of_console(name: str) -> str:
-    """The volume of the node whose console the volume ``name`` has; empty when it has none."""
+def _cd_of_console(name: str) -> str:
+    """The CD of the node whose console the volume ``name`` has; empty when it has none."""
     console = _CONSOLE.fullmatch(name)
-    return f"{console[1]}.qcow2" if console else ""
+    return f"{console[1]}.iso" if console else ""
 
 
 def _mode(volume_xml: str) -> int:

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from xml.etree import ElementTree
 
 from hpcstate.hypervisor.guest_pci import root_ports
 from hpcstate.hypervisor.mark import Mark
@@ -80,8 +81,11 @@ def network_xml(cluster: Cluster, mark: Mark | None = None) -> str:
     )
 
 
-def domain_xml(cluster: Cluster, node: Node, host: HypervisorFacts, mark: Mark | None = None) -> str:
-    """The domain of ``node``: KVM where it works and is wanted, else TCG; with the owner's ``mark``."""
+def domain_xml(
+    cluster: Cluster, node: Node, host: HypervisorFacts, mark: Mark | None = None, disk: str = ""
+) -> str:
+    """The domain of ``node``: KVM where it works and is wanted, else TCG; with the owner's ``mark``, on the
+    volume ``disk``, or on the one that its first start makes."""
     host = host.for_cluster(cluster)
     # libvirt does not pin the virtual CPUs of TCG: it refuses to start such a domain.
     pinned = placements(cluster, host.cells, host.numa_nodes) if host.kvm else {}
@@ -98,9 +102,36 @@ def domain_xml(cluster: Cluster, node: Node, host: HypervisorFacts, mark: Mark |
         name=cluster.domain_name(node),
         uuid=cluster_uuid(cluster, node.name),
         pool=pool_name(cluster),
+        disk=disk or disk_volume(node),
         console=pool_path(cluster) / console_volume(node),
         mark=mark.for_node(node.name).to_xml() if mark else "",
     )
+
+
+def disk_volume(node: Node, base: str = "") -> str:
+    """The volume with the disk of ``node``: that of its first start, or the one that replaces it, on the
+    volume ``base`` (see base_volume)."""
+    return f"{node.name}.{PurePosixPath(base).stem[-8:]}.qcow2" if base else f"{node.name}.qcow2"
+
+
+def is_disk(node: Node, volume: str) -> bool:
+    """Whether ``volume`` is the name of a disk of ``node``, of its first start or a later one."""
+    return volume.startswith(f"{node.name}.") and volume.endswith(".qcow2")
+
+
+def disk_of(domain_xml: str) -> str:
+    """The volume that is the disk of a domain; empty where it has none in a storage pool."""
+    source = ElementTree.fromstring(domain_xml).find("devices/disk[@device='disk']/source")
+    return "" if source is None else source.get("volume", "")
+
+
+def with_disk(domain_xml: str, volume: str) -> str:
+    """The domain with ``volume`` as its disk."""
+    root = ElementTree.fromstring(domain_xml)
+    source = root.find("devices/disk[@device='disk']/source")
+    assert source is not None, "every domain of ours has one"
+    source.set("volume", volume)
+    return ElementTree.tostring(root, encoding="unicode")
 
 
 def base_volume(image: Path, key: str) -> str:

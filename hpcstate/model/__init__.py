@@ -8,6 +8,7 @@ from hpcstate.model.hardware import Acceleration, CpuTopology
 from hpcstate.model.network import Network
 from hpcstate.model.node import Node, Role, VirtioFsMount
 from hpcstate.model.partition import Partition
+from hpcstate.model.roll import RollSettings, Share
 
 __all__ = [
     "Acceleration",
@@ -25,6 +26,8 @@ __all__ = [
     "Partition",
     "PassthroughDevice",
     "Role",
+    "RollSettings",
+    "Share",
     "SimulatedGpus",
     "SlurmConfig",
     "VirtioFsMount",

@@ -13,6 +13,7 @@ from hpcstate.model.hardware import Acceleration
 from hpcstate.model.network import Network
 from hpcstate.model.node import Node
 from hpcstate.model.partition import Partition
+from hpcstate.model.roll import RollSettings
 
 DERIVED_PARAMETERS = frozenset(
     ("clustername", "slurmctldhost", "nodename", "partitionname", "nodeset", "include")
@@ -48,6 +49,7 @@ class Cluster:
     slurm: SlurmConfig | None = None
     uri: str = "qemu:///system"
     containers: ContainerSettings = field(default_factory=ContainerSettings)
+    roll: RollSettings = field(default_factory=RollSettings)
 
     @property
     def controller(self) -> Node:

@@ -30,7 +30,8 @@ class Node:
     """One virtual machine. ``name`` is its hostname and its Slurm NodeName.
 
     ``memory_mb`` is MiB, ``disk_gb`` GiB; ``mac`` is derived from cluster and node name, so that leases
-    are stable; ``gres_settings`` is the section ``gres``; ``place`` is where the file declares it
+    are stable; ``named`` says that the file gives the name, else it is that of its place;
+    ``gres_settings`` is the section ``gres``; ``place`` is where the file declares it
     (``.clusters.hpc.compute_nodes[0]``).
     """
 
@@ -48,6 +49,7 @@ class Node:
     simulated_gpus: SimulatedGpus | None = None
     gres_settings: GresSettings = EXPLICIT
     virtio_fs_mounts: tuple[VirtioFsMount, ...] = ()
+    named: bool = False
 
     @property
     def gres_types(self) -> tuple[str, ...]:

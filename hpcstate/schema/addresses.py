@@ -19,8 +19,9 @@ WORKER_OFFSET = 11
 def node_names(entries: Sequence[Entry]) -> Iterator[tuple[Entry, int, str]]:
     """Each node of the cluster: its entry, its position in it, its name.
 
-    Workers are numbered through all entries, with as many digits as the highest number needs, at
-    least two (``compute-01``): so that names sort, and Slurm writes them as ``compute-[01-12]``.
+    Workers without a name of their own are numbered by their place among all, with as many digits as the
+    highest number needs, at least two (``compute-01``): so that names sort, and Slurm writes them as
+    ``compute-[01-12]``. So a name that is given to one changes that of no other.
     """
     total = sum(entry.count for entry in entries if entry.role in ("compute", "worker"))
     width = max(2, len(str(total)))
@@ -31,7 +32,14 @@ def node_names(entries: Sequence[Entry]) -> Iterator[tuple[Entry, int, str]]:
             continue
         for position in range(entry.count):
             number += 1
-            yield entry, position, f"{entry.role}-{number:0{width}}"
+            yield entry, position, _given(entry, position) or f"{entry.role}-{number:0{width}}"
+
+
+def _given(entry: Entry, position: int) -> str:
+    """The name that the file gives to the node at ``position`` of ``entry``, if any."""
+    if not entry.given_name or not entry.group:
+        return entry.given_name
+    return f"{entry.given_name}-{position + 1:0{max(2, len(str(entry.count)))}}"
 
 
 def place_nodes(
@@ -49,13 +57,18 @@ def place_nodes(
         )
         return ()
     named = list(node_names(entries))
+    _check_names(named, report)
     taken = {network.gateway, *_declared_addresses(network, named, report)}
+    numbered = _numbered_addresses(subnet, named, taken)
+    taken |= set(numbered.values())
     workers = _free_addresses(subnet, WORKER_OFFSET, taken)
     macs: set[str] = set()
     nodes = []
     for entry, position, name in named:
         if entry.address is not None:
             address = _nth(entry.address, position)
+        elif name in numbered:
+            address = numbered[name]
         else:
             is_head = entry.role in ("controller", "control_plane")
             address = next(_free_addresses(subnet, HEAD_OFFSET, taken) if is_head else workers)
@@ -76,6 +89,7 @@ def place_nodes(
                 simulated_gpus=entry.simulated_gpus,
                 gres_settings=entry.gres_settings,
                 virtio_fs_mounts=entry.virtio_fs_mounts,
+                named=bool(entry.given_name),
             )
         )
     return tuple(nodes)
@@ -95,6 +109,38 @@ def _free_mac(cluster_name: str, node_name: str, used: set[str]) -> str:
         attempt += 1
     used.add(mac)
     return mac
+
+
+def _check_names(named: Sequence[tuple[Entry, int, str]], report: Report) -> None:
+    """Report each name that two nodes would have, at the entry that gives it."""
+    owners: dict[str, Entry] = {}
+    for entry, _, name in named:
+        other = owners.setdefault(name, entry)
+        if other is not entry:
+            giver, by_place = (entry, other) if entry.given_name else (other, entry)
+            report.error(
+                f"{giver.place}.name",
+                f"{by_place.place} is {name} too",
+                "give each node a name of its own"
+                if by_place.given_name
+                else "take another name, or give that one a name as well: without it goes by its place",
+            )
+
+
+def _numbered_addresses(
+    subnet: IPv4Network, named: Sequence[tuple[Entry, int, str]], taken: set[IPv4Address]
+) -> dict[str, IPv4Address]:
+    """The addresses of nodes that are given a name like those by place: ``compute-03`` has the address that
+    the third node would have, wherever it stands now."""
+    addresses: dict[str, IPv4Address] = {}
+    for entry, _, name in named:
+        number = name.removeprefix(f"{entry.role}-")
+        if not entry.given_name or entry.address is not None or not number.isdecimal() or number == name:
+            continue
+        offset = WORKER_OFFSET + int(number) - 1
+        if offset < subnet.num_addresses - 1 and subnet[offset] not in taken:
+            addresses[name] = subnet[offset]
+    return addresses
 
 
 def _declared_addresses(

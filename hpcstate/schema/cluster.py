@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Literal
 
 from hpcstate import paths
-from hpcstate.model import Acceleration, Cluster, ContainerSettings, Node
+from hpcstate.model import Acceleration, Cluster, ContainerSettings, Node, RollSettings
 from hpcstate.model.cells import guest_cells
 from hpcstate.schema.addresses import place_nodes
 from hpcstate.schema.containers import read_containers
-from hpcstate.schema.keys import CloudKeys, HpcKeys, StorageKeys, VirtioFsKeys
+from hpcstate.schema.keys import CloudKeys, HpcKeys, RollKeys, StorageKeys, VirtioFsKeys
 from hpcstate.schema.network import read_acceleration, read_network
 from hpcstate.schema.node import DEFAULT_IMAGES, read_head, read_workers
 from hpcstate.schema.section import Report, Section
@@ -52,11 +52,21 @@ def read_cluster(section: Section, kind: Literal["hpc", "cloud"]) -> Cluster | N
     nodes = place_nodes(name, network, entries, section.report) if network else ()
     slurm = read_slurm(section, Workers.of(nodes) if nodes else None) if kind == "hpc" else None
     containers = read_containers(section) if kind == "hpc" else ContainerSettings()
+    roll = _read_roll(section) if kind == "hpc" else RollSettings()
     if network is None or not nodes:
         return None
     _warn_topology(section.report, section.at(keys.hardware), acceleration, nodes)
     _check_memory(section.report, section.at(keys.hardware), acceleration, nodes)
-    return Cluster(kind, name, network, nodes, acceleration, slurm, uri, containers)
+    return Cluster(kind, name, network, nodes, acceleration, slurm, uri, containers, roll)
+
+
+def _read_roll(cluster: Section) -> RollSettings:
+    section = cluster.section(HpcKeys.roll)
+    return RollSettings(
+        canary=section.value(RollKeys.canary),
+        batch=section.value(RollKeys.batch),
+        unavailable=section.value(RollKeys.unavailable),
+    )
 
 
 def _warn_topology(

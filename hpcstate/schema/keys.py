@@ -16,6 +16,7 @@ from hpcstate.model import (
     Node,
     Partition,
     PassthroughDevice,
+    RollSettings,
     SimulatedGpus,
     VirtioFsMount,
 )
@@ -141,7 +142,6 @@ class MountKeys(Keys, title="virtio_fs_mounts"):
 
 
 _NODE_EARLIER = (
-    "name",
     "hostname",
     "monitoring_role",
     "enable_accounting",
@@ -157,8 +157,8 @@ class ControllerKeys(
     Keys,
     title="controller",
     labels=("node_type",),
-    earlier=_NODE_EARLIER,
-    notes={"hostname": "nodes are named by their place"},
+    earlier=("name", *_NODE_EARLIER),
+    notes={"hostname": "compute nodes have `name`; this one has the name of its role"},
 ):
     cpu_cores = ValueKey.written("virtual CPUs", leaf.integer(1, 1024), "2")
     memory_gb = ValueKey.written(
@@ -274,6 +274,13 @@ class PciePassthroughKeys(Keys, title="pcie_passthrough"):
 class WorkerKeys(
     Keys, title="compute_nodes", labels=("node_type", "worker_type"), earlier=(*_NODE_EARLIER, "gpu")
 ):
+    name = ValueKey(
+        "the node's name; with `count`, that of the group: `name: a100` and `count: 2` are `a100-01` and "
+        "`a100-02`. A node with a name keeps its disk wherever it stands in the file",
+        leaf.node_name,
+        "",
+        default_text="by its place: `compute-01` and on",
+    )
     count = ValueKey(
         "this many equal nodes; addresses are counted up from `ip`", leaf.integer(1, MAX_COUNT), 1
     )
@@ -352,6 +359,24 @@ class ContainersKeys(Keys, title="containers"):
     )
 
 
+class RollKeys(Keys, title="roll"):
+    canary = ValueKey(
+        "so many nodes go first; the others only when these have passed, 0 for none",
+        leaf.integer(0, 1024),
+        RollSettings.canary,
+    )
+    batch = ValueKey(
+        "how many nodes go at once then: a number, or a share of all compute nodes",
+        leaf.share,
+        RollSettings.batch,
+    )
+    unavailable = ValueKey(
+        "how many compute nodes may be away at any time, as `batch`; those that are down already count",
+        leaf.share,
+        RollSettings.unavailable,
+    )
+
+
 _CLUSTER_EARLIER = ("ssh", "container_registry")
 
 
@@ -382,10 +407,11 @@ class HpcKeys(
     storage = SectionKey("see storage", StorageKeys)
     controller = SectionKey("the node `controller`; `{}` takes the defaults", ControllerKeys, required=True)
     compute_nodes = EntriesKey(
-        "the nodes `compute-01` and on", WorkerKeys, groups=WorkerGroupKeys, required=True
+        "the nodes `compute-01` and on, or by `name`", WorkerKeys, groups=WorkerGroupKeys, required=True
     )
     slurm_config = SectionKey("see slurm_config", SlurmConfigKeys)
     containers = SectionKey("see containers", ContainersKeys)
+    roll = SectionKey("see roll", RollKeys)
 
 
 class CloudKeys(
@@ -462,6 +488,7 @@ SECTIONS: tuple[type[Keys], ...] = (
     SlurmConfigKeys,
     PartitionKeys,
     ContainersKeys,
+    RollKeys,
 )
 """All tables; those of the outer sections come first."""
 

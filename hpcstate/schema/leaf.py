@@ -15,6 +15,7 @@ from typing import Literal, TypeVar, cast, get_args
 from hpcstate import hostlist, paths
 from hpcstate.model.gpu import DeviceType
 from hpcstate.model.gres import AutoDetect
+from hpcstate.model.roll import Share
 
 T = TypeVar("T")
 Leaf = Callable[[str], T]
@@ -84,6 +85,17 @@ def gibibytes_as_mib(low: float, high: int) -> Leaf[int]:
         raise LeafError(f"a size in GiB from {low:g} to {high}, like 8 or 1.5")
 
     return leaf
+
+
+def share(text: str) -> Share:
+    """Nodes by number, or as a percentage (``25%``)."""
+    digits = text.removesuffix("%")
+    percent = digits != text
+    if not digits.isascii() or not digits.isdigit() or len(digits) > 4 or int(digits) < 1:
+        raise LeafError("a number of nodes, or a percentage like 25%")
+    if percent and int(digits) > 100:
+        raise LeafError("a percentage up to 100%")
+    return Share(int(digits), percent)
 
 
 def boolean(text: str) -> bool:
@@ -239,6 +251,23 @@ CLUSTER_NAME = pattern(
     "it names libvirt domains, and Slurm wants ClusterName in lower case (slurm.conf(5))",
     longest=40,
 )
+_NODE_NAME = pattern(
+    r"[a-z]([a-z0-9-]*[a-z0-9])?",
+    "a node name: lower-case letters, digits and hyphens, beginning with a letter, at most 48 characters",
+    "it is the node's hostname and its NodeName",
+    longest=48,
+)
+_TAKEN_NAMES = ("all", "controller", "control-plane", "default", "localhost")
+
+
+def node_name(value: str) -> str:
+    """A hostname (RFC 1123) that is no word of Slurm's (``DEFAULT`` and ``ALL``, slurm.conf(5)) and not the
+    name of the head node."""
+    if value in _TAKEN_NAMES:
+        raise LeafError("another node name", f"{value} has a meaning of its own")
+    return _NODE_NAME(value)
+
+
 GRES_TYPE = pattern(
     r"[A-Za-z0-9][A-Za-z0-9_.-]*",
     "a GRES type: letters, digits, '_', '-' and '.', beginning with a letter or digit",

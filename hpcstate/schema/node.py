@@ -29,6 +29,7 @@ DEFAULT_IMAGES = {"hpc": "hpc-base", "cloud": "cloud-base"}
 class Entry:
     """One entry of the file: one node, or ``count`` nodes that differ in name and address only.
 
+    ``given_name`` is the key ``name``, of the one node or, where the file has a ``count``, of the ``group``.
     ``address`` is None when it is to be allotted; ``address_place`` is where it stands, or would stand.
     """
 
@@ -46,6 +47,8 @@ class Entry:
     simulated_gpus: SimulatedGpus | None = None
     gres_settings: GresSettings = EXPLICIT
     virtio_fs_mounts: tuple[VirtioFsMount, ...] = ()
+    given_name: str = ""
+    group: bool = False
 
 
 def read_head(section: Section, role: Role, image: str) -> Entry:
@@ -97,7 +100,12 @@ def _read_worker(section: Section, role: Role, image: str) -> Entry:
                 "both would use the device nodes /dev/nvidia0 and on",
             )
     entry = _read_entry(section, role, image, count, passthrough, simulated)
-    return replace(entry, gres_settings=_read_gres(section, passthrough, simulated))
+    return replace(
+        entry,
+        gres_settings=_read_gres(section, passthrough, simulated),
+        given_name=section.value(WorkerKeys.name),
+        group=WorkerKeys.count in section,
+    )
 
 
 def _read_gres(

@@ -257,7 +257,7 @@ def _make_unmarked(cluster: Cluster, host: LibvirtHost) -> None:
     with connect(SYSTEM_URI) as made:
         pool = made.volumes.ensure_pool(cluster, new_mark(cluster, Path("gpu.yaml")))
         for node in cluster.nodes:
-            made.volumes.ensure(cluster, node, pool)
+            made.volumes.ensure(cluster, node, pool, objects.disk_volume(node))
             host.connection.defineXML(objects.domain_xml(cluster, node, facts))
         for volume in pool.listAllVolumes():
             Path(volume.path()).chmod(0o644)

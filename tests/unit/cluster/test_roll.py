@@ -72,7 +72,7 @@ def test_one_node_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lifecycle, "stop", stop)
     monkeypatch.setattr(lifecycle, "start", lambda *arguments: done.append(f"start {arguments[3]}"))
     slurm(monkeypatch)
-    monkeypatch.setattr(roll, "_wait_for_slurm", lambda *arguments: done.append(f"wait {arguments[1]}"))
+    monkeypatch.setattr(roll, "wait_for_slurm", lambda *arguments: done.append(f"wait {arguments[1]}"))
     roll.roll(TWO, Path("gpu.yaml"), ["compute-01", "compute-02"], lambda _: None)
     assert done == [
         "stop ['compute-01'] drain",
@@ -90,21 +90,21 @@ def slurm(monkeypatch: pytest.MonkeyPatch, **states: tuple[list[str], str]) -> N
         name.replace("_", "-"): {"states": found, "reason": reason}
         for name, (found, reason) in states.items()
     }
-    monkeypatch.setattr(roll, "_slurm_nodes", lambda _: nodes)
+    monkeypatch.setattr(roll, "slurm_nodes", lambda _: nodes)
 
 
 def test_a_node_that_does_not_come_back_ends_the_roll(monkeypatch: pytest.MonkeyPatch) -> None:
     slurm(monkeypatch, compute_01=(["DOWN"], "Low RealMemory"))
     monkeypatch.setattr(roll, "BACK_SECONDS", 0)
     with pytest.raises(HpcstateError, match="Slurm has it as DOWN") as caught:
-        roll._wait_for_slurm(TWO, "compute-01", ["compute-02"])
+        roll.wait_for_slurm(TWO, "compute-01", ["compute-02"])
     assert "compute-02 were not touched" in caught.value.message
 
 
 def test_one_that_slurm_does_not_know_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     slurm(monkeypatch, compute_01=(["IDLE"], ""))
-    roll._wait_for_slurm(TWO, "compute-01", [])
-    roll._wait_for_slurm(TWO, "controller", [])
+    roll.wait_for_slurm(TWO, "compute-01", [])
+    roll.wait_for_slurm(TWO, "controller", [])
 
 
 def test_what_somebody_drained_is_not_touched(monkeypatch: pytest.MonkeyPatch) -> None:

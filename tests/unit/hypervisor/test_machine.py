@@ -16,11 +16,14 @@ from hpcstate.hypervisor.machine import (
     IMPACTS,
     NETWORK,
     MachineDifference,
+    Shape,
     disk_difference,
     domain_differences,
+    handed_on,
     image_difference,
     network_differences,
     network_updates,
+    shape,
     shrinks,
 )
 from hpcstate.hypervisor.xml import HypervisorFacts
@@ -196,3 +199,50 @@ def test_a_device_that_is_taken_shrinks_its_node() -> None:
 def test_words() -> None:
     difference = MachineDifference("compute-01", "memory", "2048 MiB", "3072 MiB", "power-cycle")
     assert str(difference) == "compute-01: memory 2048 MiB -> 3072 MiB (the node goes off and on)"
+
+
+def shapes(found: str, wanted: str, named: str = "") -> dict[str, Shape]:
+    """Nodes 1 and on: a letter is what a node is, a blank one that is not there."""
+    pairs = list(zip(found.ljust(len(wanted)), wanted.ljust(len(found)), strict=True))
+    return {
+        str(number): Shape(
+            {"it": there} if there != " " else None,
+            {"it": should} if should != " " else None,
+            str(number) in named,
+        )
+        for number, (there, should) in enumerate(pairs, start=1)
+    }
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "named", "rows"),
+    [
+        ("ABC", "ABC", "", []),
+        ("ABC", "AC", "", ["2 is 3"]),
+        ("ABCD", "ACD", "", ["2 is 3", "3 is 4"]),
+        ("AC", "ABC", "", ["3 is 2"]),
+        ("AB", "BA", "", ["1 is 2", "2 is 1"]),
+        ("ABC", "BC", "", ["1 is 2", "2 is 3"]),
+        # Changes that hand nothing on: all alike, a size of one, of all, one more, one less.
+        ("AAA", "AA", "", []),
+        ("AB", "BB", "", []),
+        ("AA", "BB", "", []),
+        ("AA", "BBB", "", []),
+        ("BBB", "AA", "", []),
+        ("AA", "AAA", "", []),
+        # The file says which is which.
+        ("ABC", "A C", "3", []),
+        ("AB", "BA", "12", []),
+        ("AC", "ABC", "23", []),
+    ],
+)
+def test_a_node_that_would_become_another(found: str, wanted: str, named: str, rows: list[str]) -> None:
+    said = handed_on(shapes(found, wanted, named))
+    assert [f"{row.what} is {row.wanted}" for row in said] == rows
+
+
+def test_what_tells_nodes_apart() -> None:
+    assert shape(domain_xml(memory_mb=3072)) != shape(domain_xml())
+    assert shape(domain_xml(cpu_cores=4)) != shape(domain_xml())
+    assert shape(domain_xml(mac="52:54:00:00:00:99", name="compute-07")) == shape(domain_xml())
+    assert shape(RUNNING)["devices"].startswith("0000:")

@@ -105,6 +105,22 @@ def test_a_node_that_the_file_no_longer_has_is_seen(host: LibvirtHost) -> None:
     assert said(host, fewer) == ["network test leases and names live", "compute-02 node remove"]
 
 
+def test_a_node_taken_out_of_the_middle(host: LibvirtHost, mark: Mark) -> None:
+    """compute-01 is out of the file, and compute-02 would be compute-01 now, on its disk."""
+    big = replace(TWO.nodes[2], memory_mb=4096)
+    host.power_off(TWO, big)
+    host.ensure_domain(TWO, big, host.facts(TWO), mark)
+    moved_up = replace(TWO, nodes=(TWO.nodes[0], replace(big, name="compute-01", mac=TWO.nodes[1].mac)))
+    rows = observed.differences(host, moved_up)
+    with pytest.raises(HpcstateError, match="compute-01 would become what compute-02 is") as caught:
+        observed.refuse_other_identity(moved_up, rows)
+    assert "write `name: compute-02` at" in caught.value.hint
+    named = replace(moved_up, nodes=(TWO.nodes[0], replace(big, named=True)))
+    rows = observed.differences(host, named)
+    assert "compute-01 node remove" in [f"{row.what} {row.name} {row.impact}" for row in rows]
+    observed.refuse_other_identity(named, rows)
+
+
 def test_another_network_waits_until_no_node_runs(host: LibvirtHost, mark: Mark) -> None:
     other = replace(TWO, network=replace(TWO.network, dns_servers=(IPv4Address("9.9.9.9"),)))
     assert observed.update_network(host, other, mark) == []
@@ -144,13 +160,11 @@ class _Disk:
     def info(self) -> list[int]:
         return [0, self.bytes, 0]
 
+    def name(self) -> str:
+        return "a.qcow2"
+
     def resize(self, capacity: int) -> None:
         self.bytes = capacity
-
-    def XMLDesc(self) -> str:
-        return (
-            "<volume><backingStore><path>/pool/hpc-base-0123456789abcdef.qcow2</path></backingStore></volume>"
-        )
 
 
 @pytest.mark.parametrize(("gib", "grows"), [(10, False), (5, True)])
@@ -194,4 +208,5 @@ def test_a_disk_never_shrinks(host: LibvirtHost, monkeypatch: pytest.MonkeyPatch
 def test_disk_and_image_of_each_node(host: LibvirtHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(observed, "_disk", lambda *_: _Disk(5))
     monkeypatch.setattr(LibvirtVolumes, "base_name", lambda *_: "hpc-base-fedcba9876543210.qcow2")
+    monkeypatch.setattr(LibvirtVolumes, "stands_on", lambda *_: "hpc-base-0123456789abcdef.qcow2")
     assert said(host, TWO)[:2] == ["controller disk grow", "controller image replace"]

@@ -30,6 +30,9 @@ VALUES = [
 NOT_OF_THE_FILE = (model.Container, model.ContainerTest)
 """What container.yaml becomes."""
 
+DERIVED = {"Node": {"named"}, "Share": {"percent"}}
+"""What follows from other keys, or from how a value is written."""
+
 
 def constants() -> dict[str, set[str]]:
     """The fields of the model that have a single value as default: the names of each class's."""
@@ -37,6 +40,7 @@ def constants() -> dict[str, set[str]]:
         name: {
             field.name for field in dataclasses.fields(found) if isinstance(field.default, bool | int | str)
         }
+        - DERIVED.get(name, set())
         for name in model.__all__
         if dataclasses.is_dataclass(found := getattr(model, name)) and found not in NOT_OF_THE_FILE
     }

@@ -178,6 +178,48 @@ def test_the_width_of_names_grows_with_the_number_of_nodes(count: int, first: st
     assert (workers[0].name, workers[-1].name) == (first, last)
 
 
+@pytest.mark.parametrize(
+    ("workers", "names", "expected"),
+    [
+        ("[{name: a100}, {}]", ["a100", "compute-02"], [".11", ".12"]),
+        ("[{name: a100, count: 2}, {}]", ["a100-01", "a100-02", "compute-03"], [".11", ".12", ".13"]),
+        ("[{name: a100, count: 1}]", ["a100-01"], [".11"]),
+        # What was the second of three is out: the third keeps name and address.
+        ("[{}, {name: compute-03}]", ["compute-01", "compute-03"], [".11", ".13"]),
+        ("[{name: compute-03}, {}]", ["compute-03", "compute-02"], [".13", ".11"]),
+        ("[{}, {name: compute-03, ip: 10.1.2.50}]", ["compute-01", "compute-03"], [".11", ".50"]),
+        ("[{ip: 10.1.2.13}, {name: compute-03}]", ["compute-01", "compute-03"], [".13", ".11"]),
+        ("[{name: compute-300}]", ["compute-300"], [".11"]),
+    ],
+)
+def test_a_node_may_have_a_name_of_its_own(workers: str, names: list[str], expected: list[str]) -> None:
+    cluster = hpc(workers)
+    assert [node.name for node in cluster.workers] == names
+    assert addresses(cluster)[1:] == [f"10.1.2{end}" for end in expected]
+    assert [node.named for node in cluster.workers] == [
+        not node.name.startswith("compute") or node.name in workers for node in cluster.workers
+    ]
+
+
+@pytest.mark.parametrize(
+    ("workers", "place", "said"),
+    [
+        ("[{name: a}, {name: a}]", "compute_nodes[1].name", "compute_nodes[0] is a too"),
+        ("[{name: compute-02}, {}]", "compute_nodes[0].name", "compute_nodes[1] is compute-02 too"),
+        ("[{}, {name: compute-01}]", "compute_nodes[1].name", "compute_nodes[0] is compute-01 too"),
+        ("[{name: a-01}, {name: a, count: 2}]", "compute_nodes[1].name", "compute_nodes[0] is a-01 too"),
+        ("[{name: controller}]", "compute_nodes[0].name", "another node name"),
+        ("[{name: DEFAULT}]", "compute_nodes[0].name", "a node name"),
+        ("[{name: 'n[1-2]'}]", "compute_nodes[0].name", "a node name"),
+    ],
+)
+def test_names_that_cannot_be(workers: str, place: str, said: str) -> None:
+    with pytest.raises(ProblemsError) as caught:
+        hpc(workers)
+    (found,) = caught.value.problems
+    assert (found.place, said in found.message) == (f".clusters.hpc.{place}", True), found
+
+
 def test_mac_addresses_are_stable_and_differ() -> None:
     thousand = hpc("[{count: 3000}]", subnet="10.0.0.0/16")
     macs = [node.mac for node in thousand.nodes]

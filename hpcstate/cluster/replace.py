@@ -1,0 +1,268 @@
+"""Compute nodes get new disks, made from the image as it is now, a few at a time; one that does not pass gets
+its old disk back, and ends it.
+
+What is done stands where it cannot be lost: libvirt has both disks of a node until it has passed, and which
+one is in use; Slurm has a reservation that keeps jobs off it. Whoever comes next, after a kill or from
+another machine, goes on from there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hpcstate import programs
+from hpcstate.cluster import lifecycle
+from hpcstate.cluster.leave import DRAIN_SECONDS
+from hpcstate.cluster.roll import slurm_nodes, wait_for_slurm
+from hpcstate.errors import HpcstateError
+from hpcstate.hypervisor.machine import MachineDifference
+from hpcstate.model import Cluster, Node, RollSettings
+from hpcstate.node.ssh import Live
+from hpcstate.probe.slurm import SlurmNode
+from hpcstate.slurm.change import REASON_PREFIX
+from hpcstate.terminal import Say
+
+_TRIAL = Path(__file__).with_name("trial.sh")
+_TRY_SECONDS = 180.0
+_UNHEALTHY = frozenset(
+    {"DOWN", "FAIL", "INVALID_REG", "NOT_RESPONDING", "POWERED_DOWN", "REBOOT_ISSUED", "UNKNOWN"}
+)
+
+
+@dataclass(frozen=True)
+class Due:
+    """The nodes that are to get a new disk: those that have got one and have not ``passed`` yet come first,
+    as they are ``unfinished``; then those that still ``wait``. ``theirs`` has those that somebody drained,
+    with the reason: they are left alone. ``controller`` says that its image is another one, too.
+    """
+
+    unfinished: tuple[str, ...]
+    wait: tuple[str, ...]
+    theirs: Mapping[str, str]
+    controller: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.unfinished or self.wait)
+
+    def left_lines(self, cluster: Cluster) -> list[str]:
+        """Who keeps another image than that of now, and why."""
+        lines = [f"{name} keeps its image: somebody drained it ({why})" for name, why in self.theirs.items()]
+        if self.controller:
+            name = cluster.controller.name
+            lines.append(f"{name} keeps its image: its disk holds Slurm's state and the registry")
+        return lines
+
+    def lines(self, cluster: Cluster, file: str) -> list[str]:
+        """The state of the roll, as a person reads it."""
+        lines = []
+        if self.unfinished:
+            lines.append(
+                f"{', '.join(self.unfinished)}: a new disk that has not passed yet "
+                f"(`hpcstate roll resume {file}` goes on, `abort` goes back)"
+            )
+        if self.wait:
+            lines.append(f"{', '.join(self.wait)}: another image (`hpcstate roll start {file}`)")
+        lines += self.left_lines(cluster)
+        return lines or ["every node has the image of now"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return {**asdict(self), "theirs": dict(self.theirs)}
+
+
+def due(
+    cluster: Cluster,
+    differences: Sequence[MachineDifference],
+    unfinished: Sequence[str],
+    slurm: Mapping[str, SlurmNode],
+) -> Due:
+    """What is to be replaced. Pure; nodes that are not well go first: it costs nothing to take them away."""
+    other = {each.what for each in differences if each.impact == "replace"}
+    names = [node.name for node in cluster.workers if node.name in other and node.name not in unfinished]
+    theirs = {
+        name: slurm[name]["reason"] or "no reason given"
+        for name in names
+        if name in slurm
+        and "DRAIN" in slurm[name]["states"]
+        and not slurm[name]["reason"].startswith(REASON_PREFIX)
+        and not _UNHEALTHY & set(slurm[name]["states"])
+    }
+    waiting = [name for name in names if name not in theirs]
+    ill = unhealthy(slurm)
+    waiting.sort(key=lambda name: name not in ill)
+    return Due(tuple(unfinished), tuple(waiting), theirs, cluster.controller.name in other)
+
+
+def unhealthy(slurm: Mapping[str, SlurmNode]) -> dict[str, str]:
+    """The nodes that are of no use to Slurm now, with their states in words."""
+    return {
+        name: "+".join(node["states"]) + (f" ({node['reason']})" if node["reason"] else "")
+        for name, node in slurm.items()
+        if _UNHEALTHY & set(node["states"])
+    }
+
+
+def next_batch(
+    waiting: Sequence[str], total: int, settings: RollSettings, ill: Mapping[str, str], *, first: bool
+) -> tuple[str, ...]:
+    """The nodes of ``waiting`` that go next, of ``total`` compute nodes: the canaries when it is the
+    ``first`` time. Raises HpcstateError when nodes that are ``ill``, and not among them, leave room for none.
+    """
+    limit = settings.unavailable.of(total)
+    size = min(settings.canary if first and settings.canary else settings.batch.of(total), limit)
+    batch = tuple(waiting[:size])
+    while batch and len(batch) + len(ill.keys() - set(batch)) > limit:
+        batch = batch[:-1]
+    if not batch:
+        away = "; ".join(f"{name} is {state}" for name, state in ill.items())
+        raise HpcstateError(
+            f"{away}: another one away is more than roll.unavailable ({settings.unavailable}) allows",
+            where=".clusters.hpc.roll.unavailable",
+            hint="bring these nodes back first, or allow more",
+        )
+    return batch
+
+
+def look(cluster: Cluster) -> Due:
+    """What is to be replaced of ``cluster``, as libvirt and Slurm have it now."""
+    return due(cluster, lifecycle.different(cluster), lifecycle.unfinished(cluster), slurm_nodes(cluster))
+
+
+def replace(
+    cluster: Cluster,
+    file: Path,
+    work: Due,
+    deploy: Callable[[], Sequence[str]],
+    say: Say,
+    *,
+    timeout_s: float = DRAIN_SECONDS,
+) -> list[str]:
+    """Give the nodes of ``work`` new disks, batch by batch; ``deploy`` brings all into their state and
+    returns the names of those where that failed. Returns the names of the nodes that passed.
+
+    Raises HpcstateError at the first batch that does not pass, when its nodes have their old disks back;
+    the others were not touched.
+    """
+    for line in work.left_lines(cluster):
+        say(line)
+    done: list[str] = []
+    if work.unfinished:
+        say(f"{', '.join(work.unfinished)}: going on with the disks that an earlier run made")
+        _batch(cluster, file, work.unfinished, work.wait, deploy, say, timeout_s)
+        done += work.unfinished
+    waiting = list(work.wait)
+    total = len(cluster.workers)
+    while waiting:
+        ill = unhealthy(slurm_nodes(cluster))
+        batch = next_batch(waiting, total, cluster.roll, ill, first=not done)
+        waiting = waiting[len(batch) :]
+        begun = time.monotonic()
+        reached = len(done) + len(batch)
+        say(f"{', '.join(batch)}: new disks from the image of now, {reached} of {reached + len(waiting)}")
+        _batch(cluster, file, batch, waiting, deploy, say, timeout_s)
+        done += batch
+        say(f"{', '.join(batch)} passed after {time.monotonic() - begun:.0f} s")
+    if done:
+        lifecycle.drop_unused_images(cluster, say)
+    return done
+
+
+def abort(cluster: Cluster, file: Path, say: Say) -> list[str]:
+    """Nodes with a new disk that has not passed get their old ones back; the reservations of a roll go.
+    Returns the names of these nodes."""
+    unfinished = lifecycle.unfinished(cluster)
+    if unfinished:
+        _way_back(cluster, file, unfinished, say)
+    _trial(cluster, "release", [node.name for node in cluster.workers])
+    return list(unfinished)
+
+
+def _batch(
+    cluster: Cluster,
+    file: Path,
+    names: Sequence[str],
+    following: Sequence[str],
+    deploy: Callable[[], Sequence[str]],
+    say: Say,
+    timeout_s: float,
+) -> None:
+    _trial(cluster, "reserve", names)
+    fresh = [name for name in names if name not in lifecycle.unfinished(cluster)]
+    if fresh:
+        try:
+            lifecycle.stop(cluster, file, say, fresh, jobs="drain", timeout_s=timeout_s)
+        except HpcstateError:
+            _trial(cluster, "release", fresh)
+            raise
+    try:
+        lifecycle.new_disks(cluster, file, say, fresh)
+        lifecycle.start(cluster, file, say, names)
+        if failed := sorted(set(deploy()) & set(names)):
+            raise HpcstateError(f"the deploy failed on {', '.join(failed)}", where=cluster.name)
+        for name in names:
+            wait_for_slurm(cluster, name, ())
+            _try(cluster, cluster_node(cluster, name))
+    except HpcstateError as error:
+        say(f"{', '.join(names)} did not pass: {error.message.splitlines()[0]}")
+        _way_back(cluster, file, names, say)
+        left = f"; {', '.join(following)} were not touched" if following else ""
+        raise HpcstateError(
+            f"the image did not pass on {', '.join(names)}, which have their old disks back{left}\n"
+            f"{error.message}",
+            where=error.where or cluster.name,
+            hint="mend the image, build it anew, then the same command again",
+        ) from error
+    except KeyboardInterrupt:
+        say(f"interrupted at {', '.join(names)}: `hpcstate roll resume {file}` goes on, `abort` goes back")
+        raise
+    lifecycle.confirm_disks(cluster, say, names)
+    _trial(cluster, "release", names)
+
+
+def cluster_node(cluster: Cluster, name: str) -> Node:
+    """The node called ``name``."""
+    return next(node for node in cluster.nodes if node.name == name)
+
+
+def _way_back(cluster: Cluster, file: Path, names: Sequence[str], say: Say) -> None:
+    """The old disks of ``names``, and jobs there again. Says which node does not come back even so."""
+    lifecycle.stop(cluster, file, say, names, jobs="force")
+    lifecycle.old_disks(cluster, say, names)
+    lifecycle.start(cluster, file, say, names)
+    for name in names:
+        try:
+            wait_for_slurm(cluster, name, ())
+        except HpcstateError as error:
+            say(f"{error.message}: nobody's jobs start there (reservation hpcstate-roll-{name})")
+        else:
+            _trial(cluster, "release", [name])
+
+
+def _try(cluster: Cluster, node: Node) -> None:
+    """A job on ``node`` before anybody else's. Raises HpcstateError with what it said when it fails."""
+    if cluster.kind != "hpc":
+        return
+    command = programs.command(_TRIAL, arguments=("try", node.name, len(node.gres_types)))
+    with Live(cluster) as live:
+        answer = live.run(cluster.controller.name, command, user="root", timeout=_TRY_SECONDS, check=False)
+    if answer.code:
+        raise HpcstateError(
+            f"a job on {node.name} failed: {(answer.stderr or answer.stdout).strip() or answer.code}",
+            where=node.name,
+        )
+
+
+def _trial(cluster: Cluster, action: str, names: Sequence[str]) -> None:
+    """``reserve`` or ``release`` each of ``names``; nothing where Slurm does not know them, or is silent."""
+    if cluster.kind != "hpc":
+        return
+    known = slurm_nodes(cluster)
+    with Live(cluster) as live:
+        for name in names:
+            if name in known:
+                command = programs.command(_TRIAL, arguments=(action, name))
+                live.run(cluster.controller.name, command, user="root", timeout=60)
