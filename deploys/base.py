@@ -1,12 +1,13 @@
-"""What every node of every cluster has: names, time, users, firewall, SSH. The hostname is cloud-init's."""
+"""What every node of every cluster has: names, time, users, firewall, SSH; and that it is in force."""
 
 from __future__ import annotations
 
-from pyinfra.context import config
+from pyinfra.context import config, host
 
 from deploys.util.context import is_build, target
 from hpcstate.node import base_files
-from operations import services, text_files
+from hpcstate.node.drift import to_be_in_force
+from operations import in_force, services, text_files
 from operations.text_files import TextFile
 
 config.SUDO = True
@@ -15,6 +16,8 @@ THEN = {
     base_files.SSHD: "systemctl reload ssh",
     base_files.FIREWALL: "systemctl reload-or-restart nftables",
     base_files.CHRONY: "systemctl try-restart chrony",
+    base_files.SYSCTL: f"sysctl --quiet --load={base_files.SYSCTL}",
+    **dict.fromkeys(base_files.service_files(), "systemctl daemon-reload"),
     base_files.SYSUSERS: "systemd-sysusers && systemd-tmpfiles --create /etc/tmpfiles.d/hpcstate.conf",
     base_files.TMPFILES: "systemd-sysusers && systemd-tmpfiles --create /etc/tmpfiles.d/hpcstate.conf",
 }
@@ -36,11 +39,14 @@ OF_A_CLUSTER = (
 """What the deploys of a cluster turn on where it belongs, and an image must not start by itself."""
 
 if is_build():
+    laid_out = dict(base_files.image_files())
+    if "compute" in host.groups:
+        laid_out |= base_files.service_files()
     text_files.put(
         name="Lay out users, firewall and SSH",
         files=[
             TextFile(path, content, then=THEN[path] if path in IN_IMAGE else "")
-            for path, content in base_files.image_files().items()
+            for path, content in laid_out.items()
         ],
     )
     services.state(name="Start nothing of a cluster at boot", on=ALWAYS_ON, off=OF_A_CLUSTER, now=False)
@@ -53,4 +59,6 @@ else:
             for path, content in base_files.cluster_files(this.cluster, this.node).items()
         ],
     )
+    # Before the services, which may be masked, and before munge's key, which belongs to an account.
+    in_force.mended(name="What is in force", wanted=to_be_in_force(this.cluster, this.node))
     services.state(name="Firewall and time are on", on=("nftables.service", "chrony.service"))

@@ -15,6 +15,7 @@ from facts.apptainer import Apptainer
 from hpcstate import programs
 from hpcstate.errors import HpcstateError
 from hpcstate.host import tools
+from hpcstate.node.managed import Managed
 from hpcstate.probe.apptainer import SubidRange, is_at_least
 from operations.packages import APT_GET
 from operations.util.commands import fail, stop_host, write_file
@@ -28,6 +29,24 @@ in /tmp or /var/tmp, by a name that can be known, any user of the host may have 
 
 _one_download = Lock()
 """The package is fetched once for all hosts, by the first that needs it."""
+
+MANAGED = (
+    Managed(
+        "apptainer",
+        "Apptainer is there, new enough",
+        "the package apptainer",
+        "`apptainer --version`",
+        "mended",
+        "a mirror with Apptainer's dependencies",
+    ),
+    Managed(
+        "subids",
+        "subordinate numbers of the user of jobs",
+        "/etc/subuid, /etc/subgid",
+        "the lines of these files",
+        "mended",
+    ),
+)
 
 
 @operation()

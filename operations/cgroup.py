@@ -9,9 +9,21 @@ from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.cgroup import CgroupControllers
+from hpcstate.node.managed import Managed
 from operations.util.commands import stop_host
 
 NEEDED = ("cpuset", "cpu", "memory", "pids")
+
+MANAGED = (
+    Managed(
+        "cgroup",
+        "control groups, version 2, with cpuset, cpu, memory and pids",
+        "/sys/fs/cgroup",
+        "cgroup.controllers",
+        "stops",
+        "another kernel command line",
+    ),
+)
 
 
 @operation()

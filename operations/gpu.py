@@ -14,12 +14,23 @@ from pyinfra.context import host
 from facts.gpu import GpuDevices
 from facts.slurm import SlurmJobs
 from facts.text_files import TextFiles
+from hpcstate.node.managed import Managed
 from hpcstate.probe.gpu import MARKER
 from hpcstate.probe.text_files import TextFileState
 from hpcstate.slurm import gres
 from operations.util.commands import stop_host, write_file
 
 TMPFILES = "/etc/tmpfiles.d/hpcstate-simulated-gpu.conf"
+
+MANAGED = (
+    Managed(
+        "gpu.simulated",
+        "device nodes of simulated GPUs, and the files that make them at boot",
+        "/dev/nvidia0 …, /etc/tmpfiles.d/hpcstate-simulated-gpu.conf, /etc/hpcstate/simulated-gpus.json",
+        "kind and numbers of the nodes, content of the files",
+        "mended",
+    ),
+)
 
 
 @operation()

@@ -9,6 +9,7 @@ from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.gpu import GpuDevices
+from hpcstate.node.managed import Managed
 from hpcstate.slurm.gres import Assignment, DeclaredGres, assign
 from operations.util.commands import stop_host
 
@@ -21,6 +22,17 @@ def observed(node: str, declared: DeclaredGres) -> Assignment:
     if not declared:
         return Assignment(node)
     return assign(node, declared, host.get_fact(GpuDevices))
+
+
+MANAGED = (
+    Managed(
+        "gres",
+        "the GPUs that the cluster file declares",
+        "/dev/nvidia*, PCI",
+        "what is on the bus and what has a device node",
+        "stops",
+    ),
+)
 
 
 @operation()

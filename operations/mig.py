@@ -13,9 +13,21 @@ from facts.gpu import GpuDevices
 from facts.slurm import SlurmJobs
 from facts.text_files import TextFiles
 from hpcstate.gpu import mig
+from hpcstate.node.managed import Managed
 from hpcstate.slurm.gres import DeclaredGres
 from operations.util.commands import stop_host, write_file
 from operations.util.drain import listed
+
+MANAGED = (
+    Managed(
+        "mig",
+        "MIG instances of the GPUs",
+        "the driver",
+        "/proc/driver/nvidia/capabilities and nvidia-smi, against the cluster file",
+        "mended",
+        "a GPU with MIG",
+    ),
+)
 
 
 @operation()

@@ -14,11 +14,17 @@ from pyinfra.context import host
 from facts.munge import MungeKey
 from facts.slurm import SlurmDaemons
 from hpcstate import programs
+from hpcstate.node.managed import Managed
 from operations.util.commands import stop_host
 
 KEY = "/etc/munge/munge.key"
 
 INSTALL = Path(__file__).with_name("munge_install.sh")
+
+MANAGED = (
+    Managed("munge.key", "the cluster's key", "/etc/munge/munge.key", "digest, mode, owner", "mended"),
+    Managed("munge.daemon", "munged runs, and starts at boot", "munge.service", "systemctl show", "mended"),
+)
 
 
 @operation()
@@ -57,6 +63,7 @@ def daemon() -> Generator[PyinfraCommand, None, None]:
         host.noop("munge is running")
         return
     yield StringCommand(
+        "systemctl reset-failed munge 2>/dev/null; "
         "systemctl enable --quiet --no-reload munge && systemctl start munge "
         "&& munge --no-input | unmunge > /dev/null "
         "|| { journalctl --unit=munge --lines=20 --no-pager >&2; exit 1; }"

@@ -19,6 +19,7 @@ from facts.slurm import SlurmJobs, SlurmNodes
 from hpcstate import programs
 from hpcstate.errors import HpcstateError
 from hpcstate.gpu import driver as nvidia_driver
+from hpcstate.node.managed import Managed
 from hpcstate.probe.nvidia_driver import DriverUnit, KernelModules
 from hpcstate.probe.nvidia_driver import NvidiaDriver as DriverState
 from hpcstate.probe.pci import PciDevice
@@ -32,6 +33,17 @@ Commands = Generator[PyinfraCommand, None, None]
 
 BOOT_SECONDS = 600
 POLL_SECONDS = 5
+
+MANAGED = (
+    Managed(
+        "nvidia",
+        "NVIDIA's driver: packages, kernel modules, libraries of one version, its units",
+        "Debian's packages, /etc/modprobe.d, the running kernel",
+        "dpkg, modinfo, /proc/driver/nvidia, systemctl show",
+        "mended",
+        "an NVIDIA GPU",
+    ),
+)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pyinfra.context import host
 
 from facts.registry import Registry
 from hpcstate.errors import HpcstateError
+from hpcstate.node.managed import Managed
 from hpcstate.registry import catalog, layout, scripts
 from hpcstate.registry import difference as registry_difference
 from hpcstate.registry.layout import Stored
@@ -19,6 +20,16 @@ from operations.util.commands import fail, stop_host
 Deliver = Callable[[str, Sequence[str], Callable[[str, str], None]], str]
 """Brings the declared containers to nodes: the node that asks, all nodes of this run, and whom to tell.
 Returns why the node that asks has not got everything (hpcstate.registry.delivery.Delivery.to)."""
+
+MANAGED = (
+    Managed(
+        "registry",
+        "the registry of containers: folders, modes, owners, catalog, the declared containers whole",
+        "/opt/containers",
+        "one look at all of it; digests of what changed since they were recorded",
+        "mended",
+    ),
+)
 
 
 @operation()

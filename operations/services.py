@@ -12,6 +12,18 @@ from pyinfra.api.operation import operation
 from pyinfra.context import host
 from pyinfra.facts.systemd import SystemdEnabled, SystemdStatus
 
+from hpcstate.node.managed import Managed
+
+MANAGED = (
+    Managed(
+        "services",
+        "firewall and time run, and start at boot",
+        "nftables.service, chrony.service",
+        "systemctl is-enabled, is-active",
+        "mended",
+    ),
+)
+
 
 @operation()
 def state(

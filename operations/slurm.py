@@ -17,6 +17,7 @@ from pyinfra.context import host
 from facts.gpu import GpuDevices
 from facts.slurm import SlurmDaemons, SlurmFiles, SlurmJobs, SlurmNodes
 from hpcstate.gpu import mig
+from hpcstate.node.managed import Managed
 from hpcstate.probe.slurm import SlurmDaemon, SlurmNode
 from hpcstate.slurm import change as slurm_change
 from hpcstate.slurm.change import Act
@@ -41,6 +42,38 @@ NO_GPUS = DeclaredGres()
 
 CONTROLLER_SECONDS = 60
 REGISTRATION_SECONDS = 180
+
+MANAGED = (
+    Managed(
+        "slurm.files",
+        "Slurm's configuration, in its file and in its daemon",
+        "/etc/slurm/slurm.conf, cgroup.conf, gres.conf",
+        "content, against the cluster file and against the copy of what the daemon was last told",
+        "mended",
+    ),
+    Managed(
+        "slurm.daemons",
+        "slurmctld or slurmd runs, and starts at boot; that of the other role does neither",
+        "slurmctld.service, slurmd.service",
+        "systemctl show",
+        "mended",
+    ),
+    Managed(
+        "slurm.registration",
+        "slurmctld has accepted what the node registered with",
+        "slurmd",
+        "INVALID_REG in `scontrol show nodes`",
+        "mended",
+        "a slurmctld that refuses what it accepted",
+    ),
+    Managed(
+        "slurm.drain",
+        "a drain of ours that is no longer needed",
+        "slurmctld",
+        "its reason begins with `hpcstate: `; any other is left alone, and told by -v",
+        "mended",
+    ),
+)
 
 
 @dataclass(frozen=True)

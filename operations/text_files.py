@@ -16,8 +16,20 @@ from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.text_files import TextFiles
+from hpcstate.node.managed import Managed
 from hpcstate.probe.text_files import PENDING_SUFFIX, TextFileState
 from operations.util.commands import write_file
+
+MANAGED = (
+    Managed(
+        "files",
+        "names of the nodes, SSH, firewall, time, users, tmpfiles, sysctl, drop-ins of units; settings and "
+        "policy of Apptainer, public key, container-exec",
+        "/etc, /usr/bin/container-exec",
+        "content by digest, mode, owner; a mark where what has to follow did not succeed",
+        "mended",
+    ),
+)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ class Plan:
 
     ``machines`` are what libvirt has otherwise than the file says, and what it takes to change that.
 
+    ``named`` is what a deploy would leave as it is (docs/drift.md): nothing that would be done.
+
     ``obstacles`` are what stands in the way on this host; ``unknown`` says what could not be looked at.
     """
 
@@ -36,6 +38,7 @@ class Plan:
     unknown: tuple[str, ...]
     obstacles: tuple[str, ...] = ()
     machines: tuple[MachineDifference, ...] = ()
+    named: tuple[str, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -55,6 +58,7 @@ def make_plan(description: Description, say: Callable[[str], None]) -> Plan:
     libvirt: list[str] = []
     unknown: list[str] = []
     nodes: list[str] = []
+    named: tuple[str, ...] = ()
     machines: list[MachineDifference] = []
     try:
         for cluster in description.clusters:
@@ -72,6 +76,7 @@ def make_plan(description: Description, say: Callable[[str], None]) -> Plan:
     else:
         report = deploy.plan(description, say)
         nodes = [f"{operation.name} ({', '.join(operation.changed)})" for operation in report.changed]
+        named = report.named
     return Plan(
         tuple(image_steps(description)),
         tuple(libvirt),
@@ -79,6 +84,7 @@ def make_plan(description: Description, say: Callable[[str], None]) -> Plan:
         tuple(unknown),
         obstacles,
         tuple(machines),
+        named,
     )
 
 
@@ -144,4 +150,8 @@ def as_text(plan: Plan) -> str:
     ):
         if steps:
             parts.append(f"{title}:\n" + "\n".join(f"  {step}" for step in steps))
-    return "\n".join(parts) if parts else "nothing to do: images, nodes and their state are as described"
+    if not parts:
+        parts.append("nothing to do: images, nodes and their state are as described")
+    if plan.named:
+        parts.append("left as it is:\n" + "\n".join(f"  {line}" for line in plan.named))
+    return "\n".join(parts)

@@ -15,6 +15,7 @@ from typing import Any
 
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Description
+from hpcstate.node.drift import NAMED
 from hpcstate.paths import ROOT, ClusterPaths, shown
 from hpcstate.run import tail
 
@@ -37,12 +38,15 @@ class Operation:
 
 @dataclass(frozen=True)
 class DeployReport:
-    """A finished run. ``duration`` is seconds; ``messages`` are what failing operations said."""
+    """A finished run. ``duration`` is seconds; ``messages`` are what failing operations said; ``named`` is
+    what is otherwise than described and was left as it is (docs/drift.md), each with its host.
+    """
 
     operations: tuple[Operation, ...]
     failed_hosts: tuple[str, ...]
     duration: float
     messages: tuple[str, ...] = ()
+    named: tuple[str, ...] = ()
 
     @property
     def changed(self) -> tuple[Operation, ...]:
@@ -105,7 +109,7 @@ def _run(
         )
     operations = _planned(payload["plan"]) if dry else _results(payload["results"]["operations"])
     failed = () if dry else tuple(payload["results"]["failed_hosts"])
-    return DeployReport(operations, failed, time.monotonic() - begun, _messages(lines, failed))
+    return DeployReport(operations, failed, time.monotonic() - begun, _messages(lines, failed), _named(lines))
 
 
 def inventory_file(cluster_file: Path) -> str:
@@ -153,6 +157,11 @@ def _planned(rows: Iterable[dict[str, Any]]) -> tuple[Operation, ...]:
         )
         for row in rows
     )
+
+
+def _named(lines: Iterable[str]) -> tuple[str, ...]:
+    """The lines that operations.in_force said, without the word by which they are found."""
+    return tuple(dict.fromkeys(line.strip().replace(NAMED, "", 1) for line in lines if NAMED in line))
 
 
 def _messages(lines: list[str], failed: tuple[str, ...]) -> tuple[str, ...]:

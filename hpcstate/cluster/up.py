@@ -103,11 +103,14 @@ def _replace_disks(cluster: Cluster, file: Path) -> None:
 def deploy_text(report: DeployReport) -> str:
     """What changed, in one paragraph."""
     total = len(report.operations)
+    named = [f"      {line}" for line in report.named]
+    if named:
+        named.insert(0, "left as it is, because somebody may want it so (docs/drift.md):")
     if not report.changed:
-        return f"nothing to change: {total} operations compared"
+        return "\n".join((f"nothing to change: {total} operations compared", *named))
     lines = [f"{len(report.changed)} of {total} operations changed something:"]
     lines += [f"      {operation.name}  ({', '.join(operation.changed)})" for operation in report.changed]
-    return "\n".join(lines)
+    return "\n".join((*lines, *named))
 
 
 def _roll(cluster: Cluster, file: Path, names: Sequence[str]) -> None:

@@ -10,8 +10,7 @@ from hpcstate.digest import file_digests, key_of
 from hpcstate.errors import HpcstateError
 from hpcstate.image import seed
 from hpcstate.image.declared import PACKER, ImageSpec
-from hpcstate.node import apptainer_files
-from hpcstate.node.base_files import image_files
+from hpcstate.node import apptainer_files, base_files
 
 
 def inputs(spec: ImageSpec) -> dict[str, Any]:
@@ -21,8 +20,9 @@ def inputs(spec: ImageSpec) -> dict[str, Any]:
 
     Raises HpcstateError when a file is missing.
     """
-    rendered = dict(image_files())
-    if "compute" in spec.groups:  # deploys/containers.py does nothing elsewhere
+    rendered = dict(base_files.image_files())
+    if "compute" in spec.groups:  # elsewhere there are no containers, and no daemons of Slurm
+        rendered |= base_files.service_files()
         rendered |= apptainer_files.image_files()
     try:
         deploy = digests(imported_files([paths.ROOT / spec.deploy], paths.ROOT, DEPLOYED), paths.ROOT)

@@ -17,6 +17,15 @@ SSHD = "/etc/ssh/sshd_config.d/10-hpcstate.conf"
 CHRONY = "/etc/chrony/conf.d/hpcstate.conf"
 SYSUSERS = "/etc/sysusers.d/hpcstate.conf"
 TMPFILES = "/etc/tmpfiles.d/hpcstate.conf"
+SYSCTL = "/etc/sysctl.d/90-hpcstate.conf"
+
+SYSCTLS: Mapping[str, str] = {"user.max_user_namespaces": "15000", "kernel.unprivileged_userns_clone": "1"}
+"""Values of the kernel that have to be in force: Apptainer makes a user namespace for each container. How
+many there may be: Apptainer's admin guide, "User Namespaces & Fakeroot". The second key is Debian's own."""
+
+RESTARTING = ("munge", "slurmctld", "slurmd")
+"""The daemons that start again by themselves after a crash. Debian's units of Slurm do not, and munge's only
+after a signal."""
 
 
 def image_files() -> Mapping[str, str]:
@@ -28,8 +37,21 @@ def image_files() -> Mapping[str, str]:
         SSHD: render("base/sshd.conf.j2"),
         SYSUSERS: render("base/sysusers.conf.j2", user=JOB_USER, uid=JOB_UID),
         TMPFILES: render("base/tmpfiles.conf.j2", user=JOB_USER),
+        SYSCTL: render("base/sysctl.conf.j2", sysctls=SYSCTLS),
         FIREWALL: render("base/nftables.conf.j2", subnet=""),
     }
+
+
+def drop_in(unit: str) -> str:
+    """The path of our drop-in for the service ``unit`` (``slurmd``)."""
+    return f"/etc/systemd/system/{unit}.service.d/hpcstate.conf"
+
+
+def service_files() -> Mapping[str, str]:
+    """Path to content of what systemd is told of munge's and Slurm's daemons: in the image of a Slurm node,
+    and on every node of a Slurm cluster."""
+    text = render("base/restart.conf.j2", seconds=120, times=6)
+    return {drop_in(unit): text for unit in RESTARTING}
 
 
 def cluster_files(cluster: Cluster, node: Node) -> Mapping[str, str]:
@@ -37,6 +59,7 @@ def cluster_files(cluster: Cluster, node: Node) -> Mapping[str, str]:
     subnet = str(cluster.network.subnet)
     return {
         **image_files(),
+        **(service_files() if cluster.kind == "hpc" else {}),
         HOSTS: render("base/hosts.j2", cluster_name=cluster.name, nodes=cluster.nodes),
         FIREWALL: render("base/nftables.conf.j2", subnet=subnet),
         CHRONY: render(

@@ -81,6 +81,8 @@ keep_drained() {
 begin() {
   verb=$1
   shift
+  # Starts that were tried before count towards the limit of the unit, which may have been reached.
+  systemctl reset-failed "$unit" 2>/dev/null || :
   if systemctl "$verb" "$unit"; then return 0; fi
   restore "$@"
   [ -n "$restored" ] || stop "$unit does not start"
@@ -129,7 +131,6 @@ done
 since=$(date +%s) # a daemon that starts from now on has read the new files
 case $act in
 start)
-  systemctl reset-failed "$unit" 2>/dev/null || :
   systemctl enable --quiet --no-reload "$unit"
   begin start "$@"
   ;;

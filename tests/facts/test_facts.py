@@ -57,6 +57,7 @@ MODULES = (
     "registry",
     "boot_tools",
     "device_holders",
+    "in_force",
 )
 
 

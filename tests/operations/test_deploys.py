@@ -38,6 +38,7 @@ NODES = {"compute-01", "compute-02"}
 
 FULL_STACK = [
     ("base.py | Names, time, users, firewall and SSH", ALL),
+    ("base.py | What is in force", ALL),
     ("base.py | Firewall and time are on", ALL),
     ("munge.py | The cluster's munge key", ALL),
     ("munge.py | munge is on", ALL),
@@ -53,6 +54,7 @@ FULL_STACK = [
     ("compute.py | cgroup controllers", NODES),
     ("compute.py | slurmd and its configuration", NODES),
     ("registry.py | Registry of containers", ALL),
+    ("named.py | What is left as it is", set()),
 ]
 """The operations for hosts that have nothing yet, in order, and the hosts that each would change."""
 
@@ -101,7 +103,7 @@ def test_the_full_stack_has_its_operations_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("deploy", "part"), [("munge", slice(2, 4)), ("containers", slice(4, 7)), ("compute", slice(13, 15))]
+    ("deploy", "part"), [("munge", slice(3, 5)), ("containers", slice(5, 8)), ("compute", slice(14, 16))]
 )
 def test_a_deploy_can_be_run_by_itself(tmp_path: Path, deploy: str, part: slice) -> None:
     planned = plan(tmp_path, inventory_of("gpu"), f"deploys/{deploy}.py")
@@ -111,7 +113,7 @@ def test_a_deploy_can_be_run_by_itself(tmp_path: Path, deploy: str, part: slice)
 
 def test_only_nodes_that_are_given_a_gpu_are_asked_for_their_bus(tmp_path: Path) -> None:
     planned = plan(tmp_path, inventory_of("passthrough"), "deploys/full_stack.py")
-    assert planned[7:9] == [("nvidia.py | NVIDIA's driver", set()), FULL_STACK[7]]
+    assert planned[8:10] == [("nvidia.py | NVIDIA's driver", set()), FULL_STACK[8]]
     assert plan(tmp_path, inventory_of("gpu"), "deploys/nvidia.py") == []
 
 

@@ -30,7 +30,7 @@ def rendered(cluster: Cluster) -> dict[str, str]:
         for node in cluster.workers:
             declared = gres.declared_gres(node)
             files[f"{node.name}.gres.conf"] = gres.assign_declared(node.name, declared).text
-    image = node_files.image_files()
+    image = {**node_files.image_files(), **node_files.service_files()}
     for role, node in (("controller", cluster.controller), ("worker", cluster.workers[0])):
         for path, content in node_files.cluster_files(cluster, node).items():
             if content != image.get(path):
@@ -61,7 +61,7 @@ def test_the_files_of_the_nodes_are_the_golden_ones(inventory: Path) -> None:
 
 
 def test_the_files_of_the_image_are_the_golden_ones() -> None:
-    files = {**node_files.image_files(), **apptainer_files.image_files()}
+    files = {**node_files.image_files(), **node_files.service_files(), **apptainer_files.image_files()}
     compare(GOLDEN / "image", {_golden_name("image", path): content for path, content in files.items()})
 
 

@@ -109,12 +109,14 @@ def begin(live: Live, node: str, unit: str, verb: str) -> None:
 def _begin_all(live: Live, units: Sequence[tuple[str, str]], verb: str) -> None:
     """Start or restart units (node and unit): slurmctld first, which slurmd registers with, then the others
     at the same time."""
+    # Faults restart a unit more often than its limit of starts allows (templates/base/restart.conf.j2).
+    forget = "systemctl reset-failed"
     controllers = [(node, unit) for node, unit in units if unit == "slurmctld"]
     for node, unit in controllers:
-        live.run(node, f"systemctl {verb} {unit}", user="root", timeout=_RESTART_SECONDS)
+        live.run(node, f"{forget} {unit}; systemctl {verb} {unit}", user="root", timeout=_RESTART_SECONDS)
     # Times of registration are in whole seconds: a second apart, the new one is later than the old one.
     scripts = {
-        node: f"sleep 1; date +%s; systemctl {verb} {unit}"
+        node: f"sleep 1; date +%s; {forget} {unit}; systemctl {verb} {unit}"
         for node, unit in units
         if (node, unit) not in controllers
     }

@@ -89,6 +89,18 @@ def test_nothing_to_change_is_said(pyinfra: Path, description: Description) -> N
     )
 
 
+def test_what_is_left_as_it_is_is_told_once_at_the_end(pyinfra: Path, description: Description) -> None:
+    rows = [{"name": "files", "success": [], "no_change": ["a"], "error": []}]
+    line = "    [a] left as it is: slurmd.service also runs by x.conf"
+    act(pyinfra, {"plan": [], "results": {"operations": rows, "failed_hosts": []}}, f"{line}\n{line}")
+    report = deploy.deploy(description, lambda _: None)
+    assert report.named == ("[a] slurmd.service also runs by x.conf",)
+    assert deploy_text(report).splitlines()[1:] == [
+        "left as it is, because somebody may want it so (docs/drift.md):",
+        "      [a] slurmd.service also runs by x.conf",
+    ]
+
+
 def test_a_file_without_inventory_gets_the_general_one(tmp_path: Path) -> None:
     assert deploy.inventory_file(tmp_path / "mine.yaml").endswith("inventories/chosen.py")
     assert deploy.inventory_file(paths.ROOT / "inventories/gpu.yaml").endswith("inventories/gpu.py")

@@ -1,0 +1,64 @@
+"""All that operations manage on nodes; ``python -m operations.util.managed`` writes it to docs/drift.md."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hpcstate import paths
+from hpcstate.errors import HpcstateError
+from hpcstate.files import write_atomically
+from hpcstate.node.managed import Managed, rewritten
+from operations import (
+    apptainer,
+    cgroup,
+    gpu,
+    gres,
+    in_force,
+    mig,
+    munge,
+    nvidia,
+    registry,
+    services,
+    slurm,
+    text_files,
+)
+
+PAGE = paths.ROOT / "docs" / "drift.md"
+COMMAND = "python -m operations.util.managed"
+
+ROWS: tuple[Managed, ...] = (
+    *text_files.MANAGED,
+    *services.MANAGED,
+    *in_force.MANAGED,
+    *munge.MANAGED,
+    *apptainer.MANAGED,
+    *slurm.MANAGED,
+    *cgroup.MANAGED,
+    *gpu.MANAGED,
+    *gres.MANAGED,
+    *nvidia.MANAGED,
+    *mig.MANAGED,
+    *registry.MANAGED,
+)
+"""In the order of the page."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the table of the page named in ``arguments``, docs/drift.md if none is. The exit code."""
+    path = Path(arguments[0]) if arguments else PAGE
+    try:
+        before = path.read_text()
+        after = rewritten(before, ROWS)
+    except (OSError, HpcstateError) as error:
+        print(f"{path}: {error}", file=sys.stderr)
+        return 2
+    if after != before:
+        write_atomically(path, after)
+    print(f"{path}: {'written' if after != before else 'as it was'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,156 @@
+"""How each row of docs/drift.md is broken by hand, and how a person sees that it is as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Break:
+    """A drift of ``node``. ``sound`` is a shell condition that holds while there is none, ``do`` makes one.
+
+    What is only named, or stops the deploy on the node, is said with the words ``said``; ``undo`` takes it
+    back.
+    """
+
+    node: str
+    do: str
+    sound: str
+    said: str = ""
+    undo: str = ""
+
+
+DROP_IN = "/run/systemd/system/ssh.service.d/lab.conf"
+ACCOUNTS = (
+    "getent passwd hpc | grep -q ':2000:2000:.*:/home/hpc:/bin/bash$' "
+    '&& [ "$(stat -c %U /home/hpc)" = hpc ]'
+)
+
+BREAKS: Mapping[str, Break] = {
+    "files": Break("compute-02", "chmod 666 /etc/hosts", '[ "$(stat -c %a /etc/hosts)" = 644 ]'),
+    "services": Break(
+        "compute-01",
+        "systemctl disable --quiet --now chrony",
+        "systemctl --quiet is-active chrony && systemctl --quiet is-enabled chrony",
+    ),
+    "hostname": Break(
+        "compute-02", "hostname other; echo other >/etc/hostname", '[ "$(uname -n)" = compute-02 ]'
+    ),
+    "account.deleted": Break("compute-02", "userdel --force hpc; true", ACCOUNTS),
+    "account.uid": Break(
+        "compute-01",
+        "usermod --uid 2001 hpc",
+        '[ "$(id -u hpc)" = 2000 ]',
+        "hpc has the number 2001",
+        "usermod --uid 2000 hpc && chown -R hpc:hpc /home/hpc",
+    ),
+    "account.login": Break(
+        "controller",
+        "usermod --shell /bin/sh munge",
+        "getent passwd munge | grep -q ':/usr/sbin/nologin$'",
+    ),
+    "place": Break(
+        "compute-02",
+        "chmod 777 /etc/slurm && chmod 600 /etc/slurm/slurm.conf && chown daemon /etc/slurm/gres.conf "
+        "&& chmod 755 /etc/munge",
+        '[ "$(stat -c %a%U /etc/slurm /etc/slurm/slurm.conf /etc/slurm/gres.conf /etc/munge | tr -d "\\n")" '
+        "= 755root644root644root700munge ]",
+    ),
+    "kernel": Break(
+        "compute-02",
+        "sysctl --quiet --write user.max_user_namespaces=0",
+        '[ "$(sysctl --values user.max_user_namespaces)" = 15000 ]',
+    ),
+    "kernel.later": Break(
+        "controller",
+        "echo 'user.max_user_namespaces = 0' >/etc/sysctl.d/99-lab.conf",
+        "[ ! -e /etc/sysctl.d/99-lab.conf ]",
+        "/etc/sysctl.d/99-lab.conf is read after",
+        "rm /etc/sysctl.d/99-lab.conf",
+    ),
+    "unit.masked": Break(
+        "compute-02",
+        "systemctl mask --quiet munge",
+        "! systemctl show --property=LoadState munge | grep -q masked",
+    ),
+    "unit.reload": Break(
+        "controller",
+        "touch /usr/lib/systemd/system/chrony.service",
+        "systemctl show --property=NeedDaemonReload chrony | grep -q no",
+    ),
+    "unit.drop-in": Break(
+        "compute-01",
+        f"mkdir -p {DROP_IN.rpartition('/')[0]} && printf '[Service]\\nNice=1\\n' >{DROP_IN} "
+        "&& systemctl daemon-reload",
+        f"[ ! -e {DROP_IN} ]",
+        DROP_IN,
+        f"rm -r {DROP_IN.rpartition('/')[0]} && systemctl daemon-reload",
+    ),
+    "unit.file": Break(
+        "controller",
+        "cp /usr/lib/systemd/system/nftables.service /etc/systemd/system/ && systemctl daemon-reload",
+        "[ ! -e /etc/systemd/system/nftables.service ]",
+        "nftables.service is /etc/systemd/system/nftables.service",
+        "rm /etc/systemd/system/nftables.service && systemctl daemon-reload",
+    ),
+    "rules": Break("compute-02", "nft flush ruleset", "nft list table inet hpcstate | grep -q 'policy drop'"),
+    "time": Break(
+        "compute-02",
+        "for source in $(chronyc -n -c sources | cut -d, -f3); do chronyc delete $source; done",
+        "chronyc -n -c sources | grep -q ,192.168.170.",
+    ),
+    "beside": Break(
+        "compute-01",
+        "echo '# nothing' >/etc/ssh/sshd_config.d/99-lab.conf",
+        "[ ! -e /etc/ssh/sshd_config.d/99-lab.conf ]",
+        "/etc/ssh/sshd_config.d/99-lab.conf is not hpcstate's",
+        "rm /etc/ssh/sshd_config.d/99-lab.conf",
+    ),
+    "options": Break(
+        "controller",
+        "echo 'OPTIONS=\"--num-threads=2\"' >>/etc/default/munge",
+        "! grep -q '^OPTIONS' /etc/default/munge",
+        "/etc/default/munge gives the daemon options",
+        "sed -i '/^OPTIONS/d' /etc/default/munge",
+    ),
+    "munge.key": Break(
+        "compute-01", "chmod 644 /etc/munge/munge.key", '[ "$(stat -c %a /etc/munge/munge.key)" = 400 ]'
+    ),
+    "munge.daemon": Break(
+        "controller",
+        "systemctl disable --quiet --now munge",
+        "systemctl --quiet is-active munge && systemctl --quiet is-enabled munge",
+    ),
+    "subids": Break(
+        "compute-01", "sed -i '/^hpc:/d' /etc/subuid", "grep -q '^hpc:131072000:65536$' /etc/subuid"
+    ),
+    "slurm.files": Break(
+        "compute-02",
+        "echo '# by hand' >>/etc/slurm/cgroup.conf",
+        "! grep -q '^# by hand' /etc/slurm/cgroup.conf",
+    ),
+    "slurm.daemons": Break(
+        "compute-01", "systemctl disable --quiet slurmd", "systemctl --quiet is-enabled slurmd"
+    ),
+    "slurm.drain": Break(
+        "controller",
+        "scontrol update nodename=compute-02 state=drain reason='hpcstate: lab'",
+        "! scontrol show node compute-02 | grep -q DRAIN",
+    ),
+    "gpu.simulated": Break("compute-01", "rm /dev/nvidia1", "[ -c /dev/nvidia1 ]"),
+    "gres": Break(
+        "compute-02",
+        "rm -f /dev/nvidia1 && mkdir /dev/nvidia1",
+        "[ ! -d /dev/nvidia1 ]",
+        "compute-02",
+        "rmdir /dev/nvidia1",
+    ),
+    "registry": Break(
+        "compute-02", "chmod 777 /opt/containers", '[ "$(stat -c %a /opt/containers)" != 777 ]'
+    ),
+}
+"""By the key of the row. They are made all at once, so none may hide another: each has a place of its own."""
+
+ORDER = sorted(BREAKS, key=lambda key: key == "munge.daemon")
+"""In which they are made: scontrol needs munge."""
