@@ -32,7 +32,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         action = actions.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         add_cluster_file(action)
         if run is _start:
-            action.add_argument("--force", action="store_true", help="do not ask")
+            if name == "start":
+                action.add_argument("--force", action="store_true", help="do not ask")
             action.add_argument(
                 "--timeout", type=seconds, metavar="SECONDS", help="how long jobs are awaited (default: 3600)"
             )
@@ -72,7 +73,11 @@ def _start(args: argparse.Namespace) -> int:
         )
         return 0
     names = ", ".join((*work.unfinished, *work.wait))
-    if not args.force and not agreed(f"New disks for {names}? What is on the old ones goes."):
+    if (
+        not args.only_resume
+        and not args.force
+        and not agreed(f"New disks for {names}? What is on the old ones goes.")
+    ):
         print("nothing replaced (--force does not ask)")
         return 1
     timeout_s = DRAIN_SECONDS if args.timeout is None else args.timeout

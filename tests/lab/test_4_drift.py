@@ -8,29 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate.check.runner import load_suites, run_checks
-from hpcstate.check.suite import Fault
 from hpcstate.model import Cluster
 from hpcstate.node.managed import Managed
 from hpcstate.node.ssh import Live
 from operations.util.managed import ROWS
-from tests.lab.conftest import outcomes, pyinfra, results
+from tests.lab.conftest import pyinfra, results
 from tests.lab.drifts import BREAKS, ORDER, Break
 
 TRIED = {row.key: row for row in ROWS if not row.needs}
 AT_ONCE = [key for key in ORDER if TRIED[key].then != "stops"]
-AGAIN = "deploy again"
-
-SUITES = load_suites()
-MENDED_BY_A_DEPLOY = [
-    fault
-    for fault in SUITES.faults
-    if any(
-        AGAIN in check.file.read_text() or "DEPLOY_AGAIN" in check.file.read_text()
-        for check in SUITES.checks
-        if check.name in fault.checks
-    )
-]
 
 
 @pytest.fixture(scope="module")
@@ -116,18 +102,3 @@ def test_a_daemon_that_crashed_starts_again(unit: str, live: Live) -> None:
         user="root",
         timeout=90,
     )
-
-
-@pytest.mark.parametrize("fault", MENDED_BY_A_DEPLOY, ids=lambda fault: fault.description)
-def test_the_next_step_of_a_check_turns_it_green(fault: Fault, live: Live, cluster_file: Path) -> None:
-    """A check that says "deploy again" is mended by it: there is no circle."""
-    checks = SUITES.proven_by(fault, live.workers, live.cluster.containers.deploy)
-    if not checks:
-        pytest.skip("none of its checks can be made on these nodes")
-    with fault.injected(live):
-        said = {result.name for result in run_checks(checks, live, lambda _: None) if AGAIN in result.hint}
-        if said:
-            assert pyinfra(cluster_file, "-y").returncode == 0
-            again = [check for check in checks if check.name in said]
-            after = run_checks(again, live, lambda _: None)
-            assert {result.outcome for result in after} == {"passed"}, outcomes(after)

@@ -1,0 +1,181 @@
+"""A new image goes through the compute nodes while jobs run; a broken one ends at the first. The long lab."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hpcstate import paths, schema
+from hpcstate.hypervisor.connection import connect
+from hpcstate.hypervisor.daemon import SYSTEM_URI
+from hpcstate.model import Cluster
+from hpcstate.node.ssh import Live
+from tests.lab.conftest import hpcstate
+from tests.lab.test_4_machines import slurm_nodes
+from tests.lab.test_4_stop import state, wait_for
+
+
+@pytest.fixture(scope="module")
+def file(deployed: None, cluster_file: Path) -> Iterator[Path]:
+    """The lab's file, which is as it was at the end."""
+    before = cluster_file.read_text()
+    yield cluster_file
+    cluster_file.write_text(before)
+
+
+def with_image(file: Path, image: Path) -> None:
+    """The compute nodes of ``file`` are made from ``image``."""
+    lines = [line for line in file.read_text().splitlines() if "image_path:" not in line]
+    at = next(number for number, line in enumerate(lines) if line.strip() == "network:")
+    indent = lines[at][: len(lines[at]) - len(lines[at].lstrip())]
+    file.write_text("\n".join([*lines[:at], f"{indent}base_image_path: {image}", *lines[at:]]) + "\n")
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same image with other bytes: what follows the last cluster of a qcow2 is nothing to QEMU."""
+    image = tmp_path_factory.mktemp("images") / "other.qcow2"
+    shutil.copy(paths.image("hpc-base"), image)
+    with image.open("ab") as stream:
+        stream.write(bytes(1 << 16))
+    return image
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image without anything to boot."""
+    image = tmp_path_factory.mktemp("images") / "broken.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", image, "10G"], check=True)
+    return image
+
+
+def disks(cluster: Cluster, name: str) -> list[str]:
+    with connect(SYSTEM_URI) as host:
+        return host.volumes.disks(cluster, next(node for node in cluster.nodes if node.name == name))
+
+
+def disk(cluster: Cluster, name: str) -> str:
+    with connect(SYSTEM_URI) as host:
+        return host.disk(cluster, next(node for node in cluster.nodes if node.name == name))
+
+
+def boot(live: Live, name: str) -> str:
+    return live.run(name, "cat /proc/sys/kernel/random/boot_id").stdout.strip()
+
+
+def submit(live: Live, name: str, seconds: int) -> str:
+    words = f"sbatch --parsable --output=/dev/null -w {name} --mem=50M --wrap='sleep {seconds}'"
+    job = live.run(live.cluster.controller.name, words, user="hpc").stdout.strip()
+    assert wait_for(live, job, "RUNNING")
+    return job
+
+
+def reservations(live: Live) -> str:
+    return live.run(live.cluster.controller.name, "scontrol --oneliner show reservation").stdout
+
+
+def test_a_new_image_goes_through_the_nodes(live: Live, file: Path, cluster: Cluster, other: Path) -> None:
+    job = submit(live, "compute-01", 40)
+    waiting = submit(live, "compute-02", 500)
+    controller = boot(live, cluster.controller.name)
+    with_image(file, other)
+    assert "compute-01: image " in hpcstate("plan", str(file)).stdout
+    report = json.loads(hpcstate("roll", "status", str(file), "--json").stdout)
+    assert (report["wait"], report["unfinished"]) == (["compute-01", "compute-02"], [])
+
+    refused = hpcstate("roll", "start", str(file), "--force", "--timeout", "120")
+    assert refused.returncode == 2
+    assert f"jobs {waiting} run on compute-02" in refused.stderr
+    assert "compute-01 passed after" in refused.stdout
+    assert state(live, job) == "COMPLETED", "the job was not hurt"
+    assert state(live, waiting) == "RUNNING"
+    live.run(cluster.controller.name, f"scancel {waiting}", user="root")
+    live.run(cluster.controller.name, "scontrol update nodename=compute-02 state=resume", user="root")
+
+    done = hpcstate("roll", "start", str(file), "--force")
+    assert done.returncode == 0
+    assert "removed from the storage pool" not in done.stdout, "the controller stands on the old image"
+    for name in ("compute-01", "compute-02"):
+        assert disks(cluster, name) == [disk(cluster, name)] != [f"{name}.qcow2"]
+    assert boot(live, cluster.controller.name) == controller
+    assert {name: state for name, (_, state) in slurm_nodes(live).items()} == dict.fromkeys(
+        ("compute-01", "compute-02"), "idle"
+    )
+    assert "hpcstate-roll" not in reservations(live)
+    again = hpcstate("roll", "start", str(file), "--force")
+    assert (again.returncode, "nothing to do" in again.stdout) == (0, True)
+
+
+def test_a_broken_image_ends_at_the_first(
+    live: Live, file: Path, cluster: Cluster, broken: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = disk(cluster, "compute-01")
+    second = boot(live, "compute-02")
+    with_image(file, broken)
+    program = (
+        "import sys; from hpcstate.cluster import boot; boot.BOOT_TIMEOUT = 90.0; "
+        "from hpcstate.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "roll", "start", str(file), "--force"],
+        cwd=paths.ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+    )
+    print(done.stdout, done.stderr)
+    assert done.returncode == 2
+    assert "the image did not pass on compute-01" in done.stderr
+    assert "compute-02 were not touched" in done.stderr
+    assert (disk(cluster, "compute-01"), disks(cluster, "compute-01")) == (before, [before])
+    assert boot(live, "compute-02") == second
+    assert slurm_nodes(live)["compute-01"][1] == "idle"
+    assert "hpcstate-roll" not in reservations(live)
+    assert json.loads(hpcstate("roll", "status", str(file), "--json").stdout)["unfinished"] == []
+
+
+def test_a_roll_that_was_killed_goes_on(live: Live, file: Path, cluster: Cluster, other: Path) -> None:
+    """Killed when the node has its new disk; somebody else drained the other node meanwhile."""
+    third = other.with_name("third.qcow2")
+    shutil.copy(other, third)
+    with third.open("ab") as stream:
+        stream.write(bytes(1 << 16))
+    with_image(file, third)
+    live.run(
+        cluster.controller.name, "scontrol update nodename=compute-02 state=drain reason=fan", user="root"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hpcstate", "roll", "start", str(file), "--force"],
+        cwd=paths.ROOT,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 300
+    while len(disks(cluster, "compute-01")) < 2:
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(1)
+    time.sleep(5)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert "compute-01: a new disk that has not passed yet" in hpcstate("roll", "status", str(file)).stdout
+    assert "hpcstate-roll-compute-01" in reservations(live)
+
+    done = hpcstate("roll", "resume", str(file))
+    assert done.returncode == 0
+    assert "compute-02 keeps its image: somebody drained it (fan)" in done.stdout
+    assert len(disks(cluster, "compute-01")) == 1
+    assert slurm_nodes(live)["compute-01"][1] == "idle"
+    assert slurm_nodes(live)["compute-02"][1] == "drained"
+    live.run(cluster.controller.name, "scontrol update nodename=compute-02 state=resume", user="root")
+    (changed,) = schema.load(file).clusters
+    assert changed.workers[0].image == str(third)
