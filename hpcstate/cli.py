@@ -92,6 +92,9 @@ def _end_by_exception() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (without the program's name) and return the exit code."""
+    # A caller may have closed them (`>&-`): then there is nobody to tell, and that is no finding.
+    sys.stdout = sys.stdout or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
+    sys.stderr = sys.stderr or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # Messages quote the user's file; a terminal that lacks a character must not stop them.
@@ -118,6 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"hpcstate: {error}", file=sys.stderr)
         return COULD_NOT_RUN
     except KeyboardInterrupt:
+        print("hpcstate: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # The reader (head, a pager) has gone; without this the interpreter complains at exit (Python's

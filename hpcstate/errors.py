@@ -29,9 +29,11 @@ class HpcstateError(Exception):
 def from_os(error: OSError) -> HpcstateError:
     """What the system refused (no space, no permission, a path gone), as a message with the path."""
     hints = {
-        errno.ENOSPC: "free some space; nothing is lost, the next run goes on from here",
+        errno.ENOSPC: "free some space; what was there before stays, and the same command can be run again",
         errno.EACCES: "is this file or folder of another user? an earlier run as root makes such files",
         errno.ENOENT: "",
+        errno.EISDIR: "a file is wanted here, not a folder",
+        errno.ENOTDIR: "a folder is wanted here, not a file",
         errno.EROFS: "the file system is read-only: has the kernel found an error? see dmesg",
     }
     hint = hints.get(error.errno or 0, "the next run starts it again")

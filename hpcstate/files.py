@@ -42,8 +42,10 @@ def write_atomically(path: Path, content: str | bytes, mode: int = 0o644) -> Non
             stream.write(content.encode() if isinstance(content, str) else content)
         Path(name).chmod(mode)
         Path(name).replace(path)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # write(2) names none
         raise
 
 

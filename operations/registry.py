@@ -11,6 +11,7 @@ from pyinfra.context import host
 
 from facts.registry import Registry
 from hpcstate.errors import HpcstateError
+from hpcstate.model.container import REGISTRY
 from hpcstate.node.managed import Managed
 from hpcstate.registry import catalog, layout, scripts
 from hpcstate.registry import difference as registry_difference
@@ -25,7 +26,7 @@ MANAGED = (
     Managed(
         "registry",
         "the registry of containers: folders, modes, owners, catalog, the declared containers whole",
-        "/opt/containers",
+        REGISTRY,
         "one look at all of it; digests of what changed since they were recorded",
         "mended",
     ),

@@ -204,6 +204,9 @@ def result_of(check: Check, error: BaseException | None, observed: str, seconds:
             return result("error", reason=f"{place}{error.message}", hint=error.hint)
         case AssertionError() | pytest.fail.Exception():
             return result("failed", observed=str(error) or "it is not so", expected=check.title)
+        case pytest.FixtureLookupError():
+            hint = "docs/checks.md lists those that there are"
+            return result("error", reason=f"no fixture is called {error.argname!r}", hint=hint)
         case ValueError() | LookupError():
             # An answer of the cluster that the check could not read, such as broken JSON or a missing field.
             return result("error", reason=f"the answer could not be read: {type(error).__name__}: {error}")

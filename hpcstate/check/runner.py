@@ -159,9 +159,15 @@ class _Run:
         with _without_options_of_the_environment(), redirect_stderr(said):
             code = pytest.main(words, plugins=[self])
         if self._problems:
-            raise HpcstateError("a suite cannot be read:\n" + "\n".join(self._problems))
+            raise HpcstateError(
+                "a suite cannot be read:\n" + "\n".join(f"    {problem}" for problem in self._problems),
+                where=str(root),
+                hint="docs/checks.md says how one is written",
+            )
         if self._cause is not None:
             raise self._cause
+        if code == pytest.ExitCode.INTERRUPTED:
+            raise KeyboardInterrupt
         if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
             words = [line.removeprefix("ERROR: ") for line in said.getvalue().splitlines() if line.strip()]
             raise HpcstateError("\n".join(words) or f"pytest ended with {code}")

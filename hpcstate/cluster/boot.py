@@ -131,5 +131,5 @@ def _no_answer(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost) -> Hp
     return HpcstateError(
         "no answer on SSH\n" + "\n".join(parts),
         where=cluster.name,
-        hint="`hpcstate start` takes up from here; `hpcstate destroy` and start again gives fresh nodes",
+        hint="`hpcstate start FILE` takes up from here; `destroy` and `start` give fresh nodes",
     )

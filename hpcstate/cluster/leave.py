@@ -109,7 +109,7 @@ def left(
             raise HpcstateError(
                 f"{holding}\nslurmctld does not answer: the nodes cannot be drained, and nothing was stopped",
                 where=live.cluster.name,
-                hint="is the controller on? `hpcstate start` starts it; `stop --force` stops all the same",
+                hint="is the controller on? `hpcstate start FILE`; `stop --force` stops all the same",
             )
         still = Holding()
         if holding.jobs and jobs == "force":

@@ -159,7 +159,7 @@ def _renew_cidata(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, sa
             f"running with other keys than those in {ClusterPaths.of(cluster.name).secrets}: "
             f"{', '.join(running)}",
             where=cluster.name,
-            hint="put that folder back; or `hpcstate stop` and `start`: new keys are taken, disks stay",
+            hint="put that folder back; or `hpcstate stop FILE` and `start`: new keys are taken, disks stay",
         )
     for node in strange:
         say(f"{node.name} was made with other keys: it gets the new ones as it boots")

@@ -105,7 +105,7 @@ def _run(
         raise HpcstateError(
             f"pyinfra exited with {process.returncode}:\n{tail(chr(10).join(lines), 25)}",
             where=deploy_file,
-            hint=f"the whole output is in {shown(log)}; `hpcstate status` shows the nodes",
+            hint=f"the whole output is in {shown(log)}; `hpcstate status FILE` shows the nodes",
         )
     operations = _planned(payload["plan"]) if dry else _results(payload["results"]["operations"])
     failed = () if dry else tuple(payload["results"]["failed_hosts"])

@@ -177,7 +177,7 @@ def as_text(status: ClusterStatus) -> str:
     off = [node.name for node in status.nodes if node.domain == "stopped"]
     if off and not status.strangers:
         text += (
-            f"\noff: {', '.join(off)}. `hpcstate start` starts nodes; when the host boots they start by "
+            f"\noff: {', '.join(off)}. `hpcstate start FILE` starts nodes; when the host boots they start by "
             "themselves if `hpcstate start --autostart` said so"
         )
     return text

@@ -15,7 +15,7 @@ from hpcstate.commands.arguments import add_cluster_file
 from hpcstate.errors import HpcstateError
 
 if TYPE_CHECKING:
-    from hpcstate.check.suite import Check, Suites
+    from hpcstate.check.suite import Check, CheckResult, Suites
 
 _STDOUT = Path("-")
 
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the checks that were asked for, on the Slurm cluster of the file."""
     from hpcstate.check.page import write_page
     from hpcstate.check.proof import summary, write_proof
-    from hpcstate.check.prove import prove
+    from hpcstate.check.prove import prove, result_text
     from hpcstate.check.runner import exit_code, fitting, load_suites
     from hpcstate.check.target import slurm_cluster
     from hpcstate.files import write_atomically
@@ -95,16 +95,28 @@ def run(args: argparse.Namespace) -> int:
         print(text, file=out, flush=True)
 
     paths = ClusterPaths.of(cluster.name)
-    proof = prove(
-        description.path,
-        cluster,
-        suites,
-        checks,
-        say=say,
-        remember=paths.failed_checks,
-        last_failed=args.lf,
-        junit=args.junitxml,
-    )
+    made = 0
+
+    def tell(result: CheckResult) -> None:
+        nonlocal made
+        made += 1
+        say(result_text(result))
+
+    try:
+        proof = prove(
+            description.path,
+            cluster,
+            suites,
+            checks,
+            say=say,
+            tell=tell,
+            remember=paths.failed_checks,
+            last_failed=args.lf,
+            junit=args.junitxml,
+        )
+    except KeyboardInterrupt:
+        say(f"interrupted after {made} checks: nothing is proven, and no report was written")
+        raise
     say(summary(proof.results, proof.seconds))
     if proof.complete:
         write_proof(proof, paths.proof)

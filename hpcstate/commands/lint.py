@@ -80,6 +80,9 @@ def lint_file(file: Path, kind: Kind | None = None) -> Linted:
     from hpcstate.slurm.lint.conf import kind_of, lint
 
     kind = kind or kind_of(file.name)
+    if kind is None and not file.exists():
+        hint = "is this the right path?"
+        return Linted(file, None, error=HpcstateError("there is no such file", where=str(file), hint=hint))
     if kind is None:
         hint = "say it with --kind slurm, cgroup, gres or slurmdbd"
         return Linted(

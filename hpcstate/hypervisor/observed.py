@@ -157,7 +157,7 @@ def _refuse_moved(host: LibvirtHost, cluster: Cluster, leases: Mapping[str, tupl
         raise HpcstateError(
             f"nodes that run would get other addresses: {'; '.join(running)}",
             where=f".clusters.{cluster.kind}.network",
-            hint="put the addresses back in the file, `hpcstate stop`, change them, then `hpcstate start`",
+            hint="put the addresses back in the file, `hpcstate stop FILE`, change them, then `start`",
         )
 
 

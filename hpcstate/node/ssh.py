@@ -231,7 +231,7 @@ class Live:
         return UnreachableError(
             name,
             f"{address} does not answer on SSH: {why}",
-            hint="`hpcstate status` shows whether it runs; `hpcstate start` shows a silent node's console",
+            hint="does it run? `hpcstate status FILE`; `hpcstate start FILE` shows a silent node's console",
         )
 
 

@@ -95,7 +95,7 @@ def uses(live: Live) -> dict[str, str]:
         raise HpcstateError(
             "slurmctld does not tell which jobs there are: nothing is removed",
             where=controller,
-            hint="`hpcstate status` shows whether it runs",
+            hint="`hpcstate status FILE` shows whether it runs",
         )
     return use.merged({**found, "": use.parse(controller, jobs.stdout)})
 

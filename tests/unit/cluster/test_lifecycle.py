@@ -87,7 +87,7 @@ def test_a_failed_start_shows_the_serial_consoles(
     for name in ("controller", "compute-01"):
         assert f"{name} is {state}; the end of its serial console:\n    [    1.0] Kernel panic on" in said
     assert "compute-02" not in said
-    assert "hint: `hpcstate start` takes up from here" in said
+    assert "hint: `hpcstate start FILE` takes up from here" in said
 
 
 @pytest.mark.parametrize(("crashes", "raises"), [(1, False), (2, True)])
