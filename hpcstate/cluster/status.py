@@ -169,6 +169,11 @@ def as_text(status: ClusterStatus) -> str:
     for node in status.nodes:
         if node.why:
             text += f"\n{node.name} is {node.domain}: {node.why}"
+    if unheard := [node.name for node in status.nodes if node.domain != "running" and _usable(node.slurm)]:
+        text += (
+            f"\nSlurm has not missed {', '.join(unheard)} yet: what it says of nodes is as old as their last "
+            "answer (SlurmdTimeout)"
+        )
     if status.differences:
         text += "\nnot as the file says; `hpcstate plan` says the rest, `./hpc up` changes it:"
         text += "".join(f"\n  {difference}" for difference in status.differences)

@@ -264,6 +264,15 @@ def test_simulated_gpus_are_marked() -> None:
     assert "2 simulated" in text
 
 
+@pytest.mark.parametrize(
+    ("domain", "slurm", "stale"), [("stopped", "IDLE", True), ("stopped", "DOWN", False)]
+)
+def test_what_slurm_says_of_a_node_that_is_off_is_old(domain: str, slurm: str, stale: bool) -> None:
+    nodes = (node("controller", "controller"), node("compute-01", "compute", domain, slurm))
+    text = status.as_text(ClusterStatus("gpu", "hpc", nodes, ""))
+    assert ("Slurm has not missed compute-01 yet" in text) is stale
+
+
 def test_secrets_are_made_once_and_closed(cluster: Cluster) -> None:
     at = ClusterPaths.of(cluster.name)
     ensure_secrets(cluster)
