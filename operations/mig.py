@@ -61,7 +61,7 @@ def instances(node: str, declared: DeclaredGres) -> Generator[PyinfraCommand, No
         yield write_file(path, text, "755" if path == mig.SCRIPT else "644")
     yield StringCommand(mig.SCRIPT)
     if any(wanted.values()):
-        yield StringCommand(f"systemctl daemon-reload && systemctl enable --quiet --no-reload {mig.UNIT}")
+        yield StringCommand(f"systemctl daemon-reload && systemctl enable --quiet {mig.UNIT}")
         return
     yield StringCommand(f"systemctl disable --quiet {mig.UNIT}")
     yield StringCommand("rm -f", *mig.FILES)

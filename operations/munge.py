@@ -64,7 +64,7 @@ def daemon() -> Generator[PyinfraCommand, None, None]:
         return
     yield StringCommand(
         "systemctl reset-failed munge 2>/dev/null; "
-        "systemctl enable --quiet --no-reload munge && systemctl start munge "
+        "systemctl enable --quiet munge && systemctl start munge "
         "&& munge --no-input | unmunge > /dev/null "
         "|| { journalctl --unit=munge --lines=20 --no-pager >&2; exit 1; }"
     )

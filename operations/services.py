@@ -40,9 +40,9 @@ def state(
     to_disable = [unit for unit in off if enabled.get(unit) or (now and active.get(unit))]
     option = ["--now"] if now else []
     if to_enable:
-        # Reloading all units, which enable does by default, takes a slow VM many seconds, and starting a unit
-        # that systemd knows already does not need it (systemctl(1), --no-reload).
-        yield StringCommand("systemctl enable --quiet --no-reload", *to_enable)
+        # Without its reload (--no-reload) systemd has NeedDaemonReload for every unit from then on, and the
+        # next deploy would reload it (seen with systemd 257).
+        yield StringCommand("systemctl enable --quiet", *to_enable)
         if now:
             yield StringCommand("systemctl start", *to_enable)
     if to_disable:

@@ -131,7 +131,7 @@ done
 since=$(date +%s) # a daemon that starts from now on has read the new files
 case $act in
 start)
-  systemctl enable --quiet --no-reload "$unit"
+  systemctl enable --quiet "$unit"
   begin start "$@"
   ;;
 restart) begin restart "$@" ;;
@@ -163,7 +163,7 @@ reload)
   done
   ;;
 esac
-if [ "$enable" = yes ]; then systemctl enable --quiet --no-reload "$unit"; fi
+if [ "$enable" = yes ]; then systemctl enable --quiet "$unit"; fi
 
 if [ -n "$wait_s" ]; then
   until=$(($(date +%s) + wait_s))

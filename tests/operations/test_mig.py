@@ -57,7 +57,7 @@ def test_instances_are_made_now_and_at_every_boot() -> None:
     assert texts(outcome)[1].endswith(f"\nreplace_file {decided.SCRIPT} 755")
     assert texts(outcome)[3:] == [
         decided.SCRIPT,
-        "systemctl daemon-reload && systemctl enable --quiet --no-reload hpcstate-mig.service",
+        "systemctl daemon-reload && systemctl enable --quiet hpcstate-mig.service",
     ]
 
 

@@ -108,7 +108,7 @@ def test_the_right_munge_key_restarts_nothing(key: Path) -> None:
 def test_munge_is_turned_on(active: bool, enabled: bool) -> None:
     daemon = {"installed": True, "version": "0.5", "active": active, "enabled": enabled}
     (command,) = run(munge.daemon, facts={"facts.slurm.SlurmDaemons": {"munge": daemon}}).commands
-    assert "; systemctl enable --quiet --no-reload munge && systemctl start munge && " in str(command)
+    assert "; systemctl enable --quiet munge && systemctl start munge && " in str(command)
     # One that crashed too often may not start before that (systemd.unit(5), StartLimitBurst=).
     assert str(command).startswith("systemctl reset-failed munge")
 
@@ -289,7 +289,7 @@ def service_facts(enabled: dict[str, bool], active: dict[str, bool]) -> dict[str
 def test_services_are_turned_on_and_off() -> None:
     facts = service_facts({"a.service": False, "b.service": True}, {"b.service": True})
     assert run(services.state, ["a.service"], ["b.service"], facts=facts).commands == [
-        "systemctl enable --quiet --no-reload a.service",
+        "systemctl enable --quiet a.service",
         "systemctl start a.service",
         "systemctl disable --quiet --now b.service",
     ]
@@ -304,7 +304,7 @@ def test_an_image_enables_and_starts_nothing() -> None:
     facts = service_facts({"b.service": True}, {})
     outcome = run(services.state, ["a.service"], ["b.service"], now=False, facts=facts)
     assert outcome.commands == [
-        "systemctl enable --quiet --no-reload a.service",
+        "systemctl enable --quiet a.service",
         "systemctl disable --quiet b.service",
     ]
     assert ("systemd.SystemdStatus") not in {fact for fact, _ in outcome.host.asked}

@@ -12,6 +12,6 @@ def test_what_is_enabled_and_stopped_is_turned_on() -> None:
     of = f"services=['{CHRONY}']"
     facts = {"systemd.SystemdEnabled": {of: {CHRONY: True}}, "systemd.SystemdStatus": {of: {CHRONY: False}}}
     assert run(services.state, [CHRONY], facts=facts).commands == [
-        f"systemctl enable --quiet --no-reload {CHRONY}",
+        f"systemctl enable --quiet {CHRONY}",
         f"systemctl start {CHRONY}",
     ]
