@@ -41,10 +41,10 @@ BREAKS: Mapping[str, Break] = {
     "account.uid": Break(
         "compute-01",
         # usermod refuses while a process of the user is there.
-        "sed -i 's/^hpc:x:2000:/hpc:x:2001:/' /etc/passwd",
+        "sed -i 's/^hpc:x:2000:/hpc:x:2345:/' /etc/passwd",
         '[ "$(id -u hpc)" = 2000 ]',
-        "hpc has the number 2001",
-        "sed -i 's/^hpc:x:2001:/hpc:x:2000:/' /etc/passwd",
+        "hpc has the number 2345",
+        "sed -i 's/^hpc:x:2345:/hpc:x:2000:/' /etc/passwd",
     ),
     "account.login": Break(
         "controller",
