@@ -26,11 +26,11 @@ try)
     exit 0
   fi
   set -- --reservation="$name" --partition="$partition" --nodelist="$node" --nodes=1 --ntasks=1 --time=2 --immediate=60 \
-    --job-name=hpcstate-trial --chdir=/tmp --export=NONE
+    --job-name=hpcstate-trial --chdir=/tmp
   if [ "$gpus" -gt 0 ]; then set -- "$@" --gres=gpu:"$gpus"; fi
   # --input=none: srun would read the rest of this program.
   # shellcheck disable=SC2016 # it is the job's shell that expands these
-  timeout 150 srun --quiet --input=none "$@" sh -c '
+  timeout 150 srun --quiet --input=none "$@" /bin/sh -c '
     set -eu
     if [ "$(hostname)" != "$1" ]; then echo "the node calls itself $(hostname)" >&2; exit 1; fi
     seen=$(printf %s "${CUDA_VISIBLE_DEVICES-}" | tr -cd , | wc -c)

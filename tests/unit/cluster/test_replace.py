@@ -262,7 +262,7 @@ sinfo*) echo gpu ;;
 *"--gres=gpu:2"*) export CUDA_VISIBLE_DEVICES=0,1 ;;
 esac || exit 1
 case "$(basename "$0")" in
-srun) while [ "$1" != sh ]; do shift; done; exec "$@" ;;
+srun) while [ "$1" != /bin/sh ]; do shift; done; exec "$@" ;;
 esac
 """
 
