@@ -60,8 +60,8 @@ BREAKS: Mapping[str, Break] = {
     ),
     "kernel": Break(
         "compute-02",
-        "sysctl --quiet --write user.max_user_namespaces=0",
-        '[ "$(sysctl --values user.max_user_namespaces)" = 15000 ]',
+        "echo 0 >/proc/sys/user/max_user_namespaces",
+        '[ "$(cat /proc/sys/user/max_user_namespaces)" = 15000 ]',
     ),
     "kernel.later": Break(
         "controller",
@@ -119,7 +119,7 @@ BREAKS: Mapping[str, Break] = {
         "compute-01", "chmod 644 /etc/munge/munge.key", '[ "$(stat -c %a /etc/munge/munge.key)" = 400 ]'
     ),
     "munge.daemon": Break(
-        "controller",
+        "compute-01",
         "systemctl disable --quiet --now munge",
         "systemctl --quiet is-active munge && systemctl --quiet is-enabled munge",
     ),
@@ -153,5 +153,5 @@ BREAKS: Mapping[str, Break] = {
 }
 """By the key of the row. They are made all at once, so none may hide another: each has a place of its own."""
 
-ORDER = sorted(BREAKS, key=lambda key: key == "munge.daemon")
-"""In which they are made: scontrol needs munge."""
+ORDER = sorted(BREAKS, key=lambda key: key == "unit.reload")
+"""In which they are made: whatever enables, masks or disables a unit reloads systemd."""
