@@ -25,7 +25,8 @@ if [ $# -gt 0 ]; then stat -L -c 'place %a %U:%G %F|%n' -- "$@" 2>/dev/null; fi
 
 for key in ${kernel-}; do
   file=$root/proc/sys/$(printf %s "$key" | tr . /)
-  if read -r line 2>/dev/null <"$file"; then printf 'kernel %s %s\n' "$key" "$line"; fi
+  # Not by read, which takes a byte at a time: the kernel gives such a file in one piece or not at all.
+  if line=$(cat "$file" 2>/dev/null); then printf 'kernel %s %s\n' "$key" "$line"; fi
 done
 
 # shellcheck disable=SC2086 # a list

@@ -10,7 +10,7 @@ import pytest
 from hpcstate.probe import in_force
 from tests.facts.machine import AWKWARD, programs, run, stand_in
 
-TOOLS = ("sh", "sed", "tr", "stat", "sha256sum", "timeout", "grep")
+TOOLS = ("sh", "cat", "sed", "tr", "stat", "sha256sum", "timeout", "grep")
 
 
 @pytest.fixture
