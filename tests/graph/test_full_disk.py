@@ -58,7 +58,7 @@ def on_small_disk(tmp_path: Path, *sizes: int) -> str:
 def test_a_full_disk_is_a_message(tmp_path: Path, size: int, left: str) -> None:
     said = on_small_disk(tmp_path, size)
     assert "No space left on device" in said
-    assert "hint: free some space; nothing is lost" in said
+    assert "hint: free some space; what was there before stays" in said
     assert said.endswith(left)
 
 
