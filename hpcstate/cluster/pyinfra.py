@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +19,17 @@ from hpcstate.errors import HpcstateError
 from hpcstate.model import Description
 from hpcstate.node.drift import NAMED
 from hpcstate.paths import ROOT, ClusterPaths, shown
-from hpcstate.run import tail
+from hpcstate.registry.delivery import WITHOUT
+from hpcstate.run import CLEAR_UP_SECONDS, tail
 
 FULL_STACK = "deploys/full_stack.py"
 _GENERIC_INVENTORY = ROOT / "inventories" / "chosen.py"
 _STARTING = re.compile(r"--> Starting operation: (.*?)\s*$")
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _PROGRESS = 10.0
+_CAUSE = re.compile(r"\berror\b|\bfailed\b|\brefused\b", re.IGNORECASE)
+_INTERRUPTED = (0, -signal.SIGINT, -signal.SIGTERM, 128 + signal.SIGINT)
+"""The exit codes of a pyinfra that was interrupted: 0, without an answer, is its own."""
 
 
 @dataclass(frozen=True)
@@ -54,30 +60,72 @@ class DeployReport:
         return tuple(operation for operation in self.operations if operation.changed)
 
 
+@dataclass(frozen=True)
+class DeployChoice:
+    """What a person may choose for a deploy: how many seconds jobs on a node are awaited (None: 3600),
+    whether they are not awaited at all, and whether a node may be rebooted for NVIDIA's driver.
+    """
+
+    drain_seconds: float | None = None
+    force: bool = False
+    reboot: bool = False
+
+    @property
+    def data(self) -> tuple[str, ...]:
+        """The same as pyinfra takes it (deploys/util/context.py, deploys/nvidia.py): ``key=value``."""
+        found = [] if self.drain_seconds is None else [f"slurm_drain_seconds={self.drain_seconds:g}"]
+        found += ["slurm_force=true"] if self.force else []
+        return (*found, "nvidia_reboot=true") if self.reboot else tuple(found)
+
+
+AS_USUAL = DeployChoice()
+
+
 def deploy(
-    description: Description, say: Callable[[str], None], deploy_file: str = FULL_STACK
+    description: Description,
+    say: Callable[[str], None],
+    deploy_file: str = FULL_STACK,
+    choice: DeployChoice = AS_USUAL,
 ) -> DeployReport:
     """Bring the nodes into the declared state. Nodes that fail are in the report, the others go on.
 
-    Raises HpcstateError when pyinfra could not run at all; its whole output is in build/<cluster>/deploy.log.
+    Raises HpcstateError when pyinfra could not run at all, and KeyboardInterrupt when it was interrupted; its
+    whole output is in build/<cluster>/deploy.log.
     """
-    return _run(description, say, deploy_file, dry=False)
+    data = [word for each in choice.data for word in ("--data", each)]
+    return _run(description, say, deploy_file, ["-y", *data])
 
 
-def plan(description: Description, say: Callable[[str], None], deploy_file: str = FULL_STACK) -> DeployReport:
-    """What ``deploy`` would change on nodes that run; changes nothing."""
-    return _run(description, say, deploy_file, dry=True)
+def plan(
+    description: Description,
+    say: Callable[[str], None],
+    deploy_file: str = FULL_STACK,
+    *,
+    only: Sequence[str] = (),
+    without: Sequence[str] = (),
+) -> DeployReport:
+    """What ``deploy`` would change on nodes that run, all or ``only`` some; changes nothing. ``without``
+    names the containers that are not built: what their delivery would change is left out.
+    """
+    limits = [word for name in only for word in ("--limit", name)]
+    return _run(description, say, deploy_file, ["--dry", *limits], without)
 
 
 def _run(
-    description: Description, say: Callable[[str], None], deploy_file: str, *, dry: bool
+    description: Description,
+    say: Callable[[str], None],
+    deploy_file: str,
+    options: Sequence[str],
+    without: Sequence[str] = (),
 ) -> DeployReport:
+    dry = "--dry" in options
     log = ClusterPaths.of(description.clusters[0].name).root / ("plan.log" if dry else "deploy.log")
     log.parent.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     pyinfra = Path(sys.executable).with_name("pyinfra")
-    words = [str(pyinfra), "--json", "--dry" if dry else "-y", inventory_file(description.path), deploy_file]
+    words = [str(pyinfra), "--json", *options, inventory_file(description.path), deploy_file]
     environment = {**os.environ, "HPCSTATE_CLUSTER_FILE": str(description.path), "PYINFRA_PROGRESS": "off"}
+    environment[WITHOUT] = ",".join(without)
     with (
         log.open("w") as sink,
         subprocess.Popen(
@@ -93,23 +141,36 @@ def _run(
     ):
         assert process.stdout is not None
         assert process.stderr is not None
-        lines = _follow(process.stderr, sink, say, begun)
-        output = process.stdout.read()
+        try:
+            lines = _follow(process.stderr, sink, say, begun)
+            output = process.stdout.read()
+        except BaseException:
+            _end(process)
+            raise
     payload = _payload(output)
-    if payload is None and process.returncode == 0:
-        # pyinfra ends so when it is interrupted; in the foreground, Ctrl-C reaches it as well.
-        raise HpcstateError(
-            "the deploy was interrupted; what was done stays", hint="the next run goes on from there"
-        )
+    if payload is None and process.returncode in _INTERRUPTED:
+        # In the foreground Ctrl-C reaches it as well, and may end it before it ends us.
+        raise KeyboardInterrupt
     if payload is None:
+        cause = next((line.strip() for line in lines if _CAUSE.search(line)), "it gave no answer")
         raise HpcstateError(
-            f"pyinfra exited with {process.returncode}:\n{tail(chr(10).join(lines), 25)}",
+            f"{cause}\npyinfra exited with {process.returncode}:\n{tail(chr(10).join(lines), 25)}",
             where=deploy_file,
             hint=f"the whole output is in {shown(log)}; `hpcstate status FILE` shows the nodes",
         )
     operations = _planned(payload["plan"]) if dry else _results(payload["results"]["operations"])
     failed = () if dry else tuple(payload["results"]["failed_hosts"])
     return DeployReport(operations, failed, time.monotonic() - begun, _messages(lines, failed), _named(lines))
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End pyinfra as Ctrl-C does, and by force when that takes too long: it must not go on changing nodes
+    when nobody follows it any more."""
+    for number in (signal.SIGINT, signal.SIGKILL):
+        process.send_signal(number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(CLEAR_UP_SECONDS)
+            return
 
 
 def inventory_file(cluster_file: Path) -> str:
@@ -165,9 +226,12 @@ def _named(lines: Iterable[str]) -> tuple[str, ...]:
 
 
 def _messages(lines: list[str], failed: tuple[str, ...]) -> tuple[str, ...]:
-    """The lines that failed hosts wrote last: what a person needs first."""
+    """What failed hosts wrote, of each at most twelve lines: the one that says why comes first, what was
+    written last follows."""
     found: list[str] = []
     for host in failed:
         own = [line.strip() for line in lines if f"[{host}]" in line and "No changes" not in line]
-        found += own[-12:]
+        cause = [line for line in own if _CAUSE.search(line)][:1]
+        last = own[-12 + len(cause) :]
+        found += [*cause, *(line for line in last if line not in cause)]
     return tuple(found)

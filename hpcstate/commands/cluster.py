@@ -24,9 +24,16 @@ if TYPE_CHECKING:
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the subcommands of a cluster's life."""
-    plan = subparsers.add_parser("plan", help="what would be built, created and changed; changes nothing")
+    plan = subparsers.add_parser(
+        "plan",
+        help="what would be built, created and changed; changes nothing",
+        description="What `./hpc up` would do, why, and which jobs it would wait for. Changes nothing. "
+        "Exit codes: 0 nothing to do, 1 something, 2 something could not be looked at.",
+    )
     add_cluster_file(plan)
-    plan.add_argument("--json", action="store_true", help="print JSON")
+    plan.add_argument(
+        "--json", action="store_true", help="print JSON (docs/plan.md), which `./hpc up --plan` takes"
+    )
     plan.set_defaults(run=_plan)
     start = subparsers.add_parser("start", help="create what is missing and power nodes on until SSH answers")
     add_cluster_arguments(start, makes_cluster=True)
@@ -94,11 +101,13 @@ def _say(text: str) -> None:
 
 def _plan(args: argparse.Namespace) -> int:
     from hpcstate import schema
-    from hpcstate.cluster import plan
+    from hpcstate.cluster import plan, plan_look, plan_text
 
-    made = plan.make_plan(schema.load(args.file), lambda text: print(f"  {text}", file=sys.stderr))
-    print(json.dumps(made.to_dict(), indent=1) if args.json else plan.as_text(made))
-    return 0 if made.empty else 1
+    description = schema.load(args.file)
+    seen = plan_look.look(description, lambda text: print(f"  {text}", file=sys.stderr))
+    made = plan.plan_of(description, seen)
+    print(json.dumps(plan_text.to_dict(made), indent=1) if args.json else plan_text.as_text(made))
+    return made.code
 
 
 def _start(args: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from threading import Lock
 
@@ -11,6 +12,10 @@ from hpcstate.registry.deploy import deploy
 from hpcstate.registry.layout import Stored
 from hpcstate.registry.source import LocalFile, built
 from hpcstate.registry.transfer import SayOfNode
+
+WITHOUT = "HPCSTATE_PLAN_WITHOUT"
+"""The variable that names, separated by commas, containers that are declared and not built: `hpcstate plan`
+looks at the rest without them."""
 
 _shared: dict[str, Delivery] = {}
 _one_reader = Lock()
@@ -26,6 +31,10 @@ def shared(cluster: Cluster) -> Delivery:
         return _shared[cluster.name]
 
 
+def _left_out() -> list[str]:
+    return os.environ.get(WITHOUT, "").split(",")
+
+
 class Delivery:
     """What the cluster file declares, onto the nodes of ``cluster``: done once, by the first that asks.
 
@@ -35,7 +44,9 @@ class Delivery:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._sources: tuple[LocalFile, ...] = tuple(built(name) for name in cluster.containers.deploy)
+        self._sources: tuple[LocalFile, ...] = tuple(
+            built(name) for name in cluster.containers.deploy if name not in _left_out()
+        )
         self._lock = Lock()
         self._outcomes: dict[str, str] | None = None
 

@@ -63,7 +63,7 @@ def task_up() -> Task:
 
 @action
 def _needed_images(file: Path) -> dict[str, list[str]]:
-    from hpcstate.cluster.plan import needed_images
+    from hpcstate.cluster.plan_look import needed_images
     from hpcstate.schema import load
 
     return {"task_dep": [f"build_images:{name}" for name in needed_images(load(file))]}

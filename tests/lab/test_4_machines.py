@@ -7,6 +7,7 @@ One after the other, as a person would: `plan`, `./hpc up` without its checks, `
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -90,7 +91,9 @@ def test_a_file_that_says_more_is_followed(live: Live, file: Path) -> None:
     assert planned.returncode == 1
     assert "compute-01: memory 2048 MiB -> 3072 MiB (the node goes off and on)" in planned.stdout
     assert "compute-01: disk 20 GiB -> 22 GiB" in planned.stdout
-    assert "create and start lab-compute-03" in planned.stdout
+    assert "lab-compute-03: create and start" in planned.stdout
+    assert "compute-03: everything of its role" in planned.stdout, "the rest is planned as well"
+    assert re.search(rf"^ +{job} +hpc +compute-01 ", planned.stdout, re.MULTILINE), "the job on its way"
     seen = {node["name"]: node["memory_mb"] for node in status(file)["nodes"]}
     assert seen["compute-01"] == 2048, "what the machine has, not what the file says"
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from hpcstate.cluster import pyinfra as deploy
 from hpcstate.cluster.up import deploy_text
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Description
+from hpcstate.registry.delivery import WITHOUT
 
 RESULTS = {
     "plan": [
@@ -62,6 +65,7 @@ def test_a_deploy_tells_what_changed_where(pyinfra: Path, description: Descripti
     words = Path(f"{pyinfra}.argv").read_text().split()
     assert words[:2] == ["--json", "-y"]
     assert words[3] == "deploys/full_stack.py"
+    assert "--data" not in words
     assert "files  (a)" in deploy_text(report)
 
 
@@ -73,11 +77,93 @@ def test_a_plan_never_applies(pyinfra: Path, description: Description) -> None:
     assert report.failed_hosts == ()
 
 
+def test_a_plan_of_some_nodes_asks_those_only(pyinfra: Path, description: Description) -> None:
+    act(pyinfra, {**RESULTS, "results": None})
+    deploy.plan(description, lambda _: None, only=["a", "b"], without=["x", "y"])
+    words = Path(f"{pyinfra}.argv").read_text().split()
+    assert words[:6] == ["--json", "--dry", "--limit", "a", "--limit", "b"]
+
+
+@pytest.mark.parametrize(("without", "said"), [((), ""), (("x", "y"), "x,y")])
+def test_containers_that_are_not_built_are_named_to_the_dry_run_only(
+    pyinfra: Path,
+    description: Description,
+    monkeypatch: pytest.MonkeyPatch,
+    without: tuple[str, ...],
+    said: str,
+) -> None:
+    monkeypatch.setenv(WITHOUT, "left-by-somebody")
+    pyinfra.write_text(
+        f'#!/bin/sh\nprintf %s "${WITHOUT}" >{pyinfra}.without\necho {json.dumps(json.dumps(RESULTS))}\n'
+    )
+    deploy.plan(description, lambda _: None, without=without)
+    assert Path(f"{pyinfra}.without").read_text() == said
+    deploy.deploy(description, lambda _: None)
+    assert Path(f"{pyinfra}.without").read_text() == "", "a deploy leaves none out"
+
+
+@pytest.mark.parametrize(
+    ("choice", "data"),
+    [
+        (deploy.DeployChoice(drain_seconds=60), ["slurm_drain_seconds=60"]),
+        (deploy.DeployChoice(force=True, reboot=True), ["slurm_force=true", "nvidia_reboot=true"]),
+    ],
+)
+def test_what_a_person_chose_reaches_the_deploys(
+    pyinfra: Path, description: Description, choice: deploy.DeployChoice, data: list[str]
+) -> None:
+    act(pyinfra, RESULTS)
+    deploy.deploy(description, lambda _: None, choice=choice)
+    words = Path(f"{pyinfra}.argv").read_text().split()
+    assert [word for before, word in pairwise(words) if before == "--data"] == data
+
+
+@pytest.mark.parametrize("code", [0, 130])
+def test_a_pyinfra_that_was_interrupted_is_an_interruption(
+    pyinfra: Path, description: Description, code: int
+) -> None:
+    act(pyinfra, "", "[a] went on", code=code)
+    with pytest.raises(KeyboardInterrupt):
+        deploy.deploy(description, lambda _: None)
+
+
+def test_an_interrupted_deploy_does_not_go_on(
+    pyinfra: Path, description: Description, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill reaches only this process: pyinfra has to be told, and is awaited."""
+    pyinfra.write_text(
+        "#!/bin/sh\ntrap 'echo told >>$0.told; exit 0' INT\n"
+        "echo '--> Starting operation: files' >&2\nwhile :; do sleep 0.1; done\n"
+    )
+
+    class Killed(BaseException):
+        """As SIGTERM comes."""
+
+    def killed(stream: Iterable[str], *_: object) -> list[str]:
+        next(iter(stream))
+        raise Killed
+
+    monkeypatch.setattr(deploy, "_follow", killed)
+    with pytest.raises(Killed):
+        deploy.deploy(description, lambda _: None)
+    assert Path(f"{pyinfra}.told").read_text() == "told\n"
+
+
+def test_the_cause_of_a_failure_comes_first(pyinfra: Path, description: Description) -> None:
+    chatter = "\n".join(f"[b] line {number}" for number in range(30))
+    act(pyinfra, RESULTS, f"[b] fine\n[b] Error: no space left\n{chatter}", code=1)
+    messages = deploy.deploy(description, lambda _: None).messages
+    assert messages[0] == "[b] Error: no space left"
+    assert messages[-1] == "[b] line 29"
+    assert len(messages) == 12
+
+
 @pytest.mark.parametrize("answer", ["", "Traceback", "[]"])
 def test_a_pyinfra_that_cannot_run_is_a_message(pyinfra: Path, description: Description, answer: str) -> None:
     act(pyinfra, answer, "--> pyinfra error: no such host", code=1)
     with pytest.raises(HpcstateError, match="no such host") as caught:
         deploy.deploy(description, lambda _: None)
+    assert caught.value.message.startswith("--> pyinfra error: no such host\n"), "the cause first"
     assert "deploy.log" in caught.value.hint
 
 

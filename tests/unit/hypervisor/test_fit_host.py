@@ -12,7 +12,7 @@ import pytest
 
 from hpcstate import paths, schema
 from hpcstate.cli import main
-from hpcstate.cluster import lifecycle, plan
+from hpcstate.cluster import lifecycle, plan, plan_look, plan_text
 from hpcstate.errors import HpcstateError, Problem, ProblemsError
 from hpcstate.host import packages as host_packages
 from hpcstate.hypervisor import fit as validate
@@ -239,7 +239,7 @@ def test_the_checks_are_on_the_way_to_harm(monkeypatch: pytest.MonkeyPatch) -> N
     task = tasks.task_start()
     assert task["task_dep"][0] == "host"
     assert "may not use libvirt" in str(tasks._host(GPU))
-    assert "may not use libvirt" in plan._obstacles(schema.load(GPU), print)[0]
+    assert "may not use libvirt" in plan_look._obstacles(schema.load(GPU), print)[0]
 
 
 def test_nothing_is_built_while_the_host_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -355,16 +355,17 @@ def test_a_device_that_another_took_the_place_of_stops_before_anything_is_built(
 def test_plan_says_what_stands_in_the_way_also_where_libvirt_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def refused(*_: object) -> list[str]:
+    def refused(*_: object) -> plan.Machines:
         raise HpcstateError("libvirt does not answer", where="qemu:///system")
 
     monkeypatch.setattr(validate, "host_state", lambda **_: REFUSING)
-    monkeypatch.setattr(plan, "_libvirt_steps", refused)
-    monkeypatch.setattr(plan, "image_steps", lambda _: [])
-    made = plan.make_plan(schema.load(GPU), print)
+    monkeypatch.setattr(plan_look, "machines", refused)
+    monkeypatch.setattr(plan_look, "_artifacts", lambda *_: [])
+    description = schema.load(GPU)
+    made = plan.plan_of(description, plan_look.look(description, print))
     assert "may not use libvirt" in made.obstacles[0]
     assert "libvirt does not answer" in made.unknown[0]
-    assert plan.as_text(made).startswith("stands in the way:\n")
+    assert plan_text.as_text(made).startswith("stands in the way:\n")
 
 
 def test_warnings_do_not_stop_a_start_and_are_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,217 @@
+"""What a plan is made of: doit's artifacts, libvirt, Slurm, and what pyinfra would change. Changes
+nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from hpcstate import paths
+from hpcstate.artifact.recipe import Recipe
+from hpcstate.artifact.store import Manifest, Store
+from hpcstate.cluster import lifecycle
+from hpcstate.cluster import pyinfra as deploy
+from hpcstate.cluster.plan import (
+    Artifact,
+    Machines,
+    Observed,
+    SlurmSeen,
+    changed_inputs,
+)
+from hpcstate.container import build as container_build
+from hpcstate.container import declared as container_declared
+from hpcstate.digest import file_digest
+from hpcstate.errors import HpcstateError, ProblemsError, format_problem
+from hpcstate.hypervisor import fit
+from hpcstate.hypervisor.connection import connect
+from hpcstate.hypervisor.daemon import SYSTEM_URI, answers
+from hpcstate.hypervisor.mark import refusal
+from hpcstate.hypervisor.observed import differences
+from hpcstate.image import declared, packer
+from hpcstate.model import Cluster, Description
+from hpcstate.node.ssh import Live
+from hpcstate.paths import ClusterPaths
+from hpcstate.probe import running_jobs
+from hpcstate.probe.slurm import files_command, parse_files
+from hpcstate.slurm.change import APPLIED
+from hpcstate.slurm.conf import configuration
+from hpcstate.slurm.impact import Impact, combine, impact
+from hpcstate.terminal import Say
+
+_SECONDS = 60.0
+
+
+@dataclass
+class _Seen:
+    """What was seen so far, and what could not be looked at."""
+
+    artifacts: list[Artifact] = field(default_factory=list)
+    machines: dict[str, Machines] = field(default_factory=dict)
+    slurm: dict[str, SlurmSeen] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
+
+
+def look(description: Description, say: Say, *, nodes: bool = True, host: bool = True) -> Observed:
+    """The world that a plan for ``description`` is made of. With ``nodes``, pyinfra is asked what it would
+    change on those that run, which takes half a minute; with ``host``, whether this one can run the file.
+
+    What cannot be looked at is in the result, and the rest is looked at all the same. Raises HpcstateError
+    for a file that cannot be read.
+    """
+    obstacles = _obstacles(description, say) if host else ()
+    seen = _Seen()
+    seen.artifacts = _artifacts(description, seen.unknown)
+    for cluster in description.clusters:
+        try:
+            seen.machines[cluster.name] = machines(cluster, description.path)
+        except HpcstateError as error:
+            seen.unknown.append(f"libvirt: {error}")
+            continue
+        if cluster.kind == "hpc":
+            seen.slurm[cluster.name] = _slurm(cluster, seen.machines[cluster.name], seen.unknown)
+    observed = Observed(
+        file_digest(description.path),
+        tuple(seen.artifacts),
+        seen.machines,
+        seen.slurm,
+        unknown=tuple(seen.unknown),
+        obstacles=obstacles,
+    )
+    return _with_nodes(description, observed, say) if nodes else observed
+
+
+def _with_nodes(description: Description, observed: Observed, say: Say) -> Observed:
+    """``observed``, and what pyinfra would change on the nodes that run; the others are new to it."""
+    if len(observed.machines) < len(description.clusters):
+        return observed  # libvirt said nothing: who runs is not known
+    running = [
+        name
+        for machines in observed.machines.values()
+        for name, state in machines.states.items()
+        if state == "running"
+    ]
+    if not running:
+        return observed
+    every = all(
+        state == "running" for machines in observed.machines.values() for state in machines.states.values()
+    )
+    not_built = [
+        name
+        for name in _container_names(description)
+        if not paths.container(name).is_file() or Manifest.read(paths.sidecar(paths.container(name))) is None
+    ]
+    try:
+        report = deploy.plan(description, say, only=() if every else running, without=not_built)
+    except HpcstateError as error:
+        return replace(observed, unknown=(*observed.unknown, f"{deploy.FULL_STACK}: {error}"))
+    return replace(observed, operations=report.operations, named=report.named)
+
+
+def _obstacles(description: Description, say: Say) -> tuple[str, ...]:
+    """What `up` would stop at, before it builds anything; ``say`` is told what it would only warn of."""
+    try:
+        fit.demand(description, say)
+    except ProblemsError as error:
+        return tuple(format_problem(error.path, problem) for problem in error.problems)
+    return ()
+
+
+def needed_images(description: Description) -> list[str]:
+    """The images of this project that the nodes of ``description`` start from, by name."""
+    ours = {str(paths.image(name)): name for name in declared.names()}
+    wanted = {str(paths.ROOT / node.image) for cluster in description.clusters for node in cluster.nodes}
+    return [name for path, name in ours.items() if path in wanted]
+
+
+def _container_names(description: Description) -> list[str]:
+    """The containers that the clusters of ``description`` declare, each once."""
+    return list(dict.fromkeys(name for cluster in description.clusters for name in cluster.containers.deploy))
+
+
+def _artifacts(description: Description, unknown: list[str]) -> list[Artifact]:
+    """The images and containers that `up` needs, as they are; ``unknown`` gets those of which nobody can
+    tell."""
+    store = Store.default()
+    found = []
+    for name in needed_images(description):
+        try:
+            found.append(artifact(packer.recipe(declared.load(name), store), store))
+        except HpcstateError as error:
+            unknown.append(f"image {name}: {error}")
+    for name in _container_names(description):
+        try:
+            recipe = container_build.recipe(container_declared.load(name), store, lambda _: None)
+            # The key of what is signed has the public key in it, which the first build makes.
+            known = paths.SIGNING_KEY.is_file()
+            seen = artifact(recipe, store) if known else Artifact(recipe.path.name, "missing")
+            found.append(replace(seen, container=True))
+        except HpcstateError as error:
+            unknown.append(f"container {name}: {error}")
+    return found
+
+
+def artifact(recipe: Recipe, store: Store) -> Artifact:
+    """What lies where ``recipe`` puts its artifact, and why it would be made anew."""
+    state = recipe.state
+    if state == "current":
+        return Artifact(recipe.path.name, state)
+    before = Manifest.read(paths.sidecar(recipe.path))
+    changed = changed_inputs(before.inputs, recipe.made_of) if before and state == "outdated" else ()
+    return Artifact(recipe.path.name, state, recipe.stored(store), changed)
+
+
+def machines(cluster: Cluster, file: Path) -> Machines:
+    """What libvirt has of ``cluster``. Raises HpcstateError when it does not answer, and when something of
+    somebody else has the cluster's names.
+    """
+    wanted = [node for node in cluster.nodes if node.auto_start]
+    if cluster.uri == SYSTEM_URI and not answers():
+        # The libvirtd that `up` starts here knows at most what was there before.
+        return Machines(False, {node.name: "absent" for node in wanted})
+    with connect(cluster.uri) as host:
+        if strangers := host.strangers(cluster):
+            raise refusal(cluster, file, strangers)
+        return Machines(
+            host.network(cluster) is not None,
+            {node.name: host.state(cluster, node) for node in wanted},
+            tuple(differences(host, cluster)),
+            lifecycle.unfinished(cluster),
+        )
+
+
+def _slurm(cluster: Cluster, machines: Machines, unknown: list[str]) -> SlurmSeen:
+    """What changes for Slurm's daemons, and who runs jobs, as the controller has it; nothing where it is
+    off or was never deployed. ``unknown`` gets what could not be found out."""
+    controller = cluster.controller.name
+    if (
+        machines.states.get(controller, "running") != "running"
+        or not ClusterPaths.of(cluster.name).ssh_key.exists()
+    ):
+        return SlurmSeen()
+    try:
+        with Live(cluster) as live:
+            return slurm_of(live, unknown)
+    except HpcstateError as error:
+        unknown.append(f"Slurm of {cluster.name}: {error}")
+        return SlurmSeen(jobs=None)
+
+
+def slurm_of(live: Live, unknown: list[str]) -> SlurmSeen:
+    """What the controller says. Raises HpcstateError when it does not answer; that slurmctld does not goes to
+    ``unknown``."""
+    controller = live.cluster.controller.name
+    said = live.run(controller, files_command(APPLIED), user="root", timeout=_SECONDS).stdout
+    applied = parse_files(said)
+    changes = slurm_changes(applied, configuration(live.cluster)) if applied else Impact()
+    answer = live.run(controller, running_jobs.command(APPLIED), timeout=_SECONDS).stdout
+    try:
+        return SlurmSeen(changes, running_jobs.parse(answer))
+    except HpcstateError as error:
+        unknown.append(f"Slurm of {live.cluster.name}: {error}")
+        return SlurmSeen(changes, None)
+
+
+def slurm_changes(applied: Mapping[str, str], wanted: Mapping[str, str]) -> Impact:
+    """What it asks of the daemons to bring the files ``applied`` to those ``wanted``; pure."""
+    return combine(impact(applied.get(name, ""), text, name) for name, text in wanted.items())
