@@ -1,6 +1,7 @@
 """The build graph: `doit list` shows its families. Settings and names only; the work is in hpcstate/tasks."""
 
 from hpcstate.tasks.cluster import (
+    task_announce,
     task_check,
     task_containers_of_cluster,
     task_deploy,
@@ -18,6 +19,7 @@ from hpcstate.tasks.test import task_test
 DOIT_CONFIG = settings()
 
 __all__ = [
+    "task_announce",
     "task_build_containers",
     "task_build_images",
     "task_check",

@@ -114,6 +114,11 @@ class ClusterPaths:
         return self.root / "judgement.json"
 
     @property
+    def turn(self) -> Path:
+        """Who changes the cluster now (cluster/turn.py)."""
+        return self.root / "turn"
+
+    @property
     def claims(self) -> Path:
         """The devices of the host that the nodes have, with their identifiers (passthrough/claims.py)."""
         return self.root / "claims.json"

@@ -59,6 +59,14 @@ class Board:
             self._lines = {}
 
 
+def agreed(question: str) -> bool:
+    """Whether the person at the terminal says yes; no where there is none."""
+    try:
+        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], indent: str = "  ") -> str:
     """``rows`` under ``header`` in columns as wide as their widest cell, a line each."""
     lines = [header, *rows]

@@ -82,6 +82,7 @@ class Machines:
     states: Mapping[str, str]
     differences: tuple[MachineDifference, ...] = ()
     unfinished: tuple[str, ...] = ()
+    strangers: str = ""
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,7 @@ class Plan:
     named: tuple[str, ...] = ()
     digests: Mapping[str, str] = field(default_factory=dict)
     deployed: bool = False
+    unseen: tuple[str, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -177,9 +179,13 @@ def plan_of(description: Description, seen: Observed) -> Plan:
     """What `up` would do with the clusters of ``description`` in the world as it was ``seen``."""
     steps = [_build(artifact) for artifact in seen.artifacts if artifact.state != "current"]
     obstacles = list(seen.obstacles)
+    unseen: list[str] = []
     for cluster in description.clusters:
         slurm = seen.slurm.get(cluster.name, SlurmSeen())
         machines = seen.machines.get(cluster.name)
+        if machines is not None and machines.strangers:
+            obstacles.append(machines.strangers)
+            continue
         found = [] if machines is None else _machines(cluster, machines)
         if machines is not None:
             try:
@@ -187,12 +193,20 @@ def plan_of(description: Description, seen: Observed) -> Plan:
             except HpcstateError as error:
                 obstacles.append(str(error))
         found += _slurm(cluster, slurm.impact)
+        if slurm.jobs is None:
+            unseen += [name for step in found if step.by == UP for name in step.drains]
         steps += [_with_jobs(step, slurm.jobs or ()) for step in found]
     jobs = [job for slurm in seen.slurm.values() for job in slurm.jobs or ()]
     steps += [_with_jobs(step, jobs) for step in _nodes(seen)]
     steps.sort(key=lambda step: PARTS.index(step.part))
     return Plan(
-        tuple(steps), tuple(obstacles), seen.unknown, seen.named, seen.digests(), seen.operations is not None
+        tuple(steps),
+        tuple(obstacles),
+        seen.unknown,
+        seen.named,
+        seen.digests(),
+        seen.operations is not None,
+        tuple(dict.fromkeys(unseen)),
     )
 
 

@@ -162,8 +162,8 @@ def artifact(recipe: Recipe, store: Store) -> Artifact:
 
 
 def machines(cluster: Cluster, file: Path) -> Machines:
-    """What libvirt has of ``cluster``. Raises HpcstateError when it does not answer, and when something of
-    somebody else has the cluster's names.
+    """What libvirt has of ``cluster``; where something of somebody else has its names, only that. Raises
+    HpcstateError when it does not answer.
     """
     wanted = [node for node in cluster.nodes if node.auto_start]
     if cluster.uri == SYSTEM_URI and not answers():
@@ -171,7 +171,7 @@ def machines(cluster: Cluster, file: Path) -> Machines:
         return Machines(False, {node.name: "absent" for node in wanted})
     with connect(cluster.uri) as host:
         if strangers := host.strangers(cluster):
-            raise refusal(cluster, file, strangers)
+            return Machines(False, {}, strangers=str(refusal(cluster, file, strangers)))
         return Machines(
             host.network(cluster) is not None,
             {node.name: host.state(cluster, node) for node in wanted},

@@ -42,8 +42,11 @@ def as_text(plan: Plan) -> str:
 
 
 def in_short(plan: Plan) -> list[str]:
-    """What `up` says before it begins: only what it will do, a line each."""
-    lines = [_line(step) for step in plan.by_up]
+    """What `up` says before it begins: only what it will do, a line for all of which it does the same."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for step in plan.by_up:
+        groups.setdefault((step.does, step.impact), []).append(step.what)
+    lines = [_said(", ".join(what), does, impact) for (does, impact), what in groups.items()]
     if not plan.deployed:
         lines.append("the state of the nodes: what differs is found and changed at the deploy")
     if plan.jobs:
@@ -62,9 +65,12 @@ def _steps(steps: Iterable[Step]) -> list[str]:
 
 
 def _line(step: Step, *, why: bool = False) -> str:
-    impact = f" ({step.impact})" if step.impact else ""
     reason = f"; {step.why}" if why and step.why else ""
-    return f"{step.what}: {step.does}{impact}{reason}"
+    return _said(step.what, step.does, step.impact) + reason
+
+
+def _said(what: str, does: str, impact: str) -> str:
+    return f"{what}: {does} ({impact})" if impact else f"{what}: {does}"
 
 
 def _block(title: str, lines: Iterable[str]) -> str:
@@ -97,6 +103,7 @@ def to_dict(plan: Plan) -> dict[str, Any]:
         "unknown": list(plan.unknown),
         "named": list(plan.named),
         "nodes_asked": plan.deployed,
+        "unseen": list(plan.unseen),
         "digests": dict(plan.digests),
     }
 

@@ -14,7 +14,7 @@ from hpcstate.check.runner import load_suites
 from hpcstate.check.suite import CheckResult
 from hpcstate.check.target import boots_of, slurm_cluster
 from hpcstate.cluster import lifecycle, replace, status
-from hpcstate.cluster.pyinfra import DeployReport
+from hpcstate.cluster.pyinfra import AS_USUAL, DeployChoice, DeployReport
 from hpcstate.cluster.pyinfra import deploy as run_deploy
 from hpcstate.cluster.replace import Due
 from hpcstate.cluster.roll import order, roll
@@ -50,27 +50,29 @@ def start(file: Path) -> None:
         _roll(cluster, file, order(cluster, done.differences).before)
 
 
-def deploy(file: Path) -> None:
+def deploy(file: Path, choice: DeployChoice = AS_USUAL) -> None:
     """Run deploys/full_stack.py; nodes that have to become smaller follow, and a roll of images that was
-    interrupted goes on. Raises HpcstateError naming the nodes that failed and what they said.
+    interrupted goes on. ``choice`` is a person's. Raises HpcstateError naming the nodes that failed and what
+    they said.
     """
-    report = _deploy(file, say)
+    report = _deploy(file, say, choice)
     if not report.failed_hosts:
         for cluster in _description(file).clusters:
             _roll(cluster, file, order(cluster, lifecycle.different(cluster)).after)
-            _replace_disks(cluster, file)
+            _replace_disks(cluster, file, choice)
     if report.failed_hosts:
         messages = "\n".join(f"    {message}" for message in report.messages)
         log = ClusterPaths.of(_description(file).clusters[0].name).root / "deploy.log"
+        cause = f"{report.messages[0]}\n" if report.messages else ""
         raise HpcstateError(
-            f"the deploy failed on {', '.join(report.failed_hosts)}; the others are done\n{messages}",
+            f"{cause}the deploy failed on {', '.join(report.failed_hosts)}; the others are done\n{messages}",
             hint=f"everything pyinfra said is in {log}; the next run goes on from here",
         )
 
 
-def _deploy(file: Path, say: Say) -> DeployReport:
+def _deploy(file: Path, say: Say, choice: DeployChoice) -> DeployReport:
     """The deploy itself, said; what was proven before a change is not proven after it."""
-    report = run_deploy(_description(file), say)
+    report = run_deploy(_description(file), say, choice=choice)
     say(deploy_text(report))
     if report.changed or report.failed_hosts:
         for cluster in _description(file).clusters:
@@ -78,15 +80,15 @@ def _deploy(file: Path, say: Say) -> DeployReport:
     return report
 
 
-def deploy_now(file: Path, say: Say) -> tuple[str, ...]:
+def deploy_now(file: Path, say: Say, choice: DeployChoice = AS_USUAL) -> tuple[str, ...]:
     """Run deploys/full_stack.py in the middle of a roll; the names of the nodes that failed."""
-    report = _deploy(file, say)
+    report = _deploy(file, say, choice)
     for message in report.messages:
         say(message)
     return report.failed_hosts
 
 
-def _replace_disks(cluster: Cluster, file: Path) -> None:
+def _replace_disks(cluster: Cluster, file: Path, choice: DeployChoice) -> None:
     """Go on with a roll of images that was interrupted. A new one is for a person to begin: what users left
     on the disks of nodes goes with them."""
     if cluster.kind != "hpc":
@@ -95,7 +97,7 @@ def _replace_disks(cluster: Cluster, file: Path) -> None:
     if work.unfinished:
         _void_proof(cluster)
         only = Due(work.unfinished, (), {})
-        replace.replace(cluster, file, only, lambda: deploy_now(file, say), say)
+        replace.replace(cluster, file, only, lambda: deploy_now(file, say, choice), say)
     for line in work.lines(cluster, str(file)) if work.wait else ():
         say(line)
 

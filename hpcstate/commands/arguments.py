@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcstate.errors import HpcstateError
+from hpcstate.terminal import agreed as agreed
 
 if TYPE_CHECKING:
     from hpcstate.model import Cluster
@@ -69,9 +72,17 @@ def seconds(text: str) -> float:
     return seconds
 
 
-def agreed(question: str) -> bool:
-    """Whether the person at the terminal says yes; no where there is none."""
-    try:
-        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
-    except EOFError:
-        return False
+def in_turn(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """The command ``run``, which changes the clusters of its file: it is the only one that does, and waits
+    for another one.
+    """
+
+    def alone(args: argparse.Namespace) -> int:
+        from hpcstate.cluster.turn import turn
+
+        with turn(
+            _cluster_names(args), ["hpcstate", *sys.argv[1:]], lambda text: print(f"  {text}", flush=True)
+        ):
+            return run(args)
+
+    return alone

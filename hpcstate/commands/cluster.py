@@ -14,6 +14,7 @@ from hpcstate.commands.arguments import (
     add_cluster_file,
     agreed,
     chosen_clusters,
+    in_turn,
     seconds,
 )
 from hpcstate.errors import HpcstateError
@@ -52,7 +53,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="also remove nodes that the file no longer has, with their disks, when their jobs have ended",
     )
     start.add_argument("--force", action="store_true", help="with --remove: do not ask")
-    start.set_defaults(run=_start)
+    start.set_defaults(run=in_turn(_start))
     stop = subparsers.add_parser("stop", help="shut nodes down; nothing is lost")
     add_cluster_arguments(stop)
     stop.add_argument(
@@ -67,7 +68,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="SECONDS",
         help="how long --drain waits (default: 3600)",
     )
-    stop.set_defaults(run=_stop)
+    stop.set_defaults(run=in_turn(_stop))
     status = subparsers.add_parser("status", help="what libvirt and Slurm say of every node")
     add_cluster_arguments(status)
     status.add_argument("--json", action="store_true", help="for programs")
@@ -77,7 +78,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     destroy.add_argument("--force", action="store_true", help="do not ask")
     destroy.add_argument("--secrets", action="store_true", help="remove the keys and passwords too")
     destroy.add_argument("--snapshots", action="store_true", help="remove nodes that have snapshots too")
-    destroy.set_defaults(run=_destroy)
+    destroy.set_defaults(run=in_turn(_destroy))
     adopt = subparsers.add_parser(
         "adopt",
         help="take over a cluster that another folder or host made",
@@ -92,7 +93,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--lost-keys", action="store_true", help="nobody has its keys: nodes get new ones as they boot"
     )
     adopt.add_argument("--force", action="store_true", help="do not ask")
-    adopt.set_defaults(run=_adopt)
+    adopt.set_defaults(run=in_turn(_adopt))
 
 
 def _say(text: str) -> None:

@@ -7,7 +7,7 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from hpcstate.commands.arguments import add_cluster_file, agreed, seconds
+from hpcstate.commands.arguments import add_cluster_file, agreed, in_turn, seconds
 from hpcstate.errors import HpcstateError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
             )
         if run is _status:
             action.add_argument("--json", action="store_true", help="for programs")
-        action.set_defaults(run=run, only_resume=name == "resume")
+        action.set_defaults(run=run if run is _status else in_turn(run), only_resume=name == "resume")
 
 
 def _say(text: str) -> None:

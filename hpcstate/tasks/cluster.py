@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from doit import get_var
 
-from hpcstate.tasks.graph import action
+from hpcstate.tasks.graph import UP_VARIABLES, action
 from hpcstate.terminal import stage
 
 Task = dict[str, Any]
@@ -21,14 +22,25 @@ def cluster_file() -> Path:
     return Path(get_var("cluster", DEFAULT_CLUSTER))
 
 
+def variables() -> dict[str, str]:
+    """What was chosen for `up`: `doit up cluster=FILE yes=yes`."""
+    return {name: str(get_var(name, "")) for name in UP_VARIABLES}
+
+
+def _before() -> str:
+    """What comes before a build: when all of it is asked for, what `up` will do is said and agreed to first;
+    of a part of it (`doit judge`) it is enough that this host can run the cluster."""
+    return "announce" if "up" in sys.argv[1:] else "host"
+
+
 def task_images_of_cluster() -> Task:
     """find the images that the cluster's nodes need (only these are built by `up`)"""
-    return {"actions": [(_needed_images, [cluster_file()])], "task_dep": ["host"], "verbosity": 2}
+    return {"actions": [(_needed_images, [cluster_file()])], "task_dep": [_before()], "verbosity": 2}
 
 
 def task_containers_of_cluster() -> Task:
     """find the containers that the cluster's registry holds (only these are built by `up`)"""
-    return {"actions": [(_needed_containers, [cluster_file()])], "task_dep": ["host"], "verbosity": 2}
+    return {"actions": [(_needed_containers, [cluster_file()])], "task_dep": [_before()], "verbosity": 2}
 
 
 def task_host() -> Task:
@@ -36,19 +48,24 @@ def task_host() -> Task:
     return {"actions": [(_host, [cluster_file()])], "verbosity": 2}
 
 
+def task_announce() -> Task:
+    """say what `up` will do, and ask where something is removed or running jobs are waited for"""
+    return {"actions": [(_announce, [cluster_file(), variables()])], "task_dep": ["host"], "verbosity": 2}
+
+
 def task_start() -> Task:
     """create and power on the cluster's nodes until they answer on SSH"""
     return {
         "actions": [(_start, [cluster_file()])],
         "calc_dep": ["images_of_cluster", "containers_of_cluster"],
-        "task_dep": ["host", "judge"],
+        "task_dep": ["host", "announce", "judge"],
         "verbosity": 2,
     }
 
 
 def task_deploy() -> Task:
     """bring the nodes into the declared state with pyinfra"""
-    return {"actions": [(_deploy, [cluster_file()])], "task_dep": ["start"], "verbosity": 2}
+    return {"actions": [(_deploy, [cluster_file(), variables()])], "task_dep": ["start"], "verbosity": 2}
 
 
 def task_check() -> Task:
@@ -90,6 +107,19 @@ def _host(file: Path) -> None:
 
 
 @action
+def _announce(file: Path, given: Mapping[str, str]) -> None:
+    from hpcstate.cluster import agree, turn, up
+    from hpcstate.schema import load
+    from hpcstate.terminal import agreed
+
+    choice = agree.choice_of(given)
+    description = load(file)
+    # Held until doit ends: what was agreed to is true until it is done.
+    turn.begin([cluster.name for cluster in description.clusters], ["doit", *sys.argv[1:]], up.say)
+    agree.announce(description, choice, up.say, agreed if sys.stdin.isatty() else None)
+
+
+@action
 def _start(file: Path) -> None:
     from hpcstate.cluster import up
 
@@ -98,11 +128,11 @@ def _start(file: Path) -> None:
 
 
 @action
-def _deploy(file: Path) -> None:
-    from hpcstate.cluster import up
+def _deploy(file: Path, given: Mapping[str, str]) -> None:
+    from hpcstate.cluster import agree, up
 
     with stage("deploy", "facts, difference, change (pyinfra)"):
-        up.deploy(file)
+        up.deploy(file, agree.choice_of(given).deploy)
 
 
 @action

@@ -24,7 +24,16 @@ from hpcstate.files import PLAIN_UMASK
 P = ParamSpec("P")
 R = TypeVar("R")
 
-VARIABLES = {"cluster": "the cluster file, like cluster=inventories/gpu.yaml"}
+UP_VARIABLES = {
+    "yes": "yes: do not ask before something is removed or running jobs are waited for",
+    "plan": "a plan that `hpcstate plan FILE --json` wrote: done only if the world is still the same",
+    "drain_seconds": "how long a deploy waits for the jobs on a node (3600)",
+    "force": "yes: a deploy does not wait for jobs; Slurm's daemons restart under them",
+    "reboot": "yes: a node may be rebooted for NVIDIA's driver, when its jobs have ended",
+}
+"""Those of `up` (``./hpc up FILE --yes`` is ``doit up cluster=FILE yes=yes``), parsed by cluster/agree.py."""
+
+VARIABLES = {"cluster": "the cluster file, like cluster=inventories/gpu.yaml", **UP_VARIABLES}
 """The variables that tasks read (``doit TASK name=value``), and what each is."""
 
 COULD_NOT_RUN = 2

@@ -68,6 +68,11 @@ def up(file: Path) -> subprocess.CompletedProcess[str]:
     return run_shown([sys.executable, "-c", _UP, str(file)])
 
 
+def announced(file: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """What `./hpc up` says and asks before it begins."""
+    return run_shown([sys.executable, "-m", "doit", "announce", f"cluster={file}", *words])
+
+
 def slurm_nodes(live: Live) -> dict[str, tuple[int, str]]:
     """Memory (MiB) and state of each node, as sinfo has them."""
     script = "sinfo --noheader --Node --format='%N %m %T' | sort -u"
@@ -96,6 +101,11 @@ def test_a_file_that_says_more_is_followed(live: Live, file: Path) -> None:
     assert re.search(rf"^ +{job} +hpc +compute-01 ", planned.stdout, re.MULTILINE), "the job on its way"
     seen = {node["name"]: node["memory_mb"] for node in status(file)["nodes"]}
     assert seen["compute-01"] == 2048, "what the machine has, not what the file says"
+
+    refused = announced(file)
+    assert refused.returncode != 0, "there is no terminal to ask at"
+    assert f"running jobs of hpc are waited for: {job}" in refused.stdout + refused.stderr
+    assert announced(file, "yes=yes").returncode == 0
 
     done = up(file)
     assert done.returncode == 0

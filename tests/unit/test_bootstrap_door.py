@@ -57,6 +57,15 @@ def knock(
         (["up", "--verbosity", "2"], "doit up cluster=inventories/gpu.yaml --verbosity 2 in project"),
         (["up", "cluster=inventories/gpu.yaml"], "doit up cluster=inventories/gpu.yaml in project"),
         (["up", "clster=other.yaml", "-n", "2"], "doit up clster=other.yaml -n 2 in project"),
+        (["up", "--yes"], "doit up cluster=inventories/gpu.yaml yes=yes in project"),
+        (
+            ["up", "inventories/gpu.yaml", "--force", "-n", "2", "--reboot", "--drain-seconds", "60"],
+            "doit up cluster=inventories/gpu.yaml force=yes -n 2 reboot=yes drain_seconds=60 in project",
+        ),
+        (
+            ["up", "inventories/gpu.yaml", "--plan=/a b.json", "--drain-seconds=5"],
+            "doit up cluster=inventories/gpu.yaml plan=/a b.json drain_seconds=5 in project",
+        ),
         (["build_images"], "doit build_images in project"),
         (["build_images:hpc-base", "-n", "2"], "doit build_images:hpc-base -n 2 in project"),
         (["list", "--all"], "doit list --all in project"),
@@ -74,6 +83,8 @@ def test_files_are_named_from_where_the_user_is(door: Path, tmp_path: Path) -> N
     up = knock(door, "up", "mine.yaml", cwd=tmp_path).stdout.strip()
     assert up == f"doit up cluster={tmp_path}/mine.yaml in project"
     assert knock(door, "up", "cluster=mine.yaml", cwd=tmp_path).stdout.strip() == up
+    planned = knock(door, "up", "mine.yaml", "--plan", "p.json", cwd=tmp_path).stdout.strip()
+    assert planned == f"doit up cluster={tmp_path}/mine.yaml plan={tmp_path}/p.json in project"
     status = knock(door, "status", "mine.yaml", cwd=tmp_path).stdout.strip()
     assert status == f"hpcstate status mine.yaml in {tmp_path.name}"
 
@@ -109,3 +120,11 @@ def test_a_missing_cluster_file_is_named(door: Path, word: str) -> None:
     assert done.returncode == 2
     assert "none.yaml: no such file" in done.stderr
     assert "hint: " in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--plan", "--drain-seconds"])
+def test_an_option_without_its_value_is_a_message(door: Path, option: str) -> None:
+    done = knock(door, "up", "inventories/gpu.yaml", option)
+    assert done.returncode == 2
+    assert f"{option} has no value" in done.stderr
+    assert done.stdout == ""

@@ -1,0 +1,85 @@
+"""Two commands on one cluster: the second waits, and says for whom."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from hpcstate import paths
+from hpcstate.cluster import turn as module
+from hpcstate.cluster.turn import turn
+from hpcstate.paths import ClusterPaths
+
+HOLDER = """
+import sys, time
+from hpcstate.cluster.turn import turn
+with turn(["gpu"], ["hpcstate", "up", "it's mine.yaml"], print):
+    print("begun", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture(autouse=True)
+def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    monkeypatch.setenv("HPCSTATE_BUILD", str(tmp_path))
+    monkeypatch.setattr(module, "_AGAIN", 0.01)
+
+
+def test_the_second_waits_and_says_for_whom() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER], cwd=paths.ROOT, stdout=subprocess.PIPE, text=True
+    ) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "begun\n"
+        told = threading.Event()
+        said: list[str] = []
+        entered: list[bool] = []
+
+        def second() -> None:
+            def say(text: str) -> None:
+                said.append(text)
+                told.set()
+
+            with turn(["gpu"], ["hpcstate", "stop"], say):
+                entered.append(first.poll() is not None)
+
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        assert told.wait(20)
+        assert entered == []
+        # However the first one ends, its turn is over.
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+        waiting.join(20)
+    assert entered == [True]
+    (line,) = said
+    assert line.startswith("gpu: waits for ")
+    assert "hpcstate up" in line and "mine.yaml" in line and f"process {first.pid}" in line
+
+
+def test_other_clusters_are_not_waited_for() -> None:
+    with turn(["a", "b"], ["x"], pytest.fail), turn(["c"], ["y"], pytest.fail):
+        assert ClusterPaths.of("a").turn.read_text().strip()
+
+
+def test_who_is_done_is_not_named() -> None:
+    with turn(["a"], ["x"], pytest.fail):
+        pass
+    assert ClusterPaths.of("a").turn.read_text() == ""
+    with turn(["a"], ["x"], pytest.fail):
+        pass
+
+
+def test_a_file_that_was_removed_while_it_was_held_is_nobodys() -> None:
+    """destroy removes it with its folder, while somebody waits for it."""
+    file = ClusterPaths.of("a").turn
+    with turn(["a"], ["destroy"], pytest.fail):
+        file.unlink()
+        with turn(["a"], ["start"], pytest.fail):
+            assert "start" in file.read_text()
