@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from hpcstate.artifact.recipe import State
+from hpcstate.cluster.plan_files import FileChange
 from hpcstate.cluster.pyinfra import Operation
 from hpcstate.cluster.roll import order
 from hpcstate.digest import key_of
@@ -107,6 +108,7 @@ class Observed:
     machines: Mapping[str, Machines] = field(default_factory=dict)
     slurm: Mapping[str, SlurmSeen] = field(default_factory=dict)
     operations: tuple[Operation, ...] | None = None
+    files: tuple[FileChange, ...] = ()
     named: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     obstacles: tuple[str, ...] = ()
@@ -153,6 +155,7 @@ class Plan:
     digests: Mapping[str, str] = field(default_factory=dict)
     deployed: bool = False
     unseen: tuple[str, ...] = ()
+    files: tuple[FileChange, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -198,6 +201,8 @@ def plan_of(description: Description, seen: Observed) -> Plan:
         steps += [_with_jobs(step, slurm.jobs or ()) for step in found]
     jobs = [job for slurm in seen.slurm.values() for job in slurm.jobs or ()]
     steps += [_with_jobs(step, jobs) for step in _nodes(seen)]
+    # pyinfra decides what differs: a rendered file that no deploy puts there is no difference.
+    changed = {host for each in seen.operations or () for host in each.changed}
     steps.sort(key=lambda step: PARTS.index(step.part))
     return Plan(
         tuple(steps),
@@ -207,6 +212,7 @@ def plan_of(description: Description, seen: Observed) -> Plan:
         seen.digests(),
         seen.operations is not None,
         tuple(dict.fromkeys(unseen)),
+        tuple(each for each in seen.files if each.node in changed),
     )
 
 

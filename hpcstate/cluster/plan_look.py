@@ -10,7 +10,7 @@ from pathlib import Path
 from hpcstate import paths
 from hpcstate.artifact.recipe import Recipe
 from hpcstate.artifact.store import Manifest, Store
-from hpcstate.cluster import lifecycle
+from hpcstate.cluster import lifecycle, plan_files
 from hpcstate.cluster import pyinfra as deploy
 from hpcstate.cluster.plan import (
     Artifact,
@@ -85,12 +85,7 @@ def _with_nodes(description: Description, observed: Observed, say: Say) -> Obser
     """``observed``, and what pyinfra would change on the nodes that run; the others are new to it."""
     if len(observed.machines) < len(description.clusters):
         return observed  # libvirt said nothing: who runs is not known
-    running = [
-        name
-        for machines in observed.machines.values()
-        for name, state in machines.states.items()
-        if state == "running"
-    ]
+    running = [name for cluster in description.clusters for name in _here(cluster, observed)]
     if not running:
         return observed
     every = all(
@@ -105,7 +100,22 @@ def _with_nodes(description: Description, observed: Observed, say: Say) -> Obser
         report = deploy.plan(description, say, only=() if every else running, without=not_built)
     except HpcstateError as error:
         return replace(observed, unknown=(*observed.unknown, f"{deploy.FULL_STACK}: {error}"))
-    return replace(observed, operations=report.operations, named=report.named)
+    observed = replace(observed, operations=report.operations, named=report.named)
+    try:
+        files = [
+            each
+            for cluster in description.clusters
+            for each in plan_files.look(cluster, _here(cluster, observed))
+        ]
+    except HpcstateError as error:
+        return replace(observed, unknown=(*observed.unknown, f"files: {error}"))
+    return replace(observed, files=tuple(files))
+
+
+def _here(cluster: Cluster, observed: Observed) -> list[str]:
+    """The nodes of ``cluster`` that run."""
+    states = observed.machines[cluster.name].states
+    return [name for name, state in states.items() if state == "running"]
 
 
 def _obstacles(description: Description, say: Say) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcstate.cluster.plan import PARTS, Part, Plan, Step
+from hpcstate.cluster.plan_files import FileChange
 from hpcstate.errors import HpcstateError, from_os
 from hpcstate.probe.running_jobs import RunningJob
 from hpcstate.terminal import table
@@ -24,12 +25,15 @@ TITLES: Mapping[Part, str] = {
 }
 
 
-def as_text(plan: Plan) -> str:
-    """The whole plan."""
+def as_text(plan: Plan, *, diffs: bool = False) -> str:
+    """The whole plan; with ``diffs`` what changes in each file."""
     parts = []
     if plan.obstacles:
         parts.append(_block("stands in the way", plan.obstacles))
     parts += _steps(plan.steps)
+    if plan.files:
+        lines = [line for each in plan.files for line in _file(each, diffs=diffs)]
+        parts.append(_block("files that differ" + ("" if diffs else " (-v shows how)"), lines))
     if plan.jobs:
         parts.append(f"running jobs that are waited for:\n{jobs_table(plan.jobs)}")
     if plan.unknown:
@@ -52,6 +56,11 @@ def in_short(plan: Plan) -> list[str]:
     if plan.jobs:
         lines += ["running jobs that are waited for:", *jobs_table(plan.jobs).splitlines()]
     return lines + [f"not known: {line}" for each in plan.unknown for line in each.splitlines()[:1]]
+
+
+def _file(change: FileChange, *, diffs: bool) -> list[str]:
+    title = f"{change.node}: {change.path}" + ("" if change.there else " is not there")
+    return [title, *(f"  {line}" for line in change.diff.splitlines()[2:])] if diffs else [title]
 
 
 def _steps(steps: Iterable[Step]) -> list[str]:
@@ -103,6 +112,7 @@ def to_dict(plan: Plan) -> dict[str, Any]:
         "unknown": list(plan.unknown),
         "named": list(plan.named),
         "nodes_asked": plan.deployed,
+        "files": [asdict(each) for each in plan.files],
         "unseen": list(plan.unseen),
         "digests": dict(plan.digests),
     }

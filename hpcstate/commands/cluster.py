@@ -107,7 +107,11 @@ def _plan(args: argparse.Namespace) -> int:
     description = schema.load(args.file)
     seen = plan_look.look(description, lambda text: print(f"  {text}", file=sys.stderr))
     made = plan.plan_of(description, seen)
-    print(json.dumps(plan_text.to_dict(made), indent=1) if args.json else plan_text.as_text(made))
+    print(
+        json.dumps(plan_text.to_dict(made), indent=1)
+        if args.json
+        else plan_text.as_text(made, diffs=args.verbose > 0)
+    )
     return made.code
 
 

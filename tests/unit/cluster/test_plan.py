@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hpcstate import paths, schema
-from hpcstate.cluster import plan_look, pyinfra
+from hpcstate.cluster import plan_files, plan_look, pyinfra
 from hpcstate.cluster.plan import (
     PARTS,
     VACATES,
@@ -22,6 +22,7 @@ from hpcstate.cluster.plan import (
     changed_inputs,
     plan_of,
 )
+from hpcstate.cluster.plan_files import FileChange
 from hpcstate.cluster.plan_look import slurm_changes, slurm_of
 from hpcstate.cluster.plan_text import as_text, changed_since, in_short, read_saved, time_left, to_dict
 from hpcstate.cluster.pyinfra import DeployReport, Operation
@@ -185,6 +186,12 @@ def test_an_operation_that_drains_names_the_jobs(description: Description) -> No
     assert made.jobs == (ELSEWHERE,)
 
 
+def test_files_are_shown_of_nodes_that_would_be_changed(description: Description) -> None:
+    files = tuple(FileChange(name, "/etc/hosts", True, "") for name in ("compute-01", "compute-02"))
+    made = plan_of(description, seen(operations=(Operation("Hosts", ("compute-01",), (), ()),), files=files))
+    assert made.files == files[:1]
+
+
 def test_the_operations_that_drain_are_called_so() -> None:
     texts = [(paths.ROOT / "deploys" / f"{name}.py").read_text() for name in ("vacate", "nvidia")]
     assert [f'name="{name}"' in text for name, text in zip(VACATES, texts, strict=True)] == [True, True]
@@ -240,6 +247,7 @@ class World:
     """What plan_look asks, answered from here."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, states: dict[str, str]) -> None:
+        self.read: list[str] = []
         self.asked: list[tuple[list[str], list[str]]] = []
         monkeypatch.setattr(plan_look, "_artifacts", lambda *_: [])
         monkeypatch.setattr(plan_look, "_obstacles", lambda *_: ())
@@ -247,6 +255,12 @@ class World:
         monkeypatch.setattr(plan_look, "_slurm", lambda *_: SlurmSeen())
         monkeypatch.setattr(pyinfra, "plan", self.plan)
         self.error: HpcstateError | None = None
+
+        monkeypatch.setattr(plan_files, "look", self.files)
+
+    def files(self, _cluster: object, running: list[str]) -> list[FileChange]:
+        self.read = running
+        return []
 
     def plan(self, _d: object, _s: object, *, only: list[str], without: list[str]) -> DeployReport:
         self.asked.append((list(only), list(without)))
@@ -261,6 +275,7 @@ def test_pyinfra_is_asked_about_the_nodes_that_run(
     world = World(monkeypatch, {**RUNNING, "compute-02": "absent"})
     assert plan_look.look(description, print).operations == ()
     assert world.asked == [(["controller", "compute-01"], [])]
+    assert world.read == ["controller", "compute-01"]
     World(monkeypatch, dict.fromkeys(RUNNING, "absent"))
     assert plan_look.look(description, print).operations is None
 
@@ -307,7 +322,7 @@ def test_the_json_has_what_the_document_says(description: Description) -> None:
     text = (paths.ROOT / "docs" / "plan.md").read_text()
     made = to_dict(plan_of(description, seen(memory(), operations=())))
     assert json.loads(json.dumps(made))["steps"][0]["jobs"][0]["user"] == "alice"
-    names = [*made, *(each.name for kind in (Step, RunningJob) for each in fields(kind)), *PARTS]
+    names = [*made, *(each.name for kind in (Step, RunningJob, FileChange) for each in fields(kind)), *PARTS]
     assert [name for name in names if f"`{name}`" not in text] == []
 
 
