@@ -38,7 +38,8 @@ LOSES = ("remove", "replace")
 """The impacts by which something goes that no file describes: a disk, with what is on it."""
 
 VACATES = ("Drain where slurmd must restart", "NVIDIA's driver")
-"""The operations (deploys/vacate.py, deploys/nvidia.py) that drain a node first and wait for its jobs."""
+"""The operations that drain a node first and wait for its jobs; pyinfra puts the deploy before the name
+(``deploys/vacate.py | Drain where slurmd must restart``)."""
 
 
 @dataclass(frozen=True)
@@ -284,7 +285,7 @@ def _nodes(seen: Observed) -> list[Step]:
             "nodes",
             each.name,
             f"change {', '.join(each.changed)}",
-            drains=each.changed if each.name in VACATES else (),
+            drains=each.changed if each.name.rpartition(" | ")[2] in VACATES else (),
         )
         for each in seen.operations or ()
         if each.changed

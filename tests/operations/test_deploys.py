@@ -59,7 +59,7 @@ FULL_STACK = [
 """The operations for hosts that have nothing yet, in order, and the hosts that each would change."""
 
 
-def pyinfra(tmp_path: Path, inventory: str, deploy: str) -> subprocess.CompletedProcess[str]:
+def pyinfra(tmp_path: Path, inventory: str, deploy: str, *options: str) -> subprocess.CompletedProcess[str]:
     """pyinfra's plan for ``deploy`` on the hosts of ``inventory``."""
     file = tmp_path / "inventory.py"
     file.write_text(inventory)
@@ -74,15 +74,15 @@ def pyinfra(tmp_path: Path, inventory: str, deploy: str) -> subprocess.Completed
         "PYINFRA_FAKE_DELAY_JITTER": "0",
         "PYTHONPATH": str(paths.ROOT),
     }
-    program = [sys.executable, "-m", "pyinfra", str(file), deploy, "--dry", "--json"]
+    program = [sys.executable, "-m", "pyinfra", str(file), deploy, "--dry", "--json", *options]
     return subprocess.run(
         program, cwd=paths.ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
 
 
-def plan(tmp_path: Path, inventory: str, deploy: str) -> list[tuple[str, set[str]]]:
+def plan(tmp_path: Path, inventory: str, deploy: str, *options: str) -> list[tuple[str, set[str]]]:
     """What pyinfra would do: the operations in order, and the hosts that each would change."""
-    done = pyinfra(tmp_path, inventory, deploy)
+    done = pyinfra(tmp_path, inventory, deploy, *options)
     assert done.returncode == 0, done.stderr
     planned: list[dict[str, Any]] = json.loads(done.stdout)["plan"]
     return [
@@ -100,6 +100,14 @@ def inventory_of(name: str) -> str:
 
 def test_the_full_stack_has_its_operations_in_order(tmp_path: Path) -> None:
     assert plan(tmp_path, inventory_of("gpu"), "deploys/full_stack.py") == FULL_STACK
+
+
+def test_some_nodes_can_be_asked_without_the_others(tmp_path: Path) -> None:
+    """What `hpcstate plan` does where not all of them run (cluster/plan_look.py)."""
+    some = {"controller", "compute-01"}
+    limits = [word for name in sorted(some) for word in ("--limit", f"@fake/{name}")]
+    planned = plan(tmp_path, inventory_of("gpu"), "deploys/full_stack.py", *limits)
+    assert planned == [(name, hosts & some) for name, hosts in FULL_STACK]
 
 
 @pytest.mark.parametrize(

@@ -182,7 +182,10 @@ def test_what_slurm_is_told_and_who_is_drained_for_it(description: Description) 
 
 
 def test_an_operation_that_drains_names_the_jobs(description: Description) -> None:
-    made = plan_of(description, seen(operations=(Operation(VACATES[0], ("compute-02",), (), ()),)))
+    made = plan_of(
+        description,
+        seen(operations=(Operation(f"deploys/vacate.py | {VACATES[0]}", ("compute-02",), (), ()),)),
+    )
     assert made.jobs == (ELSEWHERE,)
 
 
