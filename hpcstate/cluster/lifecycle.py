@@ -325,11 +325,16 @@ def remove_nodes(
 
 
 def unfinished(cluster: Cluster) -> tuple[str, ...]:
-    """The nodes with a new disk that has not passed yet: the old one is kept."""
+    """The nodes with a new disk that has not passed yet: the old one is kept. Where it is gone, the new one
+    had passed, and whoever confirmed it was killed."""
     if cluster.uri == SYSTEM_URI and not answers():
         return ()
     with connect(cluster.uri) as host:
-        return tuple(node.name for node in cluster.nodes if host.disk_before(cluster, node))
+        return tuple(
+            node.name
+            for node in cluster.nodes
+            if (before := host.disk_before(cluster, node)) and before in host.volumes.disks(cluster, node)
+        )
 
 
 def new_disks(cluster: Cluster, file: Path, say: Say, names: Sequence[str]) -> None:

@@ -31,19 +31,23 @@ _TRY_SECONDS = 180.0
 _UNHEALTHY = frozenset(
     {"DOWN", "FAIL", "INVALID_REG", "NOT_RESPONDING", "POWERED_DOWN", "REBOOT_ISSUED", "UNKNOWN"}
 )
+_RESERVED = frozenset({"MAINTENANCE", "RESERVED"})
 
 
 @dataclass(frozen=True)
 class Due:
     """The nodes that are to get a new disk: those that have got one and have not ``passed`` yet come first,
     as they are ``unfinished``; then those that still ``wait``. ``theirs`` has those that somebody drained,
-    with the reason: they are left alone. ``controller`` says that its image is another one, too.
+    with the reason: they are left alone. ``controller`` says that its image is another one, too. ``reserved``
+    has the other nodes that Slurm keeps for somebody, as a roll does that was killed before its first step on
+    a node, or after the last one.
     """
 
     unfinished: tuple[str, ...]
     wait: tuple[str, ...]
     theirs: Mapping[str, str]
     controller: bool = False
+    reserved: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.unfinished or self.wait)
@@ -94,7 +98,10 @@ def due(
     waiting = [name for name in names if name not in theirs]
     ill = unhealthy(slurm)
     waiting.sort(key=lambda name: name not in ill)
-    return Due(tuple(unfinished), tuple(waiting), theirs, cluster.controller.name in other)
+    reserved = (
+        name for name, node in slurm.items() if _RESERVED & set(node["states"]) and name not in unfinished
+    )
+    return Due(tuple(unfinished), tuple(waiting), theirs, cluster.controller.name in other, tuple(reserved))
 
 
 def unhealthy(slurm: Mapping[str, SlurmNode]) -> dict[str, str]:
@@ -132,6 +139,12 @@ def look(cluster: Cluster) -> Due:
     return due(cluster, lifecycle.different(cluster), lifecycle.unfinished(cluster), slurm_nodes(cluster))
 
 
+def release_left(cluster: Cluster, work: Due) -> None:
+    """Jobs start again on the nodes that a killed roll has left reserved, and changed nothing of, or all."""
+    if work.reserved:
+        _trial(cluster, "release", work.reserved)
+
+
 def replace(
     cluster: Cluster,
     file: Path,
@@ -149,6 +162,7 @@ def replace(
     """
     for line in work.left_lines(cluster):
         say(line)
+    release_left(cluster, work)
     done: list[str] = []
     if work.unfinished:
         say(f"{', '.join(work.unfinished)}: going on with the disks that an earlier run made")
@@ -173,7 +187,8 @@ def replace(
 
 def abort(cluster: Cluster, file: Path, say: Say) -> list[str]:
     """Nodes with a new disk that has not passed get their old ones back; the reservations of a roll go.
-    Returns the names of these nodes."""
+    Returns the names of these nodes.
+    """
     unfinished = lifecycle.unfinished(cluster)
     if unfinished:
         _way_back(cluster, file, unfinished, say)
@@ -208,7 +223,15 @@ def _batch(
             _try(cluster, cluster_node(cluster, name))
     except HpcstateError as error:
         say(f"{', '.join(names)} did not pass: {error.message.splitlines()[0]}")
-        _way_back(cluster, file, names, say)
+        try:
+            _way_back(cluster, file, names, say)
+        except HpcstateError as second:
+            raise HpcstateError(
+                f"the image did not pass on {', '.join(names)}: {error.message}\n"
+                f"and the way back to the old disks failed: {second.message}",
+                where=second.where or cluster.name,
+                hint=f"{second.hint + '; then ' if second.hint else ''}hpcstate roll abort {file}",
+            ) from error
         left = f"; {', '.join(following)} were not touched" if following else ""
         raise HpcstateError(
             f"the image did not pass on {', '.join(names)}, which have their old disks back{left}\n"

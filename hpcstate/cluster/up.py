@@ -94,6 +94,7 @@ def _replace_disks(cluster: Cluster, file: Path, choice: DeployChoice) -> None:
     if cluster.kind != "hpc":
         return
     work = replace.look(cluster)
+    replace.release_left(cluster, work)
     if work.unfinished:
         _void_proof(cluster)
         only = Due(work.unfinished, (), {})
