@@ -17,7 +17,7 @@ from typing import Any
 from hpcstate import programs
 from hpcstate.cluster import lifecycle
 from hpcstate.cluster.leave import DRAIN_SECONDS
-from hpcstate.cluster.roll import slurm_nodes, wait_for_slurm
+from hpcstate.cluster.roll import AWAY, slurm_nodes, wait_for_slurm
 from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor.machine import MachineDifference
 from hpcstate.model import Cluster, Node, RollSettings
@@ -28,9 +28,7 @@ from hpcstate.terminal import Say
 
 _TRIAL = Path(__file__).with_name("trial.sh")
 _TRY_SECONDS = 180.0
-_UNHEALTHY = frozenset(
-    {"DOWN", "FAIL", "INVALID_REG", "NOT_RESPONDING", "POWERED_DOWN", "REBOOT_ISSUED", "UNKNOWN"}
-)
+_UNHEALTHY = AWAY | {"FAIL", "INVALID_REG"}
 _RESERVED = frozenset({"MAINTENANCE", "RESERVED"})
 
 

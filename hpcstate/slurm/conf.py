@@ -156,6 +156,9 @@ def _sections(cluster: Cluster) -> tuple[ConfSection, ...]:
                 ("ReturnToService", "2"),
             ),
         ),
+        ConfSection(
+            "Reboots (`scontrol reboot`)", (("RebootProgram", "/usr/sbin/reboot"), ("ResumeTimeout", "600"))
+        ),
     )
 
 
