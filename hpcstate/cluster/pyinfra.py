@@ -105,10 +105,11 @@ def plan(
     without: Sequence[str] = (),
 ) -> DeployReport:
     """What ``deploy`` would change on nodes that run, all or ``only`` some; changes nothing. ``without``
-    names the containers that are not built: what their delivery would change is left out.
+    names the containers that are not built: what their delivery would change is left out. Machines that are
+    smaller than described are no error: they would be changed first.
     """
     limits = [word for name in only for word in ("--limit", name)]
-    return _run(description, say, deploy_file, ["--dry", *limits], without)
+    return _run(description, say, deploy_file, ["--dry", *limits, "--data", "machines_first=true"], without)
 
 
 def _run(
