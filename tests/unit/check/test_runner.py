@@ -352,11 +352,16 @@ def test_select() -> None:
     assert suites.select() == suites.checks
 
 
+NODES = [check.name for check in load_suites().select("nodes")]
+
+
 @pytest.mark.parametrize(
     ("suite", "name", "said", "known"),
     [
         ("gpus", "", "there is no suite 'gpus'", "nodes, cgroup-isolation, "),
         ("", "mpi.two", "there is no check 'mpi.two'", "mpi.two_nodes"),
+        ("", "nodes.clock", "there is no check 'nodes.clock'", "did you mean nodes.clocks? "),
+        ("", "nodes.nope", "there is no check 'nodes.nope'", ", ".join(NODES)),
         (
             "gpu-gres",
             "mpi.two_nodes",
