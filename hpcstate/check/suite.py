@@ -170,10 +170,12 @@ class Suites:
         if suite and suite not in suites:
             raise HpcstateError(f"there is no suite {suite!r}", hint=f"there are: {', '.join(suites)}")
         names = [check.name for check in self.checks if not suite or check.suite == suite]
-        near = difflib.get_close_matches(name, names, n=3) or names
+        own = [known for known in names if known.startswith(f"{name.partition('.')[0]}.")]
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.8)
+        meant = f"did you mean {near[0]}? " if near else ""
         raise HpcstateError(
             f"there is no check {name!r}" + (f" in the suite {suite!r}" if suite else ""),
-            hint=f"there {'are' if near is names else 'is'}: {', '.join(near)}",
+            hint=f"{meant}there are: {', '.join(own or names)}",
         )
 
     def proven_by(

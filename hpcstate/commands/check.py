@@ -78,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
     from hpcstate.schema import load
 
     _demand_outputs(args)
+    description = load(args.file)
     suites = load_suites(more=args.checks)
     checks = fitting(suites.select(args.suite, args.check), args.k)
     if args.list:
@@ -87,7 +88,6 @@ def run(args: argparse.Namespace) -> int:
         else:
             write_atomically(args.json, listing + "\n")
         return OK
-    description = load(args.file)
     cluster = slurm_cluster(description)
     out = sys.stderr if args.json == _STDOUT else sys.stdout
 

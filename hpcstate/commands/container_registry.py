@@ -8,6 +8,7 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from hpcstate.categories import CATEGORIES, DEFAULT_CATEGORY
 from hpcstate.cli import FINDINGS, OK
 from hpcstate.commands.arguments import add_cluster_arguments, chosen_clusters
 from hpcstate.errors import HpcstateError
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from hpcstate.registry.deploy import DeployResult
     from hpcstate.registry.layout import Catalog
     from hpcstate.registry.prune import PruneResult
-
-CATEGORIES = ("ml-frameworks", "custom-images", "base-images")
-"""Those of hpcstate.model.container, the same by a test: help and completion are made without the model."""
 
 
 def add(commands: Any) -> None:
@@ -63,7 +61,7 @@ def add(commands: Any) -> None:
     deploy.add_argument(
         "--category",
         choices=CATEGORIES,
-        help="its folder (default: custom-images)",
+        help=f"its folder (default: {DEFAULT_CATEGORY})",
     )
     deploy.add_argument("--json", action="store_true", help="print JSON; the progress goes to standard error")
     deploy.set_defaults(run=run_deploy)

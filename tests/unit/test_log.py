@@ -90,11 +90,17 @@ def test_a_command_about_a_cluster_leaves_its_log(tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.parametrize(("options", "shown"), [([], False), (["-v"], False), (["-vv"], True)])
+@pytest.mark.parametrize("at", [0, 1, 3], ids=["before", "within", "behind"])
 def test_verbose(
-    options: list[str], shown: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    options: list[str],
+    shown: bool,
+    at: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("hpcstate.commands.inventory.show", lambda _: run(["true"]).code)
-    assert cli.main(["inventory", "show", str(GPU), *options]) == cli.OK
+    words = ["inventory", "show", str(GPU)]
+    assert cli.main([*words[:at], *options, *words[at:]]) == cli.OK
     assert ("exit 0: true" in capsys.readouterr().err) is shown
 
 
