@@ -12,7 +12,7 @@ from hpcstate.check.jobs import together
 from hpcstate.check.runner import load_suites, run_check
 from hpcstate.check.suite import CheckFailed, CheckResult
 from hpcstate.model import Cluster, Partition
-from hpcstate.node.ssh import Live
+from hpcstate.node.ssh import Live, UnreachableError
 from hpcstate.run import Result
 from tests.suites.breaking import append, set_key
 from tests.suites.nodes.test_system import verdicts
@@ -195,6 +195,22 @@ def test_daemons(lines: str, outcome: str) -> None:
     result = run_named("nodes.daemons", lambda node, script: lines if node == "compute-01" else "")
     assert result.outcome == outcome
     assert outcome == "passed" or result.observed == "compute-01: munge inactive"
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected", "observed"),
+    [
+        ("", "compute-02 answers", "no route"),
+        ("munge inactive\n", "every unit active", "munge inactive; compute-02 does not answer on SSH"),
+    ],
+)
+def test_daemons_of_a_silent_node(lines: str, expected: str, observed: str) -> None:
+    (check,) = SUITES.select(name="nodes.daemons")
+    live = FakeLive(lambda node, script: lines if node == "compute-01" else "")
+    live._dead = {"compute-02": UnreachableError("compute-02", "no route", hint="is it on?")}
+    result = run_check(check, live)
+    assert result.outcome == "failed"
+    assert result.expected.startswith(expected) and observed in result.observed
 
 
 def mpi_report(rank: int, **changes: object) -> str:
