@@ -433,7 +433,8 @@ def destroy(
     at = ClusterPaths.of(cluster.name)
     if at.root.is_dir():
         for path in sorted(at.root.iterdir()):
-            if path != at.secrets:
+            # Whoever asks what became of the cluster has the logs only, this run's among them.
+            if path not in (at.secrets, at.logs):
                 _remove(path)
         if secrets and going.left:
             say("keeps the keys: what stays is this cluster's own, and goes with them by `destroy` once more")

@@ -167,7 +167,9 @@ def _run(
 def _end(process: subprocess.Popen[str]) -> None:
     """End pyinfra as Ctrl-C does, and by force when that takes too long: it must not go on changing nodes
     when nobody follows it any more."""
-    for number in (signal.SIGINT, signal.SIGKILL):
+    # What ignores SIGINT (`&` in a script) has handed that on: pyinfra would not notice it either.
+    ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    for number in (signal.SIGTERM if ignored else signal.SIGINT, signal.SIGKILL):
         process.send_signal(number)
         with suppress(subprocess.TimeoutExpired):
             process.wait(CLEAR_UP_SECONDS)

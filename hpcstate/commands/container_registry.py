@@ -12,7 +12,7 @@ from hpcstate.categories import CATEGORIES, DEFAULT_CATEGORY
 from hpcstate.cli import FINDINGS, OK
 from hpcstate.commands.arguments import add_cluster_arguments, chosen_clusters
 from hpcstate.errors import HpcstateError
-from hpcstate.terminal import table
+from hpcstate.terminal import plural, table
 
 if TYPE_CHECKING:
     from hpcstate.model import Cluster
@@ -168,7 +168,7 @@ def _slurm_clusters(args: argparse.Namespace) -> tuple[Cluster, ...]:
 
 
 def _of_nodes(cluster: Cluster, nodes: tuple[str, ...]) -> str:
-    return ", ".join(nodes) if nodes else f"{len(cluster.nodes)} nodes"
+    return ", ".join(nodes) if nodes else plural(len(cluster.nodes), "node")
 
 
 def deploy_text(result: DeployResult) -> str:
@@ -186,7 +186,8 @@ def deploy_text(result: DeployResult) -> str:
         lines += [f"  {node.node}: {path} is not in the catalog; it was left alone" for path in node.unknown]
     count = sum(node.outcome != "failed" for node in result.nodes)
     lines.append(
-        f"{result.cluster}: {count} of {len(result.nodes)} nodes in step after {result.seconds:.0f} s"
+        f"{result.cluster}: {count} of {plural(len(result.nodes), 'node')} in step "
+        f"after {result.seconds:.0f} s"
     )
     if not result.complete:
         lines.append("  next: `hpcstate container deploy FILE --resume` finishes when the others answer")
@@ -237,7 +238,7 @@ def catalog_text(cluster: Cluster, catalog: Catalog, findings: dict[str, list[st
         )
         for stored in catalog.stored
     ]
-    lines = [f"{cluster.name}: {len(rows)} versions of {len(catalog.current)} containers"]
+    lines = [f"{cluster.name}: {plural(len(rows), 'version')} of {plural(len(catalog.current), 'container')}"]
     if rows:
         header = ("NAME", "VERSION", "", "DIGEST", "SIZE", "SIGNATURE", "DEPLOYED", "NODES")
         lines.append(table(header, rows))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import cli, paths, schema
+from hpcstate import cli, paths, programs, schema
 from hpcstate.errors import HpcstateError
 from hpcstate.log import KEPT, LOG, files_of, logged, new_file
 from hpcstate.paths import ClusterPaths
@@ -118,3 +118,26 @@ def test_the_rest_of_a_process_is_logged(tmp_path: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", code, tmp_path / "up.log"], check=True, cwd=paths.ROOT)
     assert "doit up" in read(tmp_path / "up.log") and "went on" in read(tmp_path / "up.log")
+
+
+def test_a_program_is_called_by_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "run.log"
+    program = programs.replace_file(str(tmp_path / "made"), "600")
+    with logged(["x"], [file]):
+        run(["sh", "-c", program], stdin="hunter2")
+        run(["sh", "-c", "# look\nset -e\ntrue hunter2\n"])
+    assert "exit 0: sh -c replace_file.sh\n" in read(file)
+    assert "exit 0: sh -c true\n" in read(file) and "hunter2" not in read(file)
+
+
+@pytest.mark.parametrize(
+    ("script", "called"),
+    [
+        ("scontrol show node compute-01", "scontrol"),
+        ("set -e\nmunge --no-input", "munge"),
+        ("KEY=hunter2 true", "sh"),
+        ("", "sh"),
+    ],
+)
+def test_what_a_script_is_called(script: str, called: str) -> None:
+    assert programs.names(script) == called

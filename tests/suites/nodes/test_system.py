@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from hpcstate.check.suite import CheckFailed, RecordProperty, fault
 from hpcstate.model import Node
 from hpcstate.node.ssh import SSH_USER, Live
+from hpcstate.terminal import plural
 from tests.suites.breaking import SLURM_CONF, Edit, append, begin, edited, last_worker, stopped, wait_idle
 
 CLOCK_SECONDS = 1.0
@@ -42,7 +43,7 @@ def test_munge(live: Live, record_property: RecordProperty) -> None:
             "; ".join(problems) or f"{pairs} answered",
             "the munge key must be the same on all nodes, the clocks too, and munge must run",
         )
-    record_property("observed", f"{pairs} ordered pairs of {len(names)} nodes")
+    record_property("observed", f"{plural(pairs, 'ordered pair')} of {plural(len(names), 'node')}")
 
 
 def _decode_script(tokens: Mapping[str, str], receiver: str) -> str:
@@ -162,7 +163,7 @@ def test_configuration(live: Live, controller: Node, record_property: RecordProp
             ", ".join(f"{name} {digest}" for name, digest in digests.items()),
             "deploy again: pyinfra <inventory> deploys/full_stack.py",
         )
-    record_property("observed", f"sha256 {reference}… on {len(names)} nodes")
+    record_property("observed", f"sha256 {reference}… on {plural(len(names), 'node')}")
 
 
 @fault("slurm.conf of a node has another comment", "nodes.configuration", "nodes.runs")
@@ -198,7 +199,8 @@ def test_daemons(
     for name in silent:
         live.demand(name)
     record_property(
-        "observed", f"{sum(map(len, units.values()))} daemons active on {len(units)} nodes, no unit failed"
+        "observed",
+        f"{sum(map(len, units.values()))} daemons active on {plural(len(units), 'node')}, no unit failed",
     )
 
 

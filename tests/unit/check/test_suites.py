@@ -199,17 +199,20 @@ def test_daemons(lines: str, outcome: str) -> None:
     assert outcome == "passed" or result.observed == "compute-01: munge inactive"
 
 
-def test_daemons_of_a_silent_node() -> None:
-    (check,) = SUITES.select(name="nodes.daemons")
-    for lines, expected, observed in (
+@pytest.mark.parametrize(
+    ("lines", "expected", "observed"),
+    [
         ("", "compute-02 answers", "no route"),
         ("munge inactive\n", "every unit active", "munge inactive; compute-02 does not answer on SSH"),
-    ):
-        live = FakeLive(lambda node, script, lines=lines: lines if node == "compute-01" else "")
-        live._dead = {"compute-02": UnreachableError("compute-02", "no route", hint="is it on?")}
-        result = run_check(check, live)
-        assert result.outcome == "failed"
-        assert result.expected.startswith(expected) and observed in result.observed
+    ],
+)
+def test_daemons_of_a_silent_node(lines: str, expected: str, observed: str) -> None:
+    (check,) = SUITES.select(name="nodes.daemons")
+    live = FakeLive(lambda node, script: lines if node == "compute-01" else "")
+    live._dead = {"compute-02": UnreachableError("compute-02", "no route", hint="is it on?")}
+    result = run_check(check, live)
+    assert result.outcome == "failed"
+    assert result.expected.startswith(expected) and observed in result.observed
 
 
 def mpi_report(rank: int, **changes: object) -> str:

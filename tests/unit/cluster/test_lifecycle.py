@@ -18,6 +18,7 @@ from hpcstate.cluster.status import ClusterStatus, NodeStatus
 from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor import daemon as libvirt_daemon
 from hpcstate.hypervisor.connection import connect
+from hpcstate.log import files_of
 from hpcstate.model import Cluster, Node, PassthroughDevice
 from hpcstate.node.cidata import CloudInit, write_cidata
 from hpcstate.node.secrets import MUNGE_KEY_BYTES, ensure_secrets, known_hosts_line, new_key
@@ -335,3 +336,25 @@ def test_another_host_key_is_not_waited_for(cluster: Cluster, monkeypatch: pytes
         boot._lets_in(live, node, since)  # type: ignore[arg-type]
     assert "ip neigh" in caught.value.hint
     assert boot._lets_in(Stranger("Connection refused"), node, {}) is False  # type: ignore[arg-type]
+
+
+def test_the_logs_outlive_the_cluster(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Nothing:
+        strangers = left = ()
+
+        def staying_lines(self) -> list[str]:
+            return []
+
+    monkeypatch.setattr(lifecycle, "connected", lambda *_: nullcontext())
+    monkeypatch.setattr(lifecycle, "survey", lambda *_: Nothing())
+    monkeypatch.setattr(lifecycle, "refuse_snapshots", lambda _: None)
+    monkeypatch.setattr(lifecycle, "remove", lambda *_: [])
+    ensure_secrets(cluster)
+    at = ClusterPaths.of(cluster.name)
+    (log,) = files_of([cluster.name], "destroy", make=True)
+    log.write_text("this run")
+    at.proof.write_text("{}")
+    at.rendered.mkdir()
+    lifecycle.destroy(cluster, Path("lab.yaml"), lambda _: None, secrets=True)
+    assert list(at.root.iterdir()) == [at.logs]
+    assert log.read_text() == "this run"

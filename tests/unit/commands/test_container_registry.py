@@ -47,7 +47,7 @@ def test_a_container_s_life(
     assert "gpu: 3 of 3 nodes in step" in said
     assert main(["container", "catalog", FILE]) == 0
     said = capsys.readouterr().out
-    assert "2 versions of 1 containers" in said
+    assert "2 versions of 1 container\n" in said
     assert "all 3 nodes are in step" in said
     assert main(["container", "prune", FILE, "--keep", "0", "--dry-run"]) == 0
     assert (
