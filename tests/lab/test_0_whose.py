@@ -69,7 +69,7 @@ class Clone:
 
     def destroy(self, **options: bool) -> list[str]:
         self.use()
-        return lifecycle.destroy(self.cluster, self.file, print, **options)
+        return lifecycle.destroy(self.cluster, self.file, print, **{"data": True, **options})
 
     def adopt(self, keys: Path | None = None, *, lost_keys: bool = False) -> None:
         self.use()
