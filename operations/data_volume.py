@@ -64,7 +64,7 @@ def _obstacle(found: DataVolumeState, binds: Sequence[Bind]) -> str:
     """Why nothing can be done here, with the next step; empty where something can."""
     if not found["device_bytes"]:
         return (
-            "the data volume of the cluster is not in this machine: it comes as the controller goes off and on. "
+            "the cluster's data volume is not in this machine: it comes as the controller goes off and on. "
             "`./hpc up FILE` does that and goes on, or `hpcstate stop FILE --node NAME` and `start`. "
             "Nothing of Slurm was changed here"
         )
