@@ -118,7 +118,10 @@ def main() -> int:
         figures = measure(args.file, environment)
     finally:
         subprocess.run(
-            ["./hpc", "destroy", args.file, "--force", "--secrets"], cwd=ROOT, env=environment, check=False
+            ["./hpc", "destroy", args.file, "--force", "--secrets", "--data"],
+            cwd=ROOT,
+            env=environment,
+            check=False,
         )
         shutil.rmtree(build, ignore_errors=True)
     print(json.dumps(asdict(figures), indent=1) if args.json else as_text(figures))

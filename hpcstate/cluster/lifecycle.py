@@ -22,6 +22,7 @@ from hpcstate.hypervisor.mark import new_mark, refusal
 from hpcstate.hypervisor.observed import (
     differences,
     grow_disk,
+    refuse_held,
     refuse_other_identity,
     removed,
     update_network,
@@ -104,7 +105,7 @@ def start(
             why = "no working KVM here" if cluster.acceleration.enable_kvm else "enable_kvm is false"
             how = "KVM" if facts.kvm else f"software emulation (TCG: {why})"
             say(f"powering on {', '.join(powered_on)} under {how}")
-        _refuse_held(cluster, [node for node in nodes if node.name in powered_on], host)
+        refuse_held(cluster, [node for node in nodes if node.name in powered_on], host)
         host.ensure_network(cluster, mark)
         for line in update_network(host, cluster, mark):
             say(line)
@@ -112,8 +113,8 @@ def start(
             pool = host.volumes.ensure_pool(cluster, mark)
             for node in nodes:
                 host.volumes.ensure(cluster, node, pool, host.disk(cluster, node))
-                if node.name in powered_on and grow_disk(host, cluster, node):
-                    say(f"{node.name}: its disk has {node.disk_gb} GiB now")
+                for what in grow_disk(host, cluster, node) if node.name in powered_on else ():
+                    say(f"{node.name}: its {what} has the size of the file now")
                 host.ensure_domain(cluster, node, facts, mark)
         _close_volumes(cluster, host, say)
         for row in boots_with_host.bring(host, cluster, at_boot):
@@ -400,12 +401,14 @@ def drop_unused_images(cluster: Cluster, say: Say) -> None:
             say(f"removed from the storage pool, nothing stands on it: {', '.join(names)}")
 
 
-def removal(cluster: Cluster, file: Path, say: Say, *, snapshots: bool = False) -> Removal:
+def removal(
+    cluster: Cluster, file: Path, say: Say, *, snapshots: bool = False, data: bool = False
+) -> Removal:
     """What ``destroy`` would remove of ``cluster``, and what would stay. Raises HpcstateError where it would
     refuse: nobody is asked for what is not done.
     """
     with connected(cluster, say) as host:
-        going = survey(host, cluster)
+        going = survey(host, cluster, data=data)
     if going.strangers and not going:
         raise refusal(cluster, file, going.strangers)
     if not snapshots:
@@ -414,15 +417,22 @@ def removal(cluster: Cluster, file: Path, say: Say, *, snapshots: bool = False) 
 
 
 def destroy(
-    cluster: Cluster, file: Path, say: Say, *, secrets: bool = False, snapshots: bool = False
+    cluster: Cluster,
+    file: Path,
+    say: Say,
+    *,
+    secrets: bool = False,
+    snapshots: bool = False,
+    data: bool = False,
 ) -> list[str]:
-    """Remove what was made for the cluster on the hypervisor and below build/; secrets only when asked.
+    """Remove what was made for the cluster on the hypervisor and below build/; secrets and the data volume
+    only when asked.
 
     Raises HpcstateError, before anything is touched, when a domain has snapshots (unless ``snapshots``), and
     when all that is there is somebody else's.
     """
     with alone(ClusterPaths.of(cluster.name).root, say), connected(cluster, say) as host:
-        going = survey(host, cluster)
+        going = survey(host, cluster, data=data)
         if going.strangers and not going:
             raise refusal(cluster, file, going.strangers)
         if not snapshots:
@@ -471,23 +481,6 @@ def held_here() -> dict[str, str]:
         return {}
     with connect(SYSTEM_URI, read_only=True) as host:
         return host.held_devices()
-
-
-def _refuse_held(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost) -> None:
-    """Two clusters may name the same GPU, one at a time has it: HpcstateError that says which holds it."""
-    lines = []
-    for node in nodes:
-        own = host.domain(cluster, node)
-        held = host.held_devices(but=[own] if own is not None else [])
-        lines += [
-            f"{node.name} needs {device.pci_address}, which {held[device.pci_address]} holds"
-            for device in node.passthrough
-            if device.pci_address in held
-        ]
-    if lines:
-        raise HpcstateError(
-            "\n".join(lines), where=cluster.name, hint="stop that one first (hpcstate stop FILE --node NAME)"
-        )
 
 
 def _remove(path: Path) -> None:

@@ -1,5 +1,7 @@
-"""Compute nodes get new disks, made from the image as it is now, a few at a time; one that does not pass gets
-its old disk back, and ends it.
+"""Nodes get new disks, made from the image as it is now: compute nodes a few at a time, the controller, where
+that is asked for, before them. One that does not pass gets its old disk back, and ends it.
+
+The controller goes first because slurmctld may not be older than any slurmd (Slurm's upgrade guide).
 
 What is done stands where it cannot be lost: libvirt has both disks of a node until it has passed, and which
 one is in use; Slurm has a reservation that keeps jobs off it. Whoever comes next, after a kill or from
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcstate import programs
-from hpcstate.cluster import lifecycle
+from hpcstate.cluster import controller, lifecycle
 from hpcstate.cluster.leave import DRAIN_SECONDS
 from hpcstate.cluster.roll import AWAY, slurm_nodes, wait_for_slurm
 from hpcstate.errors import HpcstateError
@@ -36,9 +38,9 @@ _RESERVED = frozenset({"MAINTENANCE", "RESERVED"})
 class Due:
     """The nodes that are to get a new disk: those that have got one and have not ``passed`` yet come first,
     as they are ``unfinished``; then those that still ``wait``. ``theirs`` has those that somebody drained,
-    with the reason: they are left alone. ``controller`` says that its image is another one, too. ``reserved``
-    has the other nodes that Slurm keeps for somebody, as a roll does that was killed before its first step on
-    a node, or after the last one.
+    with the reason: they are left alone. ``controller`` says that its image is another one, too, and that
+    it keeps it because nobody asked for more. ``reserved`` has the other nodes that Slurm keeps for somebody,
+    as a roll does that was killed before its first step on a node, or after the last one.
     """
 
     unfinished: tuple[str, ...]
@@ -55,7 +57,10 @@ class Due:
         lines = [f"{name} keeps its image: somebody drained it ({why})" for name, why in self.theirs.items()]
         if self.controller:
             name = cluster.controller.name
-            lines.append(f"{name} keeps its image: its disk holds Slurm's state and the registry")
+            lines.append(
+                f"{name} keeps its image: users' homes may lie on its disk (`hpcstate roll start "
+                "--controller` replaces it, too; Slurm's state and the registry stay)"
+            )
         return lines
 
     def lines(self, cluster: Cluster, file: str) -> list[str]:
@@ -81,8 +86,11 @@ def due(
     differences: Sequence[MachineDifference],
     unfinished: Sequence[str],
     slurm: Mapping[str, SlurmNode],
+    *,
+    controller_too: bool = False,
 ) -> Due:
-    """What is to be replaced. Pure; nodes that are not well go first: it costs nothing to take them away."""
+    """What is to be replaced, the controller with ``controller_too``. Pure; nodes that are not well go first:
+    it costs nothing to take them away."""
     other = {each.what for each in differences if each.impact == "replace"}
     names = [node.name for node in cluster.workers if node.name in other and node.name not in unfinished]
     theirs = {
@@ -96,10 +104,14 @@ def due(
     waiting = [name for name in names if name not in theirs]
     ill = unhealthy(slurm)
     waiting.sort(key=lambda name: name not in ill)
-    reserved = (
+    reserved = tuple(
         name for name, node in slurm.items() if _RESERVED & set(node["states"]) and name not in unfinished
     )
-    return Due(tuple(unfinished), tuple(waiting), theirs, cluster.controller.name in other, tuple(reserved))
+    head = cluster.controller.name
+    keeps = head in other and head not in unfinished
+    if keeps and controller_too:
+        return Due(tuple(unfinished), (head, *waiting), theirs, reserved=reserved)
+    return Due(tuple(unfinished), tuple(waiting), theirs, keeps, reserved)
 
 
 def unhealthy(slurm: Mapping[str, SlurmNode]) -> dict[str, str]:
@@ -132,9 +144,15 @@ def next_batch(
     return batch
 
 
-def look(cluster: Cluster) -> Due:
+def look(cluster: Cluster, *, controller_too: bool = False) -> Due:
     """What is to be replaced of ``cluster``, as libvirt and Slurm have it now."""
-    return due(cluster, lifecycle.different(cluster), lifecycle.unfinished(cluster), slurm_nodes(cluster))
+    return due(
+        cluster,
+        lifecycle.different(cluster),
+        lifecycle.unfinished(cluster),
+        slurm_nodes(cluster),
+        controller_too=controller_too,
+    )
 
 
 def release_left(cluster: Cluster, work: Due) -> None:
@@ -162,18 +180,28 @@ def replace(
         say(line)
     release_left(cluster, work)
     done: list[str] = []
+    head = cluster.controller.name
+    unfinished = [name for name in work.unfinished if name != head]
+    waiting = [name for name in work.wait if name != head]
     if work.unfinished:
         say(f"{', '.join(work.unfinished)}: going on with the disks that an earlier run made")
-        _batch(cluster, file, work.unfinished, work.wait, deploy, say, timeout_s)
-        done += work.unfinished
-    waiting = list(work.wait)
+    if head in (*work.unfinished, *work.wait):
+        known = slurm_nodes(cluster)
+        well = [name for name in known if name not in unhealthy(known)]
+        fresh = head not in work.unfinished
+        controller.replace(cluster, file, deploy, say, well=well, fresh=fresh)
+        done.append(head)
+    if unfinished:
+        _batch(cluster, file, unfinished, waiting, deploy, say, timeout_s)
+        done += unfinished
     total = len(cluster.workers)
     while waiting:
         ill = unhealthy(slurm_nodes(cluster))
-        batch = next_batch(waiting, total, cluster.roll, ill, first=not done)
+        passed = [name for name in done if name != head]
+        batch = next_batch(waiting, total, cluster.roll, ill, first=not passed)
         waiting = waiting[len(batch) :]
         begun = time.monotonic()
-        reached = len(done) + len(batch)
+        reached = len(passed) + len(batch)
         say(f"{', '.join(batch)}: new disks from the image of now, {reached} of {reached + len(waiting)}")
         _batch(cluster, file, batch, waiting, deploy, say, timeout_s)
         done += batch
@@ -188,8 +216,10 @@ def abort(cluster: Cluster, file: Path, say: Say) -> list[str]:
     Returns the names of these nodes.
     """
     unfinished = lifecycle.unfinished(cluster)
-    if unfinished:
-        _way_back(cluster, file, unfinished, say)
+    if cluster.controller.name in unfinished:
+        controller.way_back(cluster, file, say)
+    if others := [name for name in unfinished if name != cluster.controller.name]:
+        _way_back(cluster, file, others, say)
     _trial(cluster, "release", [node.name for node in cluster.workers])
     return list(unfinished)
 

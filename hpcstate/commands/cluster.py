@@ -77,6 +77,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_cluster_arguments(destroy)
     destroy.add_argument("--force", action="store_true", help="do not ask")
     destroy.add_argument("--secrets", action="store_true", help="remove the keys and passwords too")
+    destroy.add_argument(
+        "--data", action="store_true", help="remove the data volume too: Slurm's state and the registry"
+    )
     destroy.add_argument("--snapshots", action="store_true", help="remove nodes that have snapshots too")
     destroy.set_defaults(run=in_turn(_destroy))
     adopt = subparsers.add_parser(
@@ -198,7 +201,7 @@ def _destroy(args: argparse.Namespace) -> int:
         going = False
         for cluster in clusters:
             print(f"{cluster.name}:", flush=True)
-            removal = lifecycle.removal(cluster, args.file, _say, snapshots=args.snapshots)
+            removal = lifecycle.removal(cluster, args.file, _say, snapshots=args.snapshots, data=args.data)
             going = going or bool(removal)
             for line in removal.lines():
                 _say(line)
@@ -207,7 +210,9 @@ def _destroy(args: argparse.Namespace) -> int:
             return 1
     for cluster in clusters:
         print(f"{cluster.name}:", flush=True)
-        removed = lifecycle.destroy(cluster, args.file, _say, secrets=args.secrets, snapshots=args.snapshots)
+        removed = lifecycle.destroy(
+            cluster, args.file, _say, secrets=args.secrets, snapshots=args.snapshots, data=args.data
+        )
         for what in removed:
             _say(f"removed {what}")
         if not removed:

@@ -18,7 +18,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add the subcommand."""
     roll = subparsers.add_parser(
         "roll",
-        help="give compute nodes new disks from the image of now, a few at a time",
+        help="give nodes new disks from the image of now, a few at a time",
         description="Compute nodes get new disks from the image of now, as `roll` in the cluster file says: "
         "each when its jobs have ended, and with its old disk back where the new one does not pass.",
     )
@@ -34,12 +34,20 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         if run is _start:
             if name == "start":
                 action.add_argument("--force", action="store_true", help="do not ask")
+                action.add_argument(
+                    "--controller",
+                    action="store_true",
+                    help="replace the controller's disk, too, before the others: jobs go on meanwhile; "
+                    "Slurm's state and the registry stay, users' homes on it go",
+                )
             action.add_argument(
                 "--timeout", type=seconds, metavar="SECONDS", help="how long jobs are awaited (default: 3600)"
             )
         if run is _status:
             action.add_argument("--json", action="store_true", help="for programs")
-        action.set_defaults(run=run if run is _status else in_turn(run), only_resume=name == "resume")
+        action.set_defaults(
+            run=run if run is _status else in_turn(run), only_resume=name == "resume", controller=False
+        )
 
 
 def _say(text: str) -> None:
@@ -62,7 +70,7 @@ def _start(args: argparse.Namespace) -> int:
 
     cluster = _cluster(args)
     begun = time.monotonic()
-    work = replace.look(cluster)
+    work = replace.look(cluster, controller_too=args.controller)
     if not work or (args.only_resume and not work.unfinished):
         replace.release_left(cluster, work)
         for line in work.left_lines(cluster):
@@ -74,10 +82,11 @@ def _start(args: argparse.Namespace) -> int:
         )
         return 0
     names = ", ".join((*work.unfinished, *work.wait))
+    homes = ", users' homes on the controller too" if cluster.controller.name in work.wait else ""
     if (
         not args.only_resume
         and not args.force
-        and not agreed(f"New disks for {names}? What is on the old ones goes.")
+        and not agreed(f"New disks for {names}? What is on the old ones goes{homes}.")
     ):
         print("nothing replaced (--force does not ask)")
         return 1

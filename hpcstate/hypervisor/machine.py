@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from hpcstate.hypervisor.compare import IN_THE_GUEST, aspects
+from hpcstate.hypervisor.xml import data_of
 
 Impact = Literal["live", "boot", "power-cycle", "stop", "grow", "never", "replace", "remove", "identity"]
 """What it takes to bring something into line: nothing that anybody notices; the next start of a node that is
@@ -28,7 +29,7 @@ IMPACTS: Mapping[Impact, str] = {
     "power-cycle": "the node goes off and on",
     "stop": "all nodes go off and on: hpcstate stop, then start",
     "grow": "at the node's next start",
-    "never": "a disk cannot shrink: set disk_gb back, or destroy",
+    "never": "a disk cannot shrink: set its size back, or destroy",
     "replace": "hpcstate roll start",
     "remove": "hpcstate start --remove",
     "identity": "refused: give the nodes of the file a name, so that each keeps its disk",
@@ -147,6 +148,7 @@ DOMAIN: tuple[Property, ...] = (
     Property("disk access", _disk_driver, "power-cycle"),
     Property("memory backing", _backing, "power-cycle"),
     Property("network interface", _interface, "power-cycle"),
+    Property("data volume", data_of, "power-cycle"),
 )
 
 
@@ -316,12 +318,15 @@ def moved(rendered: str, found: str) -> dict[str, tuple[str, str]]:
     return {mac: (there[mac], ip) for mac, ip in wanted.items() if there.get(mac, ip) != ip}
 
 
-def disk_difference(node: str, found_gb: float, wanted_gb: int) -> list[MachineDifference]:
-    """Where the disk of ``node`` is not as large as the file says, in GiB."""
+def disk_difference(
+    node: str, found_gb: float, wanted_gb: int, name: str = "disk"
+) -> list[MachineDifference]:
+    """Where the disk of ``node`` (or the volume of it called ``name``) is not as large as the file says, in
+    GiB."""
     if found_gb == wanted_gb:
         return []
     impact: Impact = "grow" if wanted_gb > found_gb else "never"
-    return [MachineDifference(node, "disk", f"{found_gb:g} GiB", f"{wanted_gb} GiB", impact)]
+    return [MachineDifference(node, name, f"{found_gb:g} GiB", f"{wanted_gb} GiB", impact)]
 
 
 def image_difference(node: str, found: str, wanted: str) -> list[MachineDifference]:

@@ -127,26 +127,57 @@ def update_network(host: LibvirtHost, cluster: Cluster, mark: Mark) -> list[str]
     return [f"network {network.name()}: {len(updates)} changes of leases and names"] if updates else []
 
 
-def grow_disk(host: LibvirtHost, cluster: Cluster, node: Node) -> bool:
-    """Give the disk of a node that is off the size of the file; its file system follows as it boots
-    (packer/seed/files/usr/lib/hpcstate/first-boot). Whether it was smaller.
+def grow_disk(host: LibvirtHost, cluster: Cluster, node: Node) -> list[str]:
+    """Give the disk and the data volume of a node that is off the sizes of the file; the file system of the
+    disk follows as it boots (packer/seed/files/usr/lib/hpcstate/first-boot), that of the data volume with the
+    next deploy. Which of them were smaller, in words.
 
     Raises HpcstateError where the file has a smaller one: what is at the end of a disk would be lost.
     """
-    domain, volume = host.domain(cluster, node), _disk(host, cluster, node)
-    if volume is None or (domain is not None and (domain.isActive() or domain.hasManagedSaveImage())):
-        return False  # QEMU has it open (also of a paused node), or its saved memory knows it as it is
-    size = volume.info()[1]
-    if size > node.disk_gb * _GIB:
+    domain = host.domain(cluster, node)
+    if domain is not None and (domain.isActive() or domain.hasManagedSaveImage()):
+        return []  # QEMU has it open (also of a paused node), or its saved memory knows it as it is
+    way_out = "a smaller disk takes a new node (hpcstate destroy)"
+    grown = []
+    place = f"{node.place}.disk_gb"
+    if _grow(_disk(host, cluster, node), f"disk of {node.name}", node.disk_gb, place, way_out):
+        grown.append("disk")
+    place, way_out = f"{node.place}.data_gb", "a smaller one takes a new one (hpcstate destroy --data)"
+    data = _data(host, cluster, node) if node.data_gb else None
+    if _grow(data, f"data volume of {node.name}", node.data_gb, place, way_out):
+        grown.append("data volume")
+    return grown
+
+
+def _grow(volume: libvirt.virStorageVol | None, what: str, size_gb: int, place: str, way_out: str) -> bool:
+    size = size_gb * _GIB if volume is None else volume.info()[1]
+    if size > size_gb * _GIB:
         raise HpcstateError(
-            f"the disk of {node.name} has {size / _GIB:g} GiB: it cannot shrink to {node.disk_gb}",
-            where=f"{node.place}.disk_gb",
-            hint="set disk_gb back; a smaller disk takes a new node (hpcstate destroy)",
+            f"the {what} has {size / _GIB:g} GiB: it cannot shrink to {size_gb}",
+            where=place,
+            hint=f"set {place.rpartition('.')[2]} back; {way_out}",
         )
-    if size == node.disk_gb * _GIB:
+    if volume is None or size == size_gb * _GIB:
         return False
-    volume.resize(node.disk_gb * _GIB)
+    volume.resize(size_gb * _GIB)
     return True
+
+
+def refuse_held(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost) -> None:
+    """Two clusters may name the same GPU, one at a time has it: HpcstateError that says which holds it."""
+    lines = []
+    for node in nodes:
+        own = host.domain(cluster, node)
+        held = host.held_devices(but=[own] if own is not None else [])
+        lines += [
+            f"{node.name} needs {device.pci_address}, which {held[device.pci_address]} holds"
+            for device in node.passthrough
+            if device.pci_address in held
+        ]
+    if lines:
+        raise HpcstateError(
+            "\n".join(lines), where=cluster.name, hint="stop that one first (hpcstate stop FILE --node NAME)"
+        )
 
 
 def _refuse_moved(host: LibvirtHost, cluster: Cluster, leases: Mapping[str, tuple[str, str]]) -> None:
@@ -180,12 +211,20 @@ def _disk(host: LibvirtHost, cluster: Cluster, node: Node) -> libvirt.virStorage
     return None if pool is None else found(pool.storageVolLookupByName, host.disk(cluster, node))
 
 
+def _data(host: LibvirtHost, cluster: Cluster, node: Node) -> libvirt.virStorageVol | None:
+    pool = host.volumes.pool(cluster)
+    return None if pool is None else found(pool.storageVolLookupByName, objects.data_volume(node))
+
+
 def _disk_differences(host: LibvirtHost, cluster: Cluster, node: Node) -> list[MachineDifference]:
     volume = _disk(host, cluster, node)
     if volume is None:
         return []
     image = host.volumes.stands_on(cluster, volume.name())
+    data = _data(host, cluster, node) if node.data_gb else None
+    size_gb = node.data_gb if data is None else data.info()[1] / _GIB
     return [
         *disk_difference(node.name, volume.info()[1] / _GIB, node.disk_gb),
+        *disk_difference(node.name, size_gb, node.data_gb, "size of its data volume"),
         *image_difference(node.name, image, host.volumes.base_name(node)),
     ]

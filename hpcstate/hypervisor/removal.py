@@ -97,8 +97,9 @@ class Removal:
         yield from (f"leaves {line}" for line in listed(self.strangers))
 
 
-def survey(host: LibvirtHost, cluster: Cluster) -> Removal:
-    """What of ``cluster`` is on the hypervisor. Changes nothing, but that its pool is started to be read."""
+def survey(host: LibvirtHost, cluster: Cluster, *, data: bool = False) -> Removal:
+    """What of ``cluster`` is on the hypervisor; its data volume goes only with ``data``. Changes nothing, but
+    that its pool is started to be read."""
     own = host.domains(cluster)
     ids = {domain.UUIDString() for domain in own.values()}
     others = [domain for domain in host.connection.listAllDomains() if domain.UUIDString() not in ids]
@@ -128,6 +129,10 @@ def survey(host: LibvirtHost, cluster: Cluster) -> Removal:
         if name.removesuffix(".complete") in staying and name.endswith(".complete"):
             staying[name] = f"it says that {name.removesuffix('.complete')} is whole"
             spared.append(path)
+    for volume in ours:
+        if not data and volume.name() == objects.data_volume(cluster.controller):
+            staying.setdefault(volume.name(), _kept(volume))
+            spared.append(volume.path())
     return Removal(
         domains=tuple(_going(host, name, domain, set(paths)) for name, domain in own.items()),
         pool=objects.pool_name(cluster) if pool is not None else "",
@@ -143,6 +148,15 @@ def survey(host: LibvirtHost, cluster: Cluster) -> Removal:
             )
         ),
         strangers=tuple(host.strangers(cluster)),
+    )
+
+
+def _kept(volume: libvirt.virStorageVol) -> str:
+    """Why a data volume stays, and how it goes."""
+    _, capacity, used = volume.info()
+    return (
+        f"Slurm's state and the registry of containers, {capacity / (1 << 30):g} GiB of which "
+        f"{used / (1 << 30):.1f} are used; `start` takes it up again, `destroy --data` removes it"
     )
 
 

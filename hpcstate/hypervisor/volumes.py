@@ -162,12 +162,16 @@ class LibvirtVolumes:
         return pool
 
     def ensure(self, cluster: Cluster, node: Node, pool: libvirt.virStoragePool, disk: str) -> None:
-        """The node's base image, the overlay ``disk`` and its cloud-init CD; those that are there stay as
-        they are."""
+        """The node's base image, the overlay ``disk``, its cloud-init CD and its data volume; those that are
+        there stay as they are."""
         if not self._is_made(pool, disk):
             self.make_disk(node, pool, disk)
         if not self._is_made(pool, f"{node.name}.iso"):
             self._upload_cidata(cluster, node, pool)
+        data = objects.data_volume(node)
+        if node.data_gb and not self._is_made(pool, data):
+            self._note(pool, [data])
+            pool.createXML(objects.volume_xml(data, node.data_gb << 30, "qcow2"))
 
     def make_disk(self, node: Node, pool: libvirt.virStoragePool, disk: str) -> None:
         """Make the overlay ``disk`` on the image that ``node`` has now."""

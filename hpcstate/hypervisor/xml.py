@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
 from hpcstate.hypervisor.guest_pci import root_ports
 from hpcstate.hypervisor.mark import Mark
 from hpcstate.hypervisor.placement import placements
 from hpcstate.model import Cluster, Node
 from hpcstate.model.cells import guest_cells
+from hpcstate.node import data_volume as data_volume_of_node
 from hpcstate.probe.cpus import HostCell
 from hpcstate.render import render
 
@@ -103,6 +105,8 @@ def domain_xml(
         uuid=cluster_uuid(cluster, node.name),
         pool=pool_name(cluster),
         disk=disk or disk_volume(node),
+        data=data_volume(node) if node.data_gb else "",
+        data_serial=data_volume_of_node.SERIAL,
         console=pool_path(cluster) / console_volume(node),
         mark=mark.for_node(node.name).to_xml() if mark else "",
     )
@@ -137,6 +141,21 @@ def with_disk(domain_xml: str, volume: str) -> str:
 def base_volume(image: Path, key: str) -> str:
     """The name of the image's copy in the pool; another content is another volume."""
     return f"{image.stem}-{key[:16]}.qcow2"
+
+
+def data_volume(node: Node) -> str:
+    """The volume with what outlives the disk of ``node``. No name of a node has an underscore, so that none
+    has a disk of this name."""
+    return f"{node.name}_data.qcow2"
+
+
+def data_of(domain: Element) -> str:
+    """The volume that is the data volume of a domain, known by its serial; empty where it has none."""
+    for disk in domain.iterfind("devices/disk"):
+        source = disk.find("source")
+        if disk.findtext("serial") == data_volume_of_node.SERIAL and source is not None:
+            return source.get("volume", "")
+    return ""
 
 
 VOLUME_MODE = 0o600

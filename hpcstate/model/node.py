@@ -30,7 +30,8 @@ class Node:
     """One virtual machine. ``name`` is its hostname and its Slurm NodeName.
 
     ``memory_mb`` is MiB, ``disk_gb`` GiB; ``mac`` is derived from cluster and node name, so that leases
-    are stable; ``named`` says that the file gives the name, else it is that of its place;
+    are stable; ``data_gb`` is the size of its data volume in GiB, 0 where it has none: only the controller of
+    a Slurm cluster has one; ``named`` says that the file gives the name, else it is that of its place;
     ``gres_settings`` is the section ``gres``; ``place`` is where the file declares it
     (``.clusters.hpc.compute_nodes[0]``).
     """
@@ -50,6 +51,7 @@ class Node:
     gres_settings: GresSettings = EXPLICIT
     virtio_fs_mounts: tuple[VirtioFsMount, ...] = ()
     named: bool = False
+    data_gb: int = 0
 
     @property
     def gres_types(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from hpcstate.model import Cluster, Node
 from hpcstate.node.ssh import JOB_USER
 from hpcstate.render import render
+from hpcstate.slurm.conf import STATE
 
 JOB_UID = 2000
 """The number of the job user on all nodes: Slurm and munge pass numbers, not names."""
@@ -50,8 +51,12 @@ def drop_in(unit: str) -> str:
 def service_files() -> Mapping[str, str]:
     """Path to content of what systemd is told of munge's and Slurm's daemons: in the image of a Slurm node,
     and on every node of a Slurm cluster."""
-    text = render("base/restart.conf.j2", seconds=120, times=6)
-    return {drop_in(unit): text for unit in RESTARTING}
+    return {
+        drop_in(unit): render(
+            "base/restart.conf.j2", seconds=120, times=6, mounts=STATE if unit == "slurmctld" else ""
+        )
+        for unit in RESTARTING
+    }
 
 
 def cluster_files(cluster: Cluster, node: Node) -> Mapping[str, str]:

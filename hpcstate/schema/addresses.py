@@ -90,6 +90,7 @@ def place_nodes(
                 gres_settings=entry.gres_settings,
                 virtio_fs_mounts=entry.virtio_fs_mounts,
                 named=bool(entry.given_name),
+                data_gb=entry.data_gb,
             )
         )
     return tuple(nodes)

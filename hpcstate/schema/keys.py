@@ -165,6 +165,12 @@ class ControllerKeys(
         "GiB, decimals allowed (`1.5`), at least 0.5", leaf.gibibytes_as_mib(0.5, 65536), "2"
     )
     disk_gb = ValueKey.written("GiB, at least 10; it grows as it is used", leaf.integer(10, 65536), "20")
+    data_gb = ValueKey.written(
+        "GiB, at least 1: a volume with Slurm's state and the registry of containers, which outlives the "
+        "disk and `destroy` (docs/lifecycle.md); it can grow. For Slurm clusters only",
+        leaf.integer(1, 65536),
+        "20",
+    )
     ip = ValueKey(
         "an address of the subnet, or `DHCP` to have one allotted: `.10` for this node, from `.11` for the "
         "others, skipping those taken; the same each time",

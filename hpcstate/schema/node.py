@@ -49,11 +49,20 @@ class Entry:
     virtio_fs_mounts: tuple[VirtioFsMount, ...] = ()
     given_name: str = ""
     group: bool = False
+    data_gb: int = 0
 
 
 def read_head(section: Section, role: Role, image: str) -> Entry:
     """The controller or the control plane."""
-    return _read_entry(section, role, image, 1, (), None)
+    entry = _read_entry(section, role, image, 1, (), None)
+    data_gb = section.value(ControllerKeys.data_gb)
+    if role == "controller":
+        return replace(entry, data_gb=data_gb)
+    if ControllerKeys.data_gb in section:
+        section.report.error(
+            section.at(ControllerKeys.data_gb), "only a Slurm cluster has a data volume", "leave it out"
+        )
+    return entry
 
 
 def read_workers(cluster: Section, key: EntriesKey, role: Role, image: str) -> tuple[Entry, ...]:

@@ -20,6 +20,9 @@ from hpcstate.render import render
 CONF_DIRECTORY = "/etc/slurm"
 """Where Debian's Slurm reads its configuration."""
 
+STATE = "/var/lib/slurm/slurmctld"
+"""Where slurmctld keeps its state (StateSaveLocation): the queue, drains, the next job's number."""
+
 SYSTEM_RESERVE_MB = 256
 KERNEL_SHARE = 0.02
 
@@ -142,7 +145,7 @@ def _sections(cluster: Cluster) -> tuple[ConfSection, ...]:
         ConfSection(
             "State, process identifiers and logs",
             (
-                ("StateSaveLocation", "/var/lib/slurm/slurmctld"),
+                ("StateSaveLocation", STATE),
                 ("SlurmdSpoolDir", "/var/lib/slurm/slurmd"),
                 ("SlurmctldPidFile", "/run/slurmctld/slurmctld.pid"),
                 ("SlurmdPidFile", "/run/slurm/slurmd.pid"),

@@ -13,6 +13,7 @@ from hpcstate.node.managed import Managed, rewritten
 from operations import (
     apptainer,
     cgroup,
+    data_volume,
     gpu,
     gres,
     in_force,
@@ -35,6 +36,7 @@ ROWS: tuple[Managed, ...] = (
     *in_force.MANAGED,
     *munge.MANAGED,
     *apptainer.MANAGED,
+    *data_volume.MANAGED,
     *slurm.MANAGED,
     *cgroup.MANAGED,
     *gpu.MANAGED,

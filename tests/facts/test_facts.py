@@ -59,6 +59,7 @@ MODULES = (
     "device_holders",
     "in_force",
     "node_runs",
+    "data_volume",
 )
 
 

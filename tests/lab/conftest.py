@@ -86,7 +86,7 @@ def cluster(description: Description) -> Iterator[Cluster]:
     cluster = description.clusters[0]
     shutil.rmtree(ClusterPaths.of(cluster.name).root, ignore_errors=True)
     yield cluster
-    hpcstate("destroy", str(description.path), "--force", "--secrets")
+    hpcstate("destroy", str(description.path), "--force", "--secrets", "--data")
     end_daemon(print)
 
 

@@ -126,6 +126,11 @@ BREAKS: Mapping[str, Break] = {
     "subids": Break(
         "compute-01", "sed -i '/^hpc:/d' /etc/subuid", "grep -q '^hpc:131072000:65536$' /etc/subuid"
     ),
+    "data_volume": Break(
+        "controller",
+        "umount --lazy /opt/containers && systemctl disable --quiet opt-containers.mount",
+        "mountpoint -q /opt/containers && systemctl --quiet is-enabled opt-containers.mount",
+    ),
     "slurm.files": Break(
         "compute-02",
         "echo '# by hand' >>/etc/slurm/cgroup.conf",

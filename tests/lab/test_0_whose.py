@@ -69,7 +69,7 @@ class Clone:
 
     def destroy(self, **options: bool) -> list[str]:
         self.use()
-        return lifecycle.destroy(self.cluster, self.file, print, **options)
+        return lifecycle.destroy(self.cluster, self.file, print, **{"data": True, **options})
 
     def adopt(self, keys: Path | None = None, *, lost_keys: bool = False) -> None:
         self.use()
@@ -493,3 +493,36 @@ def test_disks_are_closed_and_older_ones_are_mended(
     disks["controller.qcow2"].chmod(0o644)
     mine.start()
     assert stat.S_IMODE(disks["controller.qcow2"].stat().st_mode) == 0o600
+
+
+def test_a_data_volume_outlives_its_cluster(
+    clones: tuple[Clone, Clone], hypervisor: LibvirtHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine, theirs = clones
+    mine.start()
+    data = Path(str(objects.pool_path(mine.cluster))) / "controller_data.qcow2"
+    made = data.stat().st_ino
+    xml = hypervisor.connection.lookupByName("whose-controller").XMLDesc()
+    assert "<serial>hpcstate-data</serial>" in xml
+    assert "hpcstate-data" not in hypervisor.connection.lookupByName("whose-compute-01").XMLDesc()
+    mine.destroy(secrets=True, data=False)
+    assert "controller_data.qcow2 (Slurm's state and the registry" in capsys.readouterr().out
+    assert mine.secrets.is_dir() and names(hypervisor) == {"hpcstate-whose"}
+    pool = hypervisor.connection.storagePoolLookupByName("hpcstate-whose")
+    pool.refresh()
+    assert {volume.name() for volume in pool.listAllVolumes()} == {data.name, RECORD}
+    for attempt in (theirs.start, theirs.destroy):
+        with pytest.raises(HpcstateError, match="is not its own"):
+            attempt()
+    mine.start()
+    assert data.stat().st_ino == made
+    mine.stop()
+    mine.file.write_text(mine.file.read_text().replace("disk_gb: 10}\n", "disk_gb: 10, data_gb: 30}\n", 1))
+    mine.start()
+    assert pool.storageVolLookupByName(data.name).info()[1] == 30 << 30
+    mine.stop()
+    mine.file.write_text(mine.file.read_text().replace("data_gb: 30", "data_gb: 20"))
+    with pytest.raises(HpcstateError, match="it cannot shrink to 20"):
+        mine.start()
+    assert "storage pool hpcstate-whose" in mine.destroy()
+    assert names(hypervisor) == set()

@@ -115,6 +115,30 @@ def test_a_new_image_goes_through_the_nodes(live: Live, file: Path, cluster: Clu
     assert (again.returncode, "nothing to do" in again.stdout) == (0, True)
 
 
+def test_the_controller_is_replaced_under_running_jobs(live: Live, file: Path, cluster: Cluster) -> None:
+    """One job ends while there is no slurmctld, the other one runs through it."""
+    short, long = submit(live, "compute-01", 60), submit(live, "compute-02", 1800)
+    before, name = boot(live, cluster.controller.name), cluster.controller.name
+    assert "keeps its image" in hpcstate("roll", "status", str(file)).stdout
+    done = hpcstate("roll", "start", str(file), "--force", "--controller")
+    assert done.returncode == 0
+    assert (
+        "controller: a new disk from the image of now; slurmctld stops, 2 jobs go on without it"
+        in done.stdout
+    )
+    assert "controller passed after" in done.stdout
+    assert "removed from the storage pool" in done.stdout, "nothing stands on the old image any more"
+    with Live(cluster) as anew:
+        assert boot(anew, name) != before
+        assert disks(cluster, name) == [disk(cluster, name)] != [f"{name}.qcow2"]
+        assert state(anew, short) == "COMPLETED"
+        assert state(anew, long) == "RUNNING"
+        third = submit(anew, "compute-01", 1)
+        assert int(third) > int(long)
+        anew.run(name, f"scancel {long}", user="root")
+        assert wait_for(anew, long, "CANCELLED")
+
+
 def test_a_broken_image_ends_at_the_first(
     live: Live, file: Path, cluster: Cluster, broken: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,6 +49,7 @@ FULL_STACK = [
     ("gpu.py | Simulated GPUs", NODES),
     ("gpu.py | Declared GPUs are there", NODES),
     ("All nodes are ready for slurmctld", set()),
+    ("data.py | Data volume", {"controller"}),
     ("controller.py | slurmctld and its configuration", {"controller"}),
     ("slurmctld is ready for the nodes", set()),
     ("compute.py | cgroup controllers", NODES),
@@ -112,7 +113,7 @@ def test_some_nodes_can_be_asked_without_the_others(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("deploy", "part"), [("munge", slice(3, 5)), ("containers", slice(5, 8)), ("compute", slice(14, 16))]
+    ("deploy", "part"), [("munge", slice(3, 5)), ("containers", slice(5, 8)), ("compute", slice(15, 17))]
 )
 def test_a_deploy_can_be_run_by_itself(tmp_path: Path, deploy: str, part: slice) -> None:
     planned = plan(tmp_path, inventory_of("gpu"), f"deploys/{deploy}.py")

@@ -24,11 +24,13 @@ KVM, TCG = HypervisorFacts(kvm=True), HypervisorFacts(kvm=False)
 
 @dataclass(frozen=True)
 class Case:
-    """One compute node: its keys, the cluster's ``hardware.acceleration``, and the host it runs on."""
+    """One compute node: its keys, the cluster's ``hardware.acceleration``, and the host it runs on; or the
+    ``controller`` beside it."""
 
     node: str
     host: HypervisorFacts = KVM
     acceleration: str = "{}"
+    controller: bool = False
 
     def cluster(self) -> Cluster:
         text = f"""
@@ -45,7 +47,7 @@ clusters:
 
     def xml(self) -> str:
         cluster = self.cluster()
-        return objects.domain_xml(cluster, cluster.workers[0], self.host)
+        return objects.domain_xml(cluster, cluster.nodes[0 if self.controller else 1], self.host)
 
 
 def passing(*devices: str, cpu_cores: int = 4) -> str:
@@ -62,6 +64,8 @@ GPU, AUDIO = "0000:01:00.0 gpu", "0000:01:00.1 audio"
 CASES = {
     "plain-tcg": Case("{cpu_cores: 2}", TCG),
     "plain-kvm": Case("{cpu_cores: 2}"),
+    "controller-tcg": Case("{cpu_cores: 2}", TCG, controller=True),
+    "controller-kvm": Case("{cpu_cores: 2}", controller=True),
     "gpu-and-audio": Case(passing(GPU, AUDIO)),
     "gpu-and-audio-tcg": Case(passing(GPU, AUDIO), TCG),
     "two-gpus": Case(passing("0000:41:00.0 gpu", AUDIO, GPU, "0000:41:00.1 audio")),

@@ -17,6 +17,7 @@ from hpcstate.cluster import boot, lifecycle, status
 from hpcstate.cluster.status import ClusterStatus, NodeStatus
 from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor import daemon as libvirt_daemon
+from hpcstate.hypervisor import observed
 from hpcstate.hypervisor.connection import connect
 from hpcstate.log import files_of
 from hpcstate.model import Cluster, Node, PassthroughDevice
@@ -212,8 +213,8 @@ def test_a_gpu_that_another_guest_holds_is_named_with_its_holder(cluster: Cluste
         other.create()
         assert host.held_devices() == {"0000:01:00.0": "test"}
         with pytest.raises(HpcstateError, match=r"compute-01 needs 0000:01:00\.0, which test holds"):
-            lifecycle._refuse_held(cluster, [node], host)
-        lifecycle._refuse_held(cluster, cluster.workers, host)
+            observed.refuse_held(cluster, [node], host)
+        observed.refuse_held(cluster, cluster.workers, host)
 
 
 def test_libvirtd_goes_on_while_somebody_has_domains_in_it(

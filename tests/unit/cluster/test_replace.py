@@ -279,7 +279,7 @@ def test_words() -> None:
         "compute-01: a new disk that has not passed yet",
         "compute-02: another image",
         "compute-03 keeps its image: somebody drained it (fan broken)",
-        "controller keeps its image: its disk holds Slurm's state and the registry",
+        "controller keeps its image: users' homes may lie on its disk",
     ]
     assert Due((), (), {}).lines(TWO, "gpu.yaml") == ["every node has the image of now"]
     assert work.to_dict()["theirs"] == {"compute-03": "fan broken"}

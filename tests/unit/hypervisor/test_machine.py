@@ -79,6 +79,7 @@ def test_what_runs_as_it_was_rendered_differs_in_nothing() -> None:
             "52:54:00:00:00:0b on test",
             "52:54:00:00:00:99 on test",
         ),
+        (domain_xml(data_gb=20), "data volume", "", "compute-01_data.qcow2"),
         (domain_xml(accelerated(enable_hugepages=True)), "huge pages", "", "2048 KiB"),
     ],
     ids=lambda value: value if isinstance(value, str) and len(value) < 25 else "",
@@ -91,7 +92,7 @@ def test_a_property_of_a_domain(wanted: str, name: str, found: str, should: str)
 def test_each_row_of_the_tables_has_been_different() -> None:
     """A row that no test changes would never be missed."""
     changed = {"memory", "CPUs", "CPU model", "CPU features", "emulation", "memory backing", "NUMA cells"}
-    changed |= {"network interface", "CPU topology", "machine", "disk access"}
+    changed |= {"network interface", "CPU topology", "machine", "disk access", "data volume"}
     assert {row.name for row in DOMAIN} == changed
     assert {row.name for row in NETWORK} == {"address", "bridge", "forward", "DNS servers", "DNS domain"}
     assert {row.impact for row in (*DOMAIN, *NETWORK)} <= IMPACTS.keys()

@@ -172,7 +172,7 @@ def test_a_disk_grows(host: LibvirtHost, monkeypatch: pytest.MonkeyPatch, gib: f
     disk = _Disk(gib)
     monkeypatch.setattr(observed, "_disk", lambda *_: disk)
     host.power_off(TWO, TWO.nodes[1])
-    assert observed.grow_disk(host, TWO, TWO.nodes[1]) is grows
+    assert observed.grow_disk(host, TWO, TWO.nodes[1]) == ["disk"] * grows
     assert disk.info()[1] == 10 << 30
 
 
@@ -189,7 +189,7 @@ def test_a_disk_in_use_is_not_touched(
         domain.suspend()
     elif how == "saved":
         domain.managedSave()
-    assert observed.grow_disk(host, TWO, TWO.nodes[1]) is False
+    assert observed.grow_disk(host, TWO, TWO.nodes[1]) == []
     assert disk.info()[1] == 5 << 30
     if how == "saved":
         domain.managedSaveRemove()
@@ -210,3 +210,33 @@ def test_disk_and_image_of_each_node(host: LibvirtHost, monkeypatch: pytest.Monk
     monkeypatch.setattr(LibvirtVolumes, "base_name", lambda *_: "hpc-base-fedcba9876543210.qcow2")
     monkeypatch.setattr(LibvirtVolumes, "stands_on", lambda *_: "hpc-base-0123456789abcdef.qcow2")
     assert said(host, TWO)[:2] == ["controller disk grow", "controller image replace"]
+
+
+DATA = replace(TWO, nodes=(replace(TWO.nodes[0], data_gb=20), *TWO.nodes[1:]))
+
+
+@pytest.mark.parametrize(
+    ("gib", "rows"), [(20, []), (10, ["controller size of its data volume grow"]),
+                      (30, ["controller size of its data volume never"])]
+)  # fmt: skip
+def test_a_controller_without_its_data_volume(
+    host: LibvirtHost, monkeypatch: pytest.MonkeyPatch, gib: int, rows: list[str]
+) -> None:
+    monkeypatch.setattr(observed, "_disk", lambda *_: _Disk(10))
+    monkeypatch.setattr(observed, "_data", lambda *_: _Disk(gib))
+    assert said(host, DATA) == ["controller data volume power-cycle", *rows]
+
+
+def test_a_data_volume_grows_and_never_shrinks(host: LibvirtHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = _Disk(10)
+    monkeypatch.setattr(observed, "_disk", lambda *_: None)
+    monkeypatch.setattr(observed, "_data", lambda *_: data)
+    assert observed.grow_disk(host, DATA, DATA.nodes[0]) == []
+    host.power_off(DATA, DATA.nodes[0])
+    assert observed.grow_disk(host, DATA, DATA.nodes[0]) == ["data volume"]
+    assert data.info()[1] == 20 << 30
+    data.resize(21 << 30)
+    with pytest.raises(HpcstateError, match="data volume of controller has 21 GiB") as caught:
+        observed.grow_disk(host, DATA, DATA.nodes[0])
+    assert caught.value.where == ".clusters.hpc.controller.data_gb"
+    assert "destroy --data" in caught.value.hint

@@ -15,6 +15,8 @@ from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor import removal
 from hpcstate.hypervisor.connection import LibvirtHost
 from hpcstate.hypervisor.removal import Removal, backing_file
+from hpcstate.hypervisor.volumes import LibvirtVolumes
+from tests.unit.fake_live import TWO
 
 
 def qemu_img(*words: str | Path) -> None:
@@ -68,3 +70,41 @@ def test_what_stays_keeps_the_keys() -> None:
     assert not Removal(pool="p", network="n").left
     assert Removal(pool="p", staying={"a": "b"}).left
     assert Removal(network="n", guests=("g",)).left
+
+
+class _Volume:
+    def __init__(self, name: str) -> None:
+        self.of_name = name
+
+    def name(self) -> str:
+        return self.of_name
+
+    def path(self) -> str:
+        return f"/pool/{self.of_name}"
+
+    def info(self) -> list[int]:
+        return [0, 20 << 30, 3 << 29]
+
+    def XMLDesc(self) -> str:  # libvirt's name
+        return "<volume/>"
+
+
+@pytest.mark.parametrize("data", [False, True])
+def test_the_data_volume_stays_unless_it_is_asked_for(monkeypatch: pytest.MonkeyPatch, data: bool) -> None:
+    volumes = [_Volume("controller.qcow2"), _Volume("controller_data.qcow2")]
+    connection = libvirt.open("test:///default")
+    host = LibvirtHost(connection, "qemu:///system")
+    monkeypatch.setattr(LibvirtHost, "domains", lambda *_: {})
+    monkeypatch.setattr(LibvirtHost, "network", lambda *_: None)
+    monkeypatch.setattr(LibvirtHost, "strangers", lambda *_: [])
+    monkeypatch.setattr(LibvirtVolumes, "pool", lambda *_: "pool")
+    monkeypatch.setattr(LibvirtVolumes, "made", lambda *_: (volumes, []))
+    going = removal.survey(host, TWO, data=data)
+    connection.close()
+    assert going.volumes == (("controller.qcow2", "controller_data.qcow2") if data else ("controller.qcow2",))
+    assert going.spared == (() if data else ("/pool/controller_data.qcow2",))
+    assert going.left is not data
+    if not data:
+        (line,) = going.staying_lines()
+        assert "controller_data.qcow2 (Slurm's state" in line and "20 GiB of which 1.5 are used" in line
+        assert "`destroy --data` removes it" in line

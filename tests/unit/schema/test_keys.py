@@ -30,8 +30,8 @@ VALUES = [
 NOT_OF_THE_FILE = (model.Container, model.ContainerTest)
 """What container.yaml becomes."""
 
-DERIVED = {"Node": {"named"}, "Share": {"percent"}}
-"""What follows from other keys, or from how a value is written."""
+DERIVED = {"Node": {"named", "data_gb"}, "Share": {"percent"}}
+"""What follows from other keys, from how a value is written, or from a node's role."""
 
 
 def constants() -> dict[str, set[str]]:

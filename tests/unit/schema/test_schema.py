@@ -407,3 +407,18 @@ def test_the_default_cluster_is_the_promised_one() -> None:
     assert [node.name for node in cluster.nodes] == ["controller", "compute-01", "compute-02"]
     assert {node.memory_mb for node in cluster.nodes} == {2048}
     assert [node.gres for node in cluster.workers] == ["gpu:simulated:2"] * 2
+
+
+def test_only_the_controller_of_a_slurm_cluster_has_a_data_volume() -> None:
+    text = (
+        "clusters:\n  hpc:\n    name: a\n    network: {subnet: 192.168.150.0/24}\n"
+        "    controller: {data_gb: 30}\n    compute_nodes: [{}]\n"
+    )
+    (cluster,) = schema.parse(text, Path("a.yaml")).clusters
+    assert [node.data_gb for node in cluster.nodes] == [30, 0]
+    cloud = (
+        "clusters:\n  cloud:\n    name: a\n    network: {subnet: 192.168.150.0/24}\n"
+        "    control_plane: {data_gb: 30}\n    worker_nodes: [{}]\n"
+    )
+    with pytest.raises(HpcstateError, match="only a Slurm cluster has a data volume"):
+        schema.parse(cloud, Path("a.yaml"))

@@ -1,0 +1,53 @@
+"""The controller's data volume as its node has it: what lies on it, where it is mounted, and by which units.
+Pure.
+
+It holds what must outlive the node's disk: slurmctld's state and the registry of containers. Its folders are
+bound over the places where programs look for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hpcstate.model.container import REGISTRY
+from hpcstate.render import render
+from hpcstate.slurm.conf import STATE
+
+SERIAL = "hpcstate-data"
+"""The serial number of the disk, by which udev names it in the guest; 20 characters at most (virtio)."""
+
+DEVICE = f"/dev/disk/by-id/virtio-{SERIAL}"
+LABEL = "hpcstate-data"
+"""The label of its file system: one with another is somebody else's."""
+
+TOP = "/srv/hpcstate"
+"""Where the whole volume is mounted (FHS 3.0, /srv: data which is served by this system)."""
+
+UNITS = "/etc/systemd/system"
+
+
+@dataclass(frozen=True)
+class Bind:
+    """The folder ``name`` of the volume, which is bound over ``place``; ``service`` is the daemon that must
+    not run while its content moves there, empty where there is none."""
+
+    name: str
+    place: str
+    service: str = ""
+
+
+BINDS = (Bind("slurmctld", STATE, "slurmctld"), Bind("containers", REGISTRY))
+
+
+def unit(place: str) -> str:
+    """The name of the mount unit of ``place``, as systemd demands it (systemd.unit(5), string escaping)."""
+    return place.strip("/").replace("-", "\\x2d").replace("/", "-") + ".mount"
+
+
+def units() -> Mapping[str, str]:
+    """Name to content of the mount units: that of the volume, and those of its folders."""
+    return {
+        unit(TOP): render("base/data-volume.mount.j2", device=DEVICE, top=TOP),
+        **{unit(bind.place): render("base/data-bind.mount.j2", top=TOP, bind=bind) for bind in BINDS},
+    }
