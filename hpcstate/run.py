@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -84,6 +85,11 @@ def run(
             f"{words[0]} exited with {result.code}:\n{tail(result.stderr or result.stdout)}", hint=hint
         )
     return result
+
+
+def outlives_terminal() -> bool:
+    """Whether this process ignores an interrupt or the end of its terminal (nohup, ``&`` in a script)."""
+    return signal.SIG_IGN in (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGHUP))
 
 
 def _short(words: Sequence[str]) -> str:

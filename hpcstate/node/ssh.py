@@ -20,7 +20,7 @@ from hpcstate import programs
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster, Node
 from hpcstate.paths import ClusterPaths
-from hpcstate.run import Result, at_once, local, run, tail
+from hpcstate.run import Result, at_once, local, outlives_terminal, run, tail
 
 SSH_USER = "admin"
 """The account of the nodes that the project's key opens. It has sudo without a password."""
@@ -130,9 +130,9 @@ class Live:
             timeout=timeout + CONNECT_SECONDS,
             check=False,
             shown=f"{node} ({user}): {programs.names(script)}",
-            # An interrupt that this process ignores (nohup, `&` in a script) would end ssh: its shared
-            # connection listens to it all the same (OpenSSH, mux.c), and the node would seem to be silent.
-            own_group=True,
+            # A signal that this process ignores would end ssh: on a shared connection it listens to it all
+            # the same (OpenSSH, mux.c), and the node would seem to be silent.
+            own_group=outlives_terminal(),
             hint=f"is {node} still running? hpcstate status shows it",
         )
         if answer.code == _SSH_FAILED:
@@ -225,7 +225,7 @@ class Live:
                 timeout=CONNECT_SECONDS + 10,
                 check=False,
                 shown=f"{name}: ssh connects",
-                own_group=True,
+                own_group=outlives_terminal(),
             )
             if opened.code != 0:
                 raise self._unreachable(name, opened.stderr)

@@ -63,6 +63,21 @@ def test_a_surprise_leaves_its_traceback_and_a_message_does_not(tmp_path: Path) 
         assert ("Traceback" in read(file)) is traceback
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (HpcstateError("no such node"), "ended: no such node"),
+        (KeyboardInterrupt(), "ended: interrupted"),
+        (SystemExit(2), "ended with exit code 2"),
+    ],
+)
+def test_an_end_is_told_without_names_of_the_program(error: BaseException, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "run.log"
+    with pytest.raises(type(error)), logged(["x"], [file]):
+        raise error
+    assert read(file).splitlines()[-1].endswith(f"DEBUG {said}")
+
+
 def test_the_oldest_logs_go(tmp_path: Path) -> None:
     for number in range(KEPT + 5):
         (tmp_path / f"2026-01-01T0000{number:02}.000000-status.log").touch()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +26,7 @@ from hpcstate.node.ssh import (
     ssh_command,
 )
 from hpcstate.paths import ClusterPaths
+from hpcstate.run import Result, run
 from tests.suites.breaking import Edit, append, edited
 from tests.unit.fake_live import TWO, a_cluster, a_node
 
@@ -225,6 +228,28 @@ def test_the_log_names_the_node_and_the_program_and_no_more(live: Live, tmp_path
     assert "exit 0: compute-01 (root): printf\n" in said
     assert "exit 0: compute-02 (root): replace_file.sh\n" in said
     assert "hunter2" not in said
+
+
+@pytest.mark.parametrize("number", [None, signal.SIGINT, signal.SIGHUP])
+def test_what_outlives_its_terminal_runs_ssh_out_of_reach_of_it(
+    number: signal.Signals | None, live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an interrupt ends what runs on the nodes at once, as a person at a terminal expects."""
+    apart: list[bool] = []
+
+    def recorded(words: Sequence[str], *, own_group: bool = False, **options: Any) -> Result:
+        if "-O" not in words:  # the end of the connection, with the block
+            apart.append(own_group)
+        return run(words, own_group=own_group, **options)
+
+    monkeypatch.setattr("hpcstate.node.ssh.run", recorded)
+    before = signal.signal(number, signal.SIG_IGN) if number else None
+    try:
+        live.run("controller", "true")
+    finally:
+        if number:
+            signal.signal(number, before)
+    assert apart == [number is not None] * 2
 
 
 def test_an_interrupt_that_is_ignored_is_no_silent_node(log: Path) -> None:
