@@ -92,6 +92,7 @@ def add(commands: Any) -> None:
 
 def run_deploy(args: argparse.Namespace) -> int:
     """Deploy what was named to the Slurm clusters of the file."""
+    from hpcstate.cluster.runs import note
     from hpcstate.registry.deploy import deploy
     from hpcstate.registry.source import chosen
     from hpcstate.registry.transfer import Way
@@ -114,6 +115,7 @@ def run_deploy(args: argparse.Namespace) -> int:
         board = Board(sys.stderr if args.json else sys.stdout)
         board.line(f"{cluster.name}: containers to {_of_nodes(cluster, nodes)}")
         results.append(deploy(cluster, sources, board.say, way=way, nodes=nodes, verify=args.verify))
+        note(cluster, board.line)
         if not args.json:
             print(deploy_text(results[-1]), flush=True)
     if args.json:
@@ -123,6 +125,7 @@ def run_deploy(args: argparse.Namespace) -> int:
 
 def run_prune(args: argparse.Namespace) -> int:
     """Prune the registries of the Slurm clusters of the file."""
+    from hpcstate.cluster.runs import note
     from hpcstate.registry.prune import prune
     from hpcstate.terminal import Board
 
@@ -131,6 +134,8 @@ def run_prune(args: argparse.Namespace) -> int:
         board = Board(sys.stderr if args.json else sys.stdout)
         board.line(f"{cluster.name}:")
         results.append(prune(cluster, board.say, keep=args.keep, dry_run=args.dry_run))
+        if not args.dry_run:
+            note(cluster, board.line)
         if not args.json:
             print(prune_text(results[-1]), flush=True)
     if args.json:

@@ -109,6 +109,7 @@ def _sections(cluster: Cluster) -> tuple[ConfSection, ...]:
         ("SelectType", "select/cons_tres"),
         ("SelectTypeParameters", "CR_Core_Memory"),
         ("DefMemPerCPU", str(_memory_per_cpu_mb(cluster.workers))),
+        ("SchedulerParameters", "extra_constraints"),
     ]
     if types := _gres_types(cluster):
         resources[:0] = [("GresTypes", ",".join(types)), *_tres(cluster)]

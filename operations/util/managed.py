@@ -18,6 +18,7 @@ from operations import (
     in_force,
     mig,
     munge,
+    node_runs,
     nvidia,
     registry,
     services,
@@ -41,6 +42,7 @@ ROWS: tuple[Managed, ...] = (
     *nvidia.MANAGED,
     *mig.MANAGED,
     *registry.MANAGED,
+    *node_runs.MANAGED,
 )
 """In the order of the page."""
 

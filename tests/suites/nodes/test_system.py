@@ -165,7 +165,7 @@ def test_configuration(live: Live, controller: Node, record_property: RecordProp
     record_property("observed", f"sha256 {reference}… on {len(names)} nodes")
 
 
-@fault("slurm.conf of a node has another comment", "nodes.configuration")
+@fault("slurm.conf of a node has another comment", "nodes.configuration", "nodes.runs")
 def other_comment(live: Live) -> Iterator[None]:
     with edited(live, [Edit(last_worker(live).name, SLURM_CONF, append("# hpcstate: fault"))]):
         yield

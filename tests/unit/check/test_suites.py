@@ -12,7 +12,9 @@ from hpcstate.check.jobs import together
 from hpcstate.check.runner import load_suites, run_check
 from hpcstate.check.suite import CheckFailed, CheckResult
 from hpcstate.model import Cluster, Partition
+from hpcstate.node import runs
 from hpcstate.node.ssh import Live
+from hpcstate.probe.node_runs import NodeRuns
 from hpcstate.run import Result
 from tests.suites.breaking import append, set_key
 from tests.suites.nodes.test_system import verdicts
@@ -304,3 +306,20 @@ def test_set_key() -> None:
 @pytest.mark.parametrize("file", sorted(Path("tests/suites").glob("**/_*.py")), ids=lambda file: file.name)
 def test_programs_for_jobs_are_whole(file: Path) -> None:
     compile(file.read_text(), str(file), "exec")
+
+
+def test_runs() -> None:
+    image = "hpc-base-0f3a5c7e9b1d"
+    there = NodeRuns(image=image, files={}, containers={})
+    told = runs.running(there, runs.paths(TWO, TWO.workers[0]))
+
+    def outcome(extra: str) -> str:
+        nodes = nodes_json(*(a_slurm_node(name, extra=extra) for name in ("compute-01", "compute-02")))
+        answer = run_named(
+            "nodes.runs", lambda _, script: nodes if "scontrol ping" in script else f"image {image}\n"
+        )
+        return answer.outcome
+
+    assert outcome(json.dumps({**told, "rack": 7})) == "passed"
+    for extra in ("", json.dumps({**told, "image": "other"}), json.dumps({**told, "container.gone": "a"})):
+        assert outcome(extra) == "failed"

@@ -37,6 +37,7 @@ def slurm(**states: str) -> dict[str, SlurmNode]:
             cpus_alloc=0,
             memory_mb=2048,
             version="24.11.5",
+            extra="",
         )
     return nodes
 

@@ -10,6 +10,7 @@ import pytest
 
 from hpcstate import paths
 from hpcstate.cli import main
+from hpcstate.cluster import runs as cluster_runs
 from hpcstate.commands import container_registry
 from hpcstate.model.container import CATEGORIES, DEFAULT_CATEGORY
 from hpcstate.node import ssh as live
@@ -30,7 +31,7 @@ def lab(nodes: type[LocalNodes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(container_deploy, "demand_whole", lambda *_: None)
     monkeypatch.setattr(container_prune, "uses", lambda _: {})
     monkeypatch.setattr(live, "Live", nodes)
-    for module in (container_deploy.deploy, container_prune.prune):
+    for module in (container_deploy.deploy, container_prune.prune, cluster_runs.note):
         assert module.__kwdefaults__ is not None
         monkeypatch.setitem(module.__kwdefaults__, "open_live", nodes)
     return nodes
