@@ -223,6 +223,6 @@ def as_text(status: ClusterStatus) -> str:
     if off and not status.strangers:
         text += (
             f"\noff: {', '.join(off)}. `hpcstate start FILE` starts nodes; when the host boots they start by "
-            "themselves if `hpcstate start --autostart` said so"
+            "themselves with `autostart: true` in the cluster file"
         )
     return text

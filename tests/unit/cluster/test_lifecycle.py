@@ -107,6 +107,15 @@ def test_a_node_whose_emulator_crashed_is_powered_on_once_more(
     assert "the emulator of compute-01 crashed" in said[0]
 
 
+def test_each_node_that_answers_is_said(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    ensure_secrets(cluster)
+    monkeypatch.setattr(boot, "_banner", lambda _address: True)
+    monkeypatch.setattr(boot, "_lets_in", lambda *_: True)
+    said: list[str] = []
+    boot.wait_for_ssh(cluster, cluster.nodes[:2], Hypervisor(), said.append, ["compute-01"])  # type: ignore[arg-type]
+    assert said == ["controller: answers on SSH", "compute-01: answers on SSH after 0 s"]
+
+
 _STALL = """\
 [   84.2] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:
 [   84.2] rcu: rcu_preempt kthread starved for 5250 jiffies! g1141 f0x0 RCU_GP_WAIT_FQS(5) ->state=0x402
