@@ -8,6 +8,7 @@ import pytest
 
 from hpcstate.hypervisor import connection
 from hpcstate.hypervisor.connection import LibvirtHost
+from hpcstate.model import Cluster
 from hpcstate.probe.cpus import HostCell
 from tests.unit.fake_live import TWO
 
@@ -39,15 +40,15 @@ def this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("cluster", "cores"), [(TWO, 0), (PINNED, 2)])
-def test_this_machine_is_looked_at_without_libvirt(cluster: object, cores: int) -> None:
-    host = LibvirtHost(asked := Connection(), "qemu:///system")  # type: ignore[arg-type]
-    facts = host.facts(cluster)  # type: ignore[arg-type]
+def test_this_machine_is_looked_at_without_libvirt(cluster: Cluster, cores: int) -> None:
+    host = LibvirtHost(asked := Connection(), "qemu:///system")
+    facts = host.facts(cluster)
     assert (facts.kvm, sum(len(cell.cores) for cell in facts.cells)) == (False, cores)
     assert asked.asked == 0
 
 
 def test_a_remote_one_is_asked_once() -> None:
-    host = LibvirtHost(asked := Connection(), "qemu+ssh://root@there/system")  # type: ignore[arg-type]
+    host = LibvirtHost(asked := Connection(), "qemu+ssh://root@there/system")
     for _ in range(3):
         facts = host.facts(PINNED)
         assert (facts.kvm, facts.cells) == (True, (HostCell(0, ((0,), (1,)), 2),))
