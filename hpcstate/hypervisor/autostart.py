@@ -40,8 +40,8 @@ def left_out(cluster: Cluster, wanted: Mapping[str, bool]) -> list[str]:
 
 
 def differences(host: LibvirtHost, cluster: Cluster, wanted: Mapping[str, bool]) -> list[MachineDifference]:
-    """Where libvirt has it otherwise than ``wanted`` for the nodes; network and pool come with any of
-    them. What is not there is no difference."""
+    """Where libvirt has it otherwise than ``wanted`` for the nodes; network and pool come with any node,
+    also one that nothing is wanted for. What is not there is no difference."""
     return [row for _, row in _rows(host, cluster, wanted)]
 
 
@@ -66,7 +66,8 @@ def _rows(
     if not wanted:
         return []
     never = left_out(cluster, wanted)
-    any_of_them = any(wanted.values())
+    others = [host.domain(cluster, node) for node in cluster.nodes if node.name not in wanted]
+    any_of_them = any(wanted.values()) or any(domain.autostart() for domain in others if domain is not None)
     things: list[tuple[str, _Thing | None, bool]] = [
         (f"network {cluster.network.name}", host.network(cluster), any_of_them),
         ("storage pool", host.volumes.pool(cluster), any_of_them),

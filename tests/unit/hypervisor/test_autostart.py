@@ -98,6 +98,13 @@ def test_a_node_with_devices_of_the_host_never_starts_as_it_boots(host: LibvirtH
     assert autostart.booted_with_devices(host, CLUSTER) == []
 
 
+def test_network_and_pool_stay_for_the_nodes_that_nothing_was_said_of(host: LibvirtHost) -> None:
+    plain = replace(CLUSTER, nodes=tuple(replace(node, passthrough=()) for node in CLUSTER.nodes))
+    autostart.bring(host, plain, autostart.of_file(replace(plain, autostart=True)))
+    one = {plain.nodes[0].name: False}
+    assert [row.what for row in autostart.bring(host, plain, one)] == [plain.nodes[0].name]
+
+
 def test_a_node_that_does_not_start_with_the_cluster_does_not_start_with_the_host() -> None:
     resting = replace(
         CLUSTER, autostart=True, nodes=(*CLUSTER.nodes[:-1], replace(CLUSTER.nodes[-1], auto_start=False))

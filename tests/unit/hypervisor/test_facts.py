@@ -8,6 +8,7 @@ import pytest
 
 from hpcstate.hypervisor import connection
 from hpcstate.hypervisor.connection import LibvirtHost
+from hpcstate.model import Cluster
 from hpcstate.probe.cpus import HostCell
 from tests.unit.fake_live import TWO
 
@@ -39,9 +40,9 @@ def this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("cluster", "cores"), [(TWO, 0), (PINNED, 2)])
-def test_this_machine_is_looked_at_without_libvirt(cluster: object, cores: int) -> None:
+def test_this_machine_is_looked_at_without_libvirt(cluster: Cluster, cores: int) -> None:
     host = LibvirtHost(asked := Connection(), "qemu:///system")
-    facts = host.facts(cluster)  # type: ignore[arg-type]
+    facts = host.facts(cluster)
     assert (facts.kvm, sum(len(cell.cores) for cell in facts.cells)) == (False, cores)
     assert asked.asked == 0
 
