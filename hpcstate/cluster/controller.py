@@ -148,7 +148,7 @@ def way_back(cluster: Cluster, file: Path, say: Say) -> None:
         raise HpcstateError(
             f"{name} has its old disk back, and slurmctld does not answer there",
             where=cluster.name,
-            hint="journalctl --unit slurmctld says why. If it cannot read a newer one's state, "
+            hint="journalctl --unit slurmctld says why. If it cannot read what a newer one wrote, "
             f"{_STATE}.before has that of before (slurmctld stopped, `cp -aT` it to {STATE})",
         ) from error
 
