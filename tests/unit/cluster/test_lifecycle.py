@@ -347,7 +347,7 @@ def test_the_logs_outlive_the_cluster(cluster: Cluster, monkeypatch: pytest.Monk
             return []
 
     monkeypatch.setattr(lifecycle, "connected", lambda *_: nullcontext())
-    monkeypatch.setattr(lifecycle, "survey", lambda *_: Nothing())
+    monkeypatch.setattr(lifecycle, "survey", lambda *_, data: Nothing())
     monkeypatch.setattr(lifecycle, "refuse_snapshots", lambda _: None)
     monkeypatch.setattr(lifecycle, "remove", lambda *_: [])
     ensure_secrets(cluster)
