@@ -327,3 +327,12 @@ def test_another_host_key_is_not_waited_for(cluster: Cluster, monkeypatch: pytes
         boot._lets_in(live, node, since)  # type: ignore[arg-type]
     assert "ip neigh" in caught.value.hint
     assert boot._lets_in(Stranger("Connection refused"), node, {}) is False  # type: ignore[arg-type]
+
+
+def test_status_names_a_data_volume_whose_machines_are_gone() -> None:
+    gone = tuple(node(name, "controller", domain="absent") for name in ("controller",))
+    text = status.as_text(ClusterStatus("gpu", "hpc", gone, "", data_volume="controller_data.qcow2, 20 GiB"))
+    assert "the controller's data volume is there: controller_data.qcow2, 20 GiB" in text
+    there = (node("controller", "controller"),)
+    text = status.as_text(ClusterStatus("gpu", "hpc", there, "", data_volume="controller_data.qcow2, 20 GiB"))
+    assert "data volume" not in text
