@@ -4,8 +4,8 @@ NVIDIA's driver comes before what looks at the GPUs, and before slurmd is stoppe
 
 Slurm's order: nodes that must not change under jobs are vacated before the controller changes, because the
 controller takes note of their new cores and GRES; compute nodes follow, because they register with it. The
-registry of containers comes late: it may have much to send, and nothing else waits for it. What is left as
-it is gets named last.
+registry of containers comes late: it may have much to send, and nothing else waits for it; when it is there,
+Slurm is told what the nodes run. What is left as it is gets named last.
 """
 
 from __future__ import annotations
@@ -26,4 +26,5 @@ local.include("deploys/controller.py")
 barrier.wait(name="slurmctld is ready for the nodes", what="seen slurmctld change first")
 local.include("deploys/compute.py")
 local.include("deploys/registry.py")
+local.include("deploys/runs.py")
 local.include("deploys/named.py")

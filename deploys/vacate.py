@@ -1,11 +1,15 @@
-"""Compute nodes whose slurmd the change at hand will restart: drain them and wait for their jobs."""
+"""Compute nodes whose slurmd the change at hand will restart: drain them and wait for their jobs.
+
+A machine that is smaller than the file says ends the run here, before anything is changed: only `./hpc up`
+changes machines. ``--data machines_first=true`` is for those who will have changed it until then.
+"""
 
 from __future__ import annotations
 
 from pyinfra.context import config, host
 
 from deploys.util.context import is_build, target
-from deploys.util.slurm_files import slurm_files
+from deploys.util.slurm_files import demand_machine, slurm_files
 from hpcstate.slurm.gres import declared_gres
 from operations import slurm
 
@@ -13,6 +17,8 @@ config.SUDO = True
 
 if not is_build() and "compute" in host.groups:
     this = target()
+    if not host.data.get("machines_first"):
+        demand_machine(this)
     slurm.vacate(
         name="Drain where slurmd must restart",
         node=this.node.name,

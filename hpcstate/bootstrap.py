@@ -18,6 +18,7 @@ from hpcstate.host import environment, tools
 from hpcstate.host import packages as host_packages
 from hpcstate.host.packages import Apt, Lacking
 from hpcstate.paths import BUILD, ROOT, TOOLS, shown
+from hpcstate.terminal import plural
 
 VENV = ROOT / ".venv"
 
@@ -85,7 +86,7 @@ def announce(lacking: Lacking) -> None:
     """Say which packages are installed, and why each."""
     elsewhere = {name: backport for backport in lacking.backports for name in backport.packages}
     count = len({package.name for package in lacking.packages} | elsewhere.keys())
-    say(f"installs {count} Debian package{'' if count == 1 else 's'}:")
+    say(f"installs {plural(count, 'Debian package')}:")
     width = max((len(package.name) for package in lacking.packages), default=0)
     for package in lacking.packages:
         if package.name not in elsewhere:

@@ -41,29 +41,57 @@ def build_parser() -> argparse.ArgumentParser:
         if hasattr(module, "register"):
             module.register(subparsers)
     _add_log_options(parser)
+    parser.set_defaults(verbose=0, log_level=None, log_file=None)
     return parser
 
 
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    """``argv`` as the commands understand it. Words too many are an error of the command, which knows what it
+    takes, and not of ``hpcstate``.
+
+    Raises SystemExit as argparse does, HpcstateError for a node that is named without its option.
+    """
+    args, left = build_parser().parse_known_args(argv)
+    if left and hasattr(args, "node") and not any(word.startswith("-") for word in left):
+        from hpcstate.commands.arguments import refuse_bare_nodes
+
+        refuse_bare_nodes(args, left)
+    if left:
+        args.command.error(f"unrecognized arguments: {' '.join(left)}")
+    return args
+
+
 def _add_log_options(parser: argparse.ArgumentParser) -> None:
-    """The options of the log, on ``parser`` if it is a command, else on the commands below it."""
+    """The options of the log, on ``parser`` and on the commands below it: they may stand before a command and
+    behind it. Their defaults are those of the whole: a command's own would replace what stood before it.
+    """
     below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
     for action in below:
         for command in action.choices.values():
             _add_log_options(command)
     if not below:
-        parser.set_defaults(command_name="-".join(parser.prog.split()[1:]))
-        group = parser.add_argument_group("log")
-        group.add_argument(
-            "-v", "--verbose", action="count", default=0, help="tell more of what is done; -vv: all"
-        )
-        group.add_argument(
-            "--log-level",
-            choices=("debug", "info", "warning", "error"),
-            help="what is told on standard error (default: warning)",
-        )
-        group.add_argument(
-            "--log-file", type=Path, metavar="FILE", help="write a log there; all that is done is in it"
-        )
+        parser.set_defaults(command_name="-".join(parser.prog.split()[1:]), command=parser)
+    group = parser.add_argument_group("log")
+    group.add_argument(
+        "-v",
+        "--verbose",
+        action="count",
+        default=argparse.SUPPRESS,
+        help="tell more of what is done; -vv: all",
+    )
+    group.add_argument(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        default=argparse.SUPPRESS,
+        help="what is told on standard error (default: warning)",
+    )
+    group.add_argument(
+        "--log-file",
+        type=Path,
+        default=argparse.SUPPRESS,
+        metavar="FILE",
+        help="write a log there; all that is done is in it",
+    )
 
 
 def _log_files(args: argparse.Namespace) -> list[Path]:
@@ -100,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             # Messages quote the user's file; a terminal that lacks a character must not stop them.
             stream.reconfigure(errors="backslashreplace")
     try:
-        args = build_parser().parse_args(argv)
+        args = _parsed(argv)
         from hpcstate.files import PLAIN_UMASK
         from hpcstate.log import logged
 

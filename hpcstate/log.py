@@ -94,8 +94,7 @@ def logged(
     try:
         yield
     except BaseException as error:
-        surprise = not isinstance(error, (HpcstateError, SystemExit, KeyboardInterrupt))
-        LOG.debug("ended by %s: %s", type(error).__name__, error, exc_info=surprise)
+        _log_end(error)
         raise
     finally:
         sys.stdout, sys.stderr = out, err
@@ -104,6 +103,19 @@ def logged(
             handler.close()
         LOG.setLevel(before[0])
         LOG.propagate = before[1]
+
+
+def _log_end(error: BaseException) -> None:
+    """What ended the run, in the words of its user; of what nobody foresaw, where it came from."""
+    match error:
+        case HpcstateError():
+            LOG.debug("ended: %s", error)
+        case KeyboardInterrupt():
+            LOG.debug("ended: interrupted")
+        case SystemExit():
+            LOG.debug("ended with exit code %s", error.code)
+        case _:
+            LOG.debug("ended by a fault of the program: %s", error, exc_info=True)
 
 
 def _terminal(level: str) -> logging.Handler:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from hpcstate.errors import HpcstateError
+from hpcstate.programs import names
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -42,10 +44,14 @@ def run(
     timeout: float | None = None,
     check: bool = True,
     hint: str = "",
+    shown: str = "",
+    own_group: bool = False,
 ) -> Result:
     """Run ``argv`` to its end and return its output; standard input is ``stdin`` or empty.
 
-    ``timeout`` is in seconds. Secrets are passed by ``stdin`` or a file, never in ``argv``.
+    ``timeout`` is in seconds. ``shown`` is what the log says in the place of ``argv``. With ``own_group`` the
+    signals of a terminal reach this process only, and the command ends with it. Secrets are passed by
+    ``stdin`` or a file, never in ``argv``.
 
     Raises HpcstateError when the program is missing, when it ran past ``timeout``, or, with ``check``,
     when it exits with another code than 0; the message ends with its last lines.
@@ -62,6 +68,7 @@ def run(
             env=dict(env) if env is not None else None,
             timeout=timeout,
             check=False,
+            process_group=0 if own_group else None,
         )
     except FileNotFoundError as error:
         raise HpcstateError(
@@ -72,7 +79,7 @@ def run(
     result = Result(
         words, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
     )
-    _LOG.debug("%.1f s, exit %d: %s", time.monotonic() - begun, result.code, _short(words))
+    _LOG.debug("%.1f s, exit %d: %s", time.monotonic() - begun, result.code, shown or _short(words))
     if check and result.code != 0:
         raise HpcstateError(
             f"{words[0]} exited with {result.code}:\n{tail(result.stderr or result.stdout)}", hint=hint
@@ -80,9 +87,14 @@ def run(
     return result
 
 
+def outlives_terminal() -> bool:
+    """Whether this process ignores an interrupt or the end of its terminal (nohup, ``&`` in a script)."""
+    return signal.SIG_IGN in (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGHUP))
+
+
 def _short(words: Sequence[str]) -> str:
-    """A command line for the log, in one line of at most 300 characters."""
-    text = " ".join(shlex.join(words).split())
+    """A command line for the log, in one line of at most 300 characters; a program in it by its name."""
+    text = " ".join(names(word) if "\n" in word else shlex.quote(word) for word in words)
     return text if len(text) <= 300 else f"{text[:297]}..."
 
 

@@ -67,6 +67,11 @@ def agreed(question: str) -> bool:
         return False
 
 
+def plural(number: int, noun: str) -> str:
+    """``1 node``, ``2 nodes``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], indent: str = "  ") -> str:
     """``rows`` under ``header`` in columns as wide as their widest cell, a line each."""
     lines = [header, *rows]

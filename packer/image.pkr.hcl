@@ -12,6 +12,7 @@ variable "ssh_key"     { type = string }
 variable "cidata"      { type = string }
 variable "deploy"      { type = string }
 variable "seal"        { type = string }
+variable "word"        { type = string }
 variable "qemu"        { type = string }
 
 source "qemu" "image" {
@@ -46,7 +47,7 @@ source "qemu" "image" {
   ssh_username         = "packer"
   ssh_private_key_file = var.ssh_key
   ssh_timeout          = "10m"
-  shutdown_command     = "sudo sh /var/tmp/seal.sh"
+  shutdown_command     = "sudo sh /var/tmp/seal.sh ${var.word}"
   shutdown_timeout     = "5m"
 }
 

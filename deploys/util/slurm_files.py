@@ -1,17 +1,22 @@
-"""Slurm's files as the deploys push them: rendered, and judged before a node sees them."""
+"""Slurm's files as the deploys push them: rendered, judged before a node sees them, true of its machine."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from threading import Lock
 
 from pyinfra import logger
 from pyinfra.api.exceptions import DeployError
+from pyinfra.context import host
+from pyinfra.facts.hardware import Cpus, Memory
 
+from deploys.util.context import Target
 from hpcstate.cluster import rendered
 from hpcstate.errors import HpcstateError, format_problem
 from hpcstate.judge import judge
 from hpcstate.model import Cluster
-from hpcstate.slurm.conf import configuration
+from hpcstate.paths import shown
+from hpcstate.slurm.conf import configuration, promised_too_much
 
 
 def slurm_files(cluster: Cluster) -> dict[str, str]:
@@ -24,6 +29,17 @@ def slurm_files(cluster: Cluster) -> dict[str, str]:
             _judge(cluster)
             _judged.add(cluster.name)
     return configuration(cluster)
+
+
+def demand_machine(this: Target) -> None:
+    """Raises DeployError, which ends the run before anything is changed, when slurm.conf would promise more
+    of this host than its machine has.
+    """
+    if lacks := promised_too_much(this.node, host.get_fact(Cpus), host.get_fact(Memory)):
+        raise DeployError(
+            f"{this.node.name}: slurm.conf would say {lacks}; nothing was changed\n"
+            f"  hint: ./hpc up {shown(Path(host.data.cluster_file))}: it changes the machine first"
+        )
 
 
 _judged: set[str] = set()

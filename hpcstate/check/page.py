@@ -13,6 +13,7 @@ from hpcstate.check.suite import CheckResult, Suites
 from hpcstate.files import write_atomically
 from hpcstate.model import Cluster
 from hpcstate.render import render
+from hpcstate.terminal import plural
 
 TEMPLATE = "check/page.html.j2"
 
@@ -53,13 +54,13 @@ def page(proof: Proof, cluster: Cluster, suites: Suites) -> str:
     """The page: HTML that needs no other file."""
     outcome = SuiteResults("", proof.results).outcome
     bad = proof.count("failed") + proof.count("error")
-    made = len(proof.results) - proof.count("skipped")
+    checks = plural(len(proof.results) - proof.count("skipped"), "check")
     minutes, seconds = divmod(round(proof.seconds), 60)
     return render(
         TEMPLATE,
         proof=proof,
         outcome=outcome,
-        verdict=f"{bad} of {made} checks did not pass" if bad else f"All {made} checks passed",
+        verdict=f"{bad} of {checks} did not pass" if bad else f"All {checks} passed",
         duration=f"{minutes} min {seconds} s" if minutes else f"{seconds} s",
         words=OUTCOMES,
         suites=by_suite(proof.results),

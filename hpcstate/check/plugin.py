@@ -14,6 +14,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,8 @@ LIVE = pytest.StashKey[Live]()
 _CHECK = pytest.StashKey[Check]()
 _RESULT = pytest.StashKey[CheckResult]()
 _OPEN = pytest.StashKey[ExitStack]()
+_SILENT = pytest.StashKey[dict[tuple[str, str], str]]()
+"""The checks that told first of a node that does not answer, by node and reason: in ``config.stash``."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -54,10 +57,11 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
-def pytest_sessionstart(session: pytest.Session) -> None:
-    """Reach the cluster of ``--cluster-file``."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Reach the cluster of ``--cluster-file``; who only wants to know which checks there are, needs none."""
     file = session.config.getoption("--cluster-file")
-    if file is None or LIVE in session.config.stash:
+    if file is None or LIVE in session.config.stash or session.config.option.collectonly:
         return
     from hpcstate.check.target import reached, slurm_cluster
     from hpcstate.schema import load
@@ -70,7 +74,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Close what :func:`pytest_sessionstart` opened."""
+    """Close what :func:`pytest_runtestloop` opened."""
     if _OPEN in session.config.stash:
         session.config.stash[_OPEN].close()
 
@@ -166,6 +170,8 @@ def pytest_runtest_makereport(
     if before is None or (before.outcome == "passed" and (error or call.when == "call")):
         seen = next((str(value) for key, value in item.user_properties if key == "observed"), "")
         result = result_of(check, error, seen, seconds)
+        if isinstance(error, UnreachableError):
+            result = _told_once(item.config, error, result)
         if isinstance(error, CheckFailed | HpcstateError):
             report.longrepr = "\n".join(f"{label}: {text}" for label, text in result_lines(result))
     else:
@@ -176,6 +182,18 @@ def pytest_runtest_makereport(
     if call.when == "teardown":
         report.check_result = CheckResult(**{**vars(result), "seconds": round(seconds, 2)})  # type: ignore[attr-defined]
     return report
+
+
+def _told_once(config: pytest.Config, error: UnreachableError, result: CheckResult) -> CheckResult:
+    """``result`` in full where it is the first of its run that ``error`` made fail. The others have the same
+    cause: they fail as well, and name that one.
+    """
+    first = config.stash.setdefault(_SILENT, {}).setdefault((error.node, error.message), result.name)
+    if first == result.name:
+        return result
+    return replace(
+        result, observed=f"{error.node} does not answer on SSH, as {first} tells", expected="", hint=""
+    )
 
 
 def result_of(check: Check, error: BaseException | None, observed: str, seconds: float) -> CheckResult:

@@ -16,6 +16,7 @@ from hpcstate.check.suite import Check, CheckResult, Suites
 from hpcstate.check.target import boots_of, reached
 from hpcstate.model import Cluster
 from hpcstate.node.ssh import Live
+from hpcstate.terminal import plural
 
 _MARKS = {"passed": "ok", "failed": "FAILED", "skipped": "skipped", "error": "ERROR"}
 _WIDTH = 110
@@ -43,7 +44,7 @@ def prove(
     """
     began = time.monotonic()
     compute = sum(node is not cluster.controller for node in cluster.nodes)
-    say(f"Checking cluster {cluster.name}: {cluster.controller.name} and {compute} compute nodes")
+    say(f"Checking cluster {cluster.name}: {cluster.controller.name} and {plural(compute, 'compute node')}")
     with reached(cluster, say) as live:
         versions, boots = versions_of(live), boots_of(live)
         results = run_checks(

@@ -21,6 +21,7 @@ from typing import Literal
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Node
 from hpcstate.node.ssh import Live
+from hpcstate.terminal import plural
 
 FIRST_SUITE = "nodes"
 """The suite that runs first: what it finds explains what fails after it. The others follow by name."""
@@ -59,15 +60,15 @@ class Needs:
         if lacking := [name for name in self.containers if name not in deployed]:
             return f"needs the container {', '.join(lacking)}, which the cluster file does not deploy"
         if len(nodes) < self.nodes:
-            return f"needs {_count(self.nodes, 'compute node')}, the cluster has {len(nodes)}"
+            return f"needs {plural(self.nodes, 'compute node')}, the cluster has {len(nodes)}"
         if max((len(node.gres_types) for node in nodes), default=0) < self.gpus:
-            return f"needs a compute node with {_count(self.gpus, 'GPU')}, the cluster file declares none"
+            return f"needs a compute node with {plural(self.gpus, 'GPU')}, the cluster file declares none"
         if max(map(real_gpus, nodes), default=0) < self.real_gpus:
             return (
-                f"needs a compute node with {_count(self.real_gpus, 'real GPU')}, the cluster file has none"
+                f"needs a compute node with {plural(self.real_gpus, 'real GPU')}, the cluster file has none"
             )
         if max((node.cpu_cores for node in nodes), default=0) < self.cpus:
-            return f"needs a compute node with {_count(self.cpus, 'CPU')}, the cluster file declares none"
+            return f"needs a compute node with {plural(self.cpus, 'CPU')}, the cluster file declares none"
         if self.passthrough and not any(node.passthrough for node in nodes):
             return "needs a compute node with a passed-through PCI device, the cluster file declares none"
         return ""
@@ -170,10 +171,12 @@ class Suites:
         if suite and suite not in suites:
             raise HpcstateError(f"there is no suite {suite!r}", hint=f"there are: {', '.join(suites)}")
         names = [check.name for check in self.checks if not suite or check.suite == suite]
-        near = difflib.get_close_matches(name, names, n=3) or names
+        own = [known for known in names if known.startswith(f"{name.partition('.')[0]}.")]
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.8)
+        meant = f"did you mean {near[0]}? " if near else ""
         raise HpcstateError(
             f"there is no check {name!r}" + (f" in the suite {suite!r}" if suite else ""),
-            hint=f"there {'are' if near is names else 'is'}: {', '.join(near)}",
+            hint=f"{meant}there are: {', '.join(own or names)}",
         )
 
     def proven_by(
@@ -235,7 +238,3 @@ def suites_of(checks: Sequence[Check], faults: Sequence[Fault], own: Path) -> Su
         raise HpcstateError(f"no fault for {', '.join(unproven)}", hint="write one for it")
     ordered = sorted(checks, key=lambda check: check.suite != FIRST_SUITE)
     return Suites(tuple(ordered), tuple(faults))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

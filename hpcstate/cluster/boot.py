@@ -12,7 +12,7 @@ from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor.connection import LibvirtHost
 from hpcstate.model import Cluster, Node
 from hpcstate.node.ssh import Live, UnreachableError
-from hpcstate.run import tail
+from hpcstate.run import at_once, tail
 from hpcstate.terminal import Say
 
 BOOT_TIMEOUT = 600.0
@@ -35,7 +35,7 @@ _STARVED = re.compile(r"rcu: rcu_\w+ kthread starved for")
 def wait_for_ssh(
     cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, say: Say, booting: Sequence[str] = ()
 ) -> None:
-    """Wait until every node lets our key in; a progress line every ten seconds.
+    """Wait until every node lets our key in; a line for each that does, and one every ten seconds.
 
     A node whose emulator crashed is powered on once more: QEMU 10 under TCG can stop at an assertion while
     the guest maps its devices (``iotlb_to_section``): seen once, on a busy host, in some 200 boots. One of
@@ -48,10 +48,16 @@ def wait_for_ssh(
     waiting = {node.name: node for node in nodes}
     with Live(cluster) as live:
         while waiting:
-            for node in list(waiting.values()):
-                if _banner(str(node.address)) and _lets_in(live, node, strange):
-                    del waiting[node.name]
+            # At the same time: each first connection to a slow guest takes a second.
+            ready = at_once(
+                lambda name: _banner(str(waiting[name].address)) and _lets_in(live, waiting[name], strange),
+                waiting,
+            )
             now = time.monotonic()
+            for name in (name for name, answers in ready.items() if answers):
+                took = f" after {now - begun:.0f} s" if name in booting else ""
+                say(f"{name}: answers on SSH{took}")
+                del waiting[name]
             if waiting and now - begun > BOOT_TIMEOUT:
                 raise _no_answer(cluster, list(waiting.values()), host)
             if waiting and now - shown > _PROGRESS:

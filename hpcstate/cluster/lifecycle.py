@@ -13,6 +13,7 @@ from hpcstate.cluster.boot import wait_for_ssh
 from hpcstate.cluster.leave import DRAIN_SECONDS, Jobs, left
 from hpcstate.errors import HpcstateError
 from hpcstate.files import alone
+from hpcstate.hypervisor import autostart as boots_with_host
 from hpcstate.hypervisor import xml as objects
 from hpcstate.hypervisor.connection import LibvirtHost, connect
 from hpcstate.hypervisor.daemon import SYSTEM_URI, answers, ensure_daemon
@@ -76,7 +77,8 @@ def start(
     autostart: bool | None = None,
 ) -> Started:
     """Bring the nodes (those of ``only``, else all with auto_start) of the cluster in ``file`` up until they
-    answer on SSH. With ``autostart`` libvirt is told whether to start them as the hypervisor boots.
+    answer on SSH. Libvirt is told whether to start them as the hypervisor boots, where the file or
+    ``autostart`` says so.
 
     Nodes that are powered on get what the file says now: memory, CPUs, devices, a larger disk. Running ones
     stay as they are, and what differs is in the result.
@@ -85,6 +87,7 @@ def start(
     and naming the nodes that did not answer, with the end of their serial consoles.
     """
     nodes = select(cluster, only)
+    at_boot = _at_boot(cluster, nodes, autostart)
     with alone(ClusterPaths.of(cluster.name).root, say), connected(cluster, say) as host:
         if strangers := host.strangers(cluster):
             raise refusal(cluster, file, strangers)
@@ -114,12 +117,14 @@ def start(
                     say(f"{node.name}: its {what} has the size of the file now")
                 host.ensure_domain(cluster, node, facts, mark)
         _close_volumes(cluster, host, say)
-        if autostart is not None and (left_out := host.set_autostart(cluster, nodes, autostart)):
+        for row in boots_with_host.bring(host, cluster, at_boot):
+            say(str(row))
+        if left_out := boots_with_host.left_out(cluster, at_boot):
             say(
                 f"{', '.join(left_out)} will not start when the hypervisor boots: which devices they get is "
                 "compared by `hpcstate start` only"
             )
-        if booted := host.booted_with_devices(cluster):
+        if booted := boots_with_host.booted_with_devices(host, cluster):
             say(
                 f"libvirt starts {', '.join(booted)} when the hypervisor boots, with whatever is then at the "
                 "addresses of their devices: `virsh autostart --disable DOMAIN` ends that"
@@ -128,6 +133,21 @@ def start(
         different = tuple(differences(host, cluster))
     running = tuple(node.name for node in nodes if node.name not in powered_on)
     return Started(tuple(powered_on), running, different)
+
+
+def _at_boot(cluster: Cluster, nodes: Sequence[Node], autostart: bool | None) -> dict[str, bool]:
+    """Which nodes libvirt is to start as the hypervisor boots, by name: those of the file, or where that
+    says nothing ``nodes``, as ``autostart`` has it. Raises HpcstateError when the two contradict."""
+    if autostart is None:
+        return boots_with_host.of_file(cluster)
+    if cluster.autostart not in (None, autostart):
+        raise HpcstateError(
+            f"the cluster file says `autostart: {str(cluster.autostart).lower()}`, and the next start would "
+            "go by that",
+            where=f".clusters.{cluster.kind}.autostart",
+            hint="change it there, or take it out; then the option counts",
+        )
+    return {node.name: autostart for node in nodes}
 
 
 def _claim_devices(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost) -> None:
@@ -326,11 +346,16 @@ def remove_nodes(
 
 
 def unfinished(cluster: Cluster) -> tuple[str, ...]:
-    """The nodes with a new disk that has not passed yet: the old one is kept."""
+    """The nodes with a new disk that has not passed yet: the old one is kept. Where it is gone, the new one
+    had passed, and whoever confirmed it was killed."""
     if cluster.uri == SYSTEM_URI and not answers():
         return ()
     with connect(cluster.uri) as host:
-        return tuple(node.name for node in cluster.nodes if host.disk_before(cluster, node))
+        return tuple(
+            node.name
+            for node in cluster.nodes
+            if (before := host.disk_before(cluster, node)) and before in host.volumes.disks(cluster, node)
+        )
 
 
 def new_disks(cluster: Cluster, file: Path, say: Say, names: Sequence[str]) -> None:
@@ -418,7 +443,8 @@ def destroy(
     at = ClusterPaths.of(cluster.name)
     if at.root.is_dir():
         for path in sorted(at.root.iterdir()):
-            if path != at.secrets:
+            # Whoever asks what became of the cluster has the logs only, this run's among them.
+            if path not in (at.secrets, at.logs):
                 _remove(path)
         if secrets and going.left:
             say("keeps the keys: what stays is this cluster's own, and goes with them by `destroy` once more")

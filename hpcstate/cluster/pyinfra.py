@@ -105,10 +105,11 @@ def plan(
     without: Sequence[str] = (),
 ) -> DeployReport:
     """What ``deploy`` would change on nodes that run, all or ``only`` some; changes nothing. ``without``
-    names the containers that are not built: what their delivery would change is left out.
+    names the containers that are not built: what their delivery would change is left out. Machines that are
+    smaller than described are no error: they would be changed first.
     """
     limits = [word for name in only for word in ("--limit", name)]
-    return _run(description, say, deploy_file, ["--dry", *limits], without)
+    return _run(description, say, deploy_file, ["--dry", *limits, "--data", "machines_first=true"], without)
 
 
 def _run(
@@ -166,7 +167,9 @@ def _run(
 def _end(process: subprocess.Popen[str]) -> None:
     """End pyinfra as Ctrl-C does, and by force when that takes too long: it must not go on changing nodes
     when nobody follows it any more."""
-    for number in (signal.SIGINT, signal.SIGKILL):
+    # What ignores SIGINT (`&` in a script) has handed that on: pyinfra would not notice it either.
+    ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    for number in (signal.SIGTERM if ignored else signal.SIGINT, signal.SIGKILL):
         process.send_signal(number)
         with suppress(subprocess.TimeoutExpired):
             process.wait(CLEAR_UP_SECONDS)

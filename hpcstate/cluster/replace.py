@@ -19,7 +19,7 @@ from typing import Any
 from hpcstate import programs
 from hpcstate.cluster import controller, lifecycle
 from hpcstate.cluster.leave import DRAIN_SECONDS
-from hpcstate.cluster.roll import slurm_nodes, wait_for_slurm
+from hpcstate.cluster.roll import AWAY, slurm_nodes, wait_for_slurm
 from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor.machine import MachineDifference
 from hpcstate.model import Cluster, Node, RollSettings
@@ -30,9 +30,8 @@ from hpcstate.terminal import Say
 
 _TRIAL = Path(__file__).with_name("trial.sh")
 _TRY_SECONDS = 180.0
-_UNHEALTHY = frozenset(
-    {"DOWN", "FAIL", "INVALID_REG", "NOT_RESPONDING", "POWERED_DOWN", "REBOOT_ISSUED", "UNKNOWN"}
-)
+_UNHEALTHY = AWAY | {"FAIL", "INVALID_REG"}
+_RESERVED = frozenset({"MAINTENANCE", "RESERVED"})
 
 
 @dataclass(frozen=True)
@@ -40,13 +39,15 @@ class Due:
     """The nodes that are to get a new disk: those that have got one and have not ``passed`` yet come first,
     as they are ``unfinished``; then those that still ``wait``. ``theirs`` has those that somebody drained,
     with the reason: they are left alone. ``controller`` says that its image is another one, too, and that
-    it keeps it because nobody asked for more.
+    it keeps it because nobody asked for more. ``reserved`` has the other nodes that Slurm keeps for somebody,
+    as a roll does that was killed before its first step on a node, or after the last one.
     """
 
     unfinished: tuple[str, ...]
     wait: tuple[str, ...]
     theirs: Mapping[str, str]
     controller: bool = False
+    reserved: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.unfinished or self.wait)
@@ -103,11 +104,14 @@ def due(
     waiting = [name for name in names if name not in theirs]
     ill = unhealthy(slurm)
     waiting.sort(key=lambda name: name not in ill)
+    reserved = tuple(
+        name for name, node in slurm.items() if _RESERVED & set(node["states"]) and name not in unfinished
+    )
     head = cluster.controller.name
     keeps = head in other and head not in unfinished
     if keeps and controller_too:
-        return Due(tuple(unfinished), (head, *waiting), theirs)
-    return Due(tuple(unfinished), tuple(waiting), theirs, keeps)
+        return Due(tuple(unfinished), (head, *waiting), theirs, reserved=reserved)
+    return Due(tuple(unfinished), tuple(waiting), theirs, keeps, reserved)
 
 
 def unhealthy(slurm: Mapping[str, SlurmNode]) -> dict[str, str]:
@@ -151,6 +155,12 @@ def look(cluster: Cluster, *, controller_too: bool = False) -> Due:
     )
 
 
+def release_left(cluster: Cluster, work: Due) -> None:
+    """Jobs start again on the nodes that a killed roll has left reserved, and changed nothing of, or all."""
+    if work.reserved:
+        _trial(cluster, "release", work.reserved)
+
+
 def replace(
     cluster: Cluster,
     file: Path,
@@ -168,6 +178,7 @@ def replace(
     """
     for line in work.left_lines(cluster):
         say(line)
+    release_left(cluster, work)
     done: list[str] = []
     head = cluster.controller.name
     unfinished = [name for name in work.unfinished if name != head]
@@ -202,7 +213,8 @@ def replace(
 
 def abort(cluster: Cluster, file: Path, say: Say) -> list[str]:
     """Nodes with a new disk that has not passed get their old ones back; the reservations of a roll go.
-    Returns the names of these nodes."""
+    Returns the names of these nodes.
+    """
     unfinished = lifecycle.unfinished(cluster)
     if cluster.controller.name in unfinished:
         controller.way_back(cluster, file, say)
@@ -239,7 +251,15 @@ def _batch(
             _try(cluster, cluster_node(cluster, name))
     except HpcstateError as error:
         say(f"{', '.join(names)} did not pass: {error.message.splitlines()[0]}")
-        _way_back(cluster, file, names, say)
+        try:
+            _way_back(cluster, file, names, say)
+        except HpcstateError as second:
+            raise HpcstateError(
+                f"the image did not pass on {', '.join(names)}: {error.message}\n"
+                f"and the way back to the old disks failed: {second.message}",
+                where=second.where or cluster.name,
+                hint=f"{second.hint + '; then ' if second.hint else ''}hpcstate roll abort {file}",
+            ) from error
         left = f"; {', '.join(following)} were not touched" if following else ""
         raise HpcstateError(
             f"the image did not pass on {', '.join(names)}, which have their old disks back{left}\n"

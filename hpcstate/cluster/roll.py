@@ -26,7 +26,7 @@ BACK_SECONDS = 120.0
 """How long a node may take from answering on SSH to being of use to Slurm."""
 
 _POLL = 2.0
-_AWAY = frozenset({"DOWN", "NOT_RESPONDING", "POWERED_DOWN", "REBOOT_ISSUED", "UNKNOWN"})
+AWAY = frozenset({"DOWN", "NOT_RESPONDING", "POWERED_DOWN", "REBOOT_ISSUED", "UNKNOWN"})
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def wait_for_slurm(cluster: Cluster, name: str, following: Sequence[str]) -> Non
     """Wait until slurmctld has heard of the node again; at once where it knows no such node, or is not there
     yet."""
     limit = time.monotonic() + BACK_SECONDS
-    while (node := slurm_nodes(cluster).get(name)) is not None and _AWAY & set(node["states"]):
+    while (node := slurm_nodes(cluster).get(name)) is not None and AWAY & set(node["states"]):
         if time.monotonic() > limit:
             left = f"; {', '.join(following)} were not touched" if following else ""
             states = "+".join(node["states"])

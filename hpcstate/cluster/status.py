@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from hpcstate.cluster import runs as desired_runs
 from hpcstate.cluster.leave import NO_REASON
 from hpcstate.errors import HpcstateError
+from hpcstate.hostlist import compress
 from hpcstate.hypervisor.connection import connect
 from hpcstate.hypervisor.machine import MachineDifference
 from hpcstate.hypervisor.mark import listed
 from hpcstate.hypervisor.observed import data_volume, differences
 from hpcstate.model import Cluster, Node
+from hpcstate.node import runs
+from hpcstate.node.runs import RunsDifference
 from hpcstate.node.ssh import Live
-from hpcstate.probe.slurm import nodes_command, parse_nodes
+from hpcstate.probe.slurm import SlurmNode, nodes_command, parse_nodes
 from hpcstate.terminal import table
 
 _SLURM_TIMEOUT = 15.0
@@ -26,7 +30,8 @@ _UNUSABLE = {"DOWN", "DRAIN", "FAIL", "INVALID", "INVALID_REG", "NOT_RESPONDING"
 @dataclass(frozen=True)
 class NodeStatus:
     """One node. ``domain`` is libvirt's state or ``absent``, ``why`` its reason where that is worth a word;
-    ``slurm`` is Slurm's, or empty.
+    ``slurm`` is Slurm's, or empty. ``runs`` is what Slurm has noted that it runs (hpcstate.node.runs), and
+    ``runs_other`` where it would be something else now.
     """
 
     name: str
@@ -41,6 +46,8 @@ class NodeStatus:
     cpu_cores: int
     memory_mb: int
     why: str = ""
+    runs: Mapping[str, str] = field(default_factory=dict)
+    runs_other: tuple[RunsDifference, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,10 +100,12 @@ def observe(cluster: Cluster) -> ClusterStatus:
         else:
             raise
     slurm, error = _ask_slurm(cluster, domains)
+    desired = desired_runs.desired(cluster) if slurm else {}
     nodes = tuple(
         replace(
             _merge(_as_it_is(node, different), domains[node.name], slurm.get(node.name, {})),
             why=reasons.get(node.name, ""),
+            **_runs(slurm.get(node.name), desired.get(node.name)),
         )
         for node in cluster.nodes
     )
@@ -151,6 +160,32 @@ def _merge(node: Node, domain: str, slurm: dict[str, Any]) -> NodeStatus:
     )
 
 
+def _runs(slurm: SlurmNode | None, desired: runs.Runs | None) -> dict[str, Any]:
+    """What Slurm has noted of a node that it knows, and what would be otherwise now."""
+    if slurm is None or desired is None:
+        return {}
+    noted = runs.noted(slurm["extra"])
+    return {"runs": noted, "runs_other": tuple(runs.differences(noted, desired))}
+
+
+def _runs_word(node: NodeStatus) -> str:
+    """The column RUNS: ``current``, what is old, or ``-`` where Slurm has no note."""
+    if not node.runs:
+        return "-"
+    kinds = dict.fromkeys(each.key.partition(".")[0] for each in node.runs_other)
+    return f"old {', '.join(kinds)}" if kinds else "current"
+
+
+def _runs_lines(nodes: Sequence[NodeStatus]) -> list[str]:
+    """What is old, with the nodes that it is old on and the command that changes it."""
+    named: dict[RunsDifference, list[str]] = {}
+    for node in nodes:
+        for each in node.runs_other if node.runs else ():
+            named.setdefault(each, []).append(node.name)
+    ways = {"roll start": "hpcstate roll start FILE", "up": "./hpc up FILE"}
+    return [f"{compress(names)}: {each} (`{ways[each.remedy]}`)" for each, names in named.items()]
+
+
 def as_text(status: ClusterStatus) -> str:
     """The table a person reads."""
     rows = []
@@ -161,11 +196,11 @@ def as_text(status: ClusterStatus) -> str:
         rows.append(
             (
                 *(node.name, node.address, node.domain, node.slurm.lower() or "-"),
-                *(str(node.cpu_cores), f"{node.memory_mb} MB", gpus, node.reason),
+                *(str(node.cpu_cores), f"{node.memory_mb} MB", gpus, _runs_word(node), node.reason),
             )
         )
     text = f"{status.cluster} ({status.kind})\n"
-    text += table(("NODE", "ADDRESS", "DOMAIN", "SLURM", "CPUS", "MEMORY", "GPUS", "REASON"), rows)
+    text += table(("NODE", "ADDRESS", "DOMAIN", "SLURM", "CPUS", "MEMORY", "GPUS", "RUNS", "REASON"), rows)
     if status.slurm_error:
         text += f"\nSlurm does not answer: {status.slurm_error}"
     if status.data_volume and all(node.domain == "absent" for node in status.nodes):
@@ -181,12 +216,17 @@ def as_text(status: ClusterStatus) -> str:
     if status.differences:
         text += "\nnot as the file says; `hpcstate plan` says the rest, `./hpc up` changes it:"
         text += "".join(f"\n  {difference}" for difference in status.differences)
+    if lines := _runs_lines(status.nodes):
+        text += "\nSlurm has noted that nodes run something else than they would now:"
+        text += "".join(f"\n  {line}" for line in lines)
+    if unnoted := [node.name for node in status.nodes if node.runs_other and not node.runs]:
+        text += f"\nSlurm has not noted what {compress(unnoted)} run: `./hpc up FILE` has it noted"
     for stranger in status.strangers:
         text += f"\nnot this cluster's own: {stranger}"
     off = [node.name for node in status.nodes if node.domain == "stopped"]
     if off and not status.strangers:
         text += (
             f"\noff: {', '.join(off)}. `hpcstate start FILE` starts nodes; when the host boots they start by "
-            "themselves if `hpcstate start --autostart` said so"
+            "themselves with `autostart: true` in the cluster file"
         )
     return text

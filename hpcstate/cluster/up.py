@@ -23,7 +23,7 @@ from hpcstate.log import LOG
 from hpcstate.model import Cluster, Description
 from hpcstate.node.ssh import Live
 from hpcstate.paths import ClusterPaths
-from hpcstate.terminal import Say
+from hpcstate.terminal import Say, plural
 
 
 def say(text: str) -> None:
@@ -94,6 +94,7 @@ def _replace_disks(cluster: Cluster, file: Path, choice: DeployChoice) -> None:
     if cluster.kind != "hpc":
         return
     work = replace.look(cluster)
+    replace.release_left(cluster, work)
     if work.unfinished:
         _void_proof(cluster)
         only = Due(work.unfinished, (), {})
@@ -109,8 +110,8 @@ def deploy_text(report: DeployReport) -> str:
     if named:
         named.insert(0, "left as it is, because somebody may want it so (docs/drift.md):")
     if not report.changed:
-        return "\n".join((f"nothing to change: {total} operations compared", *named))
-    lines = [f"{len(report.changed)} of {total} operations changed something:"]
+        return "\n".join((f"nothing to change: {plural(total, 'operation')} compared", *named))
+    lines = [f"{len(report.changed)} of {plural(total, 'operation')} changed something:"]
     lines += [f"      {operation.name}  ({', '.join(operation.changed)})" for operation in report.changed]
     return "\n".join((*lines, *named))
 
@@ -157,7 +158,7 @@ def check(file: Path) -> None:
         say(f"{counted(result.outcome for result in proof.results)}; all of it: {_short(paths.proof_page)}")
         names = ", ".join(result.name for result in bad)
         raise HpcstateError(
-            f"{len(bad)} of {len(proof.results)} checks did not pass: {names}",
+            f"{len(bad)} of {plural(len(proof.results), 'check')} did not pass: {names}",
             hint=f"`hpcstate check {file} --lf` makes these again",
         )
 

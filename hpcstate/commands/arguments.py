@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +47,23 @@ def chosen_clusters(args: argparse.Namespace) -> tuple[Cluster, ...]:
             f"the file has no cluster `{args.cluster}`", where=str(args.file), hint=f"it has: {have}"
         )
     return chosen
+
+
+def refuse_bare_nodes(args: argparse.Namespace, words: Sequence[str]) -> None:
+    """Raises HpcstateError for ``words`` that stand where the nodes of ``--node`` were meant, and says which
+    there are; ProblemsError for a wrong file.
+    """
+    known = [node.name for cluster in chosen_clusters(args) for node in cluster.nodes]
+    unknown = [word for word in words if word not in known]
+    if unknown:
+        raise HpcstateError(
+            f"no node is called {', '.join(map(repr, unknown))}",
+            where=str(args.file),
+            hint=f"nodes: {', '.join(known)}; --node NAME chooses one",
+        )
+    raise HpcstateError(
+        f"a node is chosen by --node: {' '.join(f'--node {word}' for word in words)}", where=str(args.file)
+    )
 
 
 def _cluster_names(args: argparse.Namespace) -> list[str]:

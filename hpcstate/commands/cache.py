@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpcstate import paths
 from hpcstate.cli import OK
-from hpcstate.terminal import table
+from hpcstate.terminal import plural, table
 
 if TYPE_CHECKING:
     from hpcstate.artifact.cache import CachedObject
@@ -68,7 +68,9 @@ def run_status(args: argparse.Namespace) -> int:
         ]
         print(table(("object", "size", "last used", "named by"), lines))
     state = f"{'over' if content.size > limit else 'within'} its limit of {cache.shown(limit)} ({LIMIT})"
-    print(f"{paths.shown(store.root)}: {len(objects)} objects, {cache.shown(content.size)}, {state}")
+    print(
+        f"{paths.shown(store.root)}: {plural(len(objects), 'object')}, {cache.shown(content.size)}, {state}"
+    )
     for path in content.foreign:
         print(f"  not of the store, let alone: {paths.shown(path)}")
     return OK
@@ -94,8 +96,8 @@ def run_gc(args: argparse.Namespace) -> int:
         used = f"last used {_local(cached)}" if cached.whole else "damaged: of no use"
         print(f"  {verb} {cached.key[:12]}, {cache.shown(cached.size)}, {used}")
     print(
-        f"{paths.shown(store.root)}: {verb} {len(removal.gone)} objects, {cache.shown(removal.freed)}; "
-        f"{cache.shown(removal.left)} left"
+        f"{paths.shown(store.root)}: {verb} {plural(len(removal.gone), 'object')}, "
+        f"{cache.shown(removal.freed)}; {cache.shown(removal.left)} left"
     )
     if removal.left > limit:
         print(

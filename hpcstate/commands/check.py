@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hpcstate.cli import OK
 from hpcstate.commands.arguments import add_cluster_file
 from hpcstate.errors import HpcstateError
+from hpcstate.terminal import plural
 
 if TYPE_CHECKING:
     from hpcstate.check.suite import Check, CheckResult, Suites
@@ -78,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
     from hpcstate.schema import load
 
     _demand_outputs(args)
+    description = load(args.file)
     suites = load_suites(more=args.checks)
     checks = fitting(suites.select(args.suite, args.check), args.k)
     if args.list:
@@ -87,7 +89,6 @@ def run(args: argparse.Namespace) -> int:
         else:
             write_atomically(args.json, listing + "\n")
         return OK
-    description = load(args.file)
     cluster = slurm_cluster(description)
     out = sys.stderr if args.json == _STDOUT else sys.stdout
 
@@ -115,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
             junit=args.junitxml,
         )
     except KeyboardInterrupt:
-        say(f"interrupted after {made} checks: nothing is proven, and no report was written")
+        say(f"interrupted after {plural(made, 'check')}: nothing is proven, and no report was written")
         raise
     say(summary(proof.results, proof.seconds))
     if proof.complete:

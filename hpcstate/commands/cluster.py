@@ -194,6 +194,7 @@ def _status(args: argparse.Namespace) -> int:
 def _destroy(args: argparse.Namespace) -> int:
     from hpcstate.cluster import lifecycle
     from hpcstate.hypervisor.daemon import end_daemon
+    from hpcstate.paths import ClusterPaths, shown
 
     clusters = chosen_clusters(args)
     if not args.force:
@@ -216,6 +217,9 @@ def _destroy(args: argparse.Namespace) -> int:
             _say(f"removed {what}")
         if not removed:
             _say("nothing to remove")
+        logs = ClusterPaths.of(cluster.name).logs
+        if logs.is_dir():
+            _say(f"the logs stay, of this run too: {shown(logs)}")
     end_daemon(_say, lifecycle.domains_here())
     return 0
 

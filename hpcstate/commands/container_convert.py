@@ -27,12 +27,14 @@ def _convert(args: argparse.Namespace) -> int:
     """Convert, and say what came out."""
     from hpcstate.artifact.store import Store
     from hpcstate.container import toolbox as tools_root
-    from hpcstate.container.convert import convert, refuse
+    from hpcstate.container.convert import convert, demand, refuse
     from hpcstate.terminal import stage
 
     target: Path = args.file
     refuse(target, args.force)
-    toolbox = tools_root.toolbox(Store.default())
+    demand(args.source)
+    with stage("tools", "what converts: from build/, the store, or made now from Debian packages"):
+        toolbox = tools_root.toolbox(Store.default())
     with stage(target.name, f"converting {args.source}"):
         manifest = convert(args.source, target, toolbox)
     print(f"{target}: {manifest.size / 1e6:.0f} MB, signed")

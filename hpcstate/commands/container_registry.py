@@ -8,19 +8,17 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from hpcstate.categories import CATEGORIES, DEFAULT_CATEGORY
 from hpcstate.cli import FINDINGS, OK
 from hpcstate.commands.arguments import add_cluster_arguments, chosen_clusters
 from hpcstate.errors import HpcstateError
-from hpcstate.terminal import table
+from hpcstate.terminal import plural, table
 
 if TYPE_CHECKING:
     from hpcstate.model import Cluster
     from hpcstate.registry.deploy import DeployResult
     from hpcstate.registry.layout import Catalog
     from hpcstate.registry.prune import PruneResult
-
-CATEGORIES = ("ml-frameworks", "custom-images", "base-images")
-"""Those of hpcstate.model.container, the same by a test: help and completion are made without the model."""
 
 
 def add(commands: Any) -> None:
@@ -63,7 +61,7 @@ def add(commands: Any) -> None:
     deploy.add_argument(
         "--category",
         choices=CATEGORIES,
-        help="its folder (default: custom-images)",
+        help=f"its folder (default: {DEFAULT_CATEGORY})",
     )
     deploy.add_argument("--json", action="store_true", help="print JSON; the progress goes to standard error")
     deploy.set_defaults(run=run_deploy)
@@ -92,6 +90,7 @@ def add(commands: Any) -> None:
 
 def run_deploy(args: argparse.Namespace) -> int:
     """Deploy what was named to the Slurm clusters of the file."""
+    from hpcstate.cluster.runs import note
     from hpcstate.registry.deploy import deploy
     from hpcstate.registry.source import chosen
     from hpcstate.registry.transfer import Way
@@ -114,6 +113,7 @@ def run_deploy(args: argparse.Namespace) -> int:
         board = Board(sys.stderr if args.json else sys.stdout)
         board.line(f"{cluster.name}: containers to {_of_nodes(cluster, nodes)}")
         results.append(deploy(cluster, sources, board.say, way=way, nodes=nodes, verify=args.verify))
+        note(cluster, board.line)
         if not args.json:
             print(deploy_text(results[-1]), flush=True)
     if args.json:
@@ -123,6 +123,7 @@ def run_deploy(args: argparse.Namespace) -> int:
 
 def run_prune(args: argparse.Namespace) -> int:
     """Prune the registries of the Slurm clusters of the file."""
+    from hpcstate.cluster.runs import note
     from hpcstate.registry.prune import prune
     from hpcstate.terminal import Board
 
@@ -131,6 +132,8 @@ def run_prune(args: argparse.Namespace) -> int:
         board = Board(sys.stderr if args.json else sys.stdout)
         board.line(f"{cluster.name}:")
         results.append(prune(cluster, board.say, keep=args.keep, dry_run=args.dry_run))
+        if not args.dry_run:
+            note(cluster, board.line)
         if not args.json:
             print(prune_text(results[-1]), flush=True)
     if args.json:
@@ -165,7 +168,7 @@ def _slurm_clusters(args: argparse.Namespace) -> tuple[Cluster, ...]:
 
 
 def _of_nodes(cluster: Cluster, nodes: tuple[str, ...]) -> str:
-    return ", ".join(nodes) if nodes else f"{len(cluster.nodes)} nodes"
+    return ", ".join(nodes) if nodes else plural(len(cluster.nodes), "node")
 
 
 def deploy_text(result: DeployResult) -> str:
@@ -183,7 +186,8 @@ def deploy_text(result: DeployResult) -> str:
         lines += [f"  {node.node}: {path} is not in the catalog; it was left alone" for path in node.unknown]
     count = sum(node.outcome != "failed" for node in result.nodes)
     lines.append(
-        f"{result.cluster}: {count} of {len(result.nodes)} nodes in step after {result.seconds:.0f} s"
+        f"{result.cluster}: {count} of {plural(len(result.nodes), 'node')} in step "
+        f"after {result.seconds:.0f} s"
     )
     if not result.complete:
         lines.append("  next: `hpcstate container deploy FILE --resume` finishes when the others answer")
@@ -234,7 +238,7 @@ def catalog_text(cluster: Cluster, catalog: Catalog, findings: dict[str, list[st
         )
         for stored in catalog.stored
     ]
-    lines = [f"{cluster.name}: {len(rows)} versions of {len(catalog.current)} containers"]
+    lines = [f"{cluster.name}: {plural(len(rows), 'version')} of {plural(len(catalog.current), 'container')}"]
     if rows:
         header = ("NAME", "VERSION", "", "DIGEST", "SIZE", "SIGNATURE", "DEPLOYED", "NODES")
         lines.append(table(header, rows))

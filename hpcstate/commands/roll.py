@@ -72,6 +72,7 @@ def _start(args: argparse.Namespace) -> int:
     begun = time.monotonic()
     work = replace.look(cluster, controller_too=args.controller)
     if not work or (args.only_resume and not work.unfinished):
+        replace.release_left(cluster, work)
         for line in work.left_lines(cluster):
             _say(line)
         _say(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hpcstate.cli import COULD_NOT_RUN, FINDINGS, OK
 from hpcstate.commands.arguments import add_cluster_file
 from hpcstate.errors import Problem, ProblemsError, UnreadableFileError, format_problem
+from hpcstate.terminal import plural
 
 if TYPE_CHECKING:
     from hpcstate.model import Cluster, Description
@@ -82,9 +83,7 @@ def _summary(file: Path, problems: tuple[Problem, ...], description: Description
     errors = sum(problem.severity == "error" for problem in problems)
     warnings = len(problems) - errors
     counts = ", ".join(
-        f"{number} {word}{'s' if number > 1 else ''}"
-        for number, word in ((errors, "error"), (warnings, "warning"))
-        if number
+        plural(number, word) for number, word in ((errors, "error"), (warnings, "warning")) if number
     )
     if errors or description is None:
         return f"{file}: {counts}"
@@ -96,4 +95,4 @@ def _about(cluster: Cluster) -> str:
     simulated = sum(node.simulated_gpus.count for node in cluster.nodes if node.simulated_gpus)
     real = sum(len(node.gres_types) for node in cluster.nodes) - simulated
     gpus = [f"{real} GPUs"] * bool(real) + [f"{simulated} simulated GPUs"] * bool(simulated)
-    return f"{cluster.name} ({cluster.kind}): " + ", ".join([f"{len(cluster.nodes)} nodes", *gpus])
+    return f"{cluster.name} ({cluster.kind}): " + ", ".join([plural(len(cluster.nodes), "node"), *gpus])

@@ -94,16 +94,41 @@ def find(address: str, work: Path, toolbox: SeesPaths, report: Say) -> Source:
     """
     from hpcstate.container import routes
 
+    demand(address)
     transport, _, rest = address.partition(":")
-    if transport in _REGISTRIES and rest.startswith("//") and len(rest) > 2:
+    if transport in _REGISTRIES:
         return routes.of_registry(address, toolbox)
-    if transport == "docker-daemon" and rest:
+    if transport == "docker-daemon":
         return _of_daemon(rest.removeprefix("//"), work, toolbox, report)
-    if transport in _ARCHIVES and rest:
+    if transport in _ARCHIVES:
         file, _, name = rest.partition(":")
         return _of_file(Path(file), name, work, toolbox, transport)
+    return _of_file(Path(address), "", work, toolbox, "")
+
+
+def demand(address: str) -> None:
+    """Raises HpcstateError when ``address`` names nothing, as far as that is known without fetching: what
+    converts takes minutes to make where it is not there yet.
+    """
+    from hpcstate.container import engine as container_engine
+
+    transport, _, rest = address.partition(":")
+    if transport in _REGISTRIES and rest.startswith("//") and len(rest) > 2:
+        return
+    if transport == "docker-daemon" and rest:
+        if not container_engine.docker_version():
+            raise HpcstateError(
+                "no Docker engine answers on this machine",
+                hint="on the machine that has the image: docker save NAME -o FILE; then convert the FILE",
+            )
+        return
+    if transport in _ARCHIVES and rest:
+        file = Path(rest.partition(":")[0])
+        if not file.is_file():
+            raise HpcstateError("there is no such file", where=str(file))
+        return
     if Path(address).is_file():
-        return _of_file(Path(address), "", work, toolbox, "")
+        return
     looks_like_a_file = address.endswith((".tar", ".gz", ".xz")) or "/" in address[:2]
     raise HpcstateError(
         "there is no such file" if looks_like_a_file else f"{address!r} does not say where the image is",
@@ -135,8 +160,6 @@ def _of_file(file: Path, name: str, work: Path, toolbox: SeesPaths, expected: st
     from hpcstate.container import archive, routes
     from hpcstate.digest import file_digest
 
-    if not file.is_file():
-        raise HpcstateError("there is no such file", where=str(file))
     kind = archive.kind(file)
     if expected and expected != kind:
         raise HpcstateError(
@@ -152,11 +175,6 @@ def _of_daemon(name: str, work: Path, toolbox: SeesPaths, report: Say) -> Source
     from hpcstate.container import routes
 
     version = container_engine.docker_version()
-    if not version:
-        raise HpcstateError(
-            "no Docker engine answers on this machine",
-            hint="on the machine that has the image: docker save NAME -o FILE; then convert the FILE",
-        )
     engine = container_engine.Engine("docker", version)
     archive = work / "image.tar"
     container_engine.save(engine, name, archive, report)

@@ -9,10 +9,9 @@ from typing import Any
 import strictyaml as sy
 
 from hpcstate import paths, yaml_files
+from hpcstate.categories import CATEGORIES, DEFAULT_CATEGORY
 from hpcstate.errors import HpcstateError
 from hpcstate.model.container import (
-    CATEGORIES,
-    DEFAULT_CATEGORY,
     NAME,
     VERSION,
     Container,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import cached_property
 from threading import Thread
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ from hpcstate.hypervisor.own import disk_before, keeping_names, with_disk_before
 from hpcstate.hypervisor.placement import host_cells
 from hpcstate.hypervisor.volumes import LibvirtVolumes
 from hpcstate.model import Cluster, Node
-from hpcstate.probe import pci
+from hpcstate.probe import cpus, pci
 from hpcstate.run import local
 from hpcstate.schema.leaf import LeafError
 from hpcstate.schema.libvirt_uri import libvirt_uri
@@ -120,18 +121,25 @@ class LibvirtHost:
         """Whether ``cluster`` has KVM that really works there; where its CPUs are pinned also the cores, and
         which of them the PCI devices are near.
 
-        A remote host is believed what it says of KVM, and its devices count as near no core. libvirt's
-        capabilities are asked for only where something of them is needed: it may take 6 s to find them out.
+        A remote host is believed what it says of KVM, and its devices count as near no core. This machine is
+        looked at without libvirt, whose capabilities may take 6 s to find out each time.
         """
         pinned = cluster.acceleration.cpu_pinning
-        capabilities = self.connection.getCapabilities() if pinned or not self.local else ""
+        if not self.local:
+            cells = host_cells(self._capabilities) if pinned else ()
+        else:
+            cells = cpus.parse(local(cpus.command())) if pinned else ()
         devices = pci.parse(local(pci.command())) if pinned and self.local else {}
         found_here = objects.HypervisorFacts(
-            kvm=kvm_works() if self.local else "<domain type='kvm'" in capabilities,
-            cells=host_cells(capabilities) if pinned else (),
+            kvm=kvm_works() if self.local else "<domain type='kvm'" in self._capabilities,
+            cells=cells,
             numa_nodes={address: device["numa_node"] for address, device in devices.items()},
         )
         return found_here.for_cluster(cluster)
+
+    @cached_property
+    def _capabilities(self) -> str:
+        return str(self.connection.getCapabilities())
 
     def check(self, facts: objects.HypervisorFacts) -> None:
         """Raises HpcstateError when guests would be damaged: TCG with QEMU before 10."""
@@ -358,27 +366,6 @@ class LibvirtHost:
         assert domain is not None
         defined = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
         self.connection.defineXML(with_disk_before(objects.with_disk(defined, disk), before))
-
-    def set_autostart(self, cluster: Cluster, nodes: Sequence[Node], wanted: bool) -> list[str]:
-        """Whether libvirt starts ``nodes``, and what they need, as the hypervisor boots.
-        Returns the names of those that it does not start though it is wanted.
-
-        Never those with devices of the host: a domain names them by address, libvirt takes what is there from
-        its driver (``managed``), and a boot is when another one may be there. Nobody compares it then.
-        """
-        objects_ = [(self.network(cluster), wanted), (self.volumes.pool(cluster), wanted)]
-        objects_ += [(self.domain(cluster, node), wanted and not node.passthrough) for node in nodes]
-        for object_, on in objects_:
-            if object_ is not None:
-                object_.setAutostart(int(on))
-        return [node.name for node in nodes if wanted and node.passthrough]
-
-    def booted_with_devices(self, cluster: Cluster) -> list[str]:
-        """The domains of nodes with devices of the host that libvirt starts as the hypervisor boots: somebody
-        said so, ``set_autostart`` never does.
-        """
-        there = [self.domain(cluster, node) for node in cluster.nodes if node.passthrough]
-        return [domain.name() for domain in there if domain is not None and domain.autostart()]
 
     def power_on(self, cluster: Cluster, node: Node) -> None:
         """Start the domain of ``node`` as it is defined."""

@@ -8,6 +8,7 @@ addresses, units of its own), so that only what was asked for is compared.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -98,6 +99,23 @@ def _cpu_features(root: Element) -> str:
     return ", ".join(sorted(f"{feature.get('policy')} {feature.get('name')}" for feature in features))
 
 
+def _machine(root: Element) -> str:
+    """The kind of machine, ``q35`` of ``pc-q35-10.0``. libvirt writes the version of its QEMU into a
+    definition; each start of a node defines it anew, with that of the QEMU of then."""
+    machine = _attribute(root, "os/type", "machine")
+    return re.sub(r"^pc-(q35|i440fx)-.*$", r"\1", machine)
+
+
+def _disk_driver(root: Element) -> str:
+    driver = root.find("devices/disk[@device='disk']/driver")
+    words = ("cache", "io")
+    return (
+        ""
+        if driver is None
+        else ", ".join(f"{word} {driver.get(word)}" for word in words if driver.get(word))
+    )
+
+
 def _backing(root: Element) -> str:
     source = root.find("memoryBacking/source")
     return "" if source is None else source.get("type", "")
@@ -126,6 +144,8 @@ DOMAIN: tuple[Property, ...] = (
     Property(
         "emulation", lambda root: {"kvm": "KVM", "qemu": "TCG"}.get(root.get("type", ""), ""), "power-cycle"
     ),
+    Property("machine", _machine, "power-cycle"),
+    Property("disk access", _disk_driver, "power-cycle"),
     Property("memory backing", _backing, "power-cycle"),
     Property("network interface", _interface, "power-cycle"),
     Property("data volume", data_of, "power-cycle"),
@@ -315,6 +335,15 @@ def image_difference(node: str, found: str, wanted: str) -> list[MachineDifferen
     if not found or not wanted or found == wanted:
         return []
     return [MachineDifference(node, "image", found, wanted, "replace")]
+
+
+def autostart_difference(what: str, found: bool, wanted: bool) -> list[MachineDifference]:
+    """Where libvirt starts ``what`` (a node, the network, the storage pool) as the hypervisor boots, and
+    should not, or the other way round."""
+    words = {True: "on", False: "off"}
+    return (
+        [] if found == wanted else [MachineDifference(what, "autostart", words[found], words[wanted], "live")]
+    )
 
 
 def shrinks(difference: MachineDifference) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import libvirt
 
 from hpcstate.errors import HpcstateError
+from hpcstate.hypervisor import autostart
 from hpcstate.hypervisor import xml as objects
 from hpcstate.hypervisor.connection import LibvirtHost, state_of
 from hpcstate.hypervisor.lookup import found
@@ -59,6 +60,7 @@ def differences(host: LibvirtHost, cluster: Cluster) -> list[MachineDifference]:
         MachineDifference(name, "node", state_of(domains[name]), "", "remove")
         for name in removed(host, cluster)
     ]
+    every += autostart.differences(host, cluster, autostart.of_file(cluster))
     shapes.pop(cluster.controller.name, None)
     return every + handed_on(shapes)
 

@@ -68,6 +68,12 @@ class ImageSpec:
         return paths.BUILD / "packer" / self.name / "seed" / f"{self.name}.raw"
 
 
+def image_word(name: str, key: str) -> str:
+    """How the image called ``name`` with the ``key`` of its inputs is told from others, on the nodes made
+    from it and by Slurm (hpcstate/probe/node_runs.py)."""
+    return f"{name}-{key[:12]}"
+
+
 def names() -> list[str]:
     """The images of the project: the folders of packer/ that have an image.yaml."""
     return sorted(path.parent.name for path in PACKER.glob("*/image.yaml"))

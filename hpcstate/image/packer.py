@@ -10,11 +10,12 @@ from pathlib import Path
 
 from hpcstate.artifact.recipe import Recipe
 from hpcstate.artifact.store import Store
+from hpcstate.digest import key_of
 from hpcstate.errors import HpcstateError
 from hpcstate.host import tools
 from hpcstate.host.packages import kvm_works
 from hpcstate.image import seed
-from hpcstate.image.declared import PACKER, ImageSpec
+from hpcstate.image.declared import PACKER, ImageSpec, image_word
 from hpcstate.image.inputs import inputs
 from hpcstate.node.cidata import CloudInit, write_cidata
 from hpcstate.node.secrets import known_hosts_line, new_key
@@ -83,6 +84,7 @@ def _run_packer(spec: ImageSpec, work: Path) -> Path:
         "cidata": str(cidata),
         "deploy": shlex.join(_deploy_command(spec)),
         "seal": str(PACKER / "seed" / "seal.sh"),
+        "word": image_word(spec.name, key_of(inputs(spec))),
         "qemu": str(QEMU),
     }
     words: list[str | Path] = [packer, "build", "-color=false"]

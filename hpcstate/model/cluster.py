@@ -39,7 +39,11 @@ class SlurmConfig:
 
 @dataclass(frozen=True)
 class Cluster:
-    """One cluster of a file: ``hpc`` (Slurm) or ``cloud`` (Kubernetes workloads)."""
+    """One cluster of a file: ``hpc`` (Slurm) or ``cloud`` (Kubernetes workloads).
+
+    ``autostart``: libvirt starts its network, pool and nodes as the hypervisor boots. None leaves that as it
+    is: the memory of a workstation is its owner's, and so is what was said by ``virsh autostart``.
+    """
 
     kind: Literal["hpc", "cloud"]
     name: str
@@ -50,6 +54,7 @@ class Cluster:
     uri: str = "qemu:///system"
     containers: ContainerSettings = field(default_factory=ContainerSettings)
     roll: RollSettings = field(default_factory=RollSettings)
+    autostart: bool | None = None
 
     @property
     def controller(self) -> Node:

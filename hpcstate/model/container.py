@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
+
+from hpcstate.categories import Category
 
 REGISTRY = "/opt/containers"
 """The registry, where containers lie on the nodes of a Slurm cluster: ``<category>/<name>.sif``."""
-
-Category = Literal["ml-frameworks", "custom-images", "base-images"]
-"""The folder of the registry that a container lies in (TASK-021)."""
-
-CATEGORIES: tuple[Category, ...] = get_args(Category)
-
-DEFAULT_CATEGORY: Category = "custom-images"
-"""Of a container, or a file, that names none."""
 
 NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
 """What a container may be called."""

@@ -20,7 +20,7 @@ from hpcstate import programs
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster, Node
 from hpcstate.paths import ClusterPaths
-from hpcstate.run import Result, at_once, local, run, tail
+from hpcstate.run import Result, at_once, local, outlives_terminal, run, tail
 
 SSH_USER = "admin"
 """The account of the nodes that the project's key opens. It has sudo without a password."""
@@ -95,7 +95,8 @@ class Live:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for name in sorted(self._open):
-            run([*self._ssh(name), "-O", "exit", self._target(name)], check=False, timeout=5)
+            words = [*self._ssh(name), "-O", "exit", self._target(name)]
+            run(words, check=False, timeout=5, shown=f"{name}: ssh ends")
         self._open.clear()
         if self._sockets is not None:
             shutil.rmtree(self._sockets, ignore_errors=True)
@@ -128,6 +129,10 @@ class Live:
             stdin=script_input(script),
             timeout=timeout + CONNECT_SECONDS,
             check=False,
+            shown=f"{node} ({user}): {programs.names(script)}",
+            # A signal that this process ignores would end ssh: on a shared connection it listens to it all
+            # the same (OpenSSH, mux.c), and the node would seem to be silent.
+            own_group=outlives_terminal(),
             hint=f"is {node} still running? hpcstate status shows it",
         )
         if answer.code == _SSH_FAILED:
@@ -219,6 +224,8 @@ class Live:
                 [*self._ssh(name), "-M", "-N", "-f", self._target(name)],
                 timeout=CONNECT_SECONDS + 10,
                 check=False,
+                shown=f"{name}: ssh connects",
+                own_group=outlives_terminal(),
             )
             if opened.code != 0:
                 raise self._unreachable(name, opened.stderr)

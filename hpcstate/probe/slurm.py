@@ -37,7 +37,8 @@ class SlurmNode(TypedDict):
     """One node as slurmctld sees it. ``memory_mb`` is MiB; ``gres``, ``gres_used`` are in Slurm's notation.
 
     ``states`` is the base state and its flags (``["MIXED", "DRAIN"]``); ``reason`` may have several lines.
-    ``gres`` is what slurmd reported, which for ``INVALID_REG`` is less than slurm.conf says.
+    ``gres`` is what slurmd reported, which for ``INVALID_REG`` is less than slurm.conf says. ``extra`` is the
+    text in its field Extra (hpcstate.node.runs).
     """
 
     states: list[str]
@@ -49,6 +50,7 @@ class SlurmNode(TypedDict):
     cpus_alloc: int
     memory_mb: int
     version: str
+    extra: str
 
 
 class SlurmDaemon(TypedDict):
@@ -107,6 +109,7 @@ def _node(node: dict[str, Any]) -> SlurmNode:
         cpus_alloc=_number(node["alloc_cpus"]),
         memory_mb=_number(node["real_memory"]),
         version=node["version"],
+        extra=node.get("extra") or "",
     )
 
 

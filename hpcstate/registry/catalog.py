@@ -25,8 +25,9 @@ from typing import Any
 import strictyaml as sy
 
 from hpcstate import yaml_files
+from hpcstate.categories import CATEGORIES
 from hpcstate.errors import HpcstateError
-from hpcstate.model.container import CATEGORIES, NAME, VERSION
+from hpcstate.model.container import NAME, VERSION
 from hpcstate.registry.layout import CATALOG, Catalog, Stored
 
 SCHEMA = 1

@@ -20,7 +20,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from hpcstate.model.container import CATEGORIES, NAME, REGISTRY, VERSION, Category, ContainerSettings
+from hpcstate.categories import CATEGORIES, Category
+from hpcstate.model.container import NAME, REGISTRY, VERSION, ContainerSettings
 from hpcstate.render import render
 
 ROOT = REGISTRY

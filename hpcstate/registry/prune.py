@@ -16,6 +16,7 @@ from hpcstate.registry.look import catalog_of, look_at, only_one
 from hpcstate.registry.prunable import Kept
 from hpcstate.registry.transfer import SayOfNode, megabytes
 from hpcstate.run import at_once
+from hpcstate.terminal import plural
 
 _TIMEOUT = 300.0
 
@@ -115,7 +116,7 @@ def _remove(
             say(name, error.message.splitlines()[0])
             return error.message
         size = sum(stored.size for stored in remove if stored.is_on(name))
-        say(name, f"removed {len(gone)} files, {megabytes(size)}")
+        say(name, f"removed {plural(len(gone), 'file')}, {megabytes(size)}")
         return ""
 
     return {name: why for name, why in at_once(remove_on, names).items() if why}

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from hpcstate import paths
 from hpcstate.artifact.store import Manifest
+from hpcstate.categories import DEFAULT_CATEGORY, Category
 from hpcstate.container import declared as container
 from hpcstate.container import sif
 from hpcstate.digest import file_digest
 from hpcstate.errors import HpcstateError, from_os
 from hpcstate.model import ContainerSettings
-from hpcstate.model.container import DEFAULT_CATEGORY, NAME, VERSION, Category
+from hpcstate.model.container import NAME, VERSION
 from hpcstate.registry.layout import Stored
 
 UNVERSIONED = "local"

@@ -42,6 +42,14 @@ def parse(text: str, path: Path) -> Description:
             f"expected keys at the top of the file ({', '.join(FileKeys.used)}), found something else",
             "see inventories/minimal.yaml",
         )
+    if not any(key in FileKeys.used for key in document.tree):
+        # Its lines are somebody else's, and may be secret: none is shown.
+        raise failed(
+            path,
+            1,
+            f"this is no cluster file: it has none of the keys {', '.join(FileKeys.used)}",
+            "see inventories/minimal.yaml",
+        )
     report = Report(document.lines)
     file = Section(report, ".", document.tree, FileKeys)
     file.value(FileKeys.version)

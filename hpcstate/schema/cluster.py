@@ -38,6 +38,7 @@ def read_cluster(section: Section, kind: Literal["hpc", "cloud"]) -> Cluster | N
             section.at(keys.name), f"build/{name}/ is a folder of hpcstate's own", "take another name"
         )
     uri = section.value(keys.uri)
+    autostart = section.value(keys.autostart)
     image = section.value(keys.base_image_path) or default_image(kind)
     about_network = section.section(keys.network)
     network = read_network(about_network, name) if keys.network in section else None
@@ -57,7 +58,7 @@ def read_cluster(section: Section, kind: Literal["hpc", "cloud"]) -> Cluster | N
         return None
     _warn_topology(section.report, section.at(keys.hardware), acceleration, nodes)
     _check_memory(section.report, section.at(keys.hardware), acceleration, nodes)
-    return Cluster(kind, name, network, nodes, acceleration, slurm, uri, containers, roll)
+    return Cluster(kind, name, network, nodes, acceleration, slurm, uri, containers, roll, autostart)
 
 
 def _read_roll(cluster: Section) -> RollSettings:

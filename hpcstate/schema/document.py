@@ -144,7 +144,9 @@ def _syntax_problem(path: Path, error: Any) -> ProblemsError:
         return failed(path, line, "type tags (!) are not read", "leave the tag out, or quote the text")
     if isinstance(error, strictyaml.DuplicateKeysDisallowed):
         key = problem.removeprefix("Duplicate key ").removesuffix(" found")
-        return failed(path, line, f"the key {key} is written twice", "keep one of the two")
+        # Any other file of colons comes here too, as /etc/shadow does: what is no name is not shown.
+        named = f"the key {key}" if re.fullmatch(r"['\"]?[\w-]{1,60}['\"]?", key) else "a key"
+        return failed(path, line, f"{named} is written twice", "keep one of the two")
     if "\\t" in problem:
         return failed(path, line, "a tab where YAML wants spaces", "indent with spaces")
     if "another document" in problem:
@@ -170,7 +172,7 @@ def _lines(tree: Any, path: Path) -> dict[str, int]:
                 below = child(place, key)
                 lines[below] = value.lc.data[key][0] + 1  # type: ignore[attr-defined]
                 if not isinstance(key, str):
-                    raise failed(path, lines[below], f"a key must be plain text, found {shown(key)}")
+                    raise failed(path, lines[below], "a key must be plain text")
                 todo.append((below, inner))
         elif isinstance(value, list):
             for position, inner in enumerate(value):

@@ -402,6 +402,12 @@ class HpcKeys(
         libvirt_uri,
         Cluster.uri,
     )
+    autostart = ValueKey(
+        "libvirt starts network, pool and nodes when the host boots, see lifecycle.md",
+        leaf.boolean,
+        Cluster.autostart,
+        default_text="as libvirt has it: new ones do not",
+    )
     base_image_path = ValueKey(
         "the image of all nodes, relative to the project's root",
         leaf.IMAGE,
@@ -425,6 +431,7 @@ class CloudKeys(
 ):
     name = HpcKeys.name.but("as in clusters.hpc")
     uri = HpcKeys.uri.but("as in clusters.hpc")
+    autostart = HpcKeys.autostart.but("as in clusters.hpc")
     base_image_path = HpcKeys.base_image_path.but(
         "the image of all nodes", default_text="`build/packer/cloud-base/cloud-base/cloud-base.qcow2`"
     )

@@ -45,6 +45,21 @@ def real_memory_mb(memory_mb: int) -> int:
     return max(memory_mb - SYSTEM_RESERVE_MB - math.ceil(memory_mb * KERNEL_SHARE), memory_mb // 2)
 
 
+def promised_too_much(node: Node, cpus: int | None, memory_mb: int | None) -> str:
+    """What slurm.conf would promise of ``node`` that its machine has not, in words; empty when nothing.
+
+    ``cpus`` and ``memory_mb`` (MiB) are what the node's system sees, None when that is not known. A node that
+    registers with less than slurm.conf says becomes INVALID_REG and is drained (slurm.conf(5)).
+    """
+    lacks = []
+    if cpus is not None and cpus < node.cpu_cores:
+        lacks.append(f"CPUs={node.cpu_cores}, and the machine has {cpus}")
+    promised = real_memory_mb(node.memory_mb)
+    if memory_mb is not None and memory_mb < promised:
+        lacks.append(f"RealMemory={promised}, and the machine has {memory_mb} MiB")
+    return "; ".join(lacks)
+
+
 def slurm_conf(cluster: Cluster) -> str:
     """The text of slurm.conf, the same on every node of ``cluster``.
 
@@ -112,6 +127,7 @@ def _sections(cluster: Cluster) -> tuple[ConfSection, ...]:
         ("SelectType", "select/cons_tres"),
         ("SelectTypeParameters", "CR_Core_Memory"),
         ("DefMemPerCPU", str(_memory_per_cpu_mb(cluster.workers))),
+        ("SchedulerParameters", "extra_constraints"),
     ]
     if types := _gres_types(cluster):
         resources[:0] = [("GresTypes", ",".join(types)), *_tres(cluster)]
@@ -158,6 +174,9 @@ def _sections(cluster: Cluster) -> tuple[ConfSection, ...]:
                 ("UnkillableStepTimeout", "180"),
                 ("ReturnToService", "2"),
             ),
+        ),
+        ConfSection(
+            "Reboots (`scontrol reboot`)", (("RebootProgram", "/usr/sbin/reboot"), ("ResumeTimeout", "600"))
         ),
     )
 

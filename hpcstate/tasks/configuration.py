@@ -9,7 +9,7 @@ from typing import Any
 
 from hpcstate.tasks.cluster import cluster_file
 from hpcstate.tasks.graph import action, condition
-from hpcstate.terminal import stage
+from hpcstate.terminal import plural, stage
 
 
 def task_render() -> dict[str, Any]:
@@ -42,7 +42,7 @@ def _render(file: Path) -> None:
         for file_name, problems in rendered.findings(cluster).items():
             for problem in problems:
                 print(f"    {format_problem(file_name, problem)}")
-        print(f"    {len(names)} files written below {ClusterPaths.of(cluster.name).rendered}")
+        print(f"    {plural(len(names), 'file')} written below {ClusterPaths.of(cluster.name).rendered}")
 
 
 def task_judge() -> dict[str, Any]:

@@ -19,6 +19,7 @@ from operations import (
     in_force,
     mig,
     munge,
+    node_runs,
     nvidia,
     registry,
     services,
@@ -43,6 +44,7 @@ ROWS: tuple[Managed, ...] = (
     *nvidia.MANAGED,
     *mig.MANAGED,
     *registry.MANAGED,
+    *node_runs.MANAGED,
 )
 """In the order of the page."""
 

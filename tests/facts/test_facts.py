@@ -58,6 +58,7 @@ MODULES = (
     "boot_tools",
     "device_holders",
     "in_force",
+    "node_runs",
     "data_volume",
 )
 

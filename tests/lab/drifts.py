@@ -144,6 +144,11 @@ BREAKS: Mapping[str, Break] = {
         "scontrol update nodename=compute-02 state=drain reason='hpcstate: lab'",
         "! scontrol show node compute-02 | grep -q DRAIN",
     ),
+    "slurm.runs": Break(
+        "controller",
+        'scontrol update nodename=compute-01 extra=\'{"image": "lab-other"}\'',
+        "! sinfo --noheader --nodes=compute-01 --Format=Extra:500 | grep -q lab-other",
+    ),
     "gpu.simulated": Break("compute-01", "rm /dev/nvidia1", "[ -c /dev/nvidia1 ]"),
     "gres": Break(
         "compute-02",

@@ -22,7 +22,7 @@ from hpcstate.hypervisor.daemon import SYSTEM_URI
 from hpcstate.model import Cluster
 from hpcstate.node.ssh import Live
 from hpcstate.slurm.conf import real_memory_mb
-from tests.lab.conftest import hpcstate, run_shown
+from tests.lab.conftest import hpcstate, pyinfra, run_shown
 from tests.lab.test_4_stop import state, wait_for
 
 TWO_ALIKE = """\
@@ -101,6 +101,13 @@ def test_a_file_that_says_more_is_followed(live: Live, file: Path) -> None:
     assert re.search(rf"^ +{job} +hpc +compute-01 ", planned.stdout, re.MULTILINE), "the job on its way"
     seen = {node["name"]: node["memory_mb"] for node in status(file)["nodes"]}
     assert seen["compute-01"] == 2048, "what the machine has, not what the file says"
+
+    alone = pyinfra(file, "-y")
+    assert alone.returncode != 0, "pyinfra changes no machine"
+    assert re.search(
+        r"compute-01: slurm.conf would say RealMemory=\d+, and the machine has \d+ MiB", alone.stderr
+    )
+    assert slurm_nodes(live)["compute-01"] == (real_memory_mb(2048), "mixed")
 
     refused = announced(file)
     assert refused.returncode != 0, "there is no terminal to ask at"

@@ -55,6 +55,7 @@ FULL_STACK = [
     ("compute.py | cgroup controllers", NODES),
     ("compute.py | slurmd and its configuration", NODES),
     ("registry.py | Registry of containers", ALL),
+    ("runs.py | Slurm's note of what the node runs", set()),
     ("named.py | What is left as it is", set()),
 ]
 """The operations for hosts that have nothing yet, in order, and the hosts that each would change."""

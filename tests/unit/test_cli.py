@@ -225,6 +225,27 @@ def test_a_time_to_wait_is_one(seconds: str, capsys: pytest.CaptureFixture[str])
     assert "how long --drain waits" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["stop", GPU, "nope"], "no node is called 'nope'"),
+        (["start", GPU, "compute-01", "nope"], "no node is called 'nope'"),
+        (["stop", GPU, "compute-01"], "a node is chosen by --node: --node compute-01"),
+        (["stop", GPU, "--fast"], "hpcstate stop: error: unrecognized arguments: --fast"),
+        (["status", GPU, "nope"], "hpcstate status: error: unrecognized arguments: nope"),
+        (["stop", "/nonexistent.yaml", "nope"], "no such file"),
+    ],
+)
+def test_a_word_too_many_is_an_error_of_its_command(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(words) == COULD_NOT_RUN
+    printed = capsys.readouterr().err
+    assert said in printed and "usage: hpcstate [-h]" not in printed
+    if "no node is" in said:
+        assert "nodes: controller, compute-01, compute-02" in printed
+
+
 def test_what_is_built_does_not_depend_on_the_umask_of_who_builds(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import cli, paths, schema
+from hpcstate import cli, paths, programs, schema
 from hpcstate.errors import HpcstateError
 from hpcstate.log import KEPT, LOG, files_of, logged, new_file
 from hpcstate.paths import ClusterPaths
@@ -63,6 +63,21 @@ def test_a_surprise_leaves_its_traceback_and_a_message_does_not(tmp_path: Path) 
         assert ("Traceback" in read(file)) is traceback
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (HpcstateError("no such node"), "ended: no such node"),
+        (KeyboardInterrupt(), "ended: interrupted"),
+        (SystemExit(2), "ended with exit code 2"),
+    ],
+)
+def test_an_end_is_told_without_names_of_the_program(error: BaseException, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "run.log"
+    with pytest.raises(type(error)), logged(["x"], [file]):
+        raise error
+    assert read(file).splitlines()[-1].endswith(f"DEBUG {said}")
+
+
 def test_the_oldest_logs_go(tmp_path: Path) -> None:
     for number in range(KEPT + 5):
         (tmp_path / f"2026-01-01T0000{number:02}.000000-status.log").touch()
@@ -90,11 +105,17 @@ def test_a_command_about_a_cluster_leaves_its_log(tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.parametrize(("options", "shown"), [([], False), (["-v"], False), (["-vv"], True)])
+@pytest.mark.parametrize("at", [0, 1, 3], ids=["before", "within", "behind"])
 def test_verbose(
-    options: list[str], shown: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    options: list[str],
+    shown: bool,
+    at: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("hpcstate.commands.inventory.show", lambda _: run(["true"]).code)
-    assert cli.main(["inventory", "show", str(GPU), *options]) == cli.OK
+    words = ["inventory", "show", str(GPU)]
+    assert cli.main([*words[:at], *options, *words[at:]]) == cli.OK
     assert ("exit 0: true" in capsys.readouterr().err) is shown
 
 
@@ -112,3 +133,26 @@ def test_the_rest_of_a_process_is_logged(tmp_path: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", code, tmp_path / "up.log"], check=True, cwd=paths.ROOT)
     assert "doit up" in read(tmp_path / "up.log") and "went on" in read(tmp_path / "up.log")
+
+
+def test_a_program_is_called_by_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "run.log"
+    program = programs.replace_file(str(tmp_path / "made"), "600")
+    with logged(["x"], [file]):
+        run(["sh", "-c", program], stdin="hunter2")
+        run(["sh", "-c", "# look\nset -e\ntrue hunter2\n"])
+    assert "exit 0: sh -c replace_file.sh\n" in read(file)
+    assert "exit 0: sh -c true\n" in read(file) and "hunter2" not in read(file)
+
+
+@pytest.mark.parametrize(
+    ("script", "called"),
+    [
+        ("scontrol show node compute-01", "scontrol"),
+        ("set -e\nmunge --no-input", "munge"),
+        ("KEY=hunter2 true", "sh"),
+        ("", "sh"),
+    ],
+)
+def test_what_a_script_is_called(script: str, called: str) -> None:
+    assert programs.names(script) == called

@@ -1,13 +1,17 @@
-"""Slurm has the nodes that the cluster file declares, and reaches them."""
+"""Slurm has the nodes that the cluster file declares, reaches them, and has noted what they run."""
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Iterator
 
 from hpcstate.check.jobs import srun, together
 from hpcstate.check.suite import CheckFailed, RecordProperty, fault
 from hpcstate.model import Cluster, Node
+from hpcstate.node import runs
 from hpcstate.node.ssh import Live
+from hpcstate.probe import node_runs
 from hpcstate.probe.slurm import SlurmNode
 from hpcstate.slurm.conf import real_memory_mb
 from tests.suites.breaking import GRES_CONF, Edit, edited, last_gpu_node, last_worker, stopped, wait_idle
@@ -102,3 +106,41 @@ def test_srun(live: Live, nodes: tuple[Node, ...], record_property: RecordProper
 def slurmd_stopped(live: Live) -> Iterator[None]:
     with stopped(live, last_worker(live).name, "slurmd"):
         yield
+
+
+def test_runs(live: Live, record_property: RecordProperty) -> None:
+    """Slurm has noted the image, the configuration and the containers that each compute node has"""
+    for node in live.workers:
+        live.demand(node.name)
+    paths = {node.name: runs.paths(live.cluster, node) for node in live.workers}
+    scripts = {name: node_runs.command(of) for name, of in paths.items()}
+    known = slurm_nodes(live)
+    findings = []
+    for name, answer in live.run_each(scripts, user="root").items():
+        there = runs.running(node_runs.parse(answer.stdout), paths[name])
+        noted = runs.noted(known[name]["extra"]) if name in known else {}
+        findings += [
+            f"{name}: {key} is {there.get(key, 'not there')}, noted is {noted.get(key, 'nothing')}"
+            for key in sorted(there.keys() | noted.keys())
+            if there.get(key) != noted.get(key)
+        ]
+    if findings:
+        raise CheckFailed(
+            "Slurm's Extra of each node says what is there",
+            "; ".join(findings),
+            "deploy again (./hpc up): it mends the files, then has noted what the node runs",
+        )
+    record_property("observed", f"{len(paths)} nodes, each as noted")
+
+
+@fault("Slurm has another image noted for a node", "nodes.runs")
+def other_image(live: Live) -> Iterator[None]:
+    name, controller = last_worker(live).name, live.cluster.controller.name
+    before = slurm_nodes(live)[name]["extra"]
+    other = json.dumps({"image": "hpc-base-000000000000"})
+    try:
+        live.run(controller, runs.note_command(name, other), user="root")
+        yield
+    finally:
+        restore = f"scontrol update nodename={name} extra={shlex.quote(before)}"
+        live.run(controller, restore, user="root")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from hpcstate.check.suite import CheckFailed, RecordProperty, fault
 from hpcstate.model import Node
 from hpcstate.node.ssh import SSH_USER, Live
+from hpcstate.terminal import plural
 from tests.suites.breaking import SLURM_CONF, Edit, append, begin, edited, last_worker, stopped, wait_idle
 
 CLOCK_SECONDS = 1.0
@@ -42,7 +43,7 @@ def test_munge(live: Live, record_property: RecordProperty) -> None:
             "; ".join(problems) or f"{pairs} answered",
             "the munge key must be the same on all nodes, the clocks too, and munge must run",
         )
-    record_property("observed", f"{pairs} ordered pairs of {len(names)} nodes")
+    record_property("observed", f"{plural(pairs, 'ordered pair')} of {plural(len(names), 'node')}")
 
 
 def _decode_script(tokens: Mapping[str, str], receiver: str) -> str:
@@ -162,10 +163,10 @@ def test_configuration(live: Live, controller: Node, record_property: RecordProp
             ", ".join(f"{name} {digest}" for name, digest in digests.items()),
             "deploy again: pyinfra <inventory> deploys/full_stack.py",
         )
-    record_property("observed", f"sha256 {reference}… on {len(names)} nodes")
+    record_property("observed", f"sha256 {reference}… on {plural(len(names), 'node')}")
 
 
-@fault("slurm.conf of a node has another comment", "nodes.configuration")
+@fault("slurm.conf of a node has another comment", "nodes.configuration", "nodes.runs")
 def other_comment(live: Live) -> Iterator[None]:
     with edited(live, [Edit(last_worker(live).name, SLURM_CONF, append("# hpcstate: fault"))]):
         yield
@@ -182,21 +183,24 @@ def test_daemons(
         f'for u in {" ".join(wanted)}; do s=$(systemctl is-active $u) || echo "$u $s"; done'
         for name, wanted in units.items()
     }
-    # One that is silent hides nothing of the others.
+    # A silent one hides nothing of the others.
     silent = [name for name in scripts if not live.answers(name)]
     asked = {name: script for name, script in scripts.items() if name not in silent}
     answers = live.run_each(asked, check=False)
     bad = {name: sorted(set(answer.stdout.splitlines())) for name, answer in answers.items()}
     findings = [f"{name}: {line}" for name, lines in bad.items() for line in lines]
-    findings += [f"{name} does not answer on SSH" for name in silent]
     if findings:
+        findings += [f"{name} does not answer on SSH" for name in silent]
         raise CheckFailed(
             "every unit active, none failed",
             "; ".join(findings),
             "`systemctl status UNIT` on the node says why",
         )
+    for name in silent:
+        live.demand(name)
     record_property(
-        "observed", f"{sum(map(len, units.values()))} daemons active on {len(units)} nodes, no unit failed"
+        "observed",
+        f"{sum(map(len, units.values()))} daemons active on {plural(len(units), 'node')}, no unit failed",
     )
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hpcstate import paths
 from hpcstate.errors import HpcstateError
+from hpcstate.log import logged
 from hpcstate.node.ssh import (
     Live,
     TimedOutError,
@@ -21,6 +26,7 @@ from hpcstate.node.ssh import (
     ssh_command,
 )
 from hpcstate.paths import ClusterPaths
+from hpcstate.run import Result, run
 from tests.suites.breaking import Edit, append, edited
 from tests.unit.fake_live import TWO, a_cluster, a_node
 
@@ -210,3 +216,54 @@ def test_the_account(user: User, begins: str) -> None:
 
 def test_a_script_is_one_compound_command() -> None:
     assert script_input("true") == "{\ncd /\ntrue\n} </dev/null\n"
+
+
+def test_the_log_names_the_node_and_the_program_and_no_more(live: Live, tmp_path: Path) -> None:
+    file = tmp_path / "run.log"
+    with logged(["x"], [file]):
+        live.run("compute-01", "printf hunter2", user="root")
+        live.put("compute-02", str(tmp_path / "made"), "hunter2", mode=0o600)
+    said = file.read_text()
+    assert "exit 0: compute-01: ssh connects\n" in said
+    assert "exit 0: compute-01 (root): printf\n" in said
+    assert "exit 0: compute-02 (root): replace_file.sh\n" in said
+    assert "hunter2" not in said
+
+
+@pytest.mark.parametrize("number", [None, signal.SIGINT, signal.SIGHUP])
+def test_what_outlives_its_terminal_runs_ssh_out_of_reach_of_it(
+    number: signal.Signals | None, live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an interrupt ends what runs on the nodes at once, as a person at a terminal expects."""
+    apart: list[bool] = []
+
+    def recorded(words: Sequence[str], *, own_group: bool = False, **options: Any) -> Result:
+        if "-O" not in words:  # the end of the connection, with the block
+            apart.append(own_group)
+        return run(words, own_group=own_group, **options)
+
+    monkeypatch.setattr("hpcstate.node.ssh.run", recorded)
+    before = signal.signal(number, signal.SIG_IGN) if number else None
+    try:
+        live.run("controller", "true")
+    finally:
+        if number:
+            signal.signal(number, before)
+    assert apart == [number is not None] * 2
+
+
+def test_an_interrupt_that_is_ignored_is_no_silent_node(log: Path) -> None:
+    """A terminal's interrupt reaches the whole group, and ssh ends by it also where it was ignored."""
+    code = (
+        "import os, signal, sys, threading\n"
+        "from hpcstate.run import run\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "threading.Timer(0.3, os.killpg, (0, signal.SIGINT)).start()\n"
+        "words = ['env', '--default-signal=INT', 'sleep', '1']\n"
+        "sys.exit(run(words, check=False, own_group=sys.argv[1] == 'own').code)\n"
+    )
+    for group, expected in (("own", 0), ("shared", 256 - 2)):
+        done = subprocess.run(
+            [sys.executable, "-c", code, group], cwd=paths.ROOT, start_new_session=True, check=False
+        )
+        assert done.returncode == expected

@@ -72,23 +72,31 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> dict[str, UnreachableError]:
     return dead
 
 
-def test_list(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["check", "none.yaml", "--list", "--suite", "mpi"]) == 0
+def test_list(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check", str(file), "--list", "--suite", "mpi"]) == 0
     out = capsys.readouterr().out
     assert "mpi.two_nodes: " in out
     assert "    red when MpiDefault is none where srun runs" in out
     assert "gpu-gres." not in out
 
 
-def test_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["check", "none.yaml", "--list", "--json"]) == 0
+def test_list_as_json(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check", str(file), "--list", "--json"]) == 0
     checks = json.loads(capsys.readouterr().out)
     assert all(check["faults"] for check in checks)
     assert {"name", "suite", "title", "needs", "faults"} == set(checks[0])
 
 
-def test_an_unknown_check(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["check", "none.yaml", "--check", "mpi.none"]) == 2
+@pytest.mark.parametrize("options", [[], ["--list"], ["--list", "--json"]])
+def test_a_file_that_is_not_there(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check", "nosuch.yaml", *options]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "nosuch.yaml" in printed.err and "no such file" in printed.err and "Traceback" not in printed.err
+
+
+def test_an_unknown_check(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check", str(file), "--check", "mpi.none"]) == 2
     assert "there is no check 'mpi.none'" in capsys.readouterr().err
 
 

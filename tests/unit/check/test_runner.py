@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -117,6 +118,25 @@ def test_a_dead_node_is_a_failure_with_its_name() -> None:
     assert result.outcome == "failed"
     assert result.expected == "compute-02 answers"
     assert "192.168.150.12" in result.observed
+
+
+def test_a_dead_node_is_told_once_and_fails_every_check_that_needs_it(made: Made) -> None:
+    text = "".join(
+        f"def test_{name}(live):\n    '''T'''\n    live.run({node!r}, 'true')\n"
+        for name, node in (("one", "compute-02"), ("two", "compute-02"), ("three", "compute-01"))
+    )
+    suites = made(text)
+    suite = suites.checks[0].suite
+
+    def answer(node: str, script: str) -> HpcstateError:
+        return UnreachableError(node, f"{node}: no route to host", hint="is it on?")
+
+    first, second, other = run_checks(suites.checks, FakeLive(answer), lambda _: None)
+    assert [result.outcome for result in (first, second, other)] == ["failed"] * 3
+    assert (first.expected, first.hint) == ("compute-02 answers", "is it on?")
+    assert second.observed == f"compute-02 does not answer on SSH, as {suite}.one tells"
+    assert (second.expected, second.hint) == ("", "")
+    assert other.observed == "compute-01: no route to host"
 
 
 def test_what_breaks_after_a_check_is_not_passed(made: Made) -> None:
@@ -352,11 +372,16 @@ def test_select() -> None:
     assert suites.select() == suites.checks
 
 
+NODES = [check.name for check in load_suites().select("nodes")]
+
+
 @pytest.mark.parametrize(
     ("suite", "name", "said", "known"),
     [
         ("gpus", "", "there is no suite 'gpus'", "nodes, cgroup-isolation, "),
         ("", "mpi.two", "there is no check 'mpi.two'", "mpi.two_nodes"),
+        ("", "nodes.clock", "there is no check 'nodes.clock'", "did you mean nodes.clocks? "),
+        ("", "nodes.nope", "there is no check 'nodes.nope'", ", ".join(NODES)),
         (
             "gpu-gres",
             "mpi.two_nodes",
@@ -439,3 +464,15 @@ def test_the_suites_are_ordinary_tests_of_pytest() -> None:
     assert "say which by --cluster-file FILE" in done.stdout, done.stdout
     done = subprocess.run([*words, "--collect-only"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "test_pmix.py::test_two_nodes" in done.stdout
+
+
+@pytest.mark.parametrize(("options", "code"), [(["--collect-only"], 0), (["--fixtures"], 0), ([], 4)])
+def test_only_what_is_run_reaches_the_cluster(options: list[str], code: int, tmp_path: Path) -> None:
+    file = tmp_path / "nowhere.yaml"
+    text = (ROOT / "inventories" / "minimal.yaml").read_text()
+    file.write_text(re.sub(r"(?m)^(\s+name): .*$", r"\1: never-started", text))
+    words = [sys.executable, "-m", "pytest", "-p", "hpcstate.check.plugin", "tests/suites/mpi", "-q"]
+    words += [f"--cluster-file={file}", *options]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert ("there is no key for the nodes of cluster" in done.stdout + done.stderr) is (code == 4)

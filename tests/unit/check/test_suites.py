@@ -12,7 +12,9 @@ from hpcstate.check.jobs import together
 from hpcstate.check.runner import load_suites, run_check
 from hpcstate.check.suite import CheckFailed, CheckResult
 from hpcstate.model import Cluster, Partition
-from hpcstate.node.ssh import Live
+from hpcstate.node import runs
+from hpcstate.node.ssh import Live, UnreachableError
+from hpcstate.probe.node_runs import NodeRuns
 from hpcstate.run import Result
 from tests.suites.breaking import append, set_key
 from tests.suites.nodes.test_system import verdicts
@@ -197,6 +199,22 @@ def test_daemons(lines: str, outcome: str) -> None:
     assert outcome == "passed" or result.observed == "compute-01: munge inactive"
 
 
+@pytest.mark.parametrize(
+    ("lines", "expected", "observed"),
+    [
+        ("", "compute-02 answers", "no route"),
+        ("munge inactive\n", "every unit active", "munge inactive; compute-02 does not answer on SSH"),
+    ],
+)
+def test_daemons_of_a_silent_node(lines: str, expected: str, observed: str) -> None:
+    (check,) = SUITES.select(name="nodes.daemons")
+    live = FakeLive(lambda node, script: lines if node == "compute-01" else "")
+    live._dead = {"compute-02": UnreachableError("compute-02", "no route", hint="is it on?")}
+    result = run_check(check, live)
+    assert result.outcome == "failed"
+    assert result.expected.startswith(expected) and observed in result.observed
+
+
 def mpi_report(rank: int, **changes: object) -> str:
     report = {
         "rank": rank,
@@ -304,3 +322,20 @@ def test_set_key() -> None:
 @pytest.mark.parametrize("file", sorted(Path("tests/suites").glob("**/_*.py")), ids=lambda file: file.name)
 def test_programs_for_jobs_are_whole(file: Path) -> None:
     compile(file.read_text(), str(file), "exec")
+
+
+def test_runs() -> None:
+    image = "hpc-base-0f3a5c7e9b1d"
+    there = NodeRuns(image=image, files={}, containers={})
+    told = runs.running(there, runs.paths(TWO, TWO.workers[0]))
+
+    def outcome(extra: str) -> str:
+        nodes = nodes_json(*(a_slurm_node(name, extra=extra) for name in ("compute-01", "compute-02")))
+        answer = run_named(
+            "nodes.runs", lambda _, script: nodes if "scontrol ping" in script else f"image {image}\n"
+        )
+        return answer.outcome
+
+    assert outcome(json.dumps({**told, "rack": 7})) == "passed"
+    for extra in ("", json.dumps({**told, "image": "other"}), json.dumps({**told, "container.gone": "a"})):
+        assert outcome(extra) == "failed"

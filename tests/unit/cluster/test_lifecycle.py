@@ -19,6 +19,7 @@ from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor import daemon as libvirt_daemon
 from hpcstate.hypervisor import observed
 from hpcstate.hypervisor.connection import connect
+from hpcstate.log import files_of
 from hpcstate.model import Cluster, Node, PassthroughDevice
 from hpcstate.node.cidata import CloudInit, write_cidata
 from hpcstate.node.secrets import MUNGE_KEY_BYTES, ensure_secrets, known_hosts_line, new_key
@@ -106,6 +107,15 @@ def test_a_node_whose_emulator_crashed_is_powered_on_once_more(
         boot.wait_for_ssh(cluster, cluster.nodes[:2], host, said.append)  # type: ignore[arg-type]
     assert host.powered_on == ["compute-01"]
     assert "the emulator of compute-01 crashed" in said[0]
+
+
+def test_each_node_that_answers_is_said(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    ensure_secrets(cluster)
+    monkeypatch.setattr(boot, "_banner", lambda _address: True)
+    monkeypatch.setattr(boot, "_lets_in", lambda *_: True)
+    said: list[str] = []
+    boot.wait_for_ssh(cluster, cluster.nodes[:2], Hypervisor(), said.append, ["compute-01"])  # type: ignore[arg-type]
+    assert said == ["controller: answers on SSH", "compute-01: answers on SSH after 0 s"]
 
 
 _STALL = """\
@@ -336,3 +346,25 @@ def test_status_names_a_data_volume_whose_machines_are_gone() -> None:
     there = (node("controller", "controller"),)
     text = status.as_text(ClusterStatus("gpu", "hpc", there, "", data_volume="controller_data.qcow2, 20 GiB"))
     assert "data volume" not in text
+
+
+def test_the_logs_outlive_the_cluster(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Nothing:
+        strangers = left = ()
+
+        def staying_lines(self) -> list[str]:
+            return []
+
+    monkeypatch.setattr(lifecycle, "connected", lambda *_: nullcontext())
+    monkeypatch.setattr(lifecycle, "survey", lambda *_, **__: Nothing())
+    monkeypatch.setattr(lifecycle, "refuse_snapshots", lambda _: None)
+    monkeypatch.setattr(lifecycle, "remove", lambda *_: [])
+    ensure_secrets(cluster)
+    at = ClusterPaths.of(cluster.name)
+    (log,) = files_of([cluster.name], "destroy", make=True)
+    log.write_text("this run")
+    at.proof.write_text("{}")
+    at.rendered.mkdir()
+    lifecycle.destroy(cluster, Path("lab.yaml"), lambda _: None, secrets=True)
+    assert list(at.root.iterdir()) == [at.logs]
+    assert log.read_text() == "this run"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Iterable
 from itertools import pairwise
@@ -132,7 +133,7 @@ def test_an_interrupted_deploy_does_not_go_on(
 ) -> None:
     """A kill reaches only this process: pyinfra has to be told, and is awaited."""
     pyinfra.write_text(
-        "#!/bin/sh\ntrap 'echo told >>$0.told; exit 0' INT\n"
+        "#!/bin/sh\ntrap 'echo told >>$0.told; exit 0' INT TERM\n"
         "echo '--> Starting operation: files' >&2\nwhile :; do sleep 0.1; done\n"
     )
 
@@ -147,6 +148,17 @@ def test_an_interrupted_deploy_does_not_go_on(
     with pytest.raises(Killed):
         deploy.deploy(description, lambda _: None)
     assert Path(f"{pyinfra}.told").read_text() == "told\n"
+
+
+def test_a_deploy_of_the_background_is_interrupted_too(
+    pyinfra: Path, description: Description, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A script's `&` and nohup ignore SIGINT for all their children."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        test_an_interrupted_deploy_does_not_go_on(pyinfra, description, monkeypatch)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_the_cause_of_a_failure_comes_first(pyinfra: Path, description: Description) -> None:
@@ -171,7 +183,7 @@ def test_nothing_to_change_is_said(pyinfra: Path, description: Description) -> N
     rows = [{"name": "files", "success": [], "no_change": ["a"], "error": []}]
     act(pyinfra, {"plan": [], "results": {"operations": rows, "failed_hosts": []}})
     assert (
-        deploy_text(deploy.deploy(description, lambda _: None)) == "nothing to change: 1 operations compared"
+        deploy_text(deploy.deploy(description, lambda _: None)) == "nothing to change: 1 operation compared"
     )
 
 

@@ -37,6 +37,7 @@ def slurm(**states: str) -> dict[str, SlurmNode]:
             cpus_alloc=0,
             memory_mb=2048,
             version="24.11.5",
+            extra="",
         )
     return nodes
 
@@ -232,6 +233,37 @@ def test_ctrl_c_leaves_what_is_there_and_says_how_to_go_on(monkeypatch: pytest.M
         world.run("compute-01")
     assert world.done[-1] == "start compute-01"
     assert "hpcstate roll resume gpu.yaml" in world.said[-1]
+
+
+def test_a_way_back_that_fails_hides_no_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch)
+    world.fails = "try compute-01"
+
+    def full(*_: Any) -> None:
+        raise HpcstateError("the pool is full", where="compute-01.qcow2", hint="make room")
+
+    monkeypatch.setattr(lifecycle, "old_disks", full)
+    with pytest.raises(HpcstateError) as caught:
+        world.run("compute-01", "compute-02")
+    assert caught.value.message.splitlines() == [
+        "the image did not pass on compute-01: no answer on SSH",
+        "and the way back to the old disks failed: the pool is full",
+    ]
+    assert (caught.value.where, caught.value.hint) == (
+        "compute-01.qcow2",
+        "make room; then hpcstate roll abort gpu.yaml",
+    )
+
+
+def test_what_a_killed_roll_left_reserved_is_open_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed before the node was drained, or when its new disk had passed."""
+    known = slurm(compute_01="IDLE+MAINTENANCE", compute_02="MIXED+RESERVED")
+    work = due(TWO, other_image("compute-02"), ["compute-01"], known)
+    assert work.reserved == ("compute-02",)
+    world = World(monkeypatch)
+    replace.release_left(TWO, work)
+    replace.release_left(TWO, due(TWO, [], [], slurm(compute_01="IDLE")))
+    assert world.done == ["release compute-02"]
 
 
 def test_abort(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from hpcstate import paths
+from hpcstate.categories import CATEGORIES, DEFAULT_CATEGORY
 from hpcstate.cli import main
-from hpcstate.commands import container_registry
-from hpcstate.model.container import CATEGORIES, DEFAULT_CATEGORY
+from hpcstate.cluster import runs as cluster_runs
 from hpcstate.node import ssh as live
 from hpcstate.registry import deploy as container_deploy
 from hpcstate.registry import prune as container_prune
@@ -30,7 +30,7 @@ def lab(nodes: type[LocalNodes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(container_deploy, "demand_whole", lambda *_: None)
     monkeypatch.setattr(container_prune, "uses", lambda _: {})
     monkeypatch.setattr(live, "Live", nodes)
-    for module in (container_deploy.deploy, container_prune.prune):
+    for module in (container_deploy.deploy, container_prune.prune, cluster_runs.note):
         assert module.__kwdefaults__ is not None
         monkeypatch.setitem(module.__kwdefaults__, "open_live", nodes)
     return nodes
@@ -47,7 +47,7 @@ def test_a_container_s_life(
     assert "gpu: 3 of 3 nodes in step" in said
     assert main(["container", "catalog", FILE]) == 0
     said = capsys.readouterr().out
-    assert "2 versions of 1 containers" in said
+    assert "2 versions of 1 container\n" in said
     assert "all 3 nodes are in step" in said
     assert main(["container", "prune", FILE, "--keep", "0", "--dry-run"]) == 0
     assert (
@@ -123,11 +123,11 @@ def test_progress_is_one_line_a_node_on_a_terminal_and_calm_elsewhere() -> None:
     assert last == "\x1b[2K  a  in place\n\x1b[2K  b  1 %\n"
 
 
-def test_the_categories_are_those_of_the_model(
+def test_the_help_names_the_categories(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """They are not imported: the command line is made without the model (tests/unit/test_cli.py)."""
     monkeypatch.setenv("COLUMNS", "200")
-    assert container_registry.CATEGORIES == CATEGORIES
     assert main(["container", "deploy", "--help"]) == 0
-    assert f"its folder (default: {DEFAULT_CATEGORY})" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "{" + ",".join(CATEGORIES) + "}" in said
+    assert f"its folder (default: {DEFAULT_CATEGORY})" in said

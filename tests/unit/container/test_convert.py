@@ -144,3 +144,13 @@ def test_an_image_of_dockers_engine_is_saved_first(
     with pytest.raises(HpcstateError, match="no Docker engine answers") as raised:
         container_convert.find("docker-daemon:demo:1", work, TOOLBOX, lambda _: None)
     assert "docker save" in raised.value.hint
+
+
+@pytest.mark.parametrize("address", ["nothing:x", "missing.tar", "oci-archive:/none/missing.tar"])
+def test_what_is_not_there_is_said_before_the_tools_are_made(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tools_root, "toolbox", lambda _store: pytest.fail("the tools were made"))
+    assert main(["container", "convert", address, str(tmp_path / "made.sif")]) == 2
+    said = capsys.readouterr().err
+    assert "does not say where the image is" in said or "there is no such file" in said

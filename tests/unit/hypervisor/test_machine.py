@@ -17,6 +17,7 @@ from hpcstate.hypervisor.machine import (
     NETWORK,
     MachineDifference,
     Shape,
+    autostart_difference,
     disk_difference,
     domain_differences,
     handed_on,
@@ -26,8 +27,10 @@ from hpcstate.hypervisor.machine import (
     shape,
     shrinks,
 )
+from hpcstate.hypervisor.own import keeping_names
 from hpcstate.hypervisor.xml import HypervisorFacts
 from hpcstate.model import Cluster
+from hpcstate.probe.cpus import HostCell
 from tests.unit.fake_live import TWO, a_node
 from tests.unit.hypervisor.test_compare import PAGES, RUNNING, rendered
 
@@ -61,6 +64,13 @@ def test_what_runs_as_it_was_rendered_differs_in_nothing() -> None:
             "optional avx2",
         ),
         (domain_xml(facts=HypervisorFacts(kvm=False)), "emulation", "KVM", "TCG"),
+        (
+            domain_xml(facts=HypervisorFacts(kvm=False)),
+            "disk access",
+            "cache none, io native",
+            "cache unsafe",
+        ),
+        (domain_xml().replace('"q35"', '"pc-i440fx-10.0"'), "machine", "q35", "i440fx"),
         (domain_xml(accelerated(memory_backing="memfd")), "memory backing", "", "memfd"),
         (domain_xml(accelerated(numa_nodes=2)), "NUMA cells", "", "CPUs 0, CPUs 1"),
         (
@@ -82,10 +92,50 @@ def test_a_property_of_a_domain(wanted: str, name: str, found: str, should: str)
 def test_each_row_of_the_tables_has_been_different() -> None:
     """A row that no test changes would never be missed."""
     changed = {"memory", "CPUs", "CPU model", "CPU features", "emulation", "memory backing", "NUMA cells"}
-    changed |= {"network interface", "CPU topology", "data volume"}
+    changed |= {"network interface", "CPU topology", "machine", "disk access", "data volume"}
     assert {row.name for row in DOMAIN} == changed
     assert {row.name for row in NETWORK} == {"address", "bridge", "forward", "DNS servers", "DNS domain"}
     assert {row.impact for row in (*DOMAIN, *NETWORK)} <= IMPACTS.keys()
+
+
+CORES = (HostCell(0, ((0,), (1,), (2,), (3,), (4,), (5,), (6,), (7,))),)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "names"),
+    [
+        (FACTS, HypervisorFacts(kvm=False), ["CPU model", "CPU features", "emulation", "disk access"]),
+        (HypervisorFacts(kvm=False), FACTS, ["CPU model", "CPU features", "emulation", "disk access"]),
+        (FACTS, HypervisorFacts(kvm=True, cells=CORES), ["CPU 0 pinned to", "CPU 1 pinned to"]),
+        (HypervisorFacts(kvm=True, cells=CORES), FACTS, ["CPU 0 pinned to", "CPU 1 pinned to"]),
+    ],
+    ids=["KVM is gone", "KVM is there", "cores to pin to", "too few cores"],
+)
+def test_a_host_that_changed_is_planned_like_any_other_change(
+    before: HypervisorFacts, now: HypervisorFacts, names: list[str]
+) -> None:
+    pinned = accelerated(cpu_pinning=True)
+    found = domain_xml(pinned, before)
+    rows = domain_differences("compute-01", domain_xml(pinned, now), found, found)
+    assert [row.name for row in rows] == names
+    assert {row.impact for row in rows} == {"power-cycle"}
+
+
+def test_another_version_of_qemu_is_no_difference_and_comes_with_the_next_start() -> None:
+    """libvirt writes the machine's version and the emulator into a definition; each start defines it anew."""
+    emulator = "<devices>\n    <emulator>/opt/qemu-7/bin/qemu-system-x86_64</emulator>"
+    found = domain_xml().replace('"q35"', '"pc-q35-7.2"').replace("<devices>", emulator)
+    assert domain_differences("compute-01", domain_xml(), found, found) == []
+    again = keeping_names(domain_xml(), found)
+    assert 'machine="q35"' in again
+    assert "emulator" not in again
+
+
+def test_what_libvirt_starts_as_the_host_boots_changes_at_once() -> None:
+    row = MachineDifference("compute-01", "autostart", "off", "on", "live")
+    assert autostart_difference("compute-01", False, True) == [row]
+    assert autostart_difference("compute-01", True, False) == [replace(row, found="on", wanted="off")]
+    assert autostart_difference("compute-01", True, True) == []
 
 
 def test_more_cpus_are_another_topology_too() -> None:

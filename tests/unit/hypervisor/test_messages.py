@@ -8,7 +8,6 @@ from dataclasses import replace
 import libvirt
 import pytest
 
-from hpcstate import paths, schema
 from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor import connection as libvirt_host
 from hpcstate.hypervisor.connection import LibvirtHost, reason_of, state_of
@@ -170,31 +169,3 @@ def test_a_driver_that_does_not_let_go_is_not_waited_for_without_limit(
     domain.driver.set()
     assert "0000:01:00.0" in caught.value.message
     libvirt_host._create_within(domain, node)
-
-
-def test_a_node_with_devices_of_the_host_never_starts_as_it_boots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """libvirt would take what sits at the address by then, the root disk too. Against its own test driver."""
-    cluster = schema.load(paths.ROOT / "inventories" / "passthrough.yaml").clusters[0]
-    connection = libvirt.open("test:///default")
-    domains = {
-        node.name: connection.defineXML(
-            f"<domain type='test'><name>{node.name}</name><memory>8192</memory>"
-            "<os><type>hvm</type></os></domain>"
-        )
-        for node in cluster.nodes
-    }
-    hypervisor = LibvirtHost(connection, "test:///default")
-    monkeypatch.setattr(hypervisor, "network", lambda _: None)
-    monkeypatch.setattr(hypervisor.volumes, "pool", lambda _: None)
-    monkeypatch.setattr(hypervisor, "domain", lambda _, node: domains[node.name])
-    with_devices = [node.name for node in cluster.nodes if node.passthrough]
-    domains[with_devices[0]].setAutostart(1)  # by an hpcstate of before
-    assert hypervisor.set_autostart(cluster, cluster.nodes, True) == with_devices
-    on = [name for name, domain in domains.items() if domain.autostart()]
-    assert on == [node.name for node in cluster.nodes if not node.passthrough] != []
-    assert hypervisor.booted_with_devices(cluster) == []
-    domains[with_devices[0]].setAutostart(1)  # by virsh
-    assert hypervisor.booted_with_devices(cluster) == with_devices[:1]
-    assert hypervisor.set_autostart(cluster, cluster.nodes, False) == []
-    assert not any(domain.autostart() for domain in domains.values())
-    connection.close()

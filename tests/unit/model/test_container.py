@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from hpcstate import paths
-from hpcstate.model.container import CATEGORIES, DEFAULT_CATEGORY, NAME, REGISTRY, VERSION
+from hpcstate.categories import CATEGORIES, DEFAULT_CATEGORY
+from hpcstate.model.container import NAME, REGISTRY, VERSION
 
 FOLDERS = ("hpcstate", "facts", "operations", "deploys", "bench")
 ONCE = paths.ROOT / "hpcstate" / "model" / "container.py"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hpcstate.categories import CATEGORIES
 from hpcstate.errors import HpcstateError
-from hpcstate.model.container import CATEGORIES
 from hpcstate.registry import catalog
 from hpcstate.registry.layout import Catalog, Stored
 

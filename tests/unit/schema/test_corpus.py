@@ -206,3 +206,22 @@ def test_a_broken_file_has_the_errors_it_was_made_for_and_no_others(name: str) -
 
 def _told(problems: tuple[Problem, ...]) -> str:
     return "; ".join(f"{problem.line} {problem.place} {problem.message}" for problem in problems)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "root:$6$hunter2:1:0:99999:7::\nbin:*:20228:0:99999:7::\n",
+        "root:$6$hunter2:1::\nroot:$6$hunter2:1::\n",
+        "password = hunter2\n",
+        "-----BEGIN KEY-----\nkey: hunter2\n",
+        "? [a, hunter2]\n: b\n",
+        "password: hunter2\n",
+    ],
+)
+def test_a_file_of_something_else_is_not_shown(text: str) -> None:
+    """Whoever names /etc/shadow by mistake has no hashes in the terminal, and none in the log."""
+    with pytest.raises(ProblemsError) as raised:
+        schema.parse(text, Path("/etc/shadow"))
+    assert "hunter2" not in str(raised.value)
+    assert len(raised.value.problems) == 1

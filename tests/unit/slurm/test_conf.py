@@ -12,6 +12,7 @@ from hpcstate.model import Acceleration, CpuTopology
 from hpcstate.slurm.conf import (
     cgroup_conf,
     node_lines,
+    promised_too_much,
     real_memory_mb,
     slurm_conf,
 )
@@ -31,6 +32,23 @@ def value(text: str, key: str) -> list[str]:
 )
 def test_real_memory_is_less_than_slurmd_reports(memory_mb: int, reported_mb: int) -> None:
     assert memory_mb // 2 <= real_memory_mb(memory_mb) < reported_mb
+
+
+@pytest.mark.parametrize(
+    ("cpus", "memory_mb", "expected"),
+    [
+        (2, 1960, ""),
+        (4, 4000, ""),
+        (None, None, ""),
+        (2, 1700, "RealMemory=1751, and the machine has 1700 MiB"),
+        (1, 1960, "CPUs=2, and the machine has 1"),
+        (1, 900, "CPUs=2, and the machine has 1; RealMemory=1751, and the machine has 900 MiB"),
+    ],
+)
+def test_a_machine_that_is_smaller_than_described(
+    cpus: int | None, memory_mb: int | None, expected: str
+) -> None:
+    assert promised_too_much(node(1), cpus, memory_mb) == expected
 
 
 def test_half_of_a_tiny_machine_is_left_to_jobs() -> None:

@@ -1,0 +1,123 @@
+"""What else changes in a file, on a cluster where jobs run and somebody drained a node. The long lab."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hpcstate.hypervisor.connection import connect
+from hpcstate.hypervisor.daemon import SYSTEM_URI
+from hpcstate.model import Cluster
+from hpcstate.node.ssh import Live
+from tests.lab.conftest import hpcstate
+from tests.lab.test_4_machines import TWO_ALIKE, slurm_nodes, up
+from tests.lab.test_4_stop import state
+from tests.lab.test_6_roll import boot, submit
+
+GPUS_AND_CPUS = """\
+      - cpu_cores: 2
+        memory_gb: 2
+        simulated_gpus:
+          count: 3
+      - cpu_cores: 1
+        memory_gb: 2
+        simulated_gpus:
+          count: 2
+"""
+FIRST_OUT = """\
+      - cpu_cores: 1
+        memory_gb: 2
+        simulated_gpus:
+          count: 2
+"""
+
+
+@pytest.fixture(scope="module")
+def file(deployed: None, cluster_file: Path) -> Iterator[Path]:
+    """The lab's file; the two nodes of it are there again at the end."""
+    before = cluster_file.read_text()
+    yield cluster_file
+    cluster_file.write_text(before)
+    assert up(cluster_file).returncode == 0
+
+
+def root(live: Live, script: str) -> str:
+    return live.run(live.cluster.controller.name, script, user="root").stdout
+
+
+def gres(live: Live) -> dict[str, str]:
+    """The GRES and the CPUs of each node, as sinfo has them."""
+    rows = root(live, "sinfo --noheader --Node --format='%N %G/%c' | sort -u").splitlines()
+    return {name: re.sub(r"\(.*?\)", "", words) for name, words in (row.split() for row in rows)}
+
+
+def booted(live: Live, name: str) -> str:
+    """When slurmd says that the node booted: "BootTime=..."."""
+    found = re.search(r"BootTime=\S+", root(live, f"scontrol show node {name}"))
+    return found.group() if found else ""
+
+
+def test_more_gpus_fewer_cpus_and_a_drain_of_somebody_else(live: Live, file: Path) -> None:
+    root(live, "scontrol update nodename=compute-02 state=drain reason='fan broken'")
+    job = submit(live, "compute-01", 30)
+    first, controller = boot(live, "compute-01"), boot(live, live.cluster.controller.name)
+    file.write_text(file.read_text().replace(TWO_ALIKE, GPUS_AND_CPUS))
+    planned = hpcstate("plan", str(file)).stdout
+    assert "compute-02: CPUs 2 -> 1" in planned
+    assert up(file).returncode == 0
+    assert state(live, job) == "COMPLETED"
+    assert gres(live) == {"compute-01": "gpu:simulated:3/2", "compute-02": "gpu:simulated:2/1"}
+    assert (boot(live, "compute-01"), boot(live, live.cluster.controller.name)) == (first, controller)
+    nodes = slurm_nodes(live)
+    assert (nodes["compute-01"][1], nodes["compute-02"][1]) == ("idle", "drained")
+    assert "fan broken" in root(live, "scontrol show node compute-02")
+    root(live, "scontrol update nodename=compute-02 state=resume")
+    assert hpcstate("plan", str(file)).returncode == 0
+
+
+def test_the_first_node_is_taken_out_under_a_job_of_the_second(live: Live, file: Path) -> None:
+    """By its place compute-02 would become compute-01, on the other's disk."""
+    job = submit(live, "compute-02", 200)
+    file.write_text(file.read_text().replace(GPUS_AND_CPUS, FIRST_OUT))
+    refused = hpcstate("start", str(file))
+    assert refused.returncode == 2
+    assert "`name: compute-02` at compute_nodes[0]" in refused.stderr
+    named = FIRST_OUT.replace("- cpu_cores", "- name: compute-02\n        cpu_cores")
+    file.write_text(file.read_text().replace(FIRST_OUT, named))
+    removed = hpcstate("start", str(file), "--remove", "--force")
+    assert removed.returncode == 0
+    assert "removed domain lab-compute-01" in removed.stdout
+    assert up(file).returncode == 0
+    assert gres(live) == {"compute-02": "gpu:simulated:2/1"}
+    assert state(live, job) == "RUNNING"
+    root(live, f"scancel {job}")
+
+
+def test_another_name_server_reaches_the_network_when_nobody_is_in_it(file: Path, cluster: Cluster) -> None:
+    text = file.read_text()
+    bridge = "      bridge: virbr170\n"
+    file.write_text(text.replace(bridge, f"{bridge}      dns_servers: [192.0.2.53]\n"))
+    assert "192.0.2.53" in hpcstate("plan", str(file)).stdout
+    for command in ("stop", "start"):
+        assert hpcstate(command, str(file)).returncode == 0
+    with connect(SYSTEM_URI) as host:
+        network = host.network(cluster)
+        assert network is not None
+        assert "<forwarder addr='192.0.2.53'/>" in network.XMLDesc()
+    file.write_text(text)
+    for command in ("stop", "start"):
+        assert hpcstate(command, str(file)).returncode == 0
+
+
+def test_a_reboot_by_slurm_brings_a_node_back(live: Live, file: Path) -> None:
+    assert up(file).returncode == 0
+    before = booted(live, "compute-02")
+    root(live, "scontrol reboot ASAP nextstate=RESUME reason=kernel compute-02")
+    deadline = time.monotonic() + 300
+    while slurm_nodes(live)["compute-02"][1] != "idle" or booted(live, "compute-02") == before:
+        assert time.monotonic() < deadline, root(live, "scontrol show node compute-02")
+        time.sleep(3)
