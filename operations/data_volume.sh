@@ -46,7 +46,7 @@ volume() {
   rm -f "$work/formatting"
   install_unit "$1"
   mountpoint -q "$top" || fail "$top is not mounted"
-  resize2fs "$device" 2>/dev/null || fail "the file system of $device does not follow the size of the disk: resize2fs $device"
+  said=$(resize2fs "$device" 2>&1) || fail "the file system of $device does not follow the size of the disk: $said"
 }
 
 # move NAME PLACE: what is at PLACE becomes the folder NAME of the volume, whole or not at all.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -108,7 +109,12 @@ def replace(
         running = sum(state == "RUNNING" for state in before.jobs.values())
         say(f"{name}: a new disk from the image of now; slurmctld stops, {running} jobs go on without it")
         _run(cluster, "leave", timeout=300)
-        lifecycle.stop(cluster, file, say, [name])
+        try:
+            lifecycle.stop(cluster, file, say, [name])
+        except BaseException:
+            with suppress(HpcstateError):
+                _run(cluster, "stay", timeout=120)
+            raise
     begun = time.monotonic()
     try:
         lifecycle.new_disks(cluster, file, say, [name] if fresh else [])

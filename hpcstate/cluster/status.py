@@ -13,7 +13,7 @@ from hpcstate.hostlist import compress
 from hpcstate.hypervisor.connection import connect
 from hpcstate.hypervisor.machine import MachineDifference
 from hpcstate.hypervisor.mark import listed
-from hpcstate.hypervisor.observed import differences
+from hpcstate.hypervisor.observed import data_volume, differences
 from hpcstate.model import Cluster, Node
 from hpcstate.node import runs
 from hpcstate.node.runs import RunsDifference
@@ -54,7 +54,7 @@ class NodeStatus:
 class ClusterStatus:
     """A cluster. ``slurm_error`` says why Slurm could not be asked, empty when it answered; ``strangers``
     name what has names of the cluster in libvirt and is somebody else's; ``differences`` are what libvirt has
-    otherwise than the file says.
+    otherwise than the file says; ``data_volume`` is that of the controller, empty without one.
     """
 
     cluster: str
@@ -63,6 +63,7 @@ class ClusterStatus:
     slurm_error: str
     strangers: tuple[str, ...] = ()
     differences: tuple[MachineDifference, ...] = ()
+    data_volume: str = ""
 
     @property
     def healthy(self) -> bool:
@@ -91,10 +92,11 @@ def observe(cluster: Cluster) -> ClusterStatus:
             reasons = {node.name: host.why(cluster, node) for node in cluster.nodes}
             strangers = tuple(listed(host.strangers(cluster)))
             different = tuple(differences(host, cluster))
+            data = data_volume(host, cluster)
     except HpcstateError:
         if _never_started(cluster):
             domains = {node.name: "absent" for node in cluster.nodes}
-            reasons, strangers, different = {}, (), ()
+            reasons, strangers, different, data = {}, (), (), ""
         else:
             raise
     slurm, error = _ask_slurm(cluster, domains)
@@ -107,7 +109,7 @@ def observe(cluster: Cluster) -> ClusterStatus:
         )
         for node in cluster.nodes
     )
-    return ClusterStatus(cluster.name, cluster.kind, nodes, error, strangers, different)
+    return ClusterStatus(cluster.name, cluster.kind, nodes, error, strangers, different, data)
 
 
 def _as_it_is(node: Node, different: Sequence[MachineDifference]) -> Node:
@@ -201,6 +203,8 @@ def as_text(status: ClusterStatus) -> str:
     text += table(("NODE", "ADDRESS", "DOMAIN", "SLURM", "CPUS", "MEMORY", "GPUS", "RUNS", "REASON"), rows)
     if status.slurm_error:
         text += f"\nSlurm does not answer: {status.slurm_error}"
+    if status.data_volume and all(node.domain == "absent" for node in status.nodes):
+        text += f"\nthe controller's data volume is there: {status.data_volume}; `start` takes it up again"
     for node in status.nodes:
         if node.why:
             text += f"\n{node.name} is {node.domain}: {node.why}"

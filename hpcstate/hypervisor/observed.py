@@ -26,7 +26,7 @@ from hpcstate.hypervisor.machine import (
     shape,
 )
 from hpcstate.hypervisor.mark import Mark
-from hpcstate.hypervisor.removal import networks_of
+from hpcstate.hypervisor.removal import networks_of, size_words
 from hpcstate.model import Cluster, Node
 
 _GIB = 1 << 30
@@ -214,6 +214,12 @@ def _disk(host: LibvirtHost, cluster: Cluster, node: Node) -> libvirt.virStorage
 def _data(host: LibvirtHost, cluster: Cluster, node: Node) -> libvirt.virStorageVol | None:
     pool = host.volumes.pool(cluster)
     return None if pool is None else found(pool.storageVolLookupByName, objects.data_volume(node))
+
+
+def data_volume(host: LibvirtHost, cluster: Cluster) -> str:
+    """The data volume of ``cluster`` in words, which may be there without its machine; empty without one."""
+    volume = _data(host, cluster, cluster.controller) if cluster.controller.data_gb else None
+    return "" if volume is None else f"{volume.name()}, {size_words(volume)}"
 
 
 def _disk_differences(host: LibvirtHost, cluster: Cluster, node: Node) -> list[MachineDifference]:

@@ -153,11 +153,16 @@ def survey(host: LibvirtHost, cluster: Cluster, *, data: bool = False) -> Remova
 
 def _kept(volume: libvirt.virStorageVol) -> str:
     """Why a data volume stays, and how it goes."""
-    _, capacity, used = volume.info()
     return (
-        f"Slurm's state and the registry of containers, {capacity / (1 << 30):g} GiB of which "
-        f"{used / (1 << 30):.1f} are used; `start` takes it up again, `destroy --data` removes it"
+        f"Slurm's state and the registry of containers, {size_words(volume)}; `start` takes it up again, "
+        "`destroy --data` removes it"
     )
+
+
+def size_words(volume: libvirt.virStorageVol) -> str:
+    """How large a volume is, and how much of it takes room on the hypervisor."""
+    _, capacity, used = volume.info()
+    return f"{capacity / (1 << 30):g} GiB of which {used / (1 << 30):.1f} are used"
 
 
 def refuse_snapshots(removal: Removal) -> None:

@@ -131,7 +131,7 @@ def test_the_controller_is_replaced_under_running_jobs(live: Live, file: Path, c
     with Live(cluster) as anew:
         assert boot(anew, name) != before
         assert disks(cluster, name) == [disk(cluster, name)] != [f"{name}.qcow2"]
-        assert state(anew, short) == "COMPLETED"
+        assert wait_for(anew, short, "COMPLETED"), "its step tells slurmctld every 15 s"
         assert state(anew, long) == "RUNNING"
         third = submit(anew, "compute-01", 1)
         assert int(third) > int(long)

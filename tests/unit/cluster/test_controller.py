@@ -148,6 +148,13 @@ def test_a_state_that_the_old_one_cannot_read_has_a_way_out(world: World) -> Non
     assert "/srv/hpcstate/slurmctld.before" in caught.value.hint
 
 
+def test_a_controller_that_does_not_go_off_serves_on(world: World) -> None:
+    world.fails = "stop controller"
+    with pytest.raises(HpcstateError, match="no answer"):
+        world.run()
+    assert world.done == [*STEPS[:3], "stay"]
+
+
 @pytest.mark.parametrize("step", ["moved", "leave"])
 def test_nothing_is_touched_before_it_may_be(world: World, step: str) -> None:
     world.fails = step
@@ -224,3 +231,8 @@ def test_slurmctld_leaves_a_copy_of_its_state(tmp_path: Path) -> None:
         assert program(tmp_path, "leave").returncode == 0
         assert (tmp_path / "slurmctld.before/job_state").read_text() == text
     assert (tmp_path / "slurmctld.systemctl").read_text() == "stop slurmctld\n"
+
+
+def test_slurmctld_goes_on_where_its_state_cannot_be_copied(tmp_path: Path) -> None:
+    assert program(tmp_path, "leave").returncode != 0
+    assert (tmp_path / "slurmctld.systemctl").read_text() == "start slurmctld\n"

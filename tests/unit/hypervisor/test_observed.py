@@ -240,3 +240,13 @@ def test_a_data_volume_grows_and_never_shrinks(host: LibvirtHost, monkeypatch: p
         observed.grow_disk(host, DATA, DATA.nodes[0])
     assert caught.value.where == ".clusters.hpc.controller.data_gb"
     assert "destroy --data" in caught.value.hint
+
+
+def test_a_data_volume_may_be_there_without_its_machine(
+    host: LibvirtHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observed, "_data", lambda *_: _Disk(20))
+    assert observed.data_volume(host, DATA) == "a.qcow2, 20 GiB of which 0.0 are used"
+    assert observed.data_volume(host, TWO) == ""
+    monkeypatch.setattr(observed, "_data", lambda *_: None)
+    assert observed.data_volume(host, DATA) == ""
