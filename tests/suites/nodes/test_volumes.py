@@ -1,4 +1,4 @@
-"""The nodes' disks on the hypervisor are nobody else's to read."""
+"""The nodes' disks are nobody else's to read on the hypervisor, and what must outlive one is on another."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ import pytest
 from hpcstate.check.suite import CheckFailed, RecordProperty, fault
 from hpcstate.hypervisor.connection import connect
 from hpcstate.hypervisor.xml import OTHERS, VOLUME_MODE
-from hpcstate.model import Cluster
+from hpcstate.model import Cluster, Node
+from hpcstate.model.container import REGISTRY
+from hpcstate.node.data_volume import BINDS, DEVICE, TOP, unit
 from hpcstate.node.ssh import Live
+from hpcstate.probe import data_volume
 
 
 def test_disks(cluster: Cluster, record_property: RecordProperty) -> None:
@@ -40,3 +43,32 @@ def open_disk(live: Live) -> Iterator[None]:
         yield
     finally:
         live.hypervisor(f"chmod {VOLUME_MODE:04o} {path}")
+
+
+def test_data(live: Live, controller: Node, record_property: RecordProperty) -> None:
+    """Slurm's state and the registry lie on the controller's data volume"""
+    if not controller.data_gb:
+        pytest.skip("the controller has no data volume")
+    command = data_volume.command((TOP, *(bind.place for bind in BINDS)), DEVICE)
+    found = data_volume.parse(live.run(controller.name, command, user="root").stdout)
+    wanted = {TOP: found["device"]} | {bind.place: f"{found['device']}[/{bind.name}]" for bind in BINDS}
+    if wrong := [
+        place for place, source in wanted.items() if not source or found["mounts"].get(place) != source
+    ]:
+        raise CheckFailed(
+            f"{', '.join(wanted)} on the disk {DEVICE}",
+            ", ".join(f"{place} on {mounts.get(place, 'the disk of the node')}" for place in wrong),
+            "deploy again: pyinfra <inventory> deploys/full_stack.py",
+        )
+    free = live.run(controller.name, f"df --output=avail -B1G {TOP} | tail -n 1").stdout.strip()
+    record_property("observed", f"{', '.join(bind.place for bind in BINDS)}; {free} GiB free")
+
+
+@fault("the registry is not mounted from the data volume", "nodes.data")
+def registry_unmounted(live: Live) -> Iterator[None]:
+    name, mount = live.cluster.controller.name, shlex.quote(unit(REGISTRY))
+    try:
+        live.run(name, f"systemctl stop {mount}", user="root")
+        yield
+    finally:
+        live.run(name, f"systemctl start {mount}", user="root")
