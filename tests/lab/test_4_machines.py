@@ -87,7 +87,7 @@ def status(file: Path) -> dict[str, Any]:
 
 def test_a_file_that_says_more_is_followed(live: Live, file: Path) -> None:
     controller = live.cluster.controller.name
-    submit = "sbatch --parsable --output=/dev/null -w compute-01 --mem=50M --wrap='sleep 45'"
+    submit = "sbatch --parsable --output=/dev/null -w compute-01 --mem=50M --wrap='sleep 100'"
     job = live.run(controller, submit, user="hpc").stdout.strip()
     assert wait_for(live, job, "RUNNING")
     file.write_text(file.read_text().replace(TWO_ALIKE, CHANGED))

@@ -52,9 +52,8 @@ def test_data(live: Live, controller: Node, record_property: RecordProperty) -> 
     command = data_volume.command((TOP, *(bind.place for bind in BINDS)), DEVICE)
     found = data_volume.parse(live.run(controller.name, command, user="root").stdout)
     wanted = {TOP: found["device"]} | {bind.place: f"{found['device']}[/{bind.name}]" for bind in BINDS}
-    if wrong := [
-        place for place, source in wanted.items() if not source or found["mounts"].get(place) != source
-    ]:
+    there = found["mounts"]
+    if wrong := [place for place, source in wanted.items() if not source or there.get(place) != source]:
         raise CheckFailed(
             f"{', '.join(wanted)} on the disk {DEVICE}",
             ", ".join(f"{place} on {mounts.get(place, 'the disk of the node')}" for place in wrong),
