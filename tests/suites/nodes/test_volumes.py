@@ -56,7 +56,7 @@ def test_data(live: Live, controller: Node, record_property: RecordProperty) -> 
     if wrong := [place for place, source in wanted.items() if not source or there.get(place) != source]:
         raise CheckFailed(
             f"{', '.join(wanted)} on the disk {DEVICE}",
-            ", ".join(f"{place} on {mounts.get(place, 'the disk of the node')}" for place in wrong),
+            ", ".join(f"{place} on {there.get(place, 'the disk of the node')}" for place in wrong),
             "deploy again: pyinfra <inventory> deploys/full_stack.py",
         )
     free = live.run(controller.name, f"df --output=avail -B1G {TOP} | tail -n 1").stdout.strip()
