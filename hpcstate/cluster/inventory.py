@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+import sys
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from hpcstate import schema
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster, Description, Node
-from hpcstate.node.ssh import SSH_USER
+from hpcstate.node.ssh import SSH_USER, demand_key
 from hpcstate.paths import ClusterPaths
 
 Host = tuple[str, dict[str, Any]]
@@ -85,9 +86,18 @@ def groups_of(path: Path) -> Groups:
     """
     also = [name for name in os.environ.get(ALSO_VARIABLE, "").split(",") if name]
     try:
-        return connected(groups(schema.load(path), also))
+        description = schema.load(path)
+        for cluster in description.clusters if _is_pyinfra(sys.argv) else ():
+            demand_key(cluster, path)
+        return connected(groups(description, also))
     except HpcstateError as error:
         raise SystemExit(str(error)) from None
+
+
+def _is_pyinfra(argv: Sequence[str]) -> bool:
+    """Whether this process is the program pyinfra and will connect to the hosts: without a key it would say
+    so with a traceback for each."""
+    return Path(argv[0]).name == "pyinfra" and "debug-inventory" not in argv
 
 
 def connected(found: Groups) -> Groups:

@@ -145,6 +145,8 @@ def read_saved(path: Path) -> dict[str, Any]:
     hint = "hpcstate plan FILE --json > plan.json makes one"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise HpcstateError("there is no such file", where=str(path), hint=hint) from error
     except OSError as error:
         raise from_os(error) from error
     except ValueError as error:

@@ -55,12 +55,14 @@ def _say(text: str) -> None:
 
 
 def _cluster(args: argparse.Namespace) -> Cluster:
-    """The Slurm cluster of the file. Raises HpcstateError when it has none."""
+    """The Slurm cluster of the file. Raises HpcstateError when it has none, or it was never started."""
+    from hpcstate.node.ssh import demand_key
     from hpcstate.schema import load
 
     cluster = load(args.file).cluster("hpc")
     if cluster is None:
         raise HpcstateError("the file has no Slurm cluster", where=str(args.file))
+    demand_key(cluster, args.file)
     return cluster
 
 

@@ -57,7 +57,8 @@ def read(cluster: Cluster) -> tuple[NodeReport, ...]:
             return read_nodes(live)
     except HpcstateError as error:
         workers = (node for node in cluster.nodes if node is not cluster.controller)
-        return tuple(NodeReport(node.name, error=error.message) for node in workers)
+        said = f"{error.message} ({error.hint})" if error.hint else error.message
+        return tuple(NodeReport(node.name, error=said) for node in workers)
 
 
 def read_nodes(live: Live) -> tuple[NodeReport, ...]:

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from hpcstate import programs
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster, Node
-from hpcstate.paths import ClusterPaths
+from hpcstate.paths import ClusterPaths, shown
 from hpcstate.run import Result, at_once, local, outlives_terminal, run, tail
 
 SSH_USER = "admin"
@@ -53,6 +53,18 @@ class TimedOutError(HpcstateError):
     """A command on a node ran past its time and was ended."""
 
 
+def demand_key(cluster: Cluster, file: Path | None = None) -> None:
+    """Raises HpcstateError when there is no key for the nodes of ``cluster``: it was never started.
+    ``file`` is its cluster file, for the next step."""
+    key = ClusterPaths.of(cluster.name).ssh_key
+    if not key.exists():
+        raise HpcstateError(
+            f"there is no key for the nodes of cluster {cluster.name!r}: it was never started here",
+            where=shown(key),
+            hint=f"./hpc up {'FILE' if file is None else shown(file)} makes the key and the cluster",
+        )
+
+
 class Live:
     """Commands and files on the nodes of ``cluster``. A context manager: leaving it closes the connections.
 
@@ -80,12 +92,7 @@ class Live:
         return tuple(node for node in self.nodes if node is not self.cluster.controller)
 
     def __enter__(self) -> Self:
-        if not self._paths.ssh_key.exists():
-            raise HpcstateError(
-                f"there is no key for the nodes of cluster {self.cluster.name!r}",
-                where=str(self._paths.ssh_key),
-                hint="./hpc up makes the key and the cluster",
-            )
+        demand_key(self.cluster)
         # mkdtemp makes the folder with mode 0700. A unix socket's path is limited to 108 bytes, and ssh adds
         # a random suffix while it binds: hence a short folder of its own, not one below the build folder.
         self._sockets = Path(tempfile.mkdtemp(prefix="hpcs-"))

@@ -41,7 +41,7 @@ def built(name: str) -> LocalFile:
         raise HpcstateError(
             f"the container {name!r} has not been built",
             where=paths.shown(path),
-            hint=f"doit build_containers:{name}",
+            hint=f"hpcstate container build {name}",
         )
     stored = Stored(name, declared.category, declared.version, manifest.digest, manifest.size, False, "")
     return LocalFile(stored, path)

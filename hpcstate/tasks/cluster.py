@@ -9,7 +9,7 @@ from typing import Any
 
 from doit import get_var
 
-from hpcstate.tasks.graph import UP_VARIABLES, action
+from hpcstate.tasks.graph import UP_VARIABLES, action, beginning
 from hpcstate.terminal import stage
 
 Task = dict[str, Any]
@@ -106,7 +106,7 @@ def _host(file: Path) -> None:
     begin(["doit", *sys.argv[1:]], files_of(names, "doit", make=True))
 
 
-@action
+@beginning
 def _announce(file: Path, given: Mapping[str, str]) -> None:
     from hpcstate.cluster import agree, turn, up
     from hpcstate.schema import load

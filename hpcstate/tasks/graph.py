@@ -10,11 +10,13 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from functools import wraps
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from doit import doit_cmd
-from doit.exceptions import TaskFailed
+from doit.exceptions import TaskError, TaskFailed
+from doit.reporter import ConsoleReporter
 from doit.runner import MThreadRunner
 
 from hpcstate import paths
@@ -50,14 +52,36 @@ def settings() -> dict[str, Any]:
     sys.excepthook = _report
     MThreadRunner.Queue = staticmethod(_WakingQueue)
     paths.BUILD.mkdir(parents=True, exist_ok=True)
+    state = paths.BUILD / "doit.sqlite3"
+    _demand_writable(state)
     return {
         "backend": "sqlite3",
-        "dep_file": str(paths.BUILD / "doit.sqlite3"),
+        "dep_file": str(state),
         "default_tasks": ["build_images"],
         "par_type": "thread",
-        "reporter": "console",
+        "reporter": _Reporter,
         "action_string_formatting": "new",
     }
+
+
+def _demand_writable(state: Path) -> None:
+    """Ends the run where doit cannot write its ``state``, which it would say with a traceback."""
+    if os.access(state if state.exists() else state.parent, os.W_OK) and os.access(state.parent, os.W_OK):
+        return
+    print(f"doit: {paths.shown(state)} belongs to another user", file=sys.stderr)
+    print("  hint: run it as that user, or in a checkout of your own", file=sys.stderr)
+    raise SystemExit(COULD_NOT_RUN)
+
+
+class _Reporter(ConsoleReporter):  # type: ignore[misc]
+    """doit's own, but what failed is named by its task, not by a class of doit's."""
+
+    desc = "console output"
+
+    def _write_failure(self, result: Mapping[str, Any], write_exception: bool = True) -> None:
+        self.write(f"{result['task'].name} failed\n")
+        if write_exception:
+            self.write(f"{result['exception'].get_msg()}\n")
 
 
 def _refuse_unknown(given: Mapping[str, str]) -> None:
@@ -103,17 +127,28 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def action(work: Callable[P, R]) -> Callable[P, R | TaskFailed]:
-    """A doit action whose errors (HpcstateError, what the system refuses) are messages, not tracebacks."""
+def action(work: Callable[P, R]) -> Callable[P, R | TaskFailed | TaskError]:
+    """A doit action whose errors (HpcstateError, what the system refuses) are messages, not tracebacks. doit
+    ends with 1 then."""
+    return _told(work, TaskFailed)
 
+
+def beginning(work: Callable[P, R]) -> Callable[P, R | TaskFailed | TaskError]:
+    """The same for an action that decides whether anything is done at all: doit ends with 2."""
+    return _told(work, TaskError)
+
+
+def _told(
+    work: Callable[P, R], kind: type[TaskFailed] | type[TaskError]
+) -> Callable[P, R | TaskFailed | TaskError]:
     @wraps(work)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R | TaskFailed:
+    def run(*args: P.args, **kwargs: P.kwargs) -> R | TaskFailed | TaskError:
         try:
             return work(*args, **kwargs)
         except HpcstateError as error:
-            return TaskFailed(str(error), report=True)
+            return kind(str(error), report=True)
         except OSError as error:
-            return TaskFailed(str(from_os(error)), report=True)
+            return kind(str(from_os(error)), report=True)
 
     return run
 

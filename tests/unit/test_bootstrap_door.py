@@ -66,6 +66,7 @@ def knock(
             ["up", "inventories/gpu.yaml", "--plan=/a b.json", "--drain-seconds=5"],
             "doit up cluster=inventories/gpu.yaml plan=/a b.json drain_seconds=5 in project",
         ),
+        (["up", "--yes", "inventories/gpu.yaml"], "doit up cluster=inventories/gpu.yaml yes=yes in project"),
         (["build_images"], "doit build_images in project"),
         (["build_images:hpc-base", "-n", "2"], "doit build_images:hpc-base -n 2 in project"),
         (["list", "--all"], "doit list --all in project"),
@@ -96,7 +97,7 @@ def test_it_may_be_called_by_a_link(door: Path, tmp_path: Path) -> None:
     assert done.stdout.strip() == "doit list in project"
 
 
-@pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["help"]])
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["help"], ["up", "--yes", "--help"]])
 def test_help_sets_nothing_up(door: Path, words: list[str]) -> None:
     done = knock(door, *words, SETUP="2")
     assert done.returncode == 0
@@ -120,6 +121,12 @@ def test_a_missing_cluster_file_is_named(door: Path, word: str) -> None:
     assert done.returncode == 2
     assert "none.yaml: no such file" in done.stderr
     assert "hint: " in done.stderr
+
+
+def test_a_second_cluster_file_is_a_message(door: Path) -> None:
+    done = knock(door, "up", "inventories/gpu.yaml", "--yes", "other.yaml")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "up takes one cluster file, not inventories/gpu.yaml and other.yaml too" in done.stderr
 
 
 @pytest.mark.parametrize("option", ["--plan", "--drain-seconds"])

@@ -109,6 +109,20 @@ def test_nodes_started_by_hand_are_named_by_a_variable(
     assert names(inventory.groups_beside(str(tmp_path / "lab.py")))["compute"] == ["compute-01"]
 
 
+@pytest.mark.parametrize(("words", "demanded"), [("deploys/full_stack.py", True), ("debug-inventory", False)])
+def test_a_cluster_that_was_never_started_ends_pyinfra_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, demanded: bool
+) -> None:
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    monkeypatch.setattr("sys.argv", ["/usr/bin/pyinfra", "inventories/gpu.py", words])
+    if not demanded:
+        assert inventory.groups_of(INVENTORIES / "gpu.yaml")["controller"]
+        return
+    with pytest.raises(SystemExit) as caught:
+        inventory.groups_of(INVENTORIES / "gpu.yaml")
+    assert "it was never started here\n  hint: ./hpc up inventories/gpu.yaml makes" in str(caught.value)
+
+
 def test_a_broken_file_ends_pyinfra_with_its_problems_and_no_traceback(tmp_path: Path) -> None:
     (tmp_path / "lab.yaml").write_text("clusters: {hcp: {}}\n")
     (tmp_path / "lab.py").write_text((INVENTORIES / "gpu.py").read_text())
