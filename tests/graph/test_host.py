@@ -54,8 +54,9 @@ def test_nothing_is_built_before_what_will_be_done_is_agreed_to(tmp_path: Path, 
         check=False,
     )
     said = done.stdout + done.stderr
-    assert done.returncode != 0
-    assert f"{tmp_path}/none.json: No such file" in said
+    assert done.returncode == 2
+    assert "announce failed" in said, "by the name of the task, not of a class of doit's"
+    assert f"{tmp_path}/none.json: there is no such file" in said
     assert "build_images" not in said
     assert not (tmp_path / "build" / "packer").exists()
     assert "Traceback" not in said
