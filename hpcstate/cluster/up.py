@@ -222,7 +222,7 @@ def next_steps(file: Path, cluster: Cluster) -> str:
     lines = [
         "Next:",
         f"  {ssh}",
-        f"      opens {name}; there: sudo -u hpc srun -N{len(cluster.workers)} hostname",
+        f"      opens {name}; there: sudo -iu hpc srun -N{len(cluster.workers)} hostname",
     ]
     lines += [f"  ./hpc {command} {file}" for command in ("status", "check", "stop", "destroy")]
     return "\n".join(lines)

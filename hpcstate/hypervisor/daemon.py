@@ -54,10 +54,13 @@ def end_daemon(say: Callable[[str], None], domains: Sequence[str] = ()) -> None:
 
     They go on while somebody has domains in them, on or off: ``domains`` are their names.
     """
-    if domains and _recorded():
+    recorded = _recorded()
+    if not recorded:
+        return
+    if domains:
         say(f"libvirtd goes on: it still has {', '.join(domains)}")
         return
-    for name, pid in _recorded().items():
+    for name, pid in recorded.items():
         if _is_running(name, pid):
             say(f"ending {name} (process {pid}), which hpcstate had started")
             os.kill(pid, signal.SIGTERM)

@@ -222,6 +222,7 @@ def test_libvirtd_goes_on_while_somebody_has_domains_in_it(
 ) -> None:
     record = tmp_path / "started.json"
     monkeypatch.setattr(libvirt_daemon, "RECORD", record)
+    monkeypatch.setattr(libvirt_daemon, "SOCKET", tmp_path / "libvirt-sock")
     # Nobody but this test reaps the process: while it is a zombie it still has its name.
     monkeypatch.setattr(libvirt_daemon, "_WAIT", 0.2)
     sleeper = subprocess.Popen(["sleep", "60"])
