@@ -19,6 +19,7 @@ from hpcstate.node import runs
 from hpcstate.node.runs import RunsDifference
 from hpcstate.node.ssh import Live
 from hpcstate.probe.slurm import SlurmNode, nodes_command, parse_nodes
+from hpcstate.slurm.change import REASON_PREFIX
 from hpcstate.terminal import table
 
 _SLURM_TIMEOUT = 15.0
@@ -145,13 +146,16 @@ def _ask_slurm(cluster: Cluster, domains: dict[str, str]) -> tuple[dict[str, Any
 
 
 def _merge(node: Node, domain: str, slurm: dict[str, Any]) -> NodeStatus:
+    state, reason = "+".join(slurm.get("states", ())), slurm.get("reason", "")
+    # Slurm keeps the reason of a node that came back by itself (ReturnToService).
+    over = reason == NO_REASON or (reason.startswith(REASON_PREFIX) and _usable(state))
     return NodeStatus(
         name=node.name,
         role=node.role,
         address=str(node.address),
         domain=domain,
-        slurm="+".join(slurm.get("states", ())),
-        reason="" if (reason := slurm.get("reason", "")) == NO_REASON else reason,
+        slurm=state,
+        reason="" if over else reason,
         gres=slurm.get("gres", ""),
         gres_used=slurm.get("gres_used", ""),
         simulated_gpus=node.simulated_gpus.count if node.simulated_gpus else 0,

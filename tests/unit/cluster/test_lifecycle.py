@@ -340,6 +340,24 @@ def test_another_host_key_is_not_waited_for(cluster: Cluster, monkeypatch: pytes
     assert boot._lets_in(Stranger("Connection refused"), node, {}) is False  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("states", "reason", "shown"),
+    [
+        (["IDLE"], "hpcstate: stop", ""),
+        (["DOWN", "NOT_RESPONDING"], "hpcstate: stop", "hpcstate: stop"),
+        (["IDLE", "DRAIN"], "hpcstate: roll", "hpcstate: roll"),
+        (["IDLE"], "fan", "fan"),
+        (["DOWN"], "none", ""),
+    ],
+)
+def test_a_reason_of_ours_ends_with_what_it_was_for(
+    cluster: Cluster, states: list[str], reason: str, shown: str
+) -> None:
+    """Slurm keeps it when the node comes back by itself."""
+    known = {"states": states, "reason": reason}
+    assert status._merge(cluster.workers[0], "running", known).reason == shown
+
+
 def test_the_logs_outlive_the_cluster(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     class Nothing:
         strangers = left = ()
