@@ -426,7 +426,7 @@ def destroy(
     data: bool = False,
 ) -> list[str]:
     """Remove what was made for the cluster on the hypervisor and below build/; secrets and the data volume
-    only when asked.
+    only when asked. Nodes are powered off, but for a controller whose data volume stays.
 
     Raises HpcstateError, before anything is touched, when a domain has snapshots (unless ``snapshots``), and
     when all that is there is somebody else's.
@@ -437,6 +437,10 @@ def destroy(
             raise refusal(cluster, file, going.strangers)
         if not snapshots:
             refuse_snapshots(going)
+        head = cluster.controller
+        if objects.data_volume(head) in going.staying and host.state(cluster, head) not in ("absent", *_OFF):
+            say(f"{head.name} shuts down first: what stays of it has all of Slurm's state then")
+            _shut_down(cluster, [head], host, say)
         removed = remove(host, cluster, going)
         for line in going.staying_lines():
             say(line)

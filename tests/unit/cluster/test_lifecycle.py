@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -358,9 +359,41 @@ def test_a_reason_of_ours_ends_with_what_it_was_for(
     assert status._merge(cluster.workers[0], "running", known).reason == shown
 
 
+@pytest.mark.parametrize(
+    ("staying", "state", "expected"),
+    [
+        (["controller_data.qcow2"], "running", ["shut down controller", "remove"]),
+        (["controller_data.qcow2"], "stopped", ["remove"]),
+        (["controller_data.qcow2"], "absent", ["remove"]),
+        ([], "running", ["remove"]),
+    ],
+)
+def test_a_controller_whose_data_volume_stays_shuts_down_first(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, staying: list[str], state: str, expected: list[str]
+) -> None:
+    """slurmctld writes its state seconds after a job was submitted, and as it ends."""
+    done: list[str] = []
+    host = SimpleNamespace(state=lambda *_: state)
+    going = SimpleNamespace(strangers=(), left=(), staying=staying, staying_lines=lambda: ())
+    monkeypatch.setattr(lifecycle, "connected", lambda *_: nullcontext(host))
+    monkeypatch.setattr(lifecycle, "survey", lambda *_, data: going)
+    monkeypatch.setattr(lifecycle, "refuse_snapshots", lambda _: None)
+
+    def remove(*_: object) -> list[str]:
+        done.append("remove")
+        return []
+
+    monkeypatch.setattr(lifecycle, "remove", remove)
+    monkeypatch.setattr(
+        lifecycle, "_shut_down", lambda _, nodes, *__: done.append(f"shut down {nodes[0].name}")
+    )
+    lifecycle.destroy(cluster, Path("lab.yaml"), lambda _: None)
+    assert done == expected
+
+
 def test_the_logs_outlive_the_cluster(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     class Nothing:
-        strangers = left = ()
+        strangers = left = staying = ()
 
         def staying_lines(self) -> list[str]:
             return []
