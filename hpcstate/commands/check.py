@@ -32,8 +32,20 @@ def register(subparsers: Any) -> None:
     )
     add_cluster_file(parser)
     which = parser.add_argument_group("which checks")
-    which.add_argument("--suite", metavar="NAME", default="", help="only the checks of this suite")
-    which.add_argument("--check", metavar="NAME", default="", help="only this check (suite.name)")
+    which.add_argument(
+        "--suite",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="only the checks of this suite (repeatable)",
+    )
+    which.add_argument(
+        "--check",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="only this check, suite.name (repeatable)",
+    )
     which.add_argument(
         "-k",
         metavar="WORDS",
@@ -81,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     _demand_outputs(args)
     description = load(args.file)
     suites = load_suites(more=args.checks)
-    checks = fitting(suites.select(args.suite, args.check), args.k)
+    checks = fitting(_chosen(suites, args.suite, args.check), args.k)
     if args.list:
         listing = json.dumps(listed(suites, checks), indent=2) if args.json else list_text(suites, checks)
         if args.json in (None, _STDOUT):
@@ -145,6 +157,16 @@ def _demand_outputs(args: argparse.Namespace) -> None:
             raise HpcstateError(
                 f"{option} cannot write there", where=str(path), hint="name a file in a folder that is there"
             )
+
+
+def _chosen(suites: Suites, of_suites: Sequence[str], names: Sequence[str]) -> tuple[Check, ...]:
+    """The checks of these suites, and those called so, in their order; all without either. Raises as
+    ``suites.select`` does."""
+    if not of_suites and not names:
+        return suites.checks
+    chosen = [check for suite in of_suites for check in suites.select(suite)]
+    chosen += [check for name in names for check in suites.select(name=name)]
+    return tuple(check for check in suites.checks if check in chosen)
 
 
 def listed(suites: Suites, checks: Sequence[Check]) -> list[dict[str, Any]]:

@@ -72,6 +72,15 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> dict[str, UnreachableError]:
     return dead
 
 
+def test_suites_and_checks_add_up(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--suite", "mpi", "--suite", "gpu-gres", "--check", "nodes.munge"]
+    assert cli.main(["check", str(file), "--list", "--json", *words]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {each["suite"] for each in found} == {"mpi", "gpu-gres", "nodes"}
+    assert [each["name"] for each in found if each["suite"] == "nodes"] == ["nodes.munge"]
+    assert cli.main(["check", str(file), "--list", "--suite", "mpi", "--suite", "nope"]) == 2
+
+
 def test_list(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["check", str(file), "--list", "--suite", "mpi"]) == 0
     out = capsys.readouterr().out
