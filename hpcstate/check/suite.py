@@ -31,6 +31,10 @@ RecordProperty = Callable[[str, object], None]
 was seen."""
 
 
+DEPLOY_AGAIN = "deploy again: ./hpc up FILE (or pyinfra INVENTORY deploys/full_stack.py)"
+"""The next step where a whole deploy mends it: what is in force is no matter of the deploy of the files."""
+
+
 class CheckFailed(Exception):
     """The cluster is not as it should be: what was expected, what was observed, and the next step."""
 

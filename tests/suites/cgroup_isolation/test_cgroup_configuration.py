@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from hpcstate.check.suite import CheckFailed, RecordProperty, fault
+from hpcstate.check.suite import DEPLOY_AGAIN, CheckFailed, RecordProperty, fault
 from hpcstate.model import Cluster
 from hpcstate.node.ssh import Live
 from hpcstate.slurm.conf import cgroup_conf, slurm_conf
@@ -36,7 +36,7 @@ def test_cgroup_conf(
         raise CheckFailed(
             f"{CGROUP_CONF} as rendered, root:root 644",
             "; ".join(findings),
-            "deploy again; `hpcstate lint` says what Slurm makes of a file",
+            f"{DEPLOY_AGAIN}; `hpcstate lint` says what Slurm makes of a file",
         )
     keys = meaning(wanted, "cgroup.conf")
     given = (f"{keys.spelling[key]}={value}" for key, value in keys.parameters.items())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from hpcstate.check.suite import CheckFailed, RecordProperty, fault
+from hpcstate.check.suite import DEPLOY_AGAIN, CheckFailed, RecordProperty, fault
 from hpcstate.model import Cluster
 from hpcstate.node.ssh import JOB_USER, Live
 from hpcstate.registry import difference as registry_difference
@@ -12,7 +12,7 @@ from hpcstate.registry import layout as registry
 from tests.suites.breaking import Edit, append, edited, last_worker, mode
 from tests.suites.registry_state import NodeRegistry, declared
 
-_NEXT = "deploy again (deploys/registry.py); `hpcstate plan` shows what it would change"
+_NEXT = f"{DEPLOY_AGAIN}; `hpcstate plan` shows what it would change"
 
 
 def test_layout(registries: Mapping[str, NodeRegistry], record_property: RecordProperty) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from hpcstate.check.suite import CheckFailed, RecordProperty, fault
+from hpcstate.check.suite import DEPLOY_AGAIN, CheckFailed, RecordProperty, fault
 from hpcstate.model import Cluster
 from hpcstate.node import apptainer_files
 from hpcstate.node.ssh import JOB_USER, Live
@@ -15,8 +15,6 @@ from hpcstate.probe import apptainer, text_files
 from hpcstate.probe.apptainer import PROGRAMS, Apptainer, SubidRange, is_at_least
 from hpcstate.probe.text_files import TextFileState
 from tests.suites.breaking import Edit, append, edited, last_worker, mode, moved
-
-DEPLOY_AGAIN = "deploy again: pyinfra <inventory> deploys/containers.py"
 
 _PART = "=== files"
 

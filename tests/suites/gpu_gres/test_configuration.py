@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hpcstate.check.suite import CheckFailed, RecordProperty, fault
+from hpcstate.check.suite import DEPLOY_AGAIN, CheckFailed, RecordProperty, fault
 from hpcstate.model import Cluster
 from hpcstate.node.ssh import Live
 from hpcstate.slurm.conf import slurm_conf
@@ -24,7 +24,7 @@ def test_gres_conf(live: Live, node_states: dict[str, NodeState], record_propert
         raise CheckFailed(
             f"{GRES_CONF} as rendered, root:root 644",
             "; ".join(findings),
-            "deploy again; `hpcstate plan` shows what it would change",
+            f"{DEPLOY_AGAIN}; `hpcstate plan` shows what it would change",
         )
     record_property("observed", "; ".join(_summary(state) for state in node_states.values()))
 

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator
 
 from hpcstate.check.jobs import srun, together
-from hpcstate.check.suite import CheckFailed, RecordProperty, fault
+from hpcstate.check.suite import DEPLOY_AGAIN, CheckFailed, RecordProperty, fault
 from hpcstate.model import Cluster, Node
 from hpcstate.node import runs
 from hpcstate.node.ssh import Live
@@ -128,7 +128,7 @@ def test_runs(live: Live, record_property: RecordProperty) -> None:
         raise CheckFailed(
             "Slurm's Extra of each node says what is there",
             "; ".join(findings),
-            "deploy again (./hpc up): it mends the files, then has noted what the node runs",
+            f"{DEPLOY_AGAIN}: it mends the files, then Slurm notes what the node runs",
         )
     record_property("observed", f"{len(paths)} nodes, each as noted")
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from hpcstate.check.suite import CheckFailed, RecordProperty, fault
+from hpcstate.check.suite import DEPLOY_AGAIN, CheckFailed, RecordProperty, fault
 from hpcstate.model import Node
 from hpcstate.node.ssh import SSH_USER, Live
 from hpcstate.terminal import plural
@@ -161,7 +161,7 @@ def test_configuration(live: Live, controller: Node, record_property: RecordProp
         raise CheckFailed(
             f"one {SLURM_CONF}",
             ", ".join(f"{name} {digest}" for name, digest in digests.items()),
-            "deploy again: pyinfra <inventory> deploys/full_stack.py",
+            DEPLOY_AGAIN,
         )
     record_property("observed", f"sha256 {reference}… on {plural(len(names), 'node')}")
 

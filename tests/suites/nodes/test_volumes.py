@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hpcstate.check.suite import CheckFailed, RecordProperty, fault
+from hpcstate.check.suite import DEPLOY_AGAIN, CheckFailed, RecordProperty, fault
 from hpcstate.hypervisor.connection import connect
 from hpcstate.hypervisor.xml import OTHERS, VOLUME_MODE
 from hpcstate.model import Cluster, Node
@@ -57,7 +57,7 @@ def test_data(live: Live, controller: Node, record_property: RecordProperty) -> 
         raise CheckFailed(
             f"{', '.join(wanted)} on the disk {DEVICE}",
             ", ".join(f"{place} on {there.get(place, 'the disk of the node')}" for place in wrong),
-            "deploy again: pyinfra <inventory> deploys/full_stack.py",
+            DEPLOY_AGAIN,
         )
     free = live.run(controller.name, f"df --output=avail -B1G {TOP} | tail -n 1").stdout.strip()
     record_property("observed", f"{', '.join(bind.place for bind in BINDS)}; {free} GiB free")
