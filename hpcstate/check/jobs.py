@@ -207,14 +207,24 @@ def srun(live: Live, arguments: Sequence[str], command: Sequence[str], *, second
             return answer.stdout
         ended = f"ended with {answer.code}"
         said = [*answer.stderr.strip().splitlines()[-3:], *answer.stdout.strip().splitlines()[-3:]]
-    # Whether it was somebody else's jobs that stood in the way.
+    hint = "`sinfo -N -l` on the controller and /var/log/slurm/slurmd.log on the nodes say more"
+    # Whether it was somebody else's jobs that stood in the way, or nodes that take none.
     if any("Unable to allocate resources" in line for line in said):
         skip_if_busy(live)
+        if away := _away(live):
+            hint = f"{', '.join(away)}: that comes first; nodes.registered and nodes.daemons tell why"
     raise CheckFailed(
         f"`{shlex.join(['srun', *arguments, *command[:1]])}` succeeds",
         f"it {ended}: {' / '.join(line.strip() for line in said) or 'nothing was printed'}",
-        "`sinfo -N -l` on the controller and /var/log/slurm/slurmd.log on the nodes say more",
+        hint,
     )
+
+
+def _away(live: Live) -> list[str]:
+    """The nodes that Slurm gives no jobs now, each with its state: "compute-02 is down"."""
+    words = "sinfo --noheader --Node --states=down,drain,fail,no_respond,unknown --format='%N is %T'"
+    answer = live.run(live.cluster.controller.name, words, check=False)
+    return list(dict.fromkeys(line.strip() for line in answer.stdout.splitlines() if line.strip()))
 
 
 def skip_if_busy(live: Live) -> None:

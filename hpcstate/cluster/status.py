@@ -224,7 +224,7 @@ def as_text(status: ClusterStatus) -> str:
         text += "\nSlurm has noted that nodes run something else than they would now:"
         text += "".join(f"\n  {line}" for line in lines)
     if unnoted := [node.name for node in status.nodes if node.runs_other and not node.runs]:
-        text += f"\nSlurm has not noted what {compress(unnoted)} run: `./hpc up FILE` has it noted"
+        text += f"\nSlurm has no note of what runs on {compress(unnoted)}: `./hpc up FILE` makes one"
     for stranger in status.strangers:
         text += f"\nnot this cluster's own: {stranger}"
     off = [node.name for node in status.nodes if node.domain == "stopped"]

@@ -94,7 +94,8 @@ def test_controllers(node_states: dict[str, NodeState], record_property: RecordP
         raise CheckFailed(
             f"a cgroup2 file system, a delegated scope with {', '.join(CONTROLLERS)} for its children",
             "; ".join(findings),
-            "systemd.unified_cgroup_hierarchy is 1 by default; slurmd makes its scope when it starts",
+            "slurmd makes its scope when it starts: does it run (nodes.daemons)? `systemctl restart slurmd`; "
+            "version 1 comes only with systemd.unified_cgroup_hierarchy=0 on the kernel's command line",
         )
     record_property(
         "observed",

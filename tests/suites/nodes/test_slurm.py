@@ -28,7 +28,8 @@ def test_registered(live: Live, cluster: Cluster, record_property: RecordPropert
         raise CheckFailed(
             f"{', '.join(sorted(_names(live)))} as declared, taking jobs",
             "; ".join(findings),
-            "`scontrol show node` tells the reason of a drain; journalctl -u slurmd on the node",
+            "`./hpc up FILE` makes machine and Slurm what the file says; `hpcstate status FILE` tells whose "
+            "a drain is, journalctl -u slurmd on the node why it does not register",
         )
     record_property("observed", "; ".join(_summary(node.name, nodes[node.name]) for node in live.workers))
 

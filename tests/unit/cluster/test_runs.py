@@ -100,7 +100,7 @@ def test_status_says_what_is_old_where_and_how_to_change_it() -> None:
         (False, False),
     ]
     assert "  compute-[01-02]: image hpc-base-a -> hpc-base-b (`hpcstate roll start FILE`)" in lines
-    assert "Slurm has not noted what compute-04 run: `./hpc up FILE` has it noted" in lines
+    assert "Slurm has no note of what runs on compute-04: `./hpc up FILE` makes one" in lines
 
 
 def test_status_for_programs_has_running_against_desired() -> None:
