@@ -62,8 +62,8 @@ def booted(live: Live, name: str) -> str:
 
 
 def test_more_gpus_fewer_cpus_and_a_drain_of_somebody_else(live: Live, file: Path) -> None:
-    root(live, "scontrol update nodename=compute-02 state=drain reason='fan broken'")
-    job = submit(live, "compute-01", 30)
+    root(live, "scontrol update nodename=compute-01 state=drain reason='fan broken'")
+    job = submit(live, "compute-02", 60)
     first, controller = boot(live, "compute-01"), boot(live, live.cluster.controller.name)
     file.write_text(file.read_text().replace(TWO_ALIKE, GPUS_AND_CPUS))
     planned = hpcstate("plan", str(file)).stdout
@@ -73,9 +73,9 @@ def test_more_gpus_fewer_cpus_and_a_drain_of_somebody_else(live: Live, file: Pat
     assert gres(live) == {"compute-01": "gpu:simulated:3/2", "compute-02": "gpu:simulated:2/1"}
     assert (boot(live, "compute-01"), boot(live, live.cluster.controller.name)) == (first, controller)
     nodes = slurm_nodes(live)
-    assert (nodes["compute-01"][1], nodes["compute-02"][1]) == ("idle", "drained")
-    assert "fan broken" in root(live, "scontrol show node compute-02")
-    root(live, "scontrol update nodename=compute-02 state=resume")
+    assert (nodes["compute-01"][1], nodes["compute-02"][1]) == ("drained", "idle")
+    assert "fan broken" in root(live, "scontrol show node compute-01")
+    root(live, "scontrol update nodename=compute-01 state=resume")
     assert hpcstate("plan", str(file)).returncode == 0
 
 
