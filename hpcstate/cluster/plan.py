@@ -89,10 +89,13 @@ class Machines:
 
 @dataclass(frozen=True)
 class SlurmSeen:
-    """What changes for Slurm's daemons, and the jobs that hold nodes; None where nobody could tell."""
+    """What changes for Slurm's daemons, and the jobs that hold nodes; None where nobody could tell.
+    ``drains`` are those of others, which stay, a line each.
+    """
 
     impact: Impact = field(default_factory=Impact)
     jobs: tuple[RunningJob, ...] | None = ()
+    drains: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -209,7 +212,7 @@ def plan_of(description: Description, seen: Observed) -> Plan:
         tuple(steps),
         tuple(obstacles),
         seen.unknown,
-        seen.named,
+        (*seen.named, *(line for slurm in seen.slurm.values() for line in slurm.drains)),
         seen.digests(),
         seen.operations is not None,
         tuple(dict.fromkeys(unseen)),

@@ -10,7 +10,7 @@ from pathlib import Path
 from hpcstate import paths
 from hpcstate.artifact.recipe import Recipe
 from hpcstate.artifact.store import Manifest, Store
-from hpcstate.cluster import lifecycle, plan_files
+from hpcstate.cluster import drains, lifecycle, plan_files
 from hpcstate.cluster import pyinfra as deploy
 from hpcstate.cluster.plan import (
     Artifact,
@@ -33,7 +33,8 @@ from hpcstate.model import Cluster, Description
 from hpcstate.node.ssh import Live
 from hpcstate.paths import ClusterPaths
 from hpcstate.probe import running_jobs
-from hpcstate.probe.slurm import files_command, parse_files
+from hpcstate.probe.running_jobs import RunningJob
+from hpcstate.probe.slurm import files_command, nodes_command, parse_files, parse_nodes
 from hpcstate.slurm.change import APPLIED
 from hpcstate.slurm.conf import configuration
 from hpcstate.slurm.impact import Impact, combine, impact
@@ -215,11 +216,15 @@ def slurm_of(live: Live, unknown: list[str]) -> SlurmSeen:
     applied = parse_files(said)
     changes = slurm_changes(applied, configuration(live.cluster)) if applied else Impact()
     answer = live.run(controller, running_jobs.command(APPLIED), timeout=_SECONDS).stdout
+    nodes = live.run(controller, nodes_command(), timeout=_SECONDS, check=False).stdout
+    jobs: tuple[RunningJob, ...] | None = None
+    theirs: tuple[str, ...] = ()
     try:
-        return SlurmSeen(changes, running_jobs.parse(answer))
+        jobs = running_jobs.parse(answer)
+        theirs = tuple(drains.left(parse_nodes(nodes), controller, ours=False).values())
     except HpcstateError as error:
         unknown.append(f"Slurm of {live.cluster.name}: {error}")
-        return SlurmSeen(changes, None)
+    return SlurmSeen(changes, jobs, theirs)
 
 
 def slurm_changes(applied: Mapping[str, str], wanted: Mapping[str, str]) -> Impact:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from hpcstate.cluster import drains
 from hpcstate.cluster import runs as desired_runs
 from hpcstate.cluster.leave import NO_REASON
 from hpcstate.errors import HpcstateError
@@ -32,7 +33,7 @@ _UNUSABLE = {"DOWN", "DRAIN", "FAIL", "INVALID", "INVALID_REG", "NOT_RESPONDING"
 class NodeStatus:
     """One node. ``domain`` is libvirt's state or ``absent``, ``why`` its reason where that is worth a word;
     ``slurm`` is Slurm's, or empty. ``runs`` is what Slurm has noted that it runs (hpcstate.node.runs), and
-    ``runs_other`` where it would be something else now.
+    ``runs_other`` where it would be something else now. ``drain`` says whose drain it has, empty without one.
     """
 
     name: str
@@ -49,6 +50,7 @@ class NodeStatus:
     why: str = ""
     runs: Mapping[str, str] = field(default_factory=dict)
     runs_other: tuple[RunsDifference, ...] = ()
+    drain: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,11 +103,13 @@ def observe(cluster: Cluster) -> ClusterStatus:
         else:
             raise
     slurm, error = _ask_slurm(cluster, domains)
+    drained = drains.left(slurm, cluster.controller.name)
     desired = desired_runs.desired(cluster) if slurm else {}
     nodes = tuple(
         replace(
             _merge(_as_it_is(node, different), domains[node.name], slurm.get(node.name, {})),
             why=reasons.get(node.name, ""),
+            drain=drained.get(node.name, ""),
             **_runs(slurm.get(node.name), desired.get(node.name)),
         )
         for node in cluster.nodes
@@ -205,6 +209,7 @@ def as_text(status: ClusterStatus) -> str:
         )
     text = f"{status.cluster} ({status.kind})\n"
     text += table(("NODE", "ADDRESS", "DOMAIN", "SLURM", "CPUS", "MEMORY", "GPUS", "RUNS", "REASON"), rows)
+    text += "".join(f"\n{node.drain}" for node in status.nodes if node.drain)
     if status.slurm_error:
         text += f"\nSlurm does not answer: {status.slurm_error}"
     if status.data_volume and all(node.domain == "absent" for node in status.nodes):

@@ -13,11 +13,11 @@ from hpcstate.check.prove import prove, result_text
 from hpcstate.check.runner import load_suites
 from hpcstate.check.suite import CheckResult
 from hpcstate.check.target import boots_of, slurm_cluster
-from hpcstate.cluster import lifecycle, replace, status
+from hpcstate.cluster import drains, lifecycle, replace, status
 from hpcstate.cluster.pyinfra import AS_USUAL, DeployChoice, DeployReport
 from hpcstate.cluster.pyinfra import deploy as run_deploy
 from hpcstate.cluster.replace import Due
-from hpcstate.cluster.roll import order, roll
+from hpcstate.cluster.roll import order, roll, slurm_nodes
 from hpcstate.errors import HpcstateError
 from hpcstate.log import LOG
 from hpcstate.model import Cluster, Description
@@ -60,6 +60,8 @@ def deploy(file: Path, choice: DeployChoice = AS_USUAL) -> None:
         for cluster in _description(file).clusters:
             _roll(cluster, file, order(cluster, lifecycle.different(cluster)).after)
             _replace_disks(cluster, file, choice)
+            for line in drains.left(slurm_nodes(cluster), cluster.controller.name).values():
+                say(line)
     if report.failed_hosts:
         messages = "\n".join(f"    {message}" for message in report.messages)
         log = ClusterPaths.of(_description(file).clusters[0].name).root / "deploy.log"

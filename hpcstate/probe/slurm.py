@@ -37,6 +37,7 @@ class SlurmNode(TypedDict):
     """One node as slurmctld sees it. ``memory_mb`` is MiB; ``gres``, ``gres_used`` are in Slurm's notation.
 
     ``states`` is the base state and its flags (``["MIXED", "DRAIN"]``); ``reason`` may have several lines.
+    ``reason_since`` is when it was set, in seconds since 1970 (UTC), 0 where there is none.
     ``gres`` is what slurmd reported, which for ``INVALID_REG`` is less than slurm.conf says. ``extra`` is the
     text in its field Extra (hpcstate.node.runs).
     """
@@ -44,6 +45,7 @@ class SlurmNode(TypedDict):
     states: list[str]
     reason: str
     reason_user: str
+    reason_since: int
     gres: str
     gres_used: str
     cpus: int
@@ -103,6 +105,7 @@ def _node(node: dict[str, Any]) -> SlurmNode:
         states=list(node["state"]),
         reason=node["reason"],
         reason_user=node["reason_set_by_user"],
+        reason_since=_number(node.get("reason_changed_at", 0)),
         gres=node["gres"],
         gres_used=node["gres_used"],
         cpus=_number(node["cpus"]),

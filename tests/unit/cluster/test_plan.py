@@ -222,8 +222,13 @@ def test_time_left_is_written_as_squeue_does(seconds: int | None, text: str) -> 
     assert time_left(seconds) == text
 
 
-def controller_says(applied: str, jobs: str) -> FakeLive:
-    return FakeLive(lambda _, script: jobs if "squeue" in script else applied)
+def controller_says(applied: str, jobs: str, nodes: str = "") -> FakeLive:
+    def answer(_: str, script: str) -> str:
+        if "squeue" in script:
+            return jobs
+        return nodes if "show nodes" in script else applied
+
+    return FakeLive(answer)
 
 
 def test_a_controller_that_was_never_deployed_has_no_changes_and_no_jobs() -> None:
@@ -244,6 +249,17 @@ def test_the_changes_are_those_against_what_the_daemon_runs_with() -> None:
     found = slurm_of(live, [])
     assert found.jobs == (JOB,)
     assert found.impact.changes
+
+
+def test_a_drain_of_somebody_is_named_as_what_stays(description: Description) -> None:
+    recorded = paths.ROOT / "tests/facts/slurm.SlurmNodes/quoting_reasons.txt"
+    unknown: list[str] = []
+    found = slurm_of(controller_says("", "slurmctld\n", recorded.read_text()), unknown)
+    assert unknown == []
+    made = plan_of(description, replace(seen(), slurm={"test": found}))
+    assert found.drains and set(found.drains) <= set(made.named)
+    assert made.empty == plan_of(description, seen()).empty, "nothing that `up` would do"
+    assert all("and stays so" in line for line in found.drains)
 
 
 class World:

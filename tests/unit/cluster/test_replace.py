@@ -31,6 +31,7 @@ def slurm(**states: str) -> dict[str, SlurmNode]:
             states=words.split("+"),
             reason=reason,
             reason_user="root",
+            reason_since=0,
             gres="",
             gres_used="",
             cpus=2,

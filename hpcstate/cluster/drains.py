@@ -1,0 +1,34 @@
+"""Nodes that Slurm gives no jobs because somebody, or Slurm itself, drained them: whose drain it is, since
+when, and the next step. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from hpcstate.probe.slurm import SlurmNode
+from hpcstate.slurm.change import REASON_PREFIX
+
+
+def left(slurm: Mapping[str, SlurmNode], controller: str, *, ours: bool = True) -> dict[str, str]:
+    """Each drained node of ``slurm``, in their order, with a line about it; those that hpcstate drained only
+    with ``ours``. ``controller`` is where scontrol is.
+    """
+    return {
+        name: _line(name, node, controller)
+        for name, node in slurm.items()
+        if "DRAIN" in node["states"] and (ours or not node["reason"].startswith(REASON_PREFIX))
+    }
+
+
+def _line(name: str, node: SlurmNode, controller: str) -> str:
+    since = ""
+    if node["reason_since"]:
+        since = f" since {datetime.fromtimestamp(node['reason_since']).astimezone():%Y-%m-%d %H:%M}"
+    if node["reason"].startswith(REASON_PREFIX):
+        return f"{name} is drained by hpcstate{since} ({node['reason']}): the next `./hpc up` lifts that"
+    by = f" by {node['reason_user']}" if node["reason_user"] else ""
+    return (
+        f"{name} is drained{by}{since} ({node['reason'] or 'no reason given'}), and stays so: when that is "
+        f"over, `sudo scontrol update nodename={name} state=resume` on {controller}"
+    )

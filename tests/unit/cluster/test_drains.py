@@ -1,0 +1,49 @@
+"""Whose drain it is, since when, and the next step."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+
+from hpcstate.cluster import drains
+from hpcstate.probe.slurm import SlurmNode
+
+
+def node(states: str, reason: str = "", user: str = "root", since: int = 0) -> SlurmNode:
+    known = {"states": states.split("+"), "reason": reason, "reason_user": user, "reason_since": since}
+    return cast(SlurmNode, known)
+
+
+RESUME = "`sudo scontrol update nodename=compute-01 state=resume` on controller"
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        (node("IDLE"), []),
+        (node("DOWN", "hpcstate: stop"), []),
+        (
+            node("IDLE+DRAIN", "fan", "alice", 1795294396),
+            [
+                "compute-01 is drained by alice since 2026-11-21 20:53 (fan), and stays so: "
+                "when that is over, " + RESUME
+            ],
+        ),
+        (
+            node("MIXED+DRAIN", "", ""),
+            ["compute-01 is drained (no reason given), and stays so: when that is over, " + RESUME],
+        ),
+        (
+            node("IDLE+DRAIN", "hpcstate: stop"),
+            ["compute-01 is drained by hpcstate (hpcstate: stop): the next `./hpc up` lifts that"],
+        ),
+    ],
+)
+def test_a_drain(known: SlurmNode, expected: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    assert list(drains.left({"compute-01": known}, "controller").values()) == expected
+    ours = known["reason"].startswith("hpcstate: ")
+    assert list(drains.left({"compute-01": known}, "controller", ours=False)) == [
+        "compute-01" for _ in expected if not ours
+    ]
