@@ -85,7 +85,7 @@ def test_the_first_node_is_taken_out_under_a_job_of_the_second(live: Live, file:
     file.write_text(file.read_text().replace(GPUS_AND_CPUS, FIRST_OUT))
     refused = hpcstate("start", str(file))
     assert refused.returncode == 2
-    assert "`name: compute-02` at compute_nodes[0]" in refused.stderr
+    assert "`name: compute-02` at .clusters.hpc.compute_nodes[0]" in refused.stderr
     named = FIRST_OUT.replace("- cpu_cores", "- name: compute-02\n        cpu_cores")
     file.write_text(file.read_text().replace(FIRST_OUT, named))
     removed = hpcstate("start", str(file), "--remove", "--force")
