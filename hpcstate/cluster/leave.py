@@ -177,7 +177,7 @@ def _lift(live: Live, names: Sequence[str], say: Callable[[str], None]) -> None:
         # RESUME leaves the reason of a node whose jobs still run, and an empty one changes nothing (seen with
         # Slurm 24.11.5): this is what sinfo says of a node without one.
         _update(live, names, "resume", NO_REASON)
-        say(f"{', '.join(names)} take jobs again")
+        say(f"jobs start on {', '.join(names)} again")
     except HpcstateError as error:
         say(f"Slurm did not lift the drain of {', '.join(names)} ({error.message.splitlines()[0]})")
 

@@ -68,7 +68,7 @@ def test_a_stop_that_is_killed_leaves_no_drain(live: Live, cluster_file: Path) -
         stop.terminate()
         said = stop.stdout.read()
     assert stop.returncode == 128 + signal.SIGTERM
-    assert f"{NODE} take jobs again" in said
+    assert f"jobs start on {NODE} again" in said
     assert "drain" not in slurm_state(live)
     reasons = live.run(live.cluster.controller.name, f"sinfo --noheader -n {NODE} --format=%E").stdout.split()
     assert set(reasons) == {"none"}

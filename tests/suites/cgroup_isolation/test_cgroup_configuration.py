@@ -112,7 +112,9 @@ def scope_findings(state: NodeState) -> list[str]:
         return [f"{state.name} has {state.mounted or 'nothing'} at /sys/fs/cgroup"]
     if not state.scope["version"]:
         return [f"{state.name} has no slurmstepd.scope"]
-    missing = [name for name in CONTROLLERS if name not in state.scope["subtree_control"]]
+    # Handed down with the first job since the node booted; until then it counts that they can be.
+    handed = state.scope["subtree_control"] or state.scope["controllers"]
+    missing = [name for name in CONTROLLERS if name not in handed]
     findings = [f"{state.name}: no {', '.join(missing)} for jobs"] if missing else []
     if not state.delegated:
         findings.append(f"{state.name}: systemd has not delegated the scope to Slurm")

@@ -461,6 +461,13 @@ def test_a_scope_that_slurm_cannot_use(changes: dict[str, Any], words: str) -> N
     assert words in finding
 
 
+def test_a_scope_without_a_job_since_the_boot() -> None:
+    scope = {"version": 2, "controllers": ["cpuset", "cpu", "memory", "pids"], "subtree_control": []}
+    assert GROUPS.scope_findings(a_state(scope=scope)) == []
+    (finding,) = GROUPS.scope_findings(a_state(scope={**scope, "controllers": ["cpu"]}))
+    assert "no cpuset, memory for jobs" in finding
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
