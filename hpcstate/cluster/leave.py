@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from hpcstate.errors import HpcstateError
-from hpcstate.model import Node
+from hpcstate.model import Cluster, Node
 from hpcstate.node.ssh import Live
+from hpcstate.paths import ClusterPaths
+from hpcstate.probe import running_jobs
 from hpcstate.probe.slurm import SlurmNode, jobs_command, nodes_command, parse_jobs, parse_nodes
-from hpcstate.slurm.change import REASON_PREFIX
+from hpcstate.slurm.change import APPLIED, REASON_PREFIX
 
 REASON = f"{REASON_PREFIX}stop"
 """Of the drain while a node is emptied, and of DOWN while it is off. It has the prefix of our drains."""
@@ -72,6 +74,20 @@ def jobs_on(live: Live, nodes: Sequence[Node], paused: Collection[str] = ()) -> 
             if found:
                 jobs[node.name] = found
     return Holding(jobs, unknown)
+
+
+def ending(cluster: Cluster) -> list[str]:
+    """A line about each job that ends when the nodes of ``cluster`` go, as slurmctld has them; one that
+    says so where it cannot be asked."""
+    if cluster.kind != "hpc" or not ClusterPaths.of(cluster.name).ssh_key.exists():
+        return []
+    try:
+        with Live(cluster) as live:
+            said = live.run(cluster.controller.name, running_jobs.command(APPLIED), timeout=_SLURM_SECONDS)
+            jobs = running_jobs.parse(said.stdout)
+    except HpcstateError as error:
+        return [f"which jobs end is not known: {error.message.splitlines()[0]}"]
+    return [f"ends job {job.number} of {job.user} on {', '.join(job.nodes)}" for job in jobs]
 
 
 @contextmanager

@@ -193,6 +193,7 @@ def _status(args: argparse.Namespace) -> int:
 
 def _destroy(args: argparse.Namespace) -> int:
     from hpcstate.cluster import lifecycle
+    from hpcstate.cluster.leave import ending
     from hpcstate.hypervisor.daemon import end_daemon
     from hpcstate.paths import ClusterPaths, shown
 
@@ -205,6 +206,10 @@ def _destroy(args: argparse.Namespace) -> int:
             going = going or bool(removal)
             for line in removal.lines():
                 _say(line)
+            head = cluster.controller.name
+            if any(domain.node == head and domain.state == "running" for domain in removal.domains):
+                for line in ending(cluster):
+                    _say(line)
         if going and not agreed("Remove this, with everything on the disks of the nodes?"):
             print("nothing removed (--force does not ask)")
             return 1

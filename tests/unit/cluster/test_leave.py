@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from hpcstate.cluster import leave as slurm_leave
-from hpcstate.cluster.leave import jobs_on, left
+from hpcstate.cluster.leave import ending, jobs_on, left
 from hpcstate.errors import HpcstateError
+from hpcstate.paths import ClusterPaths
 from hpcstate.run import Result
 from tests.unit.fake_live import TWO, FakeLive
 
@@ -210,3 +212,31 @@ def test_a_node_that_cannot_be_asked_is_not_taken_for_idle() -> None:
         leave(slurm, "refuse")
     leave(slurm, "force")
     assert "off" in slurm.told
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (
+            "slurmctld\n85|hpc|compute-[01-02]|10:00\n86|alice|compute-02|UNLIMITED\n",
+            ["ends job 85 of hpc on compute-01, compute-02", "ends job 86 of alice on compute-02"],
+        ),
+        ("slurmctld\n", []),
+        ("absent\n", []),
+        ("silent\n", ["which jobs end is not known: slurmctld does not answer: which jobs run is not known"]),
+        (
+            HpcstateError("controller does not answer on SSH\nlast line"),
+            ["which jobs end is not known: controller does not answer on SSH"],
+        ),
+    ],
+)
+def test_the_jobs_that_end_with_a_cluster(
+    answer: HpcstateError | str, expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hpcstate.paths.BUILD", tmp_path)
+    monkeypatch.setattr(slurm_leave, "Live", lambda cluster: FakeLive(lambda *_: answer, cluster))
+    assert ending(TWO) == [], "it was never started: there is no key"
+    key = ClusterPaths.of(TWO.name).ssh_key
+    key.parent.mkdir(parents=True)
+    key.touch()
+    assert ending(TWO) == expected
