@@ -10,7 +10,7 @@ import stat
 import subprocess
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import libvirt
@@ -250,13 +250,13 @@ def test_a_cluster_made_before_there_were_marks_is_known_by_its_keys(
 
 
 def _make_unmarked(cluster: Cluster, host: LibvirtHost) -> None:
-    """A cluster as hpcstate made it before: no mark, no record, volumes that all may read."""
+    """A cluster as hpcstate made it before: no mark, no record, no data volume, volumes that all may read."""
     ensure_secrets(cluster)
     facts = host.facts(cluster)
     host.connection.networkDefineXML(objects.network_xml(cluster))
     with connect(SYSTEM_URI) as made:
         pool = made.volumes.ensure_pool(cluster, new_mark(cluster, Path("gpu.yaml")))
-        for node in cluster.nodes:
+        for node in (replace(node, data_gb=0) for node in cluster.nodes):
             made.volumes.ensure(cluster, node, pool, objects.disk_volume(node))
             host.connection.defineXML(objects.domain_xml(cluster, node, facts))
         for volume in pool.listAllVolumes():
