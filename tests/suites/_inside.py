@@ -63,8 +63,13 @@ report = {
     "namespaces": namespaces(),
     "outside": dict(word.split(":", 1) for word in os.environ.get("HPCSTATE_OUTSIDE", "").split()),
     # Mount points and their options; what the user bound there (HOST) is not looked into.
-    "mounts": {mount[4]: mount[5] for mount in mounts if not (mount[4] + "/").startswith(f"{HOST}/")},
+    "mounts": {
+        mount[4]: mount[5].replace(",relatime", "")
+        for mount in mounts
+        if not (mount[4] + "/").startswith(f"{HOST}/")
+    },
     "secrets": {path: opened(HOST + path, os.O_RDONLY) for path in SECRETS},
     "host_is_there": os.path.exists(f"{HOST}/etc/hostname"),  # noqa: PTH110
 }
-print(json.dumps(report) + "\n", end="", flush=True)
+# srun passes lines on whole up to 1024 bytes; longer ones of two tasks may end up in each other.
+print(json.dumps(report, separators=(",", ":")) + "\n", end="", flush=True)

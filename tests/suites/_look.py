@@ -128,5 +128,6 @@ report = {
     "left_behind": number,
     "left_behind_in": group,
 }
-print(json.dumps(report) + "\n", end="", flush=True)
+# srun passes lines on whole up to 1024 bytes; longer ones of two tasks may end up in each other.
+print(json.dumps(report, separators=(",", ":")) + "\n", end="", flush=True)
 time.sleep(float(sys.argv[1]))
