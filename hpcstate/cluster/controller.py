@@ -14,14 +14,14 @@ from pathlib import Path
 
 from hpcstate import programs
 from hpcstate.cluster import lifecycle
-from hpcstate.cluster.roll import BACK_SECONDS, wait_for_slurm
+from hpcstate.cluster.roll import BACK_SECONDS, back_after, wait_for_slurm
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster
 from hpcstate.node.data_volume import BINDS, DEVICE, TOP
 from hpcstate.node.ssh import Live
 from hpcstate.probe import data_volume
 from hpcstate.slurm.conf import STATE
-from hpcstate.terminal import Say
+from hpcstate.terminal import Say, plural
 
 _PROGRAM = Path(__file__).with_name("controller.sh")
 _STATE = next(f"{TOP}/{bind.name}" for bind in BINDS if bind.place == STATE)
@@ -107,7 +107,8 @@ def replace(
             )
         require_moved(cluster)
         running = sum(state == "RUNNING" for state in before.jobs.values())
-        say(f"{name}: a new disk from the image of now; slurmctld stops, {running} jobs go on without it")
+        jobs = f"{plural(running, 'job')} {'goes' if running == 1 else 'go'} on without it"
+        say(f"{name}: a new disk from the image of now; slurmctld stops, {jobs}")
         _run(cluster, "leave", timeout=300)
         try:
             lifecycle.stop(cluster, file, say, [name])
@@ -128,13 +129,8 @@ def replace(
             raise HpcstateError(worse, where=cluster.name)
     except HpcstateError as error:
         say(f"{name} did not pass: {error.message.splitlines()[0]}")
-        way_back(cluster, file, say)
-        raise HpcstateError(
-            f"the image did not pass on {name}, which has its old disk back; no other node was touched\n"
-            f"{error.message}",
-            where=error.where or cluster.name,
-            hint="mend the image, build it anew, then the same command again",
-        ) from error
+        left = "; no other node was touched"
+        raise back_after(error, name, lambda: way_back(cluster, file, say), left, cluster, file) from error
     except KeyboardInterrupt:
         say(f"interrupted at {name}: `hpcstate roll resume {file}` goes on, `abort` goes back")
         raise

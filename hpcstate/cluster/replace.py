@@ -19,7 +19,7 @@ from typing import Any
 from hpcstate import programs
 from hpcstate.cluster import controller, lifecycle
 from hpcstate.cluster.leave import DRAIN_SECONDS
-from hpcstate.cluster.roll import AWAY, slurm_nodes, wait_for_slurm
+from hpcstate.cluster.roll import AWAY, back_after, slurm_nodes, wait_for_slurm
 from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor.machine import MachineDifference
 from hpcstate.model import Cluster, Node, RollSettings
@@ -251,21 +251,10 @@ def _batch(
             _try(cluster, cluster_node(cluster, name))
     except HpcstateError as error:
         say(f"{', '.join(names)} did not pass: {error.message.splitlines()[0]}")
-        try:
-            _way_back(cluster, file, names, say)
-        except HpcstateError as second:
-            raise HpcstateError(
-                f"the image did not pass on {', '.join(names)}: {error.message}\n"
-                f"and the way back to the old disks failed: {second.message}",
-                where=second.where or cluster.name,
-                hint=f"{second.hint + '; then ' if second.hint else ''}hpcstate roll abort {file}",
-            ) from error
         left = f"; {', '.join(following)} were not touched" if following else ""
-        raise HpcstateError(
-            f"the image did not pass on {', '.join(names)}, which have their old disks back{left}\n"
-            f"{error.message}",
-            where=error.where or cluster.name,
-            hint="mend the image, build it anew, then the same command again",
+        who = ", ".join(names)
+        raise back_after(
+            error, who, lambda: _way_back(cluster, file, names, say), left, cluster, file
         ) from error
     except KeyboardInterrupt:
         say(f"interrupted at {', '.join(names)}: `hpcstate roll resume {file}` goes on, `abort` goes back")

@@ -7,7 +7,7 @@ after, because one that reports less than slurm.conf promises is drained (slurm.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,6 +106,28 @@ def slurm_nodes(cluster: Cluster) -> dict[str, SlurmNode]:
             return parse_nodes(answer.stdout)
     except HpcstateError:
         return {}
+
+
+def back_after(
+    error: HpcstateError, names: str, back: Callable[[], None], untouched: str, cluster: Cluster, file: Path
+) -> HpcstateError:
+    """What to raise when ``names`` did not pass with new disks because of ``error``: goes ``back`` to the old
+    ones. A way back that fails hides no cause. ``untouched`` says what did not change, empty or "; ...".
+    """
+    try:
+        back()
+    except HpcstateError as second:
+        return HpcstateError(
+            f"the image did not pass on {names}: {error.message}\n"
+            f"and the way back to the old disks failed: {second.message}",
+            where=second.where or cluster.name,
+            hint=f"{second.hint + '; then ' if second.hint else ''}hpcstate roll abort {file}",
+        )
+    return HpcstateError(
+        f"the image did not pass on {names}: the old disks are back{untouched}\n{error.message}",
+        where=error.where or cluster.name,
+        hint="mend the image, build it anew, then the same command again",
+    )
 
 
 def wait_for_slurm(cluster: Cluster, name: str, following: Sequence[str]) -> None:

@@ -122,13 +122,13 @@ BACK = ["stop controller", "old_disks controller", "start controller"]
 def test_the_controller_passes(world: World) -> None:
     world.run()
     assert world.done == STEPS
-    assert "1 jobs go on without it" in world.said[0]
+    assert "slurmctld stops, 1 job goes on without it" in world.said[0]
 
 
 @pytest.mark.parametrize("step", STEPS[3:7])
 def test_one_that_does_not_pass_gets_its_old_disk(world: World, step: str) -> None:
     world.fails = step
-    with pytest.raises(HpcstateError, match="has its old disk back; no other node was touched") as caught:
+    with pytest.raises(HpcstateError, match="the old disks are back; no other node was touched") as caught:
         world.run()
     assert "no answer on SSH" in caught.value.message
     assert world.done == [*STEPS[: STEPS.index(step) + 1], *BACK]
@@ -146,6 +146,7 @@ def test_a_state_that_the_old_one_cannot_read_has_a_way_out(world: World) -> Non
     with pytest.raises(HpcstateError, match="slurmctld does not answer there") as caught:
         world.run()
     assert "/srv/hpcstate/slurmctld.before" in caught.value.hint
+    assert "the image did not pass on controller: slurmctld does not answer" in caught.value.message
 
 
 def test_a_controller_that_does_not_go_off_serves_on(world: World) -> None:
