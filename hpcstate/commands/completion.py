@@ -7,11 +7,15 @@ subcommand (its path, ``inventory show``), then offers that command's words.
 from __future__ import annotations
 
 import argparse
+import hashlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from hpcstate import paths
 from hpcstate.cli import OK, build_parser
+from hpcstate.files import write_atomically
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -88,10 +92,23 @@ def commands(parser: argparse.ArgumentParser, path: str = "") -> Iterator[Comman
 
 
 def script(shell: str, parser: argparse.ArgumentParser) -> str:
-    """The completion script of ``parser`` for ``shell``, one of SHELLS."""
-    from hpcstate.render import render  # Jinja, which no other command needs to start
+    """The completion script of ``parser`` for ``shell``, one of SHELLS.
 
-    return render(f"completion/{shell}.j2", commands=list(commands(parser)), quoted=fish_quoted)
+    It is kept: a shell asks for it as it starts, and importing Jinja takes as long as all the rest.
+    """
+    name, known = f"completion/{shell}.j2", list(commands(parser))
+    made_of = (paths.TEMPLATES / name).read_bytes() + repr(known).encode()
+    kept = paths.BUILD / "completion" / f"{shell}-{hashlib.sha256(made_of).hexdigest()[:16]}"
+    with suppress(OSError):
+        return kept.read_text(encoding="utf-8")
+    from hpcstate.render import render
+
+    text = render(name, commands=known, quoted=fish_quoted)
+    with suppress(OSError):
+        for old in kept.parent.glob(f"{shell}-*"):
+            old.unlink()
+        write_atomically(kept, text)
+    return text
 
 
 def fish_quoted(text: str) -> str:

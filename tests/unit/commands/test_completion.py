@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from hpcstate import paths
 from hpcstate.commands import completion
 
 ANSWERS_IN = 20
@@ -181,3 +182,23 @@ def printed_until(terminal: int, pattern: str) -> str:
         assert select.select([terminal], [], [], max(0, until - time.monotonic()))[0], shown
         shown += os.read(terminal, 4096).decode()
     return found.group(found.lastindex or 0)
+
+
+def test_the_script_is_kept_until_the_commands_are_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    first = completion.script("bash", parser())
+    (kept,) = (tmp_path / "completion").iterdir()
+    assert kept.read_text() == first
+    kept.write_text("kept")
+    assert completion.script("bash", parser()) == "kept"
+    other = parser()
+    other.add_argument("--other", help="one more")
+    assert "--other" in completion.script("bash", other)
+    (now,) = (tmp_path / "completion").iterdir()
+    assert now != kept
+    kept.parent.joinpath(now.name).unlink()
+    kept.parent.rmdir()
+    tmp_path.joinpath("completion").write_text("no folder can be made here")
+    assert completion.script("bash", parser()) == first
