@@ -27,10 +27,16 @@ QUEUE_SECONDS = 10
 START_SECONDS = 30
 """How long a job may take to start on an idle cluster, with software emulation."""
 
+AWAY_SECONDS = 5
+"""How long a job may wait for nodes that take none: one that comes back is there by then."""
+
 _PROGRAMS = Path(__file__).with_name("jobs.sh")
 _NAME = "hpcstate-check-"
 _FILE = "=== output of "
 _WAITING = frozenset({"PENDING", "CONFIGURING"})
+_NODES_AWAY = ("ReqNodeNotAvail", "Nodes required for job are DOWN")
+"""How the reasons of a job begin whose nodes are down or drained (job_state_reason_string of 24.11)."""
+
 _ACTIVE = _WAITING | {"RUNNING", "COMPLETING", "SUSPENDED", "STAGE_OUT"}
 
 
@@ -60,6 +66,11 @@ class JobState:
     def over(self) -> bool:
         """Whether the job has ended, in whatever way."""
         return self.state not in _ACTIVE
+
+    @property
+    def without_nodes(self) -> bool:
+        """Whether the job waits for nodes that take no jobs."""
+        return self.waiting and self.reason.startswith(_NODES_AWAY)
 
 
 class Jobs:
@@ -124,18 +135,23 @@ class Jobs:
         Skips the check when it does not come true in ``seconds`` (as long as a job may take to start,
         unless given) and somebody else's jobs are there, CheckFailed (with ``expected``) when they are not.
         """
-        limit = time.monotonic() + (START_SECONDS if seconds is None else seconds)
+        begun = time.monotonic()
+        limit = begun + (START_SECONDS if seconds is None else seconds)
         while True:
             states = self.states()
             if done(states):
                 return states
-            if time.monotonic() > limit:
+            now = time.monotonic()
+            away = any(state.without_nodes for state in states.values())
+            if now > limit or (away and now > begun + AWAY_SECONDS):
                 break
             time.sleep(POLL_SECONDS)
+        hint = "`squeue` and `scontrol show job` on the controller say more"
         if any(state.waiting for state in states.values()):
             skip_if_busy(self._live)
+            hint = _away_first(self._live) or hint
         seen = "; ".join(f"{label}: {describe(state)}" for label, state in states.items())
-        raise CheckFailed(expected, seen, "`squeue` and `scontrol show job` on the controller say more")
+        raise CheckFailed(expected, seen, hint)
 
     def demand_alone(self, node: Node) -> None:
         """Wait until no other jobs than these hold resources of ``node``: what one of these waits for there
@@ -211,8 +227,7 @@ def srun(live: Live, arguments: Sequence[str], command: Sequence[str], *, second
     # Whether it was somebody else's jobs that stood in the way, or nodes that take none.
     if any("Unable to allocate resources" in line for line in said):
         skip_if_busy(live)
-        if away := _away(live):
-            hint = f"{', '.join(away)}: that comes first; nodes.registered and nodes.daemons tell why"
+        hint = _away_first(live) or hint
     raise CheckFailed(
         f"`{shlex.join(['srun', *arguments, *command[:1]])}` succeeds",
         f"it {ended}: {' / '.join(line.strip() for line in said) or 'nothing was printed'}",
@@ -220,11 +235,14 @@ def srun(live: Live, arguments: Sequence[str], command: Sequence[str], *, second
     )
 
 
-def _away(live: Live) -> list[str]:
-    """The nodes that Slurm gives no jobs now, each with its state: "compute-02 is down"."""
+def _away_first(live: Live) -> str:
+    """The hint where Slurm gives some nodes no jobs now, empty where all take them."""
     words = "sinfo --noheader --Node --states=down,drain,fail,no_respond,unknown --format='%N is %T'"
     answer = live.run(live.cluster.controller.name, words, check=False)
-    return list(dict.fromkeys(line.strip() for line in answer.stdout.splitlines() if line.strip()))
+    away = dict.fromkeys(line.strip() for line in answer.stdout.splitlines() if line.strip())
+    if not away:
+        return ""
+    return f"{', '.join(away)}: that comes first; nodes.registered and nodes.daemons tell why"
 
 
 def skip_if_busy(live: Live) -> None:

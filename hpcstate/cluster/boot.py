@@ -49,12 +49,14 @@ def wait_for_ssh(
     with Live(cluster) as live:
         while waiting:
             # At the same time: each first connection to a slow guest takes a second.
-            ready = at_once(
-                lambda name: _banner(str(waiting[name].address)) and _lets_in(live, waiting[name], strange),
+            silent = at_once(
+                lambda name: (
+                    _silence(str(waiting[name].address)) or _not_let_in(live, waiting[name], strange)
+                ),
                 waiting,
             )
             now = time.monotonic()
-            for name in (name for name, answers in ready.items() if answers):
+            for name in (name for name, why in silent.items() if not why):
                 took = f" after {now - begun:.0f} s" if name in booting else ""
                 say(f"{name}: answers on SSH{took}")
                 del waiting[name]
@@ -62,7 +64,8 @@ def wait_for_ssh(
                 raise _no_answer(cluster, list(waiting.values()), host)
             if waiting and now - shown > _PROGRESS:
                 shown = now
-                say(f"waiting for SSH: {', '.join(waiting)} ({now - begun:.0f} s)")
+                why = "; ".join(f"{name}: {silent[name]}" for name in waiting)
+                say(f"waiting for SSH ({now - begun:.0f} s): {why}")
                 _reset_stalled(
                     cluster, [waiting[name] for name in booting if name in waiting], host, again, say
                 )
@@ -71,33 +74,39 @@ def wait_for_ssh(
                 _revive(cluster, list(waiting.values()), host, again, say)
 
 
-def _banner(address: str) -> bool:
-    """Whether an SSH server greets at ``address``: far cheaper for a slow guest than a whole handshake."""
+def _silence(address: str) -> str:
+    """Why no SSH server greets at ``address``, empty where one does: far cheaper for a slow guest than a
+    whole handshake."""
     try:
         with socket.create_connection((address, 22), timeout=2) as connection:
-            return connection.recv(4) == b"SSH-"
+            if connection.recv(4) == b"SSH-":
+                return ""
+    except ConnectionRefusedError:
+        return "it is up, sshd is not yet"
     except OSError:
-        return False
+        return f"nothing answers at {address} yet"
+    return "sshd does not greet yet"
 
 
-def _lets_in(live: Live, node: Node, strange: dict[str, float]) -> bool:
-    """Whether our key opens ``node``. ``strange`` has since when a node answers with another host key than
-    it was given. Raises HpcstateError for one that goes on doing so: waiting longer changes nothing.
+def _not_let_in(live: Live, node: Node, strange: dict[str, float]) -> str:
+    """Why our key does not open ``node``, empty where it does. ``strange`` has since when a node answers with
+    another host key than it was given. Raises HpcstateError for one that goes on doing so: waiting longer
+    changes nothing.
     """
     try:
         live.run(node.name, "true", timeout=30)
     except UnreachableError as error:
         if _OTHER_HOST_KEY not in error.message:
-            return False
+            return "sshd does not let our key in yet"
         if time.monotonic() - strange.setdefault(node.name, time.monotonic()) < STRANGE_SECONDS:
-            return False
+            return "it answers with another host key than it was given"
         raise HpcstateError(
             f"{node.address} answers with another host key than {node.name} was given",
             where=node.name,
             hint="does another machine have this address (`ip neigh`)? If its keys were replaced by hand: "
             f"`hpcstate stop --node {node.name}` and `start` give it those of build/ again",
         ) from error
-    return True
+    return ""
 
 
 def _revive(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, again: set[str], say: Say) -> None:

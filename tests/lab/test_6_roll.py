@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -168,38 +167,84 @@ def test_a_broken_image_ends_at_the_first(
     assert json.loads(hpcstate("roll", "status", str(file), "--json").stdout)["unfinished"] == []
 
 
-def test_a_roll_that_was_killed_goes_on(live: Live, file: Path, cluster: Cluster, other: Path) -> None:
-    """Killed when the node has its new disk; somebody else drained the other node meanwhile."""
+KILLED = """\
+import os, signal, sys
+from hpcstate.cli import main
+from hpcstate.cluster import lifecycle, replace
+
+def after(module, name, action=None):
+    function = getattr(module, name)
+    def step(*arguments, **settings):
+        answer = function(*arguments, **settings)
+        if action in (None, *arguments[1:2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return answer
+    setattr(module, name, step)
+
+where, name, *action = sys.argv[1].split(".")
+after({"replace": replace, "lifecycle": lifecycle}[where], name, *action)
+main(sys.argv[2:])
+"""
+"""Runs hpcstate with the arguments after the first, and is killed -9 as soon as that step is done."""
+
+STEPS = (
+    "replace._trial.reserve",
+    "lifecycle.stop",
+    "lifecycle.new_disks",
+    "lifecycle.start",
+    "replace.wait_for_slurm",
+    "replace._try",
+    "lifecycle.confirm_disks",
+)
+"""The steps of a batch in their order."""
+
+
+def test_a_roll_that_is_killed_after_each_step_goes_on(
+    live: Live, file: Path, cluster: Cluster, other: Path
+) -> None:
+    """Somebody else drained the other node meanwhile, and a job waits for the one that is rolled."""
     third = other.with_name("third.qcow2")
     shutil.copy(other, third)
     with third.open("ab") as stream:
         stream.write(bytes(1 << 16))
     with_image(file, third)
-    live.run(
-        cluster.controller.name, "scontrol update nodename=compute-02 state=drain reason=fan", user="root"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-m", "hpcstate", "roll", "start", str(file), "--force"],
-        cwd=paths.ROOT,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 300
-    while len(disks(cluster, "compute-01")) < 2:
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(1)
-    time.sleep(5)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert "compute-01: a new disk that has not passed yet" in hpcstate("roll", "status", str(file)).stdout
-    assert "hpcstate-roll-compute-01" in reservations(live)
+    head = cluster.controller.name
+    live.run(head, "scontrol update nodename=compute-02 state=drain reason=fan", user="root")
+    old = disk(cluster, "compute-01")
+    for step in STEPS:
+        begun = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, step, "roll", "start", str(file), "--force"],
+            cwd=paths.ROOT,
+            start_new_session=True,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+        )
+        print(f"{step}: {time.monotonic() - begun:.0f} s", done.stdout, done.stderr, sep="\n")
+        assert done.returncode == -signal.SIGKILL
+        said = hpcstate("roll", "status", str(file)).stdout
+        made = STEPS.index(step) >= STEPS.index("lifecycle.new_disks")
+        passed = step == "lifecycle.confirm_disks"
+        assert ("compute-01: a new disk that has not passed yet" in said) == (made and not passed)
+        assert ("compute-01: another image" in said) == (not made)
+        assert (old in disks(cluster, "compute-01")) == (not passed)
+        assert "hpcstate-roll-compute-01" in reservations(live)
+        if step == STEPS[0]:
+            job = live.run(
+                head, "sbatch --parsable -o /dev/null -w compute-01 --wrap='sleep 1'", user="hpc"
+            ).stdout.strip()
+        assert state(live, job) == "PENDING", "nobody's jobs start on a node that is not through"
 
     done = hpcstate("roll", "resume", str(file))
     assert done.returncode == 0
     assert "compute-02 keeps its image: somebody drained it (fan)" in done.stdout
     assert len(disks(cluster, "compute-01")) == 1
+    assert wait_for(live, job, "COMPLETED")
+    assert "hpcstate-roll" not in reservations(live)
     assert slurm_nodes(live)["compute-01"][1] == "idle"
     assert slurm_nodes(live)["compute-02"][1] == "drained"
-    live.run(cluster.controller.name, "scontrol update nodename=compute-02 state=resume", user="root")
+    live.run(head, "scontrol update nodename=compute-02 state=resume", user="root")
     (changed,) = schema.load(file).clusters
     assert changed.workers[0].image == str(third)

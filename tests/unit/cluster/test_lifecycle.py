@@ -83,7 +83,7 @@ def test_a_failed_start_shows_the_serial_consoles(
     ensure_secrets(cluster)
     monkeypatch.setattr(boot, "BOOT_TIMEOUT", timeout)
     monkeypatch.setattr(boot, "_POLL", 0.0)
-    monkeypatch.setattr(boot, "_banner", lambda _address: False)
+    monkeypatch.setattr(boot, "_silence", lambda _address: "nothing answers yet")
     with pytest.raises(HpcstateError) as caught:
         boot.wait_for_ssh(cluster, cluster.nodes[:2], Hypervisor(state), print)  # type: ignore[arg-type]
     said = str(caught.value)
@@ -102,8 +102,10 @@ def test_a_node_whose_emulator_crashed_is_powered_on_once_more(
     host.crashes["compute-01"] = crashes
     said: list[str] = []
     monkeypatch.setattr(boot, "_POLL", 0.0)
-    monkeypatch.setattr(boot, "_banner", lambda _address: bool(said) and not host.crashes["compute-01"])
-    monkeypatch.setattr(boot, "_lets_in", lambda *_: True)
+    monkeypatch.setattr(
+        boot, "_silence", lambda _address: "" if said and not host.crashes["compute-01"] else "silent"
+    )
+    monkeypatch.setattr(boot, "_not_let_in", lambda *_: "")
     with pytest.raises(HpcstateError, match="no answer on SSH") if raises else nullcontext():
         boot.wait_for_ssh(cluster, cluster.nodes[:2], host, said.append)  # type: ignore[arg-type]
     assert host.powered_on == ["compute-01"]
@@ -112,8 +114,8 @@ def test_a_node_whose_emulator_crashed_is_powered_on_once_more(
 
 def test_each_node_that_answers_is_said(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     ensure_secrets(cluster)
-    monkeypatch.setattr(boot, "_banner", lambda _address: True)
-    monkeypatch.setattr(boot, "_lets_in", lambda *_: True)
+    monkeypatch.setattr(boot, "_silence", lambda _address: "")
+    monkeypatch.setattr(boot, "_not_let_in", lambda *_: "")
     said: list[str] = []
     boot.wait_for_ssh(cluster, cluster.nodes[:2], Hypervisor(), said.append, ["compute-01"])  # type: ignore[arg-type]
     assert said == ["controller: answers on SSH", "compute-01: answers on SSH after 0 s"]
@@ -140,11 +142,12 @@ def test_a_kernel_that_stalls_as_it_boots_is_reset_once(
     said: list[str] = []
     monkeypatch.setattr(boot, "_POLL", 0.0)
     monkeypatch.setattr(boot, "_PROGRESS", 0.0)
-    monkeypatch.setattr(boot, "_banner", lambda _address: len(said) > 5)
-    monkeypatch.setattr(boot, "_lets_in", lambda *_: True)
+    monkeypatch.setattr(boot, "_silence", lambda _address: "" if len(said) > 5 else "silent")
+    monkeypatch.setattr(boot, "_not_let_in", lambda *_: "")
     boot.wait_for_ssh(cluster, cluster.nodes[:2], host, said.append, booting)  # type: ignore[arg-type]
     assert host.resets == resets
     assert sum("the kernel of compute-01 stalled" in line for line in said) == len(resets)
+    assert any("compute-01: silent" in line for line in said), "why it is waited for"
 
 
 def test_nodes_with_other_keys_get_the_new_ones_when_they_are_off(cluster: Cluster) -> None:
@@ -332,13 +335,13 @@ def test_another_host_key_is_not_waited_for(cluster: Cluster, monkeypatch: pytes
     node = cluster.workers[0]
     since: dict[str, float] = {}
     live = Stranger("Host key verification failed.")
-    assert boot._lets_in(live, node, since) is False  # type: ignore[arg-type]
+    assert boot._not_let_in(live, node, since) == "it answers with another host key than it was given"  # type: ignore[arg-type]
     assert since.keys() == {node.name}, "a node that boots for the first time has its chance"
     monkeypatch.setattr(boot, "STRANGE_SECONDS", 0)
     with pytest.raises(HpcstateError, match="answers with another host key") as caught:
-        boot._lets_in(live, node, since)  # type: ignore[arg-type]
+        boot._not_let_in(live, node, since)  # type: ignore[arg-type]
     assert "ip neigh" in caught.value.hint
-    assert boot._lets_in(Stranger("Connection refused"), node, {}) is False  # type: ignore[arg-type]
+    assert "does not let our key in" in boot._not_let_in(Stranger("Connection refused"), node, {})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

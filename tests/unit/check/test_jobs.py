@@ -1,0 +1,74 @@
+"""Jobs of the checks: how long one waits, and what it says then."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from hpcstate.check import jobs
+from hpcstate.check.suite import CheckFailed
+from hpcstate.run import Result
+
+# squeue of 24.11.5: one line each for a job whose node is down, and whose node is busy.
+DOWN = "ReqNodeNotAvail, UnavailableNodes:compute-02"
+SEVERAL = "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions"
+BUSY = "Resources"
+
+
+@dataclass
+class Cluster:
+    """Answers as a controller would: a job that waits for ``reason``, on nodes that ``sinfo`` names."""
+
+    reason: str
+    sinfo: str
+    cluster = SimpleNamespace(controller=SimpleNamespace(name="controller"))
+
+    def run(self, _node: str, script: str, **_: Any) -> Result:
+        if "sinfo" in script:
+            return Result((), 0, self.sinfo, "")
+        if "--states=all" in script:
+            name = script.split("--name=")[1].split(" ")[0]
+            return Result((), 0, f"{name}|7|PENDING|{self.reason}\n", "")
+        return Result((), 0, "", "")
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that have gone by; asking takes none, waiting does."""
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(jobs, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    return now
+
+
+@pytest.mark.parametrize(
+    ("reason", "limit"),
+    [(DOWN, jobs.AWAY_SECONDS), (SEVERAL, jobs.AWAY_SECONDS), (BUSY, jobs.START_SECONDS)],
+    ids=["down", "several are down", "busy"],
+)
+def test_a_job_whose_nodes_are_away_is_not_waited_for(clock: list[float], reason: str, limit: int) -> None:
+    live: Any = Cluster(reason, "compute-02 is down\ncompute-02 is down\n")
+    with (
+        pytest.raises(CheckFailed) as caught,
+        jobs.Jobs(live, {"one": jobs.Job(("-wcompute-02",), ("true",))}) as started,
+    ):
+        started.wait(lambda states: not states["one"].waiting, "it starts")
+    assert limit <= clock[0] < limit + 1
+    assert reason in caught.value.observed
+    assert caught.value.hint == (
+        "compute-02 is down: that comes first; nodes.registered and nodes.daemons tell why"
+    )
+
+
+def test_where_all_nodes_take_jobs_the_queue_says_more(clock: list[float]) -> None:
+    live: Any = Cluster(BUSY, "")
+    with pytest.raises(CheckFailed) as caught, jobs.Jobs(live, {"one": jobs.Job((), ("true",))}) as started:
+        started.wait(lambda states: not states["one"].waiting, "it starts", seconds=3)
+    assert clock[0] < 4
+    assert "squeue" in caught.value.hint
