@@ -45,7 +45,12 @@ def build(spec: ImageSpec, disk: Path, folder: Path, *, in_memory: bool) -> dict
     words += [f'--customize-hook={HOOKS / "customize.sh"} "$1"']
     words += [f"--include={','.join(sorted(spec.package_names))}"]
     words += [spec.release, root, *sources(spec.release)]
-    environment = {**os.environ, "KERNEL_PARAMETERS": spec.kernel_parameters, "LC_ALL": "C.UTF-8"}
+    environment = {
+        **os.environ,
+        "KERNEL_PARAMETERS": spec.kernel_parameters,
+        "MANUAL": "yes" if "man-db" in spec.package_names else "no",
+        "LC_ALL": "C.UTF-8",
+    }
     hint = "is the Debian mirror reachable? the next run starts this step again"
     try:
         run(words, env=environment, hint=hint)

@@ -1,6 +1,7 @@
 #!/bin/sh
 # mmdebstrap --essential-hook: settings that dpkg and package scripts read while the packages are installed.
-# $1 is the root. They stay in the image, so that upgrades keep to them.
+# $1 is the root. They stay in the image, so that upgrades keep to them. MANUAL=yes keeps the manual pages, in
+# English.
 set -eu
 root=$1
 here=$(dirname "$0")
@@ -15,7 +16,13 @@ path-exclude=/usr/share/doc/*
 path-include=/usr/share/doc/*/copyright
 path-exclude=/usr/share/initramfs-tools/hooks/udev
 EOF
-find "$root/usr/share/man" "$root/usr/share/info" "$root/usr/share/locale" -mindepth 1 -delete
+find "$root/usr/share/info" "$root/usr/share/locale" -mindepth 1 -delete
+if [ "${MANUAL:-}" = yes ]; then
+    echo 'path-include=/usr/share/man/man[1-8]/*' >>"$root/etc/dpkg/dpkg.cfg.d/hpcstate"
+    find "$root/usr/share/man" -mindepth 1 -maxdepth 1 ! -name 'man[1-8]' -exec rm -r {} +
+else
+    find "$root/usr/share/man" -mindepth 1 -delete
+fi
 find "$root/usr/share/doc" -type f ! -name copyright -delete
 
 # A small initramfs: the drivers of the virtual hardware we promise, not the whole kernel.
