@@ -16,9 +16,9 @@ from hpcstate import programs
 from hpcstate.errors import HpcstateError
 from hpcstate.host import tools
 from hpcstate.node.managed import Managed
-from hpcstate.probe.apptainer import SubidRange, is_at_least
+from hpcstate.probe.apptainer import PROGRAMS, SubidRange, is_at_least
 from operations.packages import APT_GET
-from operations.util.commands import fail, stop_host, write_file
+from operations.util.commands import fail, name_once, stop_host, write_file
 
 _KEEP_SETTINGS = ("-o", "Dpkg::Options::=--force-confold")
 """apptainer.conf is ours: dpkg would ask which one to keep, and there is nobody to answer (dpkg(1))."""
@@ -38,6 +38,13 @@ MANAGED = (
         "`apptainer --version`",
         "mended",
         "a mirror with Apptainer's dependencies",
+    ),
+    Managed(
+        "apptainer.programs",
+        "what Apptainer starts for users, and that nothing of it runs as root",
+        "squashfuse, newuidmap and others, starter-suid",
+        "that they are there; their modes",
+        "named",
     ),
     Managed(
         "subids",
@@ -85,6 +92,22 @@ def _fetch(state: Any, host: Any, deb: tools.Deb) -> bool | None:
     except HpcstateError as error:
         return fail(state, host, str(error))
     return None
+
+
+@operation()
+def named() -> Generator[PyinfraCommand, None, None]:
+    """Says which programs Apptainer needs and does not have, and which run as root; never changes anything:
+    the image had them right, and whoever took them away has a reason or a damaged disk.
+    """
+    fact = host.get_fact(Apptainer)
+    step = f"`hpcstate roll start FILE --node {host.name}` gives the node a new disk from the image"
+    for program in PROGRAMS:
+        if program not in fact["programs"]:
+            name_once(host, f"{program}, which Apptainer starts for users, is missing; {step}")
+    for path in fact["setuid"]:
+        name_once(host, f"{path} runs as root for every user; {step}")
+    host.noop("what is not as the image had it was named")
+    yield from ()
 
 
 @operation()

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from pyinfra import logger
 from pyinfra.api.command import PyinfraCommand, StringCommand
 from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.in_force import InForce
-from hpcstate.node.drift import NAMED, Drift, ToBeInForce, drifts
+from hpcstate.node.drift import Drift, ToBeInForce, drifts
 from hpcstate.node.managed import Managed
-from operations.util.commands import stop_host
-
-_told: set[tuple[str, str]] = set()
-"""What was named for which host: pyinfra runs an operation when it plans and when it executes."""
+from operations.util.commands import name_once, stop_host
 
 MANAGED = (
     Managed("hostname", "the host's name", "the kernel, /etc/hostname", "`uname -n`, that file", "mended"),
@@ -25,7 +21,7 @@ MANAGED = (
     Managed(
         "place",
         "mode and owner of /etc/slurm and its files, /etc/munge, the state and logs of Slurm and munge, the "
-        "home of hpc, the cache of containers, devices of simulated GPUs",
+        "home of hpc, the cache of containers, /dev/fuse, devices of simulated GPUs",
         "the file systems",
         "stat",
         "mended",
@@ -107,9 +103,8 @@ def mended(wanted: ToBeInForce) -> Generator[PyinfraCommand, None, None]:
 def named(wanted: ToBeInForce) -> Generator[PyinfraCommand, None, None]:
     """Says what differs and is left as it is; never changes anything."""
     for drift in _seen(wanted):
-        if not drift.mend and (host.name, drift.text) not in _told:
-            _told.add((host.name, drift.text))
-            host.log_styled(f"{NAMED}{drift.text}", fg="yellow", log_func=logger.warning)
+        if not drift.mend:
+            name_once(host, drift.text)
     host.noop("what is not mended was named")
     yield from ()
 

@@ -366,7 +366,7 @@ def new_disks(cluster: Cluster, file: Path, say: Say, names: Sequence[str]) -> N
             now = host.disk(cluster, node)
             # What an interrupted run made, and nothing uses, is nothing to keep.
             host.volumes.remove_named(cluster, set(host.volumes.disks(cluster, node)) - {now})
-            new = objects.disk_volume(node, host.volumes.base_name(node))
+            new = objects.new_disk_volume(node, host.volumes.base_name(node), [now])
             host.volumes.make_disk(node, pool, new)
             host.put_disk(cluster, node, new, before=now)
             say(f"{node.name}: a new disk from {node.image}; the old one is kept until this one has passed")

@@ -88,10 +88,11 @@ def due(
     slurm: Mapping[str, SlurmNode],
     *,
     controller_too: bool = False,
+    only: Sequence[str] = (),
 ) -> Due:
-    """What is to be replaced, the controller with ``controller_too``. Pure; nodes that are not well go first:
-    it costs nothing to take them away."""
-    other = {each.what for each in differences if each.impact == "replace"}
+    """What is to be replaced, the controller with ``controller_too``; with ``only`` these compute nodes,
+    whatever their image is. Pure; nodes that are not well go first: it costs nothing to take them away."""
+    other = set(only) or {each.what for each in differences if each.impact == "replace"}
     names = [node.name for node in cluster.workers if node.name in other and node.name not in unfinished]
     theirs = {
         name: slurm[name]["reason"] or "no reason given"
@@ -144,14 +145,23 @@ def next_batch(
     return batch
 
 
-def look(cluster: Cluster, *, controller_too: bool = False) -> Due:
-    """What is to be replaced of ``cluster``, as libvirt and Slurm have it now."""
+def look(cluster: Cluster, *, controller_too: bool = False, only: Sequence[str] = ()) -> Due:
+    """What is to be replaced of ``cluster``, as libvirt and Slurm have it now. Raises HpcstateError when one
+    of ``only`` is no compute node."""
+    workers = [node.name for node in cluster.workers]
+    if other := [name for name in only if name not in workers]:
+        raise HpcstateError(
+            f"no compute node is called {other[0]!r}",
+            where=cluster.name,
+            hint=f"compute nodes: {', '.join(workers)}; `--controller` is for the controller",
+        )
     return due(
         cluster,
         lifecycle.different(cluster),
         lifecycle.unfinished(cluster),
         slurm_nodes(cluster),
         controller_too=controller_too,
+        only=only,
     )
 
 

@@ -35,6 +35,14 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
             if name == "start":
                 action.add_argument("--force", action="store_true", help="do not ask")
                 action.add_argument(
+                    "--node",
+                    action="append",
+                    default=[],
+                    metavar="NAME",
+                    help="a new disk for this compute node, whatever image it has (repeatable): what "
+                    "somebody changed or broke on it is gone",
+                )
+                action.add_argument(
                     "--controller",
                     action="store_true",
                     help="replace the controller's disk, too, before the others: jobs go on meanwhile; "
@@ -45,9 +53,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
             )
         if run is _status:
             action.add_argument("--json", action="store_true", help="for programs")
-        action.set_defaults(
-            run=run if run is _status else in_turn(run), only_resume=name == "resume", controller=False
-        )
+        action.set_defaults(run=run if run is _status else in_turn(run), only_resume=name == "resume")
+    actions.choices["resume"].set_defaults(controller=False, node=[])
 
 
 def _say(text: str) -> None:
@@ -72,7 +79,7 @@ def _start(args: argparse.Namespace) -> int:
 
     cluster = _cluster(args)
     begun = time.monotonic()
-    work = replace.look(cluster, controller_too=args.controller)
+    work = replace.look(cluster, controller_too=args.controller, only=args.node)
     if not work or (args.only_resume and not work.unfinished):
         replace.release_left(cluster, work)
         for line in work.left_lines(cluster):

@@ -7,7 +7,7 @@ is found, also under another name. Whose it is, only its mark says (hpcstate.hyp
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
@@ -116,6 +116,14 @@ def disk_volume(node: Node, base: str = "") -> str:
     """The volume with the disk of ``node``: that of its first start, or the one that replaces it, on the
     volume ``base`` (see base_volume)."""
     return f"{node.name}.{PurePosixPath(base).stem[-8:]}.qcow2" if base else f"{node.name}.qcow2"
+
+
+def new_disk_volume(node: Node, base: str, there: Sequence[str]) -> str:
+    """The volume that replaces the disk of ``node``, on the volume ``base``: by a name that none of ``there``
+    has, also where these stand on the same image."""
+    first = disk_volume(node, base)
+    more = (f"{first.removesuffix('.qcow2')}-{number}.qcow2" for number in range(2, len(there) + 2))
+    return next(name for name in (first, *more) if name not in there)
 
 
 def is_disk(node: Node, volume: str) -> bool:

@@ -159,6 +159,7 @@ def _slurm_places(node: Node, names: Sequence[str], *, controls: bool) -> tuple[
         Place("/var/lib/munge", "711", "munge:munge", folder=True),
         Place("/var/log/munge", "700", "munge:munge", folder=True),
         Place(apptainer_files.CACHE, "1777", "root:root", folder=True),
+        Place("/dev/fuse", "666", "root:root"),
         *(Place(f"/dev/nvidia{number}", "666", "root:root") for number in range(simulated)),
     )
 

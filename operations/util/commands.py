@@ -6,8 +6,10 @@ from typing import Any
 
 from pyinfra import logger
 from pyinfra.api.command import FunctionCommand, StringCommand
+from pyinfra.api.host import Host
 
 from hpcstate import programs
+from hpcstate.node.drift import NAMED
 
 
 def stop_host(message: str) -> FunctionCommand:
@@ -25,6 +27,17 @@ def fail(state: Any, host: Any, message: str) -> bool:
     for line in message.splitlines():
         host.log_styled(line, fg="red", log_func=logger.error)
     return False
+
+
+_named: set[tuple[str, str]] = set()
+"""What was named for which host: pyinfra runs an operation when it plans and when it executes."""
+
+
+def name_once(host: Host, text: str) -> None:
+    """Says in the name of the host what differs and is left as it is, at the first time it is seen."""
+    if (host.name, text) not in _named:
+        _named.add((host.name, text))
+        host.log_styled(f"{NAMED}{text}", fg="yellow", log_func=logger.warning)
 
 
 def write_file(path: str, content: str, mode: str = "644", *, mark: str = "") -> StringCommand:

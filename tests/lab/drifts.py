@@ -123,6 +123,13 @@ BREAKS: Mapping[str, Break] = {
         "systemctl disable --quiet --now munge",
         "systemctl --quiet is-active munge && systemctl --quiet is-enabled munge",
     ),
+    "apptainer.programs": Break(
+        "compute-01",
+        "mv /usr/bin/fuse2fs /usr/bin/fuse2fs.away",
+        "command -v fuse2fs >/dev/null",
+        said="fuse2fs, which Apptainer starts for users, is missing",
+        undo="mv /usr/bin/fuse2fs.away /usr/bin/fuse2fs",
+    ),
     "subids": Break(
         "compute-01", "sed -i '/^hpc:/d' /etc/subuid", "grep -q '^hpc:131072000:65536$' /etc/subuid"
     ),

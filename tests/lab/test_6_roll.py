@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from hpcstate import paths, schema
+from hpcstate.check.runner import load_suites, run_checks
 from hpcstate.hypervisor.connection import connect
 from hpcstate.hypervisor.daemon import SYSTEM_URI
 from hpcstate.model import Cluster
@@ -112,6 +113,23 @@ def test_a_new_image_goes_through_the_nodes(live: Live, file: Path, cluster: Clu
     assert "hpcstate-roll" not in reservations(live)
     again = hpcstate("roll", "start", str(file), "--force")
     assert (again.returncode, "nothing to do" in again.stdout) == (0, True)
+
+
+def test_a_damaged_node_gets_a_new_disk_from_the_image_it_has(
+    live: Live, file: Path, cluster: Cluster
+) -> None:
+    """What no deploy mends: a program of the image is gone."""
+    (check,) = (each for each in load_suites().checks if each.name == "container-runtime.apptainer")
+    second, old = boot(live, "compute-02"), disk(cluster, "compute-01")
+    live.run("compute-01", "rm /usr/bin/squashfuse", user="root")
+    (before,) = run_checks([check], live, lambda _: None)
+    assert (before.outcome, "roll start FILE --node NAME" in before.hint) == ("failed", True)
+    done = hpcstate("roll", "start", str(file), "--force", "--node", "compute-01")
+    assert done.returncode == 0
+    assert disks(cluster, "compute-01") == [disk(cluster, "compute-01")] != [old]
+    assert boot(live, "compute-02") == second
+    (after,) = run_checks([check], live, lambda _: None)
+    assert after.outcome == "passed"
 
 
 def test_the_controller_is_replaced_under_running_jobs(live: Live, file: Path, cluster: Cluster) -> None:

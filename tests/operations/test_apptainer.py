@@ -12,8 +12,10 @@ from pyinfra.api.command import FileUploadCommand
 
 from hpcstate.errors import HpcstateError
 from hpcstate.host import tools
+from hpcstate.node.drift import NAMED
 from hpcstate.probe import apptainer as probe
 from operations import apptainer
+from operations.util import commands
 from tests.operations.harness import Outcome, run
 
 HPC = {"user": "hpc", "start": 131072000, "count": 65536}
@@ -80,6 +82,18 @@ def test_a_package_with_another_digest_is_not_installed_and_nothing_stays(
         assert words.startswith("install --no-install-recommends -o Dpkg::Options::=--force-confold ")
         assert words.endswith(f" {tmp_path}/folder/a.deb\n")
     assert not (tmp_path / "folder").exists()
+
+
+def test_what_apptainer_lacks_is_named_and_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "_named", set())
+    suid = "/usr/libexec/apptainer/bin/starter-suid"
+    there = [name for name in probe.PROGRAMS if name != "squashfuse"]
+    for found, names in (({"programs": there, "setuid": [suid]}, 2), ({"programs": list(probe.PROGRAMS)}, 0)):
+        outcome = run(apptainer.named, facts={"facts.apptainer.Apptainer": {**fact("1.4.5"), **found}})
+        assert (outcome.commands, len(outcome.noops), len(outcome.host.said)) == ([], 1, names)
+        if names:
+            assert outcome.host.said[0].startswith(f"{NAMED}squashfuse, which Apptainer starts")
+            assert outcome.host.said[1].startswith(f"{NAMED}{suid} runs as root")
 
 
 @pytest.mark.parametrize("version", ["1.2.0", "1.4.5-2", "1.5.0"])

@@ -13,7 +13,7 @@ from hpcstate.node.drift import NAMED
 from hpcstate.node.managed import rewritten
 from hpcstate.paths import ROOT
 from operations import in_force
-from operations.util import managed
+from operations.util import commands, managed
 from tests.lab.drifts import BREAKS, ORDER
 from tests.operations.harness import Outcome, run
 from tests.unit.node import test_drift
@@ -58,7 +58,7 @@ def test_what_is_only_named_changes_nothing() -> None:
 
 
 def test_what_is_named_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(in_force, "_told", set())
+    monkeypatch.setattr(commands, "_named", set())
     for said in (1, 0):
         outcome = run(in_force.named, WANTED, facts={FACT: {"*": drifted()}})
         assert (outcome.commands, len(outcome.noops), len(outcome.host.said)) == ([], 1, said)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 
 import pytest
 
-from hpcstate.check.suite import DEPLOY_AGAIN, CheckFailed, RecordProperty, fault
+from hpcstate.check.suite import DEPLOY_AGAIN, NEW_DISK, CheckFailed, RecordProperty, fault
 from hpcstate.model import Cluster
 from hpcstate.node import apptainer_files
 from hpcstate.node.ssh import JOB_USER, Live
@@ -49,7 +50,7 @@ def test_apptainer(
         raise CheckFailed(
             f"Apptainer >= {apptainer_files.AT_LEAST}, {', '.join(PROGRAMS)}, and no setuid program",
             "; ".join(findings),
-            DEPLOY_AGAIN,
+            NEW_DISK,
         )
     record_property(
         "observed", ", ".join(f"{name} {installation['version']}" for name, installation in seen.items())
@@ -170,8 +171,12 @@ def fuse_closed(live: Live) -> Iterator[None]:
         yield
 
 
+def _without_job_user(text: str) -> str:
+    return re.sub(rf"(?m)^{JOB_USER}:.*\n", "", text)
+
+
 @fault("a user of a node has lost the subordinate numbers", "container-runtime.users")
 def without_subuid(live: Live) -> Iterator[None]:
     name = last_worker(live).name
-    with edited(live, [Edit(name, "/etc/subuid", lambda text: text.replace(f"{JOB_USER}:", "somebody:"))]):
+    with edited(live, [Edit(name, "/etc/subuid", _without_job_user)]):
         yield

@@ -72,6 +72,16 @@ def test_a_drain_of_ours_or_of_slurm_keeps_no_node_from_it() -> None:
     assert due(TWO, other_image("compute-01", "compute-02"), [], known).wait == ("compute-02", "compute-01")
 
 
+def test_a_named_node_gets_a_new_disk_whatever_its_image_is() -> None:
+    known = slurm(compute_01="IDLE", compute_02="IDLE")
+    assert due(TWO, other_image("compute-01"), [], known, only=["compute-02"]).wait == ("compute-02",)
+    mended = slurm(compute_01="IDLE+DRAIN fan broken", compute_02="IDLE")
+    assert due(TWO, [], [], mended, only=["compute-01"]).theirs == {"compute-01": "fan broken"}
+    for name in ("controller", "compute-09"):
+        with pytest.raises(HpcstateError, match=f"no compute node is called '{name}'"):
+            replace.look(TWO, only=[name])
+
+
 NAMES = [f"compute-{number:02}" for number in range(1, 9)]
 
 

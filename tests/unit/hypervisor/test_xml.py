@@ -158,3 +158,14 @@ def test_a_volume_names_its_backing_file() -> None:
     alone = ElementTree.fromstring(objects.volume_xml("a.iso", 1, "raw"))
     assert alone.find("backingStore") is None
     assert alone.findtext("target/permissions/mode") == "0600"
+
+
+def test_a_new_disk_has_a_name_of_its_own_also_on_the_same_image(cluster: Cluster) -> None:
+    node = cluster.workers[0]
+    base = objects.base_volume(Path("hpc-base.qcow2"), "0123456789abcdef")
+    first = objects.new_disk_volume(node, base, [objects.disk_volume(node)])
+    assert first == "compute-01.89abcdef.qcow2"
+    second = objects.new_disk_volume(node, base, [first])
+    assert second == "compute-01.89abcdef-2.qcow2"
+    assert objects.new_disk_volume(node, base, [second]) == first
+    assert all(objects.is_disk(node, name) for name in (first, second))
