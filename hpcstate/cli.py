@@ -17,6 +17,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hpcstate import commands
 from hpcstate.errors import HpcstateError, ProblemsError, UnreadableFileError, from_os
@@ -28,9 +29,25 @@ INTERRUPTED = 130
 """Exit codes; 130 is what shells report for a program that Control-C ended."""
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose commands may hand words on to another program: those behind ``--`` are not looked into
+    where the command has a default for ``words``, and become it. (To argparse they are positional arguments
+    like those before them.)"""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does, but for the words behind ``--``."""
+        given = list(sys.argv[1:] if args is None else args)
+        if self.get_default("words") is None or "--" not in given:
+            return super().parse_known_args(given, namespace)
+        end = given.index("--")
+        found, left = super().parse_known_args(given[:end], namespace)
+        found.words = given[end + 1 :]
+        return found, left
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser with every subcommand of the installed modules."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="hpcstate",
         description="A GPU Slurm cluster from one file, and kept in that state.",
         epilog="Exit codes: 0 fine, 1 findings, 2 could not run.",
@@ -57,7 +74,8 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
 
         refuse_bare_nodes(args, left)
     if left:
-        args.command.error(f"unrecognized arguments: {' '.join(left)}")
+        behind = "; a command stands behind --" if hasattr(args, "words") else ""
+        args.command.error(f"unrecognized arguments: {' '.join(left)}{behind}")
     return args
 
 

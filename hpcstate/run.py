@@ -121,6 +121,23 @@ def run_visibly(argv: Sequence[str | Path], *, cwd: Path | None = None) -> int:
             raise
 
 
+def hand_over(argv: Sequence[str | Path]) -> int:
+    """Run ``argv`` with this process's own input, output and terminal, and return its exit code; as a shell
+    reports it, 128 and the number of the signal that ended it. It never outlives this process.
+
+    Raises HpcstateError when the program is missing.
+    """
+    words = _bound(argv)
+    sys.stdout.flush()
+    with subprocess.Popen(words) as process:
+        try:
+            code = process.wait()
+        except BaseException:
+            process.kill()
+            raise
+    return 128 - code if code < 0 else code
+
+
 def _bound(argv: Sequence[str | Path]) -> list[str]:
     """The command line that runs ``argv``, and kills it when this process ends, however that ends (prctl(2),
     PR_SET_PDEATHSIG). Raises HpcstateError when the program is missing.

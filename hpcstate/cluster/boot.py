@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor.connection import LibvirtHost
 from hpcstate.model import Cluster, Node
-from hpcstate.node.ssh import Live, UnreachableError
+from hpcstate.node.ssh import OTHER_HOST_KEY, Live, UnreachableError
 from hpcstate.run import at_once, tail
 from hpcstate.terminal import Say
 
@@ -22,10 +22,8 @@ STRANGE_SECONDS = 20.0
 """How long a node may answer with another host key: one that boots for the first time gets its own from
 cloud-init before sshd starts, but not every image is that careful."""
 
-_OTHER_HOST_KEY = "Host key verification failed"
 _POLL = 1.0
 _PROGRESS = 10.0
-
 
 _STARVED = re.compile(r"rcu: rcu_\w+ kthread starved for")
 """What Linux prints while a thread of its RCU gets no timer: after 21 s, then every 63 s
@@ -96,7 +94,7 @@ def _not_let_in(live: Live, node: Node, strange: dict[str, float]) -> str:
     try:
         live.run(node.name, "true", timeout=30)
     except UnreachableError as error:
-        if _OTHER_HOST_KEY not in error.message:
+        if OTHER_HOST_KEY not in error.message:
             return "sshd does not let our key in yet"
         if time.monotonic() - strange.setdefault(node.name, time.monotonic()) < STRANGE_SECONDS:
             return "it answers with another host key than it was given"

@@ -215,16 +215,10 @@ def proof_text(proof: Proof) -> str:
 
 def next_steps(file: Path, cluster: Cluster) -> str:
     """The commands to type now."""
-    at = ClusterPaths.of(cluster.name)
-    name = cluster.controller.name
-    ssh = (
-        f"ssh -i {_short(at.ssh_key)} -o UserKnownHostsFile={_short(at.known_hosts)} "
-        f"admin@{cluster.controller.address}"
-    )
     lines = [
         "Next:",
-        f"  {ssh}",
-        f"      opens {name}; there: sudo -iu hpc srun -N{len(cluster.workers)} hostname",
+        f"  ./hpc ssh {file}",
+        f"      opens {cluster.controller.name}; there: sudo -iu hpc srun -N{len(cluster.workers)} hostname",
     ]
     lines += [f"  ./hpc {command} {file}" for command in ("status", "check", "stop", "destroy")]
     return "\n".join(lines)

@@ -6,6 +6,7 @@ The nodes may be slow (a handshake under software emulation costs 1 to 2 s, a co
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import tempfile
@@ -36,7 +37,14 @@ CONNECT_SECONDS = 20
 IDLE_SECONDS = 120
 """How long an unused connection outlives a run that could not close it."""
 
-_SSH_FAILED = 255
+ALIVE = ("ServerAliveInterval=10", "ServerAliveCountMax=3")
+"""A node that is gone ends the connection after half a minute."""
+
+SSH_FAILED = 255
+"""What ssh exits with for itself (ssh(1), EXIT STATUS); a command may end so too."""
+OTHER_HOST_KEY = "Host key verification failed"
+"""What ssh says of a host key that is not the one it knows (OpenSSH, sshconnect.c)."""
+
 _REMOTE_255 = 254
 _TIMED_OUT = 124
 
@@ -142,7 +150,7 @@ class Live:
             own_group=outlives_terminal(),
             hint=f"is {node} still running? hpcstate status shows it",
         )
-        if answer.code == _SSH_FAILED:
+        if answer.code == SSH_FAILED:
             raise self._unreachable(node, answer.stderr)
         if answer.code == _TIMED_OUT:
             last = tail(answer.stderr or answer.stdout, 5)
@@ -255,18 +263,35 @@ def ssh_command(paths: ClusterPaths, socket: Path) -> list[str]:
     options = (
         "BatchMode=yes",
         "StrictHostKeyChecking=yes",
-        f"UserKnownHostsFile={paths.known_hosts}",
+        f"UserKnownHostsFile={option_value(paths.known_hosts)}",
         "GlobalKnownHostsFile=/dev/null",
         "IdentitiesOnly=yes",
         "IdentityAgent=none",
         f"ConnectTimeout={CONNECT_SECONDS}",
-        "ServerAliveInterval=10",
-        "ServerAliveCountMax=3",
-        f"ControlPath={socket}",
+        *ALIVE,
+        f"ControlPath={option_value(socket)}",
         f"ControlPersist={IDLE_SECONDS}",
         "LogLevel=ERROR",
     )
-    return ["ssh", "-F", "/dev/null", "-i", str(paths.ssh_key), *(f"-o{option}" for option in options)]
+    identity = f"-oIdentityFile={option_value(paths.ssh_key)}"
+    return ["ssh", "-F", "/dev/null", identity, *(f"-o{option}" for option in options)]
+
+
+def option_value(path: Path) -> str:
+    """``path`` as ssh_config(5) reads it back, in a file and behind ``-o``: quoted where it has to be, and
+    ``%`` begins no token. Raises HpcstateError for one that ssh cannot have: nothing takes its meaning from
+    ``${NAME}``."""
+    text = str(path)
+    if re.fullmatch(r"[\w./@+,:=-]+", text, re.ASCII):
+        return text
+    if "${" in text or "\n" in text:
+        raise HpcstateError(
+            "ssh cannot take a path with `${` or a line break in it",
+            where=repr(text),
+            hint="move the project, or set HPCSTATE_BUILD to a folder of another name",
+        )
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return f'"{escaped}"'
 
 
 def remote_command(user: User, timeout: float) -> str:
@@ -277,7 +302,7 @@ def remote_command(user: User, timeout: float) -> str:
     """
     become = {"admin": "", "root": "sudo -n ", "hpc": f"sudo -n -H -u {JOB_USER} "}[user]
     shell = f"{become}timeout -k 5 {timeout:.0f} sh -s"
-    return f"{shell}; c=$?; [ $c -ne {_SSH_FAILED} ] || c={_REMOTE_255}; exit $c"
+    return f"{shell}; c=$?; [ $c -ne {SSH_FAILED} ] || c={_REMOTE_255}; exit $c"
 
 
 def script_input(script: str) -> str:
