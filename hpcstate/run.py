@@ -122,8 +122,8 @@ def run_visibly(argv: Sequence[str | Path], *, cwd: Path | None = None) -> int:
 
 
 def hand_over(argv: Sequence[str | Path]) -> int:
-    """Run ``argv`` with this process's own input, output and terminal, and return its exit code; as a shell
-    reports it, 128 and the number of the signal that ended it. It never outlives this process.
+    """Run ``argv`` with this process's own input, output and terminal, and return its exit code; where a
+    signal ended it, 128 and its number, as shells do. It never outlives this process.
 
     Raises HpcstateError when the program is missing.
     """

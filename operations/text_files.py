@@ -24,7 +24,8 @@ MANAGED = (
     Managed(
         "files",
         "names of the nodes, SSH, firewall, time, users, tmpfiles, sysctl, drop-ins of units; settings and "
-        "policy of Apptainer, public key, container-exec",
+        "policy of Apptainer, public key, container-exec; on the controller what slurmctld asks about jobs, "
+        "rotation of its record",
         "/etc, /usr/bin/container-exec",
         "content by digest, mode, owner; a mark where what has to follow did not succeed",
         "mended",

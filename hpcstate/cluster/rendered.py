@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from hpcstate.node.base_files import cluster_files
 from hpcstate.paths import ClusterPaths
 from hpcstate.slurm.conf import configuration
 from hpcstate.slurm.lint import conf as slurm_lint
+from hpcstate.slurm.read import names
 
 
 def files(cluster: Cluster) -> Mapping[str, str]:
@@ -66,20 +67,41 @@ def write(cluster: Cluster) -> list[str]:
             raise ProblemsError(f"{cluster.name}: rendered {file_name}", errors)
     folder = ClusterPaths.of(cluster.name).rendered
     wanted = files(cluster)
-    names = outdated(cluster)
-    for name in names:
+    changed = outdated(cluster)
+    for name in changed:
         path: Path = folder / name
         if name in wanted:
             write_atomically(path, wanted[name])
         else:
             path.unlink()
-    return names
+    return changed
 
 
 def _with_origin(cluster: Cluster, problem: Problem) -> Problem:
-    own = cluster.slurm.parameters if cluster.slurm else {}
-    key = next((key for key in own if key.lower() == problem.place.lower()), None)
-    if key is None:
+    origin = _origin(cluster, problem.place)
+    if not origin:
         return problem
-    origin = f"it is from .clusters.hpc.slurm_config.parameters.{key} of the cluster file"
+    origin = f"it is from {origin} of the cluster file"
     return replace(problem, hint="; ".join(part for part in (problem.hint, origin) if part))
+
+
+def _origin(cluster: Cluster, place: str) -> str:
+    """Where the cluster file has the key at ``place`` of slurm.conf (``Key``, ``NodeName=x Key``); empty
+    where it is hpcstate's own."""
+    if cluster.slurm is None:
+        return ""
+    record, _, key = place.rpartition(" ")
+    kind, _, name = record.partition("=")
+    if not record:
+        return _spelled(".clusters.hpc.slurm_config.parameters", cluster.slurm.parameters, key)
+    if kind == "PartitionName":
+        found = (partition.options for partition in cluster.slurm.partitions if partition.name == name)
+        return _spelled(f".clusters.hpc.slurm_config.partitions[{name}]", next(found, {}), key)
+    named = next((node for node in cluster.workers if node.name in (names(name) or ())), None)
+    return _spelled(f"{named.place}.extra_slurm", named.extra_slurm, key) if named else ""
+
+
+def _spelled(section: str, keys: Iterable[str], key: str) -> str:
+    """The place of ``key``, in any case, among ``keys`` of ``section``; empty where it is none of them."""
+    found = next((own for own in keys if own.lower() == key.lower()), "")
+    return f"{section}.{found}" if found else ""

@@ -27,6 +27,14 @@ _MAX_NODES = 64 * 1024
 _FOLDERS = {"StateSaveLocation": "/var/spool", "SlurmdSpoolDir": "/var/spool/slurmd"}
 """With the defaults of slurm.conf(5)."""
 
+_OF_A_DATABASE = ("PriorityWeightAge", "PriorityWeightFairshare")
+"""Weights that a slurmctld without a slurmdbd refuses with an error (priority_multifactor.c, init)."""
+
+_ANY_JOB = """function slurm_job_submit() return slurm.SUCCESS end
+function slurm_job_modify() return slurm.SUCCESS end
+"""
+"""The script of job_submit/lua where none is given: slurmctld stops without one (job_submit_lua.c, init)."""
+
 _FILE_KEYS = ("SlurmctldPidFile", "SlurmdPidFile", "SlurmctldLogFile", "SlurmdLogFile", "SlurmSchedLogFile")
 
 
@@ -71,13 +79,17 @@ def case_of(configuration: Configuration, root: Path) -> Case:
     if "slurmdbd" in whole.value("AccountingStorageType"):
         # slurmctld would wait for a slurmdbd that is not there.
         slurmctld |= {"AccountingStorageType": "accounting_storage/none", "AccountingStorageTRES": "cpu"}
+        slurmctld |= {key: "0" for key in _OF_A_DATABASE if _raw(whole, key)}
     if user in ("root", "0"):
         # The daemons drop root's groups, which an ordinary user's namespace forbids.
         user = "slurm"
         slurmctld |= {"SlurmUser": user}
+    files = dict(configuration.files)
+    if "lua" in _raw(whole, "JobSubmitPlugins").replace("job_submit/", "").split(","):
+        files.setdefault("job_submit.lua", _ANY_JOB)
     return Case(
         root=str(root.resolve()),
-        files=dict(configuration.files),
+        files=files,
         gres=dict(configuration.gres),
         overrides={"slurmctld": slurmctld, "slurmd": slurmctld | _without_cgroups(whole)},
         controller=controller,
@@ -177,3 +189,5 @@ def _folders(whole: Whole) -> Iterator[str]:
     for key in _FILE_KEYS:
         if value := _raw(whole, key):
             yield str(PurePosixPath(value).parent)
+    if "filetxt" in whole.value("JobCompType") and (value := _raw(whole, "JobCompLoc")):
+        yield str(PurePosixPath(value).parent)

@@ -28,7 +28,7 @@ from hpcstate.judge.inside import Case, Hearing
 from hpcstate.model import Cluster
 from hpcstate.paths import ClusterPaths
 from hpcstate.run import run, tail
-from hpcstate.slurm.conf import configuration
+from hpcstate.slurm.conf import JOB_SUBMIT, configuration, job_submit, refuses_mail
 from hpcstate.slurm.gres import assign_declared, declared_gres
 
 _UNSHARE = ("unshare", "--user", "--map-root-user", "--mount", "--pid", "--net", "--uts", "--ipc", "--fork")
@@ -75,7 +75,9 @@ def configuration_of(cluster: Cluster) -> Configuration:
     A deploy numbers the device files as it finds them; here they are numbered as they are declared.
     """
     gres = {node.name: assign_declared(node.name, declared_gres(node)).text for node in cluster.workers}
-    return Configuration(configuration(cluster), gres)
+    # slurmctld looks for it beside slurm.conf (src/common/read_config.c, get_extra_conf_path).
+    beside = {Path(JOB_SUBMIT).name: job_submit()} if refuses_mail(cluster) else {}
+    return Configuration({**configuration(cluster), **beside}, gres)
 
 
 def image_of(cluster: Cluster) -> Path:

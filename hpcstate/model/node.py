@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import Literal
 
 from hpcstate.model.gpu import PassthroughDevice, SimulatedGpus
 from hpcstate.model.gres import EXPLICIT, GresSettings
+
+WRITTEN_NODE_KEYS: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("nodename", "nodeaddr", "nodehostname", "state"), "it follows from the nodes of this file"
+    ),
+    **dict.fromkeys(
+        ("boards", "corespersocket", "cpus", "procs", "sockets", "socketsperboard", "threadspercore"),
+        "cpu_cores and hardware.acceleration.cpu_topology say it",
+    ),
+    "realmemory": "memory_gb says it",
+    "gres": "simulated_gpus, pcie_passthrough and gres say it",
+    **dict.fromkeys(("feature", "features"), "the key features adds to those that hpcstate sets"),
+    "weight": "the key weight says it",
+}
+"""Keys of a NodeName line, in lower case, that hpcstate writes itself, and what says them in the file."""
 
 Role = Literal["controller", "compute", "control_plane", "worker"]
 
@@ -33,7 +49,8 @@ class Node:
     are stable; ``data_gb`` is the size of its data volume in GiB, 0 where it has none: only the controller of
     a Slurm cluster has one; ``named`` says that the file gives the name, else it is that of its place;
     ``gres_settings`` is the section ``gres``; ``place`` is where the file declares it
-    (``.clusters.hpc.compute_nodes[0]``).
+    (``.clusters.hpc.compute_nodes[0]``); ``features`` are those of the file; ``weight`` and ``extra_slurm``
+    are keys of its NodeName line (slurm.conf(5), NODE CONFIGURATION).
     """
 
     name: str
@@ -52,6 +69,9 @@ class Node:
     virtio_fs_mounts: tuple[VirtioFsMount, ...] = ()
     named: bool = False
     data_gb: int = 0
+    features: tuple[str, ...] = ()
+    weight: int = 1
+    extra_slurm: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def gres_types(self) -> tuple[str, ...]:
@@ -62,6 +82,13 @@ class Node:
         if self.simulated_gpus is None:
             return real
         return real + (self.simulated_gpus.gres_type,) * self.simulated_gpus.count
+
+    @property
+    def slurm_features(self) -> tuple[str, ...]:
+        """What a job may ask for by ``--constraint``: what the node's GPUs are, then ``features``."""
+        gpus = ("gpu", *self.gres_types) if self.gres_types else ()
+        simulated = ("simulated",) if self.simulated_gpus else ()
+        return tuple(dict.fromkeys((*gpus, *simulated, *self.features)))
 
     @property
     def gres(self) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from hpcstate.model import Cluster, Node
 from hpcstate.node.ssh import JOB_USER
 from hpcstate.render import render
-from hpcstate.slurm.conf import STATE
+from hpcstate.slurm.conf import JOB_SUBMIT, STATE, job_record, job_submit, refuses_mail, slurm_user
 
 JOB_UID = 2000
 """The number of the job user on all nodes: Slurm and munge pass numbers, not names."""
@@ -19,6 +19,7 @@ CHRONY = "/etc/chrony/conf.d/hpcstate.conf"
 SYSUSERS = "/etc/sysusers.d/hpcstate.conf"
 TMPFILES = "/etc/tmpfiles.d/hpcstate.conf"
 SYSCTL = "/etc/sysctl.d/90-hpcstate.conf"
+LOGROTATE = "/etc/logrotate.d/hpcstate"
 
 SYSCTLS: Mapping[str, str] = {"user.max_user_namespaces": "15000", "kernel.unprivileged_userns_clone": "1"}
 """Values of the kernel that have to be in force: Apptainer makes a user namespace for each container. How
@@ -59,12 +60,20 @@ def service_files() -> Mapping[str, str]:
     }
 
 
+def controller_files(cluster: Cluster) -> Mapping[str, str]:
+    """Path to content of what the controller of a Slurm cluster has by itself. The rotation stays where no
+    record is written any more: there may still be one."""
+    rotation = render("slurm/logrotate.conf.j2", record=job_record(cluster), user=slurm_user(cluster))
+    return {LOGROTATE: rotation, **({JOB_SUBMIT: job_submit()} if refuses_mail(cluster) else {})}
+
+
 def cluster_files(cluster: Cluster, node: Node) -> Mapping[str, str]:
     """Path to content of all the files of ``node``: the image's, and those that tell of the cluster."""
     subnet = str(cluster.network.subnet)
     return {
         **image_files(),
         **(service_files() if cluster.kind == "hpc" else {}),
+        **(controller_files(cluster) if cluster.kind == "hpc" and node is cluster.controller else {}),
         HOSTS: render("base/hosts.j2", cluster_name=cluster.name, nodes=cluster.nodes),
         FIREWALL: render("base/nftables.conf.j2", subnet=subnet),
         CHRONY: render(

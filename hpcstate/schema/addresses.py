@@ -91,6 +91,9 @@ def place_nodes(
                 virtio_fs_mounts=entry.virtio_fs_mounts,
                 named=bool(entry.given_name),
                 data_gb=entry.data_gb,
+                features=entry.features,
+                weight=entry.weight,
+                extra_slurm=entry.extra_slurm,
             )
         )
     return tuple(nodes)

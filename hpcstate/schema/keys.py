@@ -24,9 +24,13 @@ from hpcstate.model.gpu import DeviceType
 from hpcstate.schema import leaf
 from hpcstate.schema.declare import EntriesKey, Keys, ListKey, MappingKey, SectionKey, ValueKey
 from hpcstate.schema.libvirt_uri import libvirt_uri
+from hpcstate.schema.partition_keys import PartitionKeys
 
 MAX_COUNT = 10_000
 """Nodes of one entry; Slurm's own default limit for a cluster is 65,533 (MAX_NODES), subnets end earlier."""
+
+MAX_WEIGHT = 0xFFFF_FF00
+"""Weight has 32 bits, of which Slurm keeps the highest values for itself (slurm.h, NO_VAL)."""
 
 MAX_SHARES = 10_000
 """Shares of one GPU; Slurm has no limit that is nearer."""
@@ -304,6 +308,22 @@ class WorkerKeys(
         "see pcie_passthrough; not together with simulated GPUs", PciePassthroughKeys
     )
     gres = SectionKey("see gres", GresKeys)
+    features = ListKey(
+        "a list of what `--constraint` may ask for, beside what hpcstate knows: `gpu`, the GPUs' types, "
+        "`simulated`",
+        leaf.FEATURE,
+    )
+    weight = ValueKey(
+        "of the nodes that fit a job those with the lowest weight are taken",
+        leaf.integer(1, MAX_WEIGHT),
+        Node.weight,
+    )
+    extra_slurm = MappingKey(
+        "a mapping of more keys of the node in slurm.conf (`MemSpecLimit: 512`); not those that hpcstate "
+        "writes",
+        leaf.SLURM_PARAMETER,
+        leaf.SLURM_VALUE,
+    )
 
 
 class WorkerGroupKeys(Keys, title="worker groups"):
@@ -311,17 +331,6 @@ class WorkerGroupKeys(Keys, title="worker groups"):
     gpu = EntriesKey("a list like `compute_nodes`", WorkerKeys)
     cpu_workers = cpu.alias()
     gpu_workers = gpu.alias()
-
-
-class PartitionKeys(Keys, title="partitions"):
-    name = ValueKey("letters, digits, `_`, `-`", leaf.PARTITION_NAME, "", required=True)
-    nodes = ListKey(
-        'a list of names or host lists (`"compute-[01-04]"`)',
-        leaf.host_list,
-        default_text="as for a name alone",
-    )
-    default = ValueKey("the same as naming it in `default_partition`", leaf.boolean, Partition.default)
-    max_time = ValueKey("", leaf.time_limit, None, default_text="`max_job_time`")
 
 
 class SlurmConfigKeys(Keys, title="slurm_config", earlier=("gres_types", "container_plugin_enabled")):
@@ -337,6 +346,12 @@ class SlurmConfigKeys(Keys, title="slurm_config", earlier=("gres_types", "contai
         "the limit of partitions without their own: minutes, `H:MM:SS`, `D-HH:MM:SS`",
         leaf.time_limit,
         Partition.max_time,
+    )
+    default_job_time = ValueKey(
+        "the limit of a job that names none, in partitions without their own: as `max_job_time`, which it "
+        "never exceeds",
+        leaf.time_limit,
+        Partition.default_time,
     )
     parameters = MappingKey(
         "a mapping of slurm.conf parameters (`SchedulerType: sched/backfill`) that replace ours or add to "

@@ -274,6 +274,10 @@ GRES_TYPE = pattern(
     "it becomes the TYPE of --gres=gpu:TYPE:COUNT",
     longest=64,
 )
+FEATURE = pattern(r"[A-Za-z_][A-Za-z0-9_.-]*", "a feature of letters, digits, '_', '-' and '.'", longest=64)
+SLURM_VALUE = pattern(
+    r"[^\s\"#\\\x00-\x1f\x7f]+", "a value of slurm.conf without blanks and quotes", longest=4096
+)
 MIG_PROFILE = pattern(
     r"[1-7]g\.[0-9]{1,3}gb",
     "a MIG profile like 3g.20gb",

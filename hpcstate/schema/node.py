@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from itertools import chain
 
 from hpcstate.model import GresSettings, PassthroughDevice, Role, SimulatedGpus, VirtioFsMount
 from hpcstate.model.gres import EXPLICIT
+from hpcstate.model.node import WRITTEN_NODE_KEYS
 from hpcstate.schema.declare import AnyKey, EntriesKey
 from hpcstate.schema.keys import (
     ControllerKeys,
@@ -50,6 +51,9 @@ class Entry:
     given_name: str = ""
     group: bool = False
     data_gb: int = 0
+    features: tuple[str, ...] = ()
+    weight: int = 1
+    extra_slurm: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_head(section: Section, role: Role, image: str) -> Entry:
@@ -109,12 +113,30 @@ def _read_worker(section: Section, role: Role, image: str) -> Entry:
                 "both would use the device nodes /dev/nvidia0 and on",
             )
     entry = _read_entry(section, role, image, count, passthrough, simulated)
+    for key in (WorkerKeys.features, WorkerKeys.weight, WorkerKeys.extra_slurm):
+        if role != "compute" and key in section:
+            section.report.error(section.at(key), "only a node of a Slurm cluster has it", "leave it out")
     return replace(
         entry,
         gres_settings=_read_gres(section, passthrough, simulated),
+        features=section.values(WorkerKeys.features),
+        weight=section.value(WorkerKeys.weight),
+        extra_slurm=_read_extra_slurm(section),
         given_name=section.value(WorkerKeys.name),
         group=WorkerKeys.count in section,
     )
+
+
+def _read_extra_slurm(section: Section) -> Mapping[str, str]:
+    """Case does not count in slurm.conf, so a key may stand there twice."""
+    found: dict[str, str] = {}
+    for place, name, text in section.pairs(WorkerKeys.extra_slurm):
+        if instead := WRITTEN_NODE_KEYS.get(name.lower()):
+            section.report.error(place, f"hpcstate writes {name} itself", instead)
+        elif name.lower() in map(str.lower, found):
+            section.report.error(place, f"{name} is there twice", "keep one of the two")
+        found[name] = text
+    return found
 
 
 def _read_gres(

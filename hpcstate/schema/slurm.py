@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 
 from hpcstate.model import Node, Partition, SlurmConfig
 from hpcstate.model.cluster import is_derived
-from hpcstate.schema.keys import HpcKeys, PartitionKeys, SlurmConfigKeys
+from hpcstate.model.partition import minutes
+from hpcstate.schema.keys import HpcKeys, SlurmConfigKeys
 from hpcstate.schema.leaf import closest
+from hpcstate.schema.partition_keys import OPTIONS, PartitionKeys
 from hpcstate.schema.section import NULL, Section, read
 
 GPU_PARTITION = "gpu"
@@ -35,35 +37,54 @@ class Workers:
         return self.gpu_names if partition == GPU_PARTITION and self.gpu_names else self.names
 
 
+@dataclass(frozen=True)
+class Times:
+    """The limits of jobs in partitions without their own: the ``longest``, and the ``default`` of a job that
+    names none."""
+
+    longest: str
+    default: str
+
+    def partition(self, name: str, nodes: tuple[str, ...]) -> Partition:
+        """The partition of which only the name is known."""
+        return Partition(name, nodes, False, self.longest, self.default_below(self.longest))
+
+    def default_below(self, longest: str) -> str:
+        """The default, or ``longest`` where that is less."""
+        return min(self.default, longest, key=minutes)
+
+
 def read_slurm(cluster: Section, workers: Workers | None) -> SlurmConfig:
     """``slurm_config`` of an hpc cluster.
 
     ``workers`` is None when the nodes could not be placed: then node names are not checked.
     """
     section = cluster.section(HpcKeys.slurm_config)
-    max_time = section.value(SlurmConfigKeys.max_job_time)
+    times = Times(
+        section.value(SlurmConfigKeys.max_job_time), section.value(SlurmConfigKeys.default_job_time)
+    )
     known = workers or Workers((), ())
     partitions: list[Partition] = []
     for place, value in section.entries(SlurmConfigKeys.partitions):
         if isinstance(value, dict):
             entry = Section(section.report, place, value, PartitionKeys)
-            partition = _read_partition(entry, known, max_time, workers is not None)
+            partition = _read_partition(entry, known, times, workers is not None)
         else:
             name = read(section.report, place, value, PartitionKeys.name.leaf, "")
-            partition = Partition(name, known.members(name), False, max_time)
+            partition = times.partition(name, known.members(name))
         if partition.name and partition.name in [other.name for other in partitions]:
             section.report.error(place, f"there are two partitions {partition.name!r}")
         partitions.append(partition)
     if section.raw(SlurmConfigKeys.partitions) in (*NULL, []):
         names = (GPU_PARTITION, "debug") if known.gpu_names else ("debug",)
-        partitions = [Partition(name, known.members(name), False, max_time) for name in names]
+        partitions = [times.partition(name, known.members(name)) for name in names]
     chosen = _choose_default(section, partitions)
     if workers is not None:
         _warn_unreachable(section, chosen, workers)
     return SlurmConfig(chosen, _read_parameters(section))
 
 
-def _read_partition(entry: Section, workers: Workers, max_time: str, check_names: bool) -> Partition:
+def _read_partition(entry: Section, workers: Workers, times: Times, check_names: bool) -> Partition:
     name = entry.value(PartitionKeys.name)
     members: dict[str, None] = {}
     for place, listed in entry.items(PartitionKeys.nodes):
@@ -73,11 +94,23 @@ def _read_partition(entry: Section, workers: Workers, max_time: str, check_names
                 hint = closest(node, workers.names) or _range_hint(workers)
                 entry.report.error(place, f"the partition names the unknown node {node!r}", hint)
                 break  # one report for a whole range
+    max_time = entry.value(PartitionKeys.max_time) or times.longest
+    default_time = entry.value(PartitionKeys.default_time)
+    if default_time and minutes(default_time) > minutes(max_time):
+        entry.report.error(
+            entry.at(entry.spelled(PartitionKeys.default_time)),
+            f"{default_time} is more than the limit of the partition, {max_time}",
+            "a job that names no time would get the limit: make one longer, or the other shorter",
+        )
+    options = ((row.name, entry.value(row)) for row in OPTIONS)
     return Partition(
         name=name,
         nodes=tuple(members) if PartitionKeys.nodes in entry else workers.members(name),
         default=entry.value(PartitionKeys.default),
-        max_time=entry.value(PartitionKeys.max_time) or max_time,
+        max_time=max_time,
+        default_time=default_time or times.default_below(max_time),
+        state=entry.value(PartitionKeys.State),
+        options={key: value for key, value in options if value},
     )
 
 

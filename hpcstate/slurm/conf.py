@@ -23,6 +23,15 @@ CONF_DIRECTORY = "/etc/slurm"
 STATE = "/var/lib/slurm/slurmctld"
 """Where slurmctld keeps its state (StateSaveLocation): the queue, drains, the next job's number."""
 
+JOB_SUBMIT = f"{CONF_DIRECTORY}/job_submit.lua"
+"""What slurmctld asks about each job that is submitted, where JobSubmitPlugins has lua."""
+
+JOB_RECORD = "jobcomp.log"
+"""The file in the folder of slurmctld's state that gets a line for each job that ended (JobCompLoc)."""
+
+SLURM_USER = "slurm"
+"""The user of Debian's packages."""
+
 SYSTEM_RESERVE_MB = 256
 KERNEL_SHARE = 0.02
 
@@ -110,15 +119,23 @@ def _node_attributes(cluster: Cluster, node: Node) -> str:
         f"CPUs={node.cpu_cores} Sockets={topology.sockets} CoresPerSocket={topology.cores} "
         f"ThreadsPerCore={topology.threads} RealMemory={real_memory_mb(node.memory_mb)}"
     )
-    return f"{attributes} Gres={node.gres}" if node.gres else attributes
+    more = {
+        "Gres": node.gres,
+        "Feature": ",".join(node.slurm_features),
+        "Weight": str(node.weight) if node.weight != Node.weight else "",
+        **node.extra_slurm,
+    }
+    return " ".join([attributes, *(f"{key}={value}" for key, value in more.items() if value)])
 
 
 def _partition_line(partition: Partition) -> str:
     default = "YES" if partition.default else "NO"
-    return (
-        f"PartitionName={partition.name} Nodes={hostlist.compress(partition.nodes)} Default={default} "
-        f"MaxTime={partition.max_time} State=UP"
+    words = (
+        f"PartitionName={partition.name} Nodes={hostlist.compress(partition.nodes)} Default={default}",
+        f"MaxTime={partition.max_time} DefaultTime={partition.default_time} State={partition.state}",
+        *(f"{key}={value}" for key, value in partition.options.items()),
     )
+    return " ".join(words)
 
 
 def _sections(cluster: Cluster) -> tuple[ConfSection, ...]:
@@ -138,7 +155,7 @@ def _sections(cluster: Cluster) -> tuple[ConfSection, ...]:
             (
                 ("ClusterName", cluster.name),
                 ("SlurmctldHost", f"{controller.name}({controller.address})"),
-                ("SlurmUser", "slurm"),
+                ("SlurmUser", SLURM_USER),
                 ("AuthType", "auth/munge"),
             ),
         ),
@@ -163,6 +180,8 @@ def _sections(cluster: Cluster) -> tuple[ConfSection, ...]:
                 ("JobAcctGatherType", "jobacct_gather/cgroup"),
             ),
         ),
+        ConfSection("Limits and priorities", _priorities(cluster)),
+        ConfSection("What is left of a job that ended", _remains(cluster)),
         ConfSection(
             "Patience with slow virtual machines (seconds)",
             (
@@ -191,6 +210,68 @@ CGROUP_PARAMETERS: tuple[tuple[str, str], ...] = (
 )
 
 
+def _priorities(cluster: Cluster) -> tuple[tuple[str, str], ...]:
+    """Who is refused, and who goes first. All weights are 0 in Slurm: then all jobs have the same priority,
+    --nice has nothing to be taken from, and fair share counts for nothing (priority_multifactor.c,
+    _get_priority_internal: a priority below 1 is 1). Without a slurmdbd age and fair share are refused
+    ("can only be used with SlurmDBD, ignoring").
+    """
+    weights = [("PriorityWeightPartition", "10000")]
+    if _has_database(cluster):
+        weights += [
+            ("PriorityWeightFairshare", "10000"),
+            ("PriorityWeightQOS", "10000"),
+            ("PriorityWeightAge", "1000"),
+        ]
+    asked = [("JobSubmitPlugins", "lua")] if refuses_mail(cluster) else []
+    return (("EnforcePartLimits", "ALL"), ("PropagateResourceLimitsExcept", "MEMLOCK"), *asked, *weights)
+
+
+def _remains(cluster: Cluster) -> tuple[tuple[str, str], ...]:
+    """How long slurmctld remembers a job, and the file with all of them where no database has them."""
+    remembered = (("MinJobAge", "3600"), ("MaxJobCount", "40000"))
+    if not keeps_record(cluster):
+        return remembered
+    return (*remembered, ("JobCompType", "jobcomp/filetxt"), ("JobCompLoc", job_record(cluster)))
+
+
+def keeps_record(cluster: Cluster) -> bool:
+    """Whether slurmctld writes a line for each job that ended to ``job_record``: where no database has them
+    and ``slurm_config.parameters`` does not say otherwise."""
+    return not _has_database(cluster) and not _own(cluster).keys() & {"jobcomptype", "jobcomploc"}
+
+
+def job_record(cluster: Cluster) -> str:
+    """That file on the controller: in the folder of slurmctld's state, which lies on the data volume."""
+    return f"{_own(cluster).get('statesavelocation', STATE)}/{JOB_RECORD}"
+
+
+def slurm_user(cluster: Cluster) -> str:
+    """The user that slurmctld runs as."""
+    return _own(cluster).get("slurmuser", SLURM_USER)
+
+
+def refuses_mail(cluster: Cluster) -> bool:
+    """Whether who asks for mail is told that there is none: no node has a program that sends it, unless
+    ``slurm_config.parameters`` names one, or another plugin in the place of ours."""
+    return not _own(cluster).keys() & {"mailprog", "jobsubmitplugins"}
+
+
+def job_submit() -> str:
+    """The content of JOB_SUBMIT."""
+    return render("slurm/job_submit.lua")
+
+
+def _own(cluster: Cluster) -> Mapping[str, str]:
+    """``slurm_config.parameters`` by key in lower case."""
+    return {key.lower(): value for key, value in (cluster.slurm.parameters if cluster.slurm else {}).items()}
+
+
+def _has_database(cluster: Cluster) -> bool:
+    """Whether ``slurm_config.parameters`` names a slurmdbd."""
+    return "slurmdbd" in _own(cluster).get("accountingstoragetype", "")
+
+
 def _gres_types(cluster: Cluster) -> tuple[str, ...]:
     """The kinds of GRES that the nodes have: gpu, and shard or mps where GPUs are shared."""
     names = [item.partition(":")[0] for node in cluster.gpu_nodes for item in node.gres.split(",")]
@@ -201,11 +282,10 @@ def _tres(cluster: Cluster) -> list[tuple[str, str]]:
     """AccountingStorageTRES: the GRES as TRES, each kind and each type of GPU, with what Slurm always counts.
     A GRES that is not named there is not counted (slurm.conf(5), AccountingStorageTRES).
 
-    Only where ``slurm_config.parameters`` names a slurmdbd: without one slurmctld stops at it ("slurmdbd is
-    required to run with TRES", src/slurmctld/controller.c, _init_tres).
+    Only where there is a slurmdbd: without one slurmctld stops at it ("slurmdbd is required to run with
+    TRES", src/slurmctld/controller.c, _init_tres).
     """
-    own = {key.lower(): value for key, value in (cluster.slurm.parameters if cluster.slurm else {}).items()}
-    if "slurmdbd" not in own.get("accountingstoragetype", ""):
+    if not _has_database(cluster):
         return []
     gpus = dict.fromkeys(kind for node in cluster.gpu_nodes for kind in node.gres_types)
     kinds = [f"gres/{name}" for name in _gres_types(cluster)]

@@ -20,6 +20,9 @@ ABSENT_TYPE = "absent"
 UNAVAILABLE = "Requested node configuration is not available"
 """ESLURM_REQUESTED_NODE_CONFIG_UNAVAILABLE (slurm_errno.h): no node could serve it, even when idle."""
 
+TOO_MANY_CPUS = "More processors requested than permitted"
+"""ESLURM_TOO_MANY_REQUESTED_CPUS: the same of CPUs, where EnforcePartLimits is ALL."""
+
 _PART = "=== request "
 
 
@@ -34,7 +37,7 @@ class Answer:
     @property
     def refused(self) -> bool:
         """Whether Slurm refused it for good, and not for now."""
-        return self.code != 0 and UNAVAILABLE in self.words
+        return self.code != 0 and (UNAVAILABLE in self.words or TOO_MANY_CPUS in self.words)
 
 
 def impossible(live: Live) -> dict[str, str]:
@@ -95,4 +98,4 @@ def demand_refused(live: Live, answers: Mapping[str, Answer], *labels: str) -> s
             "; ".join(f"{answer.request}: {answer.words or 'it ran'}" for answer in bad),
             "the NodeName lines of slurm.conf must say what the nodes have, and no more",
         )
-    return f'refused with "{UNAVAILABLE}": {", ".join(answer.request for answer in asked)}'
+    return "; ".join(f'{answer.request}: "{answer.words}"' for answer in asked)

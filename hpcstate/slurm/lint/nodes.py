@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from hpcstate.errors import Problem
+from hpcstate.model.partition import minutes
 from hpcstate.slurm.read import Record, Whole, is_broken, names, number
 
 _ADDRESS_KEYS = {"nodeaddr": "NodeAddr", "nodehostname": "NodeHostname", "bcastaddr": "BcastAddr"}
 _SHOWN = 5
+_TIME = re.compile(r"(\d+-)?\d+(:\d+){0,2}|INFINITE|UNLIMITED")
 
 
 def problems(whole: Whole) -> Iterator[Problem]:
@@ -149,6 +151,17 @@ def _partition_problems(record: Record) -> Iterator[Problem]:
         if both and record.attributes[other.lower()].lower() != "all":
             message = f"is ignored, because {other} is set too; Slurm logs an error"
             yield record.problem(ignored, message, "keep one of them", "warning")
+    yield from _default_time(record)
+
+
+def _default_time(record: Record) -> Iterator[Problem]:
+    """src/slurmctld/read_config.c, _build_single_partitionline_info."""
+    default, longest = (record.attributes.get(key, "") for key in ("defaulttime", "maxtime"))
+    if _TIME.fullmatch(default) and _TIME.fullmatch(longest) and minutes(default) > minutes(longest):
+        message = (
+            f"{default} is more than MaxTime={longest}: it is ignored, and a job that names none gets that"
+        )
+        yield record.problem("DefaultTime", message, "make it shorter", "warning")
 
 
 def _unknown_nodes(record: Record, known: set[str]) -> Iterator[Problem]:

@@ -6,15 +6,27 @@ import json
 import shlex
 from collections.abc import Iterator
 
-from hpcstate.check.jobs import srun, together
+import pytest
+
+from hpcstate.check.jobs import on, srun, together
 from hpcstate.check.suite import DEPLOY_AGAIN, CheckFailed, RecordProperty, fault
 from hpcstate.model import Cluster, Node
 from hpcstate.node import runs
 from hpcstate.node.ssh import Live
 from hpcstate.probe import node_runs
 from hpcstate.probe.slurm import SlurmNode
-from hpcstate.slurm.conf import real_memory_mb
-from tests.suites.breaking import GRES_CONF, Edit, edited, last_gpu_node, last_worker, stopped, wait_idle
+from hpcstate.slurm.conf import job_record, keeps_record, real_memory_mb
+from tests.suites.breaking import (
+    GRES_CONF,
+    SLURM_CONF,
+    Edit,
+    edited,
+    last_gpu_node,
+    last_worker,
+    set_key,
+    stopped,
+    wait_idle,
+)
 from tests.suites.slurm import gres_counts, slurm_nodes, usable
 
 
@@ -106,6 +118,34 @@ def test_srun(live: Live, nodes: tuple[Node, ...], record_property: RecordProper
 @fault("slurmd is stopped on a node", "nodes.srun")
 def slurmd_stopped(live: Live) -> Iterator[None]:
     with stopped(live, last_worker(live).name, "slurmd"):
+        yield
+
+
+def test_record(live: Live, nodes: tuple[Node, ...], record_property: RecordProperty) -> None:
+    """A job that ended is in Slurm's record of jobs, with its state"""
+    if not keeps_record(live.cluster):
+        pytest.skip("slurm_config.parameters says where jobs are recorded")
+    controller, record = live.cluster.controller.name, job_record(live.cluster)
+    arguments = (*on(live, nodes[0]), "--ntasks=1", "--mem=32M")
+    number = int(srun(live, arguments, ["printenv", "SLURM_JOB_ID"]))
+    # The line is written when the job's epilog has ended, a moment after srun. Numbers begin anew some day.
+    line = f"grep '^JobId={number} ' {record} | tail -n 1"
+    look = f'for _ in $(seq 40); do [ -z "$({line})" ] || break; sleep 0.25; done; {line}'
+    found = live.run(controller, look).stdout.strip()
+    if " JobState=COMPLETED " not in found or " ExitCode=0:0" not in found:
+        raise CheckFailed(
+            f"a line of job {number} in {record}, completed with exit code 0",
+            found or "no line of it",
+            f"{DEPLOY_AGAIN}; journalctl -u slurmctld on {controller} says what it could not write",
+        )
+    record_property("observed", found)
+
+
+@fault("slurmctld keeps no record of jobs", "nodes.record")
+def no_record(live: Live) -> Iterator[None]:
+    name = live.cluster.controller.name
+    without = Edit(name, SLURM_CONF, set_key("JobCompType", "jobcomp/none"))
+    with edited(live, [without], restart=[(name, "slurmctld")]):
         yield
 
 

@@ -339,3 +339,16 @@ def test_runs() -> None:
     assert outcome(json.dumps({**told, "rack": 7})) == "passed"
     for extra in ("", json.dumps({**told, "image": "other"}), json.dumps({**told, "container.gone": "a"})):
         assert outcome(extra) == "failed"
+
+
+def test_record() -> None:
+    ended = (
+        "JobId=7 UserId=hpc(2000) Name=x JobState=COMPLETED Partition=all DerivedExitCode=0:0 ExitCode=0:0"
+    )
+
+    def outcome(line: str) -> str:
+        return run_named("nodes.record", lambda _, script: "7\n" if "srun" in script else f"{line}\n").outcome
+
+    assert outcome(ended) == "passed"
+    for wrong in ("", ended.replace("COMPLETED", "FAILED"), ended.replace(" ExitCode=0:0", " ExitCode=1:0")):
+        assert outcome(wrong) == "failed"

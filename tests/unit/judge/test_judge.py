@@ -273,3 +273,24 @@ def test_lint_with_an_image_needs_a_slurm_conf_and_the_image(
     assert "without a slurm.conf" in capsys.readouterr().err
     assert cli.main(["lint", "--image", "hpc-base", slurm]) == cli.COULD_NOT_RUN
     assert "is not built here" in capsys.readouterr().err
+
+
+def test_what_stands_for_a_controller_and_a_database() -> None:
+    text = (
+        "ClusterName=c\nSlurmctldHost=h\nSlurmUser=slurm\nAccountingStorageType=accounting_storage/slurmdbd\n"
+        "PriorityWeightFairshare=5\nJobCompType=jobcomp/filetxt\nJobCompLoc=/srv/x/jobs\nJobSubmitPlugins=a,lua\n"
+    )
+    case = case_of(Configuration({"slurm.conf": text}), Path("root.tar"))
+    assert case.overrides["slurmctld"]["PriorityWeightFairshare"] == "0"
+    assert "PriorityWeightAge" not in case.overrides["slurmctld"]
+    assert "/srv/x" in case.folders
+    assert "slurm_job_submit" in case.files["job_submit.lua"]
+    own = case_of(Configuration({"slurm.conf": text, "job_submit.lua": "own"}), Path("root.tar"))
+    assert own.files["job_submit.lua"] == "own"
+    plain = case_of(Configuration({"slurm.conf": "ClusterName=c\nSlurmctldHost=h\n"}), Path("root.tar"))
+    assert "job_submit.lua" not in plain.files
+
+
+def test_the_script_that_is_asked_about_jobs_is_judged_too() -> None:
+    cluster = schema.load(paths.ROOT / "inventories" / "minimal.yaml").clusters[0]
+    assert "slurm_job_submit" in judge.configuration_of(cluster).files["job_submit.lua"]

@@ -58,11 +58,11 @@ def test_half_of_a_tiny_machine_is_left_to_jobs() -> None:
 def test_equal_neighbours_share_a_line() -> None:
     assert node_lines(cluster(node(1, gpus=2), node(2, gpus=2), node(3), node(4, gpus=2))) == [
         "NodeName=compute-[01-02] NodeAddr=10.0.0.[11-12] CPUs=2 Sockets=1 CoresPerSocket=2 ThreadsPerCore=1 "
-        "RealMemory=1751 Gres=gpu:simulated:2 State=UNKNOWN",
+        "RealMemory=1751 Gres=gpu:simulated:2 Feature=gpu,simulated State=UNKNOWN",
         "NodeName=compute-03 NodeAddr=10.0.0.13 CPUs=2 Sockets=1 CoresPerSocket=2 ThreadsPerCore=1 "
         "RealMemory=1751 State=UNKNOWN",
         "NodeName=compute-04 NodeAddr=10.0.0.14 CPUs=2 Sockets=1 CoresPerSocket=2 ThreadsPerCore=1 "
-        "RealMemory=1751 Gres=gpu:simulated:2 State=UNKNOWN",
+        "RealMemory=1751 Gres=gpu:simulated:2 Feature=gpu,simulated State=UNKNOWN",
     ]
 
 

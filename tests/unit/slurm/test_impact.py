@@ -90,7 +90,7 @@ def test_the_change_of_one_node_only_reconfigures_the_others() -> None:
     split = CONF.replace(
         "NodeName=compute-[01-02] NodeAddr=10.0.0.[11-12] CPUs=2",
         "NodeName=compute-01 NodeAddr=10.0.0.11 CPUs=2 Sockets=1 CoresPerSocket=2 ThreadsPerCore=1 "
-        "RealMemory=1751 Gres=gpu:simulated:1 State=UNKNOWN\n"
+        "RealMemory=1751 Gres=gpu:simulated:1 Feature=gpu,simulated State=UNKNOWN\n"
         "NodeName=compute-02 NodeAddr=10.0.0.12 CPUs=2",
     )
     found = impact(CONF, split, "slurm.conf")

@@ -421,3 +421,18 @@ def test_no_text_raises(text: str, kind: Kind) -> None:
     for problem in lint(text, kind, {"n": text}.get):
         assert problem.message
         assert 0 <= problem.line <= text.count("\n") + 1
+
+
+@pytest.mark.parametrize(
+    ("times", "warned"),
+    [
+        ("MaxTime=60 DefaultTime=2-0", True),
+        ("MaxTime=24:00:00 DefaultTime=INFINITE", True),
+        ("MaxTime=60 DefaultTime=1:00:00", False),
+        ("MaxTime=INFINITE DefaultTime=2-0", False),
+        ("DefaultTime=2-0", False),
+    ],
+)
+def test_a_default_time_beyond_the_limit_is_ignored_by_slurm(times: str, warned: bool) -> None:
+    found = seen(BASE + NODES + f"PartitionName=p Nodes=n1 {times}\n")
+    assert found == ([("warning", "PartitionName=p DefaultTime")] if warned else [])
