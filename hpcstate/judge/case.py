@@ -27,7 +27,7 @@ _MAX_NODES = 64 * 1024
 _FOLDERS = {"StateSaveLocation": "/var/spool", "SlurmdSpoolDir": "/var/spool/slurmd"}
 """With the defaults of slurm.conf(5)."""
 
-_OF_A_DATABASE = ("PriorityWeightAge", "PriorityWeightFairshare")
+OF_A_DATABASE = ("PriorityWeightAge", "PriorityWeightFairshare")
 """Weights that a slurmctld without a slurmdbd refuses with an error (priority_multifactor.c, init)."""
 
 _ANY_JOB = """function slurm_job_submit() return slurm.SUCCESS end
@@ -79,7 +79,7 @@ def case_of(configuration: Configuration, root: Path) -> Case:
     if "slurmdbd" in whole.value("AccountingStorageType"):
         # slurmctld would wait for a slurmdbd that is not there.
         slurmctld |= {"AccountingStorageType": "accounting_storage/none", "AccountingStorageTRES": "cpu"}
-        slurmctld |= {key: "0" for key in _OF_A_DATABASE if _raw(whole, key)}
+        slurmctld |= {key: "0" for key in OF_A_DATABASE if _raw(whole, key)}
     if user in ("root", "0"):
         # The daemons drop root's groups, which an ordinary user's namespace forbids.
         user = "slurm"

@@ -13,6 +13,7 @@ from typing import Literal
 
 from hpcstate.errors import HpcstateError, Problem
 from hpcstate.hostlist import expand
+from hpcstate.judge.case import OF_A_DATABASE
 from hpcstate.judge.inside import RUNNING, WAITING, Hearing, Registered, Said
 from hpcstate.slurm.keys import KINDS
 from hpcstate.slurm.lint.conf import kind_of
@@ -59,7 +60,7 @@ _CERTAIN = re.compile(
 _OF_THE_HARDWARE = re.compile(r"\A(?:Low (?:RealMemory|TmpDisk|socket|CPUs)|gres/\w+ core)")
 """Reasons that come from the machine the judge runs on."""
 _TWICE = re.compile(r"(?P<key>\w+) 1 specified more than once")
-_OVERRIDDEN = ("AccountingStorageType", "AccountingStorageTRES", "SlurmUser")
+_OVERRIDDEN = ("AccountingStorageType", "AccountingStorageTRES", "SlurmUser", *OF_A_DATABASE)
 """Keys that slurmctld may have been told again (case.py); a slurmd of a node has been told more."""
 
 

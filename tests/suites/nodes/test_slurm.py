@@ -12,6 +12,7 @@ from hpcstate.check.jobs import on, srun, together
 from hpcstate.check.suite import DEPLOY_AGAIN, CheckFailed, RecordProperty, fault
 from hpcstate.model import Cluster, Node
 from hpcstate.node import runs
+from hpcstate.node.base_files import LOGROTATE
 from hpcstate.node.ssh import Live
 from hpcstate.probe import node_runs
 from hpcstate.probe.slurm import SlurmNode
@@ -146,6 +147,33 @@ def no_record(live: Live) -> Iterator[None]:
     name = live.cluster.controller.name
     without = Edit(name, SLURM_CONF, set_key("JobCompType", "jobcomp/none"))
     with edited(live, [without], restart=[(name, "slurmctld")]):
+        yield
+
+
+def test_rotation(live: Live, controller: Node, record_property: RecordProperty) -> None:
+    """Slurm's record of jobs is rotated: logrotate takes it, and its timer is on"""
+    if not keeps_record(live.cluster):
+        pytest.skip("slurm_config.parameters says where jobs are recorded")
+    script = f"systemctl is-active logrotate.timer; logrotate --debug {LOGROTATE} 2>&1"
+    timer, _, said = live.run(controller.name, script, user="root", check=False).stdout.partition("\n")
+    record = job_record(live.cluster)
+    wrong = [line for line in said.splitlines() if line.startswith("error:")]
+    if f"considering log {record}" not in said:
+        wrong.append(f"logrotate does not take {record}")
+    if timer != "active":
+        wrong.append(f"logrotate.timer is {timer}")
+    if wrong:
+        raise CheckFailed(
+            f"{record} rotated by logrotate, whose timer is on",
+            "; ".join(wrong),
+            f"{DEPLOY_AGAIN}; an image of before has no logrotate: `hpcstate status FILE` tells what is old",
+        )
+    record_property("observed", f"{record}; logrotate.timer is on")
+
+
+@fault("the timer of logrotate is stopped", "nodes.rotation")
+def no_timer(live: Live) -> Iterator[None]:
+    with stopped(live, live.cluster.controller.name, "logrotate.timer"):
         yield
 
 

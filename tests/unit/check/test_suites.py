@@ -16,6 +16,7 @@ from hpcstate.node import runs
 from hpcstate.node.ssh import Live, UnreachableError
 from hpcstate.probe.node_runs import NodeRuns
 from hpcstate.run import Result
+from hpcstate.slurm.conf import job_record
 from tests.suites.breaking import append, set_key
 from tests.suites.nodes.test_system import verdicts
 from tests.suites.slurm import gres_counts, reports
@@ -351,4 +352,20 @@ def test_record() -> None:
 
     assert outcome(ended) == "passed"
     for wrong in ("", ended.replace("COMPLETED", "FAILED"), ended.replace(" ExitCode=0:0", " ExitCode=1:0")):
+        assert outcome(wrong) == "failed"
+
+
+def test_rotation() -> None:
+    taken = f"considering log {job_record(TWO)}"
+
+    def outcome(said: str) -> str:
+        return run_named("nodes.rotation", lambda _, script: said if "logrotate" in script else "").outcome
+
+    assert outcome(f"active\nreading config file\n{taken}\n") == "passed"
+    for wrong in (
+        f"inactive\n{taken}\n",
+        "active\nsh: 1: logrotate: not found\n",
+        f"active\n{taken}\nerror: skipping it because parent directory has insecure permissions\n",
+        "active\nconsidering log /other\n",
+    ):
         assert outcome(wrong) == "failed"
