@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hpcstate.model import Cluster
 from hpcstate.paths import ClusterPaths
-from tests.lab.conftest import hpcstate
+from tests.lab.conftest import hpcstate, run_shown
 
 
 def test_the_first_start_powers_every_node_on(started: str, cluster: Cluster) -> None:
@@ -27,6 +27,30 @@ def test_status_shows_nodes_before_slurm_is_there(started: str, cluster_file: Pa
     assert done.returncode == 1
     assert [node["domain"] for node in report["nodes"]] == ["running"] * 3
     assert report["slurm_error"]
+
+
+def test_a_person_gets_onto_a_node(
+    started: str, cluster_file: Path, cluster: Cluster, tmp_path: Path
+) -> None:
+    done = hpcstate("ssh", str(cluster_file), "compute-01", "--", "hostname; echo err >&2; exit 7")
+    assert (done.returncode, done.stdout, done.stderr) == (7, "compute-01\n", "err\n")
+    blocks = tmp_path / "config"
+    blocks.write_text(hpcstate("ssh-config", str(cluster_file)).stdout)
+    done = run_shown(["ssh", "-F", str(blocks), cluster.domain_name(cluster.controller), "hostname"])
+    assert (done.returncode, done.stdout) == (0, "controller\n")
+
+
+def test_another_host_key_keeps_a_person_out(started: str, cluster_file: Path, cluster: Cluster) -> None:
+    known = ClusterPaths.of(cluster.name).known_hosts
+    text = known.read_text()
+    first, second, *others = text.splitlines(keepends=True)
+    known.write_text("".join([first, f"{second.split()[0]} {first.split(' ', 1)[1]}", *others]))
+    try:
+        done = hpcstate("ssh", str(cluster_file), "compute-01", "--", "true")
+    finally:
+        known.write_text(text)
+    assert done.returncode == 2
+    assert "answers with another host key than compute-01 was given" in done.stderr
 
 
 def test_secrets_are_closed(started: str, cluster: Cluster) -> None:
