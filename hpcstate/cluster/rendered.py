@@ -95,8 +95,9 @@ def _origin(cluster: Cluster, place: str) -> str:
     if not record:
         return _spelled(".clusters.hpc.slurm_config.parameters", cluster.slurm.parameters, key)
     if kind == "PartitionName":
-        found = (partition.options for partition in cluster.slurm.partitions if partition.name == name)
-        return _spelled(f".clusters.hpc.slurm_config.partitions[{name}]", next(found, {}), key)
+        for index, partition in enumerate(cluster.slurm.partitions):
+            if partition.name == name:
+                return _spelled(f".clusters.hpc.slurm_config.partitions[{index}]", partition.options, key)
     named = next((node for node in cluster.workers if node.name in (names(name) or ())), None)
     return _spelled(f"{named.place}.extra_slurm", named.extra_slurm, key) if named else ""
 

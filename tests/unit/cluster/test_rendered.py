@@ -37,7 +37,7 @@ def test_an_option_of_a_partition(option: str, value: str) -> None:
     main = replace(lab.slurm.partitions[0], options={option: value})
     ((place, hint),) = hints(replace(lab, slurm=replace(lab.slurm, partitions=(main,))))
     assert place == f"PartitionName=main {option}"
-    assert f"it is from .clusters.hpc.slurm_config.partitions[main].{option} of the cluster file" in hint
+    assert f"it is from .clusters.hpc.slurm_config.partitions[0].{option} of the cluster file" in hint
 
 
 def test_what_is_hpcstates_own_has_no_place_there() -> None:
