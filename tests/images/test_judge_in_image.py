@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,45 @@ def test_the_daemons_take_what_we_render(file: Path) -> None:
     for cluster in schema.load(file).clusters:
         if cluster.kind == "hpc":
             assert judge.judge(judge.configuration_of(cluster), IMAGE).problems == {}
+
+
+WORDS = """
+clusters:
+  hpc:
+    name: words
+    network: {subnet: 192.168.177.0/24}
+    controller: {}
+    compute_nodes:
+      - simulated_gpus: {count: 2, type: a100}
+        features: [rack1, big.mem]
+        weight: 10
+        extra_slurm: {TmpDisk: 10, CoreSpecCount: 1, CpuBind: core, TRESWeights: "CPU=1.0"}
+      - {cpu_cores: 4}
+    slurm_config:
+      default_job_time: "1:00:00"
+      parameters: {PreemptType: preempt/partition_prio, PreemptMode: REQUEUE}
+      partitions:
+        - {name: a, nodes: [compute-01], PriorityTier: 5, AllowGroups: "root,slurm", OverSubscribe: "FORCE:2",
+           DefMemPerCPU: 100, PreemptMode: "OFF", GraceTime: 10, Hidden: "YES", LLN: "NO", MaxNodes: 2,
+           MinNodes: 1, TRESBillingWeights: "CPU=1.0,Mem=0.25G", DefaultTime: 10, MaxTime: 2-0, State: DRAIN}
+        - {name: b, default: true, MaxCPUsPerNode: 2, ExclusiveUser: "NO", OverTimeLimit: 5,
+           PriorityJobFactor: 100, SelectTypeParameters: CR_Core_Memory, Alternate: a, DisableRootJobs: "YES",
+           AllocNodes: ALL, CpuBind: core, ReqResv: "NO", RootOnly: "NO", MaxMemPerCPU: 800, DefCPUPerGPU: 1,
+           DefMemPerGPU: 100}
+"""
+
+
+def test_the_daemons_take_the_words_of_slurm_conf_for_nodes_and_partitions() -> None:
+    (cluster,) = schema.parse(WORDS, Path("words.yaml")).clusters
+    assert judge.judge(judge.configuration_of(cluster), IMAGE).problems == {}
+
+
+@pytest.mark.parametrize("parameters", [{}, {"AccountingStorageType": "accounting_storage/slurmdbd"}])
+def test_the_daemons_take_the_weights_with_a_database_and_without(parameters: dict[str, str]) -> None:
+    cluster = schema.load(paths.ROOT / "inventories" / "minimal.yaml").clusters[0]
+    assert cluster.slurm is not None
+    cluster = replace(cluster, slurm=replace(cluster.slurm, parameters=parameters))
+    assert judge.judge(judge.configuration_of(cluster), IMAGE).problems == {}
 
 
 @pytest.mark.parametrize(
