@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hpcstate.model import Cluster, Node
+from hpcstate.node.homes import owns_homes
 from hpcstate.node.ssh import JOB_USER
 from hpcstate.render import render
 from hpcstate.slurm.conf import STATE
@@ -37,10 +38,16 @@ def image_files() -> Mapping[str, str]:
     return {
         SSHD: render("base/sshd.conf.j2"),
         SYSUSERS: render("base/sysusers.conf.j2", user=JOB_USER, uid=JOB_UID),
-        TMPFILES: render("base/tmpfiles.conf.j2", user=JOB_USER),
+        TMPFILES: tmpfiles(owns=True),
         SYSCTL: render("base/sysctl.conf.j2", sysctls=SYSCTLS),
-        FIREWALL: render("base/nftables.conf.j2", subnet=""),
+        FIREWALL: render("base/nftables.conf.j2", subnet="", homes_for=()),
     }
+
+
+def tmpfiles(*, owns: bool) -> str:
+    """The home of the job user, made at boot on the node that ``owns`` the homes: others must not look at
+    them then, before there is a network."""
+    return render("base/tmpfiles.conf.j2", user=JOB_USER, owns_homes=owns)
 
 
 def drop_in(unit: str) -> str:
@@ -62,11 +69,14 @@ def service_files() -> Mapping[str, str]:
 def cluster_files(cluster: Cluster, node: Node) -> Mapping[str, str]:
     """Path to content of all the files of ``node``: the image's, and those that tell of the cluster."""
     subnet = str(cluster.network.subnet)
+    serves = cluster.home == "nfs" and node is cluster.controller
+    homes_for = [str(other.address) for other in cluster.workers] if serves else []
     return {
         **image_files(),
         **(service_files() if cluster.kind == "hpc" else {}),
         HOSTS: render("base/hosts.j2", cluster_name=cluster.name, nodes=cluster.nodes),
-        FIREWALL: render("base/nftables.conf.j2", subnet=subnet),
+        FIREWALL: render("base/nftables.conf.j2", subnet=subnet, homes_for=homes_for),
+        TMPFILES: tmpfiles(owns=owns_homes(cluster, node)),
         CHRONY: render(
             "base/chrony.conf.j2",
             is_controller=node is cluster.controller,

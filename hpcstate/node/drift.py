@@ -16,6 +16,7 @@ from hpcstate import programs
 from hpcstate.model import Cluster, Node
 from hpcstate.node import apptainer_files, base_files
 from hpcstate.node.base_files import JOB_UID
+from hpcstate.node.homes import owns_homes
 from hpcstate.node.ssh import JOB_USER
 from hpcstate.probe.in_force import HostInForce, UnitState
 from hpcstate.slurm.conf import CONF_DIRECTORY, configuration
@@ -123,7 +124,10 @@ def to_be_in_force(cluster: Cluster, node: Node) -> ToBeInForce:
     return ToBeInForce(
         host=node.name,
         accounts=(job_user, *(_DAEMONS if hpc else ())),
-        places=(home, *(_slurm_places(node, names, controls=controls) if hpc else ())),
+        places=(
+            *((home,) if owns_homes(cluster, node) else ()),
+            *(_slurm_places(node, names, controls=controls) if hpc else ()),
+        ),
         kernel=base_files.SYSCTLS,
         units=(
             "ssh",
