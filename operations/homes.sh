@@ -57,7 +57,7 @@ have() {
   if ! { apt-get -q -y -o DPkg::Lock::Timeout=300 update && DEBIAN_FRONTEND=noninteractive apt-get -q -y \
     -o DPkg::Lock::Timeout=300 install --no-install-recommends "$2"; } >&2; then
     fail "$2 is not in the image of this node, and cannot be installed here. Build the image anew (./hpc build_images) and" \
-      "give the nodes new disks (hpcstate roll), or write storage.home: local"
+      "give the nodes new disks (hpcstate roll start FILE, with --controller that one too), or write storage.home: local"
   fi
 }
 
