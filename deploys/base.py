@@ -7,7 +7,7 @@ from pyinfra.context import config, host
 from deploys.util.context import is_build, target
 from hpcstate.node import base_files
 from hpcstate.node.drift import to_be_in_force
-from operations import in_force, services, text_files
+from operations import homes, in_force, services, text_files
 from operations.text_files import TextFile
 
 config.SUDO = True
@@ -35,8 +35,14 @@ OF_A_CLUSTER = (
     "prometheus.service",
     "prometheus-node-exporter.service",
     "containerd.service",
+    "nfs-server.service",
+    "fsidd.service",
+    "nfs-blkmap.service",
+    "nfs-client.target",
+    "rpcbind.service",
+    "rpcbind.socket",
 )
-"""What the deploys of a cluster turn on where it belongs, and an image must not start by itself."""
+"""What the deploys of a cluster turn on where it is of use, and an image must not start by itself."""
 
 if is_build():
     laid_out = dict(base_files.image_files())
@@ -52,6 +58,8 @@ if is_build():
     services.state(name="Start nothing of a cluster at boot", on=ALWAYS_ON, off=OF_A_CLUSTER, now=False)
 else:
     this = target()
+    # Before anything is mounted over where it is now.
+    homes.way_in(name="The way in")
     text_files.put(
         name="Names, time, users, firewall and SSH",
         files=[

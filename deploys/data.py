@@ -1,4 +1,5 @@
-"""The data volume of a Slurm cluster's controller: slurmctld's state and the registry lie on it.
+"""The data volume of a Slurm cluster's controller: slurmctld's state, the registry and shared homes lie on
+it, and the homes are served to the nodes.
 
     pyinfra inventories/gpu.py deploys/data.py
 
@@ -11,10 +12,29 @@ from __future__ import annotations
 from pyinfra.context import config, host
 
 from deploys.util.context import is_build, target
-from hpcstate.node.data_volume import BINDS, units
-from operations import data_volume
+from hpcstate.node.data_volume import binds, units
+from hpcstate.node.homes import EXPORTS, SERVER, SERVER_DROP_IN, server_files
+from operations import data_volume, homes, text_files
+from operations.text_files import TextFile
 
 config.SUDO = True
 
+THEN = {
+    EXPORTS: homes.follow("exports"),
+    SERVER: homes.follow("restart"),
+    SERVER_DROP_IN: "systemctl daemon-reload",
+}
+
 if not is_build() and "controller" in host.groups and target().node.data_gb:
-    data_volume.state(name="Data volume", units=units(), binds=BINDS)
+    this = target()
+    on_it = binds(this.cluster)
+    data_volume.state(name="Data volume", units=units(on_it), binds=on_it)
+    if this.cluster.home == "nfs":
+        text_files.put(
+            name="To whom the homes are served",
+            files=[
+                TextFile(path, content, then=THEN[path])
+                for path, content in server_files(this.cluster).items()
+            ],
+        )
+        homes.served(name="Homes are served", clients=[str(node.address) for node in this.cluster.workers])

@@ -24,6 +24,7 @@ barrier.wait(name="All nodes are ready for slurmctld", what="its base, munge and
 local.include("deploys/data.py")
 local.include("deploys/controller.py")
 barrier.wait(name="slurmctld is ready for the nodes", what="seen slurmctld change first")
+local.include("deploys/homes.py")
 local.include("deploys/compute.py")
 local.include("deploys/registry.py")
 local.include("deploys/runs.py")

@@ -18,13 +18,15 @@ from hpcstate.probe.data_volume import DataVolumeState
 from operations.util.commands import stop_host
 
 PROGRAM = Path(__file__).with_name("data_volume.sh")
+IDLE = Path(__file__).with_name("idle.sh")
+"""The function demand_idle, which what moves or covers a folder needs."""
 
 MANAGED = (
     Managed(
         "data_volume",
-        "the data volume of the controller: file system, mounts, their units; slurmctld's state and the "
-        "registry lie on it",
-        f"{TOP}, /var/lib/slurm/slurmctld, /opt/containers",
+        "the data volume of the controller: file system, mounts, their units; slurmctld's state, the "
+        "registry and shared homes lie on it",
+        f"{TOP}, /var/lib/slurm/slurmctld, /opt/containers, /home",
         "blkid, findmnt, digests of the units",
         "mended",
     ),
@@ -54,7 +56,8 @@ def state(units: Mapping[str, str], binds: Sequence[Bind]) -> Generator[PyinfraC
     for bind in binds:
         if not _has(found, bind.place, units, f"{found['device']}[/{bind.name}]"):
             done = False
-            words = (bind.name, bind.place, unit(bind.place), *([bind.service] if bind.service else []))
+            words = [bind.name, bind.place, unit(bind.place)]
+            words += [bind.service, *(["idle"] if bind.idle else [])] if bind.service or bind.idle else []
             yield _command(units[unit(bind.place)], "bind", *words)
     if done:
         host.noop("the data volume is mounted, and has what lies on it")
@@ -100,5 +103,7 @@ def _is_full(found: DataVolumeState) -> bool:
 
 
 def _command(content: str, *words: str) -> StringCommand:
-    text = programs.command(programs.REPLACE, PROGRAM, arguments=words, device=DEVICE, label=LABEL, top=TOP)
+    text = programs.command(
+        programs.REPLACE, IDLE, PROGRAM, arguments=words, device=DEVICE, label=LABEL, top=TOP
+    )
     return StringCommand(text, _stdin=content)

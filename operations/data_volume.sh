@@ -1,8 +1,9 @@
 # The data volume of a controller, run there as root:
 #
-# cat hpcstate/replace_file.sh operations/data_volume.sh | NAME=VALUE... sh -s ACTION WORD... <UNIT FILE
+# cat hpcstate/replace_file.sh operations/idle.sh operations/data_volume.sh | NAME=VALUE... sh -s ACTION WORD... <UNIT FILE
 #   volume UNIT                       a file system on a blank disk, mounted at $top by UNIT, as large as the disk
-#   bind NAME PLACE UNIT [SERVICE]    the folder NAME of the volume is at PLACE by UNIT; what is at PLACE moves there once
+#   bind NAME PLACE UNIT [SERVICE [idle]]    the folder NAME of the volume is at PLACE by UNIT; what is at PLACE moves there
+#                                     once, while SERVICE is stopped; with idle only when no process uses PLACE
 #
 # What counts, and nothing is undefined in between: while there is no UNIT for PLACE, what lies at PLACE on the node's own
 # disk counts, and when a move has begun ($work/NAME.moving) what is on the volume is a part of it. A disk that has neither
@@ -71,7 +72,7 @@ move() {
 }
 
 bind() {
-  name=$1 place=$2 unit=$3 service=${4-}
+  name=$1 place=$2 unit=$3 service=${4-} idle=${5-}
   mountpoint -q "$top" || fail "$top is not mounted: nothing moves"
   if mountpoint -q "$place"; then
     install_unit "$unit"
@@ -81,6 +82,7 @@ bind() {
     fail "somebody unmounted $place while slurmctld ran: its state there is newer than that on the volume. Nothing was" \
       "changed. Stop slurmctld, copy to $top/$name what should count, touch $top/$name/job_state, and deploy again"
   fi
+  if [ -n "$idle" ]; then demand_idle "$place" "It moves to the data volume."; fi
   if [ -n "$service" ] && systemctl --quiet is-active "$service"; then
     # Whatever becomes of it, the daemon goes on, with the state that counts then.
     trap 'systemctl start "$service"' EXIT

@@ -47,7 +47,7 @@ MANAGED = (
     Managed(
         "slurm.files",
         "Slurm's configuration, in its file and in its daemon",
-        "/etc/slurm/slurm.conf, cgroup.conf, gres.conf",
+        "/etc/slurm/slurm.conf, cgroup.conf, gres.conf, job_container.conf, mpi.conf",
         "content, against the cluster file and against the copy of what the daemon was last told",
         "mended",
     ),

@@ -11,6 +11,7 @@ from pyinfra.context import host
 from pyinfra.facts.hardware import Cpus, Memory
 
 from deploys.util.context import Target
+from facts.root_disk import RootDisk
 from hpcstate.cluster import rendered
 from hpcstate.errors import HpcstateError, format_problem
 from hpcstate.judge import judge
@@ -35,7 +36,9 @@ def demand_machine(this: Target) -> None:
     """Raises DeployError, which ends the run before anything is changed, when slurm.conf would promise more
     of this host than its machine has.
     """
-    if lacks := promised_too_much(this.node, host.get_fact(Cpus), host.get_fact(Memory)):
+    if lacks := promised_too_much(
+        this.node, host.get_fact(Cpus), host.get_fact(Memory), host.get_fact(RootDisk)
+    ):
         raise DeployError(
             f"{this.node.name}: slurm.conf would say {lacks}; nothing was changed\n"
             f"  hint: ./hpc up {shown(Path(host.data.cluster_file))}: it changes the machine first"

@@ -17,14 +17,13 @@ from hpcstate.cluster import lifecycle
 from hpcstate.cluster.roll import BACK_SECONDS, back_after, wait_for_slurm
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster
-from hpcstate.node.data_volume import BINDS, DEVICE, TOP
+from hpcstate.node.data_volume import DEVICE, STATE_BIND, TOP, binds
 from hpcstate.node.ssh import Live
 from hpcstate.probe import data_volume
-from hpcstate.slurm.conf import STATE
 from hpcstate.terminal import Say, plural
 
 _PROGRAM = Path(__file__).with_name("controller.sh")
-_STATE = next(f"{TOP}/{bind.name}" for bind in BINDS if bind.place == STATE)
+_STATE = f"{TOP}/{STATE_BIND.name}"
 _POLL = 2.0
 _HURT = frozenset({"NODE_FAIL", "BOOT_FAIL", "PENDING", "REQUEUED"})
 
@@ -65,12 +64,13 @@ def hurt(before: Queue, now: Queue) -> str:
 
 def require_moved(cluster: Cluster) -> None:
     """Raises HpcstateError unless all that the controller must not lose lies on its data volume."""
-    command = data_volume.command((TOP, *(bind.place for bind in BINDS)), DEVICE)
+    wanted = binds(cluster)
+    command = data_volume.command((TOP, *(bind.place for bind in wanted)), DEVICE)
     with Live(cluster) as live:
         found = data_volume.parse(live.run(cluster.controller.name, command, user="root").stdout)
     lacking = [
         bind.place
-        for bind in BINDS
+        for bind in wanted
         if not found["device"] or found["mounts"].get(bind.place) != f"{found['device']}[/{bind.name}]"
     ]
     if lacking:
@@ -151,7 +151,7 @@ def way_back(cluster: Cluster, file: Path, say: Say) -> None:
             f"{name} has its old disk back, and slurmctld does not answer there",
             where=cluster.name,
             hint="journalctl --unit slurmctld says why. If it cannot read what a newer one wrote, "
-            f"{_STATE}.before has that of before (slurmctld stopped, `cp -aT` it to {STATE})",
+            f"{_STATE}.before has that of before (slurmctld stopped, `cp -aT` it to {STATE_BIND.place})",
         ) from error
 
 

@@ -11,7 +11,7 @@ from hpcstate.files import write_atomically
 from hpcstate.host.packages import kvm_works
 from hpcstate.hypervisor import xml as objects
 from hpcstate.model import Cluster
-from hpcstate.node import apptainer_files
+from hpcstate.node import apptainer_files, homes
 from hpcstate.node.base_files import cluster_files
 from hpcstate.paths import ClusterPaths
 from hpcstate.slurm.conf import configuration
@@ -28,7 +28,8 @@ def files(cluster: Cluster) -> Mapping[str, str]:
     containers = apptainer_files.cluster_files(cluster.containers) if cluster.kind == "hpc" else {}
     for node in cluster.nodes:
         found[f"libvirt/{node.name}.xml"] = objects.domain_xml(cluster, node, host)
-        for path, text in {**cluster_files(cluster, node), **containers}.items():
+        own = {**cluster_files(cluster, node), **homes.files(cluster, node), **containers}
+        for path, text in own.items():
             found[f"nodes/{node.name}{path}"] = text
     return found
 

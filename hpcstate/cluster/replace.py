@@ -57,9 +57,11 @@ class Due:
         lines = [f"{name} keeps its image: somebody drained it ({why})" for name, why in self.theirs.items()]
         if self.controller:
             name = cluster.controller.name
+            why, stay = "users' homes may lie on its disk", "Slurm's state and the registry stay"
+            if cluster.home == "nfs":
+                why, stay = "nobody can submit while it is replaced", "what is on its data volume stays"
             lines.append(
-                f"{name} keeps its image: users' homes may lie on its disk (`hpcstate roll start "
-                "--controller` replaces it, too; Slurm's state and the registry stay)"
+                f"{name} keeps its image: {why} (`hpcstate roll start --controller` replaces it, too; {stay})"
             )
         return lines
 

@@ -30,7 +30,7 @@ def register(subparsers: Any) -> None:
     """Add ``lint``."""
     parser = subparsers.add_parser(
         "lint",
-        help="check slurm.conf, cgroup.conf, gres.conf and slurmdbd.conf for what Slurm 24.11 refuses",
+        help="check slurm.conf, cgroup.conf, gres.conf and others for what Slurm 24.11 refuses",
         description="Check Slurm's configuration files for what Slurm 24.11 stops at (errors), and what it "
         "ignores or only logs (warnings). A file that is included is looked at where it is beside the file. "
         "With --image, Slurm's daemons read the files as well. "
@@ -39,7 +39,7 @@ def register(subparsers: Any) -> None:
     parser.add_argument("files", metavar="FILE", type=Path, nargs="+", help="a configuration file of Slurm")
     parser.add_argument(
         "--kind",
-        choices=("slurm", "cgroup", "gres", "slurmdbd"),
+        choices=("slurm", "cgroup", "gres", "slurmdbd", "job_container", "mpi"),
         help="what all the files are, whatever their names say",
     )
     parser.add_argument(
@@ -84,7 +84,7 @@ def lint_file(file: Path, kind: Kind | None = None) -> Linted:
         hint = "is this the right path?"
         return Linted(file, None, error=HpcstateError("there is no such file", where=str(file), hint=hint))
     if kind is None:
-        hint = "say it with --kind slurm, cgroup, gres or slurmdbd"
+        hint = "say it with --kind slurm, cgroup, gres, slurmdbd, job_container or mpi"
         return Linted(
             file, None, error=HpcstateError("which file of Slurm is this?", where=str(file), hint=hint)
         )

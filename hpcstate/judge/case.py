@@ -40,7 +40,7 @@ _FILE_KEYS = ("SlurmctldPidFile", "SlurmdPidFile", "SlurmctldLogFile", "SlurmdLo
 
 @dataclass(frozen=True)
 class Configuration:
-    """The files of one cluster: ``files`` (slurm.conf, cgroup.conf, what they include) are those of every
+    """The files of one cluster: ``files`` (slurm.conf and its kin, what they include) are those of every
     node, ``gres`` is the gres.conf of each node that has one, by its name.
     """
 
@@ -53,7 +53,7 @@ def configuration_of_files(texts: Mapping[Kind, str], read_include: ReadInclude)
 
     What slurm.conf includes by a plain name is taken along where ``read_include`` gives it.
     """
-    files = {f"{kind}.conf": text for kind, text in texts.items() if kind in ("slurm", "cgroup")}
+    files = {f"{kind}.conf": text for kind, text in texts.items() if kind not in ("gres", "slurmdbd")}
     read = list(statements(texts.get("slurm", ""), "slurm", read_include))
     for statement in read:
         if statement.included == "read" and "/" not in statement.file:
@@ -96,7 +96,7 @@ def case_of(configuration: Configuration, root: Path) -> Case:
         addresses=[address if _is_address(address) else _ADDRESS],
         hosts={name: address for name, address in hosts.items() if not _is_address(name)},
         devices=sorted({file for text in gres.values() for file in _devices(text)}),
-        folders=sorted(_folders(whole)),
+        folders=sorted({*_folders(whole), *_job_folders(configuration.files)}),
         user=user,
         autodetect=sorted(node for node, text in gres.items() if _autodetects(node, text)),
     )
@@ -182,10 +182,22 @@ def _autodetects(node: str, gres: Sequence[Statement]) -> bool:
     return whole.value("AutoDetect") not in ("", "off")
 
 
+def _job_folders(files: Mapping[str, str]) -> Iterator[str]:
+    """Where jobs have their private folders: slurmd looks there for those of jobs that it knows."""
+    whole = _whole(files, "job_container.conf", "job_container")
+    for record in whole.named("BasePath"):
+        yield record.name
+    for record in whole.named("NodeName"):
+        if path := record.attributes.get("basepath"):
+            yield path
+
+
 def _folders(whole: Whole) -> Iterator[str]:
     """The folders that a deploy makes before it starts the daemons; %n and the like stand for names."""
     for key, default in _FOLDERS.items():
         yield _raw(whole, key) or default
+    if value := _raw(whole, "TmpFS"):
+        yield value
     for key in _FILE_KEYS:
         if value := _raw(whole, key):
             yield str(PurePosixPath(value).parent)

@@ -25,9 +25,9 @@ _LINE = re.compile(
 _FUNCTION = re.compile(r"\A_?[a-z0-9]+(?:_[a-z0-9]+)+: (?=\S)")
 _CONF_FOLDER = re.compile(r"/etc/slurm/(?:slurmctld|slurmd(?:\.[^/\s]+)?)/")
 _IN_LINE = re.compile(r"file \S*?(?P<file>\w+\.conf)\S* line (?P<line>[0-9]+)")
-_OF_FILE = re.compile(r"\b(?P<file>slurm|cgroup|gres)\.conf\b")
+_OF_FILE = re.compile(r"\b(?P<file>slurm|cgroup|gres|job_container|mpi)\.conf\b")
 _SUMMARY = re.compile(
-    r"Unable to process configuration file|Could not open/read/parse cgroup\.conf|error opening/reading "
+    r"Unable to process configuration file|Could not open/read/parse \w+\.conf|error opening/reading "
     r"\S*gres\.conf|slurmd initialization failed"
 )
 """How a daemon ends after it said what is wrong."""

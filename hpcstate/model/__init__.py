@@ -1,6 +1,6 @@
 """What a user may declare, as frozen types. Parsed once by hpcstate.schema, then only passed around."""
 
-from hpcstate.model.cluster import Cluster, Description, Metadata, SlurmConfig
+from hpcstate.model.cluster import Cluster, Description, Home, Metadata, SlurmConfig
 from hpcstate.model.container import Container, ContainerSettings, ContainerTest
 from hpcstate.model.gpu import PassthroughDevice, SimulatedGpus
 from hpcstate.model.gres import AutoDetect, GresSettings
@@ -20,6 +20,7 @@ __all__ = [
     "CpuTopology",
     "Description",
     "GresSettings",
+    "Home",
     "Metadata",
     "Network",
     "Node",

@@ -26,6 +26,10 @@ def is_derived(parameter: str) -> bool:
     return parameter.lower() in DERIVED_PARAMETERS
 
 
+Home = Literal["nfs", "local"]
+"""Where people's homes are: on the controller's data volume, mounted by all, or on each node's own disk."""
+
+
 @dataclass(frozen=True)
 class SlurmConfig:
     """``slurm_config``: partitions and the parameters a user sets beside ours.
@@ -43,6 +47,7 @@ class Cluster:
 
     ``autostart``: libvirt starts its network, pool and nodes as the hypervisor boots. None leaves that as it
     is: the memory of a workstation is its owner's, and so is what was said by ``virsh autostart``.
+    ``home`` is ``nfs`` only where the controller has a data volume.
     """
 
     kind: Literal["hpc", "cloud"]
@@ -55,6 +60,7 @@ class Cluster:
     containers: ContainerSettings = field(default_factory=ContainerSettings)
     roll: RollSettings = field(default_factory=RollSettings)
     autostart: bool | None = None
+    home: Home = "local"
 
     @property
     def controller(self) -> Node:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hpcstate.model import Cluster, Node
+from hpcstate.node.homes import owns_homes
 from hpcstate.node.ssh import JOB_USER
 from hpcstate.render import render
 from hpcstate.slurm.conf import JOB_SUBMIT, STATE, job_record, job_submit, refuses_mail, slurm_user
@@ -38,10 +39,16 @@ def image_files() -> Mapping[str, str]:
     return {
         SSHD: render("base/sshd.conf.j2"),
         SYSUSERS: render("base/sysusers.conf.j2", user=JOB_USER, uid=JOB_UID),
-        TMPFILES: render("base/tmpfiles.conf.j2", user=JOB_USER),
+        TMPFILES: tmpfiles(owns=True),
         SYSCTL: render("base/sysctl.conf.j2", sysctls=SYSCTLS),
-        FIREWALL: render("base/nftables.conf.j2", subnet=""),
+        FIREWALL: render("base/nftables.conf.j2", subnet="", homes_for=()),
     }
+
+
+def tmpfiles(*, owns: bool) -> str:
+    """The home of the job user, made at boot on the node that ``owns`` the homes: others must not look at
+    them then, before there is a network."""
+    return render("base/tmpfiles.conf.j2", user=JOB_USER, owns_homes=owns)
 
 
 def drop_in(unit: str) -> str:
@@ -70,12 +77,15 @@ def controller_files(cluster: Cluster) -> Mapping[str, str]:
 def cluster_files(cluster: Cluster, node: Node) -> Mapping[str, str]:
     """Path to content of all the files of ``node``: the image's, and those that tell of the cluster."""
     subnet = str(cluster.network.subnet)
+    serves = cluster.home == "nfs" and node is cluster.controller
+    homes_for = [str(other.address) for other in cluster.workers] if serves else []
     return {
         **image_files(),
         **(service_files() if cluster.kind == "hpc" else {}),
         **(controller_files(cluster) if cluster.kind == "hpc" and node is cluster.controller else {}),
         HOSTS: render("base/hosts.j2", cluster_name=cluster.name, nodes=cluster.nodes),
-        FIREWALL: render("base/nftables.conf.j2", subnet=subnet),
+        FIREWALL: render("base/nftables.conf.j2", subnet=subnet, homes_for=homes_for),
+        TMPFILES: tmpfiles(owns=owns_homes(cluster, node)),
         CHRONY: render(
             "base/chrony.conf.j2",
             is_controller=node is cluster.controller,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hpcstate.model import Cluster, Node
 from hpcstate.node.secrets import KeyPair, host_key, new_key
-from hpcstate.node.ssh import SSH_USER
+from hpcstate.node.ssh import SSH_HOME, SSH_USER
 from hpcstate.paths import ClusterPaths
 from hpcstate.render import render
 from hpcstate.run import run
@@ -17,13 +17,15 @@ from hpcstate.run import run
 
 @dataclass(frozen=True)
 class CloudInit:
-    """What one node gets. ``mac`` matches its network card; empty for the only card of a build VM."""
+    """What one node gets. ``mac`` matches its network card; empty for the only card of a build VM.
+    ``home`` is that of ``user``, empty for the usual one."""
 
     hostname: str
     user: str
     authorized_key: str
     host_key: KeyPair
     mac: str = ""
+    home: str = ""
 
     @property
     def instance_id(self) -> str:
@@ -47,6 +49,7 @@ def seed_of(cluster: Cluster, node: Node) -> CloudInit:
         authorized_key=new_key(ClusterPaths.of(cluster.name).ssh_key).public,
         host_key=host_key(cluster, node.name),
         mac=node.mac,
+        home=SSH_HOME,
     )
 
 
@@ -76,6 +79,7 @@ def _plain_files(data: CloudInit) -> dict[str, str]:
         "instance-id": data.instance_id + "\n",
         "hostname": data.hostname + "\n",
         "user": data.user + "\n",
+        **({"home": data.home + "\n"} if data.home else {}),
         "authorized_keys": data.authorized_key + "\n",
         "ssh_host_ed25519_key": data.host_key.private,
         "ssh_host_ed25519_key.pub": data.host_key.public + "\n",

@@ -1,15 +1,16 @@
 """The controller's data volume as its node has it: what lies on it, where it is mounted, and by which units.
 Pure.
 
-It holds what must outlive the node's disk: slurmctld's state and the registry of containers. Its folders are
-bound over the places where programs look for them.
+It holds what must outlive the node's disk: slurmctld's state, the registry of containers and, where they are
+shared, people's homes. Its folders are bound over the places where programs look for them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from hpcstate.model import Cluster
 from hpcstate.model.container import REGISTRY
 from hpcstate.render import render
 from hpcstate.slurm.conf import STATE
@@ -30,14 +31,25 @@ UNITS = "/etc/systemd/system"
 @dataclass(frozen=True)
 class Bind:
     """The folder ``name`` of the volume, which is bound over ``place``; ``service`` is the daemon that must
-    not run while its content moves there, empty where there is none."""
+    not run while its content moves there, empty where there is none. ``idle``: nothing moves while a process
+    has a file or its working directory there."""
 
     name: str
     place: str
     service: str = ""
+    idle: bool = False
 
 
-BINDS = (Bind("slurmctld", STATE, "slurmctld"), Bind("containers", REGISTRY))
+STATE_BIND = Bind("slurmctld", STATE, "slurmctld")
+HOME = "/home"
+HOME_BIND = Bind("home", HOME, idle=True)
+BINDS = (STATE_BIND, Bind("containers", REGISTRY))
+"""What lies on the data volume of every cluster."""
+
+
+def binds(cluster: Cluster) -> tuple[Bind, ...]:
+    """What lies on the data volume of ``cluster``."""
+    return (*BINDS, HOME_BIND) if cluster.home == "nfs" else BINDS
 
 
 def unit(place: str) -> str:
@@ -45,9 +57,9 @@ def unit(place: str) -> str:
     return place.strip("/").replace("-", "\\x2d").replace("/", "-") + ".mount"
 
 
-def units() -> Mapping[str, str]:
-    """Name to content of the mount units: that of the volume, and those of its folders."""
+def units(binds: Sequence[Bind]) -> Mapping[str, str]:
+    """Name to content of the mount units: that of the volume, and those of its folders ``binds``."""
     return {
         unit(TOP): render("base/data-volume.mount.j2", device=DEVICE, top=TOP),
-        **{unit(bind.place): render("base/data-bind.mount.j2", top=TOP, bind=bind) for bind in BINDS},
+        **{unit(bind.place): render("base/data-bind.mount.j2", top=TOP, bind=bind) for bind in binds},
     }

@@ -16,9 +16,10 @@ from hpcstate import programs
 from hpcstate.model import Cluster, Node
 from hpcstate.node import apptainer_files, base_files
 from hpcstate.node.base_files import JOB_UID
+from hpcstate.node.homes import owns_homes
 from hpcstate.node.ssh import JOB_USER
 from hpcstate.probe.in_force import HostInForce, UnitState
-from hpcstate.slurm.conf import CONF_DIRECTORY, configuration
+from hpcstate.slurm.conf import CONF_DIRECTORY, JOB_TMP, configuration
 
 NAMED = "left as it is: "
 """What a line of a deploy begins with that names a drift; hpcstate.cluster.pyinfra finds it by that."""
@@ -123,7 +124,10 @@ def to_be_in_force(cluster: Cluster, node: Node) -> ToBeInForce:
     return ToBeInForce(
         host=node.name,
         accounts=(job_user, *(_DAEMONS if hpc else ())),
-        places=(home, *(_slurm_places(node, names, controls=controls) if hpc else ())),
+        places=(
+            *((home,) if owns_homes(cluster, node) else ()),
+            *(_slurm_places(node, names, controls=controls) if hpc else ()),
+        ),
         kernel=base_files.SYSCTLS,
         units=(
             "ssh",
@@ -154,6 +158,7 @@ def _slurm_places(node: Node, names: Sequence[str], *, controls: bool) -> tuple[
         *(Place(f"{CONF_DIRECTORY}/{name}", "644", "root:root") for name in names if name != "slurmdbd.conf"),
         Place("/var/lib/slurm", "755", "slurm:slurm", folder=True),
         Place(f"/var/lib/slurm/{'slurmctld' if controls else 'slurmd'}", "755", "slurm:slurm", folder=True),
+        *(() if controls else (Place(JOB_TMP, "755", "root:root", folder=True),)),
         Place("/var/log/slurm", "755", "slurm:slurm", folder=True),
         Place("/etc/munge", "700", "munge:munge", folder=True),
         Place("/var/lib/munge", "711", "munge:munge", folder=True),

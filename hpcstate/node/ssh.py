@@ -26,6 +26,9 @@ from hpcstate.run import Result, at_once, local, outlives_terminal, run, tail
 SSH_USER = "admin"
 """The account of the nodes that the project's key opens. It has sudo without a password."""
 
+SSH_HOME = "/var/lib/hpcstate/admin"
+"""Its home: not in /home, which may be shared, and away with its server (hpcstate.node.homes)."""
+
 JOB_USER = "hpc"
 """The ordinary account that runs jobs, the same on all nodes."""
 

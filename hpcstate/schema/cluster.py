@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Literal
 
 from hpcstate import paths
-from hpcstate.model import Acceleration, Cluster, ContainerSettings, Node, RollSettings
+from hpcstate.model import Acceleration, Cluster, ContainerSettings, Home, Node, RollSettings
 from hpcstate.model.cells import guest_cells
 from hpcstate.schema.addresses import place_nodes
 from hpcstate.schema.containers import read_containers
@@ -44,6 +44,7 @@ def read_cluster(section: Section, kind: Literal["hpc", "cloud"]) -> Cluster | N
     network = read_network(about_network, name) if keys.network in section else None
     acceleration = read_acceleration(section.section(keys.hardware))
     storage = section.section(keys.storage)
+    home = _read_home(storage, kind)
     shares_folders = storage.section(StorageKeys.virtio_fs).value(VirtioFsKeys.enabled)
     head = read_head(section.section(head_key), "controller" if kind == "hpc" else "control_plane", image)
     workers = read_workers(section, workers_key, "compute" if kind == "hpc" else "worker", image)
@@ -58,7 +59,21 @@ def read_cluster(section: Section, kind: Literal["hpc", "cloud"]) -> Cluster | N
         return None
     _warn_topology(section.report, section.at(keys.hardware), acceleration, nodes)
     _check_memory(section.report, section.at(keys.hardware), acceleration, nodes)
-    return Cluster(kind, name, network, nodes, acceleration, slurm, uri, containers, roll, autostart)
+    return Cluster(kind, name, network, nodes, acceleration, slurm, uri, containers, roll, autostart, home)
+
+
+def _read_home(storage: Section, kind: Literal["hpc", "cloud"]) -> Home:
+    """A Slurm cluster always has more than one node, and a data volume; others have none to share from."""
+    home = storage.value(StorageKeys.home)
+    if kind == "hpc":
+        return home or "nfs"
+    if home == "nfs":
+        storage.report.error(
+            storage.at(StorageKeys.home),
+            "only a Slurm cluster has a data volume, from which homes are shared",
+            "leave it out",
+        )
+    return "local"
 
 
 def _read_roll(cluster: Section) -> RollSettings:

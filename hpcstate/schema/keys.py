@@ -125,6 +125,13 @@ class VirtioFsKeys(Keys, title="storage.virtio_fs"):
 
 
 class StorageKeys(Keys, title="storage", earlier=("beegfs", "pool_name", "pool_path")):
+    home = ValueKey(
+        "where people's homes are: `nfs`, on the controller's data volume, which all nodes mount; `local`, "
+        "each node has its own (storage.md). For Slurm clusters only",
+        leaf.home,
+        None,
+        default_text="`nfs`",
+    )
     virtio_fs = SectionKey("see below", VirtioFsKeys)
 
 
@@ -170,8 +177,8 @@ class ControllerKeys(
     )
     disk_gb = ValueKey.written("GiB, at least 10; it grows as it is used", leaf.integer(10, 65536), "20")
     data_gb = ValueKey.written(
-        "GiB, at least 1: a volume with Slurm's state and the registry of containers, which outlives the "
-        "disk and `destroy` (docs/lifecycle.md); it can grow. For Slurm clusters only",
+        "GiB, at least 1: a volume with Slurm's state, the registry of containers and homes, which outlives "
+        "the disk and `destroy` (docs/lifecycle.md); it can grow. For Slurm clusters only",
         leaf.integer(1, 65536),
         "20",
     )

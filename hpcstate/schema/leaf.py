@@ -13,6 +13,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from typing import Literal, TypeVar, cast, get_args
 
 from hpcstate import hostlist, paths
+from hpcstate.model.cluster import Home
 from hpcstate.model.gpu import DeviceType
 from hpcstate.model.gres import AutoDetect
 from hpcstate.model.roll import Share
@@ -243,6 +244,11 @@ def host_list(value: str) -> tuple[str, ...]:
 def forward(value: str) -> Literal["nat", "none"]:
     """libvirt's forward mode of the network."""
     return cast(Literal["nat", "none"], choice("nat", "none")(value))
+
+
+def home(value: str) -> Home:
+    """Where people's homes are."""
+    return cast(Home, choice("nfs", "local")(value))
 
 
 CLUSTER_NAME = pattern(

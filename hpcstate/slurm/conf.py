@@ -1,4 +1,4 @@
-"""slurm.conf and cgroup.conf for Slurm 24.11 on cgroup v2, from the model. gres.conf: gres_conf.py.
+"""slurm.conf and its kin for Slurm 24.11 on cgroup v2, from the model. gres.conf: gres_conf.py.
 
 Pure: a cluster in, text out. Why each parameter is set and what the earlier system set and we do not is in
 docs/slurm-configuration.md; the names and meanings are those of slurm.conf(5), cgroup.conf(5), gres.conf(5).
@@ -32,6 +32,12 @@ JOB_RECORD = "jobcomp.log"
 SLURM_USER = "slurm"
 """The user of Debian's packages."""
 
+JOB_TMP = "/var/lib/slurm/tmp"
+"""Where the /tmp of each job is, on the node's disk (BasePath in job_container.conf(5)); and what slurmd
+reports the size of as TmpDisk (TmpFS): Debian's /tmp is in memory."""
+
+DISK_RESERVE_MB = 4096
+DISK_SHARE = 0.9
 SYSTEM_RESERVE_MB = 256
 KERNEL_SHARE = 0.02
 
@@ -54,11 +60,22 @@ def real_memory_mb(memory_mb: int) -> int:
     return max(memory_mb - SYSTEM_RESERVE_MB - math.ceil(memory_mb * KERNEL_SHARE), memory_mb // 2)
 
 
-def promised_too_much(node: Node, cpus: int | None, memory_mb: int | None) -> str:
+def tmp_disk_mb(disk_gb: int) -> int:
+    """TmpDisk (MiB) for a node with a disk of ``disk_gb`` GiB: surely less than slurmd reports, which is the
+    size of the whole file system (get_mach_stat.c, get_tmp_disk), and less than is free on a new node.
+
+    ext4 keeps less than a twentieth for itself. The system and the containers of a node take some GiB; what
+    other jobs have written is not counted by Slurm.
+    """
+    return int(disk_gb * 1024 * DISK_SHARE) - DISK_RESERVE_MB
+
+
+def promised_too_much(node: Node, cpus: int | None, memory_mb: int | None, disk_mb: int | None = None) -> str:
     """What slurm.conf would promise of ``node`` that its machine has not, in words; empty when nothing.
 
-    ``cpus`` and ``memory_mb`` (MiB) are what the node's system sees, None when that is not known. A node that
-    registers with less than slurm.conf says becomes INVALID_REG and is drained (slurm.conf(5)).
+    ``cpus``, ``memory_mb`` and ``disk_mb`` (MiB, of the file system at /) are what the node's system sees,
+    None when that is not known. A node that registers with less than slurm.conf says becomes INVALID_REG and
+    is drained (slurm.conf(5)).
     """
     lacks = []
     if cpus is not None and cpus < node.cpu_cores:
@@ -66,6 +83,8 @@ def promised_too_much(node: Node, cpus: int | None, memory_mb: int | None) -> st
     promised = real_memory_mb(node.memory_mb)
     if memory_mb is not None and memory_mb < promised:
         lacks.append(f"RealMemory={promised}, and the machine has {memory_mb} MiB")
+    if disk_mb is not None and disk_mb < tmp_disk_mb(node.disk_gb):
+        lacks.append(f"TmpDisk={tmp_disk_mb(node.disk_gb)}, and the machine has {disk_mb} MiB")
     return "; ".join(lacks)
 
 
@@ -92,13 +111,18 @@ def slurm_conf(cluster: Cluster) -> str:
 
 def configuration(cluster: Cluster) -> dict[str, str]:
     """File name to content of what is the same on every node of ``cluster`` (gres.conf is not)."""
-    return {"slurm.conf": slurm_conf(cluster), "cgroup.conf": cgroup_conf(cluster)}
+    return {
+        "slurm.conf": slurm_conf(cluster),
+        "cgroup.conf": cgroup_conf(cluster),
+        "job_container.conf": render("slurm/parameters.conf.j2", parameters=JOB_CONTAINER_PARAMETERS),
+        "mpi.conf": render("slurm/parameters.conf.j2", parameters=MPI_PARAMETERS),
+    }
 
 
 def cgroup_conf(cluster: Cluster) -> str:
     """The text of cgroup.conf, the same on every node. What ``cluster`` declares does not change it."""
     del cluster
-    return render("slurm/cgroup.conf.j2", parameters=CGROUP_PARAMETERS)
+    return render("slurm/parameters.conf.j2", parameters=CGROUP_PARAMETERS)
 
 
 def node_lines(cluster: Cluster) -> list[str]:
@@ -119,7 +143,10 @@ def _node_attributes(cluster: Cluster, node: Node) -> str:
         f"CPUs={node.cpu_cores} Sockets={topology.sockets} CoresPerSocket={topology.cores} "
         f"ThreadsPerCore={topology.threads} RealMemory={real_memory_mb(node.memory_mb)}"
     )
+    # Of another file system's size nothing is known here.
+    known = "tmpfs" not in _own(cluster) and "tmpdisk" not in map(str.lower, node.extra_slurm)
     more = {
+        "TmpDisk": str(tmp_disk_mb(node.disk_gb)) if known else "",
         "Gres": node.gres,
         "Feature": ",".join(node.slurm_features),
         "Weight": str(node.weight) if node.weight != Node.weight else "",
@@ -178,6 +205,9 @@ def _sections(cluster: Cluster) -> tuple[ConfSection, ...]:
                 ("ProctrackType", "proctrack/cgroup"),
                 ("TaskPlugin", "task/cgroup,task/affinity"),
                 ("JobAcctGatherType", "jobacct_gather/cgroup"),
+                ("JobContainerType", "job_container/tmpfs"),
+                ("PrologFlags", "Contain"),
+                ("TmpFS", JOB_TMP),
             ),
         ),
         ConfSection("Limits and priorities", _priorities(cluster)),
@@ -270,6 +300,18 @@ def _own(cluster: Cluster) -> Mapping[str, str]:
 def _has_database(cluster: Cluster) -> bool:
     """Whether ``slurm_config.parameters`` names a slurmdbd."""
     return "slurmdbd" in _own(cluster).get("accountingstoragetype", "")
+
+
+JOB_CONTAINER_PARAMETERS: tuple[tuple[str, str], ...] = (
+    ("AutoBasePath", "true"),
+    ("BasePath", JOB_TMP),
+    ("Dirs", "/tmp,/dev/shm"),
+    # A home that is mounted while the job runs is seen by it (job_container.conf(5), Shared).
+    ("Shared", "true"),
+)
+
+MPI_PARAMETERS: tuple[tuple[str, str], ...] = (("PMIxCliTmpDirBase", "/tmp"),)
+"""Otherwise it is TmpFS (pmixp_info.c), where a user writes nothing, and which a container has not."""
 
 
 def _gres_types(cluster: Cluster) -> tuple[str, ...]:

@@ -10,10 +10,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-Kind = Literal["slurm", "cgroup", "gres", "slurmdbd"]
-"""Which of the four files: slurm.conf, cgroup.conf, gres.conf or slurmdbd.conf."""
+Kind = Literal["slurm", "cgroup", "gres", "slurmdbd", "job_container", "mpi"]
+"""Which of the files: slurm.conf, cgroup.conf, gres.conf, slurmdbd.conf, job_container.conf or mpi.conf."""
 
-KINDS: tuple[Kind, ...] = ("slurm", "cgroup", "gres", "slurmdbd")
+KINDS: tuple[Kind, ...] = ("slurm", "cgroup", "gres", "slurmdbd", "job_container", "mpi")
 TABLE = Path(__file__).with_name("keys.toml")
 
 _TYPES = ("string", "boolean", "uint16", "uint32", "uint64", "float", "array", "ignored")

@@ -60,6 +60,8 @@ MODULES = (
     "in_force",
     "node_runs",
     "data_volume",
+    "homes",
+    "root_disk",
 )
 
 

@@ -138,6 +138,23 @@ BREAKS: Mapping[str, Break] = {
         "umount --lazy /opt/containers && systemctl disable --quiet opt-containers.mount",
         "mountpoint -q /opt/containers && systemctl --quiet is-enabled opt-containers.mount",
     ),
+    "homes.way": Break(
+        "controller",
+        # With the keys, for the deploy logs in with them.
+        "cp -a /var/lib/hpcstate/admin /home/ && "
+        "sed -i 's|^\\(admin:.*\\):/var/lib/hpcstate/admin:|\\1:/home/admin:|' /etc/passwd",
+        "getent passwd admin | grep -q ':/var/lib/hpcstate/admin:'",
+    ),
+    "homes.served": Break(
+        "controller",
+        "exportfs -o rw,insecure '*:/home' && systemctl disable --quiet nfs-server",
+        "! exportfs -s | grep -q '[*]' && systemctl --quiet is-enabled nfs-server",
+    ),
+    "homes.mounted": Break(
+        "compute-01",
+        "systemctl disable --quiet --now home.automount",
+        "systemctl --quiet is-active home.automount && systemctl --quiet is-enabled home.automount",
+    ),
     "slurm.files": Break(
         "compute-02",
         "echo '# by hand' >>/etc/slurm/cgroup.conf",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hpcstate.model import Cluster
-from hpcstate.node.data_volume import BINDS
+from hpcstate.node.data_volume import binds
 from hpcstate.node.ssh import Live
 from tests.lab.conftest import hpcstate, pyinfra
 from tests.lab.test_4_stop import state
@@ -20,12 +20,12 @@ def held(live: Live) -> int:
 
 def mounted(live: Live) -> list[str]:
     words = "findmnt --noheadings --output SOURCE --mountpoint"
-    places = "; ".join(f"{words} {bind.place}" for bind in BINDS)
+    places = "; ".join(f"{words} {bind.place}" for bind in binds(live.cluster))
     return live.run(live.cluster.controller.name, places).stdout.split()
 
 
 def test_the_queue_outlives_the_machines(live: Live, cluster: Cluster, cluster_file: Path) -> None:
-    assert mounted(live) == [f"/dev/vdc[/{bind.name}]" for bind in BINDS]
+    assert mounted(live) == [f"/dev/vdc[/{bind.name}]" for bind in binds(cluster)]
     first = held(live)
     done = hpcstate("destroy", str(cluster_file), "--force")
     assert done.returncode == 0
@@ -33,7 +33,7 @@ def test_the_queue_outlives_the_machines(live: Live, cluster: Cluster, cluster_f
     assert hpcstate("start", str(cluster_file)).returncode == 0
     assert pyinfra(cluster_file, "-y").returncode == 0
     with Live(cluster) as anew:
-        assert mounted(anew) == [f"/dev/vdc[/{bind.name}]" for bind in BINDS]
+        assert mounted(anew) == [f"/dev/vdc[/{bind.name}]" for bind in binds(cluster)]
         assert state(anew, str(first)) == "PENDING"
         second = held(anew)
         assert second > first

@@ -17,7 +17,8 @@ from tests.operations.harness import Outcome, run
 
 FACT = "facts.data_volume.DataVolume"
 GIB = 1 << 30
-UNITS = units()
+UNITS = units(BINDS)
+FILES = (programs.REPLACE, data_volume.IDLE, data_volume.PROGRAM)
 
 
 def found(**changes: Any) -> dict[str, Any]:
@@ -166,7 +167,7 @@ class Node:
             "work": str(self.folder / "work"),
         }
         return subprocess.run(
-            ["sh", "-c", programs.command(programs.REPLACE, data_volume.PROGRAM, arguments=words)],
+            ["sh", "-c", programs.command(*FILES, arguments=words)],
             env=environment,
             input=f"[Mount]\nWhere={self.top if words[0] == 'volume' else self.state}\n",
             capture_output=True,

@@ -37,6 +37,7 @@ ALL = {"controller", "compute-01", "compute-02"}
 NODES = {"compute-01", "compute-02"}
 
 FULL_STACK = [
+    ("base.py | The way in", set()),
     ("base.py | Names, time, users, firewall and SSH", ALL),
     ("base.py | What is in force", ALL),
     ("base.py | Firewall and time are on", ALL),
@@ -50,13 +51,18 @@ FULL_STACK = [
     ("gpu.py | Declared GPUs are there", NODES),
     ("All nodes are ready for slurmctld", set()),
     ("data.py | Data volume", {"controller"}),
+    ("data.py | To whom the homes are served", {"controller"}),
+    ("data.py | Homes are served", {"controller"}),
     ("controller.py | slurmctld and its configuration", {"controller"}),
     ("slurmctld is ready for the nodes", set()),
+    ("homes.py | Units of the homes", NODES),
+    ("homes.py | Homes are mounted", NODES),
     ("compute.py | cgroup controllers", NODES),
     ("compute.py | slurmd and its configuration", NODES),
     ("registry.py | Registry of containers", ALL),
     ("runs.py | Slurm's note of what the node runs", set()),
     ("named.py | What is left as it is", set()),
+    ("named.py | What Apptainer lacks", set()),
 ]
 """The operations for hosts that have nothing yet, in order, and the hosts that each would change."""
 
@@ -113,7 +119,14 @@ def test_some_nodes_can_be_asked_without_the_others(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("deploy", "part"), [("munge", slice(3, 5)), ("containers", slice(5, 8)), ("compute", slice(15, 17))]
+    ("deploy", "part"),
+    [
+        ("munge", slice(4, 6)),
+        ("containers", slice(6, 9)),
+        ("data", slice(13, 16)),
+        ("homes", slice(18, 20)),
+        ("compute", slice(20, 22)),
+    ],
 )
 def test_a_deploy_can_be_run_by_itself(tmp_path: Path, deploy: str, part: slice) -> None:
     planned = plan(tmp_path, inventory_of("gpu"), f"deploys/{deploy}.py")
@@ -123,7 +136,7 @@ def test_a_deploy_can_be_run_by_itself(tmp_path: Path, deploy: str, part: slice)
 
 def test_only_nodes_that_are_given_a_gpu_are_asked_for_their_bus(tmp_path: Path) -> None:
     planned = plan(tmp_path, inventory_of("passthrough"), "deploys/full_stack.py")
-    assert planned[8:10] == [("nvidia.py | NVIDIA's driver", set()), FULL_STACK[8]]
+    assert planned[9:11] == [("nvidia.py | NVIDIA's driver", set()), FULL_STACK[9]]
     assert plan(tmp_path, inventory_of("gpu"), "deploys/nvidia.py") == []
 
 

@@ -122,7 +122,8 @@ def test_a_controller_that_is_right_is_left_alone() -> None:
 
 def test_a_new_controller_gets_its_files_and_is_started() -> None:
     outcome = controller(facts({}, {}, slurmctld=OFF))
-    assert kinds(outcome) == ["stage slurm.conf", "stage cgroup.conf", "script: start"]
+    staged = [f"stage {name}" for name in FILES]
+    assert kinds(outcome) == [*staged, "script: start"]
     assert outcome.commands[0]["_stdin"] == FILES["slurm.conf"]  # type: ignore[index]
 
 
@@ -194,9 +195,9 @@ def test_a_node_that_is_right_is_left_alone() -> None:
 
 def test_a_new_node_is_started_and_waited_for() -> None:
     outcome = compute(facts({}, {}, slurmd=OFF, node=None))
-    staged = ["stage slurm.conf", "stage cgroup.conf", "stage gres.conf"]
+    staged = [f"stage {name}" for name in (*FILES, "gres.conf")]
     assert kinds(outcome) == [*staged, "script: start wait"]
-    assert outcome.commands[2]["_stdin"] == GRES  # type: ignore[index]
+    assert outcome.commands[len(FILES)]["_stdin"] == GRES  # type: ignore[index]
 
 
 def test_one_changed_parameter_reloads_slurmd_and_drains_nothing() -> None:

@@ -151,6 +151,17 @@ CASES: Mapping[str, tuple[Expected, ...]] = {
     "given-twice": (
         ("slurm.conf", 8, "warning", "TCPTimeout", "1 specified more than once, latest value used"),
     ),
+    # More of a disk than this machine has is no fault of the files, either.
+    "job-container": (),
+    "unknown-key-job-container": (
+        (
+            "job_container.conf",
+            2,
+            "error",
+            "Sharing",
+            "slurmd: error: Parsing error at unrecognized key: Sharing",
+        ),
+    ),
     "slurmdbd-elsewhere": (),
     "user-root": (),
     "autodetect": (),

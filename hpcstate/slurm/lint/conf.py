@@ -27,7 +27,7 @@ _CLIP = 60
 
 def kind_of(file_name: str) -> Kind | None:
     """The kind of a file by its name: ``slurm.conf``, and also ``slurm.conf.j2`` or ``old-slurm.conf``."""
-    stem = re.search(r"(slurmdbd|cgroup|gres|slurm)\.conf", file_name.lower())
+    stem = re.search(r"(slurmdbd|cgroup|gres|slurm|job_container|mpi)\.conf", file_name.lower())
     return next((kind for kind in KINDS if stem and kind == stem[1]), None)
 
 

@@ -31,6 +31,8 @@ def problems(kind: Kind, statements: Sequence[Statement]) -> list[Problem]:
         "cgroup": (_cgroup,),
         "gres": (gres.problems,),
         "slurmdbd": (_slurmdbd,),
+        "job_container": (_job_container,),
+        "mpi": (),
     }
     return [problem for rule in rules[kind] for problem in rule(whole)]
 
@@ -156,6 +158,21 @@ def _slurmdbd(whole: Whole) -> Iterator[Problem]:
     if not whole.value("DbdHost"):
         message = "is missing: slurmdbd logs an error and takes localhost"
         yield whole.problem("DbdHost", message, "write DbdHost=name", "warning")
+
+
+def _job_container(whole: Whole) -> Iterator[Problem]:
+    """src/plugins/job_container/tmpfs/read_jcconf.c, _read_slurm_jc_conf."""
+    for begins in ("BasePath", "NodeName"):
+        for record in whole.named(begins):
+            base = record.name if begins == "BasePath" else record.attributes.get("basepath", "")
+            if not base:
+                hint = "write BasePath=path"
+                yield record.problem("BasePath", "is missing on this line: slurmd stops", hint)
+            dirs = record.attributes.get("dirs") or whole.value("Dirs") or "/tmp,/dev/shm"
+            if base.lower() in dirs.lower().split(","):
+                # Debian's slurmd compares with its node's name behind it, and does not see it.
+                message = f"{base} is one of Dirs too: it would be hidden from the jobs"
+                yield record.problem("BasePath", message, "take a folder that is none of them", "warning")
 
 
 def _parts(value: str) -> frozenset[str]:

@@ -12,7 +12,7 @@ from hpcstate.hypervisor.connection import connect
 from hpcstate.hypervisor.xml import OTHERS, VOLUME_MODE
 from hpcstate.model import Cluster, Node
 from hpcstate.model.container import REGISTRY
-from hpcstate.node.data_volume import BINDS, DEVICE, TOP, unit
+from hpcstate.node.data_volume import DEVICE, TOP, binds, unit
 from hpcstate.node.ssh import Live
 from hpcstate.probe import data_volume
 
@@ -46,12 +46,13 @@ def open_disk(live: Live) -> Iterator[None]:
 
 
 def test_data(live: Live, controller: Node, record_property: RecordProperty) -> None:
-    """Slurm's state and the registry lie on the controller's data volume"""
+    """Slurm's state, the registry and shared homes lie on the controller's data volume"""
     if not controller.data_gb:
         pytest.skip("the controller has no data volume")
-    command = data_volume.command((TOP, *(bind.place for bind in BINDS)), DEVICE)
+    on_it = binds(live.cluster)
+    command = data_volume.command((TOP, *(bind.place for bind in on_it)), DEVICE)
     found = data_volume.parse(live.run(controller.name, command, user="root").stdout)
-    wanted = {TOP: found["device"]} | {bind.place: f"{found['device']}[/{bind.name}]" for bind in BINDS}
+    wanted = {TOP: found["device"]} | {bind.place: f"{found['device']}[/{bind.name}]" for bind in on_it}
     there = found["mounts"]
     if wrong := [place for place, source in wanted.items() if not source or there.get(place) != source]:
         raise CheckFailed(
@@ -60,7 +61,7 @@ def test_data(live: Live, controller: Node, record_property: RecordProperty) -> 
             DEPLOY_AGAIN,
         )
     free = live.run(controller.name, f"df --output=avail -B1G {TOP} | tail -n 1").stdout.strip()
-    record_property("observed", f"{', '.join(bind.place for bind in BINDS)}; {free} GiB free")
+    record_property("observed", f"{', '.join(bind.place for bind in on_it)}; {free} GiB free")
 
 
 @fault("the registry is not mounted from the data volume", "nodes.data")

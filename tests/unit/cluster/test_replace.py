@@ -290,6 +290,8 @@ def test_words() -> None:
         "compute-03 keeps its image: somebody drained it (fan broken)",
         "controller keeps its image: users' homes may lie on its disk",
     ]
+    shared = work.left_lines(changed(TWO, home="nfs"))[-1]
+    assert "nobody can submit" in shared and "what is on its data volume stays" in shared
     assert Due((), (), {}).lines(TWO, "gpu.yaml") == ["every node has the image of now"]
     assert work.to_dict()["theirs"] == {"compute-03": "fan broken"}
 

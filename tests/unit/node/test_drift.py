@@ -134,9 +134,9 @@ MENDED: dict[str, tuple[Change, str, str]] = {
         "chown munge:munge /etc/munge && chmod 700 /etc/munge",
     ),
     "a folder is gone": (
-        lambda h: h["places"].pop("/home/hpc"),
+        lambda h: h["places"].pop("/var/log/slurm"),
         "place",
-        "install --directory --mode=750 --owner=hpc --group=hpc /home/hpc",
+        "install --directory --mode=755 --owner=slurm --group=slurm /var/log/slurm",
     ),
     "no user namespaces": (
         lambda h: h["kernel"].update({"user.max_user_namespaces": "0"}),

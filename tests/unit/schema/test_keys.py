@@ -30,7 +30,7 @@ VALUES = [
 NOT_OF_THE_FILE = (model.Container, model.ContainerTest)
 """What container.yaml becomes."""
 
-DERIVED = {"Node": {"named", "data_gb"}, "Share": {"percent"}}
+DERIVED = {"Cluster": {"home"}, "Node": {"named", "data_gb"}, "Share": {"percent"}}
 """What follows from other keys, from how a value is written, or from a node's role."""
 
 

@@ -10,11 +10,14 @@ from hpcstate import paths
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Acceleration, CpuTopology
 from hpcstate.slurm.conf import (
+    JOB_TMP,
     cgroup_conf,
+    configuration,
     node_lines,
     promised_too_much,
     real_memory_mb,
     slurm_conf,
+    tmp_disk_mb,
 )
 from hpcstate.slurm.gres_conf import GresDevice, gres_conf, gres_lines
 from tests.unit.slurm_clusters import cluster, node, without_slurm
@@ -51,6 +54,36 @@ def test_a_machine_that_is_smaller_than_described(
     assert promised_too_much(node(1), cpus, memory_mb) == expected
 
 
+@pytest.mark.parametrize(
+    ("disk_gb", "file_system_mb"),
+    # A 10 GiB disk of an image of 4 GiB, whose file system has grown; one of 20 GiB; one of 1 TiB.
+    [(10, 9_900), (20, 19_800), (1024, 1_007_000)],
+)
+def test_the_disk_for_jobs_is_less_than_slurmd_reports(disk_gb: int, file_system_mb: int) -> None:
+    assert disk_gb * 1024 // 2 <= tmp_disk_mb(disk_gb) < file_system_mb
+    assert promised_too_much(node(1), None, None, tmp_disk_mb(10)) == ""
+    assert promised_too_much(node(1), None, None, 4000) == "TmpDisk=5120, and the machine has 4000 MiB"
+
+
+def test_nothing_is_promised_of_another_file_system() -> None:
+    own = cluster(node(1), parameters={"tmpfs": "/scratch"})
+    assert "TmpDisk" not in slurm_conf(own)
+    assert "TmpFS=/scratch\n" in slurm_conf(own)
+
+
+def test_the_tmp_of_a_job_is_on_disk_and_its_own() -> None:
+    files = configuration(cluster(node(1)))
+    text = files["job_container.conf"]
+    (base,) = value(text, "BasePath")
+    assert base == JOB_TMP and value(files["slurm.conf"], "TmpFS") == [JOB_TMP]
+    # /tmp of the node is in memory.
+    assert base not in ("/tmp", "/dev/shm") and value(text, "Dirs") == ["/tmp,/dev/shm"]
+    assert value(text, "Shared") == ["true"]
+    assert value(files["slurm.conf"], "PrologFlags") == ["Contain"]
+    # Otherwise Open MPI would write to TmpFS, where it may not, and which a container has not.
+    assert value(files["mpi.conf"], "PMIxCliTmpDirBase") == ["/tmp"]
+
+
 def test_half_of_a_tiny_machine_is_left_to_jobs() -> None:
     assert real_memory_mb(400) == 200
 
@@ -58,11 +91,11 @@ def test_half_of_a_tiny_machine_is_left_to_jobs() -> None:
 def test_equal_neighbours_share_a_line() -> None:
     assert node_lines(cluster(node(1, gpus=2), node(2, gpus=2), node(3), node(4, gpus=2))) == [
         "NodeName=compute-[01-02] NodeAddr=10.0.0.[11-12] CPUs=2 Sockets=1 CoresPerSocket=2 ThreadsPerCore=1 "
-        "RealMemory=1751 Gres=gpu:simulated:2 Feature=gpu,simulated State=UNKNOWN",
+        "RealMemory=1751 TmpDisk=5120 Gres=gpu:simulated:2 Feature=gpu,simulated State=UNKNOWN",
         "NodeName=compute-03 NodeAddr=10.0.0.13 CPUs=2 Sockets=1 CoresPerSocket=2 ThreadsPerCore=1 "
-        "RealMemory=1751 State=UNKNOWN",
+        "RealMemory=1751 TmpDisk=5120 State=UNKNOWN",
         "NodeName=compute-04 NodeAddr=10.0.0.14 CPUs=2 Sockets=1 CoresPerSocket=2 ThreadsPerCore=1 "
-        "RealMemory=1751 Gres=gpu:simulated:2 Feature=gpu,simulated State=UNKNOWN",
+        "RealMemory=1751 TmpDisk=5120 Gres=gpu:simulated:2 Feature=gpu,simulated State=UNKNOWN",
     ]
 
 
@@ -156,7 +189,8 @@ def test_no_key_that_this_slurm_rejects_or_ignores(key: str) -> None:
 def test_every_parameter_that_we_set_is_explained() -> None:
     explained = (paths.ROOT / "docs" / "slurm-configuration.md").read_text(encoding="utf-8")
     lab = cluster(node(1, gpus=1))
-    for text in (slurm_conf(lab).partition("# Nodes")[0], cgroup_conf(lab)):
+    texts = configuration(lab)
+    for text in (texts.pop("slurm.conf").partition("# Nodes")[0], *texts.values()):
         for line in text.splitlines():
             if not line.startswith("#") and line:
                 assert line.partition("=")[0] in explained, line

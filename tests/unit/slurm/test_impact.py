@@ -90,7 +90,7 @@ def test_the_change_of_one_node_only_reconfigures_the_others() -> None:
     split = CONF.replace(
         "NodeName=compute-[01-02] NodeAddr=10.0.0.[11-12] CPUs=2",
         "NodeName=compute-01 NodeAddr=10.0.0.11 CPUs=2 Sockets=1 CoresPerSocket=2 ThreadsPerCore=1 "
-        "RealMemory=1751 Gres=gpu:simulated:1 Feature=gpu,simulated State=UNKNOWN\n"
+        "RealMemory=1751 TmpDisk=5120 Gres=gpu:simulated:1 Feature=gpu,simulated State=UNKNOWN\n"
         "NodeName=compute-02 NodeAddr=10.0.0.12 CPUs=2",
     )
     found = impact(CONF, split, "slurm.conf")
@@ -132,6 +132,25 @@ CGROUP = [
 def test_cgroup_conf_concerns_slurmd_alone(key: str, slurmd: Level) -> None:
     found = impact(f"{key}=no\n", f"{key}=yes\n", "cgroup.conf")
     assert (found.slurmctld, found.slurmd("compute-01")) == (NONE, slurmd)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("", "AutoBasePath=true\nBasePath=/a\n"),
+        ("BasePath=/a\n", "BasePath=/b\n"),
+        ("BasePath=/a\n", "BasePath=/a Dirs=/tmp\n"),
+        ("BasePath=/a InitScript=/x\n", "BasePath=/a\n"),
+        ("NodeName=n[1-2] BasePath=/a\n", "NodeName=n1 BasePath=/a\nNodeName=n2 BasePath=/b\n"),
+    ],
+)
+def test_where_jobs_have_their_tmp_changes_without_jobs_only(old: str, new: str) -> None:
+    found = impact(old, new, "job_container.conf")
+    assert found.slurmctld is NONE and found.level == "drain"
+
+
+def test_mpi_conf_is_read_again() -> None:
+    assert impact("", "PMIxCliTmpDirBase=/tmp\n", "mpi.conf").level == "reconfigure"
 
 
 GRES = "NodeName=n1 Name=gpu Type=a File=/dev/nvidia0\nNodeName=n1 Name=gpu Type=a File=/dev/nvidia1\n"

@@ -64,6 +64,8 @@ GOOD: list[tuple[Kind, str]] = [
     ),
     ("slurm", BASE + "Include nodes.conf\n"),
     ("cgroup", ""),
+    ("job_container", "AutoBasePath=true\nNodeName=n[1-2] BasePath=/a InitScript=/b\nBasePath=none\n"),
+    ("mpi", "PMIxTimeout=30\nPMIxDirectConn=no\n"),
     ("cgroup", "ConstrainCores=yes\nAllowedRAMSpace=98.5\nCgroupPlugin=cgroup/v2\n"),
     ("gres", ""),
     ("gres", "AutoDetect=nvml\nNodeName=n1 AutoDetect=off\n"),
@@ -179,6 +181,13 @@ BAD: list[tuple[Kind, str, str, str]] = [
     ("gres", "Name=gpu File=/dev/a\nNodeName=n1 Name=gpu", "error", "NodeName=n1 File"),
     ("gres", "Name=gpu Type=a File=/dev/a\nName=gpu File=/dev/b", "error", "Name=gpu Type"),
     ("gres", "Name=gpu\nName=gpu", "error", "Name=gpu"),
+    ("job_container", "Foo=/x", "error", "Foo"),
+    ("job_container", "Shared=perhaps", "error", "Shared"),
+    ("job_container", "BasePath=/tmp", "warning", "BasePath=/tmp"),
+    ("job_container", "BasePath=/a Dirs=/a,/b", "warning", "BasePath=/a"),
+    ("job_container", "NodeName=n1 Dirs=/tmp", "error", "NodeName=n1 BasePath"),
+    ("mpi", "PMIxTimeout=soon", "error", "PMIxTimeout"),
+    ("mpi", "PMIxFoo=1", "error", "PMIxFoo"),
 ]
 
 
@@ -191,6 +200,8 @@ def test_what_slurm_refuses_or_ignores_is_one_problem(
         "cgroup": "",
         "gres": "",
         "slurmdbd": "StorageType=accounting_storage/mysql\nDbdHost=h\n",
+        "job_container": "",
+        "mpi": "",
     }
     assert seen(before[kind] + text + "\n", kind) == [(severity, place)]
 
@@ -286,6 +297,8 @@ def test_many_nodes_are_linted_in_one_go() -> None:
         ("SlurmDBD.conf", "slurmdbd"),
         ("cgroup.conf", "cgroup"),
         ("gres.conf", "gres"),
+        ("job_container.conf", "job_container"),
+        ("mpi.conf", "mpi"),
         ("topology.conf", None),
     ],
 )
@@ -294,13 +307,14 @@ def test_the_kind_follows_from_the_name(name: str, kind: Kind | None) -> None:
 
 
 def test_the_table_knows_the_keys_that_the_table_of_impacts_knows() -> None:
-    file_names = {"slurm.conf": "slurm", "cgroup.conf": "cgroup", "gres.conf": "gres"}
     for file_name, record, key in slurm_impact.table():
         if not file_name or key in ("added", "removed", "include"):
             continue
-        kind: Kind = next(kind for kind in KINDS if kind == file_names[file_name])
+        kind: Kind = next(kind for kind in KINDS if file_name == f"{kind}.conf")
         lines = keys(kind).lines
-        assert key in lines[record] or key in keys(kind).records, (file_name, record, key)
+        # What stands on a line of BasePath is no record of its own there.
+        known = {**lines[record], **keys(kind).records, **lines.get("BasePath", {})}
+        assert key in known, (file_name, record, key)
     for record, table in keys("slurm").lines.items():
         if record in ("", "NodeName", "PartitionName"):
             for key in table:
@@ -330,7 +344,7 @@ def test_what_we_render_has_no_problem(cluster: Cluster) -> None:
         kind = kind_of(name)
         assert kind
         assert lint(text, kind) == (), name
-    assert set(rendered.findings(cluster)) == {"slurm.conf", "cgroup.conf"}
+    assert set(rendered.findings(cluster)) == {"slurm.conf", "cgroup.conf", "job_container.conf", "mpi.conf"}
 
 
 def test_a_wrong_parameter_stops_the_render_and_is_named(

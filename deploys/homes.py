@@ -1,0 +1,46 @@
+"""People's homes on the compute nodes: mounted from the controller, which serves them, or their own.
+
+    pyinfra inventories/gpu.py deploys/homes.py
+
+Behind what makes the controller serve them, and before slurmd starts. A node whose homes change is drained;
+deploys/compute.py, which follows, lifts that. Where homes are no longer shared, the controller goes last: the
+nodes would wait for a server that is gone.
+"""
+
+from __future__ import annotations
+
+from pyinfra.context import config, host
+
+from deploys.util.context import is_build, target
+from hpcstate.node.homes import client_files, source
+from operations import barrier, homes, text_files
+from operations.text_files import TextFile
+
+config.SUDO = True
+
+if not is_build() and host.groups and ("controller" in host.groups or "compute" in host.groups):
+    this = target()
+    shared = this.cluster.home == "nfs"
+    if "compute" in host.groups and shared:
+        text_files.put(
+            name="Units of the homes",
+            files=[
+                TextFile(path, content, then="systemctl daemon-reload")
+                for path, content in client_files(this.cluster).items()
+            ],
+        )
+        homes.mounted(
+            name="Homes are mounted",
+            node=this.node.name,
+            source=source(this.cluster),
+            timeout_s=this.drain_seconds,
+            force=this.force,
+        )
+    if "compute" in host.groups and not shared:
+        homes.unshared(
+            name="Homes of its own", node=this.node.name, timeout_s=this.drain_seconds, force=this.force
+        )
+    if not shared:
+        barrier.wait(name="No node needs the controller's homes", what="taken homes of its own")
+    if "controller" in host.groups and not shared:
+        homes.unshared(name="Homes are no longer served", timeout_s=this.drain_seconds, force=this.force)

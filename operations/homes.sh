@@ -1,0 +1,116 @@
+# Homes of a node, run there as root:
+#
+# cat operations/idle.sh operations/homes.sh | NAME=VALUE... sh -s ACTION WORD...
+#   way USER PLACE      the home of the account USER is PLACE; it moves there once, with the keys that open it
+#   serve               the homes are served by NFS, to whom their exports name, and to nobody else
+#   exports, restart    a server that runs follows its exports, or its settings
+#   mount SOURCE        SOURCE is mounted at $home as somebody looks there
+#   unshare FILE...     neither; the homes of this node's own disk are at $home again; FILEs are those of the server
+# By environment: home (/home), idle (empty: processes that use $home are not waited for).
+set -eu
+home=${home:?} idle=${idle-}
+
+fail() {
+  echo "$*" >&2
+  exit 1
+}
+
+# mounted: what is mounted at $home, "TYPE SOURCE" a line. Not by findmnt or mountpoint, which look at $home and would wait
+# for a server that is away.
+mounted() {
+  awk -v home="$home" '$5 == home { for (at = 7; at <= NF && $at != "-"; at++); print $(at + 1), $(at + 2) }' /proc/self/mountinfo
+}
+
+is_home() { [ "$(getent passwd "$1" | cut -d : -f 6)" = "$2" ]; }
+
+way() {
+  user=$1 place=$2
+  old=$(getent passwd "$user" | cut -d : -f 6)
+  moves=
+  if [ ! -d "$place" ]; then
+    [ -s "$old/.ssh/authorized_keys" ] || fail "$old has no key that opens $user: it stays the home of $user"
+    mkdir -p "${place%/*}"
+    rm -rf "$place.new"
+    cp -a "$old" "$place.new"
+    sync -f "$place.new"
+    mv -T "$place.new" "$place"
+    moves=yes
+  fi
+  [ -s "$place/.ssh/authorized_keys" ] || fail "$place has no key that opens $user: $old stays the home of $user"
+  # usermod refuses while the account has processes, as this one: with this option it moves nothing, and they do not mind.
+  unshare --pid --fork --mount-proc usermod --home "$place" "$user"
+  is_home "$user" "$place" || fail "the home of $user is not $place"
+  if [ "$moves" ] && [ "$old" = "$home/$user" ]; then rm -rf "$old"; fi
+}
+
+# NFSv4 needs no portmapper and no statd, which listen to everybody.
+without_portmapper() {
+  set -- rpcbind.socket rpcbind.service rpc-statd.service rpc-statd-notify.service nfs-blkmap.service
+  systemctl mask --quiet "$@" 2>/dev/null
+  systemctl stop "$@" 2>/dev/null || :
+}
+
+# have PROGRAM PACKAGE: an image that is older than shared homes has neither.
+have() {
+  if [ -x "/usr/sbin/$1" ]; then return 0; fi
+  without_portmapper
+  if ! { apt-get -q -y -o DPkg::Lock::Timeout=300 update && DEBIAN_FRONTEND=noninteractive apt-get -q -y \
+    -o DPkg::Lock::Timeout=300 install --no-install-recommends "$2"; } >&2; then
+    fail "$2 is not in the image of this node, and cannot be installed here. Build the image anew (./hpc build_images) and" \
+      "give the nodes new disks (hpcstate roll start FILE, with --controller that one too), or write storage.home: local"
+  fi
+}
+
+serve() {
+  without_portmapper
+  have rpc.nfsd nfs-kernel-server
+  systemctl daemon-reload
+  systemctl enable --quiet nfs-server.service
+  case " $(cat /proc/fs/nfsd/versions 2>/dev/null) " in
+  *' -3 '*' +4.2 '*) systemctl start nfs-server.service ;;
+  *) systemctl restart nfs-server.service ;;
+  esac
+  exportfs -ra
+}
+
+# settle: nothing of ours is at $home any more.
+settle() {
+  if [ "$idle" ]; then demand_idle "$home" "$1"; fi
+  systemctl stop home.automount home.mount 2>/dev/null || :
+  left=$(mounted)
+  [ -z "$left" ] || fail "$home is still mounted ($left): something uses it; it is tried again with the next deploy"
+}
+
+mount_homes() {
+  source=$1
+  have mount.nfs4 nfs-common
+  if ! systemctl --quiet is-active home.automount || mounted | grep '^nfs' | grep -qvxF "nfs4 $source"; then
+    settle "It gets the homes of the cluster."
+  fi
+  systemctl enable --quiet home.automount
+  systemctl start home.automount
+  if ! timeout -k 5 90 stat -t "$home/." >/dev/null || ! mounted | grep -qxF "nfs4 $source"; then
+    fail "$source cannot be mounted: $(journalctl --unit home.mount --lines 1 --output cat --no-pager)." \
+      "The controller says more: systemctl status nfs-server, exportfs -s"
+  fi
+}
+
+unshare_homes() {
+  if [ $# -gt 0 ]; then systemctl disable --quiet --now nfs-server.service; fi
+  settle "It gets the homes of this node's own disk."
+  systemctl disable --quiet home.automount home.mount 2>/dev/null || :
+  rm -f "$@" /etc/systemd/system/home.automount /etc/systemd/system/home.mount
+  systemctl daemon-reload
+}
+
+action=$1
+shift
+case $action in
+way) way "$@" ;;
+serve) serve ;;
+exports) if systemctl --quiet is-active nfs-server; then exportfs -ra; fi ;;
+restart) if systemctl --quiet is-active nfs-server; then systemctl restart nfs-server; fi ;;
+mount) mount_homes "$@" ;;
+unshare) unshare_homes "$@" ;;
+*) fail "$action is none of the actions" ;;
+esac
