@@ -15,6 +15,7 @@ from pyinfra import local
 from operations import barrier
 
 local.include("deploys/base.py")
+local.include("deploys/users.py")
 local.include("deploys/munge.py")
 local.include("deploys/containers.py")
 local.include("deploys/nvidia.py")

@@ -1,5 +1,6 @@
 """What a user may declare, as frozen types. Parsed once by hpcstate.schema, then only passed around."""
 
+from hpcstate.model.account import Group, User
 from hpcstate.model.cluster import Cluster, Description, Metadata, SlurmConfig
 from hpcstate.model.container import Container, ContainerSettings, ContainerTest
 from hpcstate.model.gpu import PassthroughDevice, SimulatedGpus
@@ -20,6 +21,7 @@ __all__ = [
     "CpuTopology",
     "Description",
     "GresSettings",
+    "Group",
     "Metadata",
     "Network",
     "Node",
@@ -30,5 +32,6 @@ __all__ = [
     "Share",
     "SimulatedGpus",
     "SlurmConfig",
+    "User",
     "VirtioFsMount",
 ]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from hpcstate.errors import Problem
+from hpcstate.model.account import Group, User
 from hpcstate.model.container import ContainerSettings
 from hpcstate.model.hardware import Acceleration
 from hpcstate.model.network import Network
@@ -55,6 +56,8 @@ class Cluster:
     containers: ContainerSettings = field(default_factory=ContainerSettings)
     roll: RollSettings = field(default_factory=RollSettings)
     autostart: bool | None = None
+    users: tuple[User, ...] = ()
+    groups: tuple[Group, ...] = ()
 
     @property
     def controller(self) -> Node:

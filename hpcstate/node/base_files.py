@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hpcstate.model import Cluster, Node
-from hpcstate.node.ssh import JOB_USER
+from hpcstate.node.ssh import JOB_USER, SSH_USER
 from hpcstate.render import render
 from hpcstate.slurm.conf import STATE
 
@@ -16,6 +16,13 @@ HOSTS = "/etc/hosts"
 FIREWALL = "/etc/nftables.conf"
 SSHD = "/etc/ssh/sshd_config.d/10-hpcstate.conf"
 CHRONY = "/etc/chrony/conf.d/hpcstate.conf"
+KEYS = "/etc/ssh/authorized_keys.d"
+"""The keys of people, a file for each: root's, so that no job lets others in, and not in a home that may be
+away."""
+
+SUDO = "sudo"
+"""Debian's group of those who may become root."""
+
 SYSUSERS = "/etc/sysusers.d/hpcstate.conf"
 TMPFILES = "/etc/tmpfiles.d/hpcstate.conf"
 SYSCTL = "/etc/sysctl.d/90-hpcstate.conf"
@@ -35,7 +42,7 @@ def image_files() -> Mapping[str, str]:
     The firewall of an image lets in SSH only, until a deploy tells it the cluster's subnet.
     """
     return {
-        SSHD: render("base/sshd.conf.j2"),
+        SSHD: render("base/sshd.conf.j2", keys=KEYS, admin=SSH_USER, sudo=SUDO),
         SYSUSERS: render("base/sysusers.conf.j2", user=JOB_USER, uid=JOB_UID),
         TMPFILES: render("base/tmpfiles.conf.j2", user=JOB_USER),
         SYSCTL: render("base/sysctl.conf.j2", sysctls=SYSCTLS),

@@ -25,6 +25,7 @@ from operations import (
     services,
     slurm,
     text_files,
+    users,
 )
 
 PAGE = paths.ROOT / "docs" / "drift.md"
@@ -34,6 +35,7 @@ ROWS: tuple[Managed, ...] = (
     *text_files.MANAGED,
     *services.MANAGED,
     *in_force.MANAGED,
+    *users.MANAGED,
     *munge.MANAGED,
     *apptainer.MANAGED,
     *data_volume.MANAGED,
