@@ -23,6 +23,11 @@ away."""
 SUDO = "sudo"
 """Debian's group of those who may become root."""
 
+PAM_SERVICE = "hpcstate-sshd"
+PAM = f"/etc/pam.d/{PAM_SERVICE}"
+"""The rules by which people log in on a compute node by SSH; OpenSSH 9.8 and newer take their name from
+sshd's file (PAMServiceName, sshd_config(5)), so that Debian's own file stays as it is."""
+
 SYSUSERS = "/etc/sysusers.d/hpcstate.conf"
 TMPFILES = "/etc/tmpfiles.d/hpcstate.conf"
 SYSCTL = "/etc/sysctl.d/90-hpcstate.conf"
@@ -42,12 +47,26 @@ def image_files() -> Mapping[str, str]:
     The firewall of an image lets in SSH only, until a deploy tells it the cluster's subnet.
     """
     return {
-        SSHD: render("base/sshd.conf.j2", keys=KEYS, admin=SSH_USER, sudo=SUDO),
+        SSHD: _sshd(),
         SYSUSERS: render("base/sysusers.conf.j2", user=JOB_USER, uid=JOB_UID),
         TMPFILES: render("base/tmpfiles.conf.j2", user=JOB_USER),
         SYSCTL: render("base/sysctl.conf.j2", sysctls=SYSCTLS),
         FIREWALL: render("base/nftables.conf.j2", subnet=""),
     }
+
+
+def _sshd(service: str = "", subnet: str = "") -> str:
+    """What sshd is told beside Debian's; ``service`` is the name of the rules of PAM, empty for Debian's, and
+    ``subnet`` where those come from who may be refused by them."""
+    words = {"keys": KEYS, "admin": SSH_USER, "sudo": SUDO, "service": service, "subnet": subnet}
+    return render("base/sshd.conf.j2", **words)
+
+
+def login_files(subnet: str) -> Mapping[str, str]:
+    """Path to content of what lets people in on a compute node of Slurm: only who has a job there. The rules
+    come first: sshd's file names them. ``subnet`` is the cluster's."""
+    words = {"sshd": SSHD, "service": PAM_SERVICE, "admin": SSH_USER, "sudo": SUDO}
+    return {PAM: render("base/pam-sshd.j2", **words), SSHD: _sshd(PAM_SERVICE, subnet)}
 
 
 def drop_in(unit: str) -> str:
@@ -69,8 +88,10 @@ def service_files() -> Mapping[str, str]:
 def cluster_files(cluster: Cluster, node: Node) -> Mapping[str, str]:
     """Path to content of all the files of ``node``: the image's, and those that tell of the cluster."""
     subnet = str(cluster.network.subnet)
+    computes = cluster.kind == "hpc" and node is not cluster.controller
     return {
-        **image_files(),
+        **(login_files(subnet) if computes else {}),
+        **{path: text for path, text in image_files().items() if not (computes and path == SSHD)},
         **(service_files() if cluster.kind == "hpc" else {}),
         HOSTS: render("base/hosts.j2", cluster_name=cluster.name, nodes=cluster.nodes),
         FIREWALL: render("base/nftables.conf.j2", subnet=subnet),

@@ -40,7 +40,6 @@ FULL_STACK = [
     ("base.py | Names, time, users, firewall and SSH", ALL),
     ("base.py | What is in force", ALL),
     ("base.py | Firewall and time are on", ALL),
-    ("users.py | Users and groups", set()),
     ("munge.py | The cluster's munge key", ALL),
     ("munge.py | munge is on", ALL),
     ("containers.py | Apptainer is installed", ALL),
@@ -51,6 +50,7 @@ FULL_STACK = [
     ("gpu.py | Declared GPUs are there", NODES),
     ("All nodes are ready for slurmctld", set()),
     ("data.py | Data volume", {"controller"}),
+    ("users.py | Users and groups", set()),
     ("controller.py | slurmctld and its configuration", {"controller"}),
     ("slurmctld is ready for the nodes", set()),
     ("compute.py | cgroup controllers", NODES),
@@ -114,7 +114,7 @@ def test_some_nodes_can_be_asked_without_the_others(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("deploy", "part"), [("munge", slice(4, 6)), ("containers", slice(6, 9)), ("compute", slice(16, 18))]
+    ("deploy", "part"), [("munge", slice(3, 5)), ("containers", slice(5, 8)), ("compute", slice(16, 18))]
 )
 def test_a_deploy_can_be_run_by_itself(tmp_path: Path, deploy: str, part: slice) -> None:
     planned = plan(tmp_path, inventory_of("gpu"), f"deploys/{deploy}.py")
@@ -122,9 +122,17 @@ def test_a_deploy_can_be_run_by_itself(tmp_path: Path, deploy: str, part: slice)
     assert planned == alone
 
 
+def test_the_way_in_is_laid_out_where_homes_may_be_away(tmp_path: Path) -> None:
+    key = tmp_path / ClusterPaths.of("gpu").ssh_key.relative_to(paths.BUILD)
+    key.parent.mkdir(parents=True)
+    key.with_name(f"{key.name}.pub").write_text("ssh-ed25519 AAAA hpcstate\n")
+    planned = plan(tmp_path, inventory_of("gpu"), "deploys/users.py")
+    assert planned == [("hpcstate's own key", ALL), ("Users and groups", set())]
+
+
 def test_only_nodes_that_are_given_a_gpu_are_asked_for_their_bus(tmp_path: Path) -> None:
     planned = plan(tmp_path, inventory_of("passthrough"), "deploys/full_stack.py")
-    assert planned[9:11] == [("nvidia.py | NVIDIA's driver", set()), FULL_STACK[9]]
+    assert planned[8:10] == [("nvidia.py | NVIDIA's driver", set()), FULL_STACK[8]]
     assert plan(tmp_path, inventory_of("gpu"), "deploys/nvidia.py") == []
 
 

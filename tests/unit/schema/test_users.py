@@ -159,6 +159,15 @@ def test_public_keys() -> None:
     assert not is_private(KEY)
 
 
+def test_slurm_must_have_a_step_for_who_logs_in() -> None:
+    setting = "    slurm_config: {{partitions: [{{name: a}}], parameters: {{PrologFlags: '{}'}}}}\n"
+    problem = wrong(setting.format("Alloc"))
+    assert problem.message.startswith("PrologFlags without Contain")
+    assert problem.hint == "write PrologFlags: Contain,Alloc"
+    for flags in ("Alloc,Contain", "X11", "alloc, runinjob"):
+        assert parsed(setting.format(flags)).slurm is not None
+
+
 def test_users_are_of_slurm_clusters() -> None:
     text = (
         "clusters: {cloud: {name: lab, network: {subnet: 10.1.2.0/24}, control_plane: {}, "
