@@ -44,10 +44,11 @@ after a signal."""
 def image_files() -> Mapping[str, str]:
     """Path to content of what is the same in every cluster, so that the image has it already.
 
-    The firewall of an image lets in SSH only, until a deploy tells it the cluster's subnet.
+    The firewall of an image lets in SSH only, until a deploy tells it the cluster's subnet; sshd looks for
+    keys where Debian's does until then.
     """
     return {
-        SSHD: _sshd(),
+        SSHD: render("base/sshd.conf.j2", keys="", service=""),
         SYSUSERS: render("base/sysusers.conf.j2", user=JOB_USER, uid=JOB_UID),
         TMPFILES: render("base/tmpfiles.conf.j2", user=JOB_USER),
         SYSCTL: render("base/sysctl.conf.j2", sysctls=SYSCTLS),
@@ -55,18 +56,13 @@ def image_files() -> Mapping[str, str]:
     }
 
 
-def _sshd(service: str = "", subnet: str = "") -> str:
-    """What sshd is told beside Debian's; ``service`` is the name of the rules of PAM, empty for Debian's, and
-    ``subnet`` where those come from who may be refused by them."""
-    words = {"keys": KEYS, "admin": SSH_USER, "sudo": SUDO, "service": service, "subnet": subnet}
-    return render("base/sshd.conf.j2", **words)
-
-
-def login_files(subnet: str) -> Mapping[str, str]:
-    """Path to content of what lets people in on a compute node of Slurm: only who has a job there. The rules
-    come first: sshd's file names them. ``subnet`` is the cluster's."""
-    words = {"sshd": SSHD, "service": PAM_SERVICE, "admin": SSH_USER, "sudo": SUDO}
-    return {PAM: render("base/pam-sshd.j2", **words), SSHD: _sshd(PAM_SERVICE, subnet)}
+def login_files(cluster: Cluster, node: Node) -> Mapping[str, str]:
+    """Path to content of what lets people in on ``node`` of a Slurm cluster; on a compute node only who has a
+    job there."""
+    computes = node is not cluster.controller
+    words = {"keys": KEYS, "admin": SSH_USER, "sudo": SUDO, "service": PAM_SERVICE if computes else ""}
+    sshd = render("base/sshd.conf.j2", **words, subnet=cluster.network.subnet)
+    return {**({PAM: render("base/pam-sshd.j2", sshd=SSHD, **words)} if computes else {}), SSHD: sshd}
 
 
 def drop_in(unit: str) -> str:
@@ -88,10 +84,9 @@ def service_files() -> Mapping[str, str]:
 def cluster_files(cluster: Cluster, node: Node) -> Mapping[str, str]:
     """Path to content of all the files of ``node``: the image's, and those that tell of the cluster."""
     subnet = str(cluster.network.subnet)
-    computes = cluster.kind == "hpc" and node is not cluster.controller
     return {
-        **(login_files(subnet) if computes else {}),
-        **{path: text for path, text in image_files().items() if not (computes and path == SSHD)},
+        **image_files(),
+        **(login_files(cluster, node) if cluster.kind == "hpc" else {}),
         **(service_files() if cluster.kind == "hpc" else {}),
         HOSTS: render("base/hosts.j2", cluster_name=cluster.name, nodes=cluster.nodes),
         FIREWALL: render("base/nftables.conf.j2", subnet=subnet),

@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
+from hpcstate import paths, schema
 from hpcstate.node import base_files
 
-FILES = base_files.login_files("10.1.2.0/24")
+CLUSTER = schema.load(paths.ROOT / "inventories/gpu.yaml").clusters[0]
+FILES = base_files.cluster_files(CLUSTER, CLUSTER.workers[0])
 PAM = FILES[base_files.PAM]
 SSHD = FILES[base_files.SSHD]
 
@@ -95,12 +97,22 @@ def test_no_included_file_brings_pam_systemd() -> None:
 
 
 def test_keys_are_in_homes_only_for_those_who_are_root_anyway() -> None:
-    for text in (SSHD, base_files.image_files()[base_files.SSHD]):
+    for node in CLUSTER.nodes:
+        text = base_files.cluster_files(CLUSTER, node)[base_files.SSHD]
         head, *blocks = text.split("\nMatch ")
         assert f"\nAuthorizedKeysFile {base_files.KEYS}/%u" in head and ".ssh/authorized_keys" not in head
         assert [block.splitlines()[0] for block in blocks] == ["User admin", "Group sudo", "all"]
-        assert "PAMServiceName" not in text.split("\nMatch ", 1)[1]
 
 
-def test_the_rules_are_written_before_sshd_is_told_of_them() -> None:
-    assert list(FILES) == [base_files.PAM, base_files.SSHD]
+def test_on_the_controller_everybody_gets_in_by_debians_rules() -> None:
+    files = base_files.cluster_files(CLUSTER, CLUSTER.controller)
+    assert base_files.PAM not in files and "PAMServiceName" not in files[base_files.SSHD]
+
+
+def test_one_who_is_refused_does_not_close_the_way_to_others() -> None:
+    assert f"\nPerSourcePenaltyExemptList {CLUSTER.network.subnet}\n" in SSHD
+
+
+def test_an_image_has_debians_ways_in() -> None:
+    files = base_files.image_files()
+    assert base_files.PAM not in files and "AuthorizedKeysFile" not in files[base_files.SSHD]
