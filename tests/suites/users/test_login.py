@@ -71,7 +71,7 @@ def test_without_job(live: Live, controller: Node, record_property: RecordProper
 def test_with_job(live: Live, jobs: StartJobs, record_property: RecordProperty) -> None:
     """One who has a job on a node gets in, is in the control group of the job, and ends with it"""
     node = last_worker(live)
-    stays = Job((*on(live, node), "--ntasks=1", "--mem=50M"), ("sh", "-c", "echo here; sleep 100"))
+    stays = Job((*on(live, node), "--ntasks=1", "--mem=100M"), ("sh", "-c", "echo here; sleep 100"))
     with jobs({"stays": stays}) as running:
         state = running.wait(lambda states: "here" in states["stays"].output, "the job runs")["stays"]
         answer = login(live, node, "sleep 987 >/dev/null 2>&1 & echo $!; cat /proc/self/cgroup")
