@@ -20,6 +20,7 @@ config.SUDO = True
 
 THEN = {apptainer_files.TMPFILES: f"systemd-tmpfiles --create {apptainer_files.TMPFILES}"}
 
+users = apptainer_files.subid_users(() if is_build() else target().cluster.users)
 if is_build():
     files = dict(apptainer_files.image_files())
 elif host.data.cluster_kind == "hpc":
@@ -41,6 +42,6 @@ if files:
     )
     apptainer.subids(
         name="Subordinate numbers of the users",
-        users={user: apptainer_files.subid_start(uid) for user, uid in apptainer_files.subid_users().items()},
+        users={user: apptainer_files.subid_start(uid) for user, uid in users.items()},
         count=apptainer_files.SUBIDS,
     )

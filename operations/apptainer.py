@@ -48,7 +48,7 @@ MANAGED = (
     ),
     Managed(
         "subids",
-        "subordinate numbers of the user of jobs",
+        "subordinate numbers of the users",
         "/etc/subuid, /etc/subgid",
         "the lines of these files",
         "mended",

@@ -1,5 +1,6 @@
 """What a user may declare, as frozen types. Parsed once by hpcstate.schema, then only passed around."""
 
+from hpcstate.model.account import Group, User
 from hpcstate.model.cluster import Cluster, Description, Home, Metadata, SlurmConfig
 from hpcstate.model.container import Container, ContainerSettings, ContainerTest
 from hpcstate.model.gpu import PassthroughDevice, SimulatedGpus
@@ -20,6 +21,7 @@ __all__ = [
     "CpuTopology",
     "Description",
     "GresSettings",
+    "Group",
     "Home",
     "Metadata",
     "Network",
@@ -31,5 +33,6 @@ __all__ = [
     "Share",
     "SimulatedGpus",
     "SlurmConfig",
+    "User",
     "VirtioFsMount",
 ]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from hpcstate.errors import Problem
+from hpcstate.model.account import Group, User
 from hpcstate.model.container import ContainerSettings
 from hpcstate.model.hardware import Acceleration
 from hpcstate.model.network import Network
@@ -61,6 +62,8 @@ class Cluster:
     roll: RollSettings = field(default_factory=RollSettings)
     autostart: bool | None = None
     home: Home = "local"
+    users: tuple[User, ...] = ()
+    groups: tuple[Group, ...] = ()
 
     @property
     def controller(self) -> Node:

@@ -7,11 +7,11 @@ ships, and Apptainer's admin guide, "Configuration Files".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hpcstate import paths
-from hpcstate.model import ContainerSettings
+from hpcstate.model import ContainerSettings, User
 from hpcstate.node.base_files import JOB_UID
 from hpcstate.node.ssh import JOB_USER
 from hpcstate.render import render
@@ -203,9 +203,9 @@ MODES: Mapping[str, str] = {CONTAINER_EXEC: "755"}
 """Modes of those files that are not 644."""
 
 
-def subid_users() -> Mapping[str, int]:
-    """The users who get ranges of subordinate numbers, and their own numbers."""
-    return {JOB_USER: JOB_UID}
+def subid_users(users: Sequence[User] = ()) -> Mapping[str, int]:
+    """The users who get ranges of subordinate numbers, and their own numbers: the job user and ``users``."""
+    return {JOB_USER: JOB_UID, **{user.name: user.uid for user in users}}
 
 
 def subid_start(uid: int) -> int:

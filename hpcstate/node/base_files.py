@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from hpcstate.model import Cluster, Node
 from hpcstate.node.homes import owns_homes
-from hpcstate.node.ssh import JOB_USER
+from hpcstate.node.ssh import JOB_USER, SSH_USER
 from hpcstate.render import render
 from hpcstate.slurm.conf import JOB_SUBMIT, STATE, job_record, job_submit, refuses_mail, slurm_user
 
@@ -17,6 +17,18 @@ HOSTS = "/etc/hosts"
 FIREWALL = "/etc/nftables.conf"
 SSHD = "/etc/ssh/sshd_config.d/10-hpcstate.conf"
 CHRONY = "/etc/chrony/conf.d/hpcstate.conf"
+KEYS = "/etc/ssh/authorized_keys.d"
+"""The keys of people, a file for each: root's, so that no job lets others in, and not in a home that may be
+away."""
+
+SUDO = "sudo"
+"""Debian's group of those who may become root."""
+
+PAM_SERVICE = "hpcstate-sshd"
+PAM = f"/etc/pam.d/{PAM_SERVICE}"
+"""The rules by which people log in on a compute node by SSH; OpenSSH 9.8 and newer take their name from
+sshd's file (PAMServiceName, sshd_config(5)), so that Debian's own file stays as it is."""
+
 SYSUSERS = "/etc/sysusers.d/hpcstate.conf"
 TMPFILES = "/etc/tmpfiles.d/hpcstate.conf"
 SYSCTL = "/etc/sysctl.d/90-hpcstate.conf"
@@ -34,10 +46,11 @@ after a signal."""
 def image_files() -> Mapping[str, str]:
     """Path to content of what is the same in every cluster, so that the image has it already.
 
-    The firewall of an image lets in SSH only, until a deploy tells it the cluster's subnet.
+    The firewall of an image lets in SSH only, until a deploy tells it the cluster's subnet; sshd looks for
+    keys where Debian's does until then.
     """
     return {
-        SSHD: render("base/sshd.conf.j2"),
+        SSHD: render("base/sshd.conf.j2", keys="", service=""),
         SYSUSERS: render("base/sysusers.conf.j2", user=JOB_USER, uid=JOB_UID),
         TMPFILES: tmpfiles(owns=True),
         SYSCTL: render("base/sysctl.conf.j2", sysctls=SYSCTLS),
@@ -49,6 +62,15 @@ def tmpfiles(*, owns: bool) -> str:
     """The home of the job user, made at boot on the node that ``owns`` the homes: others must not look at
     them then, before there is a network."""
     return render("base/tmpfiles.conf.j2", user=JOB_USER, owns_homes=owns)
+
+
+def login_files(cluster: Cluster, node: Node) -> Mapping[str, str]:
+    """Path to content of what lets people in on ``node`` of a Slurm cluster; on a compute node only who has a
+    job there."""
+    computes = node is not cluster.controller
+    words = {"keys": KEYS, "admin": SSH_USER, "sudo": SUDO, "service": PAM_SERVICE if computes else ""}
+    sshd = render("base/sshd.conf.j2", **words, subnet=cluster.network.subnet)
+    return {**({PAM: render("base/pam-sshd.j2", sshd=SSHD, **words)} if computes else {}), SSHD: sshd}
 
 
 def drop_in(unit: str) -> str:
@@ -81,6 +103,7 @@ def cluster_files(cluster: Cluster, node: Node) -> Mapping[str, str]:
     homes_for = [str(other.address) for other in cluster.workers] if serves else []
     return {
         **image_files(),
+        **(login_files(cluster, node) if cluster.kind == "hpc" else {}),
         **(service_files() if cluster.kind == "hpc" else {}),
         **(controller_files(cluster) if cluster.kind == "hpc" and node is cluster.controller else {}),
         HOSTS: render("base/hosts.j2", cluster_name=cluster.name, nodes=cluster.nodes),

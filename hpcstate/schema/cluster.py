@@ -15,6 +15,7 @@ from hpcstate.schema.network import read_acceleration, read_network
 from hpcstate.schema.node import DEFAULT_IMAGES, read_head, read_workers
 from hpcstate.schema.section import Report, Section
 from hpcstate.schema.slurm import Workers, read_slurm
+from hpcstate.schema.users import read_people
 
 
 def default_image(kind: str) -> str:
@@ -55,11 +56,14 @@ def read_cluster(section: Section, kind: Literal["hpc", "cloud"]) -> Cluster | N
     slurm = read_slurm(section, Workers.of(nodes) if nodes else None) if kind == "hpc" else None
     containers = read_containers(section) if kind == "hpc" else ContainerSettings()
     roll = _read_roll(section) if kind == "hpc" else RollSettings()
+    users, groups = read_people(section) if kind == "hpc" else ((), ())
     if network is None or not nodes:
         return None
     _warn_topology(section.report, section.at(keys.hardware), acceleration, nodes)
     _check_memory(section.report, section.at(keys.hardware), acceleration, nodes)
-    return Cluster(kind, name, network, nodes, acceleration, slurm, uri, containers, roll, autostart, home)
+    return Cluster(
+        kind, name, network, nodes, acceleration, slurm, uri, containers, roll, autostart, home, users, groups
+    )
 
 
 def _read_home(storage: Section, kind: Literal["hpc", "cloud"]) -> Home:

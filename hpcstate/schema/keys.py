@@ -18,13 +18,17 @@ from hpcstate.model import (
     PassthroughDevice,
     RollSettings,
     SimulatedGpus,
+    User,
     VirtioFsMount,
 )
+from hpcstate.model.account import SHELLS
 from hpcstate.model.gpu import DeviceType
 from hpcstate.schema import leaf
+from hpcstate.schema.account import FULL_NAME, account_name, account_number
 from hpcstate.schema.declare import EntriesKey, Keys, ListKey, MappingKey, SectionKey, ValueKey
 from hpcstate.schema.libvirt_uri import libvirt_uri
 from hpcstate.schema.partition_keys import PartitionKeys
+from hpcstate.schema.ssh_key import ssh_key
 
 MAX_COUNT = 10_000
 """Nodes of one entry; Slurm's own default limit for a cluster is 65,533 (MAX_NODES), subnets end earlier."""
@@ -405,6 +409,38 @@ class RollKeys(Keys, title="roll"):
     )
 
 
+class UserKeys(Keys, title="users"):
+    name = ValueKey(
+        "the account's name: lower-case letters, digits, `_`, `-`, at most 32; not one of the system's",
+        account_name,
+        "",
+        required=True,
+    )
+    uid = ValueKey(
+        "the account's number, 1000 to 60000, once in a cluster; not 1000 (`admin`) and not 2000 (`hpc`). "
+        "Files belong to numbers: it never changes. The user's own group has the same name and number",
+        account_number,
+        0,
+        required=True,
+    )
+    groups = ListKey("names from `groups`", account_name)
+    full_name = ValueKey("shown by `finger` and in mails; without `:` and `,`", FULL_NAME, User.full_name)
+    shell = ValueKey(
+        "`/bin/bash`, `/bin/sh`, `/bin/dash`, or `/usr/sbin/nologin` for one who owns files only",
+        leaf.choice(*SHELLS),
+        User.shell,
+    )
+    ssh_keys = ListKey(
+        "public keys, each a line like that of `~/.ssh/id_ed25519.pub`: the only way to log in", ssh_key
+    )
+    admin = ValueKey("`true`: sudo without a password, on all nodes", leaf.boolean, User.admin)
+
+
+class GroupKeys(Keys, title="groups"):
+    name = UserKeys.name.but("like the name of a user, and of no user")
+    gid = UserKeys.uid.but("the group's number, as `uid`; it is no user's")
+
+
 _CLUSTER_EARLIER = ("ssh", "container_registry")
 
 
@@ -446,6 +482,8 @@ class HpcKeys(
     slurm_config = SectionKey("see slurm_config", SlurmConfigKeys)
     containers = SectionKey("see containers", ContainersKeys)
     roll = SectionKey("see roll", RollKeys)
+    users = EntriesKey("people who may log in, see users", UserKeys)
+    groups = EntriesKey("groups that users share, see groups", GroupKeys)
 
 
 class CloudKeys(
@@ -524,6 +562,8 @@ SECTIONS: tuple[type[Keys], ...] = (
     PartitionKeys,
     ContainersKeys,
     RollKeys,
+    UserKeys,
+    GroupKeys,
 )
 """All tables; those of the outer sections come first."""
 

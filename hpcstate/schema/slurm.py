@@ -17,6 +17,11 @@ GPU_PARTITION = "gpu"
 """A partition of this name holds the nodes with GPUs, when there are any; other names hold all nodes."""
 
 
+_CONTAINING = frozenset(("contain", "x11", "runinjob"))
+"""Values of PrologFlags that give each job a step for who logs in: Contain, and those that imply it
+(slurm.conf(5)). pam_slurm_adopt looks for that step (hpcstate.node.base_files.PAM)."""
+
+
 @dataclass(frozen=True)
 class Workers:
     """The nodes that a partition may name, and those of them that have GPUs."""
@@ -151,6 +156,13 @@ def _read_parameters(section: Section) -> dict[str, str]:
     for place, name, text in section.pairs(SlurmConfigKeys.parameters):
         if is_derived(name):
             section.report.error(place, f"{name} is made from the rest of this file", "leave it out")
+        flags = {flag.strip().lower() for flag in text.split(",")}
+        if name.lower() == "prologflags" and not flags & _CONTAINING:
+            section.report.error(
+                place,
+                "PrologFlags without Contain: nobody would get in by SSH where they have a job",
+                f"write {name}: Contain,{text}",
+            )
         parameters[name] = text
     return parameters
 

@@ -26,6 +26,7 @@ from operations import (
     services,
     slurm,
     text_files,
+    users,
 )
 
 PAGE = paths.ROOT / "docs" / "drift.md"
@@ -35,6 +36,7 @@ ROWS: tuple[Managed, ...] = (
     *text_files.MANAGED,
     *services.MANAGED,
     *in_force.MANAGED,
+    *users.MANAGED,
     *munge.MANAGED,
     *apptainer.MANAGED,
     *data_volume.MANAGED,

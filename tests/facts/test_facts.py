@@ -62,6 +62,7 @@ MODULES = (
     "data_volume",
     "homes",
     "root_disk",
+    "users",
 )
 
 

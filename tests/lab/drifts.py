@@ -115,6 +115,15 @@ BREAKS: Mapping[str, Break] = {
         "/etc/default/munge gives the daemon options",
         "sed -i '/^OPTIONS/d' /etc/default/munge",
     ),
+    "users": Break(
+        "compute-02",
+        "usermod --expiredate 1 --shell /bin/sh alice && gpasswd --delete alice physics "
+        "&& rm /etc/sudoers.d/hpcstate-users "
+        "&& echo 'ssh-ed25519 AAAA lab' >>/etc/ssh/authorized_keys.d/alice",
+        "getent shadow alice | grep -q ':::$' && getent passwd alice | grep -q ':/bin/bash$' "
+        "&& id -nG alice | grep -qw physics && [ -e /etc/sudoers.d/hpcstate-users ] "
+        "&& ! grep -q ' lab$' /etc/ssh/authorized_keys.d/alice",
+    ),
     "munge.key": Break(
         "compute-01", "chmod 644 /etc/munge/munge.key", '[ "$(stat -c %a /etc/munge/munge.key)" = 400 ]'
     ),

@@ -69,6 +69,9 @@ def test_the_image_has_the_files_that_no_cluster_changes() -> None:
     cluster = schema.load(paths.ROOT / "inventories" / "gpu.yaml").clusters[0]
     of_node = node_files.cluster_files(cluster, cluster.controller)
     of_image = node_files.image_files()
-    assert {path for path, content in of_image.items() if of_node[path] != content} == {node_files.FIREWALL}
+    assert {path for path, content in of_image.items() if of_node[path] != content} == {
+        node_files.FIREWALL,
+        node_files.SSHD,
+    }
     assert str(cluster.network.subnet) in of_node[node_files.FIREWALL]
     assert "saddr" not in of_image[node_files.FIREWALL]

@@ -1,0 +1,115 @@
+"""Who gets in by SSH: on the controller everybody, on a compute node who has a job there, and inside it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hpcstate.check.jobs import POLL_SECONDS, Job, on
+from hpcstate.check.plugin import StartJobs
+from hpcstate.check.suite import DEPLOY_AGAIN, CheckFailed, RecordProperty, fault
+from hpcstate.model import Node
+from hpcstate.node.base_files import PAM_SERVICE, SSHD
+from hpcstate.node.ssh import CONNECT_SECONDS, JOB_USER, Live, ssh_command
+from hpcstate.paths import ClusterPaths
+from hpcstate.run import Result, at_once, run
+from hpcstate.terminal import plural
+from tests.suites.breaking import Edit, edited, last_worker
+
+_HINT = (
+    f"{DEPLOY_AGAIN}. `sshd -T` on the node must say pamservicename {PAM_SERVICE}, and its image must have "
+    "libpam-slurm-adopt"
+)
+_REFUSAL = "you have no active jobs on this node"
+"""What pam_slurm_adopt says (pam_slurm_adopt.c): other refusals prove nothing about jobs."""
+
+_END_SECONDS = 60
+"""How long what was started by SSH may stay when its job has been cancelled."""
+
+
+def login(live: Live, node: Node, script: str) -> Result:
+    """What ``script`` leaves that the job user runs on ``node`` through an SSH login of its own."""
+    ssh, *options = ssh_command(ClusterPaths.of(live.cluster.name), Path("none"))
+    return run(
+        # ssh takes the first value: what the node says to one who is refused is for users to see.
+        [ssh, "-oLogLevel=INFO", *options, f"{JOB_USER}@{node.address}", script],
+        timeout=2 * CONNECT_SECONDS + 30,
+        check=False,
+        shown=f"{node.name} ({JOB_USER}): login",
+    )
+
+
+def test_without_job(live: Live, controller: Node, record_property: RecordProperty) -> None:
+    """One who has no job on a compute node is refused there, and gets in on the controller"""
+    ask = f"squeue --noheader --user={JOB_USER} --format=%N | xargs -r -n 1 scontrol show hostnames"
+    busy = live.run(controller.name, ask).stdout.split()
+    free = [node.name for node in live.workers if node.name not in busy]
+    if not free:
+        pytest.skip(f"{JOB_USER} has a job on every compute node")
+    for name in free:
+        live.demand(name)
+    answers = at_once(lambda name: login(live, live.node(name), "true"), free)
+    if inside := [name for name, answer in answers.items() if answer.code == 0]:
+        said = f"it is in on {', '.join(inside)}"
+        raise CheckFailed(f"{JOB_USER} is refused where it has no job", said, _HINT)
+    if others := {name: answer.stderr for name, answer in answers.items() if _REFUSAL not in answer.stderr}:
+        said = "; ".join(f"{name}: {text.strip() or 'nothing'}" for name, text in others.items())
+        raise CheckFailed(f"the refusal says {_REFUSAL!r}", said, _HINT)
+    there = login(live, controller, "id -un")
+    if there.stdout.strip() != JOB_USER:
+        raise CheckFailed(
+            f"{JOB_USER} gets in on {controller.name}",
+            there.stderr.strip() or f"it is {there.stdout.strip()!r}",
+            DEPLOY_AGAIN,
+        )
+    record_property("observed", f"{plural(len(free), 'compute node')} refused it, {controller.name} did not")
+
+
+def test_with_job(live: Live, jobs: StartJobs, record_property: RecordProperty) -> None:
+    """One who has a job on a node gets in, is in the control group of the job, and ends with it"""
+    node = last_worker(live)
+    stays = Job((*on(live, node), "--ntasks=1", "--mem=100M"), ("sh", "-c", "echo here; sleep 100"))
+    with jobs({"stays": stays}) as running:
+        state = running.wait(lambda states: "here" in states["stays"].output, "the job runs")["stays"]
+        answer = login(live, node, "sleep 987 >/dev/null 2>&1 & echo $!; cat /proc/self/cgroup")
+        process, _, cgroup = answer.stdout.partition("\n")
+        group = f"/job_{state.job_id}/step_extern/"
+        try:
+            if answer.code != 0 or not process.isdecimal() or group not in f"{cgroup.strip()}/":
+                raise CheckFailed(
+                    f"{JOB_USER} gets in on {node.name}, in …{group}",
+                    cgroup.strip() or answer.stderr.strip() or f"ssh ended with {answer.code}",
+                    _HINT,
+                )
+            running.cancel("stays")
+            _demand_ended(live, node, process)
+        finally:
+            if process.isdecimal():
+                live.run(node.name, f"kill {process} 2>/dev/null || :", user="hpc")
+    record_property("observed", f"{node.name}: in …{group.rstrip('/')}; what it started ended with the job")
+
+
+def _demand_ended(live: Live, node: Node, process: str) -> None:
+    """Wait until ``process`` of the job user is gone from ``node``. Raises CheckFailed when it stays."""
+    limit = time.monotonic() + _END_SECONDS
+    while live.run(node.name, f"ps -o user= -p {process} || :").stdout.strip() == JOB_USER:
+        if time.monotonic() > limit:
+            raise CheckFailed(
+                "what was started by SSH ends with the job", f"it is there after {_END_SECONDS} s", _HINT
+            )
+        time.sleep(POLL_SECONDS)
+
+
+@fault("a compute node lets people in by Debian's rules", "users.without_job", "users.with_job")
+def debians_rules(live: Live) -> Iterator[None]:
+    name, read = last_worker(live).name, "systemctl reload ssh"
+    without = Edit(name, SSHD, lambda text: text.replace("\nPAMServiceName", "\n#PAMServiceName"))
+    try:
+        with edited(live, [without]):
+            live.run(name, read, user="root")
+            yield
+    finally:
+        live.run(name, read, user="root")

@@ -1,0 +1,118 @@
+"""Who gets in on a compute node: the rules of PAM as they are written, followed like pam.conf(5) says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from hpcstate import paths, schema
+from hpcstate.node import base_files
+
+CLUSTER = schema.load(paths.ROOT / "inventories/gpu.yaml").clusters[0]
+FILES = base_files.cluster_files(CLUSTER, CLUSTER.workers[0])
+PAM = FILES[base_files.PAM]
+SSHD = FILES[base_files.SSHD]
+
+GROUPS: Mapping[str, set[str]] = {
+    "admin": {"admin"},
+    "bob": {"bob", "sudo"},
+    "alice": {"alice"},
+    "hpc": {"hpc"},
+}
+RULE = re.compile(r"-?(?P<kind>\w+)\s+(?P<control>\[[^]]*\]|\w+)\s+(?P<module>\S+)\s*(?P<words>.*)")
+
+
+def asked(
+    kind: str, user: str, fails: Callable[[str], bool] = lambda module: False
+) -> tuple[list[str], bool]:
+    """The modules that are asked about ``user`` in the rules of ``kind``, and whether the user gets in.
+    ``fails`` says which of the modules refuse; what is included lets everybody in."""
+    modules, refused, skip = [], False, 0
+    for line in PAM.splitlines():
+        rule = RULE.fullmatch(line)
+        if rule is None or rule["kind"] != kind:
+            continue
+        if skip:
+            skip -= 1
+            continue
+        module, words = rule["module"], rule["words"].split()
+        modules.append(module)
+        if module == "pam_succeed_if.so":
+            *_, field, test, value = words
+            assert field == "user"
+            result = {"=": user == value, "ingroup": value in GROUPS[user]}[test]
+        else:
+            result = not fails(module)
+        control = rule["control"]
+        if control.startswith("["):
+            actions = dict(word.split("=") for word in control.strip("[]").split())
+            action = actions["success" if result and "success" in actions else "default"]
+            assert action == "ignore" or action.isdecimal()
+            skip = int(action) if action.isdecimal() else 0
+        elif control == "required":
+            refused = refused or not result
+    return modules, not refused
+
+
+def no_job(module: str) -> bool:
+    return module == "pam_slurm_adopt.so"
+
+
+@pytest.mark.parametrize("user", ["admin", "bob"])
+def test_who_may_mend_the_node_is_never_locked_out(user: str) -> None:
+    modules, gets_in = asked("account", user, no_job)
+    assert gets_in and "pam_slurm_adopt.so" not in modules
+    assert "pam_systemd.so" in asked("session", user)[0]
+
+
+@pytest.mark.parametrize("user", ["alice", "hpc"])
+def test_anybody_else_needs_a_job_and_stays_in_it(user: str) -> None:
+    modules, gets_in = asked("account", user, no_job)
+    assert not gets_in and modules[-1] == "pam_slurm_adopt.so"
+    assert asked("account", user)[1]
+    modules, gets_in = asked("session", user)
+    assert gets_in and "pam_systemd.so" not in modules
+    assert {"pam_limits.so", "pam_env.so", "pam_motd.so"} <= set(modules)
+
+
+def test_pam_slurm_adopt_works_in_our_service_and_lets_nobody_in_by_failing() -> None:
+    (line,) = [line for line in PAM.splitlines() if "pam_slurm_adopt.so" in line and not line.startswith("#")]
+    service = re.search(r"^PAMServiceName (\S+)$", SSHD, re.MULTILINE)
+    assert service and f"/etc/pam.d/{service[1]}" == base_files.PAM
+    assert f" service={service[1]} " in line
+    assert "action_adopt_failure=deny action_generic_failure=deny" in line
+
+
+def test_an_account_that_ended_is_refused_before_all() -> None:
+    lines = [line for line in PAM.splitlines() if line.startswith(("account", "@include"))]
+    assert lines.index("@include common-account") < next(
+        number for number, line in enumerate(lines) if "pam_succeed_if" in line
+    )
+
+
+def test_no_included_file_brings_pam_systemd() -> None:
+    assert "@include common-session" not in PAM
+
+
+def test_keys_are_in_homes_only_for_those_who_are_root_anyway() -> None:
+    for node in CLUSTER.nodes:
+        text = base_files.cluster_files(CLUSTER, node)[base_files.SSHD]
+        head, *blocks = text.split("\nMatch ")
+        assert f"\nAuthorizedKeysFile {base_files.KEYS}/%u" in head and ".ssh/authorized_keys" not in head
+        assert [block.splitlines()[0] for block in blocks] == ["User admin", "Group sudo", "all"]
+
+
+def test_on_the_controller_everybody_gets_in_by_debians_rules() -> None:
+    files = base_files.cluster_files(CLUSTER, CLUSTER.controller)
+    assert base_files.PAM not in files and "PAMServiceName" not in files[base_files.SSHD]
+
+
+def test_one_who_is_refused_does_not_close_the_way_to_others() -> None:
+    assert f"\nPerSourcePenaltyExemptList {CLUSTER.network.subnet}\n" in SSHD
+
+
+def test_an_image_has_debians_ways_in() -> None:
+    files = base_files.image_files()
+    assert base_files.PAM not in files and "AuthorizedKeysFile" not in files[base_files.SSHD]
