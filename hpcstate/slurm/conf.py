@@ -203,7 +203,6 @@ def _sections(cluster: Cluster) -> tuple[ConfSection, ...]:
             "Isolation and measurement of jobs",
             (
                 ("ProctrackType", "proctrack/cgroup"),
-                ("PrologFlags", "Contain"),
                 ("TaskPlugin", "task/cgroup,task/affinity"),
                 ("JobAcctGatherType", "jobacct_gather/cgroup"),
                 ("JobContainerType", "job_container/tmpfs"),
