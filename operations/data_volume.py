@@ -22,9 +22,9 @@ PROGRAM = Path(__file__).with_name("data_volume.sh")
 MANAGED = (
     Managed(
         "data_volume",
-        "the data volume of the controller: file system, mounts, their units; slurmctld's state and the "
-        "registry lie on it",
-        f"{TOP}, /var/lib/slurm/slurmctld, /opt/containers",
+        "the data volume of the controller: file system, mounts, their units; slurmctld's state, the "
+        "registry and the database lie on it",
+        f"{TOP}, /var/lib/slurm/slurmctld, /opt/containers, /var/lib/mysql",
         "blkid, findmnt, digests of the units",
         "mended",
     ),

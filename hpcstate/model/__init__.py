@@ -1,5 +1,6 @@
 """What a user may declare, as frozen types. Parsed once by hpcstate.schema, then only passed around."""
 
+from hpcstate.model.accounting import AccountingSettings
 from hpcstate.model.cluster import Cluster, Description, Metadata, SlurmConfig
 from hpcstate.model.container import Container, ContainerSettings, ContainerTest
 from hpcstate.model.gpu import PassthroughDevice, SimulatedGpus
@@ -12,6 +13,7 @@ from hpcstate.model.roll import RollSettings, Share
 
 __all__ = [
     "Acceleration",
+    "AccountingSettings",
     "AutoDetect",
     "Cluster",
     "Container",

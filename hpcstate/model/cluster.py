@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from hpcstate.errors import Problem
+from hpcstate.model.accounting import AccountingSettings
 from hpcstate.model.container import ContainerSettings
 from hpcstate.model.hardware import Acceleration
 from hpcstate.model.network import Network
@@ -55,6 +56,7 @@ class Cluster:
     containers: ContainerSettings = field(default_factory=ContainerSettings)
     roll: RollSettings = field(default_factory=RollSettings)
     autostart: bool | None = None
+    accounting: AccountingSettings = field(default_factory=AccountingSettings)
 
     @property
     def controller(self) -> Node:

@@ -1,8 +1,8 @@
 """The controller's data volume as its node has it: what lies on it, where it is mounted, and by which units.
 Pure.
 
-It holds what must outlive the node's disk: slurmctld's state and the registry of containers. Its folders are
-bound over the places where programs look for them.
+It holds what must outlive the node's disk: slurmctld's state, the registry of containers and the database of
+accounting. Its folders are bound over the places where programs look for them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from hpcstate.model.container import REGISTRY
 from hpcstate.render import render
+from hpcstate.slurm.accounting import DATA
 from hpcstate.slurm.conf import STATE
 
 SERIAL = "hpcstate-data"
@@ -37,7 +38,11 @@ class Bind:
     service: str = ""
 
 
-BINDS = (Bind("slurmctld", STATE, "slurmctld"), Bind("containers", REGISTRY))
+BINDS = (
+    Bind("slurmctld", STATE, "slurmctld"),
+    Bind("containers", REGISTRY),
+    Bind("mysql", DATA, "mariadb"),
+)
 
 
 def unit(place: str) -> str:

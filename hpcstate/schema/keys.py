@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from hpcstate.model import (
     Acceleration,
+    AccountingSettings,
     Cluster,
     ContainerSettings,
     GresSettings,
@@ -383,6 +384,16 @@ class RollKeys(Keys, title="roll"):
     )
 
 
+class AccountingKeys(Keys, title="accounting"):
+    enabled = ValueKey(
+        "the controller runs slurmdbd and MariaDB, and every job is recorded there, see accounting.md; "
+        "`false` turns both off and keeps what they recorded. Where `slurm_config.parameters` say where jobs "
+        "are recorded (`AccountingStorageType`, `...Host`, `...Port`) it is `false`",
+        leaf.boolean,
+        AccountingSettings.on,
+    )
+
+
 _CLUSTER_EARLIER = ("ssh", "container_registry")
 
 
@@ -423,6 +434,7 @@ class HpcKeys(
     )
     slurm_config = SectionKey("see slurm_config", SlurmConfigKeys)
     containers = SectionKey("see containers", ContainersKeys)
+    accounting = SectionKey("see accounting", AccountingKeys)
     roll = SectionKey("see roll", RollKeys)
 
 
@@ -501,6 +513,7 @@ SECTIONS: tuple[type[Keys], ...] = (
     SlurmConfigKeys,
     PartitionKeys,
     ContainersKeys,
+    AccountingKeys,
     RollKeys,
 )
 """All tables; those of the outer sections come first."""

@@ -163,6 +163,7 @@ def _sections(cluster: Cluster) -> tuple[ConfSection, ...]:
                 ("JobAcctGatherType", "jobacct_gather/cgroup"),
             ),
         ),
+        *([ConfSection("Accounting", _accounting(cluster))] if cluster.accounting.on else []),
         ConfSection(
             "Patience with slow virtual machines (seconds)",
             (
@@ -197,15 +198,24 @@ def _gres_types(cluster: Cluster) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def _accounting(cluster: Cluster) -> tuple[tuple[str, str], ...]:
+    """Where jobs are recorded: by address, so that no name has to be known."""
+    return (
+        ("AccountingStorageType", "accounting_storage/slurmdbd"),
+        ("AccountingStorageHost", str(cluster.controller.address)),
+    )
+
+
 def _tres(cluster: Cluster) -> list[tuple[str, str]]:
     """AccountingStorageTRES: the GRES as TRES, each kind and each type of GPU, with what Slurm always counts.
     A GRES that is not named there is not counted (slurm.conf(5), AccountingStorageTRES).
 
-    Only where ``slurm_config.parameters`` names a slurmdbd: without one slurmctld stops at it ("slurmdbd is
-    required to run with TRES", src/slurmctld/controller.c, _init_tres).
+    Only where there is a slurmdbd, the cluster's own or one that ``slurm_config.parameters`` name: without
+    one slurmctld stops at it ("slurmdbd is required to run with TRES", src/slurmctld/controller.c,
+    _init_tres).
     """
     own = {key.lower(): value for key, value in (cluster.slurm.parameters if cluster.slurm else {}).items()}
-    if "slurmdbd" not in own.get("accountingstoragetype", ""):
+    if not cluster.accounting.on and "slurmdbd" not in own.get("accountingstoragetype", ""):
         return []
     gpus = dict.fromkeys(kind for node in cluster.gpu_nodes for kind in node.gres_types)
     kinds = [f"gres/{name}" for name in _gres_types(cluster)]

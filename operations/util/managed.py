@@ -11,6 +11,7 @@ from hpcstate.errors import HpcstateError
 from hpcstate.files import write_atomically
 from hpcstate.node.managed import Managed, rewritten
 from operations import (
+    accounting,
     apptainer,
     cgroup,
     data_volume,
@@ -37,6 +38,7 @@ ROWS: tuple[Managed, ...] = (
     *munge.MANAGED,
     *apptainer.MANAGED,
     *data_volume.MANAGED,
+    *accounting.MANAGED,
     *slurm.MANAGED,
     *cgroup.MANAGED,
     *gpu.MANAGED,

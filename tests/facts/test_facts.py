@@ -60,6 +60,7 @@ MODULES = (
     "in_force",
     "node_runs",
     "data_volume",
+    "accounting",
 )
 
 

@@ -138,6 +138,17 @@ BREAKS: Mapping[str, Break] = {
         "umount --lazy /opt/containers && systemctl disable --quiet opt-containers.mount",
         "mountpoint -q /opt/containers && systemctl --quiet is-enabled opt-containers.mount",
     ),
+    "accounting.database": Break(
+        "controller",
+        "mariadb -e \"REVOKE ALL PRIVILEGES ON slurm_acct_db.* FROM 'slurm'@'localhost'\"",
+        "mariadb -e \"SHOW GRANTS FOR 'slurm'@'localhost'\" | grep -q 'ALL PRIVILEGES ON .slurm_acct_db'",
+    ),
+    "accounting.daemon": Break(
+        "controller",
+        "chmod 644 /etc/slurm/slurmdbd.conf && systemctl disable --quiet slurmdbd",
+        '[ "$(stat -c %a%U /etc/slurm/slurmdbd.conf)" = 600slurm ] '
+        "&& systemctl --quiet is-enabled slurmdbd && sacctmgr ping | grep -q 'is UP'",
+    ),
     "slurm.files": Break(
         "compute-02",
         "echo '# by hand' >>/etc/slurm/cgroup.conf",

@@ -50,6 +50,7 @@ FULL_STACK = [
     ("gpu.py | Declared GPUs are there", NODES),
     ("All nodes are ready for slurmctld", set()),
     ("data.py | Data volume", {"controller"}),
+    ("accounting.py | slurmdbd and its database", {"controller"}),
     ("controller.py | slurmctld and its configuration", {"controller"}),
     ("slurmctld is ready for the nodes", set()),
     ("compute.py | cgroup controllers", NODES),
@@ -113,7 +114,7 @@ def test_some_nodes_can_be_asked_without_the_others(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("deploy", "part"), [("munge", slice(3, 5)), ("containers", slice(5, 8)), ("compute", slice(15, 17))]
+    ("deploy", "part"), [("munge", slice(3, 5)), ("containers", slice(5, 8)), ("compute", slice(16, 18))]
 )
 def test_a_deploy_can_be_run_by_itself(tmp_path: Path, deploy: str, part: slice) -> None:
     planned = plan(tmp_path, inventory_of("gpu"), f"deploys/{deploy}.py")
@@ -138,6 +139,16 @@ def test_an_image_gets_what_is_common_and_starts_nothing(tmp_path: Path) -> None
         "All nodes are ready for slurmctld",
         "slurmctld is ready for the nodes",
     ]
+
+
+def test_without_accounting_it_is_turned_off_behind_slurmctld(tmp_path: Path) -> None:
+    file = tmp_path / "off.yaml"
+    good = (paths.ROOT / "inventories" / "gpu.yaml").read_text()
+    file.write_text(f"{good}    accounting: {{enabled: false}}\n")
+    planned = [name for name, _ in plan(tmp_path, INVENTORY.format(file=str(file)), "deploys/full_stack.py")]
+    assert "accounting.py | slurmdbd and its database" not in planned
+    slurmctld = planned.index("controller.py | slurmctld and its configuration")
+    assert planned[slurmctld + 1] == "controller.py | No slurmdbd and no database"
 
 
 @pytest.mark.parametrize("deploy", ["full_stack", "controller", "compute"])
