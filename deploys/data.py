@@ -1,4 +1,4 @@
-"""The data volume of a Slurm cluster's controller: slurmctld's state and the registry lie on it.
+"""The data volume of a Slurm cluster's controller, with slurmctld's state, the registry and the database.
 
     pyinfra inventories/gpu.py deploys/data.py
 
