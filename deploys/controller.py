@@ -1,4 +1,4 @@
-"""slurmctld on the controller."""
+"""slurmctld on the controller; what it no longer records jobs with is turned off then."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pyinfra.context import config, host
 
 from deploys.util.context import is_build, target
 from deploys.util.slurm_files import slurm_files
-from operations import slurm
+from hpcstate.slurm import accounting as accounts
+from operations import accounting, slurm
 
 config.SUDO = True
 
@@ -15,3 +16,5 @@ if not is_build() and "controller" in host.groups:
     slurm.controller_daemon(
         name="slurmctld and its configuration", files=slurm_files(this.cluster), force=this.force
     )
+    if not accounts.files(this.cluster):
+        accounting.off(name="No slurmdbd and no database", cluster=this.cluster.name)

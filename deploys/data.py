@@ -1,5 +1,5 @@
-"""The data volume of a Slurm cluster's controller: slurmctld's state, the registry and shared homes lie on
-it, and the homes are served to the nodes.
+"""The data volume of a Slurm cluster's controller: slurmctld's state, the registry, the database and shared
+homes lie on it, and the homes are served to the nodes.
 
     pyinfra inventories/gpu.py deploys/data.py
 

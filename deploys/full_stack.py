@@ -3,10 +3,11 @@
 NVIDIA's driver comes before what looks at the GPUs, and before slurmd is stopped: it may reboot a node.
 
 Slurm's order: nodes that must not change under jobs are vacated before the controller changes, because the
-controller takes note of their new cores and GRES; compute nodes follow, because they register with it. People
-come when the data volume is there: the homes that they get may lie on it. The
-registry of containers comes late: it may have much to send, and nothing else waits for it; when it is there,
-Slurm is told what the nodes run. What is left as it is gets named last.
+controller takes note of their new cores and GRES; slurmdbd and its database come before slurmctld, which
+records jobs there; compute nodes follow, because they register with it. People come when the data volume is
+there: the homes that they get may lie on it. The registry of containers comes late: it may have much to send,
+and nothing else waits for it; when it is there, Slurm is told what the nodes run. What is left as it is gets
+named last.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ local.include("deploys/gpu.py")
 barrier.wait(name="All nodes are ready for slurmctld", what="its base, munge and GPUs")
 local.include("deploys/data.py")
 local.include("deploys/users.py")
+local.include("deploys/accounting.py")
 local.include("deploys/controller.py")
 barrier.wait(name="slurmctld is ready for the nodes", what="seen slurmctld change first")
 local.include("deploys/homes.py")

@@ -25,8 +25,8 @@ MANAGED = (
     Managed(
         "data_volume",
         "the data volume of the controller: file system, mounts, their units; slurmctld's state, the "
-        "registry and shared homes lie on it",
-        f"{TOP}, /var/lib/slurm/slurmctld, /opt/containers, /home",
+        "registry, the database and shared homes lie on it",
+        f"{TOP}, /var/lib/slurm/slurmctld, /opt/containers, /var/lib/mysql, /home",
         "blkid, findmnt, digests of the units",
         "mended",
     ),

@@ -14,6 +14,7 @@ from hpcstate.model import Cluster
 from hpcstate.node import apptainer_files, homes
 from hpcstate.node.base_files import cluster_files
 from hpcstate.paths import ClusterPaths
+from hpcstate.slurm import accounting
 from hpcstate.slurm.conf import configuration
 from hpcstate.slurm.lint import conf as slurm_lint
 from hpcstate.slurm.read import names
@@ -26,6 +27,8 @@ def files(cluster: Cluster) -> Mapping[str, str]:
     if cluster.kind == "hpc":
         found |= {f"slurm/{name}": text for name, text in configuration(cluster).items()}
     containers = apptainer_files.cluster_files(cluster.containers) if cluster.kind == "hpc" else {}
+    for path, text in accounting.files(cluster).items():
+        found[f"nodes/{cluster.controller.name}{path}"] = text
     for node in cluster.nodes:
         found[f"libvirt/{node.name}.xml"] = objects.domain_xml(cluster, node, host)
         own = {**cluster_files(cluster, node), **homes.files(cluster, node), **containers}
@@ -48,7 +51,9 @@ def findings(cluster: Cluster) -> Mapping[str, tuple[Problem, ...]]:
 
     The places are those of the rendered file; the hint names the cluster file where the key is from there.
     """
-    texts = configuration(cluster) if cluster.kind == "hpc" else {}
+    texts = dict(configuration(cluster)) if cluster.kind == "hpc" else {}
+    if text := accounting.files(cluster).get(accounting.SLURMDBD_CONF):
+        texts["slurmdbd.conf"] = text
     kinds = {name: slurm_lint.kind_of(name) for name in texts}
     return {
         name: tuple(_with_origin(cluster, problem) for problem in slurm_lint.lint(texts[name], kind))

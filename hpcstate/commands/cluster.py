@@ -78,7 +78,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     destroy.add_argument("--force", action="store_true", help="do not ask")
     destroy.add_argument("--secrets", action="store_true", help="remove the keys and passwords too")
     destroy.add_argument(
-        "--data", action="store_true", help="remove the data volume too: Slurm's state and the registry"
+        "--data",
+        action="store_true",
+        help="remove the data volume too: Slurm's state, the record of jobs, the registry",
     )
     destroy.add_argument("--snapshots", action="store_true", help="remove nodes that have snapshots too")
     destroy.set_defaults(run=in_turn(_destroy))

@@ -9,6 +9,7 @@ from typing import Literal
 
 from hpcstate.errors import Problem
 from hpcstate.model.account import Group, User
+from hpcstate.model.accounting import AccountingSettings
 from hpcstate.model.container import ContainerSettings
 from hpcstate.model.hardware import Acceleration
 from hpcstate.model.network import Network
@@ -64,6 +65,7 @@ class Cluster:
     home: Home = "local"
     users: tuple[User, ...] = ()
     groups: tuple[Group, ...] = ()
+    accounting: AccountingSettings = field(default_factory=AccountingSettings)
 
     @property
     def controller(self) -> Node:

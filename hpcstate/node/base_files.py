@@ -8,6 +8,7 @@ from hpcstate.model import Cluster, Node
 from hpcstate.node.homes import owns_homes
 from hpcstate.node.ssh import JOB_USER, SSH_USER
 from hpcstate.render import render
+from hpcstate.slurm.accounting import DATA
 from hpcstate.slurm.conf import JOB_SUBMIT, STATE, job_record, job_submit, refuses_mail, slurm_user
 
 JOB_UID = 2000
@@ -38,9 +39,12 @@ SYSCTLS: Mapping[str, str] = {"user.max_user_namespaces": "15000", "kernel.unpri
 """Values of the kernel that have to be in force: Apptainer makes a user namespace for each container. How
 many there may be: Apptainer's admin guide, "User Namespaces & Fakeroot". The second key is Debian's own."""
 
-RESTARTING = ("munge", "slurmctld", "slurmd")
-"""The daemons that start again by themselves after a crash. Debian's units of Slurm do not, and munge's only
-after a signal."""
+RESTARTING = ("munge", "slurmctld", "slurmd", "slurmdbd", "mariadb")
+"""The daemons that start again by themselves after a crash. Debian's units of Slurm do not, those of munge
+and MariaDB only after a signal."""
+
+_KEEPS: Mapping[str, str] = {"slurmctld": STATE, "mariadb": DATA}
+"""What a daemon must find where it keeps its state."""
 
 
 def image_files() -> Mapping[str, str]:
@@ -82,9 +86,7 @@ def service_files() -> Mapping[str, str]:
     """Path to content of what systemd is told of munge's and Slurm's daemons: in the image of a Slurm node,
     and on every node of a Slurm cluster."""
     return {
-        drop_in(unit): render(
-            "base/restart.conf.j2", seconds=120, times=6, mounts=STATE if unit == "slurmctld" else ""
-        )
+        drop_in(unit): render("base/restart.conf.j2", seconds=120, times=6, mounts=_KEEPS.get(unit, ""))
         for unit in RESTARTING
     }
 

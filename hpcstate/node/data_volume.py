@@ -1,8 +1,9 @@
 """The controller's data volume as its node has it: what lies on it, where it is mounted, and by which units.
 Pure.
 
-It holds what must outlive the node's disk: slurmctld's state, the registry of containers and, where they are
-shared, people's homes. Its folders are bound over the places where programs look for them.
+It holds what must outlive the node's disk: slurmctld's state, the registry of containers, the database of
+accounting and, where they are shared, people's homes. Its folders are bound over the places where programs
+look for them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from hpcstate.model import Cluster
 from hpcstate.model.container import REGISTRY
 from hpcstate.render import render
+from hpcstate.slurm.accounting import DATA
 from hpcstate.slurm.conf import STATE
 
 SERIAL = "hpcstate-data"
@@ -43,7 +45,7 @@ class Bind:
 STATE_BIND = Bind("slurmctld", STATE, "slurmctld")
 HOME = "/home"
 HOME_BIND = Bind("home", HOME, idle=True)
-BINDS = (STATE_BIND, Bind("containers", REGISTRY))
+BINDS = (STATE_BIND, Bind("containers", REGISTRY), Bind("mysql", DATA, "mariadb"))
 """What lies on the data volume of every cluster."""
 
 

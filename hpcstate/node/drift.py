@@ -134,6 +134,7 @@ def to_be_in_force(cluster: Cluster, node: Node) -> ToBeInForce:
             "nftables",
             "chrony",
             *(("munge", "slurmctld" if controls else "slurmd") if hpc else ()),
+            *(("mariadb", "slurmdbd") if hpc and controls and cluster.accounting.on else ()),
         ),
         time_source="" if controls else str(cluster.controller.address),
         beside={**_BESIDE, **(_BESIDE_SLURM if hpc else {})},

@@ -6,8 +6,17 @@ from dataclasses import replace
 from typing import Literal
 
 from hpcstate import paths
-from hpcstate.model import Acceleration, Cluster, ContainerSettings, Home, Node, RollSettings
+from hpcstate.model import (
+    Acceleration,
+    AccountingSettings,
+    Cluster,
+    ContainerSettings,
+    Home,
+    Node,
+    RollSettings,
+)
 from hpcstate.model.cells import guest_cells
+from hpcstate.schema.accounting import read_accounting
 from hpcstate.schema.addresses import place_nodes
 from hpcstate.schema.containers import read_containers
 from hpcstate.schema.keys import CloudKeys, HpcKeys, RollKeys, StorageKeys, VirtioFsKeys
@@ -54,6 +63,7 @@ def read_cluster(section: Section, kind: Literal["hpc", "cloud"]) -> Cluster | N
         entries = [replace(entry, virtio_fs_mounts=()) for entry in entries]
     nodes = place_nodes(name, network, entries, section.report) if network else ()
     slurm = read_slurm(section, Workers.of(nodes) if nodes else None) if kind == "hpc" else None
+    accounting = read_accounting(section, slurm) if slurm else AccountingSettings(on=False)
     containers = read_containers(section) if kind == "hpc" else ContainerSettings()
     roll = _read_roll(section) if kind == "hpc" else RollSettings()
     users, groups = read_people(section) if kind == "hpc" else ((), ())
@@ -62,7 +72,20 @@ def read_cluster(section: Section, kind: Literal["hpc", "cloud"]) -> Cluster | N
     _warn_topology(section.report, section.at(keys.hardware), acceleration, nodes)
     _check_memory(section.report, section.at(keys.hardware), acceleration, nodes)
     return Cluster(
-        kind, name, network, nodes, acceleration, slurm, uri, containers, roll, autostart, home, users, groups
+        kind,
+        name,
+        network,
+        nodes,
+        acceleration,
+        slurm,
+        uri,
+        containers,
+        roll,
+        autostart,
+        home,
+        users,
+        groups,
+        accounting,
     )
 
 

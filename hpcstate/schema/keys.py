@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from hpcstate.model import (
     Acceleration,
+    AccountingSettings,
     Cluster,
     ContainerSettings,
     GresSettings,
@@ -441,6 +442,16 @@ class GroupKeys(Keys, title="groups"):
     gid = UserKeys.uid.but("the group's number, as `uid`; it is no user's")
 
 
+class AccountingKeys(Keys, title="accounting"):
+    enabled = ValueKey(
+        "the controller runs slurmdbd and MariaDB, and every job is recorded there, see accounting.md; "
+        "`false` turns both off and keeps what they recorded. Where `slurm_config.parameters` say where jobs "
+        "are recorded (`AccountingStorageType`, `...Host`, `...Port`) it is `false`",
+        leaf.boolean,
+        AccountingSettings.on,
+    )
+
+
 _CLUSTER_EARLIER = ("ssh", "container_registry")
 
 
@@ -481,6 +492,7 @@ class HpcKeys(
     )
     slurm_config = SectionKey("see slurm_config", SlurmConfigKeys)
     containers = SectionKey("see containers", ContainersKeys)
+    accounting = SectionKey("see accounting", AccountingKeys)
     roll = SectionKey("see roll", RollKeys)
     users = EntriesKey("people who may log in, see users", UserKeys)
     groups = EntriesKey("groups that users share, see groups", GroupKeys)
@@ -561,6 +573,7 @@ SECTIONS: tuple[type[Keys], ...] = (
     SlurmConfigKeys,
     PartitionKeys,
     ContainersKeys,
+    AccountingKeys,
     RollKeys,
     UserKeys,
     GroupKeys,

@@ -212,6 +212,7 @@ def _sections(cluster: Cluster) -> tuple[ConfSection, ...]:
         ),
         ConfSection("Limits and priorities", _priorities(cluster)),
         ConfSection("What is left of a job that ended", _remains(cluster)),
+        *([ConfSection("Accounting", _accounting(cluster))] if cluster.accounting.on else []),
         ConfSection(
             "Patience with slow virtual machines (seconds)",
             (
@@ -298,8 +299,8 @@ def _own(cluster: Cluster) -> Mapping[str, str]:
 
 
 def _has_database(cluster: Cluster) -> bool:
-    """Whether ``slurm_config.parameters`` names a slurmdbd."""
-    return "slurmdbd" in _own(cluster).get("accountingstoragetype", "")
+    """Whether there is a slurmdbd: the cluster's own, or one that ``slurm_config.parameters`` name."""
+    return cluster.accounting.on or "slurmdbd" in _own(cluster).get("accountingstoragetype", "")
 
 
 JOB_CONTAINER_PARAMETERS: tuple[tuple[str, str], ...] = (
@@ -318,6 +319,14 @@ def _gres_types(cluster: Cluster) -> tuple[str, ...]:
     """The kinds of GRES that the nodes have: gpu, and shard or mps where GPUs are shared."""
     names = [item.partition(":")[0] for node in cluster.gpu_nodes for item in node.gres.split(",")]
     return tuple(dict.fromkeys(names))
+
+
+def _accounting(cluster: Cluster) -> tuple[tuple[str, str], ...]:
+    """Where jobs are recorded: by address, so that no name has to be known."""
+    return (
+        ("AccountingStorageType", "accounting_storage/slurmdbd"),
+        ("AccountingStorageHost", str(cluster.controller.address)),
+    )
 
 
 def _tres(cluster: Cluster) -> list[tuple[str, str]]:

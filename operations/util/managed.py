@@ -11,6 +11,7 @@ from hpcstate.errors import HpcstateError
 from hpcstate.files import write_atomically
 from hpcstate.node.managed import Managed, rewritten
 from operations import (
+    accounting,
     apptainer,
     cgroup,
     data_volume,
@@ -41,6 +42,7 @@ ROWS: tuple[Managed, ...] = (
     *apptainer.MANAGED,
     *data_volume.MANAGED,
     *homes.MANAGED,
+    *accounting.MANAGED,
     *slurm.MANAGED,
     *cgroup.MANAGED,
     *gpu.MANAGED,

@@ -63,6 +63,7 @@ MODULES = (
     "homes",
     "root_disk",
     "users",
+    "accounting",
 )
 
 

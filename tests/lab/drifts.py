@@ -164,6 +164,17 @@ BREAKS: Mapping[str, Break] = {
         "systemctl disable --quiet --now home.automount",
         "systemctl --quiet is-active home.automount && systemctl --quiet is-enabled home.automount",
     ),
+    "accounting.database": Break(
+        "controller",
+        "mariadb -e \"REVOKE ALL PRIVILEGES ON slurm_acct_db.* FROM 'slurm'@'localhost'\"",
+        "mariadb -e \"SHOW GRANTS FOR 'slurm'@'localhost'\" | grep -q 'ALL PRIVILEGES ON .slurm_acct_db'",
+    ),
+    "accounting.daemon": Break(
+        "controller",
+        "chmod 644 /etc/slurm/slurmdbd.conf && systemctl disable --quiet slurmdbd",
+        '[ "$(stat -c %a%U /etc/slurm/slurmdbd.conf)" = 600slurm ] '
+        "&& systemctl --quiet is-enabled slurmdbd && sacctmgr ping | grep -q 'is UP'",
+    ),
     "slurm.files": Break(
         "compute-02",
         "echo '# by hand' >>/etc/slurm/cgroup.conf",

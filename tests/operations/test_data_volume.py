@@ -48,6 +48,7 @@ def actions(done: Outcome) -> list[str]:
 VOLUME = "volume srv-hpcstate.mount"
 STATE = "bind slurmctld /var/lib/slurm/slurmctld var-lib-slurm-slurmctld.mount slurmctld"
 REGISTRY = "bind containers /opt/containers opt-containers.mount"
+DATABASE = "bind mysql /var/lib/mysql var-lib-mysql.mount mariadb"
 
 
 def test_what_is_as_it_should_be_is_left_alone() -> None:
@@ -57,7 +58,7 @@ def test_what_is_as_it_should_be_is_left_alone() -> None:
 
 def test_a_blank_disk_gets_all_of_it() -> None:
     done = outcome(content="", filesystem_bytes=0, mounts={}, units={}, enabled=[])
-    assert actions(done) == [VOLUME, STATE, REGISTRY]
+    assert actions(done) == [VOLUME, STATE, REGISTRY, DATABASE]
     first = done.commands[0]
     assert isinstance(first, dict) and first["_stdin"] == UNITS["srv-hpcstate.mount"]
     assert f"device={DEVICE} " in first["command"]
@@ -68,8 +69,8 @@ def test_a_blank_disk_gets_all_of_it() -> None:
     [
         ({"device_bytes": 30 * GIB}, [VOLUME]),
         ({"enabled": [name for name in UNITS if not name.startswith("opt")]}, [REGISTRY]),
-        ({"mounts": {TOP: "/dev/vdc", "/opt/containers": "/dev/vdc[/containers]"}}, [STATE]),
-        ({"units": {}}, [VOLUME, STATE, REGISTRY]),
+        ({"mounts": {TOP: "/dev/vdc", "/opt/containers": "/dev/vdc[/containers]"}}, [STATE, DATABASE]),
+        ({"units": {}}, [VOLUME, STATE, REGISTRY, DATABASE]),
     ],
     ids=["grown", "not at boot", "unmounted", "other units"],
 )

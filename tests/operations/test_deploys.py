@@ -54,6 +54,7 @@ FULL_STACK = [
     ("data.py | To whom the homes are served", {"controller"}),
     ("data.py | Homes are served", {"controller"}),
     ("users.py | Users and groups", set()),
+    ("accounting.py | slurmdbd and its database", {"controller"}),
     ("controller.py | slurmctld and its configuration", {"controller"}),
     ("slurmctld is ready for the nodes", set()),
     ("homes.py | Units of the homes", NODES),
@@ -152,6 +153,16 @@ def test_an_image_gets_what_is_common_and_starts_nothing(tmp_path: Path) -> None
         "All nodes are ready for slurmctld",
         "slurmctld is ready for the nodes",
     ]
+
+
+def test_without_accounting_it_is_turned_off_behind_slurmctld(tmp_path: Path) -> None:
+    file = tmp_path / "off.yaml"
+    good = (paths.ROOT / "inventories" / "gpu.yaml").read_text()
+    file.write_text(f"{good}    accounting: {{enabled: false}}\n")
+    planned = [name for name, _ in plan(tmp_path, INVENTORY.format(file=str(file)), "deploys/full_stack.py")]
+    assert "accounting.py | slurmdbd and its database" not in planned
+    slurmctld = planned.index("controller.py | slurmctld and its configuration")
+    assert planned[slurmctld + 1] == "controller.py | No slurmdbd and no database"
 
 
 @pytest.mark.parametrize("deploy", ["full_stack", "controller", "compute"])

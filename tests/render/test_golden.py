@@ -15,7 +15,7 @@ from hpcstate import paths, schema
 from hpcstate.model import Cluster
 from hpcstate.node import apptainer_files
 from hpcstate.node import base_files as node_files
-from hpcstate.slurm import gres
+from hpcstate.slurm import accounting, gres
 from hpcstate.slurm.conf import configuration
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -27,6 +27,8 @@ def rendered(cluster: Cluster) -> dict[str, str]:
     files: dict[str, str] = {}
     if cluster.kind == "hpc":
         files.update(configuration(cluster))
+        of_accounting = accounting.files(cluster).items()
+        files |= {_golden_name("controller", path): content for path, content in of_accounting}
         for node in cluster.workers:
             declared = gres.declared_gres(node)
             files[f"{node.name}.gres.conf"] = gres.assign_declared(node.name, declared).text

@@ -46,7 +46,7 @@ def open_disk(live: Live) -> Iterator[None]:
 
 
 def test_data(live: Live, controller: Node, record_property: RecordProperty) -> None:
-    """Slurm's state, the registry and shared homes lie on the controller's data volume"""
+    """Slurm's state, the registry, the database and shared homes lie on the controller's data volume"""
     if not controller.data_gb:
         pytest.skip("the controller has no data volume")
     on_it = binds(live.cluster)

@@ -378,7 +378,7 @@ NODES = [check.name for check in load_suites().select("nodes")]
 @pytest.mark.parametrize(
     ("suite", "name", "said", "known"),
     [
-        ("gpus", "", "there is no suite 'gpus'", "nodes, cgroup-isolation, "),
+        ("gpus", "", "there is no suite 'gpus'", "nodes, accounting, cgroup-isolation, "),
         ("", "mpi.two", "there is no check 'mpi.two'", "mpi.two_nodes"),
         ("", "nodes.clock", "there is no check 'nodes.clock'", "did you mean nodes.clocks? "),
         ("", "nodes.nope", "there is no check 'nodes.nope'", ", ".join(NODES)),

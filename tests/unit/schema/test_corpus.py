@@ -49,6 +49,7 @@ BROKEN = [
     ("many-errors", 7, ".clusters.hpc.network.brigde", "did you mean 'bridge'?"),
     ("many-errors", 9, ".clusters.hpc.controller.memory_gb", "a size in GiB"),
     ("many-errors", 12, ".clusters.hpc.compute_nodes[1].ip", "an IPv4 address"),
+    ("accounting-twice", 13, ".clusters.hpc.accounting.enabled", "already says where jobs are recorded"),
     ("gres", 9, ".clusters.hpc.compute_nodes[0].gres.autodetect", "which nothing can detect"),
     ("gres", 9, ".clusters.hpc.compute_nodes[0].gres.mps", "no MPS server"),
     ("gres", 15, ".clusters.hpc.compute_nodes[1].pcie_passthrough.devices[0].mig[1]", "nvidia-smi mig -lgip"),

@@ -424,3 +424,23 @@ def test_only_the_controller_of_a_slurm_cluster_has_a_data_volume() -> None:
     )
     with pytest.raises(HpcstateError, match="only a Slurm cluster has a data volume"):
         schema.parse(cloud, Path("a.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("more", "on"),
+    [
+        ("", True),
+        ("    accounting: {}", True),
+        ("    accounting: {enabled: true}", True),
+        ("    accounting: {enabled: false}", False),
+        ("    slurm_config: {parameters: {AccountingStorageHost: db}}", False),
+        ("    slurm_config: {parameters: {AccountingStorageType: accounting_storage/none}}", False),
+        ("    slurm_config: {parameters: {AccountingStorageEnforce: associations}}", True),
+        (
+            "    slurm_config: {parameters: {AccountingStoragePort: 7000}}\n    accounting: {enabled: false}",
+            False,
+        ),
+    ],
+)
+def test_jobs_are_recorded_unless_the_file_says_where_or_not_at_all(more: str, on: bool) -> None:
+    assert hpc(more=more).accounting.on is on

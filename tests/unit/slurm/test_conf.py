@@ -8,7 +8,7 @@ import pytest
 
 from hpcstate import paths
 from hpcstate.errors import HpcstateError
-from hpcstate.model import Acceleration, CpuTopology
+from hpcstate.model import Acceleration, AccountingSettings, CpuTopology
 from hpcstate.slurm.conf import (
     JOB_TMP,
     cgroup_conf,
@@ -114,11 +114,21 @@ def test_gpu_is_a_generic_resource_only_where_there_are_gpus() -> None:
 def test_gpus_are_counted_as_tres_only_where_a_slurmdbd_keeps_the_count() -> None:
     gpus = node(1, gpus=2)
     own = {"AccountingStorageType": "accounting_storage/slurmdbd"}
-    assert "AccountingStorageTRES" not in slurm_conf(cluster(gpus))
-    assert "\nAccountingStorageTRES=gres/gpu,gres/gpu:simulated\n" in slurm_conf(
-        cluster(gpus, parameters=own)
-    )
-    assert "AccountingStorageTRES" not in slurm_conf(cluster(node(1), parameters=own))
+    counted = ["gres/gpu,gres/gpu:simulated"]
+    assert value(slurm_conf(cluster(gpus)), "AccountingStorageTRES") == counted
+    assert value(slurm_conf(cluster(node(1))), "AccountingStorageTRES") == []
+    off = AccountingSettings(on=False)
+    assert value(slurm_conf(replace(cluster(gpus), accounting=off)), "AccountingStorageTRES") == []
+    elsewhere = replace(cluster(gpus, parameters=own), accounting=off)
+    assert value(slurm_conf(elsewhere), "AccountingStorageTRES") == counted
+
+
+def test_jobs_are_recorded_on_the_controller_where_they_are_recorded() -> None:
+    text = slurm_conf(cluster(node(1)))
+    assert value(text, "AccountingStorageType") == ["accounting_storage/slurmdbd"]
+    assert value(text, "AccountingStorageHost") == ["10.0.0.10"]
+    off = slurm_conf(replace(cluster(node(1)), accounting=AccountingSettings(on=False)))
+    assert "AccountingStorage" not in off
 
 
 def test_the_declared_topology_counts_where_it_fits() -> None:

@@ -344,7 +344,8 @@ def test_what_we_render_has_no_problem(cluster: Cluster) -> None:
         kind = kind_of(name)
         assert kind
         assert lint(text, kind) == (), name
-    assert set(rendered.findings(cluster)) == {"slurm.conf", "cgroup.conf", "job_container.conf", "mpi.conf"}
+    files = {"slurm.conf", "cgroup.conf", "job_container.conf", "mpi.conf", "slurmdbd.conf"}
+    assert set(rendered.findings(cluster)) == files
 
 
 def test_a_wrong_parameter_stops_the_render_and_is_named(
