@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from itertools import chain
 
-from hpcstate.model import GresSettings, PassthroughDevice, Role, SimulatedGpus, VirtioFsMount
+from hpcstate.model import GresSettings, Node, PassthroughDevice, Role, SimulatedGpus, VirtioFsMount
 from hpcstate.model.gres import EXPLICIT
 from hpcstate.model.node import WRITTEN_NODE_KEYS
 from hpcstate.schema.declare import AnyKey, EntriesKey
@@ -52,7 +52,7 @@ class Entry:
     group: bool = False
     data_gb: int = 0
     features: tuple[str, ...] = ()
-    weight: int = 1
+    weight: int = Node.weight
     extra_slurm: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -29,6 +29,8 @@ JOB_SUBMIT = f"{CONF_DIRECTORY}/job_submit.lua"
 JOB_RECORD = "jobcomp.log"
 """The file in the folder of slurmctld's state that gets a line for each job that ended (JobCompLoc)."""
 
+_RECORDING = "jobcomp/filetxt"
+
 SLURM_USER = "slurm"
 """The user of Debian's packages."""
 
@@ -263,18 +265,21 @@ def _remains(cluster: Cluster) -> tuple[tuple[str, str], ...]:
     remembered = (("MinJobAge", "3600"), ("MaxJobCount", "40000"))
     if not keeps_record(cluster):
         return remembered
-    return (*remembered, ("JobCompType", "jobcomp/filetxt"), ("JobCompLoc", job_record(cluster)))
+    return (*remembered, ("JobCompType", _RECORDING), ("JobCompLoc", job_record(cluster)))
 
 
 def keeps_record(cluster: Cluster) -> bool:
     """Whether slurmctld writes a line for each job that ended to ``job_record``: where no database has them
-    and ``slurm_config.parameters`` does not say otherwise."""
-    return not _has_database(cluster) and not _own(cluster).keys() & {"jobcomptype", "jobcomploc"}
+    and ``slurm_config.parameters`` names no other plugin for it."""
+    return not _has_database(cluster) and _own(cluster).get("jobcomptype", _RECORDING).endswith("filetxt")
 
 
 def job_record(cluster: Cluster) -> str:
-    """That file on the controller: in the folder of slurmctld's state, which lies on the data volume."""
-    return f"{_own(cluster).get('statesavelocation', STATE)}/{JOB_RECORD}"
+    """That file on the controller: in the folder of slurmctld's state, which lies on the data volume, unless
+    ``slurm_config.parameters`` names another."""
+    own = _own(cluster)
+    elsewhere = own.get("jobcomploc", "") if keeps_record(cluster) else ""
+    return elsewhere or f"{own.get('statesavelocation', STATE)}/{JOB_RECORD}"
 
 
 def slurm_user(cluster: Cluster) -> str:

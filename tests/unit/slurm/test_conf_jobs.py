@@ -55,6 +55,8 @@ def test_the_jobs_of_an_hour_are_remembered_and_fit() -> None:
         ({}, "jobcomp/filetxt", f"{STATE}/jobcomp.log"),
         ({"StateSaveLocation": "/srv/state"}, "jobcomp/filetxt", "/srv/state/jobcomp.log"),
         (DATABASE, "", ""),
+        ({"JobCompLoc": "/srv/jobs"}, "jobcomp/filetxt", "/srv/jobs"),
+        ({"JobCompType": "jobcomp/filetxt"}, "jobcomp/filetxt", f"{STATE}/jobcomp.log"),
         ({"jobcomptype": "jobcomp/none"}, "jobcomp/none", ""),
         ({"JobCompType": "jobcomp/mysql", "JobCompLoc": "jobs"}, "jobcomp/mysql", "jobs"),
     ],
@@ -65,6 +67,7 @@ def test_the_record_of_jobs(parameters: dict[str, str], kind: str, file: str) ->
     lab = cluster(node(1), parameters=parameters)
     assert keeps_record(lab) == (kind == "jobcomp/filetxt")
     rotation = cluster_files(lab, lab.controller)[LOGROTATE]
+    assert job_record(lab) == (file if file.startswith("/") else f"{STATE}/jobcomp.log")
     assert rotation.splitlines()[2] == f"{job_record(lab)} {{"
     assert LOGROTATE not in cluster_files(lab, lab.workers[0])
 
