@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pyinfra.api.command import PyinfraCommand, StringCommand
+from pyinfra.api.command import FunctionCommand, PyinfraCommand, StringCommand
 from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.homes import Homes
 from facts.slurm import SlurmDaemons, SlurmNodes
 from hpcstate import programs
-from hpcstate.node.data_volume import HOME
+from hpcstate.node.data_volume import HOME, HOME_BIND, TOP
 from hpcstate.node.homes import AUTOMOUNT, EXPORTS, MOUNT, SERVER, SERVER_DROP_IN
 from hpcstate.node.managed import Managed
 from hpcstate.node.ssh import SSH_HOME, SSH_USER
@@ -123,6 +123,15 @@ def unshared(node: str = "", *, timeout_s: float, force: bool = False) -> Comman
     if node and found["mounts"] and not force:
         yield from _vacate(node, f"{HOME} becomes the node's own", timeout_s)
     yield _command("unshare", *found["files"], idle=not force)
+    if found["files"]:
+        yield FunctionCommand(_say, (f"the homes that were shared stay in {TOP}/{HOME_BIND.name}",), {})
+
+
+def _say(state: Any, host: Any, text: str) -> bool:
+    """Says ``text`` in the name of the host. ``state`` and ``host`` are passed by pyinfra."""
+    del state
+    host.log(text)
+    return True
 
 
 def follow(action: Literal["exports", "restart"]) -> str:

@@ -46,7 +46,7 @@ way() {
 # NFSv4 needs no portmapper and no statd, which listen to everybody.
 without_portmapper() {
   set -- rpcbind.socket rpcbind.service rpc-statd.service rpc-statd-notify.service nfs-blkmap.service
-  systemctl mask --quiet "$@" 2>/dev/null
+  systemctl mask --quiet "$@" 2>/dev/null || fail "the portmapper is not off: systemctl mask rpcbind.socket says why"
   systemctl stop "$@" 2>/dev/null || :
 }
 

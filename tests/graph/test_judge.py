@@ -57,7 +57,8 @@ def test_the_same_files_are_judged_once(file: Path, asked: list[Configuration]) 
     assert _judged(file)
     assert _judge(file) is None
     assert len(asked) == 1
-    assert set(asked[0].files) == {"slurm.conf", "cgroup.conf", "job_submit.lua"}
+    files = {"slurm.conf", "cgroup.conf", "job_submit.lua", "job_container.conf", "mpi.conf"}
+    assert set(asked[0].files) == files
     assert set(asked[0].gres) == {node.name for node in cluster_of(file).workers}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hpcstate import programs
-from hpcstate.node.data_volume import BINDS, DEVICE, TOP, unit, units
+from hpcstate.node.data_volume import BINDS, DEVICE, HOME_BIND, TOP, unit, units
 from operations import data_volume
 from tests.operations.harness import Outcome, run
 
@@ -307,3 +307,22 @@ def test_a_place_that_is_not_there_yet(node: Node) -> None:
     done = node.run("bind", "containers", str(place), "registry.mount")
     assert done.returncode == 0, done.stderr
     assert (node.top / "containers").is_dir() and place.is_dir()
+
+
+def test_homes_move_when_nobody_uses_them(node: Node) -> None:
+    words = ("bind", "home", str(node.state), "state.mount", "", "idle")
+    with (node.state / "job_state").open():
+        done = node.run(*words)
+    assert done.returncode == 1 and not node.mounted
+    assert f"processes use {node.state}: " in done.stderr and f"({os.getpid()} of " in done.stderr
+    done = node.run(*words)
+    assert done.returncode == 0, done.stderr
+    assert node.mounted and (node.top / "home/job_state").read_text() == "jobs 1 to 7"
+
+
+def test_shared_homes_are_bound_like_the_rest() -> None:
+    shared = (*BINDS, HOME_BIND)
+    wanted = units(shared)
+    done = run(data_volume.state, wanted, shared, facts={FACT: {"*": found()}})
+    assert actions(done) == ["bind home /home home.mount '' idle"]
+    assert "What=/srv/hpcstate/home" in wanted["home.mount"]

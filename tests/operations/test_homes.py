@@ -211,7 +211,8 @@ def test_a_node_gets_homes_of_its_own_when_its_jobs_have_ended() -> None:
 
 def test_the_controller_serves_no_more() -> None:
     done = ask(homes.unshared, server(), timeout_s=60, slurmd=True)
-    assert actions(done) == [f"unshare {EXPORTS}"]
+    assert actions(done) == [f"unshare {EXPORTS}", "_say"]
+    assert "stay in /srv/hpcstate/home" in str(done.commands[1])
 
 
 # the program

@@ -444,3 +444,24 @@ def test_only_the_controller_of_a_slurm_cluster_has_a_data_volume() -> None:
 )
 def test_jobs_are_recorded_unless_the_file_says_where_or_not_at_all(more: str, on: bool) -> None:
     assert hpc(more=more).accounting.on is on
+
+
+@pytest.mark.parametrize(
+    ("more", "home"),
+    [("", "nfs"), ("    storage: {home: nfs}\n", "nfs"), ("    storage: {home: local}\n", "local")],
+)
+def test_where_homes_are(more: str, home: str) -> None:
+    assert hpc(more=more).home == home
+
+
+def test_homes_that_cannot_be() -> None:
+    with pytest.raises(ProblemsError, match=r"storage\.home: expected one of nfs, local, found 'virtio_fs'"):
+        hpc(more="    storage: {home: virtio_fs}\n")
+    text = (
+        "clusters:\n  cloud:\n    name: c\n    network: {subnet: 10.1.2.0/24}\n    storage: {home: %s}\n"
+        "    control_plane: {}\n    worker_nodes: [{}]\n"
+    )
+    cloud = schema.parse(text % "local", Path("lab.yaml")).cluster("cloud")
+    assert cloud is not None and cloud.home == "local"
+    with pytest.raises(ProblemsError, match=r"storage\.home: only a Slurm cluster has a data volume"):
+        schema.parse(text % "nfs", Path("lab.yaml"))
