@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
-from hpcstate.model import Cluster, Network, Node, Partition, SimulatedGpus, SlurmConfig
+from hpcstate.model import (
+    AccountingSettings,
+    Cluster,
+    Network,
+    Node,
+    Partition,
+    SimulatedGpus,
+    SlurmConfig,
+)
 
 
 def node(number: int, *, gpus: int = 0, memory_mb: int = 2048, cpu_cores: int = 2) -> Node:
@@ -24,8 +32,8 @@ def node(number: int, *, gpus: int = 0, memory_mb: int = 2048, cpu_cores: int = 
     )
 
 
-def cluster(*workers: Node, parameters: dict[str, str] | None = None) -> Cluster:
-    """An hpc cluster with one partition, ``main``, of all ``workers``."""
+def cluster(*workers: Node, parameters: dict[str, str] | None = None, accounting: bool = True) -> Cluster:
+    """An hpc cluster with one partition, ``main``, of all ``workers``, and with ``accounting`` a slurmdbd."""
     names = tuple(worker.name for worker in workers)
     return Cluster(
         kind="hpc",
@@ -33,6 +41,7 @@ def cluster(*workers: Node, parameters: dict[str, str] | None = None) -> Cluster
         network=Network("lab", IPv4Network("10.0.0.0/24"), "virbr9", IPv4Address("10.0.0.1")),
         nodes=(node(0), *workers),
         slurm=SlurmConfig((Partition("main", names, default=True),), parameters or {}),
+        accounting=AccountingSettings(on=accounting),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from hpcstate.check.jobs import together
 from hpcstate.check.runner import load_suites, run_check
 from hpcstate.check.suite import CheckFailed, CheckResult
-from hpcstate.model import Cluster, Partition
+from hpcstate.model import AccountingSettings, Cluster, Partition
 from hpcstate.node import runs
 from hpcstate.node.ssh import Live, UnreachableError
 from hpcstate.probe.node_runs import NodeRuns
@@ -29,9 +30,12 @@ def a_live(cluster: Cluster) -> Live:
     return FakeLive(lambda node, script: "", cluster)
 
 
-def run_named(name: str, answer: Answer) -> CheckResult:
+def run_named(name: str, answer: Answer, cluster: Cluster = TWO) -> CheckResult:
     (check,) = SUITES.select(name=name)
-    return run_check(check, FakeLive(answer))
+    return run_check(check, FakeLive(answer, cluster))
+
+
+WITHOUT_A_DATABASE = replace(TWO, accounting=AccountingSettings(on=False))
 
 
 def a_slurm_node(name: str, **changes: object) -> Mapping[str, object]:
@@ -348,7 +352,10 @@ def test_record() -> None:
     )
 
     def outcome(line: str) -> str:
-        return run_named("nodes.record", lambda _, script: "7\n" if "srun" in script else f"{line}\n").outcome
+        def answer(_: str, script: str) -> str:
+            return "7\n" if "srun" in script else f"{line}\n"
+
+        return run_named("nodes.record", answer, WITHOUT_A_DATABASE).outcome
 
     assert outcome(ended) == "passed"
     for wrong in ("", ended.replace("COMPLETED", "FAILED"), ended.replace(" ExitCode=0:0", " ExitCode=1:0")):
@@ -359,7 +366,10 @@ def test_rotation() -> None:
     taken = f"considering log {job_record(TWO)}"
 
     def outcome(said: str) -> str:
-        return run_named("nodes.rotation", lambda _, script: said if "logrotate" in script else "").outcome
+        def answer(_: str, script: str) -> str:
+            return said if "logrotate" in script else ""
+
+        return run_named("nodes.rotation", answer, WITHOUT_A_DATABASE).outcome
 
     assert outcome(f"active\nreading config file\n{taken}\n") == "passed"
     for wrong in (

@@ -18,8 +18,8 @@ DATABASE = {"AccountingStorageType": "accounting_storage/slurmdbd"}
 
 
 def conf(parameters: dict[str, str] | None = None) -> Whole:
-    """slurm.conf of a small cluster, as Slurm reads it."""
-    text = slurm_conf(cluster(node(1, gpus=1), node(2), parameters=parameters))
+    """slurm.conf of a small cluster without a slurmdbd of its own, as Slurm reads it."""
+    text = slurm_conf(cluster(node(1, gpus=1), node(2), parameters=parameters, accounting=False))
     return Whole.of(list(statements(text, "slurm")))
 
 
@@ -42,6 +42,7 @@ def test_weights_without_a_database_are_those_that_slurm_takes() -> None:
     for key in ("PriorityWeightAge", "PriorityWeightFairshare", "PriorityWeightQOS"):
         assert not found.value(key)
         assert conf(DATABASE).value(key) != ""
+        assert lines(cluster(node(1)), key), "the cluster's own slurmdbd"
 
 
 def test_the_jobs_of_an_hour_are_remembered_and_fit() -> None:
@@ -64,7 +65,7 @@ def test_the_jobs_of_an_hour_are_remembered_and_fit() -> None:
 def test_the_record_of_jobs(parameters: dict[str, str], kind: str, file: str) -> None:
     found = conf(parameters)
     assert (found.value("JobCompType"), found.value("JobCompLoc")) == (kind, file)
-    lab = cluster(node(1), parameters=parameters)
+    lab = cluster(node(1), parameters=parameters, accounting=False)
     assert keeps_record(lab) == (kind == "jobcomp/filetxt")
     rotation = cluster_files(lab, lab.controller)[LOGROTATE]
     assert job_record(lab) == (file if file.startswith("/") else f"{STATE}/jobcomp.log")
