@@ -58,6 +58,7 @@ FULL_STACK = [
     ("registry.py | Registry of containers", ALL),
     ("runs.py | Slurm's note of what the node runs", set()),
     ("named.py | What is left as it is", set()),
+    ("named.py | What Apptainer lacks", set()),
 ]
 """The operations for hosts that have nothing yet, in order, and the hosts that each would change."""
 
