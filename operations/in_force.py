@@ -69,7 +69,7 @@ MANAGED = (
     Managed(
         "beside",
         "files of others beside ours, which are read as well",
-        "/etc/ssh/sshd_config.d, /etc/chrony, /etc/slurm",
+        "/etc/ssh/sshd_config.d, /etc/chrony, /etc/sudoers.d, /etc/slurm",
         "the names in these folders",
         "named",
     ),

@@ -83,7 +83,9 @@ def ending(cluster: Cluster) -> list[str]:
         return []
     try:
         with Live(cluster) as live:
-            said = live.run(cluster.controller.name, running_jobs.command(APPLIED), timeout=_SLURM_SECONDS)
+            said = live.run(
+                cluster.controller.name, running_jobs.command(APPLIED), user="root", timeout=_SLURM_SECONDS
+            )
             jobs = running_jobs.parse(said.stdout)
     except HpcstateError as error:
         return [f"which jobs end is not known: {error.message.splitlines()[0]}"]
@@ -157,7 +159,9 @@ def left(
 def _ask(live: Live) -> dict[str, SlurmNode]:
     """The nodes as slurmctld has them; none when it is silent, or Slurm is not there yet."""
     try:
-        answer = live.run(live.cluster.controller.name, nodes_command(), timeout=_SLURM_SECONDS, check=False)
+        answer = live.run(
+            live.cluster.controller.name, nodes_command(), user="root", timeout=_SLURM_SECONDS, check=False
+        )
         return parse_nodes(answer.stdout)
     except HpcstateError:
         return {}

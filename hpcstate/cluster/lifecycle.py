@@ -23,6 +23,7 @@ from hpcstate.hypervisor.observed import (
     differences,
     grow_disk,
     refuse_held,
+    refuse_moved,
     refuse_other_identity,
     removed,
     update_network,
@@ -316,12 +317,16 @@ def remove_nodes(
     domains and disks with them. Slurm has them as DOWN until the next deploy. Returns what was removed.
 
     Raises HpcstateError when the jobs do not end within ``timeout_s`` seconds, and, before anything is
-    touched, when one has snapshots (unless ``snapshots``).
+    touched, when a node would become another one or get another's address, and when one has snapshots (unless
+    ``snapshots``).
     """
     done: list[str] = []
     with alone(ClusterPaths.of(cluster.name).root, say), connected(cluster, say) as host:
         if strangers := host.strangers(cluster):
             raise refusal(cluster, file, strangers)
+        # Before anything goes: where a node would become another one, the wrong one would.
+        refuse_other_identity(cluster, differences(host, cluster))
+        refuse_moved(host, cluster)
         going = {name: of_node(survey(host, cluster), name) for name in removed(host, cluster)}
         for removal in going.values():
             if not snapshots:
@@ -337,7 +342,9 @@ def remove_nodes(
             removal = of_node(survey(host, cluster), node.name)
             if not snapshots:
                 refuse_snapshots(removal)
-            done += remove_node(host, cluster, removal)
+            for what in remove_node(host, cluster, removal):
+                say(f"removed {what}")
+                done.append(what)
             for line in removal.staying_lines():
                 say(line)
         for line in update_network(host, cluster, new_mark(cluster, file)):

@@ -12,7 +12,7 @@ from typing import Literal
 from hpcstate.artifact.recipe import State
 from hpcstate.cluster.plan_files import FileChange
 from hpcstate.cluster.pyinfra import Operation
-from hpcstate.cluster.roll import order
+from hpcstate.cluster.roll import drained, order
 from hpcstate.digest import key_of
 from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor.machine import IMPACTS, MachineDifference
@@ -90,12 +90,13 @@ class Machines:
 @dataclass(frozen=True)
 class SlurmSeen:
     """What changes for Slurm's daemons, and the jobs that hold nodes; None where nobody could tell.
-    ``drains`` are those of others, which stay, a line each.
+    ``drains`` are those of others, which stay, a line each; ``theirs`` has the nodes, with their reasons.
     """
 
     impact: Impact = field(default_factory=Impact)
     jobs: tuple[RunningJob, ...] | None = ()
     drains: tuple[str, ...] = ()
+    theirs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -195,10 +196,7 @@ def plan_of(description: Description, seen: Observed) -> Plan:
             continue
         found = [] if machines is None else _machines(cluster, machines)
         if machines is not None:
-            try:
-                order(cluster, machines.differences)
-            except HpcstateError as error:
-                obstacles.append(str(error))
+            obstacles += map(str, _in_the_way(cluster, machines, slurm))
         found += _slurm(cluster, slurm.impact)
         if slurm.jobs is None:
             unseen += [name for step in found if step.by == UP for name in step.drains]
@@ -218,6 +216,30 @@ def plan_of(description: Description, seen: Observed) -> Plan:
         tuple(dict.fromkeys(unseen)),
         tuple(each for each in seen.files if each.node in changed),
     )
+
+
+def _in_the_way(cluster: Cluster, machines: Machines, slurm: SlurmSeen) -> list[HpcstateError]:
+    """What `up` would stop at: a change that no order makes, somebody's drain on a node that has to go off,
+    and jobs on a node that the file no longer has, for slurm.conf would no longer have it either."""
+    found: list[HpcstateError] = []
+    try:
+        due = order(cluster, machines.differences)
+    except HpcstateError as error:
+        found.append(error)
+    else:
+        if theirs := drained(cluster, (*due.before, *due.after), slurm.theirs):
+            found.append(theirs)
+    for each in machines.differences:
+        jobs = [str(job.number) for job in slurm.jobs or () if each.what in job.nodes]
+        if each.impact == "remove" and jobs:
+            found.append(
+                HpcstateError(
+                    f"the file no longer has {each.what}, and jobs run there: {', '.join(jobs)}",
+                    where=cluster.name,
+                    hint="`hpcstate start FILE --remove` waits for them and removes it; or put it back",
+                )
+            )
+    return found
 
 
 def _build(artifact: Artifact) -> Step:

@@ -19,6 +19,7 @@ from hpcstate.cluster.plan import (
     SlurmSeen,
     changed_inputs,
 )
+from hpcstate.cluster.roll import of_others
 from hpcstate.container import build as container_build
 from hpcstate.container import declared as container_declared
 from hpcstate.digest import file_digest
@@ -215,16 +216,19 @@ def slurm_of(live: Live, unknown: list[str]) -> SlurmSeen:
     said = live.run(controller, files_command(APPLIED), user="root", timeout=_SECONDS).stdout
     applied = parse_files(said)
     changes = slurm_changes(applied, configuration(live.cluster)) if applied else Impact()
-    answer = live.run(controller, running_jobs.command(APPLIED), timeout=_SECONDS).stdout
-    nodes = live.run(controller, nodes_command(), timeout=_SECONDS, check=False).stdout
+    answer = live.run(controller, running_jobs.command(APPLIED), user="root", timeout=_SECONDS).stdout
+    nodes = live.run(controller, nodes_command(), user="root", timeout=_SECONDS, check=False).stdout
     jobs: tuple[RunningJob, ...] | None = None
-    theirs: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
+    theirs: dict[str, str] = {}
     try:
         jobs = running_jobs.parse(answer)
-        theirs = tuple(drains.left(parse_nodes(nodes), controller, ours=False).values())
+        known = parse_nodes(nodes)
+        theirs = of_others(known)
+        lines = tuple(drains.left(known, controller, ours=False).values())
     except HpcstateError as error:
         unknown.append(f"Slurm of {live.cluster.name}: {error}")
-    return SlurmSeen(changes, jobs, theirs)
+    return SlurmSeen(changes, jobs, lines, theirs)
 
 
 def slurm_changes(applied: Mapping[str, str], wanted: Mapping[str, str]) -> Impact:

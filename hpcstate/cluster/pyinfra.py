@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hpcstate.cluster import turn
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Description
 from hpcstate.node.drift import NAMED
@@ -138,6 +139,8 @@ def _run(
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
+            # Killed, `up` leaves a deploy that goes on: the next one waits for it.
+            pass_fds=() if dry else turn.held(),
         ) as process,
     ):
         assert process.stdout is not None

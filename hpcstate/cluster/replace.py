@@ -30,6 +30,10 @@ from hpcstate.terminal import Say
 
 _TRIAL = Path(__file__).with_name("trial.sh")
 _TRY_SECONDS = 180.0
+_SILENT_SECONDS = 30.0
+"""How long a slurmctld may be silent that restarts: systemd starts one that died after 5 s."""
+
+_POLL = 2.0
 _UNHEALTHY = AWAY | {"FAIL", "INVALID_REG"}
 _RESERVED = frozenset({"MAINTENANCE", "RESERVED"})
 
@@ -309,10 +313,23 @@ def _try(cluster: Cluster, node: Node) -> None:
 
 
 def _trial(cluster: Cluster, action: str, names: Sequence[str]) -> None:
-    """``reserve`` or ``release`` each of ``names``; nothing where Slurm does not know them, or is silent."""
+    """``reserve`` or ``release`` each of ``names``; nothing where Slurm does not know them. Raises
+    HpcstateError for ``reserve`` when slurmctld stays silent: nobody would keep jobs off a disk that has not
+    passed.
+    """
     if cluster.kind != "hpc":
         return
-    known = slurm_nodes(cluster)
+    limit = time.monotonic() + _SILENT_SECONDS
+    while not (known := slurm_nodes(cluster)) and action == "reserve":
+        if time.monotonic() > limit:
+            raise HpcstateError(
+                f"slurmctld does not answer: no reservation would keep jobs off {', '.join(names)}; "
+                "nothing was touched",
+                where=cluster.name,
+                hint=f"on {cluster.controller.name}: systemctl status slurmctld; one that was never deployed "
+                "comes with `./hpc up`",
+            )
+        time.sleep(_POLL)
     with Live(cluster) as live:
         for name in names:
             if name in known:

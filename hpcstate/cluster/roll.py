@@ -7,7 +7,7 @@ after, because one that reports less than slurm.conf promises is drained (slurm.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,18 +82,31 @@ def roll(cluster: Cluster, file: Path, names: Sequence[str], say: Say) -> None:
 def refuse_drained(cluster: Cluster, names: Sequence[str]) -> None:
     """Raises HpcstateError, with nothing touched, when somebody drained one of ``names``: they may be at
     it."""
-    theirs = {
+    if error := drained(cluster, names, of_others(slurm_nodes(cluster))):
+        raise error
+
+
+def of_others(nodes: Mapping[str, SlurmNode]) -> dict[str, str]:
+    """The nodes that somebody else drained, with the reason."""
+    return {
         name: node["reason"]
-        for name, node in slurm_nodes(cluster).items()
-        if name in names and "DRAIN" in node["states"] and not node["reason"].startswith(REASON_PREFIX)
+        for name, node in nodes.items()
+        if "DRAIN" in node["states"] and not node["reason"].startswith(REASON_PREFIX)
     }
-    if theirs:
-        said = "; ".join(f"{name} ({reason or 'no reason given'})" for name, reason in theirs.items())
-        raise HpcstateError(
-            f"these nodes have to go off and on, and somebody drained them: {said}",
-            where=cluster.name,
-            hint=f"when that is over: scontrol update nodename={','.join(theirs)} state=resume, then `up`",
-        )
+
+
+def drained(cluster: Cluster, names: Sequence[str], theirs: Mapping[str, str]) -> HpcstateError | None:
+    """What stands in the way of ``names`` going off and on, where others drained some: ``theirs``."""
+    here = {name: reason for name, reason in theirs.items() if name in names}
+    if not here:
+        return None
+    said = "; ".join(f"{name} ({reason or 'no reason given'})" for name, reason in here.items())
+    return HpcstateError(
+        f"these nodes have to go off and on, and somebody drained them: {said}",
+        where=cluster.name,
+        hint=f"when that is over, on {cluster.controller.name}: sudo scontrol update "
+        f"nodename={','.join(here)} state=resume; then `up`",
+    )
 
 
 def slurm_nodes(cluster: Cluster) -> dict[str, SlurmNode]:
@@ -102,7 +115,7 @@ def slurm_nodes(cluster: Cluster) -> dict[str, SlurmNode]:
         return {}
     try:
         with Live(cluster) as live:
-            answer = live.run(cluster.controller.name, nodes_command(), timeout=60, check=False)
+            answer = live.run(cluster.controller.name, nodes_command(), user="root", timeout=60, check=False)
             return parse_nodes(answer.stdout)
     except HpcstateError:
         return {}

@@ -57,7 +57,7 @@ def note(cluster: Cluster, say: Say, *, open_live: Callable[[Cluster], Live] = L
         controller = cluster.controller.name
         if controller in dead:
             return
-        known = parse_nodes(live.run(controller, nodes_command(), timeout=_SECONDS).stdout)
+        known = parse_nodes(live.run(controller, nodes_command(), user="root", timeout=_SECONDS).stdout)
         of = {node.name: runs.paths(cluster, node) for node in live.workers if node.name in known}
         scripts = {name: node_runs.command(paths) for name, paths in of.items() if name not in dead}
         answers = live.run_each(scripts, user="root", timeout=_SECONDS, check=False)

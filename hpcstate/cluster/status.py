@@ -137,7 +137,9 @@ def _ask_slurm(cluster: Cluster, domains: dict[str, str]) -> tuple[dict[str, Any
         return {}, "the controller is not running"
     try:
         with Live(cluster) as live:
-            answer = live.run(cluster.controller.name, nodes_command(), timeout=_SLURM_TIMEOUT, check=False)
+            answer = live.run(
+                cluster.controller.name, nodes_command(), user="root", timeout=_SLURM_TIMEOUT, check=False
+            )
     except HpcstateError as error:
         return {}, error.message
     if answer.code != 0 or not answer.stdout.strip():

@@ -21,12 +21,22 @@ _AGAIN = 0.5
 """Seconds between two tries."""
 
 
+_held: set[int] = set()
+
+
+def held() -> tuple[int, ...]:
+    """The file descriptors that a child process has to inherit so that the turn lasts as long as it works,
+    also when this process is killed."""
+    return tuple(sorted(_held))
+
+
 @contextmanager
 def turn(names: Iterable[str], argv: Sequence[str], say: Say) -> Iterator[None]:
     """No other command changes the clusters called ``names`` while the block runs: one that wants to waits
     for it, and ``say`` is told who has it. ``argv`` is the command line of this one, for the others.
 
-    By flock(2) on build/<cluster>/turn, which ends with the process, however that ends. It is no lock of the
+    By flock(2) on build/<cluster>/turn, which ends with the process, however that ends, and with the children
+    that were given :func:`held`. It is no lock of the
     functions below, which have their own (files.alone): a block may use them. Raises HpcstateError when the
     file cannot be made.
     """
@@ -46,7 +56,7 @@ def begin(names: Iterable[str], argv: Sequence[str], say: Say) -> None:
 @contextmanager
 def _one(file: Path, name: str, argv: Sequence[str], say: Say) -> Iterator[None]:
     told = False
-    while (held := _taken(file)) is None:
+    while (lock := _taken(file)) is None:
         if not told:
             told = True
             say(f"{name}: waits for {_who(file)}")
@@ -56,13 +66,15 @@ def _one(file: Path, name: str, argv: Sequence[str], say: Say) -> Iterator[None]
             f"{getpass.getuser()}: {shlex.join(argv)} (process {os.getpid()}, "
             f"since {datetime.now():%Y-%m-%d %H:%M:%S})\n"
         )
-        os.ftruncate(held, 0)
-        os.pwrite(held, text.encode(), 0)
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, text.encode(), 0)
+        _held.add(lock)
         yield
     finally:
-        os.ftruncate(held, 0)
-        fcntl.flock(held, fcntl.LOCK_UN)
-        os.close(held)
+        _held.discard(lock)
+        os.ftruncate(lock, 0)
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        os.close(lock)
 
 
 def _taken(file: Path) -> int | None:

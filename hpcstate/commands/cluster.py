@@ -154,16 +154,18 @@ def _start(args: argparse.Namespace) -> int:
 def _remove_nodes(cluster: Cluster, args: argparse.Namespace) -> bool:
     """Remove what the file no longer has, once that is agreed to. Whether the rest may go on."""
     from hpcstate.cluster import lifecycle
+    from hpcstate.hypervisor.observed import refuse_other_identity
 
-    names = [each.what for each in lifecycle.different(cluster) if each.impact == "remove"]
+    rows = lifecycle.different(cluster)
+    refuse_other_identity(cluster, rows)
+    names = [each.what for each in rows if each.impact == "remove"]
     if not names:
         _say("the file has every node that is there; nothing to remove")
         return True
     if not args.force and not agreed(f"Remove {', '.join(names)}, with everything on their disks?"):
         print("nothing removed (--force does not ask)")
         return False
-    for what in lifecycle.remove_nodes(cluster, args.file, _say):
-        _say(f"removed {what}")
+    lifecycle.remove_nodes(cluster, args.file, _say)
     return True
 
 

@@ -228,12 +228,13 @@ def domain_differences(node: str, rendered: str, running: str, defined: str) -> 
 class Shape:
     """What a node is, of which another may take the place: its properties by name, as it was ``found`` (None
     for one that is not there) and as the file has it, ``wanted`` (None for one that it no longer has).
-    ``named`` says that the file gives its name.
+    ``named`` says that the file gives its name, ``address`` is the one that the file has for it.
     """
 
     found: Mapping[str, str] | None
     wanted: Mapping[str, str] | None
     named: bool = False
+    address: str = ""
 
 
 def shape(domain_xml: str) -> dict[str, str]:
@@ -245,27 +246,38 @@ def shape(domain_xml: str) -> dict[str, str]:
     return {**values, "devices": ", ".join(sorted(devices))}
 
 
-def handed_on(shapes: Mapping[str, Shape]) -> list[MachineDifference]:
+def handed_on(shapes: Mapping[str, Shape], leases: Mapping[str, str]) -> list[MachineDifference]:
     """Nodes without a name of their own that would become what another one is, on that one's disk: a node
     was taken out of the middle of the file, or put there, and those behind it moved. A row says which node
     of the file (by its name now) is to be given which name.
 
-    Recognised by this: a node that is there is to become what another one is, which goes or changes too; or
-    one that comes, or changes, is to become what it is.
+    Recognised by this: a node is to have the address of another one that is there (``leases``, by name). Of
+    those that no address tells: one that is there is to become what another one is, which goes or changes
+    too; or one that comes, or changes, is to become what it is.
     """
+    holders = {address: name for name, address in leases.items() if name in shapes and shapes[name].found}
+    by_address = {
+        name: its
+        for name, node in shapes.items()
+        if not node.named and (its := holders.get(node.address, name)) != name
+    }
+    known = by_address.keys() | by_address.values()
     moves = {name for name, node in shapes.items() if node.found != node.wanted}
     pairs: dict[tuple[str, str], None] = {}
     for name in moves:
         node = shapes[name]
         if node.found is None or node.wanted is None or node.named:
             continue
-        others = sorted(moves - {name})
+        if name in known:
+            continue
+        others = sorted(moves - known - {name})
         was = [other for other in others if shapes[other].found == node.wanted]
         becomes = [
             other for other in others if shapes[other].wanted == node.found and not shapes[other].named
         ]
         pairs.update({(name, other): None for other in was[:1]})
         pairs.update({(other, name): None for other in becomes[:1]})
+    pairs.update(dict.fromkeys(by_address.items()))
     return [MachineDifference(name, "identity", name, its, "identity") for name, its in sorted(pairs)]
 
 
@@ -303,6 +315,12 @@ def network_updates(rendered: str, found: str) -> list[NetworkUpdate]:
         updates += [NetworkUpdate(section, True, xml) for xml in before if xml not in after]
         updates += [NetworkUpdate(section, False, xml) for xml in after if xml not in before]
     return updates
+
+
+def leased(network_xml: str) -> dict[str, str]:
+    """The addresses of a network's leases, by the names of the nodes."""
+    hosts = ElementTree.fromstring(network_xml).iterfind("ip/dhcp/host")
+    return {host.get("name", ""): host.get("ip", "") for host in hosts}
 
 
 def moved(rendered: str, found: str) -> dict[str, tuple[str, str]]:

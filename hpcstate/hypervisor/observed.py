@@ -20,6 +20,7 @@ from hpcstate.hypervisor.machine import (
     domain_differences,
     handed_on,
     image_difference,
+    leased,
     moved,
     network_differences,
     network_updates,
@@ -49,7 +50,8 @@ def differences(host: LibvirtHost, cluster: Cluster) -> list[MachineDifference]:
         rendered = objects.domain_xml(cluster, node, facts)
         if node is not cluster.controller:
             there = shapes.get(node.name)
-            shapes[node.name] = Shape(there.found if there else None, shape(rendered), node.named)
+            found_so = there.found if there else None
+            shapes[node.name] = Shape(found_so, shape(rendered), node.named, str(node.address))
         if domain is None:
             continue
         defined = defined_as[node.name]
@@ -62,7 +64,7 @@ def differences(host: LibvirtHost, cluster: Cluster) -> list[MachineDifference]:
     ]
     every += autostart.differences(host, cluster, autostart.of_file(cluster))
     shapes.pop(cluster.controller.name, None)
-    return every + handed_on(shapes)
+    return every + handed_on(shapes, {} if network is None else leased(_network_xml(network)))
 
 
 def refuse_other_identity(cluster: Cluster, every: Sequence[MachineDifference]) -> None:
@@ -100,7 +102,7 @@ def update_network(host: LibvirtHost, cluster: Cluster, mark: Mark) -> list[str]
     if network is None:
         return []
     wanted, there = objects.network_xml(cluster, mark), _network_xml(network)
-    _refuse_moved(host, cluster, moved(wanted, there))
+    _refuse(host, cluster, moved(wanted, there))
     others = [each for each in network_differences(wanted, there) if each.impact == "stop"]
     if others and not _is_used(host, network.name()):
         was_active = network.isActive()
@@ -180,7 +182,14 @@ def refuse_held(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost) -> N
         )
 
 
-def _refuse_moved(host: LibvirtHost, cluster: Cluster, leases: Mapping[str, tuple[str, str]]) -> None:
+def refuse_moved(host: LibvirtHost, cluster: Cluster) -> None:
+    """Raises HpcstateError when a node that runs would have another address."""
+    network = host.network(cluster)
+    if network is not None:
+        _refuse(host, cluster, moved(objects.network_xml(cluster), _network_xml(network)))
+
+
+def _refuse(host: LibvirtHost, cluster: Cluster, leases: Mapping[str, tuple[str, str]]) -> None:
     running = [
         f"{node.name} has {leases[node.mac][0]}, the file says {leases[node.mac][1]}"
         for node in cluster.nodes

@@ -101,6 +101,7 @@ _BESIDE = {
     "/etc/ssh/sshd_config.d/*.conf": "sshd takes the first value that it reads",
     "/etc/chrony/conf.d/*.conf": "chronyd reads it beside ours",
     "/etc/chrony/sources.d/*.sources": "chronyd follows these servers beside ours",
+    "/etc/sudoers.d/*": "sudo reads it, and may give rights by it that the cluster file does not",
 }
 _BESIDE_SLURM = {f"{CONF_DIRECTORY}/*.conf": "Slurm reads some files by their names, whoever wrote them"}
 _KNOWN = (
@@ -108,6 +109,10 @@ _KNOWN = (
     base_files.CHRONY,
     "/etc/ssh/sshd_config.d/20-hostkey.conf",
     "/etc/ssh/sshd_config.d/50-cloud-init.conf",
+    "/etc/sudoers.d/README",
+    "/etc/sudoers.d/90-hpcstate",
+    "/etc/sudoers.d/90-cloud-init-users",
+    "/etc/sudoers.d/hpcstate-users",
 )
 _KNOWN_SLURM = ("gres.conf", "oci.conf", "plugstack.conf", "slurmdbd.conf")
 

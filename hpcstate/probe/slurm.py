@@ -74,7 +74,8 @@ def _when_slurmctld_answers(command: str) -> str:
 
 
 def nodes_command() -> str:
-    """All the nodes, as JSON; nothing where Slurm is absent or slurmctld silent."""
+    """All the nodes, as JSON; nothing where Slurm is absent or slurmctld silent. For root, who reads
+    slurm.conf whatever its mode is."""
     return _when_slurmctld_answers("scontrol show nodes --json")
 
 

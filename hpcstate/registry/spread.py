@@ -171,7 +171,7 @@ def sbcast(
 
 def free_nodes(live: Live) -> list[str]:
     """The compute nodes that can take a job now: idle or partly used, and nothing said against them."""
-    text = live.run(live.cluster.controller.name, nodes_command(), check=False).stdout
+    text = live.run(live.cluster.controller.name, nodes_command(), user="root", check=False).stdout
     if not text.strip():
         return []
     working = {frozenset({"IDLE"}), frozenset({"MIXED"})}

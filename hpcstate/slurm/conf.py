@@ -261,7 +261,8 @@ def _priorities(cluster: Cluster) -> tuple[tuple[str, str], ...]:
 
 
 def _remains(cluster: Cluster) -> tuple[tuple[str, str], ...]:
-    """How long slurmctld remembers a job, and the file with all of them where no database has them."""
+    """How long slurmctld remembers a job, and the file with all of them: also beside a database, which may be
+    away, or be turned off again."""
     remembered = (("MinJobAge", "3600"), ("MaxJobCount", "40000"))
     if not keeps_record(cluster):
         return remembered
@@ -269,9 +270,9 @@ def _remains(cluster: Cluster) -> tuple[tuple[str, str], ...]:
 
 
 def keeps_record(cluster: Cluster) -> bool:
-    """Whether slurmctld writes a line for each job that ended to ``job_record``: where no database has them
-    and ``slurm_config.parameters`` names no other plugin for it."""
-    return not _has_database(cluster) and _own(cluster).get("jobcomptype", _RECORDING).endswith("filetxt")
+    """Whether slurmctld writes a line for each job that ended to ``job_record``: where
+    ``slurm_config.parameters`` names no other plugin for it."""
+    return _own(cluster).get("jobcomptype", _RECORDING).endswith("filetxt")
 
 
 def job_record(cluster: Cluster) -> str:
@@ -312,6 +313,8 @@ JOB_CONTAINER_PARAMETERS: tuple[tuple[str, str], ...] = (
     ("AutoBasePath", "true"),
     ("BasePath", JOB_TMP),
     ("Dirs", "/tmp,/dev/shm"),
+    # PMIx's server, in slurmstepd, and the tasks share files below /tmp: they have to see the same one.
+    ("EntireStepInNS", "true"),
     # A home that is mounted while the job runs is seen by it (job_container.conf(5), Shared).
     ("Shared", "true"),
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ import pytest
 from hpcstate.check.jobs import together
 from hpcstate.check.runner import load_suites, run_check
 from hpcstate.check.suite import CheckFailed, CheckResult
-from hpcstate.model import AccountingSettings, Cluster, Partition
+from hpcstate.model import Cluster, Partition
 from hpcstate.node import runs
 from hpcstate.node.ssh import Live, UnreachableError
 from hpcstate.probe.node_runs import NodeRuns
@@ -30,12 +29,9 @@ def a_live(cluster: Cluster) -> Live:
     return FakeLive(lambda node, script: "", cluster)
 
 
-def run_named(name: str, answer: Answer, cluster: Cluster = TWO) -> CheckResult:
+def run_named(name: str, answer: Answer) -> CheckResult:
     (check,) = SUITES.select(name=name)
-    return run_check(check, FakeLive(answer, cluster))
-
-
-WITHOUT_A_DATABASE = replace(TWO, accounting=AccountingSettings(on=False))
+    return run_check(check, FakeLive(answer))
 
 
 def a_slurm_node(name: str, **changes: object) -> Mapping[str, object]:
@@ -355,7 +351,7 @@ def test_record() -> None:
         def answer(_: str, script: str) -> str:
             return "7\n" if "srun" in script else f"{line}\n"
 
-        return run_named("nodes.record", answer, WITHOUT_A_DATABASE).outcome
+        return run_named("nodes.record", answer).outcome
 
     assert outcome(ended) == "passed"
     for wrong in ("", ended.replace("COMPLETED", "FAILED"), ended.replace(" ExitCode=0:0", " ExitCode=1:0")):
@@ -369,7 +365,7 @@ def test_rotation() -> None:
         def answer(_: str, script: str) -> str:
             return said if "logrotate" in script else ""
 
-        return run_named("nodes.rotation", answer, WITHOUT_A_DATABASE).outcome
+        return run_named("nodes.rotation", answer).outcome
 
     assert outcome(f"active\nreading config file\n{taken}\n") == "passed"
     for wrong in (

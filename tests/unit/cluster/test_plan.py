@@ -161,6 +161,18 @@ def test_what_up_refuses_is_an_obstacle(description: Description, impact: Impact
     assert made.code == 1
 
 
+def test_jobs_and_drains_that_stop_up_are_obstacles(description: Description) -> None:
+    """A drain of somebody on a node that has to go off, and jobs on one that the file no longer has."""
+    theirs = SlurmSeen(jobs=(JOB, ELSEWHERE), theirs={"compute-01": "fan broken"})
+    (said,) = plan_of(description, seen(memory(), slurm={"gpu": theirs})).obstacles
+    assert "somebody drained them: compute-01 (fan broken)" in said
+    assert "on controller: sudo scontrol update nodename=compute-01 state=resume" in said
+    gone = MachineDifference("compute-02", "node", "running", "", "remove")
+    (said,) = plan_of(description, seen(gone, slurm={"gpu": theirs})).obstacles
+    assert f"the file no longer has compute-02, and jobs run there: {ELSEWHERE.number}" in said
+    assert plan_of(description, seen(gone, slurm={"gpu": SlurmSeen()})).obstacles == ()
+
+
 def test_what_slurm_is_told_and_who_is_drained_for_it(description: Description) -> None:
     (cluster,) = description.clusters
     wanted = configuration(cluster)

@@ -68,6 +68,43 @@ def test_other_clusters_are_not_waited_for() -> None:
         assert ClusterPaths.of("a").turn.read_text().strip()
 
 
+STARTER = """
+import subprocess, sys
+from hpcstate.cluster.turn import held, turn
+with turn(["gpu"], ["hpcstate", "up"], print):
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=sys.stdin, pass_fds=held())
+    print(child.pid, flush=True)
+    child.wait()
+"""
+
+
+def test_what_a_killed_one_has_started_keeps_the_turn() -> None:
+    """pyinfra goes on with its deploy when `up` is killed."""
+    with subprocess.Popen(
+        [sys.executable, "-c", STARTER],
+        cwd=paths.ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as first:
+        assert first.stdout is not None and first.stdin is not None
+        assert int(first.stdout.readline()) > 0
+        first.kill()
+        first.wait()
+        told, entered = threading.Event(), threading.Event()
+
+        def second() -> None:
+            with turn(["gpu"], ["hpcstate", "stop"], lambda _: told.set()):
+                entered.set()
+
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        assert told.wait(10) and not entered.wait(0.2)
+        first.stdin.close()
+        waiting.join(10)
+        assert entered.is_set()
+
+
 def test_who_is_done_is_not_named() -> None:
     with turn(["a"], ["x"], pytest.fail):
         pass

@@ -288,8 +288,29 @@ def shapes(found: str, wanted: str, named: str = "") -> dict[str, Shape]:
     ],
 )
 def test_a_node_that_would_become_another(found: str, wanted: str, named: str, rows: list[str]) -> None:
-    said = handed_on(shapes(found, wanted, named))
+    said = handed_on(shapes(found, wanted, named), {})
     assert [f"{row.what} is {row.wanted}" for row in said] == rows
+
+
+@pytest.mark.parametrize(
+    ("addresses", "leases", "named", "rows"),
+    [
+        # 1 has a change of its own that makes it look like 3, which the file has at the second place.
+        (("a", "c", ""), {"1": "a", "2": "b", "3": "c"}, "", ["2 is 3"]),
+        (("a", "c", ""), {"1": "a", "2": "b", "3": "c"}, "12", []),
+        (("b", "a", ""), {"1": "a", "2": "b", "3": "c"}, "", ["1 is 2", "2 is 1"]),
+        # A node that was never made has a lease, and nothing that could be handed on.
+        (("a", "d", ""), {"1": "a", "2": "b", "4": "d"}, "", ["1 is 3"]),
+    ],
+)
+def test_an_address_tells_who_would_become_another(
+    addresses: tuple[str, ...], leases: dict[str, str], named: str, rows: list[str]
+) -> None:
+    known = {
+        name: replace(each, address=address)
+        for (name, each), address in zip(shapes("AXB", "BX ", named).items(), addresses, strict=True)
+    }
+    assert [f"{row.what} is {row.wanted}" for row in handed_on(known, leases)] == rows
 
 
 def test_what_tells_nodes_apart() -> None:

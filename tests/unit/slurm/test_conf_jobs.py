@@ -55,7 +55,7 @@ def test_the_jobs_of_an_hour_are_remembered_and_fit() -> None:
     [
         ({}, "jobcomp/filetxt", f"{STATE}/jobcomp.log"),
         ({"StateSaveLocation": "/srv/state"}, "jobcomp/filetxt", "/srv/state/jobcomp.log"),
-        (DATABASE, "", ""),
+        (DATABASE, "jobcomp/filetxt", f"{STATE}/jobcomp.log"),
         ({"JobCompLoc": "/srv/jobs"}, "jobcomp/filetxt", "/srv/jobs"),
         ({"JobCompType": "jobcomp/filetxt"}, "jobcomp/filetxt", f"{STATE}/jobcomp.log"),
         ({"jobcomptype": "jobcomp/none"}, "jobcomp/none", ""),
