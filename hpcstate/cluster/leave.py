@@ -11,8 +11,10 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
+from hpcstate import programs
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster, Node
 from hpcstate.node.ssh import Live
@@ -33,6 +35,10 @@ DRAIN_SECONDS = 3600.0
 _POLL = 5.0
 _TELL = 30.0
 _END_SECONDS = 120.0
+_STOP = Path(__file__).with_name("slurmctld_stop.sh")
+_STOP_SECONDS = 300.0
+"""systemd gives each of three daemons 90 s (DefaultTimeoutStopSec)."""
+
 """How long jobs that were ended may take: Slurm kills after KillWait (30 s), then the epilog runs."""
 
 _SLURM_SECONDS = 60.0
@@ -90,6 +96,22 @@ def ending(cluster: Cluster) -> list[str]:
     except HpcstateError as error:
         return [f"which jobs end is not known: {error.message.splitlines()[0]}"]
     return [f"ends job {job.number} of {job.user} on {', '.join(job.nodes)}" for job in jobs]
+
+
+def settle(cluster: Cluster, say: Callable[[str], None]) -> None:
+    """Stop slurmctld and its database on the controller, whose data volume outlives it. Says what is not
+    whole where they did not end by themselves; that is no reason to stay.
+    """
+    head = cluster.controller.name
+    try:
+        with Live(cluster) as live:
+            command = programs.command(_STOP)
+            ended = live.run(head, command, user="root", timeout=_STOP_SECONDS).stdout.strip()
+    except HpcstateError as error:
+        say(f"slurmctld could not be stopped first, its last seconds may be lost: {error.message}")
+        return
+    if ended not in ("", "success"):
+        say(f"slurmctld was ended by systemd ({ended}): what it had not saved by then is lost")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hpcstate.cluster.boot import wait_for_ssh
-from hpcstate.cluster.leave import DRAIN_SECONDS, Jobs, left
+from hpcstate.cluster.leave import DRAIN_SECONDS, Jobs, left, settle
 from hpcstate.errors import HpcstateError
 from hpcstate.files import alone
 from hpcstate.hypervisor import autostart as boots_with_host
@@ -447,6 +447,7 @@ def destroy(
         head = cluster.controller
         if objects.data_volume(head) in going.staying and host.state(cluster, head) not in ("absent", *_OFF):
             say(f"{head.name} shuts down first: what stays of it has all of Slurm's state then")
+            settle(cluster, say)
             _shut_down(cluster, [head], host, say)
         removed = remove(host, cluster, going)
         for line in going.staying_lines():

@@ -83,9 +83,12 @@ def test_the_first_node_is_taken_out_under_a_job_of_the_second(live: Live, file:
     """By its place compute-02 would become compute-01, on the other's disk."""
     job = submit(live, "compute-02", 200)
     file.write_text(file.read_text().replace(GPUS_AND_CPUS, FIRST_OUT))
-    refused = hpcstate("start", str(file))
-    assert refused.returncode == 2
-    assert "`name: compute-02` at .clusters.hpc.compute_nodes[0]" in refused.stderr
+    assert f"jobs run there: {job}" in hpcstate("plan", str(file)).stdout
+    for words in ((), ("--remove", "--force")):
+        refused = hpcstate("start", str(file), *words)
+        assert refused.returncode == 2
+        assert "`name: compute-02` at .clusters.hpc.compute_nodes[0]" in refused.stderr
+        assert "removed" not in refused.stdout
     named = FIRST_OUT.replace("- cpu_cores", "- name: compute-02\n        cpu_cores")
     file.write_text(file.read_text().replace(FIRST_OUT, named))
     removed = hpcstate("start", str(file), "--remove", "--force")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hpcstate.cluster import leave as slurm_leave
-from hpcstate.cluster.leave import ending, jobs_on, left
+from hpcstate.cluster.leave import ending, jobs_on, left, settle
 from hpcstate.errors import HpcstateError
 from hpcstate.paths import ClusterPaths
 from hpcstate.run import Result
@@ -240,3 +240,28 @@ def test_the_jobs_that_end_with_a_cluster(
     key.parent.mkdir(parents=True)
     key.touch()
     assert ending(TWO) == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("success\n", ""),
+        ("", ""),
+        ("timeout\n", "slurmctld was ended by systemd (timeout): what it had not saved by then is lost"),
+        (
+            HpcstateError("no SSH"),
+            "slurmctld could not be stopped first, its last seconds may be lost: no SSH",
+        ),
+    ],
+)
+def test_a_slurmctld_whose_state_stays_stops_by_itself(
+    answer: str | HpcstateError, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hpcstate.paths.BUILD", tmp_path)
+    monkeypatch.setattr(slurm_leave, "Live", lambda cluster: FakeLive(lambda *_: answer, cluster))
+    key = ClusterPaths.of(TWO.name).ssh_key
+    key.parent.mkdir(parents=True)
+    key.touch()
+    told: list[str] = []
+    settle(TWO, told.append)
+    assert told == ([said] if said else [])
