@@ -11,16 +11,8 @@ from hpcstate.model import GresSettings, Node, PassthroughDevice, Role, Simulate
 from hpcstate.model.gres import EXPLICIT
 from hpcstate.model.node import WRITTEN_NODE_KEYS
 from hpcstate.schema.declare import AnyKey, EntriesKey
-from hpcstate.schema.keys import (
-    ControllerKeys,
-    DeviceKeys,
-    GresKeys,
-    MountKeys,
-    PciePassthroughKeys,
-    SimulatedGpusKeys,
-    WorkerGroupKeys,
-    WorkerKeys,
-)
+from hpcstate.schema.gpu_keys import DeviceKeys, GresKeys, PciePassthroughKeys, SimulatedGpusKeys
+from hpcstate.schema.keys import ControllerKeys, MountKeys, WorkerGroupKeys, WorkerKeys
 from hpcstate.schema.section import Section
 
 DEFAULT_IMAGES = {"hpc": "hpc-base", "cloud": "cloud-base"}

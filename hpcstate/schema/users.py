@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from hpcstate.model import Group, User
-from hpcstate.schema.keys import GroupKeys, HpcKeys, UserKeys
+from hpcstate.schema.keys import HpcKeys
 from hpcstate.schema.leaf import closest
+from hpcstate.schema.people_keys import GroupKeys, UserKeys
 from hpcstate.schema.section import Section, read
 from hpcstate.schema.ssh_key import is_private
 
