@@ -28,6 +28,10 @@ _GENERIC_INVENTORY = ROOT / "inventories" / "chosen.py"
 _STARTING = re.compile(r"--> Starting operation: (.*?)\s*$")
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _PROGRESS = 10.0
+_WITH_US = ("setpriv", "--pdeathsig", "TERM", "--")
+"""Ends a program as soon as this process is gone, also by kill -9 (prctl(2), PR_SET_PDEATHSIG): a deploy that
+nobody follows would hold up the next one, for ever where it waits for jobs."""
+
 _CAUSE = re.compile(r"\berror\b|\bfailed\b|\brefused\b", re.IGNORECASE)
 _INTERRUPTED = (0, -signal.SIGINT, -signal.SIGTERM, 128 + signal.SIGINT)
 """The exit codes of a pyinfra that was interrupted: 0, without an answer, is its own."""
@@ -125,7 +129,7 @@ def _run(
     log.parent.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     pyinfra = Path(sys.executable).with_name("pyinfra")
-    words = [str(pyinfra), "--json", *options, inventory_file(description.path), deploy_file]
+    words = [*_WITH_US, str(pyinfra), "--json", *options, inventory_file(description.path), deploy_file]
     environment = {**os.environ, "HPCSTATE_CLUSTER_FILE": str(description.path), "PYINFRA_PROGRESS": "off"}
     environment[WITHOUT] = ",".join(without)
     with (
@@ -139,7 +143,7 @@ def _run(
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            # Killed, `up` leaves a deploy that goes on: the next one waits for it.
+            # The turn lasts until pyinfra has ended, too, should this process be killed.
             pass_fds=() if dry else turn.held(),
         ) as process,
     ):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -202,3 +205,33 @@ def test_what_is_left_as_it_is_is_told_once_at_the_end(pyinfra: Path, descriptio
 def test_a_file_without_inventory_gets_the_general_one(tmp_path: Path) -> None:
     assert deploy.inventory_file(tmp_path / "mine.yaml").endswith("inventories/chosen.py")
     assert deploy.inventory_file(paths.ROOT / "inventories/gpu.yaml").endswith("inventories/gpu.py")
+
+
+FOLLOWER = """
+import sys
+from pathlib import Path
+from hpcstate import schema
+from hpcstate.cluster import pyinfra
+sys.executable = sys.argv[1]
+pyinfra.deploy(schema.load(Path(sys.argv[2])), print)
+"""
+
+
+def test_a_deploy_ends_with_who_follows_it(pyinfra: Path, description: Description) -> None:
+    """Killed -9: nobody can tell pyinfra any more."""
+    pid = Path(f"{pyinfra}.pid")
+    pyinfra.write_text(f"#!/bin/sh\necho $$ >{pid}.new && mv {pid}.new {pid}\nexec sleep 60\n")
+    python = str(Path(sys.prefix, "bin", "python"))
+    words = [python, "-c", FOLLOWER, sys.executable, str(description.path)]
+    environment = {**os.environ, "HPCSTATE_BUILD": str(paths.BUILD)}
+    with subprocess.Popen(words, cwd=paths.ROOT, env=environment, stdout=subprocess.DEVNULL) as follower:
+        limit = time.monotonic() + 20
+        while not pid.exists() and time.monotonic() < limit:
+            time.sleep(0.05)
+        deploy_pid = Path("/proc") / pid.read_text().strip() / "cmdline"
+        assert b"sleep" in deploy_pid.read_bytes()
+        follower.kill()
+        follower.wait()
+        while deploy_pid.exists() and deploy_pid.read_bytes() and time.monotonic() < limit:
+            time.sleep(0.05)
+        assert time.monotonic() < limit
