@@ -4,17 +4,20 @@ NVIDIA's driver comes before what looks at the GPUs, and before slurmd is stoppe
 
 Slurm's order: nodes that must not change under jobs are vacated before the controller changes, because the
 controller takes note of their new cores and GRES; slurmdbd and its database come before slurmctld, which
-records jobs there; compute nodes follow, because they register with it. People come when the data volume is
-there: the homes that they get may lie on it. The registry of containers comes late: it may have much to send,
-and nothing else waits for it; when it is there, Slurm is told what the nodes run. What is left as it is gets
-named last.
+records jobs there; compute nodes follow, because they register with it. People come when the homes that they
+get are in their place: on the data volume, or on each node's own disk. The registry of containers comes late:
+it may have much to send, and nothing else waits for it; when it is there, Slurm is told what the nodes run.
+What is left as it is gets named last.
 """
 
 from __future__ import annotations
 
 from pyinfra import local
 
+from deploys.util.context import is_build, target
 from operations import barrier
+
+of_their_own = not is_build() and target().cluster.home == "local"
 
 local.include("deploys/base.py")
 local.include("deploys/munge.py")
@@ -24,11 +27,14 @@ local.include("deploys/vacate.py")
 local.include("deploys/gpu.py")
 barrier.wait(name="All nodes are ready for slurmctld", what="its base, munge and GPUs")
 local.include("deploys/data.py")
-local.include("deploys/users.py")
+if not of_their_own:
+    local.include("deploys/users.py")
 local.include("deploys/accounting.py")
 local.include("deploys/controller.py")
 barrier.wait(name="slurmctld is ready for the nodes", what="seen slurmctld change first")
 local.include("deploys/homes.py")
+if of_their_own:
+    local.include("deploys/users.py")
 local.include("deploys/compute.py")
 local.include("deploys/registry.py")
 local.include("deploys/runs.py")
