@@ -15,7 +15,7 @@ from tests.lab.conftest import pyinfra, results
 
 MARK = "/home/hpc/lab-mark"
 WAIT = "timeout --kill-after=5 150"
-"""A server that comes back lets those in first who had files open (nfsd(7), grace time: 90 s)."""
+"""A server that comes back lets those in first who had files open (nfsd(7), grace time: 30 s)."""
 
 
 @pytest.fixture(scope="module")

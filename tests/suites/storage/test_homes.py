@@ -145,9 +145,10 @@ def no_server(live: Live) -> Iterator[None]:
         yield
     finally:
         live.run(controller, "systemctl start nfs-server", user="root")
-        # A server that comes back lets those in first who had files open (nfsd(7), grace time: 90 s).
+        # A node that was refused for a while asks again after a minute or so, and a server that comes back
+        # lets those in first who had files open (nfs.conf(5), grace-time).
         path = shlex.quote(f"{HOME}/{JOB_USER}/{new_name()}")
-        live.run(name, f"timeout --kill-after=5 150 sh -c 'touch {path}; rm {path}'", user="hpc", timeout=180)
+        live.run(name, f"timeout --kill-after=5 300 sh -c 'touch {path}; rm {path}'", user="hpc", timeout=330)
 
 
 @fault("the homes are exported to everybody, with root's rights", "storage.served")
