@@ -50,6 +50,15 @@ seen() {
   [ "$(date --date="$started" +%s 2>/dev/null || echo 0)" -ge "$since" ]
 }
 
+# Whether slurmctld answers within half a minute.
+answers() {
+  for _ in 1 2 3; do
+    if timeout 20 scontrol ping 2>/dev/null | grep --quiet 'is UP'; then return 0; fi
+    sleep 3
+  done
+  return 1
+}
+
 drain() { scontrol update nodename="$node" state=drain reason="$1" 2>/dev/null || :; }
 
 # A node that is drained, or got its old files back, has our reason for it. That comes after Slurm's own, which it gives
@@ -137,9 +146,15 @@ start)
 restart) begin restart "$@" ;;
 reconfigure)
   # Fails when the new process of slurmctld does, and the old one goes on (scontrol(1), since 23.11).
-  scontrol reconfigure || {
-    restore "$@"
-    stop 'slurmctld refuses the new configuration and goes on with the old one'
+  timeout 120 scontrol reconfigure || {
+    if answers; then
+      restore "$@"
+      stop 'slurmctld refuses the new configuration and goes on with the old one'
+    fi
+    # Seen twice with 24.11.5: all its threads wait for each other as it takes the signal, and it stays so.
+    echo 'slurmctld hangs as it reads its files anew; it is ended and started again, jobs go on' >&2
+    systemctl kill --signal=KILL slurmctld || :
+    begin restart "$@"
   }
   ;;
 reload)

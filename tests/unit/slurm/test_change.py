@@ -234,3 +234,25 @@ def test_slurmd_reads_its_files_again_and_shows_it_by_its_age(world: Path, refus
     assert (world / "etc/gres.conf").read_text() == "Name=gpu\n" * (2 if refused else 4)
     assert calls(world).count("systemctl reload slurmd") == (5 if refused else 1)
     assert (world / "applied/gres.conf").read_text() == "Name=gpu\n" * (2 if refused else 4)
+
+
+def test_a_slurmctld_that_hangs_as_it_reads_its_files_is_started_again(world: Path) -> None:
+    """Seen with 24.11.5: `scontrol reconfigure` runs into its time, and slurmctld never answers again."""
+    (world / "bin/scontrol").write_text(
+        '#!/bin/sh\ncase "$*" in\nreconfigure) touch "$WORLD/hangs"; exit 1 ;;\n'
+        'ping) [ -e "$WORLD/hangs" ] || echo is UP ;;\nesac\n'
+    )
+    (world / "bin/systemctl").write_text(
+        '#!/bin/sh\nprintf "%s\\n" "systemctl $*" >>"$WORLD/calls"\n'
+        'case $* in "restart slurmctld") rm "$WORLD/hangs" ;; esac\n'
+    )
+    (world / "bin/systemctl").chmod(0o755)
+    done = slurmctld(world, "reconfigure")
+    assert done.returncode == 0, done.stderr
+    assert "slurmctld hangs as it reads its files anew" in done.stderr
+    assert [call for call in calls(world) if "slurmctld" in call] == [
+        "systemctl kill --signal=KILL slurmctld",
+        "systemctl reset-failed slurmctld",
+        "systemctl restart slurmctld",
+    ]
+    assert (world / "applied/gres.conf").read_text() == "Name=gpu\n" * 4
