@@ -12,7 +12,7 @@ from hpcstate.check.suite import DEPLOY_AGAIN, CheckFailed, RecordProperty, faul
 from hpcstate.model import Cluster, Node
 from hpcstate.node.data_volume import HOME
 from hpcstate.node.homes import AUTOMOUNT, MOUNT, source
-from hpcstate.node.ssh import JOB_USER, SSH_HOME, SSH_USER, Live
+from hpcstate.node.ssh import JOB_USER, SSH_HOME, SSH_USER, Live, TimedOutError
 from hpcstate.probe import homes
 from hpcstate.probe.homes import HomesState
 from tests.suites.breaking import last_worker
@@ -35,7 +35,15 @@ def test_homes(live: Live, cluster: Cluster, controller: Node, record_property: 
     try:
         live.run(controller.name, f"mkdir -m 700 {folder} && echo {mark} >{folder}/mark", user="hpc")
         look = f"{_WAIT} sh -c 'cat {folder}/mark && hostname >{folder}/$(hostname)' 2>&1"
-        said = live.run_each(dict.fromkeys(names, look), user="hpc", timeout=SECONDS + 30, check=False)
+        try:
+            said = live.run_each(dict.fromkeys(names, look), user="hpc", timeout=SECONDS + 30, check=False)
+        except TimedOutError as error:
+            # Where the server is away, even becoming the user may wait for their home.
+            raise CheckFailed(
+                f"{HOME}/{JOB_USER} answers within {SECONDS} s on every node",
+                f"{error.where}: {error.message}",
+                f"systemctl status nfs-server on {controller.name}; " + DEPLOY_AGAIN,
+            ) from error
         back = live.run(controller.name, f"cd {folder} && ls", user="hpc").stdout.split()
         mounts = {
             name: homes.parse(answer.stdout)
