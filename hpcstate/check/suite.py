@@ -35,10 +35,7 @@ DEPLOY_AGAIN = "deploy again: ./hpc up FILE (or pyinfra INVENTORY deploys/full_s
 """The next step where a whole deploy mends it: what is in force is no matter of the deploy of the files."""
 
 
-NEW_DISK = (
-    "`hpcstate roll start FILE --node NAME` gives the node a new disk, made from its image (the controller: "
-    "`--controller`)"
-)
+NEW_DISK = "`hpcstate roll start FILE --node NAME` gives the node a new disk, made from its image"
 """The next step where something of the image is broken, which no deploy knows."""
 
 

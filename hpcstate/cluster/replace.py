@@ -96,9 +96,10 @@ def due(
     controller_too: bool = False,
     only: Sequence[str] = (),
 ) -> Due:
-    """What is to be replaced, the controller with ``controller_too``; with ``only`` these compute nodes,
-    whatever their image is. Pure; nodes that are not well go first: it costs nothing to take them away."""
-    other = set(only) or {each.what for each in differences if each.impact == "replace"}
+    """What is to be replaced, the controller with ``controller_too``; with ``only`` these nodes, whatever
+    their image is. Pure; nodes that are not well go first: it costs nothing to take them away."""
+    differ = {each.what for each in differences if each.impact == "replace"}
+    other = set(only) or differ
     names = [node.name for node in cluster.workers if node.name in other and node.name not in unfinished]
     theirs = {
         name: slurm[name]["reason"] or "no reason given"
@@ -115,8 +116,8 @@ def due(
         name for name, node in slurm.items() if _RESERVED & set(node["states"]) and name not in unfinished
     )
     head = cluster.controller.name
-    keeps = head in other and head not in unfinished
-    if keeps and controller_too:
+    keeps = head in other | differ and head not in unfinished
+    if keeps and (controller_too or head in only):
         return Due(tuple(unfinished), (head, *waiting), theirs, reserved=reserved)
     return Due(tuple(unfinished), tuple(waiting), theirs, keeps, reserved)
 
@@ -153,14 +154,8 @@ def next_batch(
 
 def look(cluster: Cluster, *, controller_too: bool = False, only: Sequence[str] = ()) -> Due:
     """What is to be replaced of ``cluster``, as libvirt and Slurm have it now. Raises HpcstateError when one
-    of ``only`` is no compute node."""
-    workers = [node.name for node in cluster.workers]
-    if other := [name for name in only if name not in workers]:
-        raise HpcstateError(
-            f"no compute node is called {other[0]!r}",
-            where=cluster.name,
-            hint=f"compute nodes: {', '.join(workers)}; `--controller` is for the controller",
-        )
+    of ``only`` is no node."""
+    lifecycle.select(cluster, only)
     return due(
         cluster,
         lifecycle.different(cluster),

@@ -39,14 +39,14 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
                     action="append",
                     default=[],
                     metavar="NAME",
-                    help="a new disk for this compute node, whatever image it has (repeatable): what "
+                    help="a new disk for this node, whatever image it has (repeatable): what "
                     "somebody changed or broke on it is gone",
                 )
                 action.add_argument(
                     "--controller",
                     action="store_true",
                     help="replace the controller's disk, too, before the others: jobs go on meanwhile; "
-                    "Slurm's state and the registry stay, users' homes on it go",
+                    "what lies on its data volume stays: Slurm's state, the registry, shared homes",
                 )
             action.add_argument(
                 "--timeout", type=seconds, metavar="SECONDS", help="how long jobs are awaited (default: 3600)"
@@ -91,7 +91,8 @@ def _start(args: argparse.Namespace) -> int:
         )
         return 0
     names = ", ".join((*work.unfinished, *work.wait))
-    homes = ", users' homes on the controller too" if cluster.controller.name in work.wait else ""
+    goes_too = cluster.home == "local" and cluster.controller.name in work.wait
+    homes = ", users' homes on the controller too" if goes_too else ""
     if (
         not args.only_resume
         and not args.force

@@ -77,9 +77,12 @@ def test_a_named_node_gets_a_new_disk_whatever_its_image_is() -> None:
     assert due(TWO, other_image("compute-01"), [], known, only=["compute-02"]).wait == ("compute-02",)
     mended = slurm(compute_01="IDLE+DRAIN fan broken", compute_02="IDLE")
     assert due(TWO, [], [], mended, only=["compute-01"]).theirs == {"compute-01": "fan broken"}
-    for name in ("controller", "compute-09"):
-        with pytest.raises(HpcstateError, match=f"no compute node is called '{name}'"):
-            replace.look(TWO, only=[name])
+    assert due(TWO, [], [], known, only=["controller"]).wait == ("controller",)
+    both = due(TWO, other_image("controller"), [], known, only=["compute-02"], controller_too=True)
+    assert both.wait == ("controller", "compute-02")
+    assert due(TWO, other_image("controller"), [], known, only=["compute-02"]).controller
+    with pytest.raises(HpcstateError, match="no node is called 'compute-09'"):
+        replace.look(TWO, only=["compute-09"])
 
 
 NAMES = [f"compute-{number:02}" for number in range(1, 9)]
