@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hpcstate import programs
-from hpcstate.cluster import lifecycle
+from hpcstate.cluster import disks, lifecycle
 from hpcstate.cluster.roll import BACK_SECONDS, back_after, wait_for_slurm
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster
@@ -118,7 +118,7 @@ def replace(
             raise
     begun = time.monotonic()
     try:
-        lifecycle.new_disks(cluster, file, say, [name] if fresh else [])
+        disks.new_disks(cluster, file, say, [name] if fresh else [])
         lifecycle.start(cluster, file, say, [name])
         if name in deploy():
             raise HpcstateError(f"the deploy failed on {name}", where=cluster.name)
@@ -134,7 +134,7 @@ def replace(
     except KeyboardInterrupt:
         say(f"interrupted at {name}: `hpcstate roll resume {file}` goes on, `abort` goes back")
         raise
-    lifecycle.confirm_disks(cluster, say, [name])
+    disks.confirm_disks(cluster, say, [name])
     say(f"{name} passed after {time.monotonic() - begun:.0f} s")
 
 
@@ -142,7 +142,7 @@ def way_back(cluster: Cluster, file: Path, say: Say) -> None:
     """The controller's old disk again. Raises HpcstateError when slurmctld does not answer on it, either."""
     name = cluster.controller.name
     lifecycle.stop(cluster, file, say, [name])
-    lifecycle.old_disks(cluster, say, [name])
+    disks.old_disks(cluster, say, [name])
     lifecycle.start(cluster, file, say, [name])
     try:
         _wait(cluster)

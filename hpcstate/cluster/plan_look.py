@@ -10,7 +10,7 @@ from pathlib import Path
 from hpcstate import paths
 from hpcstate.artifact.recipe import Recipe
 from hpcstate.artifact.store import Manifest, Store
-from hpcstate.cluster import drains, lifecycle, plan_files
+from hpcstate.cluster import disks, drains, plan_files
 from hpcstate.cluster import pyinfra as deploy
 from hpcstate.cluster.plan import (
     Artifact,
@@ -188,7 +188,7 @@ def machines(cluster: Cluster, file: Path) -> Machines:
             host.network(cluster) is not None,
             {node.name: host.state(cluster, node) for node in wanted},
             tuple(differences(host, cluster)),
-            lifecycle.unfinished(cluster),
+            disks.unfinished(cluster),
         )
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcstate import programs
-from hpcstate.cluster import controller, lifecycle
+from hpcstate.cluster import controller, disks, lifecycle
 from hpcstate.cluster.leave import DRAIN_SECONDS
 from hpcstate.cluster.roll import AWAY, back_after, slurm_nodes, wait_for_slurm
 from hpcstate.errors import HpcstateError
@@ -159,7 +159,7 @@ def look(cluster: Cluster, *, controller_too: bool = False, only: Sequence[str] 
     return due(
         cluster,
         lifecycle.different(cluster),
-        lifecycle.unfinished(cluster),
+        disks.unfinished(cluster),
         slurm_nodes(cluster),
         controller_too=controller_too,
         only=only,
@@ -218,7 +218,7 @@ def replace(
         done += batch
         say(f"{', '.join(batch)} passed after {time.monotonic() - begun:.0f} s")
     if done:
-        lifecycle.drop_unused_images(cluster, say)
+        disks.drop_unused_images(cluster, say)
     return done
 
 
@@ -226,7 +226,7 @@ def abort(cluster: Cluster, file: Path, say: Say) -> list[str]:
     """Nodes with a new disk that has not passed get their old ones back; the reservations of a roll go.
     Returns the names of these nodes.
     """
-    unfinished = lifecycle.unfinished(cluster)
+    unfinished = disks.unfinished(cluster)
     if cluster.controller.name in unfinished:
         controller.way_back(cluster, file, say)
     if others := [name for name in unfinished if name != cluster.controller.name]:
@@ -245,7 +245,7 @@ def _batch(
     timeout_s: float,
 ) -> None:
     _trial(cluster, "reserve", names)
-    fresh = [name for name in names if name not in lifecycle.unfinished(cluster)]
+    fresh = [name for name in names if name not in disks.unfinished(cluster)]
     if fresh:
         try:
             lifecycle.stop(cluster, file, say, fresh, jobs="drain", timeout_s=timeout_s)
@@ -253,7 +253,7 @@ def _batch(
             _trial(cluster, "release", fresh)
             raise
     try:
-        lifecycle.new_disks(cluster, file, say, fresh)
+        disks.new_disks(cluster, file, say, fresh)
         lifecycle.start(cluster, file, say, names)
         if failed := sorted(set(deploy()) & set(names)):
             raise HpcstateError(f"the deploy failed on {', '.join(failed)}", where=cluster.name)
@@ -270,7 +270,7 @@ def _batch(
     except KeyboardInterrupt:
         say(f"interrupted at {', '.join(names)}: `hpcstate roll resume {file}` goes on, `abort` goes back")
         raise
-    lifecycle.confirm_disks(cluster, say, names)
+    disks.confirm_disks(cluster, say, names)
     _trial(cluster, "release", names)
 
 
@@ -282,7 +282,7 @@ def cluster_node(cluster: Cluster, name: str) -> Node:
 def _way_back(cluster: Cluster, file: Path, names: Sequence[str], say: Say) -> None:
     """The old disks of ``names``, and jobs there again. Says which node does not come back even so."""
     lifecycle.stop(cluster, file, say, names, jobs="force")
-    lifecycle.old_disks(cluster, say, names)
+    disks.old_disks(cluster, say, names)
     lifecycle.start(cluster, file, say, names)
     for name in names:
         try:

@@ -188,7 +188,7 @@ def test_a_broken_image_ends_at_the_first(
 KILLED = """\
 import os, signal, sys
 from hpcstate.cli import main
-from hpcstate.cluster import lifecycle, replace
+from hpcstate.cluster import disks, lifecycle, replace
 
 def after(module, name, action=None):
     function = getattr(module, name)
@@ -200,7 +200,7 @@ def after(module, name, action=None):
     setattr(module, name, step)
 
 where, name, *action = sys.argv[1].split(".")
-after({"replace": replace, "lifecycle": lifecycle}[where], name, *action)
+after({"replace": replace, "lifecycle": lifecycle, "disks": disks}[where], name, *action)
 main(sys.argv[2:])
 """
 """Runs hpcstate with the arguments after the first, and is killed -9 as soon as that step is done."""
@@ -208,11 +208,11 @@ main(sys.argv[2:])
 STEPS = (
     "replace._trial.reserve",
     "lifecycle.stop",
-    "lifecycle.new_disks",
+    "disks.new_disks",
     "lifecycle.start",
     "replace.wait_for_slurm",
     "replace._try",
-    "lifecycle.confirm_disks",
+    "disks.confirm_disks",
 )
 """The steps of a batch in their order."""
 
@@ -243,8 +243,8 @@ def test_a_roll_that_is_killed_after_each_step_goes_on(
         print(f"{step}: {time.monotonic() - begun:.0f} s", done.stdout, done.stderr, sep="\n")
         assert done.returncode == -signal.SIGKILL
         said = hpcstate("roll", "status", str(file)).stdout
-        made = STEPS.index(step) >= STEPS.index("lifecycle.new_disks")
-        passed = step == "lifecycle.confirm_disks"
+        made = STEPS.index(step) >= STEPS.index("disks.new_disks")
+        passed = step == "disks.confirm_disks"
         assert ("compute-01: a new disk that has not passed yet" in said) == (made and not passed)
         assert ("compute-01: another image" in said) == (not made)
         assert (old in disks(cluster, "compute-01")) == (not passed)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hpcstate.cluster import controller, lifecycle, replace
+from hpcstate.cluster import controller, disks, lifecycle, replace
 from hpcstate.cluster.controller import Queue, hurt, parse
 from hpcstate.cluster.replace import Due, due
 from hpcstate.errors import HpcstateError
@@ -67,9 +67,10 @@ class World:
             ("old_disks", 2),
             ("confirm_disks", 2),
         ):
-            monkeypatch.setattr(lifecycle, name, self.step(name, names))
-        monkeypatch.setattr(lifecycle, "unfinished", lambda _: ("controller",))
-        monkeypatch.setattr(lifecycle, "drop_unused_images", lambda *_: self.note("drop"))
+            where = disks if name.endswith("disks") else lifecycle
+            monkeypatch.setattr(where, name, self.step(name, names))
+        monkeypatch.setattr(disks, "unfinished", lambda _: ("controller",))
+        monkeypatch.setattr(disks, "drop_unused_images", lambda *_: self.note("drop"))
         monkeypatch.setattr(controller, "require_moved", lambda _: self.note("moved"))
         monkeypatch.setattr(controller, "_run", lambda _, action, **__: self.note(action))
         monkeypatch.setattr(controller, "_look", lambda _: self.look())

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hpcstate.cluster import lifecycle, replace
+from hpcstate.cluster import disks, lifecycle, replace
 from hpcstate.cluster.replace import Due, due, next_batch
 from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor.machine import MachineDifference
@@ -141,13 +141,13 @@ class World:
         for module, name, names in (
             (lifecycle, "stop", 3),
             (lifecycle, "start", 3),
-            (lifecycle, "new_disks", 3),
-            (lifecycle, "old_disks", 2),
-            (lifecycle, "confirm_disks", 2),
+            (disks, "new_disks", 3),
+            (disks, "old_disks", 2),
+            (disks, "confirm_disks", 2),
         ):
             monkeypatch.setattr(module, name, self.step(name, names))
-        monkeypatch.setattr(lifecycle, "unfinished", lambda _: tuple(self.unfinished))
-        monkeypatch.setattr(lifecycle, "drop_unused_images", lambda *_: self.done.append("drop"))
+        monkeypatch.setattr(disks, "unfinished", lambda _: tuple(self.unfinished))
+        monkeypatch.setattr(disks, "drop_unused_images", lambda *_: self.done.append("drop"))
         monkeypatch.setattr(replace, "slurm_nodes", lambda _: slurm(compute_01="IDLE", compute_02="IDLE"))
         monkeypatch.setattr(replace, "wait_for_slurm", lambda _, name, __: self.note(f"wait {name}"))
         monkeypatch.setattr(replace, "_try", lambda _, node: self.note(f"try {node.name}"))
@@ -254,7 +254,7 @@ def test_a_way_back_that_fails_hides_no_cause(monkeypatch: pytest.MonkeyPatch) -
     def full(*_: Any) -> None:
         raise HpcstateError("the pool is full", where="compute-01.qcow2", hint="make room")
 
-    monkeypatch.setattr(lifecycle, "old_disks", full)
+    monkeypatch.setattr(disks, "old_disks", full)
     with pytest.raises(HpcstateError) as caught:
         world.run("compute-01", "compute-02")
     assert caught.value.message.splitlines() == [
