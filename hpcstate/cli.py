@@ -50,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="hpcstate",
         description="A GPU Slurm cluster from one file, and kept in that state.",
-        epilog="Exit codes: 0 fine, 1 findings, 2 could not run.",
+        epilog="Exit codes: 0 fine, 1 findings, 2 could not run, 130 interrupted by Ctrl-C.",
     )
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for name in sorted(found.name for found in pkgutil.iter_modules(commands.__path__)):

@@ -22,6 +22,7 @@ from hpcstate.node.drift import NAMED
 from hpcstate.paths import ROOT, ClusterPaths, shown
 from hpcstate.registry.delivery import WITHOUT
 from hpcstate.run import CLEAR_UP_SECONDS, tail
+from hpcstate.slurm.change import WAITING
 
 FULL_STACK = "deploys/full_stack.py"
 _GENERIC_INVENTORY = ROOT / "inventories" / "chosen.py"
@@ -190,7 +191,9 @@ def inventory_file(cluster_file: Path) -> str:
 
 
 def _follow(stream: Iterable[str], sink: Any, say: Callable[[str], None], begun: float) -> list[str]:
-    """Copy pyinfra's log, and tell every ten seconds which operation runs. Returns the lines."""
+    """Copy pyinfra's log, and tell every ten seconds which operation runs, and at once whom it waits for.
+    Returns the lines.
+    """
     lines: list[str] = []
     shown = begun
     for raw in stream:
@@ -200,7 +203,9 @@ def _follow(stream: Iterable[str], sink: Any, say: Callable[[str], None], begun:
         lines.append(line)
         match = _STARTING.search(line)
         now = time.monotonic()
-        if match and now - shown > _PROGRESS:
+        if WAITING in line:
+            say(line.strip())
+        elif match and now - shown > _PROGRESS:
             shown = now
             say(f"{match[1]} ({now - begun:.0f} s)")
     return lines

@@ -292,12 +292,10 @@ def network_differences(rendered: str, found: str) -> list[MachineDifference]:
     ]
     updates = network_updates(rendered, found)
     if updates:
+        before, after = (len(_hosts(root)) + len(_names(root)) for root in (there, wanted))
         gone = sum(update.remove for update in updates)
-        rows.append(
-            MachineDifference(
-                name, "leases and names", f"{gone} of others", f"{len(updates) - gone} new", "live"
-            )
-        )
+        others = f" ({gone} of them otherwise)" if gone else ""
+        rows.append(MachineDifference(name, "leases and names", f"{before}{others}", f"{after}", "live"))
     return rows
 
 

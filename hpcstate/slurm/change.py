@@ -12,6 +12,9 @@ from hpcstate.slurm.conf import CONF_DIRECTORY
 REASON_PREFIX = "hpcstate: "
 """A drain whose reason begins so is ours: a deploy may lift it. Any other is never lifted."""
 
+WAITING = "waiting for jobs"
+"""What an operation that waits says first, so that whoever follows it can tell a person at once."""
+
 STATE = "/var/lib/hpcstate/slurm"
 
 STAGED = f"{STATE}/staged"

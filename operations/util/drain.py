@@ -12,7 +12,7 @@ from pyinfra.context import host
 
 from facts.slurm import SlurmJobs
 from hpcstate.probe.slurm import SlurmNode
-from hpcstate.slurm.change import REASON_PREFIX
+from hpcstate.slurm.change import REASON_PREFIX, WAITING
 from operations.util.commands import fail
 
 DRAIN_SECONDS = 3600
@@ -37,7 +37,7 @@ def wait_until_free(state: Any, host: Any, node: str, timeout_s: float) -> bool:
                 "longer: --data slurm_drain_seconds=<seconds>; or end them: scontrol requeue, scancel.",
             )
         if told < 0 or waited - told >= 60:
-            host.log(f"waiting for jobs {listed(jobs)} on {node}, {waited:.0f} s of {timeout_s:.0f} s")
+            host.log(f"{WAITING} {listed(jobs)} on {node}, {waited:.0f} s of {timeout_s:.0f} s")
             told = waited
         pause = min(POLL_SECONDS, timeout_s - waited)
         gevent.sleep(pause)

@@ -20,6 +20,7 @@ from hpcstate.cluster.up import deploy_text
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Description
 from hpcstate.registry.delivery import WITHOUT
+from hpcstate.slurm.change import WAITING
 
 RESULTS = {
     "plan": [
@@ -120,6 +121,14 @@ def test_what_a_person_chose_reaches_the_deploys(
     deploy.deploy(description, lambda _: None, choice=choice)
     words = Path(f"{pyinfra}.argv").read_text().split()
     assert [word for before, word in pairwise(words) if before == "--data"] == data
+
+
+def test_a_deploy_that_waits_for_jobs_says_so_at_once(pyinfra: Path, description: Description) -> None:
+    waiting = f"[a] {WAITING} 12, 13 on a, 0 s of 3600 s"
+    act(pyinfra, RESULTS, f"--> Starting operation: files\n    {waiting}\n[a] Success")
+    said: list[str] = []
+    deploy.deploy(description, said.append)
+    assert said == [waiting]
 
 
 @pytest.mark.parametrize("code", [0, 130])
