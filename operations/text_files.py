@@ -23,7 +23,7 @@ from operations.util.commands import write_file
 MANAGED = (
     Managed(
         "files",
-        "names of the nodes, SSH, firewall, time, users, tmpfiles, sysctl, drop-ins of units; settings and "
+        "names of the nodes, SSH with their host keys, firewall, time, users, tmpfiles, sysctl, drop-ins of units; settings and "
         "policy of Apptainer, public key, container-exec; on the controller what slurmctld asks about jobs, "
         "rotation of its record",
         "/etc, /usr/bin/container-exec",

@@ -99,6 +99,7 @@ TABLE = "inet hpcstate"
 
 _BESIDE = {
     "/etc/ssh/sshd_config.d/*.conf": "sshd takes the first value that it reads",
+    "/etc/hosts.equiv": "sshd takes the word of whoever it names for who comes, beside shosts.equiv",
     "/etc/chrony/conf.d/*.conf": "chronyd reads it beside ours",
     "/etc/chrony/sources.d/*.sources": "chronyd follows these servers beside ours",
     "/etc/sudoers.d/*": "sudo reads it, and may give rights by it that the cluster file does not",
