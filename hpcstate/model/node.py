@@ -50,8 +50,8 @@ class Node:
     a Slurm cluster has one; ``named`` says that the file gives the name, else it is that of its place;
     ``gres_settings`` is the section ``gres``; ``place`` is where the file declares it
     (``.clusters.hpc.compute_nodes[0]``); ``features`` are those of the file; ``weight`` and ``extra_slurm``
-    are keys of its NodeName line (slurm.conf(5), NODE CONFIGURATION); ``packages`` are Debian packages that it has
-    beside those of all nodes.
+    are keys of its NodeName line (slurm.conf(5), NODE CONFIGURATION); ``packages`` are Debian packages
+    that it has beside those of all nodes.
     """
 
     name: str

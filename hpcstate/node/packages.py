@@ -36,8 +36,8 @@ def difference(wanted: Sequence[str], found: PackagesState) -> PackagesDifferenc
         others = found["needs"].get(name, [])
         if foreign := [other for other in others if other not in ours and other not in wanted]:
             stays.append(
-                f"the package {name} is no longer in the cluster file, but {', '.join(foreign)}, which hpcstate "
-                f"did not install, would go with it: `apt-get remove {name}` if that is right"
+                f"the package {name} is no longer in the cluster file, but {', '.join(foreign)}, which "
+                f"hpcstate did not install, would go with it: `apt-get remove {name}` if that is right"
             )
         elif any(other in wanted for other in others):
             along.append(name)

@@ -28,7 +28,7 @@ _SLURM = paths.ROOT / "hpcstate" / "slurm"
 
 
 def seff() -> str:
-    """The text of seff: a Python program in one file, of the rules of ``hpcstate usage`` and of its own lines.
+    """The text of seff: a Python program in one file, of the rules of ``hpcstate usage`` and its own lines.
 
     ``-I``: what somebody has in PYTHONPATH, in their home or beside it is not run.
     """

@@ -280,8 +280,8 @@ class _Deploy:
                 self._spread(stored, holders, needers)
 
     def _give_key(self, local: Collection[str]) -> None:
-        """The key that verifies the files ``local`` is made with the first container: a node that was deployed
-        before that has none. One that has another key gets nothing: it would refuse what was sent.
+        """The key that verifies the files ``local`` is made with the first container: a node that was
+        deployed before that has none. One that has another key gets nothing: it would refuse what was sent.
 
         Raises HpcstateError where that is the controller.
         """
@@ -299,8 +299,8 @@ class _Deploy:
                     raise HpcstateError(
                         f"{PUBLIC_KEY} is another key than {paths.shown(paths.PUBLIC_KEY)}, which signs here",
                         where=name,
-                        hint="`pyinfra INVENTORY deploys/containers.py` gives the nodes that one; nothing was "
-                        "sent to this node",
+                        hint="`pyinfra INVENTORY deploys/containers.py` gives the nodes that one; nothing "
+                        "was sent to this node",
                     )
             except HpcstateError as error:
                 node.error = error

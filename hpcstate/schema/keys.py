@@ -190,7 +190,8 @@ class ControllerKeys(
     image_path = base_image_path.alias()
     virtio_fs_mounts = EntriesKey("folders of the host, see virtio_fs_mounts", MountKeys)
     packages = ListKey(
-        "a list of Debian packages that this node has beside the cluster's `packages`. For Slurm clusters only",
+        "a list of Debian packages that this node has beside the cluster's `packages`. For Slurm clusters "
+        "only",
         leaf.PACKAGE,
     )
     auto_start = ValueKey(
@@ -372,8 +373,8 @@ class HpcKeys(
     accounting = SectionKey("see accounting", AccountingKeys)
     roll = SectionKey("see roll", RollKeys)
     packages = ListKey(
-        "a list of Debian packages that every node has (`[htop, r-base-core]`), installed from the nodes' mirror, "
-        "without recommended ones. One that is taken out of the list is removed, if it was not there before",
+        "a list of Debian packages that every node has (`[htop, r-base-core]`), installed from the nodes' "
+        "mirror, without recommended ones. One that is taken out of the list is removed, if it was not there before",
         leaf.PACKAGE,
     )
     users = EntriesKey("people who may log in, see users", UserKeys)

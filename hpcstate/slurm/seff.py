@@ -1,4 +1,4 @@
-"""``seff JOB`` on the nodes: what a job used of what it had, in the words of Slurm's contribution of that name.
+"""``seff JOB`` on the nodes: what a job used of what it had, in the words of the one that comes with Slurm.
 
 Debian has no package of it. Standard library only: the installed file is hpcstate/slurm/job_use.py with this
 one behind it (hpcstate.node.work_files), so that the rules are those of ``hpcstate usage``.

@@ -111,7 +111,9 @@ APT_CACHE = """#!/bin/sh
 [ "$2" = unknown ] || printf '%s:\\n  Installed: (none)\\n  Candidate: 1\\n' "$2"
 """
 DPKG_QUERY = """#!/bin/sh
-for name; do case "$name" in tmux|htop) echo "installed $name";; cowsay) echo "config-files $name";; esac; done
+for name; do
+  case "$name" in tmux|htop) echo "installed $name";; cowsay) echo "config-files $name";; esac
+done
 exit 1
 """
 
@@ -156,7 +158,10 @@ def test_kinds_change_and_gone_ones_are_forgotten(node: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("unknown", "no package unknown in the sources of this node, and one does not answer: Failed to fetch"),
+        (
+            "unknown",
+            "no package unknown in the sources of this node, and one does not answer: Failed to fetch",
+        ),
         ("timesyncd", "apt-get would remove chrony: nothing was changed"),
         ("broken", "apt-get: Failed to fetch http://deb: Could not connect\nis a mirror in reach?"),
     ],

@@ -57,7 +57,7 @@ def test_modules(live: Live, controller: Node, record_property: RecordProperty) 
     names = [node.name for node in live.cluster.nodes if node in (controller, *live.workers)]
     holders = names if live.cluster.home == "local" else [controller.name]
     file = f"{MODULES}/{name}/1.lua"
-    make = f"install -D -m 644 /dev/stdin {file} <<'end'\nsetenv(\"HPCSTATE_CHECK\", \"{name}\")\nend\n"
+    make = f'install -D -m 644 /dev/stdin {file} <<\'end\'\nsetenv("HPCSTATE_CHECK", "{name}")\nend\n'
     look = f"module load {name} && echo $HPCSTATE_CHECK"
     ask = f"timeout --kill-after=5 45 env -u LMOD_SITE_MODULEPATH bash -lc {shlex.quote(look)} 2>&1"
     try:

@@ -79,9 +79,7 @@ def day(live: Live) -> Iterator[Day]:
                 answer.stderr.strip() or f"ssh ended with {answer.code}",
                 DEPLOY_AGAIN,
             )
-        read = live.run(
-            controller.name, f"runuser -u {another} -- cat {path}", user="root", check=False
-        )
+        read = live.run(controller.name, f"runuser -u {another} -- cat {path}", user="root", check=False)
         yield Day(name, (first, second), parts, read, another)
     finally:
         folder = shlex.quote(f"{HOME}/{JOB_USER}/{name}")
@@ -110,7 +108,9 @@ def test_output(live: Live, day: Day, record_property: RecordProperty) -> None:
         wrong.append(f"slurm-{day.part('job') or 'ID'}.out of a job on {first.name}: {said}")
     if day.part("folder").split() != [second.name, f"{HOME}/{JOB_USER}/{day.name}"]:
         wrong.append(f"-o out/%x.txt of a job on {second.name}: {_last(day.part('folder'))}")
-    _demand(live, wrong, "both files, with what the jobs printed", "storage.homes tells whether homes are one")
+    _demand(
+        live, wrong, "both files, with what the jobs printed", "storage.homes tells whether homes are one"
+    )
     record_property("observed", f"slurm-{day.part('job')}.out from {first.name}, out/… from {second.name}")
 
 
@@ -122,7 +122,9 @@ def test_own_program(live: Live, day: Day, record_property: RecordProperty) -> N
     if wrong and day.part("prepared") != "yes":
         wrong.append(f"at login: {_last(day.part('prepared'))}")
     _demand(live, wrong, f"one world of two: {wanted}", "mpi.two_nodes and environment.compiled tell more")
-    record_property("observed", f"job {day.part('job')}: 2 ranks on {' '.join(node.name for node in day.nodes)}")
+    record_property(
+        "observed", f"job {day.part('job')}: 2 ranks on {' '.join(node.name for node in day.nodes)}"
+    )
 
 
 @pytest.mark.needs(nodes=2)
@@ -158,11 +160,18 @@ def test_seff(live: Live, day: Day, cluster: Cluster, record_property: RecordPro
     said = dict(line.partition(": ")[::2] for line in day.part("seff").splitlines())
     wanted = {"Job ID": day.part("job"), "Nodes": "2", "Cores per node": "1"}
     wrong = [f"{key}: {said.get(key, 'missing')}" for key, value in wanted.items() if said.get(key) != value]
+    if not day.part("job").isdecimal():
+        wrong.append(f"the job: {_last(day.part('job'))}")
     if not said.get("State", "").startswith("COMPLETED"):
         wrong.append(f"State: {said.get('State') or _last(day.part('seff'))}")
     if not re.fullmatch(r"[\d.]+% of .* core-walltime", said.get("CPU Efficiency", "")):
         wrong.append(f"CPU Efficiency: {said.get('CPU Efficiency', 'missing')}")
-    _demand(live, wrong, f"job {day.part('job')}, COMPLETED on 2 nodes", f"{SEFF}; accounting.recorded; {DEPLOY_AGAIN}")
+    _demand(
+        live,
+        wrong,
+        f"job {day.part('job')}, COMPLETED on 2 nodes",
+        f"{SEFF}; accounting.recorded; {DEPLOY_AGAIN}",
+    )
     record_property("observed", f"{said['State']}, CPU Efficiency {said['CPU Efficiency']}")
 
 
@@ -176,8 +185,12 @@ def test_constraint(live: Live, day: Day, record_property: RecordProperty) -> No
         wrong.append(f"--constraint=no_such_feature: {_last(day.part('constraint'))}")
     if features and second.name not in day.part("folder"):
         wrong.append(f"--constraint={features[0]}: {_last(day.part('folder'))}")
-    _demand(live, wrong, "one job runs, the other one is refused", f"Feature= in {SLURM_CONF}; {DEPLOY_AGAIN}")
-    record_property("observed", f"{features[0] if features else 'no feature'} on {second.name}; others refused")
+    _demand(
+        live, wrong, "one job runs, the other one is refused", f"Feature= in {SLURM_CONF}; {DEPLOY_AGAIN}"
+    )
+    record_property(
+        "observed", f"{features[0] if features else 'no feature'} on {second.name}; others refused"
+    )
 
 
 @pytest.mark.needs(nodes=2)
@@ -188,7 +201,9 @@ def test_nice(live: Live, day: Day, record_property: RecordProperty) -> None:
     priorities = [int(found[job]) for job in jobs if job in found]
     ordered = len(priorities) == 2 and priorities[0] > priorities[1]
     wrong = [] if ordered else [" and ".join(map(str, priorities)) or _last(day.part("nice"))]
-    _demand(live, wrong, "a lower priority with --nice=1000", "all weights (PriorityWeight…) of slurm.conf are 0?")
+    _demand(
+        live, wrong, "a lower priority with --nice=1000", "all weights (PriorityWeight…) of slurm.conf are 0?"
+    )
     record_property("observed", f"priority {priorities[0]}, with --nice=1000 {priorities[1]}")
 
 
@@ -211,7 +226,9 @@ def test_motd(live: Live, controller: Node, record_property: RecordProperty) -> 
     lines = [line.split() for line in answer.stdout.splitlines()]
     head = ["PARTITION", "NODES", "IDLE", "ALLOC", "DOWN"]
     partitions = [part.name for part in live.cluster.slurm.partitions] if live.cluster.slurm else []
-    seen = {line[0].rstrip("*") for line in lines[lines.index(head) + 1 :] if line} if head in lines else set()
+    seen = (
+        {line[0].rstrip("*") for line in lines[lines.index(head) + 1 :] if line} if head in lines else set()
+    )
     if missing := [name for name in partitions if name not in seen]:
         raise CheckFailed(
             f"{', '.join(partitions)} with their nodes",
@@ -221,7 +238,13 @@ def test_motd(live: Live, controller: Node, record_property: RecordProperty) -> 
     record_property("observed", f"{', '.join(partitions)} with their nodes")
 
 
-@fault("two nodes have homes of their own", "first-day.output", "first-day.own_program", "first-day.venv", needs_nodes=2)
+@fault(
+    "two nodes have homes of their own",
+    "first-day.output",
+    "first-day.own_program",
+    "first-day.venv",
+    needs_nodes=2,
+)
 def homes_of_their_own(live: Live) -> Iterator[None]:
     names = [node.name for node in pair(live)]
     try:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,20 +32,23 @@ SHARED = replace(TWO, nodes=GPUS, home="nfs", accounting=AccountingSettings(on=T
 PROGRAMS = {
     # From a job to the other node, and without a job.
     "ssh": f"""for word; do last=$word; done
-if [ -n "$IN_JOB" ]; then echo "${{SSH_SAYS-compute-02}}"; else echo "${{REFUSED-{REFUSAL}}}"; exit 255; fi""",
-    "mpicc": """cat >/dev/null; printf '#!/bin/sh\\n%s\\n' "${RING-[ \\$RANK = 1 ] || echo '{\\"size\\": 2, \\"sum\\": 1}'}" >ring
-chmod +x ring""",
+if [ -n "$IN_JOB" ]; then echo "${{SSH_SAYS-compute-02}}"
+else echo "${{REFUSED-{REFUSAL}}}"; exit 255; fi""",
+    "mpicc": """cat >/dev/null; good='[ $RANK = 1 ] || echo "{\\"size\\": 2, \\"sum\\": 1}"'
+printf '#!/bin/sh\\n%s\\n' "${RING-$good}" >ring; chmod +x ring""",
     "srun": """RANK=0 "$@"; RANK=1 "$@" """,
     "hostname": """echo "$HOST" """,
     "sbatch": """out= wrap= script=
-case "$*" in *no_such_feature*) echo "${CONSTRAINT-sbatch: error: Invalid feature specification}"; exit 1;; esac
+case "$*" in *no_such_feature*) echo "${CONSTRAINT-error: Invalid feature specification}"; exit 1;; esac
 case "$*" in *--nice=0*) echo 21; exit;; *--nice=1000*) echo 22; exit;; esac
-while [ $# -gt 0 ]; do case $1 in --output=*) out=${1#*=};; --wrap) wrap=$2; shift;; job.sh) script=$1; shift; break;; esac
+while [ $# -gt 0 ]; do
+case $1 in --output=*) out=${1#*=};; --wrap) wrap=$2; shift;; job.sh) script=$1; shift; break;; esac
 shift; done
 [ -z "$NO_HOME" ] || exit 1
 if [ -n "$script" ]; then echo 11; HOST=compute-01 IN_JOB=1 sh "$script" "$@" >slurm-11.out 2>&1
 else echo 12; HOST=compute-02 sh -c "$wrap" >"out/$(basename "$PWD").txt"; fi""",
-    "squeue": """case "$*" in *PENDING*) printf 'priority 22 %s\\npriority 21 20000\\n' "${NICE-19000}";; esac""",
+    "squeue": """case "$*" in
+*PENDING*) printf 'priority 22 %s\\npriority 21 20000\\n' "${NICE-19000}";; esac""",
     "seff": """[ -z "$SEFF" ] || exit 127
 printf '%s\\n' "Job ID: $1" "State: COMPLETED (exit code 0)" "Nodes: 2" "Cores per node: 1" \
 "CPU Efficiency: 50.00% of 00:00:10 core-walltime" """,
@@ -55,7 +59,7 @@ chmod +x env/bin/python""",
 
 
 @pytest.fixture
-def outcomes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+def outcomes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     """The environment of the programs; empty it means that all is well."""
     programs = tmp_path / "bin"
     programs.mkdir()
@@ -100,7 +104,9 @@ def checked(changes: dict[str, str]) -> dict[str, CheckResult]:
 
 def test_a_day_on_which_all_is_well(outcomes: dict[str, str]) -> None:
     results = checked(outcomes)
-    assert {name: result.outcome for name, result in results.items()} == dict.fromkeys(results, "passed"), results
+    assert {name: result.outcome for name, result in results.items()} == dict.fromkeys(results, "passed"), (
+        results
+    )
     assert "50.00% of" in results["seff"].observed
 
 
@@ -108,7 +114,7 @@ def test_a_day_on_which_all_is_well(outcomes: dict[str, str]) -> None:
     ("change", "said", "red"),
     [
         ({"NO_HOME": "1"}, "No such file", {"output", "own_program", "venv", "ssh", "seff", "constraint"}),
-        ({"RING": "echo '{\"size\": 1, \"sum\": 0}'"}, "'size': 1", {"own_program"}),
+        ({"RING": 'echo \'{"size": 1, "sum": 0}\''}, "'size': 1", {"own_program"}),
         ({"PREFIX": "/usr"}, "0 of 2 tasks", {"venv"}),
         ({"SSH_SAYS": "Host key verification failed."}, "verification failed", {"ssh"}),
         ({"REFUSED": "alice@compute-02: Permission denied (publickey)."}, "(publickey)", {"ssh"}),

@@ -44,7 +44,11 @@ def run(folder: Path, *words: str | Path, **more: str) -> subprocess.CompletedPr
 
 def sacct(folder: Path, text: str, code: int = 0) -> Path:
     stream = "" if code == 0 else " >&2"
-    put(folder, "sacct", f"#!/bin/sh\necho \"$*\" >{folder}/asked\ncat{stream} <<'end'\n{text}end\nexit {code}\n")
+    put(
+        folder,
+        "sacct",
+        f"#!/bin/sh\necho \"$*\" >{folder}/asked\ncat{stream} <<'end'\n{text}end\nexit {code}\n",
+    )
     return put(folder, "seff", FILES[work_files.SEFF])
 
 
@@ -100,7 +104,12 @@ def test_long_times_and_small_sizes() -> None:
         "23:59:59",
         "1-03:46:40",
     ]
-    assert [size(count) for count in (0, 2048, 3 << 30, 5 << 60)] == ["0.00 KB", "2.00 KB", "3.00 GB", "5120.00 PB"]
+    assert [size(count) for count in (0, 2048, 3 << 30, 5 << 60)] == [
+        "0.00 KB",
+        "2.00 KB",
+        "3.00 GB",
+        "5120.00 PB",
+    ]
     assert percent(None) == "0.00%"
 
 
@@ -112,7 +121,9 @@ def motd(folder: Path, sinfo: str, squeue: str) -> str:
 
 
 def test_the_message_of_the_day_has_partitions_nodes_and_own_jobs(programs: Path) -> None:
-    said = motd(programs, "echo 'gpu* 1/2/1/4'; echo 'debug 0/1/0/1'", "echo RUNNING; echo PENDING; echo PENDING")
+    said = motd(
+        programs, "echo 'gpu* 1/2/1/4'; echo 'debug 0/1/0/1'", "echo RUNNING; echo PENDING; echo PENDING"
+    )
     assert [line.split() for line in said.splitlines()] == [
         ["PARTITION", "NODES", "IDLE", "ALLOC", "DOWN"],
         ["gpu*", "4", "2", "1", "1"],
@@ -154,8 +165,10 @@ def test_it_is_where_people_log_in() -> None:
         ("/var/lib/hpcstate/admin", "", ""),
     ],
 )
-def test_the_folder_of_modules_comes_first_and_once(programs: Path, home: str, before: str, after: str) -> None:
-    script = f"{WORKERS[work_files.MODULES_PROFILE]}printf %s \"${{LMOD_SITE_MODULEPATH-}}\""
+def test_the_folder_of_modules_comes_first_and_once(
+    programs: Path, home: str, before: str, after: str
+) -> None:
+    script = f'{WORKERS[work_files.MODULES_PROFILE]}printf %s "${{LMOD_SITE_MODULEPATH-}}"'
     more = {"LMOD_SITE_MODULEPATH": before} if before else {}
     assert run(programs, "dash", "-c", script, **{**more, "HOME": home}).stdout == after
 

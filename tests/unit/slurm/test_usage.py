@@ -1,5 +1,5 @@
-"""What sacct says of jobs, as sums and as one job. Jobs 12 and 13 were recorded with Slurm 24.11.5; the columns from
-JobID on were added by hand."""
+"""What sacct says of jobs, as sums and as one job. Jobs 12 and 13 were recorded with Slurm 24.11.5; the
+columns from JobID on were added by hand."""
 
 from __future__ import annotations
 
