@@ -374,7 +374,8 @@ class HpcKeys(
     roll = SectionKey("see roll", RollKeys)
     packages = ListKey(
         "a list of Debian packages that every node has (`[htop, r-base-core]`), installed from the nodes' "
-        "mirror, without recommended ones. One that is taken out of the list is removed, if it was not there before",
+        "mirror, without recommended ones. One that is taken out of the list is removed, if it was not there "
+        "before",
         leaf.PACKAGE,
     )
     users = EntriesKey("people who may log in, see users", UserKeys)
