@@ -7,6 +7,7 @@ from pyinfra.context import config, host
 from deploys.util.context import is_build, target
 from hpcstate.node import base_files
 from hpcstate.node.drift import to_be_in_force
+from hpcstate.paths import ClusterPaths
 from operations import homes, in_force, services, text_files
 from operations.text_files import TextFile
 
@@ -60,12 +61,13 @@ else:
     this = target()
     # Before anything is mounted over where it is now.
     homes.way_in(name="The way in")
+    files = dict(base_files.cluster_files(this.cluster, this.node))
+    host_keys = ClusterPaths.of(this.cluster.name).known_hosts
+    if this.cluster.kind == "hpc" and host_keys.is_file():
+        files[base_files.SSH_KNOWN_HOSTS] = host_keys.read_text(encoding="utf-8")
     text_files.put(
         name="Names, time, users, firewall and SSH",
-        files=[
-            TextFile(path, content, then=THEN.get(path, ""))
-            for path, content in base_files.cluster_files(this.cluster, this.node).items()
-        ],
+        files=[TextFile(path, content, then=THEN.get(path, "")) for path, content in files.items()],
     )
     # Before the services, which may be masked, and before munge's key, which belongs to an account.
     in_force.mended(name="What is in force", wanted=to_be_in_force(this.cluster, this.node))

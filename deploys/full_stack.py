@@ -36,6 +36,7 @@ local.include("deploys/homes.py")
 if of_their_own:
     local.include("deploys/users.py")
 local.include("deploys/compute.py")
+local.include("deploys/work.py")
 local.include("deploys/registry.py")
 local.include("deploys/runs.py")
 local.include("deploys/named.py")

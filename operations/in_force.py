@@ -21,7 +21,7 @@ MANAGED = (
     Managed(
         "place",
         "mode and owner of /etc/slurm and its files, /etc/munge, the state and logs of Slurm and munge, the "
-        "home of hpc, the cache of containers, /dev/fuse, devices of simulated GPUs",
+        "home of hpc, the folder of modules, the cache of containers, /dev/fuse, devices of simulated GPUs",
         "the file systems",
         "stat",
         "mended",

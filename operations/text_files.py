@@ -23,10 +23,11 @@ from operations.util.commands import write_file
 MANAGED = (
     Managed(
         "files",
-        "names of the nodes, SSH, firewall, time, users, tmpfiles, sysctl, drop-ins of units; settings and "
-        "policy of Apptainer, public key, container-exec; on the controller what slurmctld asks about jobs, "
-        "rotation of its record",
-        "/etc, /usr/bin/container-exec",
+        "names of the nodes, SSH with their host keys, firewall, time, users, tmpfiles, sysctl, drop-ins of "
+        "units; settings and policy of Apptainer, public key, container-exec; seff, the path "
+        "of modules; on the controller what slurmctld asks about jobs, rotation of its record, the message "
+        "of the day",
+        "/etc, /usr/bin/container-exec, /usr/local/bin",
         "content by digest, mode, owner; a mark where what has to follow did not succeed",
         "mended",
     ),

@@ -14,7 +14,8 @@ from hpcstate.terminal import table
 
 if TYPE_CHECKING:
     from hpcstate.model import Cluster
-    from hpcstate.slurm.usage import JobUse, Usage
+    from hpcstate.slurm.job_use import JobUse
+    from hpcstate.slurm.usage import Usage
 
 SINCE = "30d"
 

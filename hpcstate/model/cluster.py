@@ -66,6 +66,7 @@ class Cluster:
     users: tuple[User, ...] = ()
     groups: tuple[Group, ...] = ()
     accounting: AccountingSettings = field(default_factory=AccountingSettings)
+    packages: tuple[str, ...] = ()
 
     @property
     def controller(self) -> Node:
@@ -81,6 +82,10 @@ class Cluster:
     def gpu_nodes(self) -> tuple[Node, ...]:
         """The nodes that declare GPUs, real or simulated."""
         return tuple(node for node in self.nodes if node.gres_types)
+
+    def packages_of(self, node: Node) -> tuple[str, ...]:
+        """The Debian packages that the file adds to ``node``: those of all nodes, and its own."""
+        return tuple(sorted({*self.packages, *node.packages}))
 
     def domain_name(self, node: Node) -> str:
         """The libvirt domain of ``node``; unique on the host because the cluster's name is."""

@@ -50,7 +50,8 @@ class Node:
     a Slurm cluster has one; ``named`` says that the file gives the name, else it is that of its place;
     ``gres_settings`` is the section ``gres``; ``place`` is where the file declares it
     (``.clusters.hpc.compute_nodes[0]``); ``features`` are those of the file; ``weight`` and ``extra_slurm``
-    are keys of its NodeName line (slurm.conf(5), NODE CONFIGURATION).
+    are keys of its NodeName line (slurm.conf(5), NODE CONFIGURATION); ``packages`` are Debian packages
+    that it has beside those of all nodes.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Node:
     features: tuple[str, ...] = ()
     weight: int = 1
     extra_slurm: Mapping[str, str] = field(default_factory=dict)
+    packages: tuple[str, ...] = ()
 
     @property
     def gres_types(self) -> tuple[str, ...]:

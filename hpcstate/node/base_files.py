@@ -17,6 +17,11 @@ JOB_UID = 2000
 HOSTS = "/etc/hosts"
 FIREWALL = "/etc/nftables.conf"
 SSHD = "/etc/ssh/sshd_config.d/10-hpcstate.conf"
+SSH = "/etc/ssh/ssh_config.d/10-hpcstate.conf"
+"""What ssh does on a node on the way to another one."""
+
+SSH_KNOWN_HOSTS = "/etc/ssh/ssh_known_hosts"
+SHOSTS_EQUIV = "/etc/ssh/shosts.equiv"
 CHRONY = "/etc/chrony/conf.d/hpcstate.conf"
 KEYS = "/etc/ssh/authorized_keys.d"
 """The keys of people, a file for each: root's, so that no job lets others in, and not in a home that may be
@@ -73,8 +78,20 @@ def login_files(cluster: Cluster, node: Node) -> Mapping[str, str]:
     job there."""
     computes = node is not cluster.controller
     words = {"keys": KEYS, "admin": SSH_USER, "sudo": SUDO, "service": PAM_SERVICE if computes else ""}
-    sshd = render("base/sshd.conf.j2", **words, subnet=cluster.network.subnet)
-    return {**({PAM: render("base/pam-sshd.j2", sshd=SSHD, **words)} if computes else {}), SSHD: sshd}
+    sshd = render(
+        "base/sshd.conf.j2",
+        **words,
+        subnet=cluster.network.subnet,
+        known_hosts=SSH_KNOWN_HOSTS,
+        equiv=SHOSTS_EQUIV,
+    )
+    hosts = [word for each in cluster.nodes for word in (each.name, str(each.address))]
+    return {
+        **({PAM: render("base/pam-sshd.j2", sshd=SSHD, **words)} if computes else {}),
+        SHOSTS_EQUIV: render("base/shosts.equiv.j2", nodes=cluster.nodes if computes else ()),
+        SSH: render("base/ssh.conf.j2", hosts=hosts),
+        SSHD: sshd,
+    }
 
 
 def drop_in(unit: str) -> str:

@@ -18,6 +18,7 @@ from hpcstate.node import apptainer_files, base_files
 from hpcstate.node.base_files import JOB_UID
 from hpcstate.node.homes import owns_homes
 from hpcstate.node.ssh import JOB_USER
+from hpcstate.node.work_files import MODULES, SHARED
 from hpcstate.probe.in_force import HostInForce, UnitState
 from hpcstate.slurm.conf import CONF_DIRECTORY, JOB_TMP, configuration
 
@@ -99,6 +100,7 @@ TABLE = "inet hpcstate"
 
 _BESIDE = {
     "/etc/ssh/sshd_config.d/*.conf": "sshd takes the first value that it reads",
+    "/etc/hosts.equiv": "sshd takes the word of whoever it names for who comes, beside shosts.equiv",
     "/etc/chrony/conf.d/*.conf": "chronyd reads it beside ours",
     "/etc/chrony/sources.d/*.sources": "chronyd follows these servers beside ours",
     "/etc/sudoers.d/*": "sudo reads it, and may give rights by it that the cluster file does not",
@@ -131,6 +133,7 @@ def to_be_in_force(cluster: Cluster, node: Node) -> ToBeInForce:
         accounts=(job_user, *(_DAEMONS if hpc else ())),
         places=(
             *((home,) if owns_homes(cluster, node) else ()),
+            *(_OF_ALL if hpc and owns_homes(cluster, node) else ()),
             *(_slurm_places(node, names, controls=controls) if hpc else ()),
         ),
         kernel=base_files.SYSCTLS,
@@ -146,6 +149,12 @@ def to_be_in_force(cluster: Cluster, node: Node) -> ToBeInForce:
         known=frozenset((*_KNOWN, *(f"{CONF_DIRECTORY}/{name}" for name in names))),
     )
 
+
+_OF_ALL = tuple(
+    # What admins put there stays their group's, so that another one may change it.
+    Place(path, "2775", f"root:{base_files.SUDO}", folder=True)
+    for path in (SHARED, MODULES)
+)
 
 _DAEMONS = (
     # Debian's slurm-wlm-basic-plugins gives slurm this number, its munge takes a free one (their postinst).

@@ -1,6 +1,7 @@
 # Changes the registry of containers of this node, for root:
 #   layout [PATH MODE OWNER]...         make the folders; config.yaml gets $text
 #   catalog                             catalog.yaml gets $text
+#   key DIGEST                          where there is no key, $text becomes it ("given"); "other" where it has another digest
 #   place FILE DIGEST SIZE SIGNED       what has arrived is verified (its signature where SIGNED is yes), and gets its mode
 #                                       and owner, then its name; its digest is recorded
 #   verify FILE...                      the signatures of files that are in place; nothing is removed
@@ -130,6 +131,14 @@ layout)
   printf %s "$text" | replace_file "$meta/config.yaml" "$mode" "$owner"
   ;;
 catalog) printf %s "$text" | replace_file "$meta/catalog.yaml" "$mode" "$owner" ;;
+key)
+  if [ ! -e "$key" ]; then
+    printf %s "$text" | replace_file "$key" "$mode" "$owner"
+    echo given
+  elif [ "$(sha256sum <"$key")" != "$1  -" ]; then
+    echo other
+  fi
+  ;;
 place | remove)
   cd "$top"
   "$action" "$@"

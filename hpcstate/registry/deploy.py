@@ -7,14 +7,16 @@ others; the same deploy again finishes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from hpcstate import paths
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster
+from hpcstate.node.apptainer_files import PUBLIC_KEY
 from hpcstate.node.ssh import Live
 from hpcstate.probe.registry import RegistryState
 from hpcstate.registry import catalog as catalog_file
@@ -257,6 +259,7 @@ class _Deploy:
         for file in lacking:
             if file in local:
                 demand_whole(local[file], self.settings)
+        self._give_key(local)
         for file, stored in sorted(lacking.items()):
             holders = sorted(
                 (name for name, node in self.nodes.items() if node.sound and node.has(stored)),
@@ -275,6 +278,34 @@ class _Deploy:
                     self.nodes[name].lost.append(file)
             elif needers:
                 self._spread(stored, holders, needers)
+
+    def _give_key(self, local: Collection[str]) -> None:
+        """The key that verifies the files ``local`` is made with the first container: a node that was
+        deployed before that has none. One that has another key gets nothing: it would refuse what was sent.
+
+        Raises HpcstateError where that is the controller.
+        """
+        if not self.settings.require_signature or not paths.PUBLIC_KEY.exists():
+            return
+        script = scripts.give_key(paths.PUBLIC_KEY.read_text(encoding="utf-8"))
+        for name, node in self.nodes.items():
+            if not (node.sound and node.found and any(each.file in local for each in node.found.to_send)):
+                continue
+            try:
+                said = self.live.run(name, script, user="root").stdout.strip()
+                if said == "given":
+                    node.changes.append("the key that verifies containers")
+                elif said:
+                    raise HpcstateError(
+                        f"{PUBLIC_KEY} is another key than {paths.shown(paths.PUBLIC_KEY)}, which signs here",
+                        where=name,
+                        hint="`pyinfra INVENTORY deploys/containers.py` gives the nodes that one; nothing "
+                        "was sent to this node",
+                    )
+            except HpcstateError as error:
+                node.error = error
+        if error := self.nodes[self.controller].error:
+            raise error
 
     def _upload(self, path: Path, stored: Stored) -> None:
         """To the controller; what was left there of an earlier try may be damaged, hence the second one."""

@@ -6,6 +6,7 @@ What is wrong with a file is not told by an exit code but by a line ``damaged â€
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,6 +72,12 @@ def layout(config: str) -> str:
     """Make the folders with their modes, and config.yaml."""
     words = [word for path, (mode, owner) in folders().items() for word in (path, mode, owner)]
     return _change("layout", *words, text=config)
+
+
+def give_key(text: str) -> str:
+    """Give a node that has none the public key ``text``. It prints ``given``, and ``other`` where another key
+    is there, which stays."""
+    return _change("key", hashlib.sha256(text.encode()).hexdigest(), text=text)
 
 
 def incoming(stored: Stored) -> str:

@@ -13,7 +13,7 @@ _WORDS = """
 root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc nobody nogroup adm tty
 disk kmem dialout fax voice cdrom floppy tape sudo audio dip operator src shadow utmp video sasl plugdev staff
 users input sgx clock kvm render crontab netdev messagebus polkitd sshd uuidd tcpdump statd ssl-cert
-admin hpc slurm munge mysql prometheus docker libvirt wheel all default
+admin hpc shared slurm munge mysql prometheus docker libvirt wheel all default
 """
 OF_THE_SYSTEM = frozenset(_WORDS.split())
 """Accounts and groups of Debian, of the image's packages and of hpcstate, and words with a meaning to sshd,

@@ -94,6 +94,7 @@ def place_nodes(
                 features=entry.features,
                 weight=entry.weight,
                 extra_slurm=entry.extra_slurm,
+                packages=entry.packages,
             )
         )
     return tuple(nodes)

@@ -86,6 +86,7 @@ def read_cluster(section: Section, kind: Literal["hpc", "cloud"]) -> Cluster | N
         users,
         groups,
         accounting,
+        section.values(HpcKeys.packages) if kind == "hpc" else (),
     )
 
 

@@ -189,6 +189,11 @@ class ControllerKeys(
     base_image_path = ValueKey("the image of this node", leaf.IMAGE, None, default_text="the cluster's")
     image_path = base_image_path.alias()
     virtio_fs_mounts = EntriesKey("folders of the host, see virtio_fs_mounts", MountKeys)
+    packages = ListKey(
+        "a list of Debian packages that this node has beside the cluster's `packages`. For Slurm clusters "
+        "only",
+        leaf.PACKAGE,
+    )
     auto_start = ValueKey(
         "`false`: not started with the cluster, and not in pyinfra's inventory unless the environment "
         "variable `HPCSTATE_NODES` names it",
@@ -218,6 +223,7 @@ class WorkerKeys(
     base_image_path = ControllerKeys.base_image_path.but("as for the controller")
     image_path = base_image_path.alias()
     virtio_fs_mounts = ControllerKeys.virtio_fs_mounts.but("see virtio_fs_mounts")
+    packages = ControllerKeys.packages.but("as for the controller")
     auto_start = ControllerKeys.auto_start.but("as for the controller")
     simulated_gpus = SectionKey("see simulated_gpus", SimulatedGpusKeys)
     pcie_passthrough = SectionKey(
@@ -366,6 +372,12 @@ class HpcKeys(
     containers = SectionKey("see containers", ContainersKeys)
     accounting = SectionKey("see accounting", AccountingKeys)
     roll = SectionKey("see roll", RollKeys)
+    packages = ListKey(
+        "a list of Debian packages that every node has (`[htop, r-base-core]`), installed from the nodes' "
+        "mirror, without recommended ones. One that is taken out of the list is removed, if it was not there "
+        "before",
+        leaf.PACKAGE,
+    )
     users = EntriesKey("people who may log in, see users", UserKeys)
     groups = EntriesKey("groups that users share, see groups", GroupKeys)
 

@@ -281,6 +281,12 @@ GRES_TYPE = pattern(
     longest=64,
 )
 FEATURE = pattern(r"[A-Za-z_][A-Za-z0-9_.-]*", "a feature of letters, digits, '_', '-' and '.'", longest=64)
+PACKAGE = pattern(
+    r"[a-z0-9][a-z0-9+.-]*[a-z0-9+]",
+    "a Debian package: small letters, digits, '+', '-' and '.'",
+    "the name alone, without a version: `apt-cache search` on a node finds it",
+    longest=128,
+)
 SLURM_VALUE = pattern(
     r"[^\s\"#\\\x00-\x1f\x7f]+", "a value of slurm.conf without blanks and quotes", longest=4096
 )

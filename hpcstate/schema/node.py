@@ -46,6 +46,7 @@ class Entry:
     features: tuple[str, ...] = ()
     weight: int = Node.weight
     extra_slurm: Mapping[str, str] = field(default_factory=dict)
+    packages: tuple[str, ...] = ()
 
 
 def read_head(section: Section, role: Role, image: str) -> Entry:
@@ -194,7 +195,16 @@ def _read_entry(
         passthrough=passthrough,
         simulated_gpus=simulated,
         virtio_fs_mounts=_read_mounts(section),
+        packages=_read_packages(section, role),
     )
+
+
+def _read_packages(section: Section, role: Role) -> tuple[str, ...]:
+    if role not in ("controller", "compute") and ControllerKeys.packages in section:
+        section.report.error(
+            section.at(ControllerKeys.packages), "only a node of a Slurm cluster has it", "leave it out"
+        )
+    return section.values(ControllerKeys.packages)
 
 
 def _read_passthrough(section: Section) -> tuple[PassthroughDevice, ...]:

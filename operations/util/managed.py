@@ -23,6 +23,7 @@ from operations import (
     munge,
     node_runs,
     nvidia,
+    packages,
     registry,
     services,
     slurm,
@@ -51,6 +52,7 @@ ROWS: tuple[Managed, ...] = (
     *mig.MANAGED,
     *registry.MANAGED,
     *node_runs.MANAGED,
+    *packages.MANAGED,
 )
 """In the order of the page."""
 

@@ -61,6 +61,8 @@ FULL_STACK = [
     ("homes.py | Homes are mounted", NODES),
     ("compute.py | cgroup controllers", NODES),
     ("compute.py | slurmd and its configuration", NODES),
+    ("work.py | seff, modules, message of the day", ALL),
+    ("work.py | Packages of the file", set()),
     ("registry.py | Registry of containers", ALL),
     ("runs.py | Slurm's note of what the node runs", set()),
     ("named.py | What is left as it is", set()),
@@ -120,7 +122,7 @@ def test_some_nodes_can_be_asked_without_the_others(tmp_path: Path) -> None:
     assert planned == [(name, hosts & some) for name, hosts in FULL_STACK]
 
 
-@pytest.mark.parametrize("deploy", ["munge", "containers", "data", "homes", "compute"])
+@pytest.mark.parametrize("deploy", ["munge", "containers", "data", "homes", "compute", "work"])
 def test_a_deploy_can_be_run_by_itself(tmp_path: Path, deploy: str) -> None:
     planned = plan(tmp_path, inventory_of("gpu"), f"deploys/{deploy}.py")
     own = f"{deploy}.py | "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -13,33 +12,18 @@ from hpcstate.check.plugin import StartJobs
 from hpcstate.check.suite import DEPLOY_AGAIN, CheckFailed, RecordProperty, fault
 from hpcstate.model import Node
 from hpcstate.node.base_files import PAM_SERVICE, SSHD
-from hpcstate.node.ssh import CONNECT_SECONDS, JOB_USER, Live, ssh_command
-from hpcstate.paths import ClusterPaths
-from hpcstate.run import Result, at_once, run
+from hpcstate.node.ssh import JOB_USER, Live
+from hpcstate.run import at_once
 from hpcstate.terminal import plural
 from tests.suites.breaking import Edit, edited, last_worker
+from tests.suites.login import REFUSAL, login
 
 _HINT = (
     f"{DEPLOY_AGAIN}. `sshd -T` on the node must say pamservicename {PAM_SERVICE}, and its image must have "
     "libpam-slurm-adopt"
 )
-_REFUSAL = "you have no active jobs on this node"
-"""What pam_slurm_adopt says (pam_slurm_adopt.c): other refusals prove nothing about jobs."""
-
 _END_SECONDS = 60
 """How long what was started by SSH may stay when its job has been cancelled."""
-
-
-def login(live: Live, node: Node, script: str) -> Result:
-    """What ``script`` leaves that the job user runs on ``node`` through an SSH login of its own."""
-    ssh, *options = ssh_command(ClusterPaths.of(live.cluster.name), Path("none"))
-    return run(
-        # ssh takes the first value: what the node says to one who is refused is for users to see.
-        [ssh, "-oLogLevel=INFO", *options, f"{JOB_USER}@{node.address}", script],
-        timeout=2 * CONNECT_SECONDS + 30,
-        check=False,
-        shown=f"{node.name} ({JOB_USER}): login",
-    )
 
 
 def test_without_job(live: Live, controller: Node, record_property: RecordProperty) -> None:
@@ -55,9 +39,9 @@ def test_without_job(live: Live, controller: Node, record_property: RecordProper
     if inside := [name for name, answer in answers.items() if answer.code == 0]:
         said = f"it is in on {', '.join(inside)}"
         raise CheckFailed(f"{JOB_USER} is refused where it has no job", said, _HINT)
-    if others := {name: answer.stderr for name, answer in answers.items() if _REFUSAL not in answer.stderr}:
+    if others := {name: answer.stderr for name, answer in answers.items() if REFUSAL not in answer.stderr}:
         said = "; ".join(f"{name}: {text.strip() or 'nothing'}" for name, text in others.items())
-        raise CheckFailed(f"the refusal says {_REFUSAL!r}", said, _HINT)
+        raise CheckFailed(f"the refusal says {REFUSAL!r}", said, _HINT)
     there = login(live, controller, "id -un")
     if there.stdout.strip() != JOB_USER:
         raise CheckFailed(

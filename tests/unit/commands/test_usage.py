@@ -88,7 +88,7 @@ def test_one_job(asked: list[str], capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_job_that_has_not_begun() -> None:
-    found = parse_job("14||||0|UNLIMITED|cpu=1,gres/gpu=2,mem=1G|00:00:00|\n", 14)
+    found = parse_job("14||||0|UNLIMITED|cpu=1,gres/gpu=2,mem=1G|00:00:00||14|lab||0:0|1\n", 14)
     assert found
     assert job_text(found).splitlines() == [
         "job 14 of - in -: ",

@@ -116,3 +116,29 @@ def test_one_who_is_refused_does_not_close_the_way_to_others() -> None:
 def test_an_image_has_debians_ways_in() -> None:
     files = base_files.image_files()
     assert base_files.PAM not in files and "AuthorizedKeysFile" not in files[base_files.SSHD]
+
+
+def test_from_node_to_node_the_node_vouches_for_who_comes() -> None:
+    for node in CLUSTER.workers:
+        files = base_files.cluster_files(CLUSTER, node)
+        head, *blocks = files[base_files.SSHD].split("\nMatch ")
+        assert "\nHostbasedAuthentication yes\nIgnoreUserKnownHosts yes\n" in head
+        # Who may become root comes with a key.
+        by_name = {block.splitlines()[0]: block for block in blocks}
+        for who in ("User admin", "Group sudo"):
+            assert "\n    HostbasedAuthentication no" in by_name[who]
+        named = [line for line in files[base_files.SHOSTS_EQUIV].splitlines() if not line.startswith("#")]
+        assert named == [word for each in CLUSTER.nodes for word in (each.name, str(each.address))]
+
+
+def test_the_controller_takes_no_nodes_word() -> None:
+    files = base_files.cluster_files(CLUSTER, CLUSTER.controller)
+    assert "HostbasedAuthentication" not in files[base_files.SSHD]
+    assert all(line.startswith("#") for line in files[base_files.SHOSTS_EQUIV].splitlines())
+
+
+def test_ssh_on_a_node_shows_its_own_host_key_and_trusts_no_new_one() -> None:
+    for node in CLUSTER.nodes:
+        hosts, _, rest = base_files.cluster_files(CLUSTER, node)[base_files.SSH].partition("\nHost *\n")
+        assert all(f" {each.name} {each.address}" in hosts for each in CLUSTER.nodes)
+        assert "StrictHostKeyChecking yes" in hosts and rest == "    EnableSSHKeysign yes\n"

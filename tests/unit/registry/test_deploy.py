@@ -12,6 +12,7 @@ import pytest
 from hpcstate import paths
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster, ContainerSettings
+from hpcstate.node.apptainer_files import PUBLIC_KEY
 from hpcstate.registry import catalog
 from hpcstate.registry import deploy as container_deploy
 from hpcstate.registry import layout as registry
@@ -35,6 +36,8 @@ NAMES = ("controller", "compute-01", "compute-02")
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A build folder of its own, and a project's key that accepts what has the word SIGNED in it."""
     monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(paths, "PUBLIC_KEY", tmp_path / "containers.pub.pem")
+    paths.PUBLIC_KEY.write_text("key")
     monkeypatch.setattr(container_deploy, "demand_whole", lambda *_: None)
 
 
@@ -66,6 +69,36 @@ def test_a_container_comes_to_all_nodes_under_both_names(nodes: type[LocalNodes]
         found = catalog.parse((root / ".registry/catalog.yaml").read_text())
         assert [(version.file, version.signed) for version in found.stored] == [(source.stored.file, True)]
         assert not list((root / ".registry/incoming").iterdir())
+
+
+def test_nodes_from_before_the_first_container_get_its_key_before_it(
+    nodes: type[LocalNodes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class WithoutKey(nodes):  # type: ignore[valid-type, misc]
+        def __init__(self, cluster: Cluster) -> None:
+            super().__init__(cluster)
+            for name in NAMES:
+                (self.at / name / PUBLIC_KEY[1:]).unlink()
+
+    result = run(WithoutKey, a_source(tmp_path))
+    assert outcomes(result) == dict.fromkeys(NAMES, "changed")
+    assert all("the key that verifies containers" in node.changes for node in result.nodes)
+    for name in NAMES:
+        key = nodes.at / name / PUBLIC_KEY[1:]
+        assert (key.read_text(), oct(key.stat().st_mode & 0o777)) == ("key", "0o644")
+
+
+def test_a_node_with_another_key_is_sent_nothing(nodes: type[LocalNodes], tmp_path: Path) -> None:
+    paths.PUBLIC_KEY.write_text("a new key")
+    with pytest.raises(HpcstateError, match="is another key than") as error:
+        run(nodes, a_source(tmp_path))
+    assert "deploys/containers.py" in error.value.hint
+    assert not (nodes.at / "rsync").exists()
+
+
+def test_without_signatures_nobody_asks_for_the_key(nodes: type[LocalNodes], tmp_path: Path) -> None:
+    paths.PUBLIC_KEY.write_text("a new key")
+    assert run(nodes, a_source(tmp_path, signed=False), cluster=UNSIGNED).complete
 
 
 def test_the_second_time_nothing_is_sent_and_nothing_is_hashed(

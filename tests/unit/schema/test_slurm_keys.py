@@ -100,6 +100,21 @@ def test_what_a_node_says_to_slurm() -> None:
     assert (plain.slurm_features, plain.weight, plain.extra_slurm) == ((), 1, {})
 
 
+def test_packages_are_those_of_all_nodes_and_of_the_node() -> None:
+    cluster = hpc("[{packages: [htop, g++]}, {}]", more="    packages: [htop, r-base-core]\n")
+    first, second = cluster.workers
+    assert cluster.packages_of(first) == ("g++", "htop", "r-base-core")
+    assert cluster.packages_of(second) == ("htop", "r-base-core")
+    assert cluster.packages_of(cluster.controller) == ("htop", "r-base-core")
+
+
+@pytest.mark.parametrize("name", ["Htop", "htop=3.4", "-y", "htop-", "a b", "htop;id", "x"])
+def test_what_is_no_name_of_a_package(name: str) -> None:
+    found = problem(more=f"    packages: ['{name}']\n")
+    assert found.place == ".clusters.hpc.packages[0]"
+    assert "a Debian package" in found.message
+
+
 def test_features_follow_from_the_gpus() -> None:
     def features(worker: str) -> tuple[str, ...]:
         return hpc(f"[{worker}]").workers[0].slurm_features

@@ -1,20 +1,13 @@
-"""What sacct says of jobs, as sums and as one job. Jobs 12 and 13 were recorded with Slurm 24.11.5."""
+"""What sacct says of jobs, as sums and as one job. Jobs 12 and 13 were recorded with Slurm 24.11.5; the
+columns from JobID on were added by hand."""
 
 from __future__ import annotations
 
 import pytest
 
 from hpcstate.errors import HpcstateError
-from hpcstate.slurm.usage import (
-    Usage,
-    cpu_seconds,
-    job_command,
-    parse_job,
-    parse_sums,
-    starttime,
-    sums_command,
-    tres_counts,
-)
+from hpcstate.slurm.job_use import cpu_seconds, tres_counts
+from hpcstate.slurm.usage import Usage, job_command, parse_job, parse_sums, starttime, sums_command
 
 SUMS = """\
 5|root|root|7200|billing=1,cpu=1,gres/gpu:simulated=1,gres/gpu=1,mem=100M,node=1
@@ -27,15 +20,15 @@ SUMS = """\
 """
 
 JOB_12 = """\
-12|alice|ml|COMPLETED|2|1|billing=1,cpu=1,mem=20M,node=1|00:00.012|
-12.batch||ml|COMPLETED|2||cpu=1,mem=20M,node=1|00:00.010|energy=0
-12.0||ml|COMPLETED|1||cpu=1,mem=20M,node=1|00:00.002|energy=0
-11|alice|ml|COMPLETED|1|1|billing=1,cpu=1,mem=20M,node=1|00:00.011|
-11.batch||ml|COMPLETED|1||cpu=1,mem=20M,node=1|00:00.009|energy=0
+12|alice|ml|COMPLETED|2|1|billing=1,cpu=1,mem=20M,node=1|00:00.012||12_2|lab|alice|0:0|1
+12.batch||ml|COMPLETED|2||cpu=1,mem=20M,node=1|00:00.010|energy=0|12_2.batch|lab||0:0|1
+12.0||ml|COMPLETED|1||cpu=1,mem=20M,node=1|00:00.002|energy=0|12_2.0|lab||0:0|1
+11|alice|ml|COMPLETED|1|1|billing=1,cpu=1,mem=20M,node=1|00:00.011||12_1|lab|alice|0:0|1
+11.batch||ml|COMPLETED|1||cpu=1,mem=20M,node=1|00:00.009|energy=0|12_1.batch|lab||0:0|1
 """
 JOB_13 = """\
-13|bob|root|COMPLETED|100|5|billing=1,cpu=1,mem=20M,node=1|00:00.002|
-13.batch||root|COMPLETED|100||cpu=1,mem=20M,node=1|00:00.002|cpu=00:00:00,energy=0,fs/disk=8427,mem=3436K,pages=0,vmem=5700K
+13|bob|root|COMPLETED|100|5|billing=1,cpu=1,mem=20M,node=1|00:00.002||13|lab|bob|0:0|1
+13.batch||root|COMPLETED|100||cpu=1,mem=20M,node=1|00:00.002|cpu=00:00:00,energy=0,fs/disk=8427,mem=3436K,pages=0,vmem=5700K|13.batch|lab||0:0|1
 """
 
 
@@ -76,7 +69,7 @@ def test_what_a_job_used() -> None:
 
 
 def test_a_job_that_has_not_begun_used_nothing() -> None:
-    found = parse_job("14|bob|root|PENDING|0|UNLIMITED||00:00:00|\n", 14)
+    found = parse_job("14|bob|root|PENDING|0|UNLIMITED||00:00:00||14|lab|bob|0:0|1\n", 14)
     assert found and (found.cpus, found.limit_s, found.cpu_share, found.memory_share) == (0, None, None, None)
 
 

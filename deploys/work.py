@@ -1,0 +1,29 @@
+"""What people of a Slurm cluster work with: packages that the file adds, seff, modules, message of the day.
+
+    pyinfra inventories/gpu.py deploys/work.py
+
+Late, when Slurm is there: where a mirror is away, a package that is missing stops that node, and its jobs run
+all the same. Never in an image: what the file adds is a cluster's.
+"""
+
+from __future__ import annotations
+
+from pyinfra.context import config, host
+
+from deploys.util.context import is_build, target
+from hpcstate.node import work_files
+from operations import packages, text_files
+from operations.text_files import TextFile
+
+config.SUDO = True
+
+if not is_build() and host.data.cluster_kind == "hpc":
+    this = target()
+    text_files.put(
+        name="seff, modules, message of the day",
+        files=[
+            TextFile(path, content, work_files.MODES.get(path, "644"))
+            for path, content in work_files.files(this.cluster, this.node).items()
+        ],
+    )
+    packages.added(name="Packages of the file", wanted=this.cluster.packages_of(this.node))
