@@ -20,6 +20,7 @@ from hpcstate.schema.accounting import read_accounting
 from hpcstate.schema.addresses import place_nodes
 from hpcstate.schema.containers import read_containers
 from hpcstate.schema.keys import CloudKeys, HpcKeys, RollKeys, StorageKeys, VirtioFsKeys
+from hpcstate.schema.mounts import read_shared, with_mounts
 from hpcstate.schema.network import read_acceleration, read_network
 from hpcstate.schema.node import DEFAULT_IMAGES, read_head, read_workers
 from hpcstate.schema.section import Report, Section
@@ -60,8 +61,11 @@ def read_cluster(section: Section, kind: Literal["hpc", "cloud"]) -> Cluster | N
     workers = read_workers(section, workers_key, "compute" if kind == "hpc" else "worker", image)
     entries = [head, *workers]
     if not shares_folders:
-        entries = [replace(entry, virtio_fs_mounts=()) for entry in entries]
+        entries = [replace(entry, mounts=()) for entry in entries]
+    shared = read_shared(storage, StorageKeys.mounts)
     nodes = place_nodes(name, network, entries, section.report) if network else ()
+    groups = {entry.place: entry.given_name for entry in entries if entry.group and entry.given_name}
+    nodes = with_mounts(nodes, groups, shared, section.report, home_is_shared=home != "local")
     slurm = read_slurm(section, Workers.of(nodes) if nodes else None) if kind == "hpc" else None
     accounting = read_accounting(section, slurm) if slurm else AccountingSettings(on=False)
     containers = read_containers(section) if kind == "hpc" else ContainerSettings()

@@ -16,12 +16,12 @@ from hpcstate.model import (
     Node,
     Partition,
     RollSettings,
-    VirtioFsMount,
 )
 from hpcstate.schema import leaf
 from hpcstate.schema.declare import EntriesKey, Keys, ListKey, MappingKey, SectionKey, ValueKey
 from hpcstate.schema.gpu_keys import DeviceKeys, GresKeys, PciePassthroughKeys, SimulatedGpusKeys
 from hpcstate.schema.libvirt_uri import libvirt_uri
+from hpcstate.schema.mount_keys import MountKeys, NodeMountKeys
 from hpcstate.schema.partition_keys import PartitionKeys
 from hpcstate.schema.people_keys import GroupKeys, UserKeys
 
@@ -128,24 +128,10 @@ class StorageKeys(Keys, title="storage", earlier=("beegfs", "pool_name", "pool_p
         None,
         default_text="`nfs`",
     )
+    mounts = EntriesKey(
+        "NFS servers of the site and folders of the host that nodes mount, see storage.mounts", MountKeys
+    )
     virtio_fs = SectionKey("see below", VirtioFsKeys)
-
-
-class MountKeys(Keys, title="virtio_fs_mounts"):
-    tag = ValueKey("once in a node: letters, digits, `_`, `-`, at most 36", leaf.MOUNT_TAG, "", required=True)
-    host_path = ValueKey(
-        "an absolute path; `${NAME}` is replaced from the environment, `${TOT}` is the project's root",
-        leaf.host_path,
-        "",
-        required=True,
-    )
-    mount_point = ValueKey(
-        "an absolute path in the node; variables as in `host_path`", leaf.host_path, "", required=True
-    )
-    owner = ValueKey("", leaf.UNIX_NAME, VirtioFsMount.owner)
-    group = ValueKey("", leaf.UNIX_NAME, VirtioFsMount.group)
-    mode = ValueKey("", leaf.MOUNT_MODE, VirtioFsMount.mode)
-    options = ValueKey("mount options", leaf.line, VirtioFsMount.options)
 
 
 _NODE_EARLIER = (
@@ -188,7 +174,7 @@ class ControllerKeys(
     ip_address = ip.alias()
     base_image_path = ValueKey("the image of this node", leaf.IMAGE, None, default_text="the cluster's")
     image_path = base_image_path.alias()
-    virtio_fs_mounts = EntriesKey("folders of the host, see virtio_fs_mounts", MountKeys)
+    virtio_fs_mounts = EntriesKey("folders of the host, see virtio_fs_mounts", NodeMountKeys)
     auto_start = ValueKey(
         "`false`: not started with the cluster, and not in pyinfra's inventory unless the environment "
         "variable `HPCSTATE_NODES` names it",
@@ -433,6 +419,7 @@ SECTIONS: tuple[type[Keys], ...] = (
     CpuTopologyKeys,
     PerformanceKeys,
     StorageKeys,
+    MountKeys,
     VirtioFsKeys,
     ControllerKeys,
     WorkerKeys,
@@ -441,7 +428,7 @@ SECTIONS: tuple[type[Keys], ...] = (
     GresKeys,
     PciePassthroughKeys,
     DeviceKeys,
-    MountKeys,
+    NodeMountKeys,
     SlurmConfigKeys,
     PartitionKeys,
     ContainersKeys,

@@ -12,7 +12,7 @@ import pytest
 
 from hpcstate import paths, schema
 from hpcstate.errors import HpcstateError, ProblemsError
-from hpcstate.model import Acceleration, Cluster, CpuTopology, Partition, VirtioFsMount
+from hpcstate.model import Acceleration, Cluster, CpuTopology, Mount, Partition
 from hpcstate.model.cluster import DERIVED_PARAMETERS
 from hpcstate.schema import keys
 from hpcstate.schema.declare import AnyKey
@@ -77,7 +77,7 @@ def test_a_file_of_the_earlier_system_is_read_as_it_is() -> None:
     assert first.image == "build/packer/hpc-compute/hpc-compute/hpc-compute.qcow2"
     assert cluster.controller.image.endswith("hpc-controller.qcow2")
     root = str(paths.ROOT)
-    assert cluster.controller.virtio_fs_mounts == (VirtioFsMount("source", root, root),)
+    assert cluster.controller.mounts == (Mount("virtio_fs", root, root, "source", ("relatime",)),)
     assert cluster.slurm is not None
     assert cluster.slurm.partitions == (
         Partition("gpu", ("compute-01",), False, "24:00:00"),
@@ -89,7 +89,12 @@ def test_a_file_of_the_earlier_system_is_read_as_it_is() -> None:
 
 def test_known_keys_that_are_not_used_are_warned_of() -> None:
     description = schema.load(EARLIER / "two-clusters.yaml")
-    assert description.ignored == (".clusters.hpc.storage.beegfs", ".clusters.cloud.kubernetes_config")
+    mount = ".clusters.hpc.controller.virtio_fs_mounts[0]"
+    assert set(description.ignored) == {
+        *(f"{mount}.{key}" for key in ("owner", "group", "mode")),
+        ".clusters.hpc.storage.beegfs",
+        ".clusters.cloud.kubernetes_config",
+    }
     warned = {problem.place: problem.message for problem in description.warnings}
     for place in description.ignored:
         assert warned[place] == "known key of the earlier system, not used"
@@ -299,7 +304,7 @@ def test_nodes_in_no_partition_are_warned_of() -> None:
 def test_mounts_are_dropped_when_virtio_fs_is_disabled() -> None:
     text = (EARLIER / "two-clusters.yaml").read_text()
     text = text.replace("virtio_fs:\n        enabled: true", "virtio_fs:\n        enabled: false")
-    assert schema.parse(text, Path("x.yaml")).clusters[0].controller.virtio_fs_mounts == ()
+    assert schema.parse(text, Path("x.yaml")).clusters[0].controller.mounts == ()
 
 
 def test_devices_that_are_not_enabled_are_warned_of() -> None:
@@ -377,11 +382,12 @@ def test_every_key_that_is_accepted_is_read(monkeypatch: pytest.MonkeyPatch) -> 
     hpc(
         "{cpu_workers: [{simulated_gpus: {count: 1}}], gpu_workers: []}",
         more="    slurm_config: {partitions: [{name: a}]}\n"
-        "    users: [{name: alice, uid: 2001}]\n    groups: [{name: physics, gid: 3001}]\n",
+        "    users: [{name: alice, uid: 2001}]\n    groups: [{name: physics, gid: 3001}]\n"
+        "    storage: {mounts: [{type: nfs, server: nas, path: /x, mount_point: /x}]}\n",
     )
     for section in keys.SECTIONS:
         # These are read in the place of the key they stand for.
-        spellings = {"image_path", "ip_address", "MaxTime", "DefaultTime"}
+        spellings = {"image_path", "ip_address", "MaxTime", "DefaultTime", "read_only"}
         assert set(section.used) - read[section.title] <= spellings, section.title
 
 
