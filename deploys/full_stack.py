@@ -33,6 +33,7 @@ local.include("deploys/accounting.py")
 local.include("deploys/controller.py")
 barrier.wait(name="slurmctld is ready for the nodes", what="seen slurmctld change first")
 local.include("deploys/homes.py")
+local.include("deploys/mounts.py")
 if of_their_own:
     local.include("deploys/users.py")
 local.include("deploys/compute.py")

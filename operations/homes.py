@@ -23,6 +23,8 @@ from operations.util.commands import stop_host
 from operations.util.drain import drain_and_wait
 
 PROGRAM = Path(__file__).with_name("homes.sh")
+NFS = Path(__file__).with_name("nfs.sh")
+"""The functions have and without_portmapper."""
 
 MANAGED = (
     Managed(
@@ -136,7 +138,7 @@ def _say(state: Any, host: Any, text: str) -> bool:
 
 def follow(action: Literal["exports", "restart"]) -> str:
     """The command that makes a running NFS server follow its files; one that does not run is left so."""
-    return programs.command(IDLE, PROGRAM, arguments=(action,), home=HOME)
+    return programs.command(IDLE, NFS, PROGRAM, arguments=(action,), home=HOME)
 
 
 def _found() -> HomesState:
@@ -167,5 +169,5 @@ def _vacate(node: str, why: str, timeout_s: float) -> Iterable[PyinfraCommand]:
 
 
 def _command(*words: str, idle: bool = True) -> StringCommand:
-    text = programs.command(IDLE, PROGRAM, arguments=words, home=HOME, idle="yes" if idle else "")
+    text = programs.command(IDLE, NFS, PROGRAM, arguments=words, home=HOME, idle="yes" if idle else "")
     return StringCommand(text)

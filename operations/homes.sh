@@ -1,6 +1,6 @@
 # Homes of a node, run there as root:
 #
-# cat operations/idle.sh operations/homes.sh | NAME=VALUE... sh -s ACTION WORD...
+# cat operations/idle.sh operations/nfs.sh operations/homes.sh | NAME=VALUE... sh -s ACTION WORD...
 #   way USER PLACE      the home of the account USER is PLACE; it moves there once, with the keys that open it
 #   serve               the homes are served by NFS, to whom their exports name, and to nobody else
 #   exports, restart    a server that runs follows its exports, or its settings
@@ -43,27 +43,9 @@ way() {
   if [ "$moves" ] && [ "$old" = "$home/$user" ]; then rm -rf "$old"; fi
 }
 
-# NFSv4 needs no portmapper and no statd, which listen to everybody.
-without_portmapper() {
-  set -- rpcbind.socket rpcbind.service rpc-statd.service rpc-statd-notify.service nfs-blkmap.service
-  systemctl mask --quiet "$@" 2>/dev/null || fail "the portmapper is not off: systemctl mask rpcbind.socket says why"
-  systemctl stop "$@" 2>/dev/null || :
-}
-
-# have PROGRAM PACKAGE: an image that is older than shared homes has neither.
-have() {
-  if [ -x "/usr/sbin/$1" ]; then return 0; fi
-  without_portmapper
-  if ! { apt-get -q -y -o DPkg::Lock::Timeout=300 update && DEBIAN_FRONTEND=noninteractive apt-get -q -y \
-    -o DPkg::Lock::Timeout=300 install --no-install-recommends "$2"; } >&2; then
-    fail "$2 is not in the image of this node, and cannot be installed here. Build the image anew (./hpc build_images) and" \
-      "give the nodes new disks (hpcstate roll start FILE, with --controller that one too), or write storage.home: local"
-  fi
-}
-
 serve() {
   without_portmapper
-  have rpc.nfsd nfs-kernel-server
+  have rpc.nfsd nfs-kernel-server "write storage.home: local"
   systemctl daemon-reload
   systemctl enable --quiet nfs-server.service
   case " $(cat /proc/fs/nfsd/versions 2>/dev/null) " in
@@ -83,7 +65,7 @@ settle() {
 
 mount_homes() {
   source=$1
-  have mount.nfs4 nfs-common
+  have mount.nfs4 nfs-common "write storage.home: local"
   if ! systemctl --quiet is-active home.automount || mounted | grep '^nfs' | grep -qvxF "nfs4 $source"; then
     settle "It gets the homes of the cluster."
   fi

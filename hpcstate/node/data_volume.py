@@ -8,6 +8,7 @@ look for them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -56,7 +57,12 @@ def binds(cluster: Cluster) -> tuple[Bind, ...]:
 
 def unit(place: str) -> str:
     """The name of the mount unit of ``place``, as systemd demands it (systemd.unit(5), string escaping)."""
-    return place.strip("/").replace("-", "\\x2d").replace("/", "-") + ".mount"
+
+    def escaped(match: re.Match[str]) -> str:
+        return "".join(f"\\x{byte:02x}" for byte in match.group().encode())
+
+    path = re.sub(r"^\.|[^A-Za-z0-9:_./]", escaped, place.strip("/"))
+    return path.replace("/", "-") + ".mount"
 
 
 def units(binds: Sequence[Bind]) -> Mapping[str, str]:

@@ -73,12 +73,12 @@ def parse(text: str) -> HomesState:
             state["files"].append(rest)
         else:
             raise HpcstateError(f"this is no answer of homes.sh: {line!r}")
-    state["units"] = _units(units)
+    state["units"] = parse_units(units, "homes.sh")
     return state
 
 
-def _units(lines: Iterable[str]) -> dict[str, HomeUnit]:
-    """Units by name, from lines NAME=VALUE; an empty one ends a unit."""
+def parse_units(lines: Iterable[str], program: str) -> dict[str, HomeUnit]:
+    """Units by name, from lines NAME=VALUE of ``program``; an empty one ends a unit. Raises HpcstateError."""
     units: dict[str, HomeUnit] = {}
     fields: dict[str, str] = {}
     for line in (*lines, ""):
@@ -86,7 +86,7 @@ def _units(lines: Iterable[str]) -> dict[str, HomeUnit]:
         if equals:
             fields[name] = value
         elif line:
-            raise HpcstateError(f"this is no answer of homes.sh: {line!r}")
+            raise HpcstateError(f"this is no answer of {program}: {line!r}")
         elif fields:
             units[fields.get("Id", "")] = HomeUnit(
                 load=fields.get("LoadState", ""),

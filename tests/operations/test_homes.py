@@ -260,7 +260,7 @@ class Node:
     def run(self, *words: str, idle: str = "yes") -> subprocess.CompletedProcess[str]:
         (self.folder / "log").write_text("")
         # Its programs lie in /usr/sbin; here only the image's part is told apart.
-        text = programs.command(IDLE, homes.PROGRAM, arguments=words, home=self.home, idle=idle)
+        text = programs.command(IDLE, homes.NFS, homes.PROGRAM, arguments=words, home=self.home, idle=idle)
         return subprocess.run(
             ["sh", "-c", text.replace("/usr/sbin/", f"{self.folder}/bin/")],
             env={
