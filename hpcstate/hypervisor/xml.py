@@ -16,7 +16,7 @@ from xml.etree.ElementTree import Element
 from hpcstate.hypervisor.guest_pci import root_ports
 from hpcstate.hypervisor.mark import Mark
 from hpcstate.hypervisor.placement import placements
-from hpcstate.model import Cluster, Node
+from hpcstate.model import Cluster, Mount, Node
 from hpcstate.model.cells import guest_cells
 from hpcstate.node import data_volume as data_volume_of_node
 from hpcstate.probe.cpus import HostCell
@@ -107,9 +107,15 @@ def domain_xml(
         disk=disk or disk_volume(node),
         data=data_volume(node) if node.data_gb else "",
         data_serial=data_volume_of_node.SERIAL,
+        shares=shares(node),
         console=pool_path(cluster) / console_volume(node),
         mark=mark.for_node(node.name).to_xml() if mark else "",
     )
+
+
+def shares(node: Node) -> tuple[Mount, ...]:
+    """The folders of the hypervisor that ``node`` has, each a device of its machine."""
+    return tuple(mount for mount in node.mounts if mount.type == "virtio_fs")
 
 
 def disk_volume(node: Node, base: str = "") -> str:
