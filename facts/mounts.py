@@ -8,7 +8,7 @@ from hpcstate.probe.mounts import MountsState
 
 
 class Mounts(ProbedFact[MountsState]):
-    """Mounts of ``storage.mounts``: their unit files, units, and what is mounted. Needs root (``_sudo=True``).
+    """Mounts of ``storage.mounts``: unit files, units, what is mounted. Needs root (``_sudo=True``).
 
     >>> host.get_fact(Mounts, places=("/data",), automounts=("data.automount",), mark=MARK, units=UNITS)
     """

@@ -27,9 +27,9 @@ PROGRAM = Path(__file__).with_name("mounts.sh")
 MANAGED = (
     Managed(
         "mounts",
-        "NFS servers and folders of the host (`storage.mounts`, `virtio_fs_mounts`): their units, and what is "
-        "mounted there; one that the cluster file has no more goes. What is in use is named, and stays until it "
-        "is not",
+        "NFS servers and folders of the host (`storage.mounts`, `virtio_fs_mounts`): their units, and what "
+        "is mounted there; one that the cluster file has no more goes. What is in use stays until it is not, and "
+        "is named",
         "units of systemd with a line of ours, /proc/self/mountinfo",
         "digests of the units, systemctl, /proc/self/mountinfo",
         "mended",
@@ -83,14 +83,17 @@ def _action(found: MountsState, mount: MountUnits) -> str:
     """What brings ``mount`` in line; empty where it is."""
     texts = {mount.mount_name: mount.mount, mount.automount_name: mount.automount}
     right = all(
-        name in found["files"]
-        and found["files"][name]["sha256"] == hashlib.sha256(text.encode()).hexdigest()
+        name in found["files"] and found["files"][name]["sha256"] == hashlib.sha256(text.encode()).hexdigest()
         for name, text in texts.items()
     )
     there = found["mounts"].get(mount.place, [])
     automount = found["units"].get(mount.automount_name)
     active = automount is not None and automount["active"] == "active"
-    if not right or not _is_as_wanted(there, mount) or not (active and there and there[0]["type"] == "autofs"):
+    if (
+        not right
+        or not _is_as_wanted(there, mount)
+        or not (active and there and there[0]["type"] == "autofs")
+    ):
         return "set"
     return "" if automount is not None and automount["enabled"] == "enabled" else "enable"
 
@@ -144,5 +147,3 @@ def _run(state: Any, host: Any, text: str) -> bool:
         if line.startswith("left "):
             name_once(host, line.removeprefix("left "))
     return True if succeeded else fail(state, host, output.stderr or "it could not be mounted")
-
-

@@ -43,8 +43,8 @@ VHOST_USER = (Path("/etc/qemu/vhost-user"), Path("/usr/share/qemu/vhost-user"))
 """Where libvirt finds what shares folders."""
 
 _VIRTIOFSD = (
-    "apt-get install virtiofsd (Debian 13); on Debian 12 the QEMU of the release has it (qemu-system-common 7.2), "
-    "that of backports, which a host without KVM gets, has not"
+    "apt-get install virtiofsd (Debian 13); on Debian 12 the QEMU of the release has it (qemu-system-common "
+    "7.2), that of backports, which a host without KVM gets, has not"
 )
 _READ_ONLY_SHARES = 11_000_000
 """libvirt refuses <readonly/> of virtio-fs before (qemu_validate.c)."""
@@ -207,7 +207,8 @@ def _shares(cluster: Cluster, access: HostAccess) -> Iterator[Problem]:
             number = f"{version // 1_000_000}.{version // 1000 % 1000}"
             yield problem_at(
                 place,
-                f"libvirt {number} of this host cannot share {mount.source} read-only: root of a node would write",
+                f"libvirt {number} of this host cannot share {mount.source} read-only: root of a node "
+                "would write there",
                 "libvirt 11.0 of Debian 13 can; or share it writable, or export it by NFS as read-only",
             )
 
@@ -219,7 +220,9 @@ def virtiofsd_missing(folders: Sequence[Path] = VHOST_USER, root: Path = Path("/
     (docs/interop/vhost-user.json of QEMU; libvirt's qemu_vhost_user.c).
     """
     binaries = []
-    for file in (file for folder in folders for file in sorted((root / folder.relative_to("/")).glob("*.json"))):
+    for file in (
+        file for folder in folders for file in sorted((root / folder.relative_to("/")).glob("*.json"))
+    ):
         try:
             described = json.loads(file.read_text())
             if described["type"] == "fs":

@@ -117,7 +117,10 @@ def _disk_driver(root: Element) -> str:
 
 
 def _backing(root: Element) -> str:
-    words = (_attribute(root, "memoryBacking/source", "type"), _attribute(root, "memoryBacking/access", "mode"))
+    words = (
+        _attribute(root, "memoryBacking/source", "type"),
+        _attribute(root, "memoryBacking/access", "mode"),
+    )
     return ", ".join(word for word in words if word)
 
 

@@ -93,8 +93,7 @@ def units(mount: Mount) -> MountUnits:
 
 
 def options(mount: Mount) -> tuple[str, ...]:
-    """The mount options of ``mount``: those of the file in the place of ours of the same kind, then the rest of
-    them."""
+    """The mount options of ``mount``: those of the file in the place of ours of the same kind."""
     access = "ro" if mount.read_only else "rw"
     ours: tuple[str, ...] = ()
     if mount.type == "nfs":

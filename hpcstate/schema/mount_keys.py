@@ -11,7 +11,20 @@ from hpcstate.schema.declare import Keys, ListKey, ValueKey
 from hpcstate.schema.leaf import LeafError
 
 _FSTAB = frozenset(
-    ("auto", "noauto", "user", "users", "nouser", "owner", "group", "nofail", "_netdev", "defaults", "bg", "fg")
+    (
+        "auto",
+        "noauto",
+        "user",
+        "users",
+        "nouser",
+        "owner",
+        "group",
+        "nofail",
+        "_netdev",
+        "defaults",
+        "bg",
+        "fg",
+    )
 )
 """Options that mount(8) and fstab(5) act on, not the file system: a unit has words of its own for them."""
 
@@ -96,7 +109,9 @@ class MountKeys(Keys, title="storage.mounts"):
         folder,
         "",
     )
-    mount_point = ValueKey("an absolute path in the nodes, not one of the system's", mount_point, "", required=True)
+    mount_point = ValueKey(
+        "an absolute path in the nodes, not one of the system's", mount_point, "", required=True
+    )
     read_only = ValueKey(
         "nobody writes there; with `virtio_fs` not root of the node either", leaf.boolean, Mount.read_only
     )

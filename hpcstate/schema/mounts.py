@@ -91,9 +91,7 @@ def read_shared(storage: Section, key: EntriesKey) -> tuple[Shared, ...]:
         )
         _check_paths(entry, mount, entry.at(MountKeys.mount_point), entry.at(MountKeys.host_path))
         if mount_point and (host_path or (server and path)):
-            nodes = tuple(
-                (place, name) for place, names in entry.items(MountKeys.nodes) for name in names
-            )
+            nodes = tuple((place, name) for place, names in entry.items(MountKeys.nodes) for name in names)
             found.append(Shared(mount, nodes if MountKeys.nodes in entry else None))
     return tuple(found)
 
@@ -104,7 +102,9 @@ def _access(
     """The options without ``ro`` and ``rw``, and whether it is read-only."""
     found, only_read = entry.value(options) or (), entry.value(read_only)
     if only_read and "rw" in found:
-        entry.report.error(entry.at(options), f"rw, and {read_only.name} says the opposite", "keep one of the two")
+        entry.report.error(
+            entry.at(options), f"rw, and {read_only.name} says the opposite", "keep one of the two"
+        )
     return tuple(option for option in found if option not in ("ro", "rw")), only_read or "ro" in found
 
 
@@ -112,7 +112,9 @@ def _check_paths(entry: Section, mount: Mount, at_point: str, at_source: str) ->
     point = mount.mount_point
     if point and (tree := _system_folder(point)):
         entry.report.error(
-            at_point, f"{point} would cover {tree} of the node's system", "take a folder of its own, like /data"
+            at_point,
+            f"{point} would cover {tree} of the node's system",
+            "take a folder of its own, like /data",
         )
     if mount.type == "virtio_fs" and mount.source and (tree := _system_folder_of_host(mount.source)):
         entry.report.error(
@@ -169,7 +171,7 @@ def with_mounts(
 
 
 def _names(nodes: Sequence[Node], groups: Mapping[str, str]) -> Mapping[str, tuple[str, ...]]:
-    """What ``nodes`` of a mount may say: the name of a node, that of a group, or a role; and whom it means."""
+    """What ``nodes`` of a mount may say: a node, a group of nodes, or a role; and whom it means."""
     found: dict[str, tuple[str, ...]] = {}
     for node in nodes:
         for name in (node.role, groups.get(node.place, "")):
@@ -189,7 +191,9 @@ def _listed(
             unknown.setdefault(place, []).append(name)
     for place, missing in unknown.items():
         report.error(
-            place, f"there is no node {', '.join(missing[:5])}", f"names here are {', '.join(list(names)[:8])}"
+            place,
+            f"there is no node {', '.join(missing[:5])}",
+            f"names here are {', '.join(list(names)[:8])}",
         )
 
 
@@ -199,9 +203,18 @@ def _conflicts(mounts: Sequence[Mount], home_is_shared: bool) -> Iterator[tuple[
         point = mount.mount_point
         if home_is_shared and point and _holds("/home", point):
             hint = "mount it elsewhere, or write storage.home: local"
-            yield f"{mount.place}.mount_point", f"{point} lies in the homes, which are mounted themselves", hint
+            yield (
+                f"{mount.place}.mount_point",
+                f"{point} lies in the homes, which are mounted themselves",
+                hint,
+            )
         for other in mounts[:position]:
-            if mount.tag and mount.tag == other.tag and other.type == mount.type and point != other.mount_point:
+            if (
+                mount.tag
+                and mount.tag == other.tag
+                and other.type == mount.type
+                and point != other.mount_point
+            ):
                 problem = f"the tag {mount.tag} is used by another mount of this node"
                 yield f"{mount.place}.tag", problem, "give each its own"
             if point and other.mount_point and _touch(point, other.mount_point):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from itertools import chain
 
-from hpcstate.model import GresSettings, Node, Mount, PassthroughDevice, Role, SimulatedGpus
+from hpcstate.model import GresSettings, Mount, Node, PassthroughDevice, Role, SimulatedGpus
 from hpcstate.model.gres import EXPLICIT
 from hpcstate.model.node import WRITTEN_NODE_KEYS
 from hpcstate.schema.declare import AnyKey, EntriesKey
@@ -253,4 +253,3 @@ def _check_x_vga(section: Section, devices: tuple[PassthroughDevice, ...]) -> No
             "another device of this node has the legacy VGA registers",
             f"{devices[positions[0]].pci_address} has them; there is one set in a machine",
         )
-

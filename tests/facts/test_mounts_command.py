@@ -54,4 +54,6 @@ def test_units_of_ours_and_what_is_mounted(tools: Path, tmp_path: Path) -> None:
 def test_a_node_with_nothing_of_it(tools: Path, tmp_path: Path) -> None:
     (tmp_path / "proc/self").mkdir(parents=True)
     (tmp_path / "proc/self/mountinfo").write_text(MOUNTINFO)
-    assert mounts.parse(run(mounts.command((), (), MARK, UNITS, str(tmp_path)), tools, tmp_path)) == mounts.parse("")
+    assert mounts.parse(
+        run(mounts.command((), (), MARK, UNITS, str(tmp_path)), tools, tmp_path)
+    ) == mounts.parse("")

@@ -106,7 +106,10 @@ def test_a_mount_that_the_file_has_no_more_goes_first() -> None:
         (there(DATA, automount={**ON, "active": "failed"}), "set /data"),
         ({**there(DATA), "mounts": {}}, "set /data"),
         (
-            {**there(DATA), "mounts": {"/data": [AUTOFS, {"type": "nfs4", "source": "nas:/export", "options": ["ro"]}]}},
+            {
+                **there(DATA),
+                "mounts": {"/data": [AUTOFS, {"type": "nfs4", "source": "nas:/export", "options": ["ro"]}]},
+            },
             "set /data",
         ),
     ],
@@ -208,7 +211,9 @@ class Node:
 
     @property
     def mounted(self) -> list[str]:
-        return [line.split(" - ")[1].split()[0] for line in (self.folder / "mountinfo").read_text().splitlines()]
+        return [
+            line.split(" - ")[1].split()[0] for line in (self.folder / "mountinfo").read_text().splitlines()
+        ]
 
     @property
     def log(self) -> list[str]:
@@ -249,7 +254,10 @@ def test_a_mount_in_use_is_named_and_not_forced(node: Node, action: str) -> None
     (node.folder / "users").write_text(f"/proc/{os.getpid()}/cwd\n")
     done = node.run(action, "nas:/other")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"left processes use {node.place}: ") and f"({os.getpid()} of ann)" in done.stdout
+    assert (
+        done.stdout.startswith(f"left processes use {node.place}: ")
+        and f"({os.getpid()} of ann)" in done.stdout
+    )
     assert (node.units / "data.mount").read_text() == before
     assert node.mounted == ["autofs", "nfs4"] and not any("stop" in line for line in node.log)
 

@@ -106,7 +106,14 @@ def test_a_property_of_a_domain(wanted: str, name: str, found: str, should: str)
 def test_each_row_of_the_tables_has_been_different() -> None:
     """A row that no test changes would never be missed."""
     changed = {"memory", "CPUs", "CPU model", "CPU features", "emulation", "memory backing", "NUMA cells"}
-    changed |= {"network interface", "CPU topology", "machine", "disk access", "data volume", "shared folders"}
+    changed |= {
+        "network interface",
+        "CPU topology",
+        "machine",
+        "disk access",
+        "data volume",
+        "shared folders",
+    }
     assert {row.name for row in DOMAIN} == changed
     assert {row.name for row in NETWORK} == {"address", "bridge", "forward", "DNS servers", "DNS domain"}
     assert {row.impact for row in (*DOMAIN, *NETWORK)} <= IMPACTS.keys()

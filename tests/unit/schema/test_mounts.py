@@ -69,7 +69,10 @@ def test_the_mounts_of_a_node_and_of_all() -> None:
     own = "{virtio_fs_mounts: [{tag: own, host_path: /data/own, mount_point: /own, readonly: true}]}"
     cluster = hpc(NAS % "", controller=own)
     assert [mount.mount_point for mount in cluster.controller.mounts] == ["/own", "/data"]
-    assert (cluster.controller.mounts[0].read_only, cluster.workers[0].mounts[0].mount_point) == (True, "/data")
+    assert (cluster.controller.mounts[0].read_only, cluster.workers[0].mounts[0].mount_point) == (
+        True,
+        "/data",
+    )
 
 
 @pytest.mark.parametrize(
