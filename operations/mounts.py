@@ -28,8 +28,8 @@ MANAGED = (
     Managed(
         "mounts",
         "NFS servers and folders of the host (`storage.mounts`, `virtio_fs_mounts`): their units, and what "
-        "is mounted there; one that the cluster file has no more goes. What is in use stays until it is not, and "
-        "is named",
+        "is mounted there; one that the cluster file has no more goes. What is in use stays until it is not, "
+        "and is named",
         "units of systemd with a line of ours, /proc/self/mountinfo",
         "digests of the units, systemctl, /proc/self/mountinfo",
         "mended",

@@ -52,7 +52,7 @@ look() {
   left "$place does not answer: ${why:-it was not mounted in $seconds s}. It is tried again as somebody looks there"
 }
 
-enable() {
+turn_on() {
   systemctl daemon-reload
   systemctl enable --quiet "$auto"
   systemctl start "$auto"
@@ -64,7 +64,7 @@ set_mount() {
   # Text from a command's substitution has lost its last newline.
   printf '%s\n' "${mount:?}" | replace_file "$units/$name" 644
   printf '%s\n' "${automount:?}" | replace_file "$units/$auto" 644
-  enable
+  turn_on
   look
 }
 
@@ -83,7 +83,7 @@ remove() {
 action=$1
 case $action in
 set) set_mount ;;
-enable) enable ;;
+enable) turn_on ;;
 remove) remove ;;
 *) fail "$action is none of the actions" ;;
 esac

@@ -134,7 +134,7 @@ def host_findings(
             findings.extend(_route_findings(cluster, host.routes))
         for node in {node.place: node for node in cluster.nodes}.values():
             findings.extend(_node_findings(node, host))
-            findings.extend(_share_findings(node, host))
+        findings.extend(_share_findings(cluster, host))
     if host.pci is not None:
         findings.extend(request.findings(here, host.pci))
         for cluster in here:
@@ -253,10 +253,10 @@ def _node_findings(node: Node, host: HostState) -> Iterator[Problem]:
         )
 
 
-def _share_findings(node: Node, host: HostState) -> Iterator[Problem]:
-    """What stands between the folders of the host that ``node`` mounts and this host."""
-    for mount in shares(node):
-        place = f"{mount.place}.host_path"
+def _share_findings(cluster: Cluster, host: HostState) -> Iterator[Problem]:
+    """What stands between the folders that nodes of ``cluster`` mount and this host; once for each folder."""
+    mounts = {mount.place: (mount, node) for node in cluster.nodes for mount in shares(cluster, node)}
+    for place, (mount, node) in mounts.items():
         if not host.exists(Path(mount.source)):
             yield problem_at(
                 place, f"there is no folder {mount.source} on this host", f"make it: mkdir -p {mount.source}"

@@ -198,7 +198,7 @@ def _shares(cluster: Cluster, access: HostAccess) -> Iterator[Problem]:
     """What libvirt here lacks for the folders of this host that nodes mount; said once for each folder."""
     from hpcstate.hypervisor.xml import shares
 
-    mounts = {mount.place: mount for node in cluster.nodes for mount in shares(node)}
+    mounts = {mount.place: mount for node in cluster.nodes for mount in shares(cluster, node)}
     for place, mount in mounts.items():
         if access.virtiofsd:
             yield problem_at(place, f"{mount.source} cannot be shared: {access.virtiofsd}", _VIRTIOFSD)

@@ -28,6 +28,13 @@ class Mount:
     place: str = field(default="", compare=False)
 
 
+OUR_TAGS = "hpcstate-"
+"""What tags begin with that the file does not give."""
+
+HOME_TAG = f"{OUR_TAGS}home"
+"""The tag of the folder of the hypervisor that has the homes."""
+
+
 def tag_of(mount_point: str) -> str:
     """The tag of a folder that the file gives none: the same each time, at most 36 characters (virtio-fs)."""
-    return f"hpcstate-{hashlib.sha256(mount_point.encode()).hexdigest()[:12]}"
+    return f"{OUR_TAGS}{hashlib.sha256(mount_point.encode()).hexdigest()[:12]}"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from hpcstate.model import Cluster
 from hpcstate.model.container import REGISTRY
+from hpcstate.model.mount import HOME_TAG
 from hpcstate.render import render
 from hpcstate.slurm.accounting import DATA
 from hpcstate.slurm.conf import STATE
@@ -46,6 +47,9 @@ class Bind:
 STATE_BIND = Bind("slurmctld", STATE, "slurmctld")
 HOME = "/home"
 HOME_BIND = Bind("home", HOME, idle=True)
+FROM_FOLDER = (HOME_TAG, "systemd-1")
+"""What findmnt(8) calls homes in a folder of the hypervisor: by its tag, or by the automount above it."""
+
 BINDS = (STATE_BIND, Bind("containers", REGISTRY), Bind("mysql", DATA, "mariadb"))
 """What lies on the data volume of every cluster."""
 

@@ -21,7 +21,7 @@ from hpcstate.schema import leaf
 from hpcstate.schema.declare import EntriesKey, Keys, ListKey, MappingKey, SectionKey, ValueKey
 from hpcstate.schema.gpu_keys import DeviceKeys, GresKeys, PciePassthroughKeys, SimulatedGpusKeys
 from hpcstate.schema.libvirt_uri import libvirt_uri
-from hpcstate.schema.mount_keys import MountKeys, NodeMountKeys
+from hpcstate.schema.mount_keys import MountKeys, NodeMountKeys, folder
 from hpcstate.schema.partition_keys import PartitionKeys
 from hpcstate.schema.people_keys import GroupKeys, UserKeys
 
@@ -122,11 +122,17 @@ class VirtioFsKeys(Keys, title="storage.virtio_fs"):
 
 class StorageKeys(Keys, title="storage", earlier=("beegfs", "pool_name", "pool_path")):
     home = ValueKey(
-        "where people's homes are: `nfs`, on the controller's data volume, which all nodes mount; `local`, "
-        "each node has its own (storage.md). For Slurm clusters only",
+        "where people's homes are: `nfs`, on the controller's data volume, which all nodes mount; "
+        "`virtio_fs`, in a folder of the host; `local`, each node has its own (storage.md). For Slurm clusters only",
         leaf.home,
         None,
         default_text="`nfs`",
+    )
+    home_path = ValueKey(
+        "for `home: virtio_fs`: the folder of the host, an absolute path; variables as in `host_path` of "
+        "virtio_fs_mounts",
+        folder,
+        "",
     )
     mounts = EntriesKey(
         "NFS servers of the site and folders of the host that nodes mount, see storage.mounts", MountKeys

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from hpcstate.model import Node
 from hpcstate.model.container import REGISTRY
-from hpcstate.model.mount import Mount, tag_of
+from hpcstate.model.mount import OUR_TAGS, Mount, tag_of
 from hpcstate.schema.declare import EntriesKey, ValueKey
 from hpcstate.schema.mount_keys import MountKeys, NodeMountKeys
 from hpcstate.schema.section import Report, Section
@@ -53,7 +53,13 @@ def read_own(section: Section, key: EntriesKey) -> tuple[Mount, ...]:
             read_only,
             entry.place,
         )
-        _check_paths(entry, mount, entry.at(NodeMountKeys.mount_point), entry.at(NodeMountKeys.host_path))
+        _check_paths(entry, mount, entry.at(NodeMountKeys.mount_point), NodeMountKeys.host_path)
+        if mount.tag.startswith(OUR_TAGS):
+            entry.report.error(
+                entry.at(NodeMountKeys.tag),
+                f"tags that begin with {OUR_TAGS} are hpcstate's own",
+                "take another",
+            )
         mounts.append(mount)
     return tuple(mounts)
 
@@ -89,7 +95,7 @@ def read_shared(storage: Section, key: EntriesKey) -> tuple[Shared, ...]:
             read_only,
             entry.place,
         )
-        _check_paths(entry, mount, entry.at(MountKeys.mount_point), entry.at(MountKeys.host_path))
+        _check_paths(entry, mount, entry.at(MountKeys.mount_point), MountKeys.host_path)
         if mount_point and (host_path or (server and path)):
             nodes = tuple((place, name) for place, names in entry.items(MountKeys.nodes) for name in names)
             found.append(Shared(mount, nodes if MountKeys.nodes in entry else None))
@@ -108,7 +114,7 @@ def _access(
     return tuple(option for option in found if option not in ("ro", "rw")), only_read or "ro" in found
 
 
-def _check_paths(entry: Section, mount: Mount, at_point: str, at_source: str) -> None:
+def _check_paths(entry: Section, mount: Mount, at_point: str, host_path: ValueKey[str]) -> None:
     point = mount.mount_point
     if point and (tree := _system_folder(point)):
         entry.report.error(
@@ -116,10 +122,16 @@ def _check_paths(entry: Section, mount: Mount, at_point: str, at_source: str) ->
             f"{point} would cover {tree} of the node's system",
             "take a folder of its own, like /data",
         )
-    if mount.type == "virtio_fs" and mount.source and (tree := _system_folder_of_host(mount.source)):
-        entry.report.error(
-            at_source,
-            f"{mount.source}: root of a node would be root in {tree} of the host",
+    if mount.type == "virtio_fs" and mount.source:
+        check_host_folder(entry, host_path, mount.source)
+
+
+def check_host_folder(section: Section, key: ValueKey[str], path: str) -> None:
+    """Reports a folder of the hypervisor that no node may have."""
+    if tree := _system_folder_of_host(path):
+        section.report.error(
+            section.at(key),
+            f"{path}: root of a node would be root in {tree} of the host",
             "share a folder that is made for it",
         )
 

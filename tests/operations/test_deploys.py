@@ -47,6 +47,7 @@ FULL_STACK = [
     ("containers.py | Containers: settings, policy and container-exec", ALL),
     ("containers.py | Subordinate numbers of the users", ALL),
     ("vacate.py | Drain where slurmd must restart", set()),
+    ("homes_change.py | Homes that come from elsewhere", set()),
     ("gpu.py | Simulated GPUs", NODES),
     ("gpu.py | Declared GPUs are there", NODES),
     ("All nodes are ready for slurmctld", set()),

@@ -205,3 +205,14 @@ def test_mounts_that_are_not(said: str, there: str, words: str) -> None:
 
 def test_a_cluster_without_mounts_has_none_to_look_at() -> None:
     assert mounts_checked(cluster=TWO).outcome == "skipped"
+
+
+def test_homes_in_a_folder_of_the_hypervisor() -> None:
+    folder = replace(TWO, home="virtio_fs", home_path="/data/home")
+    mounted = "mount autofs systemd-1 rw\nmount virtiofs hpcstate-home rw,nosuid,nodev\n"
+    for last, outcome in ((mounted, "passed"), (MOUNTED, "failed")):
+        answers = Answers(mounts=last, **{"compute-01": mounted})
+        result = run_check(SUITES.select(name="storage.homes")[0], FakeLive(answers, folder))
+        assert result.outcome == outcome, result
+    result = run_check(SUITES.select(name="storage.served")[0], FakeLive(Answers(), folder))
+    assert result.outcome == "skipped"

@@ -212,6 +212,15 @@ def test_a_folder_that_is_to_be_shared_must_be_there(tmp_path: Path) -> None:
     assert about_shares(there, sharing(tmp_path)) == []
 
 
+def test_the_folder_of_the_homes_must_be_there_and_is_told_once(tmp_path: Path) -> None:
+    file = tmp_path / "gpu.yaml"
+    more = "    storage: {home: virtio_fs, home_path: /srv/homes}\n    controller:\n"
+    file.write_text(GPU.read_text().replace("    controller:\n", more, 1))
+    (problem,) = [problem for problem in found(HOST, file) if "storage" in problem.place]
+    assert problem.place == ".clusters.hpc.storage.home_path"
+    assert problem.message == "there is no folder /srv/homes on this host"
+
+
 def test_a_folder_with_the_keys_of_the_cluster_is_warned_of(tmp_path: Path) -> None:
     there = replace(HOST, exists=lambda _: True)
     for more, said in (("", "may change the programs"), (", readonly: true", "reads the keys")):

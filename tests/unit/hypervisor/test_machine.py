@@ -90,6 +90,12 @@ def test_what_runs_as_it_was_rendered_differs_in_nothing() -> None:
         (domain_xml(accelerated(enable_hugepages=True)), "huge pages", "", "2048 KiB"),
         (domain_xml(mounts=SHARES), "memory backing", "", "memfd, shared"),
         (
+            domain_xml(replace(TWO, home="virtio_fs", home_path="/data/home")),
+            "shared folders",
+            "",
+            "/data/home as hpcstate-home",
+        ),
+        (
             domain_xml(mounts=SHARES),
             "shared folders",
             "",

@@ -30,7 +30,12 @@ VALUES = [
 NOT_OF_THE_FILE = (model.Container, model.ContainerTest)
 """What container.yaml becomes."""
 
-DERIVED = {"Cluster": {"home"}, "Mount": {"place"}, "Node": {"named", "data_gb"}, "Share": {"percent"}}
+DERIVED = {
+    "Cluster": {"home", "home_path"},
+    "Mount": {"place"},
+    "Node": {"named", "data_gb"},
+    "Share": {"percent"},
+}
 """What follows from other keys, from how a value is written, or from a node's role."""
 
 

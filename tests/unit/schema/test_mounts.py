@@ -117,6 +117,12 @@ def test_two_folders_of_a_node_with_one_tag() -> None:
         hpc("", controller=f"{{virtio_fs_mounts: [{one % 'x'}, {one % 'y'}]}}")
 
 
+def test_a_tag_of_our_own_is_refused() -> None:
+    own = "{virtio_fs_mounts: [{tag: hpcstate-home, host_path: /data/x, mount_point: /x}]}"
+    with pytest.raises(ProblemsError, match=r"tag: tags that begin with hpcstate- are"):
+        hpc("", controller=own)
+
+
 def test_homes_of_its_own_may_hold_a_mount() -> None:
     assert hpc((NAS % "").replace("/data}", "/home/x}"), storage=", home: local").workers[0].mounts
 

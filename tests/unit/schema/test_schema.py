@@ -454,15 +454,26 @@ def test_jobs_are_recorded_unless_the_file_says_where_or_not_at_all(more: str, o
 
 @pytest.mark.parametrize(
     ("more", "home"),
-    [("", "nfs"), ("    storage: {home: nfs}\n", "nfs"), ("    storage: {home: local}\n", "local")],
+    [
+        ("", "nfs"),
+        ("    storage: {home: nfs}\n", "nfs"),
+        ("    storage: {home: local}\n", "local"),
+        ("    storage: {home: virtio_fs, home_path: /data/home}\n", "virtio_fs"),
+    ],
 )
 def test_where_homes_are(more: str, home: str) -> None:
     assert hpc(more=more).home == home
 
 
 def test_homes_that_cannot_be() -> None:
-    with pytest.raises(ProblemsError, match=r"storage\.home: expected one of nfs, local, found 'virtio_fs'"):
-        hpc(more="    storage: {home: virtio_fs}\n")
+    for storage, words in (
+        ("home: beegfs", r"home: expected one of nfs, virtio_fs, local, found 'beegfs'"),
+        ("home: virtio_fs", r"home_path: is missing"),
+        ("home_path: /data/home", r"home_path: only home: virtio_fs has it"),
+        ("home: virtio_fs, home_path: /home", r"home_path: /home: root of a node would be root in /home"),
+    ):
+        with pytest.raises(ProblemsError, match=rf"storage\.{words}"):
+            hpc(more=f"    storage: {{{storage}}}\n")
     text = (
         "clusters:\n  cloud:\n    name: c\n    network: {subnet: 10.1.2.0/24}\n    storage: {home: %s}\n"
         "    control_plane: {}\n    worker_nodes: [{}]\n"
@@ -471,3 +482,5 @@ def test_homes_that_cannot_be() -> None:
     assert cloud is not None and cloud.home == "local"
     with pytest.raises(ProblemsError, match=r"storage\.home: only a Slurm cluster has a data volume"):
         schema.parse(text % "nfs", Path("lab.yaml"))
+    with pytest.raises(ProblemsError, match=r"storage\.home: only a Slurm cluster has shared homes"):
+        schema.parse(text % "virtio_fs, home_path: /data/home", Path("lab.yaml"))
