@@ -2,7 +2,7 @@
 
     pyinfra inventories/gpu.py deploys/homes_change.py
 
-Before the controller moves them; deploys/homes.py mounts the new ones, and deploys/compute.py lifts the drain.
+Before the controller moves them; deploys/homes.py mounts the new ones, deploys/compute.py lifts the drain.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""People's homes: on the disk of each node, on the controller's data volume and mounted by the others, or in a
-folder of the hypervisor that all mount."""
+"""People's homes: on the disk of each node, on the controller's data volume and mounted by the others, or in
+a folder of the hypervisor that all mount."""
 
 from __future__ import annotations
 
@@ -114,8 +114,8 @@ def mounted(node: str, source: str, *, timeout_s: float, kind: str = "nfs4", for
 @operation()
 def left(node: str, source: str, kind: str, *, timeout_s: float, force: bool = False) -> Commands:
     """``node`` has no homes of ours that are of another kind than ``kind``: it is drained as in ``mounted``,
-    and then nobody here writes to what the controller is about to move. ``source`` and ``kind`` are what it is
-    to have next, as for ``mounted``: where it could not have them, nothing changes.
+    and then nobody here writes to what the controller is about to move. ``source`` and ``kind`` are what it
+    is to have next, as for ``mounted``: where it could not have them, nothing changes.
     """
     found = _found()
     if found["kind"] not in _OURS or found["kind"] == kind:
@@ -179,8 +179,8 @@ def _no_folder(found: HomesState, kind: str, source: str) -> str:
     if kind != "virtiofs" or source in found["tags"]:
         return ""
     return (
-        "the folder of the homes is not in this machine: it comes as the node goes off and on. `./hpc up FILE` "
-        "does that and goes on, or `hpcstate stop FILE --node NAME` and `start`. Its homes were not changed"
+        "the folder of the homes is not in this machine: it comes as the node goes off and on. `./hpc up "
+        "FILE` does that and goes on, or `hpcstate stop FILE --node NAME` and `start`. Its homes stay"
     )
 
 

@@ -64,8 +64,8 @@ def read_cluster(section: Section, kind: Literal["hpc", "cloud"]) -> Cluster | N
         entries = [replace(entry, mounts=()) for entry in entries]
     shared = read_shared(storage, StorageKeys.mounts)
     nodes = place_nodes(name, network, entries, section.report) if network else ()
-    groups = {entry.place: entry.given_name for entry in entries if entry.group and entry.given_name}
-    nodes = with_mounts(nodes, groups, shared, section.report, home_is_shared=home != "local")
+    named = {entry.place: entry.given_name for entry in entries if entry.group and entry.given_name}
+    nodes = with_mounts(nodes, named, shared, section.report, home_is_shared=home != "local")
     slurm = read_slurm(section, Workers.of(nodes) if nodes else None) if kind == "hpc" else None
     accounting = read_accounting(section, slurm) if slurm else AccountingSettings(on=False)
     containers = read_containers(section) if kind == "hpc" else ContainerSettings()

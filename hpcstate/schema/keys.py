@@ -123,7 +123,8 @@ class VirtioFsKeys(Keys, title="storage.virtio_fs"):
 class StorageKeys(Keys, title="storage", earlier=("beegfs", "pool_name", "pool_path")):
     home = ValueKey(
         "where people's homes are: `nfs`, on the controller's data volume, which all nodes mount; "
-        "`virtio_fs`, in a folder of the host; `local`, each node has its own (storage.md). For Slurm clusters only",
+        "`virtio_fs`, in a folder of the host; `local`, each node has its own (storage.md). For Slurm "
+        "clusters only",
         leaf.home,
         None,
         default_text="`nfs`",
