@@ -23,6 +23,7 @@ SERVED = "/srv/lab-export"
 NODE = "compute-01"
 ENTRY = "        - {type: nfs, server: %s, path: %s, mount_point: /lab-data, read_only: %s, nodes: [%s]}\n"
 MOUNTS = "      mounts:\n"
+MOUNTED_AT = 'awk \'$5 == "%s" {for (i = 7; $i != "-"; i++); print $(i + 1)}\' /proc/self/mountinfo'
 
 
 @pytest.fixture(scope="module")
@@ -172,3 +173,54 @@ def test_a_folder_of_the_host(cluster: Cluster, cluster_file: Path) -> None:
         shutil.rmtree(folder)
     with Live(cluster) as live:
         assert mounted(live, "/lab-share") == []
+
+
+@pytest.mark.skipif(bool(virtiofsd_missing()), reason="this host has no virtiofsd")
+def test_homes_move_to_a_folder_of_the_host_and_back(cluster: Cluster, cluster_file: Path) -> None:
+    """What is at home stays there, both ways; what is written meanwhile comes back too, to an empty volume."""
+    folder = Path("/var/tmp/hpcstate-lab-home")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o755)
+    hpcstate = [sys.executable, "-m", "hpcstate"]
+    before = cluster_file.read_text()
+    there = f"    storage:\n      home: virtio_fs\n      home_path: {folder}\n"
+
+    def machines_and_deploy() -> None:
+        subprocess.run([*hpcstate, "stop", str(cluster_file)], check=True, timeout=900)
+        subprocess.run([*hpcstate, "start", str(cluster_file)], check=True, timeout=900)
+        deploy(cluster_file)
+
+    with Live(cluster) as live:
+        live.run("controller", "echo of the volume >/home/hpc/lab-moves", user="hpc")
+    try:
+        cluster_file.write_text(before.replace("    storage:\n", there, 1))
+        refused = pyinfra(cluster_file, "--json", "-y")
+        assert refused.returncode != 0 and "is not in this machine" in refused.stderr, refused.stderr[-2000:]
+        with Live(cluster) as live:
+            assert live.run(NODE, "cat /home/hpc/lab-moves", user="hpc").stdout == "of the volume\n"
+        machines_and_deploy()
+        assert (folder / "hpc/lab-moves").read_text() == "of the volume\n"
+        with Live(cluster) as live:
+            for node in live.cluster.nodes:
+                kinds = live.run(
+                    node.name, "ls /home/hpc >/dev/null; " + MOUNTED_AT % "/home", user="root"
+                ).stdout
+                assert kinds.split() == ["autofs", "virtiofs"], node.name
+            live.run(
+                "controller", f"srun -w {NODE} -t 2 sh -c 'echo of a job >lab-moves'", user="hpc", timeout=180
+            )
+            assert (folder / "hpc/lab-moves").read_text() == "of a job\n"
+            # The homes of the volume, from before, would count again: this is the way in which they do not.
+            live.run("controller", "mv /srv/hpcstate/home /srv/hpcstate/home.before", user="root")
+        cluster_file.write_text(before)
+        deploy(cluster_file)
+        with Live(cluster) as live:
+            said = live.run(NODE, "cat /home/hpc/lab-moves", user="hpc", timeout=180).stdout
+            assert said == "of a job\n"
+            live.run("controller", "rm -rf /srv/hpcstate/home.before /home/hpc/lab-moves", user="root")
+        machines_and_deploy()
+    finally:
+        if cluster_file.read_text() != before:
+            cluster_file.write_text(before)
+            machines_and_deploy()
+        shutil.rmtree(folder, ignore_errors=True)

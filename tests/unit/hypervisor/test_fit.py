@@ -251,16 +251,18 @@ def test_a_libvirt_that_keeps_folders_read_only(version: int | None, tmp_path: P
 
 
 def test_where_libvirt_finds_virtiofsd(tmp_path: Path) -> None:
-    """50-virtiofsd.json is that of Debian 13's virtiofsd 1.13.2."""
+    """50-qemu-virtiofsd.json is that of qemu-system-common 7.2 (Debian 12)."""
     assert virtiofsd_missing(root=tmp_path) == "this host has no virtiofsd"
     folder = tmp_path / "usr/share/qemu/vhost-user"
     folder.mkdir(parents=True)
     (folder / "10-broken.json").write_text("{")
     (folder / "20-gpu.json").write_text('{"type": "gpu", "binary": "/bin/sh"}')
-    text = '{"description": "virtiofsd vhost-user-fs", "type": "fs", "binary": "/usr/libexec/virtiofsd"}'
-    (folder / "50-virtiofsd.json").write_text(text)
-    assert virtiofsd_missing(root=tmp_path) == "/usr/libexec/virtiofsd is not there"
-    binary = tmp_path / "usr/libexec/virtiofsd"
+    (folder / "50-qemu-virtiofsd.json").write_text(
+        '{\n  "description": "QEMU virtiofsd vhost-user-fs",\n  "type": "fs",\n'
+        '  "binary": "/usr/lib/qemu/virtiofsd"\n}\n'
+    )
+    assert virtiofsd_missing(root=tmp_path) == "/usr/lib/qemu/virtiofsd is not there"
+    binary = tmp_path / "usr/lib/qemu/virtiofsd"
     binary.parent.mkdir(parents=True)
     binary.touch(mode=0o755)
     assert virtiofsd_missing(root=tmp_path) == ""
