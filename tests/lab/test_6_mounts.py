@@ -74,8 +74,7 @@ def deploy(file: Path) -> subprocess.CompletedProcess[str]:
 
 def mounted(live: Live, place: str) -> list[str]:
     """What is mounted at ``place`` of the node, by type; nothing looks at it."""
-    words = f'awk \'$5 == "{place}" {{for (i = 7; $i != "-"; i++); print $(i + 1)}}\' /proc/self/mountinfo'
-    return live.run(NODE, words, user="root").stdout.split()
+    return live.run(NODE, MOUNTED_AT % place, user="root").stdout.split()
 
 
 def test_a_mount_is_added_changed_and_removed(server: None, live: Live, cluster_file: Path) -> None:
@@ -177,7 +176,7 @@ def test_a_folder_of_the_host(cluster: Cluster, cluster_file: Path) -> None:
 
 @pytest.mark.skipif(bool(virtiofsd_missing()), reason="this host has no virtiofsd")
 def test_homes_move_to_a_folder_of_the_host_and_back(cluster: Cluster, cluster_file: Path) -> None:
-    """What is at home stays there, both ways; what is written meanwhile comes back too, to an empty volume."""
+    """What is at home stays there, both ways; what is written there comes back, to an empty volume."""
     folder = Path("/var/tmp/hpcstate-lab-home")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o755)
