@@ -26,7 +26,8 @@ _WAITING = ("hard", "timeo=600", "retrans=2")
 """Where somebody writes: while the server is away a write waits, and is not lost (nfs(5), hard)."""
 
 _GIVING_UP = ("softerr", "timeo=100", "retrans=2")
-"""Where nobody writes there is nothing to lose: an access fails after half a minute or so, with ETIMEDOUT."""
+"""Where nobody writes there is nothing to lose: an access fails after a minute or so (10, 20 and 30 s), with
+ETIMEDOUT."""
 
 _KINDS = {"vers": "vers", "nfsvers": "vers", "minorversion": "minor", "hard": "waits", "soft": "waits"}
 _KINDS |= {"softerr": "waits", "softreval": "reval", "nosoftreval": "reval", "udp": "proto", "tcp": "proto"}

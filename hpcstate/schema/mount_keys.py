@@ -92,8 +92,8 @@ SERVER = leaf.pattern(
     longest=253,
 )
 EXPORT = leaf.pattern(
-    r"/[A-Za-z0-9._:@+/=~-]*",
-    "the absolute path that the server exports, of letters, digits and ._:@+=~-",
+    r"/|(/[A-Za-z0-9._:@+=~-]+)+",
+    "the absolute path that the server exports, of letters, digits and ._:@+=~-, without a slash at its end",
     longest=1000,
 )
 

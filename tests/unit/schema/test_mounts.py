@@ -103,6 +103,7 @@ def test_the_mounts_of_a_node_and_of_all() -> None:
         ((FOLDER % "").replace("/data/shared", "/etc/x"), r"root in /etc of the host"),
         ((FOLDER % "").replace("/data/shared", "/var"), r"root in /var/cache of the host"),
         ((FOLDER % "").replace("/data/shared", "/home"), r"root in /home of the host"),
+        ((NAS % "").replace("/export/data", "/export/"), r"path: expected the absolute path"),
         ((NAS % "").replace("nas.example.org", "'na s'"), r"server: expected a host name"),
     ],
 )
