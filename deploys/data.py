@@ -13,7 +13,7 @@ from pyinfra.context import config, host
 
 from deploys.util.context import is_build, target
 from hpcstate.node.data_volume import binds, units
-from hpcstate.node.homes import EXPORTS, SERVER, SERVER_DROP_IN, server_files
+from hpcstate.node.homes import EXPORTS, SERVER, SERVER_DROP_IN, client_files, server_files, source
 from operations import data_volume, homes, text_files
 from operations.text_files import TextFile
 
@@ -38,3 +38,18 @@ if not is_build() and "controller" in host.groups and target().node.data_gb:
             ],
         )
         homes.served(name="Homes are served", clients=[str(node.address) for node in this.cluster.workers])
+    if this.cluster.home == "virtio_fs":
+        units_of_homes = client_files(this.cluster)
+        homes.folder(
+            name="Homes are a folder of the hypervisor",
+            source=source(this.cluster),
+            units=units_of_homes,
+            force=this.force,
+        )
+        text_files.put(
+            name="Units of the controller's homes",
+            files=[
+                TextFile(path, content, then="systemctl daemon-reload")
+                for path, content in units_of_homes.items()
+            ],
+        )

@@ -1,4 +1,4 @@
-"""People's homes on the compute nodes: mounted from the controller, which serves them, or their own.
+"""People's homes on the compute nodes: mounted from the controller, or from the hypervisor, or their own.
 
     pyinfra inventories/gpu.py deploys/homes.py
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 from pyinfra.context import config, host
 
 from deploys.util.context import is_build, target
-from hpcstate.node.homes import client_files, source
+from hpcstate.node.homes import client_files, file_system, source
 from operations import barrier, homes, text_files
 from operations.text_files import TextFile
 
@@ -20,7 +20,7 @@ config.SUDO = True
 
 if not is_build() and host.groups and ("controller" in host.groups or "compute" in host.groups):
     this = target()
-    shared = this.cluster.home == "nfs"
+    shared = this.cluster.home != "local"
     if "compute" in host.groups and shared:
         text_files.put(
             name="Units of the homes",
@@ -33,6 +33,7 @@ if not is_build() and host.groups and ("controller" in host.groups or "compute" 
             name="Homes are mounted",
             node=this.node.name,
             source=source(this.cluster),
+            kind=file_system(this.cluster),
             timeout_s=this.drain_seconds,
             force=this.force,
         )

@@ -12,7 +12,7 @@ from pyinfra.context import host
 
 from facts.data_volume import DataVolume
 from hpcstate import programs
-from hpcstate.node.data_volume import DEVICE, LABEL, TOP, Bind, unit
+from hpcstate.node.data_volume import DEVICE, FROM_FOLDER, HOME, LABEL, TOP, Bind, unit
 from hpcstate.node.managed import Managed
 from hpcstate.probe.data_volume import DataVolumeState
 from operations.util.commands import stop_host
@@ -79,7 +79,8 @@ def _obstacle(found: DataVolumeState, binds: Sequence[Bind]) -> str:
         )
     for path, name in ((TOP, ""), *((bind.place, bind.name) for bind in binds)):
         wanted = f"{found['device']}[/{name}]" if name else found["device"]
-        if found["mounts"].get(path, wanted) != wanted:
+        there = found["mounts"].get(path, wanted)
+        if there != wanted and not (path == HOME and there in FROM_FOLDER):
             return (
                 f"{path} is mounted from {found['mounts'][path]}, which hpcstate did not do: the data volume "
                 f"belongs there. `umount {path}`, and take it out of /etc/fstab, then deploy again"

@@ -71,9 +71,36 @@ move() {
   sync -f "$top"
 }
 
+# leave_folder NAME PLACE UNIT: PLACE is a folder of the hypervisor, by units of ours. What it has becomes the folder NAME of
+# the volume, where there is none yet; then it is not mounted any more, and keeps what it has.
+leave_folder() {
+  demand_idle "$2" "It moves to the data volume."
+  if [ -e "$work/$1.moving" ] || [ ! -e "$top/$1" ]; then
+    # What the kernel has at PLACE now, and no automount above it.
+    if ! timeout -k 5 90 stat -t "$2/." >/dev/null || ! is_folder "$2"; then fail "the folder at $2 does not answer: nothing moves"; fi
+    move "$1" "$2"
+    # Whole: what is at PLACE below the mount must not take its place.
+    rm -f "$work/$1.moving"
+    sync "$work"
+  fi
+  systemctl stop "$3" "${3%.mount}.automount"
+  if mountpoint -q "$2"; then fail "$2 is still mounted: something uses it; it is tried again with the next deploy"; fi
+  systemctl disable --quiet "${3%.mount}.automount" 2>/dev/null || :
+  rm -f "$units/${3%.mount}.automount" "$units/$3"
+  systemctl daemon-reload
+}
+
+# Whether what is mounted at PLACE is a folder of the hypervisor.
+is_folder() {
+  place=$1 awk '$5 == ENVIRON["place"] {
+    for (at = 7; at <= NF && $at != "-"; at++); type = $(at + 1)
+  } END { exit type != "virtiofs" }' "${mountinfo:-/proc/self/mountinfo}"
+}
+
 bind() {
   name=$1 place=$2 unit=$3 service=${4-} idle=${5-}
   mountpoint -q "$top" || fail "$top is not mounted: nothing moves"
+  if [ -n "$idle" ] && grep -qxF 'Type=virtiofs' "$units/$unit" 2>/dev/null; then leave_folder "$name" "$place" "$unit"; fi
   if mountpoint -q "$place"; then
     install_unit "$unit"
     return

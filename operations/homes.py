@@ -1,8 +1,9 @@
-"""People's homes: on the disk of each node, or on the controller's data volume and mounted by the others."""
+"""People's homes: on the disk of each node, on the controller's data volume and mounted by the others, or in
+a folder of the hypervisor that all mount."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from pyinfra.context import host
 from facts.homes import Homes
 from facts.slurm import SlurmDaemons, SlurmNodes
 from hpcstate import programs
-from hpcstate.node.data_volume import HOME, HOME_BIND, TOP
+from hpcstate.node.data_volume import HOME, HOME_BIND, TOP, UNITS
 from hpcstate.node.homes import AUTOMOUNT, EXPORTS, MOUNT, SERVER, SERVER_DROP_IN
 from hpcstate.node.managed import Managed
 from hpcstate.node.ssh import SSH_HOME, SSH_USER
@@ -23,6 +24,8 @@ from operations.util.commands import stop_host
 from operations.util.drain import drain_and_wait
 
 PROGRAM = Path(__file__).with_name("homes.sh")
+NFS = Path(__file__).with_name("nfs.sh")
+"""The functions have and without_portmapper."""
 
 MANAGED = (
     Managed(
@@ -84,30 +87,101 @@ def served(clients: Sequence[str]) -> Commands:
 
 
 @operation()
-def mounted(node: str, source: str, *, timeout_s: float, force: bool = False) -> Commands:
+def mounted(node: str, source: str, *, timeout_s: float, kind: str = "nfs4", force: bool = False) -> Commands:
     """``source`` (``192.168.150.10:/home``) is mounted at /home of ``node`` as somebody looks there; its
-    units are there. What the node's own disk has at /home stays below.
+    units are there. What the node's own disk has at /home stays below. ``kind`` is what the kernel calls its
+    file system: ``nfs4``, or ``virtiofs``, where ``source`` is the tag of a folder.
 
     Where slurmd runs, jobs may have files open there: ``node`` is drained, its jobs have ended, and other
     processes that use /home stop the host (neither with ``force``). The deploy of slurmd lifts the drain.
     Another mount at /home stops the host.
     """
     found = _found()
-    if foreign := _foreign(found, ("autofs", "nfs4")):
+    if foreign := _foreign(found, ("autofs", *_OURS)) or _no_folder(found, kind, source):
         yield stop_host(foreign)
         return
     kinds = [mount["type"] for mount in found["mounts"]]
-    sources = [mount["source"] for mount in found["mounts"] if mount["type"] == "nfs4"]
-    automount = found["units"].get(AUTOMOUNT)
-    on = automount is not None and automount["active"] == "active" and automount["enabled"] == "enabled"
-    right = all(other == source for other in sources)
-    if on and kinds[:1] == ["autofs"] and right:
+    right = _is_right(found, kind, source)
+    if _is_on(found) and kinds[:1] == ["autofs"] and right:
         host.noop(f"{HOME} is mounted from {source} as somebody looks there")
         return
     covers = "autofs" not in kinds or not right
     if covers and not force:
-        yield from _vacate(node, f"{HOME} comes from the controller", timeout_s)
-    yield _command("mount", source, idle=not force)
+        yield from _vacate(node, f"{HOME} comes from {_WHENCE[kind]}", timeout_s)
+    yield _command("mount", source, idle=not force, **({} if kind == "nfs4" else {"kind": kind}))
+
+
+@operation()
+def left(node: str, source: str, kind: str, *, timeout_s: float, force: bool = False) -> Commands:
+    """``node`` has no homes of ours that are of another kind than ``kind``: it is drained as in ``mounted``,
+    and then nobody here writes to what the controller is about to move. ``source`` and ``kind`` are what it
+    is to have next, as for ``mounted``: where it could not have them, nothing changes.
+    """
+    found = _found()
+    if found["kind"] not in _OURS or found["kind"] == kind:
+        host.noop(f"{HOME} stays of the kind that it is")
+        return
+    if why := _foreign(found, ("autofs", *_OURS)) or _no_folder(found, kind, source):
+        yield stop_host(why)
+        return
+    if not force:
+        yield from _vacate(node, f"{HOME} moves to {_WHENCE[kind]}", timeout_s)
+    yield _command("unshare", idle=not force)
+
+
+@operation()
+def folder(source: str, units: Mapping[str, str], *, force: bool = False) -> Commands:
+    """The controller's homes lie in the folder ``source`` (a tag) of the hypervisor, by ``units`` (path to
+    content), and are not served. What is at /home moves there once, when the folder is empty; else what is in
+    the folder counts. Other nodes have ``left`` them before. Processes that use /home stop the host (not with
+    ``force``).
+    """
+    found = _found()
+    bound = found["kind"] == "none"
+    foreign = "" if bound else _foreign(found, ("autofs", "virtiofs"))
+    if why := foreign or _no_folder(found, "virtiofs", source):
+        yield stop_host(why)
+        return
+    kinds = [mount["type"] for mount in found["mounts"]]
+    right = found["kind"] == "virtiofs" and _is_right(found, "virtiofs", source) and not found["files"]
+    if right and _is_on(found) and kinds[:1] == ["autofs"]:
+        host.noop(f"{HOME} is the folder {source} of the hypervisor")
+        return
+    texts = {
+        "mount": units[f"{UNITS}/{MOUNT}"].rstrip("\n"),
+        "automount": units[f"{UNITS}/{AUTOMOUNT}"].rstrip("\n"),
+    }
+    yield _command("folder", source, *found["files"], idle=not force, kind="virtiofs", **texts)
+
+
+_OURS = ("nfs4", "virtiofs")
+"""What is mounted at /home by units of ours."""
+
+_WHENCE = {"nfs4": "the controller", "virtiofs": "a folder of the hypervisor"}
+
+
+def _is_on(found: HomesState) -> bool:
+    automount = found["units"].get(AUTOMOUNT)
+    return automount is not None and automount["active"] == "active" and automount["enabled"] == "enabled"
+
+
+def _is_right(found: HomesState, kind: str, source: str) -> bool:
+    """Whether what is mounted, if anything is, is ``source``."""
+    return all(
+        (mount["type"], mount["source"]) == (kind, source)
+        for mount in found["mounts"]
+        if mount["type"] != "autofs"
+    )
+
+
+def _no_folder(found: HomesState, kind: str, source: str) -> str:
+    """Why the folder ``source`` cannot be mounted, with the next step; empty where it can."""
+    if kind != "virtiofs" or source in found["tags"]:
+        return ""
+    return (
+        "the folder of the homes is not in this machine: it comes as the node goes off and on. `./hpc up "
+        "FILE` does that and goes on, or `hpcstate stop FILE --node NAME` and `start`. Its homes stay"
+    )
 
 
 @operation()
@@ -136,7 +210,7 @@ def _say(state: Any, host: Any, text: str) -> bool:
 
 def follow(action: Literal["exports", "restart"]) -> str:
     """The command that makes a running NFS server follow its files; one that does not run is left so."""
-    return programs.command(IDLE, PROGRAM, arguments=(action,), home=HOME)
+    return programs.command(IDLE, NFS, PROGRAM, arguments=(action,), home=HOME)
 
 
 def _found() -> HomesState:
@@ -166,6 +240,7 @@ def _vacate(node: str, why: str, timeout_s: float) -> Iterable[PyinfraCommand]:
         yield from drain_and_wait(node, host.get_fact(SlurmNodes).get(node), why, timeout_s)
 
 
-def _command(*words: str, idle: bool = True) -> StringCommand:
-    text = programs.command(IDLE, PROGRAM, arguments=words, home=HOME, idle="yes" if idle else "")
+def _command(*words: str, idle: bool = True, **more: str) -> StringCommand:
+    files = (*((programs.REPLACE,) if "mount" in more else ()), IDLE, NFS, PROGRAM)
+    text = programs.command(*files, arguments=words, home=HOME, idle="yes" if idle else "", **more)
     return StringCommand(text)

@@ -62,7 +62,7 @@ class Due:
         if self.controller:
             name = cluster.controller.name
             why, stay = "users' homes may lie on its disk", "Slurm's state and the registry stay"
-            if cluster.home == "nfs":
+            if cluster.home != "local":
                 why, stay = "nobody can submit while it is replaced", "what is on its data volume stays"
             lines.append(
                 f"{name} keeps its image: {why} (`hpcstate roll start --controller` replaces it, too; {stay})"

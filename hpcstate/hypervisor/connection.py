@@ -141,6 +141,11 @@ class LibvirtHost:
     def _capabilities(self) -> str:
         return str(self.connection.getCapabilities())
 
+    @property
+    def version(self) -> int:
+        """libvirt's version: a million for each major, a thousand for each minor number."""
+        return int(self.connection.getLibVersion())
+
     def check(self, facts: objects.HypervisorFacts) -> None:
         """Raises HpcstateError when guests would be damaged: TCG with QEMU before 10."""
         version = self.connection.getVersion()

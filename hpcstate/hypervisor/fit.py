@@ -16,7 +16,7 @@ from hpcstate.errors import HpcstateError, Problem, ProblemsError, line_of, prob
 from hpcstate.hypervisor import fit_host
 from hpcstate.hypervisor.fit_host import HostAccess, look
 from hpcstate.hypervisor.placement import placements
-from hpcstate.hypervisor.xml import cluster_uuid
+from hpcstate.hypervisor.xml import cluster_uuid, shares
 from hpcstate.model import Cluster, Description, Node
 from hpcstate.passthrough import claims, request, verdict
 from hpcstate.passthrough.claims import read_claims
@@ -134,7 +134,7 @@ def host_findings(
             findings.extend(_route_findings(cluster, host.routes))
         for node in {node.place: node for node in cluster.nodes}.values():
             findings.extend(_node_findings(node, host))
-            findings.extend(_share_findings(node))
+        findings.extend(_share_findings(cluster, host))
     if host.pci is not None:
         findings.extend(request.findings(here, host.pci))
         for cluster in here:
@@ -253,15 +253,26 @@ def _node_findings(node: Node, host: HostState) -> Iterator[Problem]:
         )
 
 
-def _share_findings(node: Node) -> Iterator[Problem]:
-    if node.virtio_fs_mounts:
-        tags = ", ".join(mount.tag for mount in node.virtio_fs_mounts)
-        yield problem_at(
-            f"{node.place}.virtio_fs_mounts",
-            f"the shared folders ({tags}) are not set up: {node.name} starts without them",
-            "copy what it needs with rsync, or mount a network file system",
-            True,
-        )
+def _share_findings(cluster: Cluster, host: HostState) -> Iterator[Problem]:
+    """What stands between the folders that nodes of ``cluster`` mount and this host; once for each folder."""
+    mounts = {mount.place: (mount, node) for node in cluster.nodes for mount in shares(cluster, node)}
+    for place, (mount, node) in mounts.items():
+        if not host.exists(Path(mount.source)):
+            yield problem_at(
+                place, f"there is no folder {mount.source} on this host", f"make it: mkdir -p {mount.source}"
+            )
+        elif _holds_secrets(Path(mount.source)):
+            yield problem_at(
+                place,
+                f"root of {node.name} reads the keys of the cluster in {mount.source}"
+                + ("" if mount.read_only else ", and may change the programs that you run from there"),
+                "share another folder, or trust root of the node with them",
+                True,
+            )
+
+
+def _holds_secrets(folder: Path) -> bool:
+    return any(path.is_relative_to(folder) for path in (paths.ROOT, paths.BUILD))
 
 
 ROM_SIGNATURE = b"\x55\xaa"

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import getpass
 import grp
+import json
 import os
 import pwd
 import re
@@ -38,6 +39,16 @@ APPARMOR_LOCAL = Path("/etc/apparmor.d/local/abstractions/libvirt-qemu")
 APPARMOR_RULES = (Path("/etc/apparmor.d/abstractions/libvirt-qemu"), APPARMOR_LOCAL)
 """What all machines of libvirt may read; virt-aa-helper adds their disks, but no ROM file of a device."""
 
+VHOST_USER = (Path("/etc/qemu/vhost-user"), Path("/usr/share/qemu/vhost-user"))
+"""Where libvirt finds what shares folders."""
+
+_VIRTIOFSD = (
+    "apt-get install virtiofsd (Debian 13); on Debian 12 the QEMU of the release has it (qemu-system-common "
+    "7.2), that of backports, which a host without KVM gets, has not"
+)
+_READ_ONLY_SHARES = 11_000_000
+"""libvirt refuses <readonly/> of virtio-fs before (qemu_validate.c)."""
+
 _LEAST_RESERVE_MB = 2048
 _NET = Path("/sys/class/net")
 
@@ -58,6 +69,8 @@ class HostAccess:
     """What this user may do here: why libvirt and KVM are refused, empty where they are not; ``user`` is the
     name. ``running`` are the UUIDs of libvirt's machines that are on. ``unreadable`` says why QEMU cannot
     read a file, empty when it can; ``strangers`` has what stands under a cluster's names and is not its own.
+    ``virtiofsd`` says why no folder of this host can be shared, empty where it can; ``libvirt_version`` is
+    libvirt's number (11.3.0 is 11003000), None where it was not asked.
     """
 
     user: str = ""
@@ -67,11 +80,13 @@ class HostAccess:
     running: frozenset[str] = frozenset()
     unreadable: Callable[[Path], str] = lambda _: ""
     strangers: Callable[[Cluster], Sequence[Stranger]] = lambda _: ()
+    virtiofsd: str = ""
+    libvirt_version: int | None = None
 
 
 def look() -> HostAccess:
     """What this user may do on this host. Starts nothing."""
-    networks, running = _of_libvirt()
+    networks, running, version = _of_libvirt()
     return HostAccess(
         user=getpass.getuser(),
         libvirt=libvirt_refused(),
@@ -84,6 +99,8 @@ def look() -> HostAccess:
         running=running,
         unreadable=unreadable_for_qemu,
         strangers=_strangers,
+        virtiofsd=virtiofsd_missing(),
+        libvirt_version=version,
     )
 
 
@@ -118,6 +135,7 @@ def findings(
                 f"not this cluster's own: {'; '.join(listed(strangers))}",
                 "take another name, subnet and bridge; or `hpcstate adopt` takes over what hpcstate made",
             )
+        yield from _shares(cluster, access)
         for node in cluster.nodes:
             for position, device in enumerate(node.passthrough):
                 if device.rom_file and (why := access.unreadable(Path(device.rom_file))):
@@ -174,6 +192,46 @@ def _bridge(cluster: Cluster, bridges: Bridges) -> Iterator[Problem]:
             else "fine if it is this cluster's; else take another name",
             not known,
         )
+
+
+def _shares(cluster: Cluster, access: HostAccess) -> Iterator[Problem]:
+    """What libvirt here lacks for the folders of this host that nodes mount; said once for each folder."""
+    from hpcstate.hypervisor.xml import shares
+
+    mounts = {mount.place: mount for node in cluster.nodes for mount in shares(cluster, node)}
+    for place, mount in mounts.items():
+        if access.virtiofsd:
+            yield problem_at(place, f"{mount.source} cannot be shared: {access.virtiofsd}", _VIRTIOFSD)
+        version = access.libvirt_version
+        if mount.read_only and version is not None and version < _READ_ONLY_SHARES:
+            number = f"{version // 1_000_000}.{version // 1000 % 1000}"
+            yield problem_at(
+                place,
+                f"libvirt {number} of this host cannot share {mount.source} read-only: root of a node "
+                "would write there",
+                "libvirt 11.0 of Debian 13 can; or share it writable, or export it by NFS as read-only",
+            )
+
+
+def virtiofsd_missing(folders: Sequence[Path] = VHOST_USER, root: Path = Path("/")) -> str:
+    """Why libvirt finds no virtiofsd here; empty where it does.
+
+    It looks for a vhost-user description of type ``fs`` and runs the binary that this names
+    (docs/interop/vhost-user.json of QEMU; libvirt's qemu_vhost_user.c).
+    """
+    binaries = []
+    for file in (
+        file for folder in folders for file in sorted((root / folder.relative_to("/")).glob("*.json"))
+    ):
+        try:
+            described = json.loads(file.read_text())
+            if described["type"] == "fs":
+                binaries.append(str(described["binary"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    if any(os.access(root / binary.lstrip("/"), os.X_OK) for binary in binaries):
+        return ""
+    return f"{binaries[0]} is not there" if binaries else "this host has no virtiofsd"
 
 
 def _pinned_memory(clusters: Iterable[Cluster], memory_mb: int, pinned_mb: int) -> Iterator[Problem]:
@@ -313,16 +371,16 @@ def _strangers(cluster: Cluster) -> Sequence[Stranger]:
         return ()
 
 
-def _of_libvirt() -> tuple[Mapping[str, NetworkOfBridge] | None, frozenset[str]]:
-    """libvirt's networks by their bridges (None when it does not answer), and the UUIDs of the machines that
-    are on.
+def _of_libvirt() -> tuple[Mapping[str, NetworkOfBridge] | None, frozenset[str], int | None]:
+    """libvirt's networks by their bridges (None when it does not answer), the UUIDs of the machines that are
+    on, and its version.
     """
     if not answers():
-        return None, frozenset()
+        return None, frozenset(), None
     from hpcstate.hypervisor.connection import connect
 
     try:
         with connect(SYSTEM_URI, read_only=True) as host:
-            return host.bridges(), host.running_uuids()
+            return host.bridges(), host.running_uuids(), host.version
     except HpcstateError:
-        return None, frozenset()
+        return None, frozenset(), None

@@ -117,8 +117,21 @@ def _disk_driver(root: Element) -> str:
 
 
 def _backing(root: Element) -> str:
-    source = root.find("memoryBacking/source")
-    return "" if source is None else source.get("type", "")
+    words = (
+        _attribute(root, "memoryBacking/source", "type"),
+        _attribute(root, "memoryBacking/access", "mode"),
+    )
+    return ", ".join(word for word in words if word)
+
+
+def _shares(root: Element) -> str:
+    """The folders of the hypervisor, as ``/data/shared as share, read-only``."""
+    found = [
+        f"{_attribute(share, 'source', 'dir')} as {_attribute(share, 'target', 'dir')}"
+        + (", read-only" if share.find("readonly") is not None else "")
+        for share in root.iterfind("devices/filesystem")
+    ]
+    return "; ".join(sorted(found))
 
 
 def _interface(root: Element) -> str:
@@ -149,6 +162,7 @@ DOMAIN: tuple[Property, ...] = (
     Property("memory backing", _backing, "power-cycle"),
     Property("network interface", _interface, "power-cycle"),
     Property("data volume", data_of, "power-cycle"),
+    Property("shared folders", _shares, "power-cycle"),
 )
 
 

@@ -16,8 +16,9 @@ from xml.etree.ElementTree import Element
 from hpcstate.hypervisor.guest_pci import root_ports
 from hpcstate.hypervisor.mark import Mark
 from hpcstate.hypervisor.placement import placements
-from hpcstate.model import Cluster, Node
+from hpcstate.model import Cluster, Mount, Node
 from hpcstate.model.cells import guest_cells
+from hpcstate.model.mount import HOME_TAG
 from hpcstate.node import data_volume as data_volume_of_node
 from hpcstate.probe.cpus import HostCell
 from hpcstate.render import render
@@ -107,9 +108,21 @@ def domain_xml(
         disk=disk or disk_volume(node),
         data=data_volume(node) if node.data_gb else "",
         data_serial=data_volume_of_node.SERIAL,
+        shares=shares(cluster, node),
         console=pool_path(cluster) / console_volume(node),
         mark=mark.for_node(node.name).to_xml() if mark else "",
     )
+
+
+def shares(cluster: Cluster, node: Node) -> tuple[Mount, ...]:
+    """The folders of the hypervisor that ``node`` has, each a device of its machine: that of the homes first.
+    Their ``place`` is where the file has the path."""
+    place = f".clusters.{cluster.kind}.storage.home_path"
+    homes = Mount("virtio_fs", cluster.home_path, "/home", HOME_TAG, place=place)
+    own = tuple(
+        replace(mount, place=f"{mount.place}.host_path") for mount in node.mounts if mount.type == "virtio_fs"
+    )
+    return (homes, *own) if cluster.home == "virtio_fs" else own
 
 
 def disk_volume(node: Node, base: str = "") -> str:

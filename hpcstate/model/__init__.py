@@ -7,8 +7,9 @@ from hpcstate.model.container import Container, ContainerSettings, ContainerTest
 from hpcstate.model.gpu import PassthroughDevice, SimulatedGpus
 from hpcstate.model.gres import AutoDetect, GresSettings
 from hpcstate.model.hardware import Acceleration, CpuTopology
+from hpcstate.model.mount import Mount
 from hpcstate.model.network import Network
-from hpcstate.model.node import Node, Role, VirtioFsMount
+from hpcstate.model.node import Node, Role
 from hpcstate.model.partition import Partition
 from hpcstate.model.roll import RollSettings, Share
 
@@ -26,6 +27,7 @@ __all__ = [
     "Group",
     "Home",
     "Metadata",
+    "Mount",
     "Network",
     "Node",
     "Partition",
@@ -36,5 +38,4 @@ __all__ = [
     "SimulatedGpus",
     "SlurmConfig",
     "User",
-    "VirtioFsMount",
 ]

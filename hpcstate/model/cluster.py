@@ -28,8 +28,9 @@ def is_derived(parameter: str) -> bool:
     return parameter.lower() in DERIVED_PARAMETERS
 
 
-Home = Literal["nfs", "local"]
-"""Where people's homes are: on the controller's data volume, mounted by all, or on each node's own disk."""
+Home = Literal["nfs", "virtio_fs", "local"]
+"""Where people's homes are: on the controller's data volume, mounted by all; in a folder of the hypervisor;
+or on each node's own disk."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class Cluster:
 
     ``autostart``: libvirt starts its network, pool and nodes as the hypervisor boots. None leaves that as it
     is: the memory of a workstation is its owner's, and so is what was said by ``virsh autostart``.
-    ``home`` is ``nfs`` only where the controller has a data volume.
+    ``home`` is ``nfs`` only where the controller has a data volume; ``home_path`` is the folder of the
+    hypervisor for ``virtio_fs``.
     """
 
     kind: Literal["hpc", "cloud"]
@@ -67,6 +69,7 @@ class Cluster:
     groups: tuple[Group, ...] = ()
     accounting: AccountingSettings = field(default_factory=AccountingSettings)
     packages: tuple[str, ...] = ()
+    home_path: str = ""
 
     @property
     def controller(self) -> Node:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from hpcstate.model.gpu import PassthroughDevice, SimulatedGpus
 from hpcstate.model.gres import EXPLICIT, GresSettings
+from hpcstate.model.mount import Mount
 
 WRITTEN_NODE_KEYS: Mapping[str, str] = {
     **dict.fromkeys(
@@ -29,19 +30,6 @@ Role = Literal["controller", "compute", "control_plane", "worker"]
 
 
 @dataclass(frozen=True)
-class VirtioFsMount:
-    """A host folder shared into a node (``virtio_fs_mounts[]``)."""
-
-    tag: str
-    host_path: str
-    mount_point: str
-    owner: str = "admin"
-    group: str = "admin"
-    mode: str = "0755"
-    options: str = "rw,relatime"
-
-
-@dataclass(frozen=True)
 class Node:
     """One virtual machine. ``name`` is its hostname and its Slurm NodeName.
 
@@ -49,9 +37,10 @@ class Node:
     are stable; ``data_gb`` is the size of its data volume in GiB, 0 where it has none: only the controller of
     a Slurm cluster has one; ``named`` says that the file gives the name, else it is that of its place;
     ``gres_settings`` is the section ``gres``; ``place`` is where the file declares it
-    (``.clusters.hpc.compute_nodes[0]``); ``features`` are those of the file; ``weight`` and ``extra_slurm``
-    are keys of its NodeName line (slurm.conf(5), NODE CONFIGURATION); ``packages`` are Debian packages
-    that it has beside those of all nodes.
+    (``.clusters.hpc.compute_nodes[0]``); ``mounts`` are its own and those of the cluster that it has;
+    ``features`` are those of the file; ``weight`` and ``extra_slurm`` are keys of its NodeName line
+    (slurm.conf(5), NODE CONFIGURATION); ``packages`` are Debian packages that it has beside those of all
+    nodes.
     """
 
     name: str
@@ -67,7 +56,7 @@ class Node:
     passthrough: tuple[PassthroughDevice, ...] = ()
     simulated_gpus: SimulatedGpus | None = None
     gres_settings: GresSettings = EXPLICIT
-    virtio_fs_mounts: tuple[VirtioFsMount, ...] = ()
+    mounts: tuple[Mount, ...] = ()
     named: bool = False
     data_gb: int = 0
     features: tuple[str, ...] = ()

@@ -8,11 +8,13 @@ look for them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hpcstate.model import Cluster
 from hpcstate.model.container import REGISTRY
+from hpcstate.model.mount import HOME_TAG
 from hpcstate.render import render
 from hpcstate.slurm.accounting import DATA
 from hpcstate.slurm.conf import STATE
@@ -45,6 +47,9 @@ class Bind:
 STATE_BIND = Bind("slurmctld", STATE, "slurmctld")
 HOME = "/home"
 HOME_BIND = Bind("home", HOME, idle=True)
+FROM_FOLDER = (HOME_TAG, "systemd-1")
+"""What findmnt(8) calls homes in a folder of the hypervisor: by its tag, or by the automount above it."""
+
 BINDS = (STATE_BIND, Bind("containers", REGISTRY), Bind("mysql", DATA, "mariadb"))
 """What lies on the data volume of every cluster."""
 
@@ -56,7 +61,12 @@ def binds(cluster: Cluster) -> tuple[Bind, ...]:
 
 def unit(place: str) -> str:
     """The name of the mount unit of ``place``, as systemd demands it (systemd.unit(5), string escaping)."""
-    return place.strip("/").replace("-", "\\x2d").replace("/", "-") + ".mount"
+
+    def escaped(match: re.Match[str]) -> str:
+        return "".join(f"\\x{byte:02x}" for byte in match.group().encode())
+
+    path = re.sub(r"^\.|[^A-Za-z0-9:_./]", escaped, place.strip("/"))
+    return path.replace("/", "-") + ".mount"
 
 
 def units(binds: Sequence[Bind]) -> Mapping[str, str]:

@@ -1,7 +1,8 @@
 """Where people's homes are, and what a node has for it. Pure: model in, text out.
 
 With ``storage.home: nfs`` the homes lie on the controller's data volume and are at /home on every node: bound
-there on the controller, mounted by NFS on the others. The account that the engine itself logs in with has its
+there on the controller, mounted by NFS on the others. With ``virtio_fs`` they lie in a folder of the
+hypervisor, and all nodes mount it alike. The account that the engine itself logs in with has its
 home elsewhere (SSH_HOME): who looks up a name in /home waits for the server, and sshd reads a user's keys,
 and begins in a user's home, before anything else. So what a dead server stops is people's work, not the way
 to the node.
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hpcstate.model import Cluster, Node
+from hpcstate.model.mount import HOME_TAG
 from hpcstate.node.data_volume import HOME, UNITS, unit
 from hpcstate.render import render
 
@@ -44,14 +46,20 @@ def server_files(cluster: Cluster) -> Mapping[str, str]:
 
 
 def source(cluster: Cluster) -> str:
-    """What the other nodes mount at /home (``192.168.150.10:/home``)."""
-    return f"{cluster.controller.address}:{HOME}"
+    """What nodes mount at /home: ``192.168.150.10:/home``, or the tag of a folder of the hypervisor."""
+    return HOME_TAG if cluster.home == "virtio_fs" else f"{cluster.controller.address}:{HOME}"
+
+
+def file_system(cluster: Cluster) -> str:
+    """What the kernel calls the file system that nodes mount at /home; empty where they mount none."""
+    return {"nfs": "nfs4", "virtio_fs": "virtiofs", "local": ""}[cluster.home]
 
 
 def client_files(cluster: Cluster) -> Mapping[str, str]:
-    """Path to content of the units of a node that has the homes from the controller."""
+    """Path to content of the units of a node that mounts the homes."""
+    template = "base/home-folder.mount.j2" if cluster.home == "virtio_fs" else "base/home.mount.j2"
     return {
-        f"{UNITS}/{MOUNT}": render("base/home.mount.j2", home=HOME, source=source(cluster)),
+        f"{UNITS}/{MOUNT}": render(template, home=HOME, source=source(cluster)),
         f"{UNITS}/{AUTOMOUNT}": render("base/home.automount.j2", home=HOME),
     }
 
@@ -60,4 +68,5 @@ def files(cluster: Cluster, node: Node) -> Mapping[str, str]:
     """Path to content of the files that ``node`` has for shared homes; none where they are its own."""
     if cluster.home == "local":
         return {}
-    return server_files(cluster) if node is cluster.controller else client_files(cluster)
+    serves = cluster.home == "nfs" and node is cluster.controller
+    return server_files(cluster) if serves else client_files(cluster)

@@ -28,13 +28,17 @@ class HomeUnit(TypedDict):
 
 class HomesState(TypedDict):
     """``way`` is the home of the account that hpcstate logs in with, empty without one. ``mounts`` are those
-    at /home, the lowest first. ``programs`` are those of NFS that are installed. ``versions`` are those that
-    the server speaks (``+4.2``), none where it does not run; ``exports`` is each path that it exports, with
-    its clients. ``files`` are those asked for that are there.
+    at /home, the lowest first; ``kind`` is the type that its unit in /etc mounts there, ``none`` for a bind,
+    empty without one; ``tags`` are the folders of the hypervisor that the machine has. ``programs`` are those
+    of NFS that are installed. ``versions`` are those that the server speaks (``+4.2``), none where it does
+    not run; ``exports`` is each path that it exports, with its clients. ``files`` are those asked for that
+    are there.
     """
 
     way: str
     mounts: list[HomeMount]
+    kind: str
+    tags: list[str]
     units: dict[str, HomeUnit]
     programs: list[str]
     versions: list[str]
@@ -51,7 +55,9 @@ def command(user: str, home: str, units: Sequence[str], files: Sequence[str] = (
 
 def parse(text: str) -> HomesState:
     """What ``command`` printed. Raises HpcstateError for anything else."""
-    state = HomesState(way="", mounts=[], units={}, programs=[], versions=[], exports={}, files=[])
+    state = HomesState(
+        way="", mounts=[], kind="", tags=[], units={}, programs=[], versions=[], exports={}, files=[]
+    )
     units: list[str] = []
     for line in text.splitlines():
         key, _, rest = line.partition(" ")
@@ -63,6 +69,10 @@ def parse(text: str) -> HomesState:
         elif key == "mount" and len(words) == 3:
             kind, source, options = words
             state["mounts"].append(HomeMount(type=kind, source=source, options=options.split(",")))
+        elif key == "kind" and len(words) == 1:
+            state["kind"] = rest
+        elif key == "tag" and rest:
+            state["tags"].append(rest)
         elif key == "program" and len(words) == 1:
             state["programs"].append(rest)
         elif key == "versions" and words:
@@ -73,12 +83,12 @@ def parse(text: str) -> HomesState:
             state["files"].append(rest)
         else:
             raise HpcstateError(f"this is no answer of homes.sh: {line!r}")
-    state["units"] = _units(units)
+    state["units"] = parse_units(units, "homes.sh")
     return state
 
 
-def _units(lines: Iterable[str]) -> dict[str, HomeUnit]:
-    """Units by name, from lines NAME=VALUE; an empty one ends a unit."""
+def parse_units(lines: Iterable[str], program: str) -> dict[str, HomeUnit]:
+    """Units by name, from lines NAME=VALUE of ``program``; an empty one ends a unit. Raises HpcstateError."""
     units: dict[str, HomeUnit] = {}
     fields: dict[str, str] = {}
     for line in (*lines, ""):
@@ -86,7 +96,7 @@ def _units(lines: Iterable[str]) -> dict[str, HomeUnit]:
         if equals:
             fields[name] = value
         elif line:
-            raise HpcstateError(f"this is no answer of homes.sh: {line!r}")
+            raise HpcstateError(f"this is no answer of {program}: {line!r}")
         elif fields:
             units[fields.get("Id", "")] = HomeUnit(
                 load=fields.get("LoadState", ""),

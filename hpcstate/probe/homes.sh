@@ -1,6 +1,8 @@
 # Where the homes of this host come from; for root. It looks at no file below HOME, where it could wait for a server:
 #   way PATH                         the home of the account USER
 #   mount TYPE SOURCE OPTIONS        each mount at HOME, the lowest first
+#   kind TYPE                        what its mount unit in /etc mounts there
+#   tag NAME                         each folder of the hypervisor that this machine has
 #   unit NAME=VALUE                  what systemd says of each UNIT; nothing behind "unit" ends one
 #   program NAME                     mount.nfs4, rpc.nfsd: those that are installed
 #   versions LINE                    of NFS, as the server has them
@@ -15,6 +17,10 @@ awk -v home="$home" '$5 == home {
   for (at = 7; at <= NF && $at != "-"; at++);
   print "mount", $(at + 1), $(at + 2), $6 "," $(at + 3)
 }' "$root/proc/self/mountinfo"
+sed -n 's/^Type=\([^[:space:]]*\)$/kind \1/p' "$root/etc/systemd/system/${home#/}.mount" 2>/dev/null
+for tag in "$root"/sys/fs/virtiofs/*/tag; do
+  if read -r line 2>/dev/null <"$tag"; then echo "tag $line"; fi
+done
 timeout 20 systemctl show --property=Id,LoadState,ActiveState,UnitFileState "$@" 2>/dev/null | sed 's/^/unit /'
 for name in mount.nfs4 rpc.nfsd; do
   if [ -x "$root/usr/sbin/$name" ]; then echo "program $name"; fi

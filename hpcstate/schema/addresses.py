@@ -88,7 +88,7 @@ def place_nodes(
                 passthrough=entry.passthrough,
                 simulated_gpus=entry.simulated_gpus,
                 gres_settings=entry.gres_settings,
-                virtio_fs_mounts=entry.virtio_fs_mounts,
+                mounts=entry.mounts,
                 named=bool(entry.given_name),
                 data_gb=entry.data_gb,
                 features=entry.features,

@@ -20,6 +20,7 @@ from hpcstate.schema.accounting import read_accounting
 from hpcstate.schema.addresses import place_nodes
 from hpcstate.schema.containers import read_containers
 from hpcstate.schema.keys import CloudKeys, HpcKeys, RollKeys, StorageKeys, VirtioFsKeys
+from hpcstate.schema.mounts import check_host_folder, read_shared, with_mounts
 from hpcstate.schema.network import read_acceleration, read_network
 from hpcstate.schema.node import DEFAULT_IMAGES, read_head, read_workers
 from hpcstate.schema.section import Report, Section
@@ -54,14 +55,17 @@ def read_cluster(section: Section, kind: Literal["hpc", "cloud"]) -> Cluster | N
     network = read_network(about_network, name) if keys.network in section else None
     acceleration = read_acceleration(section.section(keys.hardware))
     storage = section.section(keys.storage)
-    home = _read_home(storage, kind)
+    home, home_path = _read_home(storage, kind)
     shares_folders = storage.section(StorageKeys.virtio_fs).value(VirtioFsKeys.enabled)
     head = read_head(section.section(head_key), "controller" if kind == "hpc" else "control_plane", image)
     workers = read_workers(section, workers_key, "compute" if kind == "hpc" else "worker", image)
     entries = [head, *workers]
     if not shares_folders:
-        entries = [replace(entry, virtio_fs_mounts=()) for entry in entries]
+        entries = [replace(entry, mounts=()) for entry in entries]
+    shared = read_shared(storage, StorageKeys.mounts)
     nodes = place_nodes(name, network, entries, section.report) if network else ()
+    named = {entry.place: entry.given_name for entry in entries if entry.group and entry.given_name}
+    nodes = with_mounts(nodes, named, shared, section.report, home_is_shared=home != "local")
     slurm = read_slurm(section, Workers.of(nodes) if nodes else None) if kind == "hpc" else None
     accounting = read_accounting(section, slurm) if slurm else AccountingSettings(on=False)
     containers = read_containers(section) if kind == "hpc" else ContainerSettings()
@@ -87,21 +91,33 @@ def read_cluster(section: Section, kind: Literal["hpc", "cloud"]) -> Cluster | N
         groups,
         accounting,
         section.values(HpcKeys.packages) if kind == "hpc" else (),
+        home_path,
     )
 
 
-def _read_home(storage: Section, kind: Literal["hpc", "cloud"]) -> Home:
-    """A Slurm cluster always has more than one node, and a data volume; others have none to share from."""
-    home = storage.value(StorageKeys.home)
+def _read_home(storage: Section, kind: Literal["hpc", "cloud"]) -> tuple[Home, str]:
+    """Where homes are, and in which folder of the host. A Slurm cluster always has more than one node, and a
+    data volume; others have none to share from."""
+    home, path = storage.value(StorageKeys.home), storage.value(StorageKeys.home_path)
+    if home == "virtio_fs" and StorageKeys.home_path not in storage:
+        storage.missing(StorageKeys.home_path)
+    if home != "virtio_fs" and StorageKeys.home_path in storage:
+        storage.report.error(
+            storage.at(StorageKeys.home_path), "only home: virtio_fs has it", "leave it out, or write that"
+        )
+    if path:
+        check_host_folder(storage, StorageKeys.home_path, path)
     if kind == "hpc":
-        return home or "nfs"
-    if home == "nfs":
+        return home or "nfs", path
+    if home in ("nfs", "virtio_fs"):
         storage.report.error(
             storage.at(StorageKeys.home),
-            "only a Slurm cluster has a data volume, from which homes are shared",
+            "only a Slurm cluster has a data volume, from which homes are shared"
+            if home == "nfs"
+            else "only a Slurm cluster has shared homes",
             "leave it out",
         )
-    return "local"
+    return "local", ""
 
 
 def _read_roll(cluster: Section) -> RollSettings:

@@ -16,12 +16,12 @@ from hpcstate.model import (
     Node,
     Partition,
     RollSettings,
-    VirtioFsMount,
 )
 from hpcstate.schema import leaf
 from hpcstate.schema.declare import EntriesKey, Keys, ListKey, MappingKey, SectionKey, ValueKey
 from hpcstate.schema.gpu_keys import DeviceKeys, GresKeys, PciePassthroughKeys, SimulatedGpusKeys
 from hpcstate.schema.libvirt_uri import libvirt_uri
+from hpcstate.schema.mount_keys import MountKeys, NodeMountKeys, folder
 from hpcstate.schema.partition_keys import PartitionKeys
 from hpcstate.schema.people_keys import GroupKeys, UserKeys
 
@@ -122,30 +122,23 @@ class VirtioFsKeys(Keys, title="storage.virtio_fs"):
 
 class StorageKeys(Keys, title="storage", earlier=("beegfs", "pool_name", "pool_path")):
     home = ValueKey(
-        "where people's homes are: `nfs`, on the controller's data volume, which all nodes mount; `local`, "
-        "each node has its own (storage.md). For Slurm clusters only",
+        "where people's homes are: `nfs`, on the controller's data volume, which all nodes mount; "
+        "`virtio_fs`, in a folder of the host; `local`, each node has its own (storage.md). For Slurm "
+        "clusters only",
         leaf.home,
         None,
         default_text="`nfs`",
     )
-    virtio_fs = SectionKey("see below", VirtioFsKeys)
-
-
-class MountKeys(Keys, title="virtio_fs_mounts"):
-    tag = ValueKey("once in a node: letters, digits, `_`, `-`, at most 36", leaf.MOUNT_TAG, "", required=True)
-    host_path = ValueKey(
-        "an absolute path; `${NAME}` is replaced from the environment, `${TOT}` is the project's root",
-        leaf.host_path,
+    home_path = ValueKey(
+        "for `home: virtio_fs`: the folder of the host, an absolute path; variables as in `host_path` of "
+        "virtio_fs_mounts",
+        folder,
         "",
-        required=True,
     )
-    mount_point = ValueKey(
-        "an absolute path in the node; variables as in `host_path`", leaf.host_path, "", required=True
+    mounts = EntriesKey(
+        "NFS servers of the site and folders of the host that nodes mount, see storage.mounts", MountKeys
     )
-    owner = ValueKey("", leaf.UNIX_NAME, VirtioFsMount.owner)
-    group = ValueKey("", leaf.UNIX_NAME, VirtioFsMount.group)
-    mode = ValueKey("", leaf.MOUNT_MODE, VirtioFsMount.mode)
-    options = ValueKey("mount options", leaf.line, VirtioFsMount.options)
+    virtio_fs = SectionKey("see below", VirtioFsKeys)
 
 
 _NODE_EARLIER = (
@@ -188,7 +181,7 @@ class ControllerKeys(
     ip_address = ip.alias()
     base_image_path = ValueKey("the image of this node", leaf.IMAGE, None, default_text="the cluster's")
     image_path = base_image_path.alias()
-    virtio_fs_mounts = EntriesKey("folders of the host, see virtio_fs_mounts", MountKeys)
+    virtio_fs_mounts = EntriesKey("folders of the host, see virtio_fs_mounts", NodeMountKeys)
     packages = ListKey(
         "a list of Debian packages that this node has beside the cluster's `packages`. For Slurm clusters "
         "only",
@@ -445,6 +438,7 @@ SECTIONS: tuple[type[Keys], ...] = (
     CpuTopologyKeys,
     PerformanceKeys,
     StorageKeys,
+    MountKeys,
     VirtioFsKeys,
     ControllerKeys,
     WorkerKeys,
@@ -453,7 +447,7 @@ SECTIONS: tuple[type[Keys], ...] = (
     GresKeys,
     PciePassthroughKeys,
     DeviceKeys,
-    MountKeys,
+    NodeMountKeys,
     SlurmConfigKeys,
     PartitionKeys,
     ContainersKeys,

@@ -248,7 +248,7 @@ def forward(value: str) -> Literal["nat", "none"]:
 
 def home(value: str) -> Home:
     """Where people's homes are."""
-    return cast(Home, choice("nfs", "local")(value))
+    return cast(Home, choice("nfs", "virtio_fs", "local")(value))
 
 
 CLUSTER_NAME = pattern(

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from itertools import chain
 
-from hpcstate.model import GresSettings, Node, PassthroughDevice, Role, SimulatedGpus, VirtioFsMount
+from hpcstate.model import GresSettings, Mount, Node, PassthroughDevice, Role, SimulatedGpus
 from hpcstate.model.gres import EXPLICIT
 from hpcstate.model.node import WRITTEN_NODE_KEYS
 from hpcstate.schema.declare import AnyKey, EntriesKey
 from hpcstate.schema.gpu_keys import DeviceKeys, GresKeys, PciePassthroughKeys, SimulatedGpusKeys
-from hpcstate.schema.keys import ControllerKeys, MountKeys, WorkerGroupKeys, WorkerKeys
+from hpcstate.schema.keys import ControllerKeys, WorkerGroupKeys, WorkerKeys
+from hpcstate.schema.mounts import read_own
 from hpcstate.schema.section import Section
 
 DEFAULT_IMAGES = {"hpc": "hpc-base", "cloud": "cloud-base"}
@@ -39,7 +40,7 @@ class Entry:
     passthrough: tuple[PassthroughDevice, ...] = ()
     simulated_gpus: SimulatedGpus | None = None
     gres_settings: GresSettings = EXPLICIT
-    virtio_fs_mounts: tuple[VirtioFsMount, ...] = ()
+    mounts: tuple[Mount, ...] = ()
     given_name: str = ""
     group: bool = False
     data_gb: int = 0
@@ -194,7 +195,7 @@ def _read_entry(
         auto_start=section.value(ControllerKeys.auto_start),
         passthrough=passthrough,
         simulated_gpus=simulated,
-        virtio_fs_mounts=_read_mounts(section),
+        mounts=read_own(section, ControllerKeys.virtio_fs_mounts),
         packages=_read_packages(section, role),
     )
 
@@ -262,25 +263,3 @@ def _check_x_vga(section: Section, devices: tuple[PassthroughDevice, ...]) -> No
             "another device of this node has the legacy VGA registers",
             f"{devices[positions[0]].pci_address} has them; there is one set in a machine",
         )
-
-
-def _read_mounts(node: Section) -> tuple[VirtioFsMount, ...]:
-    mounts = []
-    seen: set[str] = set()
-    for section in node.sections(ControllerKeys.virtio_fs_mounts):
-        mount = VirtioFsMount(
-            tag=section.value(MountKeys.tag),
-            host_path=section.value(MountKeys.host_path),
-            mount_point=section.value(MountKeys.mount_point),
-            owner=section.value(MountKeys.owner),
-            group=section.value(MountKeys.group),
-            mode=section.value(MountKeys.mode),
-            options=section.value(MountKeys.options),
-        )
-        if mount.tag and mount.tag in seen:
-            section.report.error(
-                section.at(MountKeys.tag), f"the tag {mount.tag} is used by another mount of this node"
-            )
-        seen.add(mount.tag)
-        mounts.append(mount)
-    return tuple(mounts)

@@ -61,6 +61,7 @@ MODULES = (
     "node_runs",
     "data_volume",
     "homes",
+    "mounts",
     "root_disk",
     "users",
     "accounting",

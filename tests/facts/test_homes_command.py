@@ -52,6 +52,8 @@ def test_a_node_with_all_of_it(tools: Path, tmp_path: Path) -> None:
         "var/lib/nfs/etab": "/home\t192.168.150.11(rw,sync,anonuid=65534)\n/a\\040b\t*(ro)\n",
         "usr/sbin/rpc.nfsd": "",
         "etc/exports.d/hpcstate.exports": "",
+        "etc/systemd/system/home.mount": "[Mount]\nWhat=x\nType=nfs4\n",
+        "sys/fs/virtiofs/0/tag": "hpcstate-home\n",
     }.items():
         file = tmp_path / path
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -68,6 +70,8 @@ def test_a_node_with_all_of_it(tools: Path, tmp_path: Path) -> None:
                 "options": ["rw", "nosuid", "nodev", "relatime", "rw", "vers=4.2", "hard"],
             },
         ],
+        "kind": "nfs4",
+        "tags": ["hpcstate-home"],
         "units": {
             "home.automount": {"load": "loaded", "active": "active", "enabled": "enabled"},
             "rpcbind.socket": {"load": "masked", "active": "inactive", "enabled": "masked"},

@@ -164,6 +164,21 @@ BREAKS: Mapping[str, Break] = {
         "systemctl disable --quiet --now home.automount",
         "systemctl --quiet is-active home.automount && systemctl --quiet is-enabled home.automount",
     ),
+    "mounts": Break(
+        "compute-02",
+        "systemctl disable --quiet --now data.automount",
+        "systemctl --quiet is-active data.automount && systemctl --quiet is-enabled data.automount",
+    ),
+    "mounts.foreign": Break(
+        "compute-01",
+        "systemctl disable --quiet --now data.automount; systemctl stop data.mount; mkdir /run/lab-units "
+        "&& mv /etc/systemd/system/data.*mount /run/lab-units/ && systemctl daemon-reload "
+        "&& mkdir -p /data && mount -t tmpfs lab /data",
+        "! grep -q ' /data .* tmpfs ' /proc/self/mountinfo",
+        "/data is mounted from lab (tmpfs)",
+        "umount /data; mv /run/lab-units/* /etc/systemd/system/ && rmdir /run/lab-units "
+        "&& systemctl daemon-reload && systemctl enable --quiet --now data.automount",
+    ),
     "accounting.database": Break(
         "controller",
         "mariadb -e \"REVOKE ALL PRIVILEGES ON slurm_acct_db.* FROM 'slurm'@'localhost'\"",

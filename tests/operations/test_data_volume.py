@@ -116,7 +116,7 @@ df) echo Avail; echo "${ROOM:-1000000000}" ;;
 systemctl)
   case $1 in
   --quiet) [ -e "$FAKE/active" ] ;;
-  stop) rm "$FAKE/active" ;;
+  stop) rm -f "$FAKE/active" ;;
   start)
     case $2 in
     slurmctld) touch "$FAKE/active" ;;
@@ -166,6 +166,7 @@ class Node:
             "top": str(self.top),
             "units": str(self.units),
             "work": str(self.folder / "work"),
+            "mountinfo": str(self.folder / "mountinfo"),
         }
         return subprocess.run(
             ["sh", "-c", programs.command(*FILES, arguments=words)],
@@ -326,3 +327,65 @@ def test_shared_homes_are_bound_like_the_rest() -> None:
     done = run(data_volume.state, wanted, shared, facts={FACT: {"*": found()}})
     assert actions(done) == ["bind home /home home.mount '' idle"]
     assert "What=/srv/hpcstate/home" in wanted["home.mount"]
+
+
+# homes that come from a folder of the hypervisor
+
+
+def test_homes_of_a_folder_are_taken_and_those_of_others_are_not() -> None:
+    binds = (*BINDS, HOME_BIND)
+    for source, takes in (("hpcstate-home", True), ("systemd-1", True), ("nas:/home", False)):
+        state = found(mounts={**found()["mounts"], "/home": source})
+        done = run(data_volume.state, units(binds), binds, facts={FACT: {"*": state}})
+        if takes:
+            assert actions(done) == ["bind home /home home.mount '' idle"]
+        else:
+            (stop,) = done.commands
+            assert isinstance(stop, dict) and "which hpcstate did not do" in stop["args"][0]
+
+
+@pytest.fixture
+def folder(node: Node) -> Node:
+    """A node whose homes are in a folder: what is at the place is what is mounted there."""
+    (node.units / "home.mount").write_text(f"[Mount]\nWhere={node.state}\nType=virtiofs\n")
+    (node.units / "home.automount").write_text("[Automount]\n")
+    (node.folder / "mountinfo").write_text(
+        f"1 1 0:1 / {node.state} rw - autofs systemd-1 rw\n"
+        f"2 1 0:2 / {node.state} rw - virtiofs hpcstate-home rw\n"
+    )
+    return node
+
+
+def to_volume(node: Node, stop_at: str = "") -> subprocess.CompletedProcess[str]:
+    return node.run("bind", "home", str(node.state), "home.mount", "", "idle", stop_at=stop_at)
+
+
+def test_homes_of_a_folder_become_those_of_the_volume(folder: Node) -> None:
+    done = to_volume(folder)
+    assert done.returncode == 0, done.stderr
+    assert (folder.top / "home/job_state").read_text() == "jobs 1 to 7"
+    assert (folder.state / "job_state").exists(), "the folder keeps what it has"
+    assert not (folder.units / "home.automount").exists()
+    assert "virtiofs" not in (folder.units / "home.mount").read_text()
+
+
+def test_homes_that_are_on_the_volume_count(folder: Node) -> None:
+    (folder.top / "home").mkdir()
+    assert to_volume(folder).returncode == 0
+    assert not list((folder.top / "home").iterdir())
+
+
+@pytest.mark.parametrize("stop_at", ["systemctl stop", "systemctl disable", "systemctl daemon-reload"])
+def test_a_way_back_that_is_killed_takes_nothing_else(folder: Node, stop_at: str) -> None:
+    assert to_volume(folder, stop_at).returncode != 0
+    # What is below the mount, when it is gone.
+    (folder.state / "job_state").write_text("of the node's own disk")
+    assert to_volume(folder).returncode == 0
+    assert (folder.top / "home/job_state").read_text() == "jobs 1 to 7"
+
+
+def test_a_folder_that_does_not_answer_is_not_taken_for_empty(folder: Node) -> None:
+    (folder.folder / "mountinfo").write_text(f"1 1 0:1 / {folder.state} rw - autofs systemd-1 rw\n")
+    done = to_volume(folder)
+    assert done.returncode == 1 and "does not answer" in done.stderr
+    assert not (folder.top / "home").exists() and (folder.units / "home.automount").exists()

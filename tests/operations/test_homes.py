@@ -18,6 +18,7 @@ from tests.operations.harness import Outcome, run
 
 FACT = "facts.homes.Homes"
 SOURCE = "192.168.150.10:/home"
+KIND = "nfs4"
 CLIENTS = ["192.168.150.11", "192.168.150.12"]
 AUTOFS = {"type": "autofs", "source": "systemd-1", "options": ["rw"]}
 NFS = {"type": "nfs4", "source": SOURCE, "options": ["rw", "vers=4.2"]}
@@ -38,6 +39,8 @@ def found(**changes: Any) -> dict[str, Any]:
     return {
         "way": "/var/lib/hpcstate/admin",
         "mounts": [],
+        "kind": "",
+        "tags": [],
         "units": {"home.mount": NONE, "home.automount": NONE, "nfs-server.service": NONE},
         "programs": ["mount.nfs4", "rpc.nfsd"],
         "versions": [],
@@ -86,7 +89,7 @@ def actions(done: Outcome) -> list[str]:
     for command in done.commands:
         if isinstance(command, str):
             words = command.splitlines()
-            called = [line.removeprefix("set -- ") for line in words[:2] if line.startswith("set -- ")]
+            called = [line.removeprefix("set -- ") for line in words if line.startswith("set -- ")]
             lines.append(called[0] if called else words[0])
         else:
             lines.append(str(command.get("function")))
@@ -215,21 +218,113 @@ def test_the_controller_serves_no_more() -> None:
     assert "stay in /srv/hpcstate/home" in str(done.commands[1])
 
 
+# a folder of the hypervisor
+
+TAG = "hpcstate-home"
+SHARE = {"type": "virtiofs", "source": TAG, "options": ["rw", "nosuid"]}
+UNIT_TEXTS = {
+    "/etc/systemd/system/home.mount": "[Mount]\nType=virtiofs\n",
+    "/etc/systemd/system/home.automount": "[Automount]\n",
+}
+
+
+def sharing(**changes: Any) -> dict[str, Any]:
+    """A node whose homes are a folder of the hypervisor."""
+    state = {"kind": "virtiofs", "tags": [TAG], "mounts": [AUTOFS, SHARE]}
+    return client(**{**state, **changes})
+
+
+def folder(state: dict[str, Any], **options: Any) -> Outcome:
+    return ask(homes.folder, state, TAG, UNIT_TEXTS, **options)
+
+
+def mount_folder(state: dict[str, Any], **options: Any) -> Outcome:
+    return ask(homes.mounted, state, "compute-01", TAG, timeout_s=60, kind="virtiofs", **options)
+
+
+def left(state: dict[str, Any], source: str, kind: str, **options: Any) -> Outcome:
+    return ask(homes.left, state, "compute-01", source, kind, timeout_s=60, **options)
+
+
+@pytest.mark.parametrize("state", [sharing(), sharing(mounts=[AUTOFS])], ids=["mounted", "not yet"])
+def test_homes_in_a_folder_are_left_alone(state: dict[str, Any]) -> None:
+    for done in (mount_folder(state, slurmd=True), folder(state), left(state, TAG, "virtiofs")):
+        assert (done.commands, len(done.noops)) == ([], 1)
+
+
+def test_a_node_mounts_the_folder_when_its_jobs_have_ended() -> None:
+    done = mount_folder(found(tags=[TAG]), slurmd=True)
+    assert [action.split()[0] for action in actions(done)] == ["scontrol", "wait_until_free", "mount"]
+    command = done.commands[-1]
+    assert isinstance(command, str) and command.startswith("home=/home idle=yes kind=virtiofs\n")
+
+
+@pytest.mark.parametrize("state", [found(), client(kind="nfs4")], ids=["own", "nfs"])
+def test_without_the_folder_in_the_machine_nothing_changes(state: dict[str, Any]) -> None:
+    outcomes = [mount_folder(state, slurmd=True), folder(state)]
+    if state["kind"]:
+        outcomes = [left(state, TAG, "virtiofs", slurmd=True)]
+    for done in outcomes:
+        (stop,) = done.commands
+        assert isinstance(stop, dict) and "goes off and on" in stop["args"][0]
+
+
+@pytest.mark.parametrize(
+    ("state", "source", "kind"),
+    [(client(kind="nfs4", tags=[TAG]), TAG, "virtiofs"), (sharing(), SOURCE, "nfs4")],
+    ids=["to a folder", "to nfs"],
+)
+def test_a_node_leaves_homes_before_they_move(state: dict[str, Any], source: str, kind: str) -> None:
+    done = left(state, source, kind, slurmd=True)
+    assert [action.split()[0] for action in actions(done)] == ["scontrol", "wait_until_free", "unshare"]
+    assert actions(left(state, source, kind, slurmd=True, force=True)) == ["unshare"]
+
+
+@pytest.mark.parametrize("state", [found(tags=[TAG]), client(kind="nfs4")], ids=["own", "stays"])
+def test_a_node_that_has_nothing_else_leaves_nothing(state: dict[str, Any]) -> None:
+    assert left(state, SOURCE, "nfs4", slurmd=True).commands == []
+
+
+@pytest.mark.parametrize(
+    ("state", "action"),
+    [
+        (found(tags=[TAG]), f"folder {TAG}"),
+        (server(kind="none", tags=[TAG]), f"folder {TAG} {EXPORTS}"),
+        (sharing(files=[EXPORTS]), f"folder {TAG} {EXPORTS}"),
+        (sharing(units={**client()["units"], "home.automount": unit(enabled="disabled")}), f"folder {TAG}"),
+    ],
+    ids=["own", "served", "still served", "off at boot"],
+)
+def test_the_controllers_homes_move_to_the_folder(state: dict[str, Any], action: str) -> None:
+    done = folder(state)
+    assert actions(done) == [action]
+    (command,) = done.commands
+    assert isinstance(command, str) and "Type=virtiofs" in command.split("set --")[0]
+
+
+def test_a_mount_of_somebody_else_is_not_covered_by_the_folder() -> None:
+    (stop,) = folder(
+        found(tags=[TAG], mounts=[{"type": "cifs", "source": "//nas/h", "options": []}])
+    ).commands
+    assert isinstance(stop, dict) and "/home is mounted from //nas/h (cifs)" in stop["args"][0]
+
+
 # the program
 
 STAND_IN = """#!/bin/sh
 name=$(basename "$0")
 echo "$name $*" >>"$LOG"
 case $name in
+df) echo Avail; cat "$FAKE/room" 2>/dev/null || echo 1000000000 ;;
 getent) echo "admin:x:1:1::$(cat "$FAKE/way"):/bin/bash" ;;
 usermod) shift; echo "$1" >"$FAKE/way" ;;
 unshare) while [ "${1#--}" != "$1" ]; do shift; done; exec "$@" ;;
 awk) cat "$FAKE/mounts" 2>/dev/null || : ;;
-find) cat "$FAKE/users" 2>/dev/null ;;
+find) case $1 in "$FAKE"/share*) exec /usr/bin/find "$@" ;; esac; cat "$FAKE/users" 2>/dev/null ;;
 timeout) shift 3; exec "$@" ;;
 stat)
   if [ "$1" = -c ]; then echo ann; exit; fi
-  [ -e "$FAKE/served" ] && [ -e "$FAKE/on" ] && echo "nfs4 $SOURCE" >>"$FAKE/mounts" ;;
+  [ -e "$FAKE/served" ] && [ -e "$FAKE/on" ] && echo "${kind:-nfs4} $SOURCE" >>"$FAKE/mounts" ;;
 systemctl)
   case "$*" in
   '--quiet is-active home.automount') [ -e "$FAKE/on" ] ;;
@@ -238,7 +333,21 @@ systemctl)
   esac ;;
 esac
 """
-FAKES = ("getent", "usermod", "unshare", "awk", "find", "timeout", "stat", "systemctl", "exportfs", "sync")
+FAKES = (
+    "mount",
+    "umount",
+    "df",
+    "getent",
+    "usermod",
+    "unshare",
+    "awk",
+    "find",
+    "timeout",
+    "stat",
+    "systemctl",
+    "exportfs",
+    "sync",
+)
 
 
 class Node:
@@ -251,6 +360,9 @@ class Node:
             (folder / "bin" / name).write_text(STAND_IN)
             (folder / "bin" / name).chmod(0o755)
         self.home = folder / "home"
+        self.share = folder / "share"
+        self.units = folder / "units"
+        self.units.mkdir()
         self.place = folder / "var" / "admin"
         keys = self.home / "admin" / ".ssh"
         keys.mkdir(parents=True)
@@ -260,7 +372,19 @@ class Node:
     def run(self, *words: str, idle: str = "yes") -> subprocess.CompletedProcess[str]:
         (self.folder / "log").write_text("")
         # Its programs lie in /usr/sbin; here only the image's part is told apart.
-        text = programs.command(IDLE, homes.PROGRAM, arguments=words, home=self.home, idle=idle)
+        units = {"kind": "virtiofs", "mount": "[Mount]\nType=virtiofs", "automount": "[Automount]"}
+        text = programs.command(
+            programs.REPLACE,
+            IDLE,
+            homes.NFS,
+            homes.PROGRAM,
+            arguments=words,
+            home=self.home,
+            idle=idle,
+            work=self.share,
+            units=self.units,
+            **(units if words[0] == "folder" else {}),
+        )
         return subprocess.run(
             ["sh", "-c", text.replace("/usr/sbin/", f"{self.folder}/bin/")],
             env={
@@ -268,6 +392,7 @@ class Node:
                 "LOG": str(self.folder / "log"),
                 "FAKE": str(self.folder),
                 "SOURCE": SOURCE,
+                "kind": KIND,
             },
             capture_output=True,
             text=True,
@@ -383,6 +508,75 @@ def test_homes_of_its_own_again(node: Node) -> None:
 def test_the_server_is_left_alone_where_it_is_not_ours(node: Node) -> None:
     assert node.run("unshare").returncode == 0
     assert "nfs-server" not in (node.folder / "log").read_text()
+
+
+# homes in a folder of the hypervisor
+
+
+def move(node: Node, *files: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return node.run("folder", TAG, *files, **environment)
+
+
+@pytest.fixture
+def moving(node: Node, monkeypatch: pytest.MonkeyPatch) -> Node:
+    """A node whose homes are on its own disk, and a folder that is empty."""
+    monkeypatch.setattr("tests.operations.test_homes.SOURCE", TAG)
+    monkeypatch.setattr("tests.operations.test_homes.KIND", "virtiofs")
+    (node.home / "ann").mkdir()
+    (node.home / "ann/thesis").write_text("a year's work")
+    (node.home / ".hidden").write_text("x")
+    return node
+
+
+def test_homes_move_to_an_empty_folder_once(moving: Node) -> None:
+    exports = moving.folder / "exports"
+    exports.touch()
+    done = move(moving, str(exports))
+    assert done.returncode == 0, done.stderr
+    assert (moving.share / "ann/thesis").read_text() == "a year's work"
+    assert sorted(path.name for path in moving.share.iterdir()) == [".hidden", "admin", "ann"]
+    assert (moving.home / "ann/thesis").exists(), "what was there stays below"
+    assert not exports.exists() and "Type=virtiofs" in (moving.units / "home.mount").read_text()
+    calls = (moving.folder / "log").read_text().splitlines()
+    assert calls.index("systemctl disable --quiet --now nfs-server.service") < calls.index(
+        f"mount -t virtiofs -o nosuid,nodev {TAG} {moving.share}"
+    )
+    (moving.share / "ann/thesis").write_text("more")
+    assert move(moving).returncode == 0
+    assert (moving.share / "ann/thesis").read_text() == "more"
+
+
+def test_homes_that_are_in_the_folder_count(moving: Node) -> None:
+    (moving.share / "bob").mkdir(parents=True)
+    assert move(moving).returncode == 0
+    assert [path.name for path in moving.share.iterdir()] == ["bob"]
+
+
+def test_a_move_that_was_cut_off_begins_again_or_goes_on(moving: Node) -> None:
+    half = moving.share / ".hpcstate-moving"
+    half.mkdir(parents=True)
+    (half / "ann").mkdir()
+    assert move(moving).returncode == 0
+    assert (moving.share / "ann/thesis").read_text() == "a year's work"
+
+    for name in ("home.mount", "home.automount"):
+        (moving.units / name).unlink()
+    half.mkdir()
+    (half / ".whole").touch()
+    (half / "late").mkdir()
+    assert move(moving).returncode == 0
+    assert (moving.share / "late").exists() and not half.exists()
+
+
+def test_homes_that_do_not_fit_or_are_in_use_stay(moving: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    (moving.folder / "users").write_text(f"/proc/{os.getpid()}/cwd\n")
+    done = move(moving)
+    assert done.returncode == 1 and "processes use" in done.stderr
+    (moving.folder / "users").unlink()
+    (moving.folder / "room").write_text("100")
+    done = move(moving)
+    assert done.returncode == 1 and "it stays where it is" in done.stderr
+    assert not list(moving.units.iterdir())
 
 
 # who uses a folder

@@ -11,7 +11,7 @@ from hpcstate.check.jobs import new_name
 from hpcstate.check.suite import DEPLOY_AGAIN, CheckFailed, RecordProperty, fault
 from hpcstate.model import Cluster, Node
 from hpcstate.node.data_volume import HOME
-from hpcstate.node.homes import AUTOMOUNT, MOUNT, source
+from hpcstate.node.homes import AUTOMOUNT, MOUNT, file_system, source
 from hpcstate.node.ssh import JOB_USER, SSH_HOME, SSH_USER, Live, TimedOutError
 from hpcstate.probe import homes
 from hpcstate.probe.homes import HomesState
@@ -51,14 +51,16 @@ def test_homes(live: Live, cluster: Cluster, controller: Node, record_property: 
         }
     finally:
         live.run(controller.name, f"rm -rf {folder}", user="hpc", check=False)
+    by = (file_system(cluster), source(cluster))
     wrong = [
         f"{name} {why}"
         for name in names
-        if (why := _wrong(said[name].stdout.strip(), mark, name in back, mounts[name], source(cluster)))
+        if (why := _wrong(said[name].stdout.strip(), mark, name in back, mounts[name], by))
     ]
     if wrong:
+        how = "by NFSv4.2 that loses no write" if cluster.home == "nfs" else "from a folder of the hypervisor"
         raise CheckFailed(
-            f"{HOME}/{JOB_USER} of {controller.name} on every node, by NFSv4.2 that loses no write",
+            f"{HOME}/{JOB_USER} of {controller.name} on every node, {how}",
             "; ".join(wrong),
             f"systemctl status {AUTOMOUNT} {MOUNT} on the node, nfs-server on {controller.name}; "
             + DEPLOY_AGAIN,
@@ -66,23 +68,28 @@ def test_homes(live: Live, cluster: Cluster, controller: Node, record_property: 
     record_property("observed", f"{source(cluster)} on {', '.join(names)}: written and read on each")
 
 
-def _wrong(said: str, mark: str, came_back: bool, found: HomesState, wanted: str) -> str:
+def _wrong(said: str, mark: str, came_back: bool, found: HomesState, wanted: tuple[str, str]) -> str:
     """What is wrong with the homes of a node, in words; empty when nothing is. ``said`` is what it read where
-    ``mark`` was written, ``came_back`` whether the controller sees what it wrote."""
-    nfs = [mount for mount in found["mounts"] if mount["type"] == "nfs4"]
+    ``mark`` was written, ``came_back`` whether the controller sees what it wrote, ``wanted`` file system and
+    source."""
+    kind, source_of = wanted
+    there = [mount for mount in found["mounts"] if mount["type"] == kind]
     if said != mark:
         return f"reads {said.splitlines()[-1] if said else 'nothing'} in {SECONDS} s"
     if not came_back:
         return "writes what the controller does not see"
-    if [mount["source"] for mount in nfs] != [wanted]:
+    if [mount["source"] for mount in there] != [source_of]:
         return f"has {', '.join(mount['source'] for mount in found['mounts']) or 'a disk of its own'} there"
-    lacking = {"vers=4.2", "hard", "nosuid", "nodev"} - set(nfs[0]["options"])
+    needed = {"nosuid", "nodev", *(("vers=4.2", "hard") if kind == "nfs4" else ())}
+    lacking = needed - set(there[0]["options"])
     return f"has it without {', '.join(sorted(lacking))}" if lacking else ""
 
 
 def test_served(live: Live, cluster: Cluster, controller: Node, record_property: RecordProperty) -> None:
     """The controller serves the homes to the cluster's nodes and to nobody else; root of a node is nobody"""
     _skip_if_local(cluster)
+    if cluster.home != "nfs":
+        pytest.skip("a folder of the hypervisor is served to nobody (storage.home: virtio_fs)")
     node = live.workers[0]
     live.demand(node.name)
     found = homes.parse(live.run(controller.name, _question(), user="root").stdout)
@@ -135,6 +142,11 @@ def _skip_if_local(cluster: Cluster) -> None:
         pytest.skip("each node has its own homes (storage.home: local)")
 
 
+def _skip_unless_served(live: Live) -> None:
+    if live.cluster.home != "nfs":
+        pytest.skip("no homes are served")
+
+
 @fault("the homes of a node are on its own disk", "storage.homes")
 def not_mounted(live: Live) -> Iterator[None]:
     name = last_worker(live).name
@@ -147,6 +159,7 @@ def not_mounted(live: Live) -> Iterator[None]:
 
 @fault("nobody serves the homes", "storage.homes")
 def no_server(live: Live) -> Iterator[None]:
+    _skip_unless_served(live)
     controller, name = live.cluster.controller.name, last_worker(live).name
     try:
         live.run(controller, "systemctl stop nfs-server", user="root")
@@ -161,6 +174,7 @@ def no_server(live: Live) -> Iterator[None]:
 
 @fault("the homes are exported to everybody, with root's rights", "storage.served")
 def open_to_all(live: Live) -> Iterator[None]:
+    _skip_unless_served(live)
     controller = live.cluster.controller.name
     try:
         live.run(controller, f"exportfs -o rw,no_root_squash,insecure '*:{HOME}'", user="root")

@@ -10,6 +10,7 @@ import pytest
 
 from hpcstate.check.runner import load_suites, run_check
 from hpcstate.check.suite import CheckResult
+from hpcstate.model import Cluster, Mount
 from hpcstate.run import Result
 from tests.suites.storage.test_job_tmp import Folder, wrongs
 from tests.unit.fake_live import TWO, FakeLive, failing
@@ -155,3 +156,63 @@ def test_the_folders_of_a_job() -> None:
 )
 def test_what_is_wrong_with_the_folders_of_a_job(reports: list[dict[str, str]], said: list[str]) -> None:
     assert wrongs([Folder(**report) for report in reports], NODES) == said
+
+
+# mounts of the cluster file
+
+MOUNTS = (Mount("nfs", "nas:/x", "/data", ""), Mount("virtio_fs", "/h", "/shared", "tag", read_only=True))
+HAVING = replace(TWO, nodes=(TWO.nodes[0], *(replace(node, mounts=MOUNTS) for node in TWO.workers)))
+ANSWERED = "/data yes\n/shared yes\n"
+THERE = (
+    "mount /data autofs systemd-1 rw\nmount /data nfs4 nas:/x rw,nosuid,nodev,vers=4.2\n"
+    "mount /shared autofs systemd-1 rw\nmount /shared virtiofs tag ro,nosuid,nodev\n"
+)
+
+
+def mounts_checked(said: str = ANSWERED, there: str = THERE, cluster: Cluster = HAVING) -> CheckResult:
+    def answer(node: str, script: str) -> str:
+        last = node == NODES[-1]
+        if "mark=" in script:
+            return there if last else THERE
+        return said if last else ANSWERED
+
+    return run_check(SUITES.select(name="storage.mounts")[0], FakeLive(answer, cluster))
+
+
+def test_mounts_that_are_there() -> None:
+    result = mounts_checked()
+    assert result.outcome == "passed", result
+    assert result.observed == "/data from nas:/x, /shared from /h"
+
+
+@pytest.mark.parametrize(
+    ("said", "there", "words"),
+    [
+        ("/data no\n/shared yes\n", THERE, "compute-02: /data does not answer in"),
+        ("/shared yes\n", THERE, "compute-02: /data does not answer in"),
+        (ANSWERED, THERE.replace("mount /data nfs4 nas:/x rw,nosuid,nodev,vers=4.2\n", ""), "own disk"),
+        (ANSWERED, THERE.replace("nas:/x", "nas:/y"), "/data is mounted from nas:/y (nfs4)"),
+        (ANSWERED + "/shared written\n", THERE, "/shared can be written to"),
+        (ANSWERED, THERE.replace("tag ro", "tag rw"), "/shared can be written to"),
+        (ANSWERED, THERE.replace("nosuid,nodev,vers", "vers"), "/data has it without nosuid"),
+    ],
+)
+def test_mounts_that_are_not(said: str, there: str, words: str) -> None:
+    result = mounts_checked(said, there)
+    assert result.outcome == "failed" and words in result.observed
+    assert "compute-01" not in result.observed
+
+
+def test_a_cluster_without_mounts_has_none_to_look_at() -> None:
+    assert mounts_checked(cluster=TWO).outcome == "skipped"
+
+
+def test_homes_in_a_folder_of_the_hypervisor() -> None:
+    folder = replace(TWO, home="virtio_fs", home_path="/data/home")
+    mounted = "mount autofs systemd-1 rw\nmount virtiofs hpcstate-home rw,nosuid,nodev\n"
+    for last, outcome in ((mounted, "passed"), (MOUNTED, "failed")):
+        answers = Answers(mounts=last, **{"compute-01": mounted})
+        result = run_check(SUITES.select(name="storage.homes")[0], FakeLive(answers, folder))
+        assert result.outcome == outcome, result
+    result = run_check(SUITES.select(name="storage.served")[0], FakeLive(Answers(), folder))
+    assert result.outcome == "skipped"

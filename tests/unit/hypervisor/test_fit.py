@@ -13,6 +13,7 @@ from hpcstate import paths, schema
 from hpcstate.errors import HpcstateError, Problem
 from hpcstate.hypervisor import fit as validate
 from hpcstate.hypervisor.fit import HostHardware, HostState, Route, read_head
+from hpcstate.hypervisor.fit_host import HostAccess, virtiofsd_missing
 from hpcstate.passthrough.verdict import PciHost
 from hpcstate.probe.cpus import HostCell
 from hpcstate.probe.hugepages import Hugepages
@@ -189,17 +190,82 @@ def test_a_group_with_another_number_is_a_warning(tmp_path: Path) -> None:
     assert (problem.place, problem.severity) == (f"{FIRST}.iommu_group", "warning")
 
 
-def test_shares_that_are_not_set_up_are_said_to_be_so(tmp_path: Path) -> None:
-    text = GPU.read_text().replace(
-        "compute_nodes:\n",
-        "compute_nodes:\n      - virtio_fs_mounts: [{tag: data, host_path: /srv, mount_point: /data}]\n"
-        "        cpu_cores: 1\n        memory_gb: 1\n",
-        1,
-    )
+SHARED = "      - virtio_fs_mounts: [{tag: data, host_path: /srv/x, mount_point: /data%s}]\n"
+
+
+def sharing(tmp_path: Path, more: str = "", path: str = "/srv/x") -> Path:
+    """The shipped file, with a folder for one node more."""
+    entry = (SHARED % more).replace("/srv/x", path) + "        cpu_cores: 1\n        memory_gb: 1\n"
     file = tmp_path / "gpu.yaml"
-    file.write_text(text)
-    (problem,) = [problem for problem in found(HOST, file) if "virtio_fs" in problem.place]
-    assert (problem.severity, "(data) are not set up" in problem.message) == ("warning", True)
+    file.write_text(GPU.read_text().replace("compute_nodes:\n", f"compute_nodes:\n{entry}", 1))
+    return file
+
+
+def about_shares(host: HostState, file: Path) -> list[Problem]:
+    return [problem for problem in found(host, file) if "virtio_fs" in problem.place]
+
+
+def test_a_folder_that_is_to_be_shared_must_be_there(tmp_path: Path) -> None:
+    (problem,) = about_shares(HOST, sharing(tmp_path))
+    assert (problem.severity, problem.message) == ("error", "there is no folder /srv/x on this host")
+    there = replace(HOST, exists=lambda _: True)
+    assert about_shares(there, sharing(tmp_path)) == []
+
+
+def test_the_folder_of_the_homes_must_be_there_and_is_told_once(tmp_path: Path) -> None:
+    file = tmp_path / "gpu.yaml"
+    more = "    storage: {home: virtio_fs, home_path: /srv/homes}\n    controller:\n"
+    file.write_text(GPU.read_text().replace("    controller:\n", more, 1))
+    (problem,) = [problem for problem in found(HOST, file) if "storage" in problem.place]
+    assert problem.place == ".clusters.hpc.storage.home_path"
+    assert problem.message == "there is no folder /srv/homes on this host"
+
+
+def test_a_folder_with_the_keys_of_the_cluster_is_warned_of(tmp_path: Path) -> None:
+    there = replace(HOST, exists=lambda _: True)
+    for more, said in (("", "may change the programs"), (", readonly: true", "reads the keys")):
+        (problem,) = about_shares(there, sharing(tmp_path, more, str(paths.ROOT)))
+        assert problem.severity == "warning" and said in problem.message
+    assert "may change" not in problem.message
+
+
+@pytest.mark.parametrize(
+    ("access", "more", "words"),
+    [
+        (HostAccess(virtiofsd="this host has no virtiofsd"), "", "this host has no virtiofsd"),
+        (HostAccess(libvirt_version=9_000_000), ", readonly: true", "libvirt 9.0 of this host cannot share"),
+    ],
+)
+def test_a_host_that_cannot_share_folders(access: HostAccess, more: str, words: str, tmp_path: Path) -> None:
+    there = replace(HOST, exists=lambda _: True, access=access)
+    (problem,) = about_shares(there, sharing(tmp_path, more))
+    assert problem.severity == "error" and words in problem.message and problem.hint
+
+
+@pytest.mark.parametrize("version", [11_003_000, None])
+def test_a_libvirt_that_keeps_folders_read_only(version: int | None, tmp_path: Path) -> None:
+    there = replace(HOST, exists=lambda _: True, access=HostAccess(libvirt_version=version))
+    assert about_shares(there, sharing(tmp_path, ", readonly: true")) == []
+    old = replace(there, access=HostAccess(libvirt_version=9_000_000))
+    assert about_shares(old, sharing(tmp_path)) == []
+
+
+def test_where_libvirt_finds_virtiofsd(tmp_path: Path) -> None:
+    """50-qemu-virtiofsd.json is that of qemu-system-common 7.2 (Debian 12)."""
+    assert virtiofsd_missing(root=tmp_path) == "this host has no virtiofsd"
+    folder = tmp_path / "usr/share/qemu/vhost-user"
+    folder.mkdir(parents=True)
+    (folder / "10-broken.json").write_text("{")
+    (folder / "20-gpu.json").write_text('{"type": "gpu", "binary": "/bin/sh"}')
+    (folder / "50-qemu-virtiofsd.json").write_text(
+        '{\n  "description": "QEMU virtiofsd vhost-user-fs",\n  "type": "fs",\n'
+        '  "binary": "/usr/lib/qemu/virtiofsd"\n}\n'
+    )
+    assert virtiofsd_missing(root=tmp_path) == "/usr/lib/qemu/virtiofsd is not there"
+    binary = tmp_path / "usr/lib/qemu/virtiofsd"
+    binary.parent.mkdir(parents=True)
+    binary.touch(mode=0o755)
+    assert virtiofsd_missing(root=tmp_path) == ""
 
 
 def test_devices_are_skipped_on_request() -> None:

@@ -29,13 +29,20 @@ from hpcstate.hypervisor.machine import (
 )
 from hpcstate.hypervisor.own import keeping_names
 from hpcstate.hypervisor.xml import HypervisorFacts
-from hpcstate.model import Cluster
+from hpcstate.model import Cluster, Mount
 from hpcstate.probe.cpus import HostCell
 from tests.unit.fake_live import TWO, a_node
 from tests.unit.hypervisor.test_compare import PAGES, RUNNING, rendered
 
 FACTS = HypervisorFacts(kvm=True)
 NODE = TWO.workers[0]
+
+
+SHARES = (
+    Mount("nfs", "nas:/x", "/x", ""),
+    Mount("virtio_fs", "/data/b", "/b", "two", read_only=True),
+    Mount("virtio_fs", "/data/a", "/a", "one"),
+)
 
 
 def domain_xml(cluster: Cluster = TWO, facts: HypervisorFacts = FACTS, **changes: object) -> str:
@@ -81,6 +88,19 @@ def test_what_runs_as_it_was_rendered_differs_in_nothing() -> None:
         ),
         (domain_xml(data_gb=20), "data volume", "", "compute-01_data.qcow2"),
         (domain_xml(accelerated(enable_hugepages=True)), "huge pages", "", "2048 KiB"),
+        (domain_xml(mounts=SHARES), "memory backing", "", "memfd, shared"),
+        (
+            domain_xml(replace(TWO, home="virtio_fs", home_path="/data/home")),
+            "shared folders",
+            "",
+            "/data/home as hpcstate-home",
+        ),
+        (
+            domain_xml(mounts=SHARES),
+            "shared folders",
+            "",
+            "/data/a as one; /data/b as two, read-only",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) and len(value) < 25 else "",
 )
@@ -92,7 +112,14 @@ def test_a_property_of_a_domain(wanted: str, name: str, found: str, should: str)
 def test_each_row_of_the_tables_has_been_different() -> None:
     """A row that no test changes would never be missed."""
     changed = {"memory", "CPUs", "CPU model", "CPU features", "emulation", "memory backing", "NUMA cells"}
-    changed |= {"network interface", "CPU topology", "machine", "disk access", "data volume"}
+    changed |= {
+        "network interface",
+        "CPU topology",
+        "machine",
+        "disk access",
+        "data volume",
+        "shared folders",
+    }
     assert {row.name for row in DOMAIN} == changed
     assert {row.name for row in NETWORK} == {"address", "bridge", "forward", "DNS servers", "DNS domain"}
     assert {row.impact for row in (*DOMAIN, *NETWORK)} <= IMPACTS.keys()

@@ -11,6 +11,7 @@ from hpcstate.node.drift import to_be_in_force
 
 SHARED = schema.load(paths.ROOT / "inventories" / "gpu.yaml").clusters[0]
 OWN = replace(SHARED, home="local")
+FOLDER = replace(SHARED, home="virtio_fs", home_path="/data/home")
 CLOUD = schema.load(paths.ROOT / "inventories" / "full-stack.yaml").clusters[1]
 HEAD, WORKER = SHARED.controller, SHARED.workers[0]
 
@@ -25,6 +26,18 @@ def test_shared_homes_are_the_controllers() -> None:
 def test_homes_of_a_nodes_own_need_no_file() -> None:
     assert [homes.files(OWN, node) for node in OWN.nodes] == [{}] * 3
     assert homes.files(CLOUD, CLOUD.controller) == {}
+
+
+def test_a_folder_of_the_hypervisor_is_mounted_by_all_alike() -> None:
+    for node in FOLDER.nodes:
+        made = homes.files(FOLDER, node)
+        assert set(made) == {f"/etc/systemd/system/home.{kind}" for kind in ("mount", "automount")}
+        assert {"What=hpcstate-home", "Type=virtiofs", "Where=/home"} <= set(
+            made["/etc/systemd/system/home.mount"].splitlines()
+        )
+    assert (homes.source(FOLDER), homes.file_system(FOLDER)) == ("hpcstate-home", "virtiofs")
+    assert (homes.file_system(SHARED), homes.file_system(OWN)) == ("nfs4", "")
+    assert binds(FOLDER) == BINDS and homes.owns_homes(FOLDER, HEAD) and not homes.owns_homes(FOLDER, WORKER)
 
 
 def test_the_server_exports_to_the_nodes_and_to_nobody_else() -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from hpcstate import paths, schema
-from hpcstate.model import VirtioFsMount
 from hpcstate.schema import keys, reference
 from hpcstate.schema.declare import Keys
 
@@ -123,12 +122,6 @@ clusters:
             "session_dir_mb": hpc.containers.session_dir_mb,
         },
         "simulated_gpus": {"type": worker.simulated_gpus.gres_type},
-        "virtio_fs_mounts": {
-            "owner": VirtioFsMount.owner,
-            "group": VirtioFsMount.group,
-            "mode": VirtioFsMount.mode,
-            "options": VirtioFsMount.options,
-        },
         "compute_nodes": {
             "count": len(hpc.workers),
             "cpu_cores": worker.cpu_cores,

@@ -12,7 +12,7 @@ import pytest
 
 from hpcstate import paths, schema
 from hpcstate.errors import HpcstateError, ProblemsError
-from hpcstate.model import Acceleration, Cluster, CpuTopology, Partition, VirtioFsMount
+from hpcstate.model import Acceleration, Cluster, CpuTopology, Mount, Partition
 from hpcstate.model.cluster import DERIVED_PARAMETERS
 from hpcstate.schema import keys
 from hpcstate.schema.declare import AnyKey
@@ -77,7 +77,7 @@ def test_a_file_of_the_earlier_system_is_read_as_it_is() -> None:
     assert first.image == "build/packer/hpc-compute/hpc-compute/hpc-compute.qcow2"
     assert cluster.controller.image.endswith("hpc-controller.qcow2")
     root = str(paths.ROOT)
-    assert cluster.controller.virtio_fs_mounts == (VirtioFsMount("source", root, root),)
+    assert cluster.controller.mounts == (Mount("virtio_fs", root, root, "source", ("relatime",)),)
     assert cluster.slurm is not None
     assert cluster.slurm.partitions == (
         Partition("gpu", ("compute-01",), False, "24:00:00"),
@@ -89,7 +89,12 @@ def test_a_file_of_the_earlier_system_is_read_as_it_is() -> None:
 
 def test_known_keys_that_are_not_used_are_warned_of() -> None:
     description = schema.load(EARLIER / "two-clusters.yaml")
-    assert description.ignored == (".clusters.hpc.storage.beegfs", ".clusters.cloud.kubernetes_config")
+    mount = ".clusters.hpc.controller.virtio_fs_mounts[0]"
+    assert set(description.ignored) == {
+        *(f"{mount}.{key}" for key in ("owner", "group", "mode")),
+        ".clusters.hpc.storage.beegfs",
+        ".clusters.cloud.kubernetes_config",
+    }
     warned = {problem.place: problem.message for problem in description.warnings}
     for place in description.ignored:
         assert warned[place] == "known key of the earlier system, not used"
@@ -299,7 +304,7 @@ def test_nodes_in_no_partition_are_warned_of() -> None:
 def test_mounts_are_dropped_when_virtio_fs_is_disabled() -> None:
     text = (EARLIER / "two-clusters.yaml").read_text()
     text = text.replace("virtio_fs:\n        enabled: true", "virtio_fs:\n        enabled: false")
-    assert schema.parse(text, Path("x.yaml")).clusters[0].controller.virtio_fs_mounts == ()
+    assert schema.parse(text, Path("x.yaml")).clusters[0].controller.mounts == ()
 
 
 def test_devices_that_are_not_enabled_are_warned_of() -> None:
@@ -377,11 +382,12 @@ def test_every_key_that_is_accepted_is_read(monkeypatch: pytest.MonkeyPatch) -> 
     hpc(
         "{cpu_workers: [{simulated_gpus: {count: 1}}], gpu_workers: []}",
         more="    slurm_config: {partitions: [{name: a}]}\n"
-        "    users: [{name: alice, uid: 2001}]\n    groups: [{name: physics, gid: 3001}]\n",
+        "    users: [{name: alice, uid: 2001}]\n    groups: [{name: physics, gid: 3001}]\n"
+        "    storage: {mounts: [{type: nfs, server: nas, path: /x, mount_point: /x}]}\n",
     )
     for section in keys.SECTIONS:
         # These are read in the place of the key they stand for.
-        spellings = {"image_path", "ip_address", "MaxTime", "DefaultTime"}
+        spellings = {"image_path", "ip_address", "MaxTime", "DefaultTime", "read_only"}
         assert set(section.used) - read[section.title] <= spellings, section.title
 
 
@@ -448,15 +454,26 @@ def test_jobs_are_recorded_unless_the_file_says_where_or_not_at_all(more: str, o
 
 @pytest.mark.parametrize(
     ("more", "home"),
-    [("", "nfs"), ("    storage: {home: nfs}\n", "nfs"), ("    storage: {home: local}\n", "local")],
+    [
+        ("", "nfs"),
+        ("    storage: {home: nfs}\n", "nfs"),
+        ("    storage: {home: local}\n", "local"),
+        ("    storage: {home: virtio_fs, home_path: /data/home}\n", "virtio_fs"),
+    ],
 )
 def test_where_homes_are(more: str, home: str) -> None:
     assert hpc(more=more).home == home
 
 
 def test_homes_that_cannot_be() -> None:
-    with pytest.raises(ProblemsError, match=r"storage\.home: expected one of nfs, local, found 'virtio_fs'"):
-        hpc(more="    storage: {home: virtio_fs}\n")
+    for storage, words in (
+        ("home: beegfs", r"home: expected one of nfs, virtio_fs, local, found 'beegfs'"),
+        ("home: virtio_fs", r"home_path: is missing"),
+        ("home_path: /data/home", r"home_path: only home: virtio_fs has it"),
+        ("home: virtio_fs, home_path: /home", r"home_path: /home: root of a node would be root in /home"),
+    ):
+        with pytest.raises(ProblemsError, match=rf"storage\.{words}"):
+            hpc(more=f"    storage: {{{storage}}}\n")
     text = (
         "clusters:\n  cloud:\n    name: c\n    network: {subnet: 10.1.2.0/24}\n    storage: {home: %s}\n"
         "    control_plane: {}\n    worker_nodes: [{}]\n"
@@ -465,3 +482,5 @@ def test_homes_that_cannot_be() -> None:
     assert cloud is not None and cloud.home == "local"
     with pytest.raises(ProblemsError, match=r"storage\.home: only a Slurm cluster has a data volume"):
         schema.parse(text % "nfs", Path("lab.yaml"))
+    with pytest.raises(ProblemsError, match=r"storage\.home: only a Slurm cluster has shared homes"):
+        schema.parse(text % "virtio_fs, home_path: /data/home", Path("lab.yaml"))
