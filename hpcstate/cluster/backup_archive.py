@@ -1,7 +1,8 @@
 """The archive of a backup: one tar file, in the clear or encrypted by gpg, with a manifest at its end.
 
-Each part (the database, the keys, …) is cut into members ``NAME.000000``, ``NAME.000001``, …: its size need not
-be known when it begins, and so it goes straight from a node into the file. ``cat NAME.*`` is the part again.
+Each part (the database, the keys, …) is cut into members ``NAME.000000``, ``NAME.000001``, …: its size need
+not be known when it begins, and so it goes straight from a node into the file. ``cat NAME.*`` is the part
+again.
 """
 
 from __future__ import annotations
@@ -90,8 +91,8 @@ def parse_manifest(text: bytes | str, where: str = "") -> Manifest:
 
 @dataclass(frozen=True)
 class Lock:
-    """How an archive is encrypted: with the first line of the file ``passphrase``, or to the public key in the
-    file ``recipient``; in the clear where both are None."""
+    """How an archive is encrypted: with the first line of the file ``passphrase``, or to the public key in
+    the file ``recipient``; in the clear where both are None."""
 
     passphrase: Path | None = None
     recipient: Path | None = None
@@ -102,7 +103,15 @@ class Lock:
         return ".gpg" if self.passphrase or self.recipient else ""
 
 
-_SYMMETRIC = ("--symmetric", "--cipher-algo", "AES256", "--s2k-digest-algo", "SHA512", "--s2k-count", "65011712")
+_SYMMETRIC = (
+    "--symmetric",
+    "--cipher-algo",
+    "AES256",
+    "--s2k-digest-algo",
+    "SHA512",
+    "--s2k-count",
+    "65011712",
+)
 """The count is the most that there is; without one gpg asks an agent how fast this machine is."""
 
 
@@ -131,14 +140,16 @@ def _locked(lock: Lock, target: IO[bytes]) -> Iterator[IO[bytes]]:
             recipient = str(lock.recipient.absolute() if lock.recipient else "")
             how = ["--trust-model", "always", "--recipient-file", recipient, "--encrypt"]
         words = [*_quiet(home), *how, "--compress-algo", "none"]
-        with into(words, target, hint="what gpg said is above; a full disk, or a key that it cannot use") as at:
+        with into(
+            words, target, hint="what gpg said is above; a full disk, or a key that it cannot use"
+        ) as at:
             yield at
 
 
 @contextmanager
 def _unlocked(archive: Path, passphrase: Path | None) -> Iterator[IO[bytes]]:
-    """The tar file in ``archive``; gpg asks for the passphrase, or for that of a key, by its own means where no
-    file has it."""
+    """The tar file in ``archive``; gpg asks for the passphrase, or for that of a key, by its own means where
+    no file has it."""
     try:
         stream = archive.open("rb")
     except OSError as error:

@@ -186,8 +186,8 @@ class Live:
 
     @contextmanager
     def receive(self, node: str, script: str, *, timeout: float) -> Iterator[IO[bytes]]:
-        """The bytes that the shell ``script`` prints on ``node``, run as root, as they come; a block reads all
-        of them. Raises UnreachableError, and HpcstateError when the script fails, with its last lines."""
+        """The bytes that the shell ``script`` prints on ``node``, run as root, as they come; a block reads
+        all of them. Raises UnreachableError, and HpcstateError when the script fails, with its last lines."""
         self._connect(node)
         words = [*self._ssh(node), self._target(node), remote_command("root", timeout)]
         try:
