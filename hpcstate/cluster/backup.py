@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from hpcstate import paths, programs
-from hpcstate.cluster.backup_archive import FORMAT, Lock, Manifest, Writer, new_archive
+from hpcstate.cluster.backup_archive import FORMAT, Lock, BackupManifest, Writer, new_archive
 from hpcstate.cluster.backup_decide import Seen, parse
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster
@@ -55,9 +55,9 @@ class Wish:
     lock: Lock = field(default_factory=Lock)
 
 
-def spool(cluster: Cluster) -> str:
-    """The folder on the controller for copies: on its data volume, where it has one."""
-    return f"{TOP}/backup" if cluster.controller.data_gb else "/var/lib/hpcstate/backup"
+def spool(cluster: Cluster, name: str) -> str:
+    """The folder ``name`` for copies on the controller: on its data volume, where it has one."""
+    return f"{TOP}/backup/{name}" if cluster.controller.data_gb else f"/var/lib/hpcstate/backup/{name}"
 
 
 def has_database(cluster: Cluster) -> bool:
@@ -71,7 +71,7 @@ def ask(cluster: Cluster, action: str, *words: str, since: int = 0) -> str:
         _PROGRAM,
         arguments=[action, *words],
         state=STATE,
-        spool=spool(cluster),
+        spool=spool(cluster, "take"),
         database=DATABASE if has_database(cluster) else "",
         cluster=cluster.name,
         catalog=CATALOG,
@@ -95,7 +95,7 @@ def demand_homes(cluster: Cluster) -> None:
         )
 
 
-def take(cluster: Cluster, file: Path, target: Path, wish: Wish, say: Say) -> Manifest:
+def take(cluster: Cluster, file: Path, target: Path, wish: Wish, say: Say) -> BackupManifest:
     """Write the archive ``target``; ``file`` is the cluster's. Returns what is in it.
 
     Raises HpcstateError when something of it cannot be had; no archive is left then, and slurmctld goes on.
@@ -112,7 +112,7 @@ def take(cluster: Cluster, file: Path, target: Path, wish: Wish, say: Say) -> Ma
             say(f"{name}: slurmctld stood still for {_number(said, 'stopped')} s; jobs went on")
             with new_archive(target, wish.lock) as archive:
                 _Filling(cluster, file, live, archive, say).fill(wish)
-                manifest = Manifest(
+                manifest = BackupManifest(
                     format=FORMAT,
                     cluster=cluster.name,
                     owner=_text(ClusterPaths.of(cluster.name).owner),
@@ -233,7 +233,7 @@ def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
 
 
-def lines(manifest: Manifest, archive: Path) -> list[str]:
+def lines(manifest: BackupManifest, archive: Path) -> list[str]:
     """What is in ``archive``, for a person."""
     jobs = ", ".join(f"{number} {state}" for state, number in sorted(manifest.jobs.items())) or "none"
     told = [

@@ -47,7 +47,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Manifest:
+class BackupManifest:
     """What an archive says of itself. ``taken`` is a time (ISO 8601, UTC) and ``taken_s`` the same in seconds
     since 1970 by the controller's clock: when slurmctld stood still. ``slurm`` and ``mariadb`` are versions
     (``24.11.5``, ``11.8.3``), empty without a database. ``jobs`` are states to numbers of jobs in the queue,
@@ -72,7 +72,7 @@ class Manifest:
         return next((part for part in self.parts if part.name == name), None)
 
 
-def parse_manifest(text: bytes | str, where: str = "") -> Manifest:
+def parse_manifest(text: bytes | str, where: str = "") -> BackupManifest:
     """Raises HpcstateError for what is no manifest of a format that this hpcstate knows."""
     try:
         raw: dict[str, Any] = json.loads(text)
@@ -84,7 +84,7 @@ def parse_manifest(text: bytes | str, where: str = "") -> Manifest:
                 hint="a newer hpcstate made it, and reads it",
             )
         raw["parts"] = tuple(Part(**part) for part in raw["parts"])
-        return Manifest(**raw)
+        return BackupManifest(**raw)
     except (KeyError, TypeError, ValueError) as error:
         raise HpcstateError(f"its {MANIFEST} cannot be read: {error}", where=where) from error
 
@@ -191,7 +191,7 @@ class Writer:
         self.parts.append(part)
         return part
 
-    def finish(self, manifest: Manifest) -> None:
+    def finish(self, manifest: BackupManifest) -> None:
         """Put the manifest behind the parts. Nothing may be added afterwards."""
         self._member(MANIFEST, json.dumps(asdict(manifest), indent=1).encode())
         self._stream.write(bytes(2 * tarfile.BLOCKSIZE))
@@ -231,13 +231,13 @@ def new_archive(path: Path, lock: Lock) -> Iterator[Writer]:
         made.unlink(missing_ok=True)
 
 
-def read(archive: Path, passphrase: Path | None = None) -> Manifest:
+def read(archive: Path, passphrase: Path | None = None) -> BackupManifest:
     """Read ``archive`` whole, and return its manifest when all of it is as it was written.
 
     Raises HpcstateError for what is cut off, changed, no archive, or cannot be decrypted.
     """
     digests: dict[str, Any] = {}
-    manifest: Manifest | None = None
+    manifest: BackupManifest | None = None
     for name, content in _members(archive, passphrase):
         if name == MANIFEST:
             manifest = parse_manifest(content, shown(archive))

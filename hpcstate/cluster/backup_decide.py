@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from hpcstate.cluster.backup_archive import Manifest
+from hpcstate.cluster.backup_archive import BackupManifest
 from hpcstate.terminal import plural
 
 RELEASES_BACK = 3
@@ -60,7 +60,7 @@ def parse(text: str) -> Seen:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Restorable:
     """Whether an archive may be put back: ``refused`` are reasons that nothing lifts, ``only_forced`` those
     that ``--force`` does, ``lost`` is what goes, for the question."""
 
@@ -69,7 +69,7 @@ class Verdict:
     lost: tuple[str, ...] = ()
 
 
-def verdict(manifest: Manifest, cluster: str, accounting: bool, now: Seen) -> Verdict:
+def verdict(manifest: BackupManifest, cluster: str, accounting: bool, now: Seen) -> Restorable:
     """Whether ``manifest`` may be put back on the cluster called ``cluster``, which is as ``now`` says.
     ``accounting``: it has a database of its own.
 
@@ -99,10 +99,10 @@ def verdict(manifest: Manifest, cluster: str, accounting: bool, now: Seen) -> Ve
     waiting = sum(now.jobs.values()) - now.running
     if waiting:
         lost.append(f"{plural(waiting, 'job')} of the queue as it is now")
-    return Verdict(tuple(refused), tuple(forced), tuple(lost))
+    return Restorable(tuple(refused), tuple(forced), tuple(lost))
 
 
-def _versions(manifest: Manifest, accounting: bool, now: Seen) -> list[str]:
+def _versions(manifest: BackupManifest, accounting: bool, now: Seen) -> list[str]:
     found = []
     if now.slurm and manifest.slurm and newer(_line(manifest.slurm), _line(now.slurm)):
         found.append(f"it is of Slurm {manifest.slurm}, and the controller has {now.slurm}, which is older")

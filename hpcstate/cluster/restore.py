@@ -26,7 +26,7 @@ from hpcstate.cluster.backup import (
     look,
     spool,
 )
-from hpcstate.cluster.backup_archive import Manifest, chunks
+from hpcstate.cluster.backup_archive import BackupManifest, chunks
 from hpcstate.cluster.backup_decide import Seen
 from hpcstate.errors import HpcstateError
 from hpcstate.files import write_atomically
@@ -48,7 +48,7 @@ class Archive:
     """An archive that was read whole: its manifest, and where the passphrase is."""
 
     path: Path
-    manifest: Manifest
+    manifest: BackupManifest
     passphrase: Path | None = None
 
 
@@ -147,7 +147,7 @@ def _ask(cluster: Cluster, archive: Archive, action: str, *words: str) -> str:
         _PROGRAM,
         arguments=[action, *words],
         state=STATE,
-        spool=spool(cluster),
+        spool=spool(cluster, "restore"),
         database=DATABASE if archive.manifest.part(DATABASE_PART) else "",
         cluster=cluster.name,
         user=USER,
@@ -170,7 +170,7 @@ def containers(archive: Archive) -> list[str]:
         return []
 
 
-def back_lines(manifest: Manifest, now: Seen) -> list[str]:
+def back_lines(manifest: BackupManifest, now: Seen) -> list[str]:
     """What is back, for a person."""
     jobs = ", ".join(f"{number} {state}" for state, number in sorted(now.jobs.items())) or "none"
     told = [

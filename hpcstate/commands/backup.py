@@ -12,7 +12,7 @@ from hpcstate.commands.arguments import add_cluster_file, agreed, in_turn
 from hpcstate.errors import HpcstateError
 
 if TYPE_CHECKING:
-    from hpcstate.cluster.backup_decide import Verdict
+    from hpcstate.cluster.backup_decide import Restorable
     from hpcstate.cluster.restore import Archive
     from hpcstate.model import Cluster
 
@@ -236,7 +236,7 @@ def _trees(args: argparse.Namespace, cluster: Cluster, archive: Archive) -> list
     return [part for part, asked in wanted.items() if asked]
 
 
-def _verdict_lines(found: Verdict) -> list[str]:
+def _verdict_lines(found: Restorable) -> list[str]:
     return [
         *(f"  refused: {reason}" for reason in found.refused),
         *(f"  in the way: {reason}" for reason in found.only_forced),

@@ -18,7 +18,7 @@ from hpcstate.cluster.backup_archive import (
     FORMAT,
     MANIFEST,
     Lock,
-    Manifest,
+    BackupManifest,
     chunks,
     new_archive,
     parse_manifest,
@@ -31,9 +31,9 @@ NAME = "lab-2026-11-27T165200.tar"
 gpg = pytest.mark.skipif(shutil.which("gpg") is None, reason="gpg is not installed")
 
 
-def manifest(parts: tuple[backup_archive.Part, ...] = (), version: int = FORMAT) -> Manifest:
+def manifest(parts: tuple[backup_archive.Part, ...] = (), version: int = FORMAT) -> BackupManifest:
     """That of a small cluster."""
-    return Manifest(
+    return BackupManifest(
         format=version,
         cluster="lab",
         owner="0123",

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from hpcstate.cluster.backup_archive import Manifest, Part
+from hpcstate.cluster.backup_archive import BackupManifest, Part
 from hpcstate.cluster.backup_decide import Seen, newer, parse, releases_between, verdict
 from tests.unit.cluster.test_backup_archive import manifest
 
@@ -70,7 +70,7 @@ def test_the_same_cluster_as_it_was() -> None:
         (TAKEN, replace(NOW, slurm=""), "not installed"),
     ],
 )
-def test_what_is_refused_whatever_is_said(archive: Manifest, now: Seen, words: str) -> None:
+def test_what_is_refused_whatever_is_said(archive: BackupManifest, now: Seen, words: str) -> None:
     (reason,) = verdict(archive, "lab", True, now).refused
     assert words in reason
 
