@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from facts.probed import ProbedFact
-from hpcstate.probe import accounting
+from hpcstate.probe import accounting, tables
 from hpcstate.probe.accounting import AccountingState
+from hpcstate.probe.tables import TablesState
 
 
 class Accounting(ProbedFact[AccountingState]):
@@ -17,3 +18,15 @@ class Accounting(ProbedFact[AccountingState]):
 
     command = staticmethod(accounting.command)
     parse = staticmethod(accounting.parse)
+
+
+class Tables(ProbedFact[TablesState]):
+    """The tables of accounting on a controller, and whether its slurmdbd takes them. Needs root
+    (``_sudo=True``).
+
+    >>> host.get_fact(Tables, database="slurm_acct_db", user="slurm")["version"]
+    16
+    """
+
+    command = staticmethod(tables.command)
+    parse = staticmethod(tables.parse)

@@ -8,13 +8,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from hpcstate.errors import HpcstateError
 from hpcstate.programs import names
@@ -222,3 +223,72 @@ def at_once(work: Callable[[T], R], items: Iterable[T]) -> dict[T, R]:
     with ThreadPoolExecutor(max_workers=max(1, min(AT_ONCE, len(known)))) as pool:
         pending = [pool.submit(work, item) for item in known]
     return {item: future.result() for item, future in zip(known, pending, strict=True)}
+
+
+@contextmanager
+def into(argv: Sequence[str | Path], target: IO[bytes], *, hint: str = "") -> Iterator[IO[bytes]]:
+    """What the block writes to the yielded stream goes through ``argv`` into the open file ``target``.
+
+    The command ends with the block. Raises HpcstateError when it is missing, and when it fails, with its last
+    lines; what the block raised otherwise.
+    """
+    with _piped(argv, subprocess.PIPE, target, hint) as process:
+        assert process.stdin is not None
+        yield process.stdin
+
+
+@contextmanager
+def out_of(
+    argv: Sequence[str | Path], source: IO[bytes] | bytes, *, hint: str = "", shown: str = ""
+) -> Iterator[IO[bytes]]:
+    """What ``argv`` makes of ``source`` comes out of the yielded stream, which a block may leave early only
+    by an exception.
+
+    ``shown`` is what the log says in the place of ``argv``. Raises as :func:`into` does.
+    """
+    with tempfile.TemporaryFile() as given:
+        if isinstance(source, bytes):
+            given.write(source)
+            given.seek(0)
+        begun = given if isinstance(source, bytes) else source
+        with _piped(argv, begun, subprocess.PIPE, hint, shown) as process:
+            assert process.stdout is not None
+            yield process.stdout
+
+
+@contextmanager
+def _piped(
+    argv: Sequence[str | Path], stdin: IO[bytes] | int, stdout: IO[bytes] | int, hint: str, shown: str = ""
+) -> Iterator[subprocess.Popen[bytes]]:
+    begun = time.monotonic()
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(_bound(argv), stdin=stdin, stdout=stdout, stderr=said) as process,
+    ):
+        broken: BrokenPipeError | None = None
+        try:
+            yield process
+            if process.stdin is not None:
+                process.stdin.close()
+        except BrokenPipeError as error:
+            broken = error  # the command has ended, and says why
+            _give_up(process)
+        except BaseException:
+            process.kill()
+            _give_up(process)
+            raise
+        code = process.wait()
+        _LOG.debug(
+            "%.1f s, exit %d: %s", time.monotonic() - begun, code, shown or _short(list(map(str, argv)))
+        )
+        if code or broken:
+            said.seek(0)
+            last = tail(said.read().decode(errors="replace"))
+            raise HpcstateError(f"{argv[0]} exited with {code}:\n{last}".rstrip(), hint=hint)
+
+
+def _give_up(process: subprocess.Popen[bytes]) -> None:
+    """What was not written yet is dropped: Popen would try it again as it is left."""
+    if process.stdin is not None:
+        with suppress(BrokenPipeError):
+            process.stdin.close()

@@ -10,8 +10,9 @@ from pyinfra.api.command import PyinfraCommand, StringCommand
 from pyinfra.api.operation import operation
 from pyinfra.context import host
 
-from facts.accounting import Accounting
+from facts.accounting import Accounting, Tables
 from hpcstate import programs
+from hpcstate.node.data_volume import TOP
 from hpcstate.node.managed import Managed
 from hpcstate.probe.accounting import UNITS, AccountingState
 from hpcstate.slurm.accounting import (
@@ -25,12 +26,16 @@ from hpcstate.slurm.accounting import (
     USER,
     question,
 )
+from hpcstate.slurm.upgrade import step
 from operations.util.commands import stop_host, write_file
 
 PROGRAM = Path(__file__).with_name("accounting.sh")
 
 FRESH = "/var/lib/hpcstate/accounting/new"
 """New files, before they are installed."""
+
+DUMPS = f"{TOP}/backup/conversion"
+"""Where the database is dumped before slurmdbd converts its tables."""
 
 WAIT_S = 300
 """For how long a daemon is waited for: the first start of slurmdbd makes its tables, that of a new version
@@ -73,7 +78,9 @@ def state(cluster: str, files: Mapping[str, str]) -> Generator[PyinfraCommand, N
     ``files`` (path to content), has the database and the user of slurmdbd; slurmdbd runs with its own,
     answers, and knows the cluster. slurmctld may be told of it then.
 
-    MariaDB comes first, and each daemon is restarted only where its file is another than it was started with.
+    Tables of an older Slurm are dumped and converted before slurmdbd starts; those of a newer one end the
+    run for this host. MariaDB comes first, and each daemon is restarted only where its file is another than
+    it was started with.
     """
     found = host.get_fact(Accounting, **question(cluster, files))
     there = [unit for unit, is_ in found["units"].items() if is_["installed"]]
@@ -91,6 +98,15 @@ def state(cluster: str, files: Mapping[str, str]) -> Generator[PyinfraCommand, N
     if not _has_daemon(found, cluster, files):
         done = False
         yield from _stage(found, files, SLURMDBD_CONF, CLIENT_CONF)
+        if not found["units"]["slurmdbd"]["active"]:
+            # It reads its own configuration to find the tables.
+            yield _command("configure", cluster)
+            due = step(host.get_fact(Tables, database=DATABASE, user=USER))
+            if due.kind == "refuse":
+                yield stop_host(due.reason)
+                return
+            if due.kind == "convert":
+                yield _command("convert", cluster, old=due.old, new=due.new)
         yield _command("daemon", cluster)
     if done:
         host.noop("slurmdbd answers, and has its database")
@@ -159,12 +175,12 @@ def _stage(
             yield write_file(f"{FRESH}/{PurePosixPath(path).name}", files[path])
 
 
-def _command(action: str, cluster: str) -> StringCommand:
+def _command(action: str, cluster: str, *, old: int = 0, new: int = 0) -> StringCommand:
     return StringCommand(
         programs.command(
             programs.REPLACE,
             PROGRAM,
-            arguments=[action],
+            arguments=[action, *((old, new) if new else ())],
             database=DATABASE,
             user=USER,
             cluster=cluster,
@@ -172,6 +188,7 @@ def _command(action: str, cluster: str) -> StringCommand:
             slurmdbd_conf=SLURMDBD_CONF,
             client_conf=CLIENT_CONF,
             data=DATA,
+            dumps=DUMPS,
             fresh=FRESH,
             applied=APPLIED,
             clustername=CLUSTERNAME,

@@ -2,15 +2,18 @@
 #
 # cat hpcstate/replace_file.sh operations/accounting.sh | NAME=VALUE... sh -s ACTION
 #   database   MariaDB runs with the file that lies in $fresh, if one does; it has the database, and the user for slurmdbd
+#   configure  slurmdbd's file lies in its place; it is not started
+#   convert OLD NEW
+#              the database is dumped, and its tables, which are of the version OLD, are converted to NEW
 #   daemon     slurmdbd runs with its file from there, and answers; it knows the cluster, and slurmctld's state has the number
 #              that it gave to it
 #   off        neither runs nor starts at boot, and their files are gone; what they recorded stays
 # By environment: database, user, cluster (their names), mariadb_conf, slurmdbd_conf, client_conf (where the files go),
-# data (the databases' folder), fresh (new files by their names), applied (copies of those that the daemons were last
-# started with), clustername (slurmctld's note of the number), wait_s (for how long each daemon is waited for).
+# data (the databases' folder), dumps (a folder for dumps), fresh (new files by their names), applied (copies of those that
+# the daemons were last started with), clustername (slurmctld's note of the number), wait_s (for how long each daemon is waited for).
 set -eu
 database=${database:?} user=${user:?} cluster=${cluster:?} wait_s=${wait_s:?}
-mariadb_conf=${mariadb_conf:?} slurmdbd_conf=${slurmdbd_conf:?} client_conf=${client_conf:?} data=${data:?}
+mariadb_conf=${mariadb_conf:?} slurmdbd_conf=${slurmdbd_conf:?} client_conf=${client_conf:?} data=${data:?} dumps=${dumps:?}
 fresh=${fresh:?} applied=${applied:?} clustername=${clustername:?}
 
 # Fail with a message, and what the daemon UNIT said last.
@@ -74,12 +77,69 @@ database() {
   applied_now "$mariadb_conf"
 }
 
-daemon() {
+configure() {
   # No reader of the node has to be kept from it, but slurmdbd refuses any other mode.
   install_new "$slurmdbd_conf" 600 "$user:$user"
   install_new "$client_conf" 644 root:root
   chown "$user:$user" "$slurmdbd_conf"
   chmod 600 "$slurmdbd_conf"
+}
+
+# A conversion has no way back but the dump, and slurmdbd answers nobody until it has ended: it may take hours.
+convert() {
+  old=$1 new=$2
+  (umask 077 && mkdir -p "$dumps")
+  held=$(query "SELECT COALESCE(SUM(data_length + index_length), 0) FROM information_schema.tables
+    WHERE table_schema = '$database'")
+  have=$(df --output=avail --block-size=1 "$dumps" | tail -n 1 | tr -d ' ')
+  # The dump, and the tables that MariaDB copies while it changes them.
+  if [ "$have" -lt $((2 * held + 67108864)) ]; then
+    need=$((2 * held / 1048576 + 64))
+    echo "no room at $dumps for a dump and a conversion: $need MiB are needed, $((have / 1048576)) are free" >&2
+    exit 1
+  fi
+  dump=$dumps/$database-version-$old.sql.zst
+  rm -f "$dump.new" "$dump.broken"
+  (
+    umask 077
+    { mariadb-dump --single-transaction --quick --routines --hex-blob --default-character-set=utf8mb4 "$database" ||
+      : >"$dump.broken"; } | zstd -q -3 -o "$dump.new" -
+  )
+  [ ! -e "$dump.broken" ] || { echo "the database cannot be dumped: it is not converted" >&2; exit 1; }
+  # The dump of a conversion that did not end is the true one: what is there now is half converted.
+  if [ ! -e "$dump" ]; then mv "$dump.new" "$dump"; else rm -f "$dump.new"; fi
+  sync -f "$dump"
+  echo "the tables of version $old are dumped to $dump; slurmdbd converts them to $new"
+  systemctl stop slurmdbd 2>/dev/null || :
+  said=$dumps/conversion.log
+  setpriv --reuid="$user" --regid="$user" --init-groups slurmdbd -D >"$said" 2>&1 </dev/null &
+  process=$!
+  trap 'kill "$process" 2>/dev/null || :' EXIT
+  trap 'exit 1' HUP INT TERM
+  begun=$(date +%s) told=0
+  until manage ping >/dev/null 2>&1; do
+    if ! kill -0 "$process" 2>/dev/null; then
+      echo "slurmdbd ended while it converted the tables; it goes on where it is started again. $dump has those of before" >&2
+      tail -n 20 "$said" >&2
+      exit 1
+    fi
+    now=$(($(date +%s) - begun))
+    if [ "$now" -ge $((told + 30)) ]; then
+      told=$now
+      echo "converting since $now s: $(tail -n 1 "$said")"
+    fi
+    sleep 1
+  done
+  kill "$process"
+  wait "$process" || :
+  trap - EXIT HUP INT TERM
+  is=$(query "SELECT version FROM \`$database\`.convert_version_table LIMIT 1")
+  [ "$is" = "$new" ] || { echo "the tables are of version $is after the conversion, and not $new" >&2; exit 1; }
+  echo "converted in $(($(date +%s) - begun)) s"
+}
+
+daemon() {
+  configure
   run_with slurmdbd "$slurmdbd_conf"
   wait_for slurmdbd manage ping
   if [ -z "$(manage --noheader --parsable2 show cluster "$cluster" format=cluster)" ]; then
@@ -113,4 +173,4 @@ off() {
   rm -rf "$fresh" "$applied"
 }
 
-"$1"
+"$@"

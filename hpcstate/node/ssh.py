@@ -11,17 +11,18 @@ import shlex
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import IO, Literal, Self
 from urllib.parse import urlsplit
 
 from hpcstate import programs
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster, Node
 from hpcstate.paths import ClusterPaths, shown
-from hpcstate.run import Result, at_once, local, outlives_terminal, run, tail
+from hpcstate.run import Result, at_once, into, local, out_of, outlives_terminal, run, tail
 
 SSH_USER = "admin"
 """The account of the nodes that the project's key opens. It has sudo without a password."""
@@ -182,6 +183,39 @@ class Live:
         file or the new one. The content travels by standard input."""
         replace = programs.replace_file(path, f"{mode:o}")
         self.run(node, f"printf %s {shlex.quote(content)} | {{\n{replace}\n}}", user="root")
+
+    @contextmanager
+    def receive(self, node: str, script: str, *, timeout: float) -> Iterator[IO[bytes]]:
+        """The bytes that the shell ``script`` prints on ``node``, run as root, as they come; a block reads
+        all of them. Raises UnreachableError, and HpcstateError when the script fails, with its last lines."""
+        self._connect(node)
+        words = [*self._ssh(node), self._target(node), remote_command("root", timeout)]
+        try:
+            with out_of(
+                words, script_input(script).encode(), shown=f"{node} (root): {programs.names(script)}"
+            ) as stream:
+                yield stream
+        except HpcstateError as error:
+            raise HpcstateError(error.message, where=error.where or node, hint=error.hint) from error
+
+    def send(self, node: str, script: str, chunks: Iterable[bytes], *, timeout: float) -> str:
+        """Run the shell ``script`` on ``node`` as root with ``chunks`` as its standard input, and return what
+        it prints. The script itself is part of a command line there: nothing of it may be secret.
+
+        Raises UnreachableError, and HpcstateError when the script fails, with its last lines.
+        """
+        self._connect(node)
+        shell = f"sudo -n timeout -k 5 {timeout:.0f} sh -c {shlex.quote(f'cd /{chr(10)}{script}')}"
+        words = [*self._ssh(node), self._target(node), shell]
+        try:
+            with tempfile.TemporaryFile() as said:
+                with into(words, said) as stream:
+                    for chunk in chunks:
+                        stream.write(chunk)
+                said.seek(0)
+                return said.read().decode(errors="replace")
+        except HpcstateError as error:
+            raise HpcstateError(error.message, where=error.where or node, hint=error.hint) from error
 
     def reach(self) -> dict[str, UnreachableError]:
         """Open the connections to all nodes at once and return the nodes that do not answer, by name.

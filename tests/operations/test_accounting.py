@@ -17,6 +17,7 @@ from operations import accounting
 from tests.operations.harness import Outcome, run
 
 FACT = "facts.accounting.Accounting"
+TABLES = "facts.accounting.Tables"
 CLUSTER = schema.load(paths.ROOT / "tests" / "lab" / "cluster.yaml").clusters[0]
 FILES = files(CLUSTER)
 Change = Callable[[Any], object]
@@ -66,8 +67,13 @@ def new(state: Any, **more: Any) -> None:
     }
 
 
-def on(change: Change | None = None) -> Outcome:
-    return run(accounting.state, CLUSTER.name, FILES, facts={FACT: {"*": found(change)}})
+OF_NOW = {"answers": True, "there": True, "version": 16, "code": 0, "said": "No conversion needed."}
+"""Tables of the slurmdbd that is installed."""
+
+
+def on(change: Change | None = None, **tables: Any) -> Outcome:
+    facts = {FACT: {"*": found(change)}, TABLES: {"*": {**OF_NOW, **tables}}}
+    return run(accounting.state, CLUSTER.name, FILES, facts=facts)
 
 
 def steps(done: Outcome) -> list[str]:
@@ -85,6 +91,8 @@ def _step(command: str | dict[str, Any]) -> str:
 
 DATABASE = ["stage 90-hpcstate.cnf", "database"]
 DAEMON = ["stage slurmdbd.conf", "stage slurm.conf", "daemon"]
+BEGUN = ["stage slurmdbd.conf", "stage slurm.conf", "configure", "daemon"]
+"""Of a slurmdbd that does not run yet."""
 
 
 def test_what_is_as_it_should_be_is_left_alone() -> None:
@@ -94,7 +102,7 @@ def test_what_is_as_it_should_be_is_left_alone() -> None:
 
 def test_a_new_controller_gets_the_database_first() -> None:
     done = on(new)
-    assert steps(done) == [*DATABASE, *DAEMON]
+    assert steps(done) == [*DATABASE, *BEGUN]
     texts = [command["_stdin"] for command in done.commands if isinstance(command, dict)]
     assert texts == [FILES[MARIADB_CONF], FILES[SLURMDBD_CONF], FILES[CLIENT_CONF]]
 
@@ -117,7 +125,7 @@ def test_a_slurmctld_that_has_not_begun_has_no_number() -> None:
         (lambda state: state["files"][SLURMDBD_CONF].update(owner="root:root"), [DAEMON[0], DAEMON[2]]),
         (lambda state: state["files"].pop(CLIENT_CONF), DAEMON[1:]),
         (lambda state: state["applied"].update({"slurmdbd.conf": "0"}), DAEMON[2:]),
-        (lambda state: state["units"]["slurmdbd"].update(active=False), DAEMON[2:]),
+        (lambda state: state["units"]["slurmdbd"].update(active=False), BEGUN[2:]),
         (lambda state: state["units"]["slurmdbd"].update(enabled=False), DAEMON[2:]),
         (lambda state: state.update(answers=False), DAEMON[2:]),
         (lambda state: state.update(cluster_id=0), DAEMON[2:]),
@@ -126,6 +134,31 @@ def test_a_slurmctld_that_has_not_begun_has_no_number() -> None:
 )
 def test_what_differs_is_done(change: Change, expected: list[str]) -> None:
     assert steps(on(change)) == expected
+
+
+NEWER = "slurmdbd: fatal: Database schema is from a newer version of Slurm, downgrading is not possible."
+DUE = "Slurm Database current version is '15' needs to be at '16'. Conversion needed."
+
+
+def stopped(state: Any) -> None:
+    state["units"]["slurmdbd"].update(active=False)
+
+
+def test_tables_of_an_older_slurm_are_converted_before_it_starts() -> None:
+    done = on(stopped, version=15, code=1, said=DUE)
+    assert steps(done) == ["configure", "convert 15 16", "daemon"]
+
+
+def test_tables_of_a_newer_slurm_end_the_run() -> None:
+    *before, stop = on(stopped, version=17, code=1, said=NEWER).commands
+    assert len(before) == 1
+    assert isinstance(stop, dict) and stop["function"] == "fail"
+    assert "(version 17) are of a newer Slurm" in stop["args"][0]
+
+
+def test_a_slurmdbd_that_runs_has_its_tables() -> None:
+    change = lambda state: state.update(answers=False)  # noqa: E731
+    assert steps(on(change, version=15, code=1, said=DUE)) == ["daemon"]
 
 
 def test_rights_that_somebody_added_stay() -> None:
@@ -201,7 +234,19 @@ mariadb-install-db) mkdir -p "$FAKE/mysql/mysql" ;;
 mariadb-admin) [ -e "$FAKE/on/mariadb" ] ;;
 mariadb)
   [ -e "$FAKE/on/mariadb" ] || exit 1
-  case $4 in SELECT*) cat "$FAKE/id" 2>/dev/null ;; esac ;;
+  case $4 in
+  'SELECT COALESCE'*) echo 1000 ;;
+  'SELECT version'*) cat "$FAKE/version" ;;
+  SELECT*) cat "$FAKE/id" 2>/dev/null ;;
+  esac ;;
+mariadb-dump) echo "the tables, version $(cat "$FAKE/version")" ;;
+setpriv)
+  echo 'slurmdbd: pre-converting job table for lab'
+  [ ! -e "$FAKE/fatal" ] || exit 1
+  sleep 1
+  echo 16 >"$FAKE/version"
+  touch "$FAKE/on/slurmdbd"
+  exec sleep 50 ;;
 sacctmgr)
   [ "$SLURM_CONF" = "$FAKE/slurm.conf" ] || exit 9
   case $* in
@@ -229,6 +274,8 @@ class Controller:
             "mariadb",
             "sacctmgr",
             "journalctl",
+            "mariadb-dump",
+            "setpriv",
         )
         for name in names:
             (bin_ / name).write_text(STAND_IN)
@@ -239,13 +286,13 @@ class Controller:
         (self.folder / "new").mkdir(exist_ok=True)
         (self.folder / "new" / name).write_text(text)
 
-    def run(self, action: str, breaks: str = "", wait_s: int = 5) -> subprocess.CompletedProcess[str]:
+    def run(self, *action: object, breaks: str = "", wait_s: int = 5) -> subprocess.CompletedProcess[str]:
         (self.folder / "log").write_text("")
         here = str(self.folder)
         text = programs.command(
             programs.REPLACE,
             accounting.PROGRAM,
-            arguments=[action],
+            arguments=action,
             database="slurm_acct_db",
             user="slurm",
             cluster="lab",
@@ -253,6 +300,7 @@ class Controller:
             slurmdbd_conf=f"{here}/slurmdbd.conf",
             client_conf=f"{here}/slurm.conf",
             data=f"{here}/mysql",
+            dumps=f"{here}/dumps",
             fresh=f"{here}/new",
             applied=f"{here}/applied",
             clustername=str(self.note),
@@ -398,3 +446,45 @@ def test_the_paths_are_those_of_the_probe() -> None:
     given = dict(word.split("=", 1) for word in shlex.split(command.splitlines()[0]))
     assert (given["applied"], given["clustername"]) == (APPLIED, CLUSTERNAME)
     assert (given["slurmdbd_conf"], given["client_conf"]) == (SLURMDBD_CONF, CLIENT_CONF)
+
+
+# a conversion
+
+
+def dumped(controller: Controller) -> str:
+    at = controller.folder / "dumps" / "slurm_acct_db-version-15.sql.zst"
+    return subprocess.run(["zstd", "-dcq", at], capture_output=True, text=True, check=True).stdout
+
+
+def test_the_tables_are_dumped_and_converted(controller: Controller) -> None:
+    controller.all_on()
+    (controller.folder / "on" / "slurmdbd").unlink()
+    (controller.folder / "version").write_text("15\n")
+    done = controller.run("convert", 15, 16)
+    assert done.returncode == 0, done.stderr
+    assert "converted in" in done.stdout
+    assert dumped(controller) == "the tables, version 15\n"
+    assert (controller.folder / "dumps").stat().st_mode & 0o77 == 0
+    assert any(call.endswith("slurmdbd -D") for call in controller.calls("setpriv"))
+
+
+def test_a_conversion_that_ends_early_keeps_the_dump_of_before(controller: Controller) -> None:
+    controller.all_on()
+    (controller.folder / "on" / "slurmdbd").unlink()
+    (controller.folder / "version").write_text("15\n")
+    (controller.folder / "fatal").touch()
+    done = controller.run("convert", 15, 16)
+    assert done.returncode == 1
+    assert "pre-converting job table for lab" in done.stderr and "those of before" in done.stderr
+    (controller.folder / "fatal").unlink()
+    (controller.folder / "version").write_text("half\n")
+    assert controller.run("convert", 15, 16).returncode == 0
+    assert dumped(controller) == "the tables, version 15\n"
+
+
+def test_without_a_dump_nothing_is_converted(controller: Controller) -> None:
+    controller.all_on()
+    (controller.folder / "version").write_text("15\n")
+    done = controller.run("convert", 15, 16, breaks="mariadb-dump")
+    assert (done.returncode, "it is not converted" in done.stderr) == (1, True)
+    assert not controller.calls("setpriv")

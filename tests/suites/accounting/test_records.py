@@ -10,6 +10,7 @@ import pytest
 
 from hpcstate.check.jobs import POLL_SECONDS, on, srun
 from hpcstate.check.suite import DEPLOY_AGAIN, CheckFailed, RecordProperty, fault
+from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster, Node
 from hpcstate.node.ssh import Live
 from hpcstate.probe import accounting
@@ -19,6 +20,9 @@ from tests.suites.breaking import SLURM_CONF, Edit, edited, mode, stopped
 
 RECORD_SECONDS = 20
 """How long a job that has ended may be on its way to the database."""
+
+CATCH_UP_SECONDS = 90
+"""How long slurmctld may take to send what it kept while slurmdbd was down."""
 
 _MYSQL_PORT = 3306
 
@@ -74,6 +78,51 @@ def database_stopped(live: Live) -> Iterator[None]:
 def _wait_for_slurmdbd(live: Live) -> None:
     script = "for _ in $(seq 60); do timeout 20 sacctmgr ping >/dev/null 2>&1 && exit; sleep 1; done; exit 1"
     live.run(live.cluster.controller.name, script, user="root", timeout=90)
+
+
+def test_sent(live: Live, cluster: Cluster, controller: Node, record_property: RecordProperty) -> None:
+    """slurmdbd has taken all that slurmctld had to tell it, or is about to"""
+    _demand_accounting(cluster)
+    first = size = _waiting(live)
+    limit = time.monotonic() + RECORD_SECONDS
+    while size >= first > 0 and time.monotonic() < limit:
+        time.sleep(POLL_SECONDS)
+        size = _waiting(live)
+    if size >= first > 0:
+        raise CheckFailed(
+            "no message of slurmctld waits for slurmdbd, or they become fewer",
+            f"{size} wait, {RECORD_SECONDS} s after {first} did",
+            f"slurmctld keeps them (StateSaveLocation, dbd.messages); journalctl -u slurmdbd -u mariadb on "
+            f"{controller.name} says why it takes none; {DEPLOY_AGAIN}",
+        )
+    record_property("observed", f"{size} messages wait" + (f", {first} did before" if size < first else ""))
+
+
+def _waiting(live: Live) -> int:
+    """How many messages slurmctld keeps for slurmdbd. Raises CheckFailed when it does not say."""
+    name = live.cluster.controller.name
+    said = live.run(name, "timeout 20 sdiag", user="root", check=False).stdout
+    found = re.search(r"^DBD Agent queue size: *(\d+)", said, re.MULTILINE)
+    if found is None:
+        raise CheckFailed(
+            "slurmctld says how many messages wait for slurmdbd (`sdiag`, DBD Agent queue size)",
+            "it does not",
+            f"journalctl -u slurmctld on {name} says why",
+        )
+    return int(found[1])
+
+
+@fault("slurmdbd is down while jobs end", "accounting.sent")
+def messages_that_nobody_takes(live: Live) -> Iterator[None]:
+    with stopped(live, live.cluster.controller.name, "slurmdbd"):
+        srun(live, on(live, live.workers[0]), ["true"])
+        yield
+    _wait_for_slurmdbd(live)
+    limit = time.monotonic() + CATCH_UP_SECONDS
+    while left := _waiting(live):
+        if time.monotonic() > limit:
+            raise HpcstateError(f"{left} messages still wait for slurmdbd, which is up again")
+        time.sleep(POLL_SECONDS)
 
 
 def test_closed(live: Live, cluster: Cluster, controller: Node, record_property: RecordProperty) -> None:

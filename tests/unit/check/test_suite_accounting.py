@@ -109,7 +109,35 @@ def test_a_record_that_does_not_come(monkeypatch: pytest.MonkeyPatch, record: st
     assert (done.outcome, words in done.observed) == ("failed", True)
 
 
-@pytest.mark.parametrize("name", ["answers", "closed", "recorded"])
+SDIAG = "Agent queue size: 3\nAgent count:      0\nDBD Agent queue size: {}\n\nJobs submitted: 5\n"
+
+
+def in_turn(*sizes: int) -> Answer:
+    """sdiag with one of ``sizes`` after the other, the last one for ever."""
+    left = list(sizes)
+    return lambda node, script: SDIAG.format(left.pop(0) if len(left) > 1 else left[0])
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome", "words"),
+    [
+        (in_turn(0), "passed", "0 messages wait"),
+        (in_turn(40, 40, 12), "passed", "12 messages wait, 40 did before"),
+        (in_turn(4), "failed", "4 wait"),
+        (in_turn(4, 5), "failed", "5 wait"),
+        (lambda node, script: failing(1, "Unable to contact slurm controller"), "failed", "it does not"),
+    ],
+)
+def test_messages_that_wait(
+    monkeypatch: pytest.MonkeyPatch, answer: Answer, outcome: str, words: str
+) -> None:
+    monkeypatch.setattr("tests.suites.accounting.test_records.RECORD_SECONDS", 0.3)
+    monkeypatch.setattr("tests.suites.accounting.test_records.POLL_SECONDS", 0.05)
+    done = run_named("sent", answer)
+    assert (done.outcome, words in done.observed) == (outcome, True), done
+
+
+@pytest.mark.parametrize("name", ["answers", "closed", "recorded", "sent"])
 def test_a_cluster_without_accounting_is_not_a_broken_one(name: str) -> None:
     off = replace(TWO, accounting=AccountingSettings(on=False))
     assert run_named(name, lambda node, script: "", off).outcome == "skipped"
