@@ -63,10 +63,10 @@ def read_cluster(section: Section, kind: Literal["hpc", "cloud"]) -> Cluster | N
         entries = [replace(entry, virtio_fs_mounts=()) for entry in entries]
     nodes = place_nodes(name, network, entries, section.report) if network else ()
     slurm = read_slurm(section, Workers.of(nodes) if nodes else None) if kind == "hpc" else None
-    accounting = read_accounting(section, slurm) if slurm else AccountingSettings(on=False)
     containers = read_containers(section) if kind == "hpc" else ContainerSettings()
     roll = _read_roll(section) if kind == "hpc" else RollSettings()
     users, groups = read_people(section) if kind == "hpc" else ((), ())
+    accounting = read_accounting(section, slurm, nodes, users) if slurm else AccountingSettings(on=False)
     if network is None or not nodes:
         return None
     _warn_topology(section.report, section.at(keys.hardware), acceleration, nodes)

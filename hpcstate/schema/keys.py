@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from hpcstate.model import (
     Acceleration,
-    AccountingSettings,
     Cluster,
     ContainerSettings,
     Metadata,
@@ -19,6 +18,7 @@ from hpcstate.model import (
     VirtioFsMount,
 )
 from hpcstate.schema import leaf
+from hpcstate.schema.accounting_keys import AccountingKeys, AccountKeys, AccountUserKeys, QosKeys
 from hpcstate.schema.declare import EntriesKey, Keys, ListKey, MappingKey, SectionKey, ValueKey
 from hpcstate.schema.gpu_keys import DeviceKeys, GresKeys, PciePassthroughKeys, SimulatedGpusKeys
 from hpcstate.schema.libvirt_uri import libvirt_uri
@@ -314,16 +314,6 @@ class RollKeys(Keys, title="roll"):
     )
 
 
-class AccountingKeys(Keys, title="accounting"):
-    enabled = ValueKey(
-        "the controller runs slurmdbd and MariaDB, and every job is recorded there, see accounting.md; "
-        "`false` turns both off and keeps what they recorded. Where `slurm_config.parameters` say where jobs "
-        "are recorded (`AccountingStorageType`, `...Host`, `...Port`) it is `false`",
-        leaf.boolean,
-        AccountingSettings.on,
-    )
-
-
 _CLUSTER_EARLIER = ("ssh", "container_registry")
 
 
@@ -446,6 +436,9 @@ SECTIONS: tuple[type[Keys], ...] = (
     PartitionKeys,
     ContainersKeys,
     AccountingKeys,
+    AccountKeys,
+    AccountUserKeys,
+    QosKeys,
     RollKeys,
     UserKeys,
     GroupKeys,

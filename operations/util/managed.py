@@ -13,6 +13,7 @@ from hpcstate.node.managed import Managed, rewritten
 from operations import (
     accounting,
     apptainer,
+    associations,
     cgroup,
     data_volume,
     gpu,
@@ -43,6 +44,7 @@ ROWS: tuple[Managed, ...] = (
     *data_volume.MANAGED,
     *homes.MANAGED,
     *accounting.MANAGED,
+    *associations.MANAGED,
     *slurm.MANAGED,
     *cgroup.MANAGED,
     *gpu.MANAGED,

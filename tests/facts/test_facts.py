@@ -64,6 +64,7 @@ MODULES = (
     "root_disk",
     "users",
     "accounting",
+    "associations",
 )
 
 

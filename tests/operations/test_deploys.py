@@ -59,6 +59,7 @@ FULL_STACK = [
     ("slurmctld is ready for the nodes", set()),
     ("homes.py | Units of the homes", NODES),
     ("homes.py | Homes are mounted", NODES),
+    ("associations.py | Accounts, users and QOS", set()),
     ("compute.py | cgroup controllers", NODES),
     ("compute.py | slurmd and its configuration", NODES),
     ("registry.py | Registry of containers", ALL),
