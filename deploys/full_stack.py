@@ -4,10 +4,10 @@ NVIDIA's driver comes before what looks at the GPUs, and before slurmd is stoppe
 
 Slurm's order: nodes that must not change under jobs are vacated before the controller changes, because the
 controller takes note of their new cores and GRES; slurmdbd and its database come before slurmctld, which
-records jobs there; compute nodes follow, because they register with it. People come when the homes that they
-get are in their place: on the data volume, or on each node's own disk. The registry of containers comes late:
-it may have much to send, and nothing else waits for it; when it is there, Slurm is told what the nodes run.
-What is left as it is gets named last.
+records jobs there; what it no longer enforces leaves slurmdbd behind it; compute nodes follow, because they
+register with it. People come when the homes that they get are in their place: on the data volume, or on each
+node's own disk. The registry of containers comes late: it may have much to send, and nothing else waits for
+it; when it is there, Slurm is told what the nodes run. What is left as it is gets named last.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ local.include("deploys/homes.py")
 local.include("deploys/mounts.py")
 if of_their_own:
     local.include("deploys/users.py")
+local.include("deploys/associations.py")
 local.include("deploys/compute.py")
 local.include("deploys/work.py")
 local.include("deploys/registry.py")

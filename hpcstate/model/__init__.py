@@ -1,7 +1,7 @@
 """What a user may declare, as frozen types. Parsed once by hpcstate.schema, then only passed around."""
 
 from hpcstate.model.account import Group, User
-from hpcstate.model.accounting import AccountingSettings
+from hpcstate.model.accounting import Account, AccountingSettings, AccountUser, Qos
 from hpcstate.model.cluster import Cluster, Description, Home, Metadata, SlurmConfig
 from hpcstate.model.container import Container, ContainerSettings, ContainerTest
 from hpcstate.model.gpu import PassthroughDevice, SimulatedGpus
@@ -15,6 +15,8 @@ from hpcstate.model.roll import RollSettings, Share
 
 __all__ = [
     "Acceleration",
+    "Account",
+    "AccountUser",
     "AccountingSettings",
     "AutoDetect",
     "Cluster",
@@ -32,6 +34,7 @@ __all__ = [
     "Node",
     "Partition",
     "PassthroughDevice",
+    "Qos",
     "Role",
     "RollSettings",
     "Share",

@@ -20,7 +20,7 @@ class Group:
 class User:
     """A person. ``uid`` is the same on every node, and so is the group of their own, which has their name and
     that number; ``groups`` are further ones. ``ssh_keys`` are lines of authorized_keys(5) without options.
-    ``admin``: sudo without a password.
+    ``admin``: sudo without a password. ``account`` is what their jobs are charged to.
     """
 
     name: str
@@ -30,3 +30,4 @@ class User:
     shell: str = SHELLS[0]
     ssh_keys: tuple[str, ...] = ()
     admin: bool = False
+    account: str = ""

@@ -67,10 +67,10 @@ def read_cluster(section: Section, kind: Literal["hpc", "cloud"]) -> Cluster | N
     named = {entry.place: entry.given_name for entry in entries if entry.group and entry.given_name}
     nodes = with_mounts(nodes, named, shared, section.report, home_is_shared=home != "local")
     slurm = read_slurm(section, Workers.of(nodes) if nodes else None) if kind == "hpc" else None
-    accounting = read_accounting(section, slurm) if slurm else AccountingSettings(on=False)
     containers = read_containers(section) if kind == "hpc" else ContainerSettings()
     roll = _read_roll(section) if kind == "hpc" else RollSettings()
     users, groups = read_people(section) if kind == "hpc" else ((), ())
+    accounting = read_accounting(section, slurm, nodes, users) if slurm else AccountingSettings(on=False)
     if network is None or not nodes:
         return None
     _warn_topology(section.report, section.at(keys.hardware), acceleration, nodes)

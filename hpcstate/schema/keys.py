@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from hpcstate.model import (
     Acceleration,
-    AccountingSettings,
     Cluster,
     ContainerSettings,
     Metadata,
@@ -18,6 +17,7 @@ from hpcstate.model import (
     RollSettings,
 )
 from hpcstate.schema import leaf
+from hpcstate.schema.accounting_keys import AccountingKeys, AccountKeys, AccountUserKeys, QosKeys
 from hpcstate.schema.declare import EntriesKey, Keys, ListKey, MappingKey, SectionKey, ValueKey
 from hpcstate.schema.gpu_keys import DeviceKeys, GresKeys, PciePassthroughKeys, SimulatedGpusKeys
 from hpcstate.schema.libvirt_uri import libvirt_uri
@@ -313,16 +313,6 @@ class RollKeys(Keys, title="roll"):
     )
 
 
-class AccountingKeys(Keys, title="accounting"):
-    enabled = ValueKey(
-        "the controller runs slurmdbd and MariaDB, and every job is recorded there, see accounting.md; "
-        "`false` turns both off and keeps what they recorded. Where `slurm_config.parameters` say where jobs "
-        "are recorded (`AccountingStorageType`, `...Host`, `...Port`) it is `false`",
-        leaf.boolean,
-        AccountingSettings.on,
-    )
-
-
 _CLUSTER_EARLIER = ("ssh", "container_registry")
 
 
@@ -452,6 +442,9 @@ SECTIONS: tuple[type[Keys], ...] = (
     PartitionKeys,
     ContainersKeys,
     AccountingKeys,
+    AccountKeys,
+    AccountUserKeys,
+    QosKeys,
     RollKeys,
     UserKeys,
     GroupKeys,

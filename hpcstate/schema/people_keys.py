@@ -6,6 +6,7 @@ from hpcstate.model import User
 from hpcstate.model.account import SHELLS
 from hpcstate.schema import leaf
 from hpcstate.schema.account import FULL_NAME, account_name, account_number
+from hpcstate.schema.accounting_keys import SLURM_NAME
 from hpcstate.schema.declare import Keys, ListKey, ValueKey
 from hpcstate.schema.ssh_key import ssh_key
 
@@ -35,6 +36,12 @@ class UserKeys(Keys, title="users"):
         "public keys, each a line like that of `~/.ssh/id_ed25519.pub`: the only way to log in", ssh_key
     )
     admin = ValueKey("`true`: sudo without a password, on all nodes", leaf.boolean, User.admin)
+    account = ValueKey(
+        "the account of `accounting.accounts` that their jobs are charged to; more of it in accounting.users",
+        SLURM_NAME,
+        User.account,
+        default_text="`default`, where `accounting` declares anything",
+    )
 
 
 class GroupKeys(Keys, title="groups"):

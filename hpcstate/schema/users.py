@@ -30,6 +30,7 @@ def read_people(cluster: Section) -> tuple[tuple[User, ...], tuple[Group, ...]]:
             shell=entry.value(UserKeys.shell),
             ssh_keys=_keys(entry),
             admin=entry.value(UserKeys.admin),
+            account=entry.value(UserKeys.account),
         )
         _take(taken, entry, entry.at(UserKeys.name), user.name)
         _take(taken, entry, entry.at(UserKeys.uid), user.uid)

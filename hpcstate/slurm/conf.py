@@ -34,6 +34,10 @@ _RECORDING = "jobcomp/filetxt"
 SLURM_USER = "slurm"
 """The user of Debian's packages."""
 
+ENFORCE = "associations,limits,qos,safe"
+"""AccountingStorageEnforce where accounts, users or QOS are declared. ``safe``: a job that would use
+up a limit of minutes before its end does not begin."""
+
 JOB_TMP = "/var/lib/slurm/tmp"
 """Where the /tmp of each job is, on the node's disk (BasePath in job_container.conf(5)); and what slurmd
 reports the size of as TmpDisk (TmpFS): Debian's /tmp is in memory."""
@@ -330,10 +334,13 @@ def _gres_types(cluster: Cluster) -> tuple[str, ...]:
 
 
 def _accounting(cluster: Cluster) -> tuple[tuple[str, str], ...]:
-    """Where jobs are recorded: by address, so that no name has to be known."""
+    """Where jobs are recorded: by address, so that no name has to be known. What the file declares of
+    accounts is enforced; without such a declaration a job of anybody runs."""
+    enforced = [("AccountingStorageEnforce", ENFORCE)] if cluster.accounting.declared else []
     return (
         ("AccountingStorageType", "accounting_storage/slurmdbd"),
         ("AccountingStorageHost", str(cluster.controller.address)),
+        *enforced,
     )
 
 

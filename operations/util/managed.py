@@ -13,6 +13,7 @@ from hpcstate.node.managed import Managed, rewritten
 from operations import (
     accounting,
     apptainer,
+    associations,
     cgroup,
     data_volume,
     gpu,
@@ -46,6 +47,7 @@ ROWS: tuple[Managed, ...] = (
     *homes.MANAGED,
     *mounts.MANAGED,
     *accounting.MANAGED,
+    *associations.MANAGED,
     *slurm.MANAGED,
     *cgroup.MANAGED,
     *gpu.MANAGED,

@@ -66,6 +66,7 @@ MODULES = (
     "users",
     "accounting",
     "packages",
+    "associations",
 )
 
 

@@ -61,6 +61,7 @@ FULL_STACK = [
     ("homes.py | Units of the homes", NODES),
     ("homes.py | Homes are mounted", NODES),
     ("mounts.py | Mounts", set()),
+    ("associations.py | Accounts, users and QOS", set()),
     ("compute.py | cgroup controllers", NODES),
     ("compute.py | slurmd and its configuration", NODES),
     ("work.py | seff, modules, message of the day", ALL),

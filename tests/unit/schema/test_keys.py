@@ -13,7 +13,15 @@ import pytest
 
 from hpcstate import model, schema
 from hpcstate.commands import arguments
-from hpcstate.schema import gpu_keys, keys, leaf, mount_keys, partition_keys, people_keys
+from hpcstate.schema import (
+    accounting_keys,
+    gpu_keys,
+    keys,
+    leaf,
+    mount_keys,
+    partition_keys,
+    people_keys,
+)
 from hpcstate.schema.addresses import place_nodes
 from hpcstate.schema.declare import AnyKey, Keys, ListKey, MappingKey, SectionKey, ValueKey
 from hpcstate.schema.leaf import LeafError
@@ -53,7 +61,7 @@ def constants() -> dict[str, set[str]]:
 
 def default_arguments() -> Iterator[tuple[str, ast.expr]]:
     """The default that each row of the tables is given, as it is written there, by ``TableKeys.key``."""
-    modules = (keys, gpu_keys, mount_keys, partition_keys, people_keys)
+    modules = (keys, gpu_keys, mount_keys, partition_keys, people_keys, accounting_keys)
     written = [found for module in modules for found in ast.parse(inspect.getsource(module)).body]
     for table in [found for found in written if isinstance(found, ast.ClassDef)]:
         for row in [found for found in table.body if isinstance(found, ast.Assign)]:
