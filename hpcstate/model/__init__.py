@@ -7,7 +7,7 @@ from hpcstate.model.container import Container, ContainerSettings, ContainerTest
 from hpcstate.model.gpu import PassthroughDevice, SimulatedGpus
 from hpcstate.model.gres import AutoDetect, GresSettings
 from hpcstate.model.hardware import Acceleration, CpuTopology
-from hpcstate.model.network import Network
+from hpcstate.model.network import Network, PortForward
 from hpcstate.model.node import Node, Role, VirtioFsMount
 from hpcstate.model.partition import Partition
 from hpcstate.model.roll import RollSettings, Share
@@ -30,6 +30,7 @@ __all__ = [
     "Node",
     "Partition",
     "PassthroughDevice",
+    "PortForward",
     "Role",
     "RollSettings",
     "Share",
