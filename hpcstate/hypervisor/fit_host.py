@@ -57,7 +57,8 @@ class Bridges:
 class HostAccess:
     """What this user may do here: why libvirt and KVM are refused, empty where they are not; ``user`` is the
     name. ``running`` are the UUIDs of libvirt's machines that are on. ``unreadable`` says why QEMU cannot
-    read a file, empty when it can; ``strangers`` has what stands under a cluster's names and is not its own.
+    read a file, empty when it can; ``strangers`` has what stands under a cluster's names and is not its own;
+    ``ports`` what stands in the way of its ports of this host (place, message, next step).
     """
 
     user: str = ""
@@ -67,6 +68,7 @@ class HostAccess:
     running: frozenset[str] = frozenset()
     unreadable: Callable[[Path], str] = lambda _: ""
     strangers: Callable[[Cluster], Sequence[Stranger]] = lambda _: ()
+    ports: Callable[[Cluster], Iterable[tuple[str, str, str]]] = lambda _: ()
 
 
 def look() -> HostAccess:
@@ -84,6 +86,7 @@ def look() -> HostAccess:
         running=running,
         unreadable=unreadable_for_qemu,
         strangers=_strangers,
+        ports=_ports,
     )
 
 
@@ -107,6 +110,7 @@ def findings(
         yield from _access(cluster, access)
         if cluster.nodes:
             yield from _bridge(cluster, access.bridges)
+        yield from (problem_at(*finding) for finding in access.ports(cluster))
         try:
             strangers = access.strangers(cluster)
         except HpcstateError as error:
@@ -311,6 +315,18 @@ def _strangers(cluster: Cluster) -> Sequence[Stranger]:
             return host.named_strangers(cluster)
     except HpcstateError:
         return ()
+
+
+def _ports(cluster: Cluster) -> Sequence[tuple[str, str, str]]:
+    """What stands in the way of the ports of this host that ``cluster`` wants."""
+    if not cluster.network.ports:
+        return ()
+    from hpcstate.hypervisor import ports
+
+    try:
+        return list(ports.conflicts(cluster, ports.look(cluster), owner_of(cluster)))
+    except HpcstateError as error:
+        return [(f".clusters.{cluster.kind}.network.ports", str(error.message), error.hint)]
 
 
 def _of_libvirt() -> tuple[Mapping[str, NetworkOfBridge] | None, frozenset[str]]:

@@ -34,7 +34,7 @@ off() {
         systemctl stop "$1.socket" "$1.service" 2>/dev/null || :
     elif pid=$(process "$1"); then
         kill "$pid"
-        while [ -d "/proc/$pid" ]; do sleep 0.05; done
+        while process "$1" >/dev/null; do sleep 0.05; done
     fi
 }
 
