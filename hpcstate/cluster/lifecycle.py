@@ -14,6 +14,7 @@ from hpcstate.cluster.leave import DRAIN_SECONDS, Jobs, left, settle
 from hpcstate.errors import HpcstateError
 from hpcstate.files import alone
 from hpcstate.hypervisor import autostart as boots_with_host
+from hpcstate.hypervisor import ports
 from hpcstate.hypervisor import xml as objects
 from hpcstate.hypervisor.connection import LibvirtHost, connect
 from hpcstate.hypervisor.daemon import SYSTEM_URI, answers, ensure_daemon
@@ -106,9 +107,12 @@ def start(
             how = "KVM" if facts.kvm else f"software emulation (TCG: {why})"
             say(f"powering on {', '.join(powered_on)} under {how}")
         refuse_held(cluster, [node for node in nodes if node.name in powered_on], host)
+        ports.refuse_taken(cluster)
         host.ensure_network(cluster, mark)
         for line in update_network(host, cluster, mark):
             say(line)
+        for each in ports.bring(cluster):
+            say(str(each))
         if powered_on:
             pool = host.volumes.ensure_pool(cluster, mark)
             for node in nodes:

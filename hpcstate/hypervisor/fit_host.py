@@ -70,7 +70,8 @@ class HostAccess:
     name. ``running`` are the UUIDs of libvirt's machines that are on. ``unreadable`` says why QEMU cannot
     read a file, empty when it can; ``strangers`` has what stands under a cluster's names and is not its own.
     ``virtiofsd`` says why no folder of this host can be shared, empty where it can; ``libvirt_version`` is
-    libvirt's number (11.3.0 is 11003000), None where it was not asked.
+    libvirt's number (11.3.0 is 11003000), None where it was not asked. ``ports`` is what stands in the way of
+    the cluster's ports of this host (place, message, next step).
     """
 
     user: str = ""
@@ -82,6 +83,7 @@ class HostAccess:
     strangers: Callable[[Cluster], Sequence[Stranger]] = lambda _: ()
     virtiofsd: str = ""
     libvirt_version: int | None = None
+    ports: Callable[[Cluster], Iterable[tuple[str, str, str]]] = lambda _: ()
 
 
 def look() -> HostAccess:
@@ -101,6 +103,7 @@ def look() -> HostAccess:
         strangers=_strangers,
         virtiofsd=virtiofsd_missing(),
         libvirt_version=version,
+        ports=_ports,
     )
 
 
@@ -124,6 +127,7 @@ def findings(
         yield from _access(cluster, access)
         if cluster.nodes:
             yield from _bridge(cluster, access.bridges)
+        yield from (problem_at(*finding) for finding in access.ports(cluster))
         try:
             strangers = access.strangers(cluster)
         except HpcstateError as error:
@@ -369,6 +373,18 @@ def _strangers(cluster: Cluster) -> Sequence[Stranger]:
             return host.named_strangers(cluster)
     except HpcstateError:
         return ()
+
+
+def _ports(cluster: Cluster) -> Sequence[tuple[str, str, str]]:
+    """What stands in the way of the ports of this host that ``cluster`` wants."""
+    if not cluster.network.ports:
+        return ()
+    from hpcstate.hypervisor import ports
+
+    try:
+        return list(ports.conflicts(cluster, ports.look(cluster), owner_of(cluster)))
+    except HpcstateError as error:
+        return [(f".clusters.{cluster.kind}.network.ports", str(error.message), error.hint)]
 
 
 def _of_libvirt() -> tuple[Mapping[str, NetworkOfBridge] | None, frozenset[str], int | None]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import libvirt
 
 from hpcstate.errors import HpcstateError
-from hpcstate.hypervisor import autostart
+from hpcstate.hypervisor import autostart, ports
 from hpcstate.hypervisor import xml as objects
 from hpcstate.hypervisor.connection import LibvirtHost, state_of
 from hpcstate.hypervisor.lookup import found
@@ -63,6 +63,7 @@ def differences(host: LibvirtHost, cluster: Cluster) -> list[MachineDifference]:
         for name in removed(host, cluster)
     ]
     every += autostart.differences(host, cluster, autostart.of_file(cluster))
+    every += ports.differences(cluster)
     shapes.pop(cluster.controller.name, None)
     return every + handed_on(shapes, {} if network is None else leased(_network_xml(network)))
 

@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import libvirt
 
 from hpcstate.errors import HpcstateError
+from hpcstate.hypervisor import ports
 from hpcstate.hypervisor import xml as objects
 from hpcstate.hypervisor.connection import LibvirtHost, state_of
 from hpcstate.hypervisor.mark import RECORD, Mark, Stranger, listed
@@ -52,7 +53,7 @@ class GoingDomain:
 class Removal:
     """What would go. ``pool`` and ``network`` are their names, empty when there is none; ``volumes`` are
     those that go, ``staying`` has those that do not, with the reason; ``guests`` are domains of others that
-    have a card in the network. ``strangers`` have names of the cluster and are not its own.
+    have a card in the network. ``ports`` are units on the hypervisor (ports.py). ``strangers`` have names of the cluster and are not its own.
     """
 
     domains: tuple[GoingDomain, ...] = ()
@@ -62,11 +63,12 @@ class Removal:
     spared: tuple[str, ...] = ()
     network: str = ""
     guests: tuple[str, ...] = ()
+    ports: tuple[str, ...] = ()
     strangers: tuple[Stranger, ...] = ()
 
     def __bool__(self) -> bool:
         pool = self.pool and (self.volumes or not self.staying)
-        return bool(self.domains or pool or (self.network and not self.guests))
+        return bool(self.domains or pool or self.ports or (self.network and not self.guests))
 
     @property
     def left(self) -> bool:
@@ -85,6 +87,8 @@ class Removal:
             yield f"removes from storage pool {self.pool}: {', '.join(self.volumes)}"
         if self.network and not self.guests:
             yield f"removes network {self.network}"
+        if self.ports:
+            yield f"removes ports of the hypervisor: {', '.join(self.ports)}"
         yield from self.staying_lines()
 
     def staying_lines(self) -> Iterator[str]:
@@ -147,6 +151,7 @@ def survey(host: LibvirtHost, cluster: Cluster, *, data: bool = False) -> Remova
                 if network is not None and network.name() in networks_of(xml)
             )
         ),
+        ports=ports.going(cluster),
         strangers=tuple(host.strangers(cluster)),
     )
 
@@ -178,7 +183,7 @@ def refuse_snapshots(removal: Removal) -> None:
 
 def remove(host: LibvirtHost, cluster: Cluster, removal: Removal) -> list[str]:
     """Remove what ``removal`` says. Returns what was removed; an interrupted run is taken up by the next."""
-    done = []
+    done = ports.remove(cluster, removal.ports)
     own = host.domains(cluster)
     for going in removal.domains:
         domain = own.get(going.node)

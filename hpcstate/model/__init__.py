@@ -8,7 +8,7 @@ from hpcstate.model.gpu import PassthroughDevice, SimulatedGpus
 from hpcstate.model.gres import AutoDetect, GresSettings
 from hpcstate.model.hardware import Acceleration, CpuTopology
 from hpcstate.model.mount import Mount
-from hpcstate.model.network import Network
+from hpcstate.model.network import Network, PortForward
 from hpcstate.model.node import Node, Role
 from hpcstate.model.partition import Partition
 from hpcstate.model.roll import RollSettings, Share
@@ -34,6 +34,7 @@ __all__ = [
     "Node",
     "Partition",
     "PassthroughDevice",
+    "PortForward",
     "Qos",
     "Role",
     "RollSettings",

@@ -6,18 +6,42 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Literal
 
+Forward = Literal["nat", "route", "none"]
+"""libvirt's forward modes (formatnetwork, "Connectivity"): nodes reach out behind the host's address, with
+their own, or not at all."""
+
+Protocol = Literal["tcp"]
+
+
+@dataclass(frozen=True)
+class PortForward:
+    """A port of the hypervisor that leads to one of a node: ``host`` at its ``address``, all of them for
+    0.0.0.0, to ``port`` of the node called ``node``."""
+
+    host: int
+    node: str
+    port: int = 22
+    protocol: Protocol = "tcp"
+    address: IPv4Address = IPv4Address("0.0.0.0")
+
+    def meets(self, address: IPv4Address, port: int) -> bool:
+        """Whether nobody can listen at both, this and ``port`` of ``address`` (bind(2), EADDRINUSE)."""
+        every = IPv4Address("0.0.0.0")
+        return self.host == port and (every in (self.address, address) or self.address == address)
+
 
 @dataclass(frozen=True)
 class Network:
     """A libvirt network with a bridge of its own. The gateway is the host's address in it.
 
-    ``forward`` is libvirt's forward mode: ``nat`` (nodes reach out), ``none`` (isolated).
-    ``dns_servers`` are forwarders for the nodes, empty for the host's own.
+    ``forward`` is libvirt's forward mode. ``dns_servers`` are forwarders for the nodes, empty for the host's
+    own. ``ports`` are the ports of the hypervisor that lead to nodes.
     """
 
     name: str
     subnet: IPv4Network
     bridge: str
     gateway: IPv4Address
-    forward: Literal["nat", "none"] = "nat"
+    forward: Forward = "nat"
     dns_servers: tuple[IPv4Address, ...] = ()
+    ports: tuple[PortForward, ...] = ()

@@ -21,7 +21,7 @@ from hpcstate.schema.addresses import place_nodes
 from hpcstate.schema.containers import read_containers
 from hpcstate.schema.keys import CloudKeys, HpcKeys, RollKeys, StorageKeys, VirtioFsKeys
 from hpcstate.schema.mounts import check_host_folder, read_shared, with_mounts
-from hpcstate.schema.network import read_acceleration, read_network
+from hpcstate.schema.network import read_acceleration, read_network, read_ports
 from hpcstate.schema.node import DEFAULT_IMAGES, read_head, read_workers
 from hpcstate.schema.section import Report, Section
 from hpcstate.schema.slurm import Workers, read_slurm
@@ -73,6 +73,7 @@ def read_cluster(section: Section, kind: Literal["hpc", "cloud"]) -> Cluster | N
     accounting = read_accounting(section, slurm, nodes, users) if slurm else AccountingSettings(on=False)
     if network is None or not nodes:
         return None
+    network = replace(network, ports=read_ports(about_network, nodes))
     _warn_topology(section.report, section.at(keys.hardware), acceleration, nodes)
     _check_memory(section.report, section.at(keys.hardware), acceleration, nodes)
     return Cluster(

@@ -67,6 +67,13 @@ def _check_pair(first: Cluster, second: Cluster, report: Report) -> None:
             f"the network {first.network.name!r} belongs to the cluster {first.kind}",
             "each cluster has a libvirt network of its own",
         )
+    for position, port in enumerate(second.network.ports):
+        if any(port.meets(other.address, other.host) for other in first.network.ports):
+            report.error(
+                f"{here}.network.ports[{position}].host",
+                f"the port {port.host} of {port.address} leads into the cluster {first.kind} already",
+                "a port of the host leads to one node",
+            )
     devices = device_places(first)
     for address, (place, node) in device_places(second).items():
         if address and address in devices:

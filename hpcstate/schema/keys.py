@@ -14,6 +14,7 @@ from hpcstate.model import (
     Network,
     Node,
     Partition,
+    PortForward,
     RollSettings,
 )
 from hpcstate.schema import leaf
@@ -37,6 +38,22 @@ class MetadataKeys(Keys, title="metadata"):
     description = ValueKey("a sentence", leaf.text, Metadata.description)
 
 
+class PortKeys(Keys, title="network.ports"):
+    host = ValueKey(
+        "the port of the hypervisor, 1 to 65535; nothing else may listen there", leaf.PORT, 0, required=True
+    )
+    node = ValueKey(
+        "the name of a node", leaf.any_node_name, None, default_text="the controller, or the control plane"
+    )
+    port = ValueKey("the port of the node", leaf.PORT, PortForward.port)
+    protocol = ValueKey("`tcp`: what forwards knows no other", leaf.protocol, PortForward.protocol)
+    address = ValueKey(
+        "the address of the hypervisor that listens; `0.0.0.0` for all of them",
+        leaf.address,
+        PortForward.address,
+    )
+
+
 class NetworkKeys(
     Keys, title="network", earlier=("dhcp_range",), notes={"dhcp_range": "all nodes have fixed leases"}
 ):
@@ -58,8 +75,12 @@ class NetworkKeys(
     )
     dns_servers = ListKey("a list of addresses", leaf.address, default_text="the host's")
     forward = ValueKey(
-        "`nat`: nodes reach out through the host; `none`: they do not", leaf.forward, Network.forward
+        "`nat`: nodes reach out behind the host's address; `route`: with their own, so that the router of the "
+        "LAN needs a route to `subnet` through the host; `none`: they do not",
+        leaf.forward,
+        Network.forward,
     )
+    ports = EntriesKey("ports of the host that lead to nodes, see below and network.md", PortKeys)
 
 
 class NumaTopologyKeys(Keys, title="numa_topology", earlier=("memory_per_node",)):
@@ -422,6 +443,7 @@ SECTIONS: tuple[type[Keys], ...] = (
     HpcKeys,
     CloudKeys,
     NetworkKeys,
+    PortKeys,
     HardwareKeys,
     AccelerationKeys,
     NumaTopologyKeys,

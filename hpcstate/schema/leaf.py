@@ -10,12 +10,13 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
-from typing import Literal, TypeVar, cast, get_args
+from typing import TypeVar, cast, get_args
 
 from hpcstate import hostlist, paths
 from hpcstate.model.cluster import Home
 from hpcstate.model.gpu import DeviceType
 from hpcstate.model.gres import AutoDetect
+from hpcstate.model.network import Forward, Protocol
 from hpcstate.model.roll import Share
 
 T = TypeVar("T")
@@ -241,9 +242,17 @@ def host_list(value: str) -> tuple[str, ...]:
     return hostlist.expand(value)
 
 
-def forward(value: str) -> Literal["nat", "none"]:
+def forward(value: str) -> Forward:
     """libvirt's forward mode of the network."""
-    return cast(Literal["nat", "none"], choice("nat", "none")(value))
+    return cast(Forward, choice(*get_args(Forward))(value))
+
+
+def protocol(value: str) -> Protocol:
+    """What a port of the hypervisor speaks."""
+    return cast(Protocol, choice(*get_args(Protocol))(value))
+
+
+PORT = integer(1, 65_535)
 
 
 def home(value: str) -> Home:
@@ -271,6 +280,11 @@ def node_name(value: str) -> str:
     name of the head node."""
     if value in _TAKEN_NAMES:
         raise LeafError("another node name", f"{value} has a meaning of its own")
+    return _NODE_NAME(value)
+
+
+def any_node_name(value: str) -> str:
+    """The name of a node that is there, the head node's too."""
     return _NODE_NAME(value)
 
 

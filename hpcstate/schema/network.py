@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
-from hpcstate.model import Acceleration, CpuTopology, Network
+from hpcstate.model import Acceleration, CpuTopology, Network, Node, PortForward
 from hpcstate.schema.keys import (
     AccelerationKeys,
     CpuTopologyKeys,
@@ -12,7 +13,9 @@ from hpcstate.schema.keys import (
     NetworkKeys,
     NumaTopologyKeys,
     PerformanceKeys,
+    PortKeys,
 )
+from hpcstate.schema.leaf import closest
 from hpcstate.schema.section import NULL, Section
 
 
@@ -35,6 +38,32 @@ def read_network(section: Section, cluster_name: str) -> Network | None:
             f"leave it out for {subnet[1]}",
         )
     return Network(name, subnet, bridge, gateway or subnet[1], forward, dns_servers)
+
+
+def read_ports(section: Section, nodes: Sequence[Node]) -> tuple[PortForward, ...]:
+    """The ports of the hypervisor that lead to ``nodes``, the first of which is the head node."""
+    names = tuple(node.name for node in nodes)
+    ports: list[PortForward] = []
+    for entry in section.sections(NetworkKeys.ports):
+        port = PortForward(
+            host=entry.value(PortKeys.host),
+            node=entry.value(PortKeys.node) or names[0],
+            port=entry.value(PortKeys.port),
+            protocol=entry.value(PortKeys.protocol),
+            address=entry.value(PortKeys.address),
+        )
+        if port.node not in names:
+            hint = closest(port.node, names) or f"nodes: {', '.join(names[:10])}"
+            entry.report.error(entry.at(PortKeys.node), f"no node is called {port.node!r}", hint)
+        for position, other in enumerate(ports):
+            if port.host and port.meets(other.address, other.host):
+                entry.report.error(
+                    entry.at(PortKeys.host),
+                    f"the port {port.host} of {port.address} is that of ports[{position}] already",
+                    "a port of the host leads to one node",
+                )
+        ports.append(port)
+    return tuple(ports)
 
 
 def default_bridge(cluster_name: str) -> str:

@@ -381,6 +381,7 @@ def test_every_key_that_is_accepted_is_read(monkeypatch: pytest.MonkeyPatch) -> 
     schema.load(EARLIER / "two-clusters.yaml")
     hpc(
         "{cpu_workers: [{simulated_gpus: {count: 1}}], gpu_workers: []}",
+        subnet="10.1.2.0/24, ports: [{host: 2222}]",
         more="    slurm_config: {partitions: [{name: a}]}\n"
         "    users: [{name: alice, uid: 2001}]\n    groups: [{name: physics, gid: 3001}]\n"
         "    storage: {mounts: [{type: nfs, server: nas, path: /x, mount_point: /x}]}\n",
