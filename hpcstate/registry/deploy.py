@@ -304,8 +304,8 @@ class _Deploy:
                     )
             except HpcstateError as error:
                 node.error = error
-        if error := self.nodes[self.controller].error:
-            raise error
+        if refused := self.nodes[self.controller].error:
+            raise refused
 
     def _upload(self, path: Path, stored: Stored) -> None:
         """To the controller; what was left there of an earlier try may be damaged, hence the second one."""
