@@ -5,7 +5,7 @@
 #   remove NAME...   removed, with those that came along and that nothing needs any more; nothing else
 #   forget NAME...   those that somebody else has removed
 # A reason goes to standard error, in sentences, and the exit code is 1.
-# cat replace_file.sh packages.sh | record=FILE apt_get='apt-get …' sh -s ACTION NAME...
+# cat replace_file.sh packages.sh | record=FILE apt_get='apt-get …' (as env takes it) sh -s ACTION NAME...
 set -eu
 record=${record:?} apt_get=${apt_get:?}
 export LC_ALL=C
@@ -19,7 +19,8 @@ refuse() {
 
 # apt WORD...: what apt-get says, or why it does not do it.
 apt() {
-  if ! said=$($apt_get "$@" 2>&1 </dev/null); then
+  # shellcheck disable=SC2086 # words of env
+  if ! said=$(env $apt_get "$@" 2>&1 </dev/null); then
     why=$(printf '%s\n' "$said" | sed -n 's/^E: //p' | tail -n 3)
     refuse "apt-get: ${why:-$(printf '%s\n' "$said" | tail -n 1)}" "is a mirror in reach? \`apt-get update\` on this node tells"
   fi

@@ -30,7 +30,9 @@ def difference(wanted: Sequence[str], found: PackagesState) -> PackagesDifferenc
     """How the packages ``wanted``, and no others of ours, come to be on a node."""
     ours = {*found["own"], *found["along"]}
     installed = set(found["installed"])
-    remove, along, stays = [], [], []
+    remove: list[str] = []
+    along: list[str] = []
+    stays: list[str] = []
     gone = [name for name in found["own"] if name not in wanted]
     for name in gone:
         others = found["needs"].get(name, [])
