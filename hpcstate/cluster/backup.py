@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from hpcstate import paths, programs
-from hpcstate.cluster.backup_archive import FORMAT, Lock, BackupManifest, Writer, new_archive
+from hpcstate.cluster.backup_archive import FORMAT, BackupManifest, Lock, Writer, new_archive
 from hpcstate.cluster.backup_decide import Seen, parse
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster

@@ -40,15 +40,15 @@ def step(found: TablesState) -> Step:
     if any(words in found["said"] for words in _NEWER):
         return Step(
             "refuse",
-            f"the tables of accounting (version {found['version']}) are of a newer Slurm than the slurmdbd of "
-            "this image, which cannot read them; nothing was touched. An image with that Slurm, or "
+            f"the tables of accounting (version {found['version']}) are of a newer Slurm than the slurmdbd "
+            "of this image, which cannot read them; nothing was touched. An image with that Slurm, or "
             "`hpcstate restore` of a backup from before (docs/backup.md)",
         )
     if _TOO_OLD in found["said"]:
         return Step(
             "refuse",
-            f"the tables of accounting (version {found['version']}) are too old for the slurmdbd of this image: "
-            "it converts those of the three releases before; nothing was touched. A release between the two "
+            f"the tables of accounting (version {found['version']}) are too old for the slurmdbd of this "
+            "image: it converts those of the three releases before; nothing was touched. A release between the two "
             "first",
         )
     if due := _DUE.search(found["said"]):

@@ -64,9 +64,7 @@ def test_a_slurmdbd_that_is_down_misses_nothing(live: Live, cluster: Cluster) ->
     assert kept_for_slurmdbd(live) == 0
 
 
-def test_a_lost_cluster_comes_back(
-    live: Live, cluster: Cluster, cluster_file: Path, tmp_path: Path
-) -> None:
+def test_a_lost_cluster_comes_back(live: Live, cluster: Cluster, cluster_file: Path, tmp_path: Path) -> None:
     controller, file = cluster.controller.name, str(cluster_file)
     ended = live.run(controller, ENDED, user="hpc").stdout.strip()
     assert recorded(live, ended, "COMPLETED")

@@ -17,8 +17,8 @@ from hpcstate.cluster import backup_archive
 from hpcstate.cluster.backup_archive import (
     FORMAT,
     MANIFEST,
-    Lock,
     BackupManifest,
+    Lock,
     chunks,
     new_archive,
     parse_manifest,

@@ -186,9 +186,7 @@ def archive(controller: Controller, tmp_path: Path) -> str:
     return str(archive_of(tmp_path / "out"))
 
 
-def test_it_is_put_back(
-    controller: Controller, archive: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_it_is_put_back(controller: Controller, archive: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["restore", GPU, archive, "--yes"]) == OK
     assert controller.asked == ["look", "database", "state", "swap", "look", "clear"]
     assert controller.got["database"] == b"show database" * 100
