@@ -48,8 +48,8 @@ def step(found: TablesState) -> Step:
         return Step(
             "refuse",
             f"the tables of accounting (version {found['version']}) are too old for the slurmdbd of this "
-            "image: it converts those of the three releases before; nothing was touched. A release between the two "
-            "first",
+            "image: it converts those of the three releases before; nothing was touched. A release between "
+            "the two first",
         )
     if due := _DUE.search(found["said"]):
         return Step("convert", old=int(due[1]), new=int(due[2]))
