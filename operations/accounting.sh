@@ -108,7 +108,7 @@ convert() {
   [ ! -e "$dump.broken" ] || { echo "the database cannot be dumped: it is not converted" >&2; exit 1; }
   # The dump of a conversion that did not end is the true one: what is there now is half converted.
   if [ ! -e "$dump" ]; then mv "$dump.new" "$dump"; else rm -f "$dump.new"; fi
-  sync -f "$dump"
+  sync "$dump"
   echo "the tables of version $old are dumped to $dump; slurmdbd converts them to $new"
   systemctl stop slurmdbd 2>/dev/null || :
   said=$dumps/conversion.log

@@ -103,7 +103,6 @@ take() {
   echo "taken $taken"
   wait
   if [ -e "$spool/dump.failed" ]; then dump_failed; fi
-  sync -f "$spool"
   trap - EXIT
 }
 

@@ -105,7 +105,7 @@ swap() {
     echo "it goes back to what was in use" >&2
     stop || :
     case $files in
-    out) find "$spool/before" -mindepth 1 -maxdepth 1 -exec mv -t "$state" {} + ;;
+    out) find "$spool/before" -mindepth 1 -maxdepth 1 -exec mv -t "$state" {} + || : ;;
     in) move_files "$spool/before" "$state" ;;
     esac
     if [ -n "$database" ] && has_tables "$before"; then move_tables "$before" "$database"; fi

@@ -308,7 +308,7 @@ class Controller:
         )
         environment = {"PATH": f"{here}/bin:/usr/bin:/bin", "FAKE": here, "BREAKS": breaks}
         return subprocess.run(
-            ["sh", "-c", text], env=environment, capture_output=True, text=True, check=False, timeout=60
+            ["sh", "-c", text], env=environment, capture_output=True, text=True, check=False, timeout=300
         )
 
     def all_on(self) -> None:
@@ -411,7 +411,7 @@ def test_a_slurmdbd_that_fails_is_not_recorded(controller: Controller, breaks: s
     controller.stage("slurm.conf", "client\n")
     if breaks == "systemctl start slurmdbd":
         (controller.folder / "applied/slurmdbd.conf").write_text("host\n")
-    done = controller.run("daemon", breaks, wait_s=1)
+    done = controller.run("daemon", breaks=breaks, wait_s=1)
     assert done.returncode != 0 and said in done.stderr
     assert breaks == "systemctl start slurmdbd" or "slurmdbd.conf" not in controller.there("applied")
 
