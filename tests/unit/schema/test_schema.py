@@ -377,7 +377,8 @@ def test_every_key_that_is_accepted_is_read(monkeypatch: pytest.MonkeyPatch) -> 
     hpc(
         "{cpu_workers: [{simulated_gpus: {count: 1}}], gpu_workers: []}",
         more="    slurm_config: {partitions: [{name: a}]}\n"
-        "    users: [{name: alice, uid: 2001}]\n    groups: [{name: physics, gid: 3001}]\n",
+        "    users: [{name: alice, uid: 2001}]\n    groups: [{name: physics, gid: 3001}]\n"
+        "    accounting: {accounts: [{name: ml}], users: [{name: alice}], qos: [{name: high}]}\n",
     )
     for section in keys.SECTIONS:
         # These are read in the place of the key they stand for.
