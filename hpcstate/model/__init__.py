@@ -1,7 +1,7 @@
 """What a user may declare, as frozen types. Parsed once by hpcstate.schema, then only passed around."""
 
 from hpcstate.model.account import Group, User
-from hpcstate.model.accounting import Account, AccountingSettings, AccountUser, Qos
+from hpcstate.model.accounting import AccountingSettings, AccountUser, Qos, SlurmAccount
 from hpcstate.model.cluster import Cluster, Description, Home, Metadata, SlurmConfig
 from hpcstate.model.container import Container, ContainerSettings, ContainerTest
 from hpcstate.model.gpu import PassthroughDevice, SimulatedGpus
@@ -14,7 +14,6 @@ from hpcstate.model.roll import RollSettings, Share
 
 __all__ = [
     "Acceleration",
-    "Account",
     "AccountUser",
     "AccountingSettings",
     "AutoDetect",
@@ -37,6 +36,7 @@ __all__ = [
     "RollSettings",
     "Share",
     "SimulatedGpus",
+    "SlurmAccount",
     "SlurmConfig",
     "User",
     "VirtioFsMount",

@@ -17,7 +17,7 @@ from typing import Any
 
 from hpcstate.model import AccountUser, Cluster
 from hpcstate.model.accounting import DEFAULT_ACCOUNT, Setting
-from hpcstate.probe.associations import UNSET, AssociationsState, Job, Made, Values
+from hpcstate.probe.associations import UNSET, AssociationsState, ChargedJob, Made, Values
 from hpcstate.slurm.accounting import CLIENT_CONF
 from hpcstate.slurm.conf import STATE
 
@@ -423,7 +423,7 @@ class _Leaving:
         accounts.sort(key=lambda name: -depth(name.split(" ")[1]))
         return [*users, *accounts, *(name for name in self._made if name.startswith("qos "))]
 
-    def _why_not(self, name: str, jobs: Sequence[Job]) -> str:
+    def _why_not(self, name: str, jobs: Sequence[ChargedJob]) -> str:
         kind, *names = name.split(" ")
         if kind == "qos":
             users = [job["user"] for job in jobs if job["qos"] == names[0]]
