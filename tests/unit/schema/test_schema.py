@@ -382,7 +382,7 @@ def test_every_key_that_is_accepted_is_read(monkeypatch: pytest.MonkeyPatch) -> 
     )
     for section in keys.SECTIONS:
         # These are read in the place of the key they stand for.
-        spellings = {"image_path", "ip_address", "MaxTime", "DefaultTime"}
+        spellings = {"image_path", "ip_address", "MaxTime", "DefaultTime", "tres_billing_weights"}
         assert set(section.used) - read[section.title] <= spellings, section.title
 
 
