@@ -1,5 +1,6 @@
-"""What the cluster file says of accounts is in force: limits make jobs wait or refuse them, shares order users, and
-what somebody made by hand stays. The long lab."""
+"""What the cluster file says of accounts is in force: limits, shares, and what somebody made by hand stays. The
+long lab.
+"""
 
 from __future__ import annotations
 
