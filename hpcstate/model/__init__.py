@@ -1,7 +1,7 @@
 """What a user may declare, as frozen types. Parsed once by hpcstate.schema, then only passed around."""
 
 from hpcstate.model.account import Group, User
-from hpcstate.model.accounting import Account, AccountingSettings, AccountUser, Qos
+from hpcstate.model.accounting import AccountingSettings, AccountUser, Qos, SlurmAccount
 from hpcstate.model.cluster import Cluster, Description, Home, Metadata, SlurmConfig
 from hpcstate.model.container import Container, ContainerSettings, ContainerTest
 from hpcstate.model.gpu import PassthroughDevice, SimulatedGpus
@@ -15,7 +15,6 @@ from hpcstate.model.roll import RollSettings, Share
 
 __all__ = [
     "Acceleration",
-    "Account",
     "AccountUser",
     "AccountingSettings",
     "AutoDetect",
@@ -40,6 +39,7 @@ __all__ = [
     "RollSettings",
     "Share",
     "SimulatedGpus",
+    "SlurmAccount",
     "SlurmConfig",
     "User",
 ]

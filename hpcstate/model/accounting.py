@@ -14,7 +14,7 @@ DEFAULT_ACCOUNT = "default"
 
 
 @dataclass(frozen=True)
-class Account:
+class SlurmAccount:
     """An account. ``settings`` are those of its association, by the file's keys."""
 
     name: str
@@ -51,7 +51,7 @@ class AccountingSettings:
     behind their parents."""
 
     on: bool = True
-    accounts: tuple[Account, ...] = ()
+    accounts: tuple[SlurmAccount, ...] = ()
     users: tuple[AccountUser, ...] = ()
     qos: tuple[Qos, ...] = ()
 

@@ -104,7 +104,7 @@ class Made(TypedDict):
     set: list[str]
 
 
-class Job(TypedDict):
+class ChargedJob(TypedDict):
     """Of what a job that runs or waits is charged."""
 
     account: str
@@ -130,7 +130,7 @@ class AssociationsState(TypedDict):
     tres: list[str]
     nobody: list[str]
     elsewhere: list[str]
-    jobs: list[Job] | None
+    jobs: list[ChargedJob] | None
     answers: bool
 
 
@@ -185,7 +185,7 @@ def _take(state: AssociationsState, key: str, rest: str) -> None:
     elif key == "job":
         account, user, qos = rest.split("|")
         if state["jobs"] is not None:
-            state["jobs"].append(Job(account=account, user=user, qos=qos))
+            state["jobs"].append(ChargedJob(account=account, user=user, qos=qos))
     elif key == "silent":
         state["jobs"] = None
     elif key == "answers":

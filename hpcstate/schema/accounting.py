@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from hpcstate.model import Account, AccountingSettings, AccountUser, Node, Qos, SlurmConfig, User
+from hpcstate.model import AccountingSettings, AccountUser, Node, Qos, SlurmAccount, SlurmConfig, User
 from hpcstate.model.accounting import DEFAULT_ACCOUNT, Setting
 from hpcstate.schema.accounting_keys import (
     AccountingKeys,
@@ -29,7 +29,7 @@ _STATIC_TRES = ("cpu", "mem", "energy", "node", "billing", "fs/disk", "vmem", "p
 NORMAL = "normal"
 """The QOS that slurmdbd makes with its tables, and that jobs have unless they say otherwise."""
 
-_ROOT = Account.parent
+_ROOT = SlurmAccount.parent
 
 
 def read_accounting(
@@ -92,11 +92,11 @@ class _Reader:
             found[name] = Qos(name, entry.value(QosKeys.description), self._settings(entry, QosKeys))
         return tuple(found.values())
 
-    def read_accounts(self, section: Section, qos: Sequence[str]) -> tuple[Account, ...]:
+    def read_accounts(self, section: Section, qos: Sequence[str]) -> tuple[SlurmAccount, ...]:
         """The accounts of the file, each behind its parent."""
         entries = list(section.sections(AccountingKeys.accounts))
         known = (_ROOT, *(entry.value(AccountKeys.name) for entry in entries))
-        found: dict[str, Account] = {}
+        found: dict[str, SlurmAccount] = {}
         places: dict[str, Section] = {}
         for entry in entries:
             name, parent = entry.value(AccountKeys.name), entry.value(AccountKeys.parent)
@@ -109,7 +109,7 @@ class _Reader:
                     "`parent` is for users",
                     "give the account a number of shares",
                 )
-            found[name] = Account(
+            found[name] = SlurmAccount(
                 name,
                 parent,
                 entry.value(AccountKeys.description),
@@ -120,7 +120,7 @@ class _Reader:
         return tuple(_parents_first(found, places))
 
     def read_users(
-        self, section: Section, accounts: Sequence[Account], qos: Sequence[Qos], people: Sequence[User]
+        self, section: Section, accounts: Sequence[SlurmAccount], qos: Sequence[Qos], people: Sequence[User]
     ) -> tuple[AccountUser, ...]:
         """The users of the section; the others have an association as well (hpcstate.slurm.associations)."""
         known = tuple(dict.fromkeys([*(account.name for account in accounts), DEFAULT_ACCOUNT]))
@@ -217,11 +217,13 @@ def _demand(entry: Section, place: str, name: str, known: Sequence[str], what: s
         entry.report.error(place, f"there is no {what} {name!r}", hint)
 
 
-def _parents_first(found: Mapping[str, Account], places: Mapping[str, Section]) -> Iterator[Account]:
+def _parents_first(
+    found: Mapping[str, SlurmAccount], places: Mapping[str, Section]
+) -> Iterator[SlurmAccount]:
     """The accounts, each behind its parent; one that is its own ancestor is reported."""
     done: set[str] = set()
 
-    def behind(account: Account, path: tuple[str, ...]) -> Iterator[Account]:
+    def behind(account: SlurmAccount, path: tuple[str, ...]) -> Iterator[SlurmAccount]:
         if account.name in done:
             return
         if account.name in path:

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 
-from hpcstate.model import Account, AccountingSettings, AccountUser, Qos
+from hpcstate.model import AccountingSettings, AccountUser, Qos, SlurmAccount
 from hpcstate.model.accounting import DEFAULT_ACCOUNT, Setting
 from hpcstate.model.partition import minutes
 from hpcstate.schema import leaf
@@ -125,10 +125,10 @@ class AccountKeys(Keys, title="accounting.accounts"):
         required=True,
     )
     parent = ValueKey(
-        "the account that it is a part of, whose limits hold for it too", SLURM_NAME, Account.parent
+        "the account that it is a part of, whose limits hold for it too", SLURM_NAME, SlurmAccount.parent
     )
-    description = ValueKey("a line of text", one_line, Account.description)
-    organization = ValueKey("a line of text", one_line, Account.organization)
+    description = ValueKey("a line of text", one_line, SlurmAccount.description)
+    organization = ValueKey("a line of text", one_line, SlurmAccount.organization)
     fairshare = ValueKey[int | str | None](
         "its shares, compared with those of its siblings; of a user also `parent`",
         fairshare,

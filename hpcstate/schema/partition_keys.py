@@ -77,6 +77,7 @@ class PartitionKeys(Keys, title="partitions"):
     SuspendTime = _option("seconds that a node is idle before it powers down")
     SuspendTimeout = _option("seconds that a node may take to power down")
     TRESBillingWeights = _option("what a job costs: `CPU=1,Mem=0.25G,GRES/gpu=8`; needs accounting")
+    tres_billing_weights = TRESBillingWeights.alias()
 
 
 OPTIONS: tuple[ValueKey[str], ...] = tuple(

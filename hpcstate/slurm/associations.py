@@ -17,7 +17,7 @@ from typing import Any
 
 from hpcstate.model import AccountUser, Cluster
 from hpcstate.model.accounting import DEFAULT_ACCOUNT, Setting
-from hpcstate.probe.associations import UNSET, AssociationsState, Job, Made, Values
+from hpcstate.probe.associations import UNSET, AssociationsState, ChargedJob, Made, Values
 from hpcstate.slurm.accounting import CLIENT_CONF
 from hpcstate.slurm.conf import STATE
 
@@ -156,7 +156,7 @@ def _flat(settings: Mapping[str, Setting]) -> Values:
 
 
 @dataclass(frozen=True)
-class Difference:
+class AssociationsDifference:
     """``steps`` in their order; ``named`` is what is left as it is, in words, and ``held`` what of ours
     should go and cannot yet, with its next step. ``interim`` is the record while the steps are done,
     ``record`` behind them.
@@ -174,7 +174,7 @@ def record_text(record: Mapping[str, Made]) -> str:
     return json.dumps(record, sort_keys=True)
 
 
-def difference(wanted: Wanted, found: AssociationsState, *, ahead: bool = False) -> Difference:
+def difference(wanted: Wanted, found: AssociationsState, *, ahead: bool = False) -> AssociationsDifference:
     """What has to be done so that slurmdbd has what is ``wanted``.
 
     ``ahead`` of slurmctld, which begins to enforce it: nothing is taken away, and what slurmdbd learns from
@@ -193,7 +193,7 @@ def difference(wanted: Wanted, found: AssociationsState, *, ahead: bool = False)
         name: Made(made=made["made"], set=sorted({*made["set"], *found["record"].get(name, made)["set"]}))
         for name, made in {**found["record"], **claims}.items()
     }
-    return Difference(
+    return AssociationsDifference(
         tuple(steps), tuple(_by_others(wanted, found)), tuple(going.held), before, {**held, **claims}
     )
 
@@ -423,7 +423,7 @@ class _Leaving:
         accounts.sort(key=lambda name: -depth(name.split(" ")[1]))
         return [*users, *accounts, *(name for name in self._made if name.startswith("qos "))]
 
-    def _why_not(self, name: str, jobs: Sequence[Job]) -> str:
+    def _why_not(self, name: str, jobs: Sequence[ChargedJob]) -> str:
         kind, *names = name.split(" ")
         if kind == "qos":
             users = [job["user"] for job in jobs if job["qos"] == names[0]]

@@ -190,6 +190,13 @@ BREAKS: Mapping[str, Break] = {
         '[ "$(stat -c %a%U /etc/slurm/slurmdbd.conf)" = 600slurm ] '
         "&& systemctl --quiet is-enabled slurmdbd && sacctmgr ping | grep -q 'is UP'",
     ),
+    "accounting.associations": Break(
+        "controller",
+        "sacctmgr --immediate remove user where name=alice cluster=lab "
+        "&& sacctmgr --immediate modify qos where name=short set MaxWall=7",
+        "sacctmgr --noheader --parsable2 show assoc user=alice format=account | grep -q '^physics$' "
+        "&& sacctmgr --noheader --parsable2 show qos short format=maxwall | grep -q '^00:30:00$'",
+    ),
     "slurm.files": Break(
         "compute-02",
         "echo '# by hand' >>/etc/slurm/cgroup.conf",

@@ -152,6 +152,16 @@ def _partition_problems(record: Record) -> Iterator[Problem]:
             message = f"is ignored, because {other} is set too; Slurm logs an error"
             yield record.problem(ignored, message, "keep one of them", "warning")
     yield from _default_time(record)
+    yield from _billing_weights(record)
+
+
+def _billing_weights(record: Record) -> Iterator[Problem]:
+    """src/common/slurm_protocol_api.c, slurm_get_tres_weight_array, and _tres_weight_item."""
+    for item in record.attributes.get("tresbillingweights", "").split(","):
+        name, equals, weight = item.partition("=")
+        if item and not (name and equals and re.fullmatch(r"[0-9]*\.?[0-9]+[KMGTPkmgtp]?", weight)):
+            message = f"{item} is no weight of a TRES: slurmctld stops"
+            yield record.problem("TRESBillingWeights", message, "write CPU=1,Mem=0.25G,GRES/gpu=8")
 
 
 def _default_time(record: Record) -> Iterator[Problem]:

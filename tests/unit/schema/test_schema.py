@@ -384,11 +384,19 @@ def test_every_key_that_is_accepted_is_read(monkeypatch: pytest.MonkeyPatch) -> 
         subnet="10.1.2.0/24, ports: [{host: 2222}]",
         more="    slurm_config: {partitions: [{name: a}]}\n"
         "    users: [{name: alice, uid: 2001}]\n    groups: [{name: physics, gid: 3001}]\n"
-        "    storage: {mounts: [{type: nfs, server: nas, path: /x, mount_point: /x}]}\n",
+        "    storage: {mounts: [{type: nfs, server: nas, path: /x, mount_point: /x}]}\n"
+        "    accounting: {accounts: [{name: ml}], users: [{name: alice}], qos: [{name: high}]}\n",
     )
     for section in keys.SECTIONS:
         # These are read in the place of the key they stand for.
-        spellings = {"image_path", "ip_address", "MaxTime", "DefaultTime", "read_only"}
+        spellings = {
+            "image_path",
+            "ip_address",
+            "MaxTime",
+            "DefaultTime",
+            "read_only",
+            "tres_billing_weights",
+        }
         assert set(section.used) - read[section.title] <= spellings, section.title
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from hpcstate import schema
 from hpcstate.model import Cluster
-from hpcstate.probe.associations import ASSOCIATION_PLACES, QOS_PLACES, AssociationsState, Job, Made
+from hpcstate.probe.associations import ASSOCIATION_PLACES, QOS_PLACES, AssociationsState, ChargedJob, Made
 from hpcstate.schema.accounting_keys import AccountKeys, AccountUserKeys, QosKeys, setting_rows
 from hpcstate.slurm.associations import WORDS, Wanted, difference, record_text, wanted
 from hpcstate.slurm.conf import ENFORCE, slurm_conf
@@ -186,7 +186,7 @@ def test_what_another_cluster_has_too_goes_here_only() -> None:
 
 def test_what_jobs_need_stays_and_is_said() -> None:
     before = want(f"{ML}, users: [{{name: alice, accounts: [ml]}}], qos: [{{name: high}}]")
-    jobs = [Job(account="ml", user="alice", qos="high")]
+    jobs = [ChargedJob(account="ml", user="alice", qos="high")]
     done = difference(want("enabled: true"), state(before, jobs=jobs))
     assert [" ".join(step) for step in done.steps] == [
         "remove user where name=bob",

@@ -169,6 +169,8 @@ BAD: list[tuple[Kind, str, str, str]] = [
     ("slurm", "NodeName=n1\nPartitionName=p Nodes=n[1-2]", "error", "PartitionName=p Nodes"),
     ("slurm", "PartitionName=p\nPartitionName=p", "error", "PartitionName=p"),
     ("slurm", "PartitionName=p AllowQos=a DenyQos=b", "warning", "PartitionName=p DenyQos"),
+    ("slurm", "PartitionName=p TRESBillingWeights=CPU", "error", "PartitionName=p TRESBillingWeights"),
+    ("slurm", "PartitionName=p TRESBillingWeights=CPU=x", "error", "PartitionName=p TRESBillingWeights"),
     ("slurm", "NodeName=n1\nNodeSet=n1 Feature=f", "error", "NodeSet=n1"),
     ("gres", "NodeName=n1 File=/dev/nvidia0", "warning", "NodeName=n1 Name"),
     ("gres", "Name=gpu Count=few", "error", "Name=gpu Count"),
