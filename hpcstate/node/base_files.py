@@ -54,7 +54,7 @@ def image_files() -> Mapping[str, str]:
     keys where Debian's does until then.
     """
     return {
-        SSHD: render("base/sshd.conf.j2", keys="", service=""),
+        SSHD: render("base/sshd.conf.j2", keys="", service="", behind_port=""),
         SYSUSERS: render("base/sysusers.conf.j2", user=JOB_USER, uid=JOB_UID),
         TMPFILES: tmpfiles(owns=True),
         SYSCTL: render("base/sysctl.conf.j2", sysctls=SYSCTLS),
@@ -73,7 +73,10 @@ def login_files(cluster: Cluster, node: Node) -> Mapping[str, str]:
     job there."""
     computes = node is not cluster.controller
     words = {"keys": KEYS, "admin": SSH_USER, "sudo": SUDO, "service": PAM_SERVICE if computes else ""}
-    sshd = render("base/sshd.conf.j2", **words, subnet=cluster.network.subnet)
+    behind_port = next(
+        (cluster.network.gateway for port in cluster.network.ports if port.node == node.name), ""
+    )
+    sshd = render("base/sshd.conf.j2", **words, subnet=cluster.network.subnet, behind_port=behind_port)
     return {**({PAM: render("base/pam-sshd.j2", sshd=SSHD, **words)} if computes else {}), SSHD: sshd}
 
 

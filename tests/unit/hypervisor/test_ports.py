@@ -140,14 +140,17 @@ listen
 def test_the_way_to_the_hypervisor(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
     monkeypatch.setattr(
-        ports, "run", lambda words, **_: asked.append(words) or subprocess.CompletedProcess(words, 0, stdout="")
+        ports,
+        "run",
+        lambda words, **_: asked.append(words) or subprocess.CompletedProcess(words, 0, stdout=""),
     )
     assert ports.shell_of("test:///default", root=True) is None
     assert ports.shell_of("qemu+tls://far/system", root=False) is None
     far = ports.shell_of("qemu+ssh://ann@far:2200/system?keyfile=/k", root=True)
     assert far is not None
     far("echo 'a'")
-    assert asked[0][:-1] == ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=20", "-p", "2200", "-i", "/k", "ann@far"]  # fmt: skip
+    begins = ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=20", "-p", "2200", "-i", "/k", "ann@far"]
+    assert asked[0][:-1] == begins
     # What the far shell makes of it, with this user's id.
     done = subprocess.run(["sh", "-c", asked[0][-1]], capture_output=True, text=True, check=False)
     assert done.stdout == "a\n" or os.geteuid() != 0
@@ -183,7 +186,9 @@ def test_nothing_is_done_where_a_port_is_taken(monkeypatch: pytest.MonkeyPatch) 
 def run_program(root: Path, *arguments: str, path: str = "") -> subprocess.CompletedProcess[str]:
     text = command(PROGRAM, arguments=arguments, ROOT=str(root))
     env = {**os.environ, "PATH": f"{path}:{os.environ['PATH']}"}
-    return subprocess.run(["sh", "-c", text], capture_output=True, text=True, check=False, env=env, timeout=60)
+    return subprocess.run(
+        ["sh", "-c", text], capture_output=True, text=True, check=False, env=env, timeout=60
+    )
 
 
 def test_the_program_with_systemd(tmp_path: Path) -> None:
