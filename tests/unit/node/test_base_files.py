@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import pytest
 
 from hpcstate import paths, schema
+from hpcstate.model import PortForward
 from hpcstate.node import base_files
 
 CLUSTER = schema.load(paths.ROOT / "inventories/gpu.yaml").clusters[0]
@@ -116,3 +118,13 @@ def test_one_who_is_refused_does_not_close_the_way_to_others() -> None:
 def test_an_image_has_debians_ways_in() -> None:
     files = base_files.image_files()
     assert base_files.PAM not in files and "AuthorizedKeysFile" not in files[base_files.SSHD]
+
+
+def test_who_comes_by_a_port_of_the_host_shuts_nobody_out() -> None:
+    port = PortForward(2222, CLUSTER.controller.name)
+    cluster = replace(CLUSTER, network=replace(CLUSTER.network, ports=(port,)))
+    sshd = base_files.login_files(cluster, cluster.controller)[base_files.SSHD]
+    assert f"PerSourcePenaltyExemptList {CLUSTER.network.gateway}\n" in sshd
+    (worker, *_) = cluster.workers
+    assert base_files.login_files(cluster, worker) == base_files.login_files(CLUSTER, worker)
+    assert "PerSource" not in base_files.login_files(CLUSTER, CLUSTER.controller)[base_files.SSHD]
