@@ -18,7 +18,7 @@ STORE = BUILD / "store"
 TOOLS = BUILD / "tools"
 
 BACKUPS = BUILD / "backups"
-"""Where `hpcstate backup` leaves its archives, unless it is told another folder; `destroy` leaves it alone."""
+"""Where `hpcstate backup` leaves its archives, unless told another folder; `destroy` leaves it alone."""
 
 RESERVED = frozenset({"packer", "containers", "store", "tools", "keys", "backups"})
 """Folders of build/ that are no cluster's: no cluster may have one of these names."""

@@ -30,13 +30,13 @@ from hpcstate.host.packages import sudo_allowed
 from hpcstate.hypervisor.machine import MachineDifference
 from hpcstate.hypervisor.mark import owner_of
 from hpcstate.model import Cluster, PortForward
+from hpcstate.model.network import EVERY_ADDRESS
 from hpcstate.programs import command
 from hpcstate.render import render
 from hpcstate.run import run
 
 _LOG = logging.getLogger("hpcstate.hypervisor.ports")
 _PROGRAM = Path(__file__).with_name("ports.sh")
-_EVERY = IPv4Address("0.0.0.0")
 _SECONDS = 60.0
 
 Shell = Callable[[str], str]
@@ -98,7 +98,7 @@ def _unit(words: Sequence[str]) -> Unit:
             name, owner, cluster, IPv4Address(address), int(host), node, target, digest, state == "on"
         )
     except ValueError:
-        return Unit(name, "", "", _EVERY, 0, "", "", digest, state == "on")
+        return Unit(name, "", "", EVERY_ADDRESS, 0, "", "", digest, state == "on")
 
 
 def _listener(text: str) -> Listener | None:
@@ -109,7 +109,7 @@ def _listener(text: str) -> Listener | None:
     address = address.partition("%")[0]
     program = re.search(r'\(\("([^"]+)"', users)
     try:
-        at = _EVERY if address in ("*", "[::]") else IPv4Address(address)
+        at = EVERY_ADDRESS if address in ("*", "[::]") else IPv4Address(address)
         return Listener(at, int(port), program[1] if program else "")
     except (AddressValueError, ValueError):
         return None
@@ -120,7 +120,7 @@ def _listener(text: str) -> Listener | None:
 
 def unit_name(cluster: Cluster, port: PortForward) -> str:
     """The units of ``port``, without their suffixes."""
-    own = "" if port.address == _EVERY else f"-{port.address}"
+    own = "" if port.address == EVERY_ADDRESS else f"-{port.address}"
     return f"hpcstate-port-{cluster.name}-{port.host}{own}"
 
 
@@ -179,7 +179,7 @@ def _row(address: IPv4Address, host: int, found: str, wanted: str) -> MachineDif
 
 
 def _at(address: IPv4Address, port: int) -> str:
-    return str(port) if address == _EVERY else f"{address}:{port}"
+    return str(port) if address == EVERY_ADDRESS else f"{address}:{port}"
 
 
 def conflicts(cluster: Cluster, seen: Seen, owner: str) -> Iterator[tuple[str, str, str]]:

@@ -53,7 +53,8 @@ class GoingDomain:
 class Removal:
     """What would go. ``pool`` and ``network`` are their names, empty when there is none; ``volumes`` are
     those that go, ``staying`` has those that do not, with the reason; ``guests`` are domains of others that
-    have a card in the network. ``ports`` are units on the hypervisor (ports.py). ``strangers`` have names of the cluster and are not its own.
+    have a card in the network. ``ports`` are units on the hypervisor (ports.py).
+    ``strangers`` have names of the cluster and are not its own.
     """
 
     domains: tuple[GoingDomain, ...] = ()

@@ -13,6 +13,10 @@ their own, or not at all."""
 Protocol = Literal["tcp"]
 
 
+EVERY_ADDRESS = IPv4Address("0.0.0.0")
+"""All addresses of a host, to listen at (ip(7), INADDR_ANY)."""
+
+
 @dataclass(frozen=True)
 class PortForward:
     """A port of the hypervisor that leads to one of a node: ``host`` at its ``address``, all of them for
@@ -22,12 +26,12 @@ class PortForward:
     node: str
     port: int = 22
     protocol: Protocol = "tcp"
-    address: IPv4Address = IPv4Address("0.0.0.0")
+    address: IPv4Address = EVERY_ADDRESS
 
     def meets(self, address: IPv4Address, port: int) -> bool:
         """Whether nobody can listen at both, this and ``port`` of ``address`` (bind(2), EADDRINUSE)."""
-        every = IPv4Address("0.0.0.0")
-        return self.host == port and (every in (self.address, address) or self.address == address)
+        same = self.address == address or EVERY_ADDRESS in (self.address, address)
+        return self.host == port and same
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def image_files() -> Mapping[str, str]:
     keys where Debian's does until then.
     """
     return {
-        SSHD: render("base/sshd.conf.j2", keys="", service=""),
+        SSHD: render("base/sshd.conf.j2", keys="", service="", behind_port=""),
         SYSUSERS: render("base/sysusers.conf.j2", user=JOB_USER, uid=JOB_UID),
         TMPFILES: tmpfiles(owns=True),
         SYSCTL: render("base/sysctl.conf.j2", sysctls=SYSCTLS),
@@ -78,12 +78,16 @@ def login_files(cluster: Cluster, node: Node) -> Mapping[str, str]:
     job there."""
     computes = node is not cluster.controller
     words = {"keys": KEYS, "admin": SSH_USER, "sudo": SUDO, "service": PAM_SERVICE if computes else ""}
+    behind_port = next(
+        (cluster.network.gateway for port in cluster.network.ports if port.node == node.name), ""
+    )
     sshd = render(
         "base/sshd.conf.j2",
         **words,
         subnet=cluster.network.subnet,
         known_hosts=SSH_KNOWN_HOSTS,
         equiv=SHOSTS_EQUIV,
+        behind_port=behind_port,
     )
     hosts = [word for each in cluster.nodes for word in (each.name, str(each.address))]
     return {

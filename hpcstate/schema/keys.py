@@ -75,8 +75,8 @@ class NetworkKeys(
     )
     dns_servers = ListKey("a list of addresses", leaf.address, default_text="the host's")
     forward = ValueKey(
-        "`nat`: nodes reach out behind the host's address; `route`: with their own, so that the router of the "
-        "LAN needs a route to `subnet` through the host; `none`: they do not",
+        "`nat`: nodes reach out behind the host's address; `route`: with their own, so that the router "
+        "of the LAN needs a route to `subnet` through the host; `none`: they do not",
         leaf.forward,
         Network.forward,
     )

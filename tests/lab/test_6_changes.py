@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,6 +115,41 @@ def test_another_name_server_reaches_the_network_when_nobody_is_in_it(file: Path
     file.write_text(text)
     for command in ("stop", "start"):
         assert hpcstate(command, str(file)).returncode == 0
+
+
+def greeting(port: int) -> str:
+    """What answers first at ``port`` of this host."""
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        connection.settimeout(60)
+        return connection.recv(7).decode()
+
+
+def test_a_port_of_the_host_leads_to_a_node_follows_the_file_and_goes_with_it(file: Path) -> None:
+    text = file.read_text()
+    bridge = "      bridge: virbr170\n"
+
+    def with_port(port: str) -> None:
+        file.write_text(text.replace(bridge, f"{bridge}      ports: [{port}]\n"))
+
+    with_port("{host: 2222}")
+    assert "port 2222 none -> controller:22" in hpcstate("plan", str(file)).stdout
+    assert hpcstate("start", str(file)).returncode == 0
+    assert greeting(2222) == "SSH-2.0"
+    assert "port 2222" not in hpcstate("plan", str(file)).stdout
+    with_port("{host: 2223, node: compute-01}")
+    assert hpcstate("start", str(file)).returncode == 0
+    assert greeting(2223) == "SSH-2.0"
+    with pytest.raises(ConnectionRefusedError):
+        greeting(2222)
+    with socket.create_server(("127.0.0.1", 2224)):
+        with_port("{host: 2224}")
+        refused = hpcstate("validate", str(file))
+        assert refused.returncode == 1
+        assert "listens on port 127.0.0.1:2224 of the hypervisor" in refused.stdout + refused.stderr
+    file.write_text(text)
+    assert hpcstate("start", str(file)).returncode == 0
+    with pytest.raises(ConnectionRefusedError):
+        greeting(2223)
 
 
 def test_a_reboot_by_slurm_brings_a_node_back(live: Live, file: Path) -> None:

@@ -1,6 +1,4 @@
-"""What the cluster file says of accounts is in force: limits, shares, and what somebody made by hand stays. The
-long lab.
-"""
+"""What the cluster file says of accounts is in force, and what somebody made by hand stays. The long lab."""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from hpcstate import paths, schema
-from hpcstate.model import Cluster
+from hpcstate.hypervisor import ports
+from hpcstate.model import Cluster, PortForward
 from hpcstate.node import apptainer_files
 from hpcstate.node import base_files as node_files
 from hpcstate.slurm import accounting, gres
@@ -77,3 +78,11 @@ def test_the_image_has_the_files_that_no_cluster_changes() -> None:
     }
     assert str(cluster.network.subnet) in of_node[node_files.FIREWALL]
     assert "saddr" not in of_image[node_files.FIREWALL]
+
+
+def test_the_units_of_a_port_are_the_golden_ones() -> None:
+    cluster = schema.load(paths.ROOT / "inventories" / "gpu.yaml").clusters[0]
+    port = PortForward(2222, cluster.controller.name)
+    name = ports.unit_name(cluster, port)
+    texts = ports.texts(cluster, port, "6d5e7c1e-0000-4000-8000-000000000001")
+    compare(GOLDEN / "ports", dict(zip((f"{name}.socket", f"{name}.service"), texts, strict=True)))

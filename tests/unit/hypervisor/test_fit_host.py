@@ -52,6 +52,13 @@ def test_who_may_not_use_libvirt_or_kvm_is_told_how(monkeypatch: pytest.MonkeyPa
     assert not libvirt.is_warning and not kvm.is_warning
 
 
+def test_a_port_of_this_host_that_is_taken_is_named_before_anything_is_built() -> None:
+    taken = (".clusters.hpc.network.ports[0].host", "sshd listens on port 22 of the hypervisor", "another")
+    (problem,) = found(HostAccess(ports=lambda _: [taken]))
+    assert (problem.place, problem.message, problem.hint) == taken
+    assert not problem.is_warning
+
+
 def test_who_may_connect_but_not_manage_is_refused_by_polkit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -191,6 +191,7 @@ NETWORK_XML = objects.network_xml(TWO)
         ),
         ({"bridge": "virbr9"}, "bridge", "virbr150", "virbr9"),
         ({"forward": "none"}, "forward", "nat", ""),
+        ({"forward": "route"}, "forward", "nat", "route"),
         ({"dns_servers": (IPv4Address("9.9.9.9"),)}, "DNS servers", "", "9.9.9.9"),
     ],
 )

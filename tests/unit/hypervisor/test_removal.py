@@ -66,6 +66,12 @@ def test_a_disk_that_this_user_may_not_read_may_stand_on_anything(
     connection.close()
 
 
+def test_ports_of_the_hypervisor_go_and_are_named() -> None:
+    going = Removal(ports=("hpcstate-port-test-2222",))
+    assert going
+    assert list(going.lines()) == ["removes ports of the hypervisor: hpcstate-port-test-2222"]
+
+
 def test_what_stays_keeps_the_keys() -> None:
     assert not Removal(pool="p", network="n").left
     assert Removal(pool="p", staying={"a": "b"}).left

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import pytest
 
 from hpcstate import paths, schema
+from hpcstate.model import PortForward
 from hpcstate.node import base_files
 
 CLUSTER = schema.load(paths.ROOT / "inventories/gpu.yaml").clusters[0]
@@ -142,3 +144,13 @@ def test_ssh_on_a_node_shows_its_own_host_key_and_trusts_no_new_one() -> None:
         hosts, _, rest = base_files.cluster_files(CLUSTER, node)[base_files.SSH].partition("\nHost *\n")
         assert all(f" {each.name} {each.address}" in hosts for each in CLUSTER.nodes)
         assert "StrictHostKeyChecking yes" in hosts and rest == "    EnableSSHKeysign yes\n"
+
+
+def test_who_comes_by_a_port_of_the_host_shuts_nobody_out() -> None:
+    port = PortForward(2222, CLUSTER.controller.name)
+    cluster = replace(CLUSTER, network=replace(CLUSTER.network, ports=(port,)))
+    sshd = base_files.login_files(cluster, cluster.controller)[base_files.SSHD]
+    assert f"PerSourcePenaltyExemptList {CLUSTER.network.gateway}\n" in sshd
+    (worker, *_) = cluster.workers
+    assert base_files.login_files(cluster, worker) == base_files.login_files(CLUSTER, worker)
+    assert "PerSource" not in base_files.login_files(CLUSTER, CLUSTER.controller)[base_files.SSHD]
