@@ -19,7 +19,7 @@ from pathlib import Path
 
 from hpcstate import paths, programs
 from hpcstate.cluster.backup_archive import FORMAT, BackupManifest, Lock, Writer, new_archive
-from hpcstate.cluster.backup_decide import Seen, parse
+from hpcstate.cluster.backup_decide import SlurmRecord, parse
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster
 from hpcstate.node.data_volume import HOME, TOP
@@ -79,7 +79,7 @@ def ask(cluster: Cluster, action: str, *words: str, since: int = 0) -> str:
     )
 
 
-def look(cluster: Cluster, live: Live, since: int = 0) -> Seen:
+def look(cluster: Cluster, live: Live, since: int = 0) -> SlurmRecord:
     """What the controller says now. Raises HpcstateError where it does not answer."""
     script = ask(cluster, "look", since=since)
     return parse(live.run(cluster.controller.name, script, user="root", timeout=300).stdout)
@@ -134,7 +134,7 @@ def take(cluster: Cluster, file: Path, target: Path, wish: Wish, say: Say) -> Ba
     return manifest
 
 
-def _demand(cluster: Cluster, seen: Seen) -> None:
+def _demand(cluster: Cluster, seen: SlurmRecord) -> None:
     """Raises HpcstateError where a backup would lack what the cluster has."""
     if not seen.slurm:
         raise HpcstateError(

@@ -27,7 +27,7 @@ from hpcstate.cluster.backup import (
     spool,
 )
 from hpcstate.cluster.backup_archive import BackupManifest, chunks
-from hpcstate.cluster.backup_decide import Seen
+from hpcstate.cluster.backup_decide import SlurmRecord
 from hpcstate.errors import HpcstateError
 from hpcstate.files import write_atomically
 from hpcstate.model import Cluster
@@ -105,7 +105,7 @@ def _keys(cluster: Cluster, archive: Archive) -> dict[Path, bytes]:
     return found
 
 
-def put_back(cluster: Cluster, archive: Archive, trees: list[str], say: Say) -> Seen:
+def put_back(cluster: Cluster, archive: Archive, trees: list[str], say: Say) -> SlurmRecord:
     """Put the database and slurmctld's state of ``archive`` back on the controller, and the folders that the
     parts ``trees`` are. Returns what is there then.
 
@@ -170,7 +170,7 @@ def containers(archive: Archive) -> list[str]:
         return []
 
 
-def back_lines(manifest: BackupManifest, now: Seen) -> list[str]:
+def back_lines(manifest: BackupManifest, now: SlurmRecord) -> list[str]:
     """What is back, for a person."""
     jobs = ", ".join(f"{number} {state}" for state, number in sorted(now.jobs.items())) or "none"
     told = [

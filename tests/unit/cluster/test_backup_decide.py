@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from hpcstate.cluster.backup_archive import BackupManifest, Part
-from hpcstate.cluster.backup_decide import Seen, newer, parse, releases_between, verdict
+from hpcstate.cluster.backup_decide import SlurmRecord, newer, parse, releases_between, verdict
 from tests.unit.cluster.test_backup_archive import manifest
 
 DATABASE = Part("database.sql.zst", "the record of jobs", 10, "0")
@@ -27,13 +27,13 @@ recorded 11
 since 3
 associations 4
 """
-NOW = Seen("24.11.5", "11.8.3", 8, {"PENDING": 1}, 7, 0, TAKEN.taken_s - 999, 3, 1, 1)
+NOW = SlurmRecord("24.11.5", "11.8.3", 8, {"PENDING": 1}, 7, 0, TAKEN.taken_s - 999, 3, 1, 1)
 
 
 def test_what_the_controller_says() -> None:
     """Slurm 24.11.5, MariaDB 11.8.9, as the program printed it."""
     found = parse(SAID)
-    assert found == Seen(
+    assert found == SlurmRecord(
         slurm="24.11.5",
         mariadb="11.8.9",
         next=12,
@@ -50,7 +50,7 @@ def test_what_the_controller_says() -> None:
 
 @pytest.mark.parametrize("text", ["", "slurm\nnext twelve\njobs x PENDING\nstrange 7\nslurm $(reboot)\n"])
 def test_what_is_no_answer_is_left_out(text: str) -> None:
-    assert parse(text) == Seen()
+    assert parse(text) == SlurmRecord()
 
 
 def test_the_same_cluster_as_it_was() -> None:
@@ -70,7 +70,7 @@ def test_the_same_cluster_as_it_was() -> None:
         (TAKEN, replace(NOW, slurm=""), "not installed"),
     ],
 )
-def test_what_is_refused_whatever_is_said(archive: BackupManifest, now: Seen, words: str) -> None:
+def test_what_is_refused_whatever_is_said(archive: BackupManifest, now: SlurmRecord, words: str) -> None:
     (reason,) = verdict(archive, "lab", True, now).refused
     assert words in reason
 
@@ -94,7 +94,7 @@ def test_a_database_needs_accounting() -> None:
         (replace(NOW, next=30), "the next job here is 30, that of the backup 8"),
     ],
 )
-def test_what_only_force_does(now: Seen, words: str) -> None:
+def test_what_only_force_does(now: SlurmRecord, words: str) -> None:
     found = verdict(TAKEN, "lab", True, now)
     assert (found.refused, len(found.only_forced), words in found.only_forced[0]) == ((), 1, True)
 

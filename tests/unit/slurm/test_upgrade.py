@@ -9,7 +9,7 @@ import pytest
 
 from hpcstate.paths import ROOT
 from hpcstate.probe.tables import TablesState
-from hpcstate.slurm.upgrade import Step, step
+from hpcstate.slurm.upgrade import TablesStep, step
 
 CASES = ROOT / "tests" / "facts" / "accounting.Tables"
 
@@ -22,11 +22,11 @@ def recorded(name: str) -> TablesState:
 
 @pytest.mark.parametrize("name", ["normal", "absent", "absent_silent"])
 def test_nothing_to_do(name: str) -> None:
-    assert step(recorded(name)) == Step("nothing")
+    assert step(recorded(name)) == TablesStep("nothing")
 
 
 def test_a_conversion() -> None:
-    assert step(recorded("normal_due")) == Step("convert", old=15, new=16)
+    assert step(recorded("normal_due")) == TablesStep("convert", old=15, new=16)
 
 
 @pytest.mark.parametrize(
