@@ -20,7 +20,7 @@ _GOES_ON = frozenset({"RUNNING", "SUSPENDED", "COMPLETING", "CONFIGURING", "STOP
 
 
 @dataclass(frozen=True)
-class Seen:
+class SlurmRecord:
     """What `backup.sh look` saw: versions (empty where the program did not answer), the number of the next
     job (0: slurmctld is silent), ``jobs`` states to numbers, jobs and associations in the database, those
     ``since`` the time that was asked for, when the cluster was made known to slurmdbd (seconds since 1970, 0:
@@ -43,7 +43,7 @@ class Seen:
         return sum(number for state, number in self.jobs.items() if state in _GOES_ON)
 
 
-def parse(text: str) -> Seen:
+def parse(text: str) -> SlurmRecord:
     """What `backup.sh look` printed; lines that are none of its own are left out."""
     found: dict[str, str | int] = {}
     jobs: dict[str, int] = {}
@@ -56,7 +56,7 @@ def parse(text: str) -> Seen:
                 found[key] = int(number)
             case ["jobs", number, state] if number.isascii() and number.isdecimal():
                 jobs[state] = int(number)
-    return Seen(jobs=jobs, **found)  # type: ignore[arg-type]
+    return SlurmRecord(jobs=jobs, **found)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Restorable:
     lost: tuple[str, ...] = ()
 
 
-def verdict(manifest: BackupManifest, cluster: str, accounting: bool, now: Seen) -> Restorable:
+def verdict(manifest: BackupManifest, cluster: str, accounting: bool, now: SlurmRecord) -> Restorable:
     """Whether ``manifest`` may be put back on the cluster called ``cluster``, which is as ``now`` says.
     ``accounting``: it has a database of its own.
 
@@ -102,7 +102,7 @@ def verdict(manifest: BackupManifest, cluster: str, accounting: bool, now: Seen)
     return Restorable(tuple(refused), tuple(forced), tuple(lost))
 
 
-def _versions(manifest: BackupManifest, accounting: bool, now: Seen) -> list[str]:
+def _versions(manifest: BackupManifest, accounting: bool, now: SlurmRecord) -> list[str]:
     found = []
     if now.slurm and manifest.slurm and newer(_line(manifest.slurm), _line(now.slurm)):
         found.append(f"it is of Slurm {manifest.slurm}, and the controller has {now.slurm}, which is older")
