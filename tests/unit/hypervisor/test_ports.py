@@ -17,6 +17,7 @@ from hpcstate.hypervisor import ports
 from hpcstate.hypervisor.ports import Listener, Seen, Unit
 from hpcstate.model import Cluster, PortForward
 from hpcstate.programs import command
+from hpcstate.run import Result
 from tests.unit.fake_live import TWO
 
 OWNER = "6d5e7c1e-0000-4000-8000-000000000001"
@@ -139,11 +140,12 @@ listen
 
 def test_the_way_to_the_hypervisor(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
-    monkeypatch.setattr(
-        ports,
-        "run",
-        lambda words, **_: asked.append(words) or subprocess.CompletedProcess(words, 0, stdout=""),
-    )
+
+    def run(words: list[str], **_: object) -> Result:
+        asked.append(words)
+        return Result(tuple(words), 0, "", "")
+
+    monkeypatch.setattr(ports, "run", run)
     assert ports.shell_of("test:///default", root=True) is None
     assert ports.shell_of("qemu+tls://far/system", root=False) is None
     far = ports.shell_of("qemu+ssh://ann@far:2200/system?keyfile=/k", root=True)
