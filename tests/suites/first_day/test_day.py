@@ -177,7 +177,7 @@ def test_seff(live: Live, day: Day, cluster: Cluster, record_property: RecordPro
 
 @pytest.mark.needs(nodes=2)
 def test_constraint(live: Live, day: Day, record_property: RecordProperty) -> None:
-    """--constraint takes a node that has the feature, and is refused for one that no node has"""
+    """A job with --constraint gets a node that has the feature, and is refused for one that no node has"""
     second = day.nodes[1]
     features = second.slurm_features
     wrong = []
@@ -195,7 +195,7 @@ def test_constraint(live: Live, day: Day, record_property: RecordProperty) -> No
 
 @pytest.mark.needs(nodes=2)
 def test_nice(live: Live, day: Day, record_property: RecordProperty) -> None:
-    """--nice makes a job go after others"""
+    """A job with --nice goes after others"""
     jobs = [line for line in day.part("nice").splitlines() if line.isdecimal()]
     found = dict(re.findall(r"^priority (\d+) (\d+)$", day.part("nice"), re.MULTILINE))
     priorities = [int(found[job]) for job in jobs if job in found]
