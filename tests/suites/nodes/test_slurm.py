@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 
@@ -16,6 +16,7 @@ from hpcstate.node.base_files import LOGROTATE
 from hpcstate.node.ssh import Live
 from hpcstate.probe import node_runs
 from hpcstate.probe.slurm import SlurmNode
+from hpcstate.slurm.change import REASON_PREFIX
 from hpcstate.slurm.conf import job_record, keeps_record, real_memory_mb
 from tests.suites.breaking import (
     GRES_CONF,
@@ -41,10 +42,33 @@ def test_registered(live: Live, cluster: Cluster, record_property: RecordPropert
         raise CheckFailed(
             f"{', '.join(sorted(_names(live)))} as declared, taking jobs",
             "; ".join(findings),
-            "`./hpc up FILE` makes machine and Slurm what the file says; `hpcstate status FILE` tells whose "
-            "a drain is, journalctl -u slurmd on the node why it does not register",
+            next_step(live.workers, nodes),
         )
     record_property("observed", "; ".join(_summary(node.name, nodes[node.name]) for node in live.workers))
+
+
+def next_step(declared: Sequence[Node], nodes: Mapping[str, SlurmNode]) -> str:
+    """What brings the nodes back: first for those that somebody drained, because no deploy resumes these."""
+    drained = [
+        node.name
+        for node in declared
+        if (seen := nodes.get(node.name))
+        and "DRAIN" in seen["states"]
+        and not seen["reason"].startswith(REASON_PREFIX)
+        # What Slurm drained a deploy may mend; to the reason of somebody Slurm adds " : " and its own.
+        and (seen["reason_user"] != "slurm" or " : " in seen["reason"])
+    ]
+    steps = [
+        f"somebody drained {', '.join(drained)}, and it stays so: when that is over, "
+        f"`sudo scontrol update nodename={','.join(drained)} state=resume` on the controller"
+    ] * bool(drained)
+    others = [node for node in declared if node.name not in drained]
+    if not drained or any(differences(node, nodes.get(node.name)) for node in others):
+        steps.append(
+            "`./hpc up FILE` makes machine and Slurm what the file says; journalctl -u slurmd on a node says "
+            "why it does not register"
+        )
+    return "; ".join(steps)
 
 
 def differences(declared: Node, observed: SlurmNode | None) -> list[str]:

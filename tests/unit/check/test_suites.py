@@ -84,6 +84,23 @@ def test_registered_fails(second: Mapping[str, object], words: str) -> None:
     assert words in result.observed
 
 
+@pytest.mark.parametrize(
+    ("second", "somebody", "up"),
+    [
+        ({"reason": "fan", "reason_set_by_user": "root"}, True, False),
+        ({"reason": "fan : Not responding", "reason_set_by_user": "slurm"}, True, False),
+        ({"reason": "Kill task failed", "reason_set_by_user": "slurm"}, False, True),
+        ({"reason": "hpcstate: stop", "reason_set_by_user": "root"}, False, True),
+    ],
+)
+def test_the_next_step_of_a_drain_is_whose_it_is(
+    second: Mapping[str, object], somebody: bool, up: bool
+) -> None:
+    node = a_slurm_node("compute-02", **{"state": ["IDLE", "DRAIN"], **second})
+    result = run_named("nodes.registered", lambda *_: nodes_json(SOUND[0], node))
+    assert ("nodename=compute-02 state=resume" in result.hint, "hpc up FILE" in result.hint) == (somebody, up)
+
+
 def test_a_silent_slurmctld_is_a_failure() -> None:
     assert (
         run_named("nodes.registered", lambda node, script: "").expected == "slurmctld on controller answers"
