@@ -82,6 +82,7 @@ SHORT = {
     # One command behind a condition, or for two names.
     "hpcstate/probe/slurm.py": 1,
     "hpcstate/passthrough/vfio.py": 1,
+    "hpcstate/hypervisor/ports.py": 1,
     "hpcstate/container/layers.py": 2,
 }
 
