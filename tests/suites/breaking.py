@@ -79,9 +79,11 @@ def stopped(live: Live, node: str, unit: str) -> Iterator[None]:
 
 @contextmanager
 def moved(live: Live, node: str, path: str) -> Iterator[None]:
-    """Take the name of a file of ``node`` away. In its own folder, it keeps its number, owner and mode."""
+    """Take the name of a file of ``node`` away. In its own folder, it keeps its number, owner and mode; by the
+    end of its name no shell reads it (/etc/profile.d/*.sh).
+    """
     folder, _, name = path.rpartition("/")
-    kept = f"{folder}/hpcstate-kept-{name}"
+    kept = f"{folder}/hpcstate-kept-{name}{_KEPT}"
     try:
         live.run(node, f"mv {path} {kept}", user="root")
         yield
