@@ -19,10 +19,13 @@ from hpcstate.hypervisor.compare import IN_THE_GUEST, aspects
 from hpcstate.hypervisor.mark import Mark
 from hpcstate.hypervisor.xml import data_of
 
-Impact = Literal["live", "boot", "power-cycle", "stop", "grow", "never", "replace", "remove", "identity"]
+Impact = Literal[
+    "live", "boot", "power-cycle", "stop", "grow", "never", "replace", "remove", "identity", "address"
+]
 """What it takes to bring something into line: nothing that anybody notices; the next start of a node that is
 off; the node off and on; the whole cluster off and on; more room at the node's next boot; it cannot be; a
-new disk; a node that the file no longer has goes; a node would become another one, on its disk."""
+new disk; a node that the file no longer has goes; a node would become another one, on its disk; a
+node that runs would have another address."""
 
 IMPACTS: Mapping[Impact, str] = {
     "live": "at once, nothing notices",
@@ -34,8 +37,12 @@ IMPACTS: Mapping[Impact, str] = {
     "replace": "hpcstate roll start",
     "remove": "hpcstate start --remove",
     "identity": "refused: give the nodes of the file a name, so that each keeps its disk",
+    "address": "refused while it runs: hpcstate stop with the old file, then change it, then start",
 }
 """The same in words."""
+
+REFUSED = ("never", "identity", "address")
+"""The impacts that no command brings about: the file has to change, or the cluster to stop first."""
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,12 @@ def differences(host: LibvirtHost, cluster: Cluster) -> list[MachineDifference]:
     network = host.network(cluster)
     every: list[MachineDifference] = []
     if network is not None:
-        every += network_differences(objects.network_xml(cluster), _network_xml(network))
+        wanted, there = objects.network_xml(cluster), _network_xml(network)
+        moving = _moving(host, cluster, wanted, there)
+        # With these nothing of the network changes: what would is not said to.
+        hidden = ("address", "leases and names") if moving else ()
+        every += [row for row in network_differences(wanted, there) if row.name not in hidden]
+        every += moving
     domains = host.domains(cluster)
     defined_as = {name: domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE) for name, domain in domains.items()}
     for node in cluster.nodes:
@@ -150,7 +155,7 @@ def update_network(host: LibvirtHost, cluster: Cluster, mark: Mark) -> list[str]
     if network is None:
         return []
     wanted, there = objects.network_xml(cluster, mark), _network_xml(network)
-    _refuse(host, cluster, moved(wanted, there))
+    refuse_addresses(cluster, _moving(host, cluster, wanted, there))
     others = [each for each in network_differences(wanted, there) if each.impact == "stop"]
     if others and not _is_used(host, network.name()):
         was_active = network.isActive()
@@ -234,18 +239,27 @@ def refuse_moved(host: LibvirtHost, cluster: Cluster) -> None:
     """Raises HpcstateError when a node that runs would have another address."""
     network = host.network(cluster)
     if network is not None:
-        _refuse(host, cluster, moved(objects.network_xml(cluster), _network_xml(network)))
+        wanted = objects.network_xml(cluster)
+        refuse_addresses(cluster, _moving(host, cluster, wanted, _network_xml(network)))
 
 
-def _refuse(host: LibvirtHost, cluster: Cluster, leases: Mapping[str, tuple[str, str]]) -> None:
-    running = [
-        f"{node.name} has {leases[node.mac][0]}, the file says {leases[node.mac][1]}"
+def _moving(host: LibvirtHost, cluster: Cluster, wanted: str, there: str) -> list[MachineDifference]:
+    """The nodes that run and would have another address."""
+    leases = moved(wanted, there)
+    return [
+        MachineDifference(node.name, "address", *leases[node.mac], "address")
         for node in cluster.nodes
         if node.mac in leases and host.running_xml(cluster, node)
     ]
-    if running:
+
+
+def refuse_addresses(cluster: Cluster, every: Sequence[MachineDifference]) -> None:
+    """Raises HpcstateError when a node that runs would have another address."""
+    rows = [each for each in every if each.impact == "address"]
+    if rows:
         raise HpcstateError(
-            f"nodes that run would get other addresses: {'; '.join(running)}",
+            "nodes that run would get other addresses: "
+            + "; ".join(f"{row.what} has {row.found}, the file says {row.wanted}" for row in rows),
             where=f".clusters.{cluster.kind}.network",
             hint="put the addresses back in the file, `hpcstate stop FILE`, change them, then `start`",
         )

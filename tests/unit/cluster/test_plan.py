@@ -152,7 +152,7 @@ def test_a_roll_that_was_interrupted_goes_on_and_loses_the_old_disk(description:
     assert step.jobs == (JOB,)
 
 
-@pytest.mark.parametrize("impact", ["never", "identity"])
+@pytest.mark.parametrize("impact", ["never", "identity", "address"])
 def test_what_up_refuses_is_an_obstacle(description: Description, impact: Impact) -> None:
     made = plan_of(description, seen(memory(impact=impact)))
     assert made.steps == ()
@@ -347,6 +347,19 @@ def test_a_libvirt_that_cannot_be_asked_leaves_the_rest(
     observed = plan_look.look(description, print)
     assert "libvirt does not answer" in observed.unknown[0]
     assert world.asked == []
+
+
+def test_nodes_that_run_elsewhere_than_the_file_says_are_not_waited_for(
+    description: Description, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    World(monkeypatch, RUNNING)
+    moved = MachineDifference("compute-01", "address", "10.0.0.11", "10.1.0.11", "address")
+    monkeypatch.setattr(plan_look, "machines", lambda *_: Machines(True, RUNNING, (moved,)))
+    monkeypatch.setattr(plan_look, "_slurm", lambda *_: pytest.fail("nobody answers there"))
+    observed = plan_look.look(description, print)
+    assert observed.operations is None
+    assert observed.unknown == ("nodes and Slurm of gpu: the file has other addresses of compute-01",)
+    assert len(plan_of(description, observed).obstacles) == 1
 
 
 def test_the_json_has_what_the_document_says(description: Description) -> None:

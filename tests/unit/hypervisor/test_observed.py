@@ -172,7 +172,9 @@ def test_a_node_that_runs_keeps_its_address(host: LibvirtHost, mark: Mark) -> No
     network = host.network(TWO)
     assert network is not None
     assert "192.168.150.77" not in network.XMLDesc()
+    assert said(host, other) == ["compute-01 address address"], "and nothing of the network, which stays"
     host.power_off(TWO, TWO.nodes[1])
+    assert said(host, other) == ["network test leases and names live"]
     assert observed.update_network(host, other, mark) == ["network test: 4 changes of leases and names"]
     assert "192.168.150.77" in network.XMLDesc()
 
