@@ -9,8 +9,8 @@ addresses, units of its own), so that only what was asked for is compared.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import dataclass, replace
 from typing import Literal
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
@@ -428,6 +428,14 @@ def autostart_difference(what: str, found: bool, wanted: bool) -> list[MachineDi
     return (
         [] if found == wanted else [MachineDifference(what, "autostart", words[found], words[wanted], "live")]
     )
+
+
+def summed(differences: Iterable[MachineDifference]) -> list[str]:
+    """The same in words, a line for all that have the same difference."""
+    groups: dict[MachineDifference, list[str]] = {}
+    for each in differences:
+        groups.setdefault(replace(each, what=""), []).append(each.what)
+    return [str(replace(each, what=", ".join(what))) for each, what in groups.items()]
 
 
 def shrinks(difference: MachineDifference) -> bool:

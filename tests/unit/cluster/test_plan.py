@@ -27,7 +27,7 @@ from hpcstate.cluster.plan_look import slurm_changes, slurm_of
 from hpcstate.cluster.plan_text import as_text, changed_since, in_short, read_saved, time_left, to_dict
 from hpcstate.cluster.pyinfra import DeployReport, Operation
 from hpcstate.errors import HpcstateError
-from hpcstate.hypervisor.machine import Impact, MachineDifference
+from hpcstate.hypervisor.machine import Impact, MachineDifference, summed
 from hpcstate.model import Description
 from hpcstate.probe.running_jobs import RunningJob
 from hpcstate.slurm.conf import configuration
@@ -98,8 +98,8 @@ def test_a_cluster_that_was_never_started_is_planned_whole(description: Descript
     assert "hpc-base.qcow2: fetch from the store" in text
     assert "x.sif: build" in text
     assert f"network {description.clusters[0].network.name}: create" in text
-    assert "gpu-compute-01: create and start" in text
-    assert "compute-01: everything of its role" in text
+    assert "gpu-controller, gpu-compute-01, gpu-compute-02: create and start" in text
+    assert "controller, compute-01, compute-02: everything of its role" in text
     assert made.jobs == ()
 
 
@@ -225,6 +225,21 @@ def test_up_says_in_short_what_it_will_do_itself(description: Description) -> No
     assert lines[0] == "compute-01: memory 2048 MiB -> 3072 MiB (the node goes off and on)"
     assert lines[1].startswith("the state of the nodes: ")
     assert not any("compute-03" in line for line in lines)
+
+
+def test_what_is_the_same_for_several_is_one_line(description: Description) -> None:
+    things = ["network gpu", "storage pool", *RUNNING]
+    rows = [MachineDifference(what, "autostart", "off", "on", "live") for what in things]
+    made = plan_of(description, seen(*rows, memory()))
+    assert as_text(made).splitlines()[1:3] == [
+        "  network gpu, storage pool, controller, compute-01, compute-02: autostart off -> on "
+        "(at once, nothing notices)",
+        "  compute-01: memory 2048 MiB -> 3072 MiB (the node goes off and on)",
+    ]
+    assert len(to_dict(made)["steps"]) == 6, "programs have each"
+    assert summed(rows) == [as_text(made).splitlines()[1].strip()]
+    apart = [replace(step, why=step.what) for step in made.steps]
+    assert len(as_text(replace(made, steps=tuple(apart))).splitlines()) == len(as_text(made).splitlines()) + 4
 
 
 @pytest.mark.parametrize(
