@@ -98,7 +98,7 @@ def announce(
     for line in in_short(plan):
         say(line)
     if plan.obstacles:
-        raise HpcstateError("\n".join(plan.obstacles), where=str(file), hint="nothing was touched")
+        raise HpcstateError("nothing was touched\n" + "\n".join(plan.obstacles), where=str(file))
     if saved is not None:
         if lines := [*changed_since(saved, plan), *plan.unknown]:
             raise HpcstateError(

@@ -93,6 +93,7 @@ def start(
         if strangers := host.strangers(cluster):
             raise refusal(cluster, file, strangers)
         refuse_other_identity(cluster, differences(host, cluster))
+        refuse_moved(host, cluster)
         _claim_devices(cluster, nodes, host)
         ensure_secrets(cluster)
         facts = host.facts(cluster)

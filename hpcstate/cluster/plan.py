@@ -15,7 +15,7 @@ from hpcstate.cluster.pyinfra import Operation
 from hpcstate.cluster.roll import drained, order
 from hpcstate.digest import key_of
 from hpcstate.errors import HpcstateError
-from hpcstate.hypervisor.machine import IMPACTS, MachineDifference
+from hpcstate.hypervisor.machine import IMPACTS, REFUSED, MachineDifference
 from hpcstate.model import Cluster, Description
 from hpcstate.probe.running_jobs import RunningJob
 from hpcstate.slurm.impact import Impact, Level
@@ -274,7 +274,7 @@ def _machines(cluster: Cluster, seen: Machines) -> list[Step]:
     running = {name for name, state in seen.states.items() if state == "running"}
     workers = {node.name for node in cluster.workers}
     for each in seen.differences:
-        if each.impact in ("never", "identity"):
+        if each.impact in REFUSED:
             continue  # `up` refuses these: they are obstacles
         drains = (each.what,) if each.impact == "power-cycle" and each.what in workers & running else ()
         change = f"{each.name} {each.found or 'none'} -> {each.wanted or 'none'}"

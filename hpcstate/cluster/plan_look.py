@@ -70,7 +70,11 @@ def look(description: Description, say: Say, *, nodes: bool = True, host: bool =
         except HpcstateError as error:
             seen.unknown.append(f"libvirt: {error}")
             continue
-        if cluster.kind == "hpc":
+        if astray := _astray(seen.machines[cluster.name]):
+            seen.unknown.append(
+                f"nodes and Slurm of {cluster.name}: the file has other addresses of {astray}"
+            )
+        elif cluster.kind == "hpc":
             seen.slurm[cluster.name] = _slurm(cluster, seen.machines[cluster.name], seen.unknown)
     observed = Observed(
         file_digest(description.path),
@@ -88,7 +92,7 @@ def _with_nodes(description: Description, observed: Observed, say: Say) -> Obser
     if len(observed.machines) < len(description.clusters):
         return observed  # libvirt said nothing: who runs is not known
     running = [name for cluster in description.clusters for name in _here(cluster, observed)]
-    if not running:
+    if not running or any(map(_astray, observed.machines.values())):
         return observed
     every = all(
         state == "running" for machines in observed.machines.values() for state in machines.states.values()
@@ -112,6 +116,11 @@ def _with_nodes(description: Description, observed: Observed, say: Say) -> Obser
     except HpcstateError as error:
         return replace(observed, unknown=(*observed.unknown, f"files: {error}"))
     return replace(observed, files=tuple(files))
+
+
+def _astray(machines: Machines) -> str:
+    """The nodes that run elsewhere than the file says: nobody would answer there."""
+    return ", ".join(each.what for each in machines.differences if each.impact == "address")
 
 
 def _here(cluster: Cluster, observed: Observed) -> list[str]:

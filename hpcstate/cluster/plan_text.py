@@ -47,10 +47,7 @@ def as_text(plan: Plan, *, diffs: bool = False) -> str:
 
 def in_short(plan: Plan) -> list[str]:
     """What `up` says before it begins: only what it will do, a line for all of which it does the same."""
-    groups: dict[tuple[str, str], list[str]] = {}
-    for step in plan.by_up:
-        groups.setdefault((step.does, step.impact), []).append(step.what)
-    lines = [_said(", ".join(what), does, impact) for (does, impact), what in groups.items()]
+    lines = _summed(plan.by_up)
     if not plan.deployed:
         lines.append("the state of the nodes: what differs is found and changed at the deploy")
     if plan.jobs:
@@ -67,15 +64,21 @@ def _steps(steps: Iterable[Step]) -> list[str]:
     every = list(steps)
     parts = []
     for part in PARTS:
-        lines = [_line(step, why=True) for step in every if step.part == part]
+        lines = _summed((step for step in every if step.part == part), why=True)
         if lines:
             parts.append(_block(TITLES[part], lines))
     return parts
 
 
-def _line(step: Step, *, why: bool = False) -> str:
-    reason = f"; {step.why}" if why and step.why else ""
-    return _said(step.what, step.does, step.impact) + reason
+def _summed(steps: Iterable[Step], *, why: bool = False) -> list[str]:
+    """A line for all of which the same is done, with ``why`` for the same reason."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for step in steps:
+        groups.setdefault((step.does, step.impact, step.why if why else ""), []).append(step.what)
+    return [
+        _said(", ".join(what), does, impact) + (f"; {reason}" if reason else "")
+        for (does, impact, reason), what in groups.items()
+    ]
 
 
 def _said(what: str, does: str, impact: str) -> str:

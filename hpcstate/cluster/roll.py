@@ -15,7 +15,7 @@ from hpcstate.cluster import lifecycle
 from hpcstate.cluster.leave import DRAIN_SECONDS
 from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor.machine import MachineDifference, shrinks
-from hpcstate.hypervisor.observed import refuse_other_identity
+from hpcstate.hypervisor.observed import refuse_addresses, refuse_other_identity
 from hpcstate.model import Cluster
 from hpcstate.node.ssh import Live
 from hpcstate.probe.slurm import SlurmNode, nodes_command, parse_nodes
@@ -41,13 +41,14 @@ class Order:
 def order(cluster: Cluster, differences: Sequence[MachineDifference]) -> Order:
     """When which nodes go off and on, the controller last.
 
-    Raises HpcstateError for a node that would become another one, for a disk that would shrink, and for a
-    node of which one size grows while another shrinks: there is no order in which Slurm would not promise
-    too much.
+    Raises HpcstateError for a node that would become another one, for one that runs and would have another
+    address, for a disk that would shrink, and for a node of which one size grows while another shrinks: there
+    is no order in which Slurm would not promise too much.
     """
     refuse_other_identity(cluster, differences)
+    refuse_addresses(cluster, differences)
     if never := [each for each in differences if each.impact == "never"]:
-        raise HpcstateError("; ".join(map(str, never)), where=cluster.name, hint="nothing was deployed")
+        raise HpcstateError("; ".join(map(str, never)), where=cluster.name)
     before: list[str] = []
     after: list[str] = []
     for node in sorted(cluster.nodes, key=lambda node: node is cluster.controller):

@@ -12,7 +12,7 @@ from hpcstate.cluster.leave import NO_REASON
 from hpcstate.errors import HpcstateError
 from hpcstate.hostlist import compress
 from hpcstate.hypervisor.connection import connect
-from hpcstate.hypervisor.machine import MachineDifference
+from hpcstate.hypervisor.machine import REFUSED, MachineDifference, summed
 from hpcstate.hypervisor.mark import listed
 from hpcstate.hypervisor.observed import data_volume, differences
 from hpcstate.model import Cluster, Node
@@ -224,9 +224,15 @@ def as_text(status: ClusterStatus) -> str:
             f"\nSlurm has not missed {', '.join(unheard)} yet: what it says of nodes is as old as their last "
             "answer (SlurmdTimeout)"
         )
-    if status.differences:
+    refused = [each for each in status.differences if each.impact in REFUSED]
+    if others := [each for each in status.differences if each.impact not in REFUSED]:
         text += "\nnot as the file says; `hpcstate plan` says the rest, `./hpc up` changes it:"
-        text += "".join(f"\n  {difference}" for difference in status.differences)
+        text += "".join(f"\n  {difference}" for difference in summed(others))
+    if refused:
+        text += (
+            "\nnot as the file says, and `./hpc up` refuses to change anything before this is out of the way:"
+        )
+        text += "".join(f"\n  {difference}" for difference in summed(refused))
     if lines := _runs_lines(status.nodes):
         text += "\nSlurm has noted that nodes run something else than they would now:"
         text += "".join(f"\n  {line}" for line in lines)

@@ -19,6 +19,7 @@ from hpcstate.cluster.pyinfra import deploy as run_deploy
 from hpcstate.cluster.replace import Due
 from hpcstate.cluster.roll import order, roll, slurm_nodes
 from hpcstate.errors import HpcstateError
+from hpcstate.hypervisor.machine import summed
 from hpcstate.log import LOG
 from hpcstate.model import Cluster, Description
 from hpcstate.node.ssh import Live
@@ -45,8 +46,8 @@ def start(file: Path) -> None:
             _void_proof(cluster)
         else:
             say(f"{cluster.name}: all {len(done.running)} nodes run already")
-        for difference in done.differences:
-            say(str(difference))
+        for line in summed(done.differences):
+            say(line)
         _roll(cluster, file, order(cluster, done.differences).before)
 
 

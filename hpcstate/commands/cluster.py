@@ -125,6 +125,7 @@ def _start(args: argparse.Namespace) -> int:
 
     from hpcstate.cluster import lifecycle
     from hpcstate.hypervisor import fit
+    from hpcstate.hypervisor.machine import summed
     from hpcstate.schema import load
 
     if args.force and not args.remove:
@@ -142,8 +143,8 @@ def _start(args: argparse.Namespace) -> int:
             _say(f"{', '.join(done.powered_on)}: answering on SSH after {took}")
         else:
             _say(f"running already: {', '.join(done.running)}; nothing to do")
-        for difference in done.differences:
-            _say(str(difference))
+        for line in summed(done.differences):
+            _say(line)
         if any(difference.impact == "power-cycle" for difference in done.differences):
             _say(
                 f"`./hpc up {args.file}` takes these nodes off and on, one by one, when their jobs have ended"

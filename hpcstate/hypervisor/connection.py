@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from threading import Thread
 from typing import NamedTuple
@@ -176,7 +177,8 @@ class LibvirtHost:
 
     def take(self, cluster: Cluster, mark: Mark, *, unmarked_only: bool = False) -> list[str]:
         """Write ``mark`` into what stands under the cluster's UUIDs; with ``unmarked_only`` where there is
-        none yet. Returns what was marked. Whether that is right the caller has to know.
+        none yet, and what a mark notes of a node is brought to the file. Returns what was marked. Whether
+        that is right the caller has to know.
         """
         taken = []
         network = self._network(cluster)
@@ -188,11 +190,21 @@ class LibvirtHost:
             taken.append(f"network {network.name()}")
         for node in cluster.nodes:
             domain = self._domain(cluster, node)
-            if domain is not None and not (unmarked_only and _mark(domain)):
-                flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG
-                flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE if domain.isActive() else 0
-                kind, xml = libvirt.VIR_DOMAIN_METADATA_ELEMENT, mark.for_node(node.name).to_element()
-                domain.setMetadata(kind, xml, PREFIX, NAMESPACE, flags)
+            if domain is None:
+                continue
+            old, new = _mark(domain), mark.of(node)
+            if old is not None and unmarked_only:
+                new = replace(old, named=new.named, simulated=new.simulated)
+            elif old is not None and old.named:
+                # A new owner is no new node: what it was stays known until a start has compared it.
+                new = replace(new, named=old.named, simulated=old.simulated)
+            if new == old:
+                continue
+            flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG
+            flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE if domain.isActive() else 0
+            kind = libvirt.VIR_DOMAIN_METADATA_ELEMENT
+            domain.setMetadata(kind, new.to_element(), PREFIX, NAMESPACE, flags)
+            if old is None or not unmarked_only:
                 taken.append(f"domain {domain.name()}")
         if name := self.volumes.take(cluster, mark, unmarked_only=unmarked_only):
             taken.append(f"storage pool {name}")

@@ -9,19 +9,23 @@ addresses, units of its own), so that only what was asked for is compared.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import dataclass, replace
 from typing import Literal
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from hpcstate.hypervisor.compare import IN_THE_GUEST, aspects
+from hpcstate.hypervisor.mark import Mark
 from hpcstate.hypervisor.xml import data_of
 
-Impact = Literal["live", "boot", "power-cycle", "stop", "grow", "never", "replace", "remove", "identity"]
+Impact = Literal[
+    "live", "boot", "power-cycle", "stop", "grow", "never", "replace", "remove", "identity", "address"
+]
 """What it takes to bring something into line: nothing that anybody notices; the next start of a node that is
 off; the node off and on; the whole cluster off and on; more room at the node's next boot; it cannot be; a
-new disk; a node that the file no longer has goes; a node would become another one, on its disk."""
+new disk; a node that the file no longer has goes; a node would become another one, on its disk; a
+node that runs would have another address."""
 
 IMPACTS: Mapping[Impact, str] = {
     "live": "at once, nothing notices",
@@ -33,8 +37,12 @@ IMPACTS: Mapping[Impact, str] = {
     "replace": "hpcstate roll start",
     "remove": "hpcstate start --remove",
     "identity": "refused: give the nodes of the file a name, so that each keeps its disk",
+    "address": "refused while it runs: hpcstate stop with the old file, then change it, then start",
 }
 """The same in words."""
+
+REFUSED = ("never", "identity", "address")
+"""The impacts that no command brings about: the file has to change, or the cluster to stop first."""
 
 
 @dataclass(frozen=True)
@@ -242,32 +250,45 @@ def domain_differences(node: str, rendered: str, running: str, defined: str) -> 
 class Shape:
     """What a node is, of which another may take the place: its properties by name, as it was ``found`` (None
     for one that is not there) and as the file has it, ``wanted`` (None for one that it no longer has).
-    ``named`` says that the file gives its name, ``address`` is the one that the file has for it.
+    ``named`` says that the file gives its name, ``given`` that the file did so when the node last passed,
+    ``address`` is the one that the file has for it.
     """
 
     found: Mapping[str, str] | None
     wanted: Mapping[str, str] | None
     named: bool = False
     address: str = ""
+    given: bool = False
 
 
 def shape(domain_xml: str) -> dict[str, str]:
     """The properties of a domain that tell one node from another: sizes and devices of the host, where those
-    are in the guest left out."""
+    are in the guest left out; and its simulated GPUs, where its mark knows them."""
     root = ElementTree.fromstring(domain_xml)
     values = {row.name: row.read(root) for row in DOMAIN if row.name in ("memory", "CPUs")}
     devices = [name for name, place in aspects(domain_xml) if name.endswith(IN_THE_GUEST) and place]
-    return {**values, "devices": ", ".join(sorted(devices))}
+    mark = Mark.from_xml(domain_xml)
+    noted = {"simulated GPUs": mark.simulated} if mark is not None and mark.named else {}
+    return {**values, "devices": ", ".join(sorted(devices)), **noted}
+
+
+def _alike(one: Mapping[str, str] | None, other: Mapping[str, str] | None) -> bool:
+    """Whether two are the same in all that is known of both."""
+    if one is None or other is None:
+        return one is other
+    return all(one[name] == other[name] for name in one.keys() & other.keys())
 
 
 def handed_on(shapes: Mapping[str, Shape], leases: Mapping[str, str]) -> list[MachineDifference]:
     """Nodes without a name of their own that would become what another one is, on that one's disk: a node
     was taken out of the middle of the file, or put there, and those behind it moved. A row says which node
-    of the file (by its name now) is to be given which name.
+    of the file (by its name now) is to be given which name, each at most once.
 
     Recognised by this: a node is to have the address of another one that is there (``leases``, by name). Of
     those that no address tells: one that is there is to become what another one is, which goes or changes
-    too; or one that comes, or changes, is to become what it is.
+    too; or one that comes is to become what it is, as long as there is one for each that changes (a new node
+    of a size that several had tells nothing). And a node whose name the file gave and gives no more, while
+    one with the name of its place goes.
     """
     holders = {address: name for name, address in leases.items() if name in shapes and shapes[name].found}
     by_address = {
@@ -276,23 +297,56 @@ def handed_on(shapes: Mapping[str, Shape], leases: Mapping[str, str]) -> list[Ma
         if not node.named and (its := holders.get(node.address, name)) != name
     }
     known = by_address.keys() | by_address.values()
-    moves = {name for name, node in shapes.items() if node.found != node.wanted}
-    pairs: dict[tuple[str, str], None] = {}
-    for name in moves:
+    moves = [
+        name
+        for name, node in sorted(shapes.items())
+        if not _alike(node.found, node.wanted) and name not in known
+    ]
+    # Who is named in the file is what it is, and nobody else becomes it.
+    free = [name for name in moves if not shapes[name].named]
+    pairs: dict[str, str] = {}
+    for name in free:
         node = shapes[name]
-        if node.found is None or node.wanted is None or node.named:
-            continue
-        if name in known:
-            continue
-        others = sorted(moves - known - {name})
-        was = [other for other in others if shapes[other].found == node.wanted]
-        becomes = [
-            other for other in others if shapes[other].wanted == node.found and not shapes[other].named
+        if node.found is not None and node.wanted is not None:
+            was = [
+                other
+                for other in free
+                if other != name and shapes[other].found is not None
+                and _alike(shapes[other].found, node.wanted) and other not in pairs.values()
+            ]  # fmt: skip
+            if was:
+                pairs[name] = was[0]
+    left = [name for name in free if shapes[name].found is not None and shapes[name].wanted is not None]
+    left = [name for name in left if name not in pairs.values()]
+    coming = [name for name in free if shapes[name].found is None]
+    while left:
+        same = [name for name in left if _alike(shapes[name].found, shapes[left[0]].found)]
+        comes = [
+            name
+            for name in coming
+            if name not in pairs and _alike(shapes[name].wanted, shapes[left[0]].found)
         ]
-        pairs.update({(name, other): None for other in was[:1]})
-        pairs.update({(other, name): None for other in becomes[:1]})
-    pairs.update(dict.fromkeys(by_address.items()))
-    return [MachineDifference(name, "identity", name, its, "identity") for name, its in sorted(pairs)]
+        if len(comes) >= len(same):
+            pairs.update(zip(comes, same, strict=False))
+        left = [name for name in left if name not in same]
+    lost = _names_lost(shapes, known)
+    pairs = {name: its for name, its in pairs.items() if its not in lost.values()} | lost | by_address
+    return [MachineDifference(name, "identity", name, its, "identity") for name, its in sorted(pairs.items())]
+
+
+def _names_lost(shapes: Mapping[str, Shape], known: Set[str]) -> dict[str, str]:
+    """The entries that may be other nodes because one with a given name was taken out, and that name is now
+    that of a place: to the nodes that they may be, in their order. ``known`` are told by their addresses."""
+    nodes = {name: node for name, node in shapes.items() if name not in known}
+    lost = [name for name, node in nodes.items() if node.given and node.wanted is not None and not node.named]
+    gone = [name for name, node in nodes.items() if node.found and node.wanted is None and not node.given]
+    if not lost or not gone:
+        return {}
+    entries = [name for name, node in nodes.items() if node.wanted is not None and not node.named]
+    there = sorted(name for name, node in nodes.items() if node.found and not node.given and not node.named)
+    if len(entries) != len(there):
+        return dict(zip(lost, gone, strict=False))
+    return {name: its for name, its in zip(sorted(entries), there, strict=True) if name != its}
 
 
 def network_differences(rendered: str, found: str) -> list[MachineDifference]:
@@ -374,6 +428,14 @@ def autostart_difference(what: str, found: bool, wanted: bool) -> list[MachineDi
     return (
         [] if found == wanted else [MachineDifference(what, "autostart", words[found], words[wanted], "live")]
     )
+
+
+def summed(differences: Iterable[MachineDifference]) -> list[str]:
+    """The same in words, a line for all that have the same difference."""
+    groups: dict[MachineDifference, list[str]] = {}
+    for each in differences:
+        groups.setdefault(replace(each, what=""), []).append(each.what)
+    return [str(replace(each, what=", ".join(what))) for each, what in groups.items()]
 
 
 def shrinks(difference: MachineDifference) -> bool:

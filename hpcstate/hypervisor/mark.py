@@ -20,7 +20,7 @@ from xml.etree.ElementTree import Element
 
 from hpcstate.errors import HpcstateError, from_os
 from hpcstate.files import write_atomically
-from hpcstate.model import Cluster
+from hpcstate.model import Cluster, Node
 from hpcstate.node.secrets import close_key
 from hpcstate.paths import ClusterPaths
 
@@ -40,6 +40,10 @@ class Mark:
     """What an object says of itself. ``node`` is empty but for domains; ``file`` is the cluster file that it
     was made from, ``keys`` the folder with the keys of its nodes, both on the machine ``host``; ``since`` is
     the date and time (UTC) at which it was made or taken over.
+
+    What libvirt does not see of a node, as the file had it when it last passed: ``named`` is ``yes`` where
+    the file gave its name, ``no`` where its place did; ``simulated`` are its simulated GPUs. A domain from
+    before these were noted has neither.
     """
 
     owner: str
@@ -49,15 +53,21 @@ class Mark:
     keys: str
     host: str
     since: str
+    named: str = ""
+    simulated: str = ""
 
     def to_xml(self) -> str:
         """The one element below ``<metadata>`` that is ours."""
         ElementTree.register_namespace(PREFIX, NAMESPACE)
-        return ElementTree.tostring(Element(_ELEMENT, asdict(self)), encoding="unicode")
+        return ElementTree.tostring(Element(_ELEMENT, self.to_dict()), encoding="unicode")
 
     def to_element(self) -> str:
         """The same without its namespace, which virDomainSetMetadata adds itself."""
-        return ElementTree.tostring(Element("mark", asdict(self)), encoding="unicode")
+        return ElementTree.tostring(Element("mark", self.to_dict()), encoding="unicode")
+
+    def to_dict(self) -> dict[str, str]:
+        """What is written: ``named`` and ``simulated`` only where they say something."""
+        return {name: text for name, text in asdict(self).items() if text or name not in _NOTED}
 
     @classmethod
     def from_xml(cls, text: str) -> Mark | None:
@@ -66,9 +76,13 @@ class Mark:
         element = root if root.tag == _ELEMENT else root.find(f"metadata/{_ELEMENT}")
         return None if element is None else cls(**{name: element.get(name, "") for name in _FIELDS})
 
-    def for_node(self, name: str) -> Mark:
+    def for_node(self, name: str, named: str = "", simulated: str = "") -> Mark:
         """The same mark on the domain of the node ``name``."""
-        return replace(self, node=name)
+        return replace(self, node=name, named=named, simulated=simulated)
+
+    def of(self, node: Node) -> Mark:
+        """The same mark on the domain of ``node``, as the file has it now."""
+        return self.for_node(node.name, "yes" if node.named else "no", simulated_gpus(node))
 
     @property
     def origin(self) -> str:
@@ -79,6 +93,13 @@ class Mark:
 
 
 _FIELDS = tuple(Mark.__dataclass_fields__)
+_NOTED = ("named", "simulated")
+
+
+def simulated_gpus(node: Node) -> str:
+    """The simulated GPUs of ``node`` in a word, ``simulated:2``; empty without any."""
+    gpus = node.simulated_gpus
+    return f"{gpus.gres_type}:{gpus.count}" if gpus else ""
 
 
 @dataclass(frozen=True)
@@ -90,7 +111,7 @@ class PoolRecord:
 
     def to_bytes(self) -> bytes:
         """The content of the volume RECORD."""
-        text = json.dumps({"mark": asdict(self.mark), "volumes": sorted(self.volumes)}, indent=1) + "\n"
+        text = json.dumps({"mark": self.mark.to_dict(), "volumes": sorted(self.volumes)}, indent=1) + "\n"
         if len(text.encode()) > RECORD_BYTES:
             raise HpcstateError("too many volumes for the record of the storage pool", where=RECORD)
         return text.encode().ljust(RECORD_BYTES)
@@ -100,7 +121,7 @@ class PoolRecord:
         """The record in the content of the volume; None where it is none."""
         try:
             found = json.loads(content)
-            mark = Mark(**{name: str(found["mark"][name]) for name in _FIELDS})
+            mark = Mark(**{name: str(found["mark"][name]) for name in _FIELDS if name not in _NOTED})
             return cls(mark, tuple(str(name) for name in found["volumes"]))
         except (ValueError, KeyError, TypeError):
             return None

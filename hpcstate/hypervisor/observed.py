@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 
 import libvirt
 
@@ -26,8 +27,9 @@ from hpcstate.hypervisor.machine import (
     network_updates,
     shape,
 )
-from hpcstate.hypervisor.mark import Mark
+from hpcstate.hypervisor.mark import Mark, simulated_gpus
 from hpcstate.hypervisor.removal import networks_of, size_words
+from hpcstate.hypervisor.xml import HypervisorFacts
 from hpcstate.model import Cluster, Node
 
 _GIB = 1 << 30
@@ -41,17 +43,17 @@ def differences(host: LibvirtHost, cluster: Cluster) -> list[MachineDifference]:
     network = host.network(cluster)
     every: list[MachineDifference] = []
     if network is not None:
-        every += network_differences(objects.network_xml(cluster), _network_xml(network))
+        wanted, there = objects.network_xml(cluster), _network_xml(network)
+        moving = _moving(host, cluster, wanted, there)
+        # With these nothing of the network changes: what would is not said to.
+        hidden = ("address", "leases and names") if moving else ()
+        every += [row for row in network_differences(wanted, there) if row.name not in hidden]
+        every += moving
     domains = host.domains(cluster)
     defined_as = {name: domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE) for name, domain in domains.items()}
-    shapes = {name: Shape(shape(xml), None) for name, xml in defined_as.items()}
     for node in cluster.nodes:
         domain = domains.get(node.name)
         rendered = objects.domain_xml(cluster, node, facts)
-        if node is not cluster.controller:
-            there = shapes.get(node.name)
-            found_so = there.found if there else None
-            shapes[node.name] = Shape(found_so, shape(rendered), node.named, str(node.address))
         if domain is None:
             continue
         defined = defined_as[node.name]
@@ -64,8 +66,20 @@ def differences(host: LibvirtHost, cluster: Cluster) -> list[MachineDifference]:
     ]
     every += autostart.differences(host, cluster, autostart.of_file(cluster))
     every += ports.differences(cluster)
-    shapes.pop(cluster.controller.name, None)
-    return every + handed_on(shapes, {} if network is None else leased(_network_xml(network)))
+    leases = {} if network is None else leased(_network_xml(network))
+    return every + handed_on(shapes(cluster, facts, defined_as), leases)
+
+
+def shapes(cluster: Cluster, facts: HypervisorFacts, defined_as: Mapping[str, str]) -> dict[str, Shape]:
+    """What tells the nodes that the file has, and those that are ``defined_as`` domains (XML by name), from
+    each other; but for the controller, of which there is one. Pure."""
+    found_here = {name: Shape(shape(xml), None, given=_given(xml)) for name, xml in defined_as.items()}
+    for node in cluster.nodes:
+        there = found_here.get(node.name, Shape(None, None))
+        wanted = {**shape(objects.domain_xml(cluster, node, facts)), "simulated GPUs": simulated_gpus(node)}
+        found_here[node.name] = replace(there, wanted=wanted, named=node.named, address=str(node.address))
+    found_here.pop(cluster.controller.name)
+    return found_here
 
 
 def refuse_other_identity(cluster: Cluster, every: Sequence[MachineDifference]) -> None:
@@ -74,15 +88,53 @@ def refuse_other_identity(cluster: Cluster, every: Sequence[MachineDifference]) 
     if not rows:
         return
     places = {node.name: node.place for node in cluster.nodes}
+    gone = [each.what for each in every if each.impact == "remove"]
+    then = _names_then(cluster, rows, gone)
+    every_place = [node.place for node in cluster.nodes]
+    groups = any(every_place.count(places[name]) > 1 for name in then)
     raise HpcstateError(
-        "a node was taken out of the middle of the file, or put there: "
+        "a node may have been taken out of the middle of the file, or put there: "
         + ", ".join(f"{row.found} would become what {row.wanted} is" for row in rows)
         + ", each on the disk of the other; nothing was touched",
         where=places[rows[0].what],
-        hint="nodes without a name have that of their place; to keep each what it is, write "
-        + ", ".join(f"`name: {row.wanted}` at {places[row.what]}" for row in rows)
-        + " (and a name of its own where a new node has that one by its place)",
+        hint="nodes without a name have that of their place. If it is so, write "
+        + _names_at(cluster, then)
+        + "; if each entry is what it was, only changed, or new at the end, write "
+        + _names_at(cluster, _names_now(cluster, rows))
+        + ("; an entry with `count` has to be one entry for each node then" if groups else ""),
     )
+
+
+def _names_at(cluster: Cluster, names: Mapping[str, str]) -> str:
+    """What to write where, for the nodes of ``names``."""
+    written = [(names[node.name], node.place) for node in cluster.nodes if node.name in names]
+    return ", ".join(f"`name: {name}` at {place}" for name, place in written)
+
+
+def _names_then(cluster: Cluster, rows: Sequence[MachineDifference], gone: Sequence[str]) -> dict[str, str]:
+    """The names to give where nodes moved: that of the disk to each; one that nobody has to the entry that
+    has such a name by its place."""
+    names = {row.what: row.wanted for row in rows}
+    taken = {*names.values(), *gone, *(node.name for node in cluster.nodes if node.name not in names)}
+    for node in cluster.nodes:
+        if node.name in names or node.name not in names.values():
+            continue
+        free = (f"{node.role}-{number:02}" for number in count(1))
+        names[node.name] = next(name for name in free if name not in taken)
+        taken.add(names[node.name])
+    return names
+
+
+def _names_now(cluster: Cluster, rows: Sequence[MachineDifference]) -> dict[str, str]:
+    """The names to give where nobody moved: those that the entries concerned have by their places."""
+    here = {name for row in rows for name in (row.what, row.wanted)}
+    return {node.name: node.name for node in cluster.nodes if node.name in here and not node.named}
+
+
+def _given(domain_xml: str) -> bool:
+    """Whether the file gave the name of a domain's node when it last passed."""
+    mark = Mark.from_xml(domain_xml)
+    return mark is not None and mark.named == "yes"
 
 
 def removed(host: LibvirtHost, cluster: Cluster) -> list[str]:
@@ -103,7 +155,7 @@ def update_network(host: LibvirtHost, cluster: Cluster, mark: Mark) -> list[str]
     if network is None:
         return []
     wanted, there = objects.network_xml(cluster, mark), _network_xml(network)
-    _refuse(host, cluster, moved(wanted, there))
+    refuse_addresses(cluster, _moving(host, cluster, wanted, there))
     others = [each for each in network_differences(wanted, there) if each.impact == "stop"]
     if others and not _is_used(host, network.name()):
         was_active = network.isActive()
@@ -187,18 +239,27 @@ def refuse_moved(host: LibvirtHost, cluster: Cluster) -> None:
     """Raises HpcstateError when a node that runs would have another address."""
     network = host.network(cluster)
     if network is not None:
-        _refuse(host, cluster, moved(objects.network_xml(cluster), _network_xml(network)))
+        wanted = objects.network_xml(cluster)
+        refuse_addresses(cluster, _moving(host, cluster, wanted, _network_xml(network)))
 
 
-def _refuse(host: LibvirtHost, cluster: Cluster, leases: Mapping[str, tuple[str, str]]) -> None:
-    running = [
-        f"{node.name} has {leases[node.mac][0]}, the file says {leases[node.mac][1]}"
+def _moving(host: LibvirtHost, cluster: Cluster, wanted: str, there: str) -> list[MachineDifference]:
+    """The nodes that run and would have another address."""
+    leases = moved(wanted, there)
+    return [
+        MachineDifference(node.name, "address", *leases[node.mac], "address")
         for node in cluster.nodes
         if node.mac in leases and host.running_xml(cluster, node)
     ]
-    if running:
+
+
+def refuse_addresses(cluster: Cluster, every: Sequence[MachineDifference]) -> None:
+    """Raises HpcstateError when a node that runs would have another address."""
+    rows = [each for each in every if each.impact == "address"]
+    if rows:
         raise HpcstateError(
-            f"nodes that run would get other addresses: {'; '.join(running)}",
+            "nodes that run would get other addresses: "
+            + "; ".join(f"{row.what} has {row.found}, the file says {row.wanted}" for row in rows),
             where=f".clusters.{cluster.kind}.network",
             hint="put the addresses back in the file, `hpcstate stop FILE`, change them, then `start`",
         )

@@ -110,7 +110,7 @@ def domain_xml(
         data_serial=data_volume_of_node.SERIAL,
         shares=shares(cluster, node),
         console=pool_path(cluster) / console_volume(node),
-        mark=mark.for_node(node.name).to_xml() if mark else "",
+        mark=mark.of(node).to_xml() if mark else "",
     )
 
 

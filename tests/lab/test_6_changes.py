@@ -12,10 +12,11 @@ import pytest
 
 from hpcstate.hypervisor.connection import connect
 from hpcstate.hypervisor.daemon import SYSTEM_URI
+from hpcstate.hypervisor.mark import Mark
 from hpcstate.model import Cluster
 from hpcstate.node.ssh import Live
 from tests.lab.conftest import hpcstate
-from tests.lab.test_4_machines import TWO_ALIKE, slurm_nodes, up
+from tests.lab.test_4_machines import TWO_ALIKE, announced, slurm_nodes, up
 from tests.lab.test_4_stop import state
 from tests.lab.test_6_roll import boot, submit
 
@@ -99,6 +100,33 @@ def test_the_first_node_is_taken_out_under_a_job_of_the_second(live: Live, file:
     assert gres(live) == {"compute-02": "gpu:simulated:2/1"}
     assert state(live, job) == "RUNNING"
     root(live, f"scancel {job}")
+
+
+def test_what_a_node_was_is_noted_with_its_domain(cluster: Cluster) -> None:
+    """libvirt does not see whether the file gave the name, nor simulated GPUs: an edit is compared with it."""
+    with connect(SYSTEM_URI) as host:
+        mark = Mark.from_xml(host.domains(cluster)["compute-02"].XMLDesc())
+    assert mark is not None
+    assert (mark.named, mark.simulated) == ("yes", "simulated:2")
+
+
+def test_another_subnet_is_refused_while_nodes_run_before_anything_is_done(file: Path) -> None:
+    text = file.read_text()
+    file.write_text(text.replace("subnet: 192.168.170.0/24", "subnet: 192.168.171.0/24"))
+    planned = hpcstate("plan", str(file))
+    assert planned.returncode == 2, "nobody answers at addresses that nobody has"
+    refused = announced(file)
+    assert refused.returncode != 0
+    for said in (planned.stdout, refused.stdout + refused.stderr):
+        assert "compute-02 has 192.168.170.12, the file says 192.168.171.12" in said
+        assert "leases and names" not in said
+    assert "nothing was touched" in refused.stdout + refused.stderr
+    assert "`./hpc up` changes it" not in hpcstate("status", str(file)).stdout
+    started = hpcstate("start", str(file))
+    assert started.returncode == 2
+    assert "put the addresses back in the file" in started.stderr
+    file.write_text(text)
+    assert hpcstate("plan", str(file)).returncode == 0
 
 
 def test_another_name_server_reaches_the_network_when_nobody_is_in_it(file: Path, cluster: Cluster) -> None:

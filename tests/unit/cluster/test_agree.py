@@ -15,7 +15,7 @@ from hpcstate.cluster.plan import Artifact, Machines, Observed, SlurmSeen, plan_
 from hpcstate.cluster.plan_text import to_dict
 from hpcstate.cluster.pyinfra import DeployChoice
 from hpcstate.errors import HpcstateError
-from hpcstate.hypervisor.machine import MachineDifference
+from hpcstate.hypervisor.machine import Impact, MachineDifference
 from hpcstate.model import Description
 from hpcstate.probe.running_jobs import RunningJob
 from hpcstate.tasks.graph import UP_VARIABLES
@@ -119,6 +119,21 @@ def test_what_stands_in_the_way_is_said_before_anything_is_built(description: De
     machines = Machines(False, {}, strangers="gpu-controller is another folder's")
     with pytest.raises(HpcstateError, match="another folder's"):
         run(description, replace(world(), machines={"gpu": machines}), UpChoice(yes=True))
+
+
+@pytest.mark.parametrize(
+    ("impact", "found", "wanted", "hints"),
+    [("address", "192.168.150.11", "192.168.160.11", 1), ("never", "20 GiB", "10 GiB", 0)],
+)
+def test_what_nobody_can_change_is_refused_with_one_way_out(
+    description: Description, impact: Impact, found: str, wanted: str, hints: int
+) -> None:
+    difference = MachineDifference("compute-01", impact, found, wanted, impact)
+    machines = replace(world().machines["gpu"], differences=(difference,))
+    with pytest.raises(HpcstateError, match="nothing was touched") as caught:
+        run(description, replace(world(), machines={"gpu": machines}), UpChoice(yes=True))
+    assert str(caught.value).count("hint: ") == hints
+    assert found in str(caught.value)
 
 
 def saved(tmp_path: Path, description: Description, seen: Observed) -> UpChoice:

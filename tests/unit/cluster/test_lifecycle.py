@@ -20,6 +20,7 @@ from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor import daemon as libvirt_daemon
 from hpcstate.hypervisor import observed
 from hpcstate.hypervisor.connection import connect
+from hpcstate.hypervisor.machine import MachineDifference
 from hpcstate.log import files_of
 from hpcstate.model import Cluster, Node, PassthroughDevice
 from hpcstate.node.cidata import CloudInit, write_cidata
@@ -287,6 +288,18 @@ def test_what_slurm_says_of_a_node_that_is_off_is_old(domain: str, slurm: str, s
     nodes = (node("controller", "controller"), node("compute-01", "compute", domain, slurm))
     text = status.as_text(ClusterStatus("gpu", "hpc", nodes, ""))
     assert ("Slurm has not missed compute-01 yet" in text) is stale
+
+
+def test_what_up_refuses_is_not_said_to_be_changed_by_it() -> None:
+    more = MachineDifference("compute-01", "memory", "2048 MiB", "3072 MiB", "power-cycle")
+    moved = MachineDifference("compute-02", "address", "10.0.0.12", "10.1.0.12", "address")
+    nodes = (node("compute-01", "compute", slurm="IDLE"),)
+    text = status.as_text(ClusterStatus("gpu", "hpc", nodes, "", differences=(more, moved)))
+    changed, refused = text.split("`./hpc up` refuses")
+    assert "`./hpc up` changes it:\n  compute-01: memory" in changed
+    assert "compute-02: address 10.0.0.12 -> 10.1.0.12 (refused while it runs" in refused
+    alone = status.as_text(ClusterStatus("gpu", "hpc", nodes, "", differences=(moved,)))
+    assert "changes it" not in alone
 
 
 def test_secrets_are_made_once_and_closed(cluster: Cluster) -> None:

@@ -27,7 +27,7 @@ from hpcstate.cluster.plan_look import slurm_changes, slurm_of
 from hpcstate.cluster.plan_text import as_text, changed_since, in_short, read_saved, time_left, to_dict
 from hpcstate.cluster.pyinfra import DeployReport, Operation
 from hpcstate.errors import HpcstateError
-from hpcstate.hypervisor.machine import Impact, MachineDifference
+from hpcstate.hypervisor.machine import Impact, MachineDifference, summed
 from hpcstate.model import Description
 from hpcstate.probe.running_jobs import RunningJob
 from hpcstate.slurm.conf import configuration
@@ -98,8 +98,8 @@ def test_a_cluster_that_was_never_started_is_planned_whole(description: Descript
     assert "hpc-base.qcow2: fetch from the store" in text
     assert "x.sif: build" in text
     assert f"network {description.clusters[0].network.name}: create" in text
-    assert "gpu-compute-01: create and start" in text
-    assert "compute-01: everything of its role" in text
+    assert "gpu-controller, gpu-compute-01, gpu-compute-02: create and start" in text
+    assert "controller, compute-01, compute-02: everything of its role" in text
     assert made.jobs == ()
 
 
@@ -152,7 +152,7 @@ def test_a_roll_that_was_interrupted_goes_on_and_loses_the_old_disk(description:
     assert step.jobs == (JOB,)
 
 
-@pytest.mark.parametrize("impact", ["never", "identity"])
+@pytest.mark.parametrize("impact", ["never", "identity", "address"])
 def test_what_up_refuses_is_an_obstacle(description: Description, impact: Impact) -> None:
     made = plan_of(description, seen(memory(impact=impact)))
     assert made.steps == ()
@@ -225,6 +225,21 @@ def test_up_says_in_short_what_it_will_do_itself(description: Description) -> No
     assert lines[0] == "compute-01: memory 2048 MiB -> 3072 MiB (the node goes off and on)"
     assert lines[1].startswith("the state of the nodes: ")
     assert not any("compute-03" in line for line in lines)
+
+
+def test_what_is_the_same_for_several_is_one_line(description: Description) -> None:
+    things = ["network gpu", "storage pool", *RUNNING]
+    rows = [MachineDifference(what, "autostart", "off", "on", "live") for what in things]
+    made = plan_of(description, seen(*rows, memory()))
+    assert as_text(made).splitlines()[1:3] == [
+        "  network gpu, storage pool, controller, compute-01, compute-02: autostart off -> on "
+        "(at once, nothing notices)",
+        "  compute-01: memory 2048 MiB -> 3072 MiB (the node goes off and on)",
+    ]
+    assert len(to_dict(made)["steps"]) == 6, "programs have each"
+    assert summed(rows) == [as_text(made).splitlines()[1].strip()]
+    apart = [replace(step, why=step.what) for step in made.steps]
+    assert len(as_text(replace(made, steps=tuple(apart))).splitlines()) == len(as_text(made).splitlines()) + 4
 
 
 @pytest.mark.parametrize(
@@ -347,6 +362,19 @@ def test_a_libvirt_that_cannot_be_asked_leaves_the_rest(
     observed = plan_look.look(description, print)
     assert "libvirt does not answer" in observed.unknown[0]
     assert world.asked == []
+
+
+def test_nodes_that_run_elsewhere_than_the_file_says_are_not_waited_for(
+    description: Description, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    World(monkeypatch, RUNNING)
+    moved = MachineDifference("compute-01", "address", "10.0.0.11", "10.1.0.11", "address")
+    monkeypatch.setattr(plan_look, "machines", lambda *_: Machines(True, RUNNING, (moved,)))
+    monkeypatch.setattr(plan_look, "_slurm", lambda *_: pytest.fail("nobody answers there"))
+    observed = plan_look.look(description, print)
+    assert observed.operations is None
+    assert observed.unknown == ("nodes and Slurm of gpu: the file has other addresses of compute-01",)
+    assert len(plan_of(description, observed).obstacles) == 1
 
 
 def test_the_json_has_what_the_document_says(description: Description) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -98,6 +99,16 @@ def test_a_record_of_a_pool_is_read_as_it_was_written() -> None:
     content = record.to_bytes()
     assert len(content) == RECORD_BYTES
     assert PoolRecord.from_bytes(content) == record
+
+
+def test_marks_from_before_names_were_noted_are_read(cluster: Cluster) -> None:
+    marked = MARK.of(replace(cluster.workers[0], named=True))
+    assert (marked.named, marked.simulated) == ("yes", "simulated:2")
+    assert Mark.from_xml(marked.to_xml()) == marked
+    old = Mark.from_xml(MARK.for_node("compute-01").to_xml())
+    assert old is not None and (old.named, old.simulated) == ("", "")
+    assert "named" not in MARK.to_xml()
+    assert b"named" not in PoolRecord(MARK).to_bytes(), "the record is what it was"
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 64, b"{}", b'{"mark": 1, "volumes": []}', b"\xff"])

@@ -7,6 +7,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 
+import libvirt
 import pytest
 
 from hpcstate import paths
@@ -14,10 +15,10 @@ from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor import observed
 from hpcstate.hypervisor import xml as objects
 from hpcstate.hypervisor.connection import LibvirtHost, connect
-from hpcstate.hypervisor.mark import Mark, new_mark
+from hpcstate.hypervisor.mark import NAMESPACE, PREFIX, Mark, new_mark
 from hpcstate.hypervisor.volumes import LibvirtVolumes
 from hpcstate.hypervisor.xml import HypervisorFacts
-from hpcstate.model import Cluster
+from hpcstate.model import Cluster, SimulatedGpus
 from tests.unit.fake_live import TWO, a_node
 
 THREE = replace(TWO, nodes=(*TWO.nodes, a_node("compute-03", 13)))
@@ -121,6 +122,29 @@ def test_a_node_taken_out_of_the_middle(host: LibvirtHost, mark: Mark) -> None:
     observed.refuse_other_identity(named, rows)
 
 
+def test_what_a_node_was_is_noted_as_it_passes(
+    host: LibvirtHost, mark: Mark, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it runs, and without a word."""
+    monkeypatch.setattr(LibvirtHost, "_network", lambda *_: None)
+    domain = host.connection.lookupByName(TWO.domain_name(TWO.nodes[1]))
+    before = replace(mark, file="/other.yaml", node="compute-01")
+    both = libvirt.VIR_DOMAIN_AFFECT_CONFIG | libvirt.VIR_DOMAIN_AFFECT_LIVE
+    kind, element = libvirt.VIR_DOMAIN_METADATA_ELEMENT, before.to_element()
+    domain.setMetadata(kind, element, PREFIX, NAMESPACE, both)
+    named = replace(TWO.nodes[1], named=True, simulated_gpus=SimulatedGpus(1))
+    wanted = replace(TWO, nodes=(TWO.nodes[0], named, TWO.nodes[2]))
+    assert said(host, wanted) == []
+    taken = host.take(wanted, mark, unmarked_only=True)
+    assert not any("domain" in line for line in taken)
+    noted = replace(before, named="yes", simulated="simulated:1")
+    for flags in (0, libvirt.VIR_DOMAIN_XML_INACTIVE):
+        assert Mark.from_xml(domain.XMLDesc(flags)) == noted
+    # A new owner knows no better what the node was.
+    host.take(TWO, mark)
+    assert Mark.from_xml(domain.XMLDesc()) == replace(noted, file=mark.file)
+
+
 def test_another_network_waits_until_no_node_runs(host: LibvirtHost, mark: Mark) -> None:
     other = replace(TWO, network=replace(TWO.network, dns_servers=(IPv4Address("9.9.9.9"),)))
     assert observed.update_network(host, other, mark) == []
@@ -148,7 +172,9 @@ def test_a_node_that_runs_keeps_its_address(host: LibvirtHost, mark: Mark) -> No
     network = host.network(TWO)
     assert network is not None
     assert "192.168.150.77" not in network.XMLDesc()
+    assert said(host, other) == ["compute-01 address address"], "and nothing of the network, which stays"
     host.power_off(TWO, TWO.nodes[1])
+    assert said(host, other) == ["network test leases and names live"]
     assert observed.update_network(host, other, mark) == ["network test: 4 changes of leases and names"]
     assert "192.168.150.77" in network.XMLDesc()
 
