@@ -141,7 +141,10 @@ def test_a_full_disk_is_one_note_and_the_command_goes_on(
         if full == "later":
             (handler,) = (each for each in LOG.handlers if getattr(each, "baseFilename", "") == str(file))
             assert isinstance(handler, logging.FileHandler)
-            handler.setStream(Path("/dev/full").open("w")).close()  # type: ignore[union-attr]
+            full_one = Path("/dev/full").open("w", encoding="utf-8")  # noqa: SIM115 (the handler closes it)
+            before = handler.setStream(full_one)
+            assert before is not None
+            before.close()
         for _ in range(100):
             print("a warning", file=sys.stderr)
         LOG.warning("looked")
