@@ -11,6 +11,7 @@ import pytest
 from hpcstate.cluster import leave as slurm_leave
 from hpcstate.cluster.leave import ending, jobs_on, left, settle
 from hpcstate.errors import HpcstateError
+from hpcstate.node.ssh import OtherHostKeyError
 from hpcstate.paths import ClusterPaths
 from hpcstate.run import Result
 from tests.unit.fake_live import TWO, FakeLive
@@ -153,6 +154,17 @@ def test_of_a_paused_node_the_controller_is_asked() -> None:
 
     assert jobs_on(FakeLive(answer), WORKERS[:1], ["compute-01"]).jobs == {"compute-01": [7]}
     assert asked == ["controller"]
+
+
+def test_of_a_node_with_another_host_key_the_controller_is_asked() -> None:
+    asked: list[str] = []
+
+    def answer(node: str, script: str) -> HpcstateError | str:
+        asked.append(node)
+        return OtherHostKeyError(WORKERS[0]) if node == "compute-01" else "slurmctld compute-01\n7"
+
+    assert jobs_on(FakeLive(answer), WORKERS[:1]).jobs == {"compute-01": [7]}
+    assert asked == ["compute-01", "controller"]
 
 
 def test_jobs_that_do_not_end_by_force_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
