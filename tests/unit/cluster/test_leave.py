@@ -13,6 +13,7 @@ from hpcstate.cluster.leave import ending, jobs_on, left, settle
 from hpcstate.errors import HpcstateError
 from hpcstate.node.ssh import OtherHostKeyError
 from hpcstate.paths import ClusterPaths
+from hpcstate.probe.running_jobs import RunningJob
 from hpcstate.run import Result
 from tests.unit.fake_live import TWO, FakeLive
 
@@ -143,6 +144,39 @@ def test_what_an_earlier_stop_drained_is_named() -> None:
     slurm.reason = "hpcstate: stop"
     with pytest.raises(HpcstateError, match="an earlier stop still drains compute-01: scontrol update"):
         leave(slurm, "refuse")
+
+
+def test_who_is_waited_for_is_named_at_once_and_every_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    slurm = Slurm({"compute-02": [7, 12]}, ends_after=12)
+    monkeypatch.setattr(slurm_leave, "_TELL", -1.0)
+    monkeypatch.setattr(
+        slurm_leave,
+        "_running",
+        lambda _: (RunningJob(7, "alice", ("compute-02",), 3550), RunningJob(9, "x", (), 1)),
+    )
+    first, second, *_ = leave(slurm, "drain")
+    assert first == "waiting for jobs 7 (alice, 00:59:10 left), 12 on compute-02"
+    assert second == f"{first} (0 s)"
+    monkeypatch.setattr(slurm_leave, "_TELL", 60.0)
+    assert leave(Slurm({"compute-02": [7]}, ends_after=12), "drain") == [
+        "waiting for jobs 7 (alice, 00:59:10 left) on compute-02"
+    ]
+
+
+def test_the_words_of_waiting() -> None:
+    holding = slurm_leave.Holding({"compute-01": [7]}, {"compute-02": "no SSH\nmore"})
+    assert slurm_leave.waiting_lines(holding, [RunningJob(7, "alice", (), None)]) == [
+        "waiting for jobs 7 (alice, no limit) on compute-01",
+        "whether jobs run on compute-02 is not known: no SSH",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "numbers"),
+    [("slurmctld\n7|alice|compute-02|59:10\n", [7]), ("silent\n", []), (HpcstateError("no SSH"), [])],
+)
+def test_the_controller_is_asked_whose_jobs_they_are(answer: HpcstateError | str, numbers: list[int]) -> None:
+    assert [job.number for job in slurm_leave._running(FakeLive(lambda *_: answer))] == numbers
 
 
 def test_of_a_paused_node_the_controller_is_asked() -> None:
