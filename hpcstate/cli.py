@@ -113,16 +113,15 @@ def _add_log_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _log_files(args: argparse.Namespace) -> list[Path]:
-    """Where the log of this run goes: where it was asked for, and to the clusters of its file that are there.
+    """Where the log of this run goes unasked: to the clusters of its file that are there.
 
     A cluster that was never started has no folder below build/, and gets none by being looked at.
     """
-    files = [args.log_file] if args.log_file else []
-    if hasattr(args, "cluster_names"):
-        from hpcstate.log import files_of
+    if not hasattr(args, "cluster_names"):
+        return []
+    from hpcstate.log import files_of
 
-        files += files_of(args.cluster_names(args), args.command_name, make=args.makes_cluster)
-    return files
+    return files_of(args.cluster_names(args), args.command_name, make=args.makes_cluster)
 
 
 def _end_by_exception() -> None:
@@ -154,7 +153,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         level = args.log_level or ("warning", "info", "debug")[min(args.verbose, 2)]
         _end_by_exception()
-        with logged(["hpcstate", *(sys.argv[1:] if argv is None else argv)], _log_files(args), level=level):
+        words = ["hpcstate", *(sys.argv[1:] if argv is None else argv)]
+        asked_for = [args.log_file] if args.log_file else []
+        with logged(words, _log_files(args), asked_for=asked_for, level=level):
             code: int = args.run(args)
             sys.stdout.flush()
         return code

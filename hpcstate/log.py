@@ -1,7 +1,8 @@
 """The log of a run: what was asked, said and run, for whoever wants to know later what happened.
 
 A command about a cluster leaves it in ``build/<cluster>/logs``; a day's reading is kept, not a year's. What
-travels by standard input is in no log: that is the way of secrets (run.py).
+travels by standard input is in no log: that is the way of secrets (run.py). A log that cannot be written is
+a note, once, and no reason to stop: the command is what was asked for.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import TextIO
 
 from hpcstate.errors import HpcstateError, from_os
-from hpcstate.paths import ClusterPaths
+from hpcstate.paths import ClusterPaths, shown
 
 LOG = logging.getLogger("hpcstate")
 KEPT = 50
@@ -46,19 +47,34 @@ def new_file(folder: Path, command: str) -> Path:
 def files_of(clusters: Iterable[str], command: str, *, make: bool) -> list[Path]:
     """The logs of ``command`` for ``clusters``, by name; with ``make`` also where there is no folder yet.
 
-    Who may not write there, and only looks at a cluster of somebody else, leaves none.
+    Who may not write there, and only looks at a cluster of somebody else, leaves none. Where the folder
+    cannot be made, or kept in order, a note says so.
     """
     found = []
     for name in clusters:
         at = ClusterPaths.of(name)
-        if make or at.root.is_dir():
-            with suppress(HpcstateError):
+        if make or (at.root.is_dir() and not _is_of_another(at.logs if at.logs.is_dir() else at.root)):
+            try:
                 found.append(new_file(at.logs, command))
-    return [file for file in found if os.access(file.parent, os.W_OK)]
+            except HpcstateError as error:
+                _note(at.logs, error.message, sys.stderr)
+    return found
+
+
+def _is_of_another(folder: Path) -> bool:
+    """Whether ``folder`` is of another user, who lets this one write nothing there."""
+    return folder.stat().st_uid != os.geteuid() and not os.access(folder, os.W_OK)
+
+
+def _note(file: Path, why: str, stream: TextIO) -> None:
+    """Say on ``stream`` that there is no log in ``file``; nobody hears it where that is full or closed."""
+    with suppress(OSError, ValueError):
+        stream.write(f"hpcstate: no log in {shown(file)}: {why}; the command goes on without it\n")
+        stream.flush()
 
 
 def begin(argv: Sequence[str], files: Iterable[Path]) -> None:
-    """Log the rest of this process to ``files``. Raises HpcstateError when one cannot be written."""
+    """Log the rest of this process to ``files``; a note says which cannot be written."""
     rest = logged(argv, files, copy=False)
     rest.__enter__()
     atexit.register(rest.__exit__, None, None, None)
@@ -66,20 +82,30 @@ def begin(argv: Sequence[str], files: Iterable[Path]) -> None:
 
 @contextmanager
 def logged(
-    argv: Sequence[str], files: Iterable[Path] = (), *, level: str = "warning", copy: bool = True
+    argv: Sequence[str],
+    files: Iterable[Path] = (),
+    *,
+    asked_for: Iterable[Path] = (),
+    level: str = "warning",
+    copy: bool = True,
 ) -> Iterator[None]:
-    """The block is logged: everything to each of ``files`` (mode 0600), what has at least ``level`` to
-    standard error. With ``copy`` what it prints is in the files too.
+    """The block is logged: everything to each of ``files`` and of ``asked_for`` (mode 0600), what has at
+    least ``level`` to standard error. With ``copy`` what it prints is in the files too.
 
-    Raises HpcstateError when a file cannot be written.
+    One that cannot be written, from the beginning or later, is a note on standard error. Raises HpcstateError
+    when one that was ``asked_for`` cannot be opened.
     """
     handlers: list[logging.Handler] = [_terminal(level)]
     try:
-        for file in files:
-            file.touch(mode=0o600)
-            handlers.append(logging.FileHandler(file, encoding="utf-8", errors="backslashreplace"))
+        for file in asked_for:
+            handlers.append(_File(file, sys.stderr))
     except OSError as error:
         raise from_os(error) from error
+    for file in files:
+        try:
+            handlers.append(_File(file, sys.stderr))
+        except OSError as error:
+            _note(file, error.strerror or str(error), sys.stderr)
     for handler in handlers[1:]:
         handler.setFormatter(logging.Formatter(_FORMAT))
     out, err = sys.stdout, sys.stderr
@@ -123,6 +149,35 @@ def _terminal(level: str) -> logging.Handler:
     handler.setLevel(level.upper())
     handler.setFormatter(logging.Formatter("  [%(levelname)s] %(message)s"))
     return handler
+
+
+class _File(logging.FileHandler):
+    """A log in ``file``. The first line that cannot be written ends it, with a note on ``stream``: that must
+    not be sys.stderr as it is later, which is copied into this very file (_Copy).
+
+    Raises OSError when the file cannot be opened.
+    """
+
+    def __init__(self, file: Path, stream: TextIO) -> None:
+        file.touch(mode=0o600)
+        self._file, self._stream, self._ended = file, stream, False
+        super().__init__(file, encoding="utf-8", errors="backslashreplace")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not self._ended:
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not self._ended:
+            self._ended = True
+            error = sys.exc_info()[1]
+            why = (error.strerror if isinstance(error, OSError) else "") or str(error)
+            _note(self._file, why, self._stream)
+
+    def close(self) -> None:
+        # What is still in its buffer cannot be written either; the file is closed all the same.
+        with suppress(OSError):
+            super().close()
 
 
 class _Copy(io.TextIOBase):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +26,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _LOG = logging.getLogger("hpcstate.run")
+_LAST_WORDS_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -122,21 +125,55 @@ def run_visibly(argv: Sequence[str | Path], *, cwd: Path | None = None) -> int:
             raise
 
 
-def hand_over(argv: Sequence[str | Path]) -> int:
+def hand_over(argv: Sequence[str | Path], *, hold: str) -> tuple[int, str]:
     """Run ``argv`` with this process's own input, output and terminal, and return its exit code; where a
     signal ended it, 128 and its number, as shells do. It never outlives this process.
 
-    Raises HpcstateError when the program is missing.
+    What it says on standard error is passed on as it comes, unless it begins with ``hold``: then all of it is
+    returned, and nothing shown. Raises HpcstateError when the program is missing.
     """
     words = _bound(argv)
     sys.stdout.flush()
-    with subprocess.Popen(words) as process:
+    sys.stderr.flush()
+    held: list[bytes] = []
+    with subprocess.Popen(words, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        passing = threading.Thread(
+            target=_pass_on, args=(process.stderr.fileno(), hold.encode(), held), daemon=True
+        )
+        passing.start()
         try:
             code = process.wait()
+            # Not for ever: what the program has left behind (a shared connection of ssh) may keep it open.
+            passing.join(_LAST_WORDS_SECONDS)
         except BaseException:
             process.kill()
             raise
-    return 128 - code if code < 0 else code
+    return 128 - code if code < 0 else code, b"".join(held).decode(errors="replace")
+
+
+def _pass_on(source: int, hold: bytes, held: list[bytes]) -> None:
+    """Copy the file descriptor ``source`` to standard error as it comes; to ``held`` when it begins with
+    ``hold``."""
+    begun, decided = b"", False
+    with suppress(OSError):
+        while chunk := os.read(source, 1 << 16):
+            if not decided:
+                begun += chunk
+                if len(begun) < len(hold) and hold.startswith(begun):
+                    continue
+                decided, chunk = True, begun
+            if begun.startswith(hold):
+                held.append(chunk)
+            else:
+                _write_all(chunk)
+        if not decided:
+            _write_all(begun)
+
+
+def _write_all(data: bytes) -> None:
+    while data:
+        data = data[os.write(2, data) :]
 
 
 def _bound(argv: Sequence[str | Path]) -> list[str]:

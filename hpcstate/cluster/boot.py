@@ -6,12 +6,12 @@ from __future__ import annotations
 import re
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor.connection import LibvirtHost
 from hpcstate.model import Cluster, Node
-from hpcstate.node.ssh import OTHER_HOST_KEY, Live, UnreachableError
+from hpcstate.node.ssh import Live, OtherHostKeyError, UnreachableError
 from hpcstate.run import at_once, tail
 from hpcstate.terminal import Say
 
@@ -19,9 +19,10 @@ BOOT_TIMEOUT = 600.0
 """Seconds for all nodes to answer on SSH; a TCG guest alone needs under one minute, eight share two cores."""
 
 STRANGE_SECONDS = 20.0
-"""How long a node may answer with another host key: one that boots for the first time gets its own from
-cloud-init before sshd starts, but not every image is that careful."""
+"""How long a node that was powered on just now may answer with another host key: one that boots for the first
+time gets its own from cloud-init before sshd starts, but not every image is that careful."""
 
+_STRANGE = "it answers with another host key than it was given"
 _POLL = 1.0
 _PROGRESS = 10.0
 
@@ -49,7 +50,7 @@ def wait_for_ssh(
             # At the same time: each first connection to a slow guest takes a second.
             silent = at_once(
                 lambda name: (
-                    _silence(str(waiting[name].address)) or _not_let_in(live, waiting[name], strange)
+                    _silence(str(waiting[name].address)) or _not_let_in(live, waiting[name], strange, booting)
                 ),
                 waiting,
             )
@@ -62,7 +63,9 @@ def wait_for_ssh(
                 raise _no_answer(cluster, list(waiting.values()), host)
             if waiting and now - shown > _PROGRESS:
                 shown = now
-                why = "; ".join(f"{name}: {silent[name]}" for name in waiting)
+                why = "; ".join(
+                    f"{name}: {_STRANGE if name in strange else silent[name]}" for name in waiting
+                )
                 say(f"waiting for SSH ({now - begun:.0f} s): {why}")
                 _reset_stalled(
                     cluster, [waiting[name] for name in booting if name in waiting], host, again, say
@@ -86,24 +89,20 @@ def _silence(address: str) -> str:
     return "sshd does not greet yet"
 
 
-def _not_let_in(live: Live, node: Node, strange: dict[str, float]) -> str:
-    """Why our key does not open ``node``, empty where it does. ``strange`` has since when a node answers with
-    another host key than it was given. Raises HpcstateError for one that goes on doing so: waiting longer
-    changes nothing.
+def _not_let_in(live: Live, node: Node, strange: dict[str, float], booting: Collection[str]) -> str:
+    """Why our key does not open ``node``, empty where it does. ``strange`` has since when one of ``booting``
+    answers with another host key than it was given. Raises OtherHostKeyError for one that goes on
+    doing so, and at once for one that ran before: waiting longer changes nothing.
     """
     try:
         live.run(node.name, "true", timeout=30)
-    except UnreachableError as error:
-        if OTHER_HOST_KEY not in error.message:
-            return "sshd does not let our key in yet"
-        if time.monotonic() - strange.setdefault(node.name, time.monotonic()) < STRANGE_SECONDS:
-            return "it answers with another host key than it was given"
-        raise HpcstateError(
-            f"{node.address} answers with another host key than {node.name} was given",
-            where=node.name,
-            hint="does another machine have this address (`ip neigh`)? If its keys were replaced by hand: "
-            f"`hpcstate stop --node {node.name}` and `start` give it those of build/ again",
-        ) from error
+    except OtherHostKeyError:
+        since = strange.setdefault(node.name, time.monotonic())
+        if node.name not in booting or time.monotonic() - since >= STRANGE_SECONDS:
+            raise
+        return _STRANGE
+    except UnreachableError:
+        return "sshd does not let our key in yet"
     return ""
 
 

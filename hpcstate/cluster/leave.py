@@ -17,11 +17,12 @@ from typing import Literal
 from hpcstate import programs
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster, Node
-from hpcstate.node.ssh import Live
+from hpcstate.node.ssh import Live, OtherHostKeyError
 from hpcstate.paths import ClusterPaths
 from hpcstate.probe import running_jobs
+from hpcstate.probe.running_jobs import RunningJob, time_left
 from hpcstate.probe.slurm import SlurmNode, jobs_command, nodes_command, parse_jobs, parse_nodes
-from hpcstate.slurm.change import APPLIED, REASON_PREFIX
+from hpcstate.slurm.change import APPLIED, REASON_PREFIX, WAITING
 
 REASON = f"{REASON_PREFIX}stop"
 """Of the drain while a node is emptied, and of DOWN while it is off. It has the prefix of our drains."""
@@ -33,7 +34,7 @@ Jobs = Literal["refuse", "drain", "force"]
 
 DRAIN_SECONDS = 3600.0
 _POLL = 5.0
-_TELL = 30.0
+_TELL = 60.0
 _END_SECONDS = 120.0
 _STOP = Path(__file__).with_name("slurmctld_stop.sh")
 _STOP_SECONDS = 300.0
@@ -65,14 +66,19 @@ class Holding:
 
 def jobs_on(live: Live, nodes: Sequence[Node], paused: Collection[str] = ()) -> Holding:
     """The jobs on ``nodes``, asked on each of them: it knows its own also when slurmctld is silent. Of those
-    that are ``paused``, by name, the controller is asked.
+    that are ``paused``, by name, the controller is asked, and of those that show another host key.
     """
     jobs: dict[str, list[int]] = {}
     unknown: dict[str, str] = {}
     for node in nodes:
+        head = live.cluster.controller.name
         try:
-            at = live.cluster.controller.name if node.name in paused else node.name
-            answer = live.run(at, jobs_command(node.name), user="root", timeout=_SLURM_SECONDS)
+            try:
+                at = head if node.name in paused else node.name
+                answer = live.run(at, jobs_command(node.name), user="root", timeout=_SLURM_SECONDS)
+            except OtherHostKeyError:
+                # Nothing of what it says could be believed. slurmctld hears of it by way of munge.
+                answer = live.run(head, jobs_command(node.name), user="root", timeout=_SLURM_SECONDS)
             found = parse_jobs(answer.stdout)
         except HpcstateError as error:
             unknown[node.name] = error.message
@@ -251,11 +257,40 @@ def _wait(
     paused: Collection[str],
 ) -> Holding:
     """Wait until ``nodes`` hold no jobs; what they hold when the time is over."""
-    begun = told = time.monotonic()
-    say(f"waiting for the jobs on {', '.join(node.name for node in nodes)}")
+    begun = time.monotonic()
+    told: float | None = None
     while (holding := jobs_on(live, nodes, paused)) and time.monotonic() - begun < timeout_s:
-        if time.monotonic() - told > _TELL:
-            told = time.monotonic()
-            say(f"{'; '.join(str(holding).splitlines())} ({told - begun:.0f} s)")
+        now = time.monotonic()
+        if told is None or now - told > _TELL:
+            since = "" if told is None else f" ({now - begun:.0f} s)"
+            told = now
+            for line in waiting_lines(holding, _running(live)):
+                say(f"{line}{since}")
         time.sleep(_POLL)
     return holding
+
+
+def waiting_lines(holding: Holding, running: Sequence[RunningJob]) -> list[str]:
+    """What is waited for, a line a node: each job with its user and the time that it may still take, where
+    the ``running`` jobs of the cluster have it."""
+    known = {job.number: job for job in running}
+
+    def named(number: int) -> str:
+        if number not in known:
+            return str(number)
+        job = known[number]
+        left = "no limit" if job.seconds_left is None else f"{time_left(job.seconds_left)} left"
+        return f"{number} ({job.user}, {left})"
+
+    lines = [f"{WAITING} {', '.join(map(named, jobs))} on {node}" for node, jobs in holding.jobs.items()]
+    return lines + str(Holding(unknown=holding.unknown)).splitlines()
+
+
+def _running(live: Live) -> Sequence[RunningJob]:
+    """The running jobs of the cluster; none where slurmctld does not say."""
+    command = running_jobs.command(APPLIED)
+    try:
+        said = live.run(live.cluster.controller.name, command, user="root", timeout=_SLURM_SECONDS)
+        return running_jobs.parse(said.stdout)
+    except HpcstateError:
+        return ()

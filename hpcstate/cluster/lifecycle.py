@@ -38,6 +38,7 @@ from hpcstate.hypervisor.removal import (
     survey,
 )
 from hpcstate.model import Cluster, Node
+from hpcstate.node.known_hosts import write_known_hosts
 from hpcstate.node.secrets import ensure_secrets
 from hpcstate.node.ssh import Live
 from hpcstate.passthrough.claims import claimed, read_claims, write_claims
@@ -134,6 +135,8 @@ def start(
                 f"libvirt starts {', '.join(booted)} when the hypervisor boots, with whatever is then at the "
                 "addresses of their devices: `virsh autostart --disable DOMAIN` ends that"
             )
+        # Behind everything that may refuse: with another file's addresses nobody would get in any more.
+        write_known_hosts(cluster)
         wait_for_ssh(cluster, nodes, host, say, booting=powered_on)
         different = tuple(differences(host, cluster))
     running = tuple(node.name for node in nodes if node.name not in powered_on)

@@ -11,7 +11,7 @@ from typing import Any
 from hpcstate.cluster.plan import PARTS, Part, Plan, Step
 from hpcstate.cluster.plan_files import FileChange
 from hpcstate.errors import HpcstateError, from_os
-from hpcstate.probe.running_jobs import RunningJob
+from hpcstate.probe.running_jobs import RunningJob, time_left
 from hpcstate.terminal import table
 
 VERSION = 1
@@ -93,15 +93,6 @@ def jobs_table(jobs: Iterable[RunningJob]) -> str:
     """The jobs, a line each: number, user, nodes, and how long they may still take."""
     rows = [(str(job.number), job.user, ",".join(job.nodes), time_left(job.seconds_left)) for job in jobs]
     return table(("JOB", "USER", "NODES", "TIME LEFT"), rows)
-
-
-def time_left(seconds: int | None) -> str:
-    """``seconds`` as squeue writes them; ``no limit`` for None."""
-    if seconds is None:
-        return "no limit"
-    days, rest = divmod(seconds, 86400)
-    clock = f"{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"
-    return f"{days}-{clock}" if days else clock
 
 
 def to_dict(plan: Plan) -> dict[str, Any]:

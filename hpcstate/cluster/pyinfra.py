@@ -19,6 +19,7 @@ from hpcstate.cluster import turn
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Description
 from hpcstate.node.drift import NAMED
+from hpcstate.node.known_hosts import complete_known_hosts
 from hpcstate.paths import ROOT, ClusterPaths, shown
 from hpcstate.registry.delivery import WITHOUT
 from hpcstate.run import CLEAR_UP_SECONDS, tail
@@ -128,6 +129,8 @@ def _run(
     dry = "--dry" in options
     log = ClusterPaths.of(description.clusters[0].name).root / ("plan.log" if dry else "deploy.log")
     log.parent.mkdir(parents=True, exist_ok=True)
+    for cluster in description.clusters:
+        complete_known_hosts(cluster)
     begun = time.monotonic()
     pyinfra = Path(sys.executable).with_name("pyinfra")
     words = [*_WITH_US, str(pyinfra), "--json", *options, inventory_file(description.path), deploy_file]

@@ -34,6 +34,7 @@ _SILENT_SECONDS = 30.0
 """How long a slurmctld may be silent that restarts: systemd starts one that died after 5 s."""
 
 _POLL = 2.0
+_RESERVATION = "hpcstate-roll-"
 _UNHEALTHY = AWAY | {"FAIL", "INVALID_REG"}
 _RESERVED = frozenset({"MAINTENANCE", "RESERVED"})
 
@@ -69,22 +70,67 @@ class Due:
             )
         return lines
 
-    def lines(self, cluster: Cluster, file: str) -> list[str]:
-        """The state of the roll, as a person reads it."""
-        lines = []
+    def lines(
+        self, cluster: Cluster, file: str, at_work: str = "", reservations: Mapping[str, str] | None = None
+    ) -> list[str]:
+        """The state of the roll, as a person reads it. ``at_work`` is the command that changes the cluster
+        now (turn.at_work), ``reservations`` those with a name of ours, with their nodes."""
+        lines = [f"at work: {at_work}"] if at_work else []
         if self.unfinished:
-            lines.append(
-                f"{', '.join(self.unfinished)}: a new disk that has not passed yet "
-                f"(`hpcstate roll resume {file}` goes on, `abort` goes back)"
-            )
+            way = f" (`hpcstate roll resume {file}` goes on, `abort` goes back)" if not at_work else ""
+            lines.append(f"{', '.join(self.unfinished)}: a new disk that has not passed yet{way}")
         if self.wait:
-            lines.append(f"{', '.join(self.wait)}: another image (`hpcstate roll start {file}`)")
+            way = f" (`hpcstate roll start {file}`)" if not at_work else ""
+            lines.append(f"{', '.join(self.wait)}: another image{way}")
         lines += self.left_lines(cluster)
+        ours = [reservation_of(name) for name in self.unfinished]
+        for name, nodes in (reservations or {}).items():
+            if not at_work and name not in ours:
+                lines.append(_no_roll(cluster, file, name, nodes))
         return lines or ["every node has the image of now"]
 
     def to_dict(self) -> dict[str, Any]:
         """For --json."""
         return {**asdict(self), "theirs": dict(self.theirs)}
+
+
+def reservation_of(node: str) -> str:
+    """The name of the reservation that keeps jobs off ``node`` (trial.sh)."""
+    return f"{_RESERVATION}{node}"
+
+
+def _no_roll(cluster: Cluster, file: str, name: str, nodes: str) -> str:
+    """A line about a reservation that belongs to no roll."""
+    if name in (reservation_of(node.name) for node in cluster.workers):
+        way = f"`hpcstate roll resume {file}` lifts it"
+    else:
+        way = (
+            f"no roll makes one of that name; on {cluster.controller.name}: sudo scontrol delete "
+            f"reservationname={name}"
+        )
+    return f"{nodes or 'no node'}: reservation {name} keeps jobs off, and no roll is at work ({way})"
+
+
+def parse_reservations(text: str) -> dict[str, str]:
+    """The reservations with a name of ours, with their nodes, of ``scontrol --oneliner show reservation``."""
+    found = {}
+    for line in text.splitlines():
+        fields = dict(word.split("=", 1) for word in line.split() if "=" in word)
+        name, nodes = fields.get("ReservationName", ""), fields.get("Nodes", "")
+        if name.startswith(_RESERVATION):
+            found[name] = "" if nodes == "(null)" else nodes
+    return found
+
+
+def reservations(cluster: Cluster) -> dict[str, str]:
+    """The reservations with a name of ours that slurmctld has now; none where it does not answer."""
+    command = "timeout 20 scontrol --oneliner show reservation"
+    try:
+        with Live(cluster) as live:
+            said = live.run(cluster.controller.name, command, user="root", timeout=60, check=False)
+    except HpcstateError:
+        return {}
+    return parse_reservations(said.stdout)
 
 
 def due(
@@ -288,7 +334,7 @@ def _way_back(cluster: Cluster, file: Path, names: Sequence[str], say: Say) -> N
         try:
             wait_for_slurm(cluster, name, ())
         except HpcstateError as error:
-            say(f"{error.message}: nobody's jobs start there (reservation hpcstate-roll-{name})")
+            say(f"{error.message}: nobody's jobs start there (reservation {reservation_of(name)})")
         else:
             _trial(cluster, "release", [name])
 

@@ -20,6 +20,8 @@ from hpcstate.terminal import Say
 _AGAIN = 0.5
 """Seconds between two tries."""
 
+_TELL = 60.0
+"""Seconds after which who waits is told again for whom."""
 
 _held: set[int] = set()
 
@@ -55,10 +57,10 @@ def begin(names: Iterable[str], argv: Sequence[str], say: Say) -> None:
 
 @contextmanager
 def _one(file: Path, name: str, argv: Sequence[str], say: Say) -> Iterator[None]:
-    told = False
+    told: float | None = None
     while (lock := _taken(file)) is None:
-        if not told:
-            told = True
+        if told is None or time.monotonic() - told > _TELL:
+            told = time.monotonic()
             say(f"{name}: waits for {_who(file)}")
         time.sleep(_AGAIN)
     try:
@@ -75,6 +77,24 @@ def _one(file: Path, name: str, argv: Sequence[str], say: Say) -> Iterator[None]
         os.ftruncate(lock, 0)
         fcntl.flock(lock, fcntl.LOCK_UN)
         os.close(lock)
+
+
+def at_work(name: str) -> str:
+    """The command that changes the cluster called ``name`` now, in its own words, with its process and since
+    when; empty where none does. Waits for nobody."""
+    file = ClusterPaths.of(name).turn
+    try:
+        seen = os.open(file, os.O_RDONLY)
+    except OSError:
+        return ""
+    try:
+        # Shared: two that look do not see each other.
+        fcntl.flock(seen, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return _who(file)
+    finally:
+        os.close(seen)
+    return ""
 
 
 def _taken(file: Path) -> int | None:

@@ -109,16 +109,18 @@ def _start(args: argparse.Namespace) -> int:
 
 
 def _status(args: argparse.Namespace) -> int:
-    from hpcstate.cluster import replace
+    from hpcstate.cluster import replace, turn
 
     cluster = _cluster(args)
+    at_work = turn.at_work(cluster.name)
     work = replace.look(cluster)
+    reservations = replace.reservations(cluster)
     if args.json:
-        print(json.dumps(work.to_dict(), indent=1))
+        print(json.dumps({**work.to_dict(), "at_work": at_work, "reservations": reservations}, indent=1))
     else:
-        for line in work.lines(cluster, str(args.file)):
+        for line in work.lines(cluster, str(args.file), at_work, reservations):
             print(line)
-    return 1 if work else 0
+    return 1 if work or at_work else 0
 
 
 def _abort(args: argparse.Namespace) -> int:

@@ -62,7 +62,7 @@ def _run_packer(spec: ImageSpec, work: Path) -> Path:
     user_key, host_key = new_key(work / "ssh_key"), new_key(work / "host_key")
     port = _free_port()
     known_hosts = work / "known_hosts"
-    known_hosts.write_text(known_hosts_line(f"[127.0.0.1]:{port}", host_key))
+    known_hosts.write_text(known_hosts_line(f"[127.0.0.1]:{port}", host_key.public))
     cidata = work / "cidata.iso"
     write_cidata(
         CloudInit(hostname="image-build", user=BUILD_USER, authorized_key=user_key.public, host_key=host_key),

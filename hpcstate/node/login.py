@@ -5,18 +5,21 @@ The host keys are those that the nodes were given; a key that is not known is ne
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster, Node
+from hpcstate.node.known_hosts import complete_known_hosts, knows
 from hpcstate.node.ssh import (
     ALIVE,
     CONNECT_SECONDS,
     OTHER_HOST_KEY,
     SSH_FAILED,
     SSH_USER,
+    OtherHostKeyError,
     UnreachableError,
     option_value,
 )
@@ -24,6 +27,9 @@ from hpcstate.paths import ClusterPaths, shown
 from hpcstate.run import hand_over, run
 
 _NOT_LET_IN = "Permission denied"
+_WARNING = "@" * 59
+"""How ssh begins to tell of a host key that is another one (OpenSSH, sshconnect.c, warn_changed_key): a dozen
+lines with an advice that is none here, because the file that it names is written anew."""
 
 
 def open_shell(
@@ -39,7 +45,11 @@ def open_shell(
     demand_host_key(cluster, node, file)
     words = ssh_words(cluster, user)
     target = f"{user}@{node.address}"
-    code = hand_over([*words, *(["-t"] if tty else []), "--", target, *command])
+    code, held = hand_over([*words, *(["-t"] if tty else []), "--", target, *command], hold=_WARNING)
+    if code == SSH_FAILED and OTHER_HOST_KEY in held:
+        raise OtherHostKeyError(node, str(shown(file)))
+    if held:
+        sys.stderr.write(held)
     if code != SSH_FAILED:
         return code
     # ssh has said what is wrong, or the command ended so by itself: a second connection tells which.
@@ -51,9 +61,10 @@ def open_shell(
 
 def demand_host_key(cluster: Cluster, node: Node, file: Path) -> None:
     """Raises HpcstateError unless the host key of ``node`` is known here; ``file`` is for the next step."""
+    complete_known_hosts(cluster)
     known_hosts = ClusterPaths.of(cluster.name).known_hosts
-    lines = known_hosts.read_text(encoding="utf-8").splitlines() if known_hosts.is_file() else []
-    if not any(str(node.address) in line.split(" ")[0].split(",") for line in lines):
+    known = known_hosts.read_text(encoding="utf-8", errors="replace") if known_hosts.is_file() else ""
+    if not knows(known, str(node.address)):
         raise HpcstateError(
             f"there is no host key of {node.name} ({node.address}) here",
             where=shown(known_hosts),
@@ -87,7 +98,9 @@ def ssh_words(cluster: Cluster, user: str) -> list[str]:
 
 def host_blocks(cluster: Cluster, user: str) -> str:
     """The ``Host`` blocks of ssh_config(5) for the nodes of ``cluster``, by the names of their domains
-    (``gpu-controller``), for ``user``; with the project's key where that is ``admin``."""
+    (``gpu-controller``), for ``user``; with the project's key where that is ``admin``. What known_hosts lacks
+    of them is added."""
+    complete_known_hosts(cluster)
     at = ClusterPaths.of(cluster.name)
     identity: tuple[str, ...] = ()
     if user == SSH_USER:
@@ -111,12 +124,7 @@ def _refusal(cluster: Cluster, node: Node, user: str, stderr: str, file: Path) -
     lines = stderr.strip().splitlines()
     again = f"`hpcstate stop {shown(file)} --node {node.name}` and `start`"
     if OTHER_HOST_KEY in stderr:
-        return UnreachableError(
-            node.name,
-            f"{node.address} answers with another host key than {node.name} was given",
-            hint="does another machine have this address (`ip neigh`)? If its keys were replaced by hand: "
-            f"{again} give it those of build/ again",
-        )
+        return OtherHostKeyError(node, str(shown(file)))
     if _NOT_LET_IN in stderr and user == SSH_USER:
         hint = f"{again} let the project's key in again, if it was taken out of its authorized_keys"
     elif _NOT_LET_IN in stderr:

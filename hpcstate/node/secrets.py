@@ -71,9 +71,10 @@ def close_key(path: Path) -> None:
         path.chmod(0o600)
 
 
-def known_hosts_line(names: str, key: KeyPair) -> str:
-    """One line of known_hosts(5) for ``names`` (``node,192.0.2.1`` or ``[127.0.0.1]:2222``)."""
-    return f"{names} {key.public}\n"
+def known_hosts_line(names: str, public: str) -> str:
+    """One line of known_hosts(5): ``names`` (``node,192.0.2.1`` or ``[127.0.0.1]:2222``) show the key whose
+    ``public`` half this is."""
+    return f"{names} {public}\n"
 
 
 def _generate(path: Path) -> None:
@@ -106,7 +107,7 @@ MUNGE_KEY_LEAST, MUNGE_KEY_BYTES = 32, 1024
 
 
 def ensure_secrets(cluster: Cluster) -> None:
-    """Make what is missing: the SSH user key, a host key for each node, known_hosts, the munge key.
+    """Make what is missing: the SSH user key, a host key for each node, the munge key.
 
     No key that is there is ever replaced (new_key, _ensure_munge_key). Raises HpcstateError for one that
     cannot be used.
@@ -121,14 +122,8 @@ def ensure_secrets(cluster: Cluster) -> None:
     at.secrets.mkdir(parents=True, exist_ok=True, mode=0o700)
     at.secrets.chmod(0o700)
     new_key(at.ssh_key)
-    lines = [
-        known_hosts_line(f"{node.name},{node.address}", host_key(cluster, node.name))
-        for node in cluster.nodes
-    ]
-    known = "".join(lines)
-    if not at.known_hosts.is_file() or at.known_hosts.read_bytes() != known.encode():
-        write_atomically(at.known_hosts, known, mode=0o600)
-    close_key(at.known_hosts)
+    for node in cluster.nodes:
+        host_key(cluster, node.name)
     if cluster.kind == "hpc":
         _ensure_munge_key(at.munge_key)
 

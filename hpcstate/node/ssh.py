@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from hpcstate import programs
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster, Node
+from hpcstate.node.known_hosts import complete_known_hosts, knows
 from hpcstate.paths import ClusterPaths, shown
 from hpcstate.run import Result, at_once, into, local, out_of, outlives_terminal, run, tail
 
@@ -59,6 +60,20 @@ class UnreachableError(HpcstateError):
     def __init__(self, node: str, message: str, *, hint: str) -> None:
         super().__init__(message, where=node, hint=hint)
         self.node = node
+
+
+class OtherHostKeyError(UnreachableError):
+    """A node shows another host key than it was given: somebody changed it there, or it is another machine.
+    ``file`` is the cluster file, for the next step."""
+
+    def __init__(self, node: Node, file: str = "FILE") -> None:
+        super().__init__(
+            node.name,
+            f"{node.address} answers with another host key than {node.name} was given",
+            hint="does another machine have this address (`ip neigh`)? If its keys were replaced by hand: "
+            f"`hpcstate stop {file} --node {node.name}` and `hpcstate start {file}` give it those of build/ "
+            "again",
+        )
 
 
 class TimedOutError(HpcstateError):
@@ -105,6 +120,7 @@ class Live:
 
     def __enter__(self) -> Self:
         demand_key(self.cluster)
+        complete_known_hosts(self.cluster)
         # mkdtemp makes the folder with mode 0700. A unix socket's path is limited to 108 bytes, and ssh adds
         # a random suffix while it binds: hence a short folder of its own, not one below the build folder.
         self._sockets = Path(tempfile.mkdtemp(prefix="hpcs-"))
@@ -287,6 +303,15 @@ class Live:
         lines = [line for line in stderr.strip().splitlines() if line]
         why = lines[-1] if lines else "the connection ended"
         address = self.node(name).address
+        if OTHER_HOST_KEY in stderr:
+            known = self._paths.known_hosts
+            if known.is_file() and knows(known.read_text(errors="replace"), str(address)):
+                return OtherHostKeyError(self.node(name))
+            return UnreachableError(
+                name,
+                f"there is no host key of {name} ({address}) here",
+                hint="`hpcstate start FILE` makes those that are missing, and the nodes that are new",
+            )
         return UnreachableError(
             name,
             f"{address} does not answer on SSH: {why}",

@@ -74,3 +74,12 @@ def seconds_left(text: str) -> int | None:
         int(found[name] or 0) for name in ("days", "hours", "minutes", "seconds")
     )
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def time_left(seconds: int | None) -> str:
+    """``seconds`` as squeue writes them; ``no limit`` for None."""
+    if seconds is None:
+        return "no limit"
+    days, rest = divmod(seconds, 86400)
+    clock = f"{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"
+    return f"{days}-{clock}" if days else clock

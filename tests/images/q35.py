@@ -67,7 +67,7 @@ class Q35:
         )
         self.key, self.known_hosts = folder / "user", folder / "known_hosts"
         user, host = new_key(self.key), new_key(folder / "host")
-        self.known_hosts.write_text(known_hosts_line(self.address, host))
+        self.known_hosts.write_text(known_hosts_line(self.address, host.public))
         write_cidata(CloudInit("hypervisor", "admin", user.public, host), folder / "seed.iso")
         base, disk = image.load("hpc-base").path, folder / "disk.qcow2"
         size = [f"{disk_gb}G"] if disk_gb else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 from hpcstate.model import Cluster
@@ -41,16 +42,47 @@ def test_a_person_gets_onto_a_node(
 
 
 def test_another_host_key_keeps_a_person_out(started: str, cluster_file: Path, cluster: Cluster) -> None:
-    known = ClusterPaths.of(cluster.name).known_hosts
-    text = known.read_text()
-    first, second, *others = text.splitlines(keepends=True)
-    known.write_text("".join([first, f"{second.split()[0]} {first.split(' ', 1)[1]}", *others]))
+    # known_hosts is made of these files, also for each connection.
+    at = ClusterPaths.of(cluster.name)
+    public, other = (at.secrets / f"host_key.{name}.pub" for name in ("compute-01", "controller"))
+    text = public.read_text()
+    public.write_text(other.read_text())
     try:
         done = hpcstate("ssh", str(cluster_file), "compute-01", "--", "true")
     finally:
-        known.write_text(text)
+        public.write_text(text)
     assert done.returncode == 2
-    assert "answers with another host key than compute-01 was given" in done.stderr
+    (line, *_) = done.stderr.splitlines()
+    assert "answers with another host key than compute-01 was given" in line, "not OpenSSH's banner"
+    assert hpcstate("ssh", str(cluster_file), "compute-01", "--", "true").returncode == 0
+
+
+def test_a_refused_start_shuts_nobody_out(
+    started: str, cluster_file: Path, cluster: Cluster, tmp_path: Path
+) -> None:
+    """A file with another subnet and the same name."""
+    other = tmp_path / "other.yaml"
+    subnet = str(cluster.network.subnet.network_address).rpartition(".")[0]
+    other.write_text(cluster_file.read_text().replace(f"{subnet}.", "192.168.253."))
+    known = ClusterPaths.of(cluster.name).known_hosts
+    before = known.read_text()
+    assert hpcstate("start", str(other)).returncode != 0
+    assert known.read_text() == before
+    assert hpcstate("ssh", str(cluster_file), "--", "true").returncode == 0
+
+
+def test_a_host_key_that_was_changed_on_the_node(started: str, cluster_file: Path, cluster: Cluster) -> None:
+    file, name = str(cluster_file), "compute-01"
+    change = "rm /etc/ssh/ssh_host_*; ssh-keygen -qA; systemctl restart ssh"
+    hpcstate("ssh", file, name, "--", f"sudo sh -c '{change}'")
+    begun = time.monotonic()
+    done = hpcstate("start", file)
+    assert done.returncode == 2 and time.monotonic() - begun < 15
+    assert f"answers with another host key than {name} was given" in done.stderr
+    # slurmctld is asked for its jobs; the boot brings the given key back.
+    assert hpcstate("stop", file, "--node", name).returncode == 0
+    assert hpcstate("start", file).returncode == 0
+    assert hpcstate("ssh", file, name, "--", "true").returncode == 0
 
 
 def test_secrets_are_closed(started: str, cluster: Cluster) -> None:

@@ -116,7 +116,7 @@ def test_a_file_that_says_more_is_followed(live: Live, file: Path) -> None:
 
     done = up(file)
     assert done.returncode == 0
-    assert "waiting for the jobs on compute-01" in done.stdout
+    assert "waiting for jobs " in done.stdout and " on compute-01" in done.stdout
     assert state(live, job) == "COMPLETED", "the job was not hurt"
     assert {name: state for name, (_, state) in slurm_nodes(live).items()} == dict.fromkeys(
         ("compute-01", "compute-02", "compute-03"), "idle"

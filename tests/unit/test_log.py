@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -124,6 +126,69 @@ def test_a_log_that_cannot_be_written_is_a_message(
 ) -> None:
     assert cli.main(["inventory", "show", str(GPU), "--log-file", str(tmp_path / "no" / "x")]) == 2
     assert "no/x" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("full", ["from the beginning", "later"])
+def test_a_full_disk_is_one_note_and_the_command_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], full: str
+) -> None:
+    """/dev/full answers each write with ENOSPC (full(4))."""
+    file, mine = tmp_path / "run.log", tmp_path / "mine.log"
+    if full == "from the beginning":
+        file.symlink_to("/dev/full")
+    with logged(["hpcstate", "status"], [file], asked_for=[mine]):
+        print("compute-01")
+        if full == "later":
+            (handler,) = (each for each in LOG.handlers if getattr(each, "baseFilename", "") == str(file))
+            assert isinstance(handler, logging.FileHandler)
+            full_one = Path("/dev/full").open("w", encoding="utf-8")  # noqa: SIM115 (the handler closes it)
+            before = handler.setStream(full_one)
+            assert before is not None
+            before.close()
+        for _ in range(100):
+            print("a warning", file=sys.stderr)
+        LOG.warning("looked")
+    captured = capsys.readouterr()
+    assert captured.out == "compute-01\n"
+    notes = [line for line in captured.err.splitlines() if "no log in" in line]
+    assert notes == [f"hpcstate: no log in {file}: No space left on device; the command goes on without it"]
+    assert captured.err.count("a warning\n") == 100 and "Traceback" not in captured.err
+    assert "compute-01" in read(mine) and "looked" in read(mine), "the other log goes on"
+    assert not LOG.handlers
+
+
+def test_the_command_line_goes_on_where_its_folder_of_logs_cannot_be_made(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    at = ClusterPaths.of("gpu")
+    at.root.mkdir(parents=True)
+    at.logs.write_text("no folder")
+    assert cli.main(["inventory", "show", str(GPU)]) == cli.OK
+    captured = capsys.readouterr()
+    assert "compute-01" in captured.out
+    assert captured.err.count("\n") == 1 and f"no log in {at.logs}: " in captured.err
+
+
+def test_a_folder_that_takes_no_log_is_a_note_for_its_owner_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at = ClusterPaths.of("gpu")
+    at.logs.mkdir(parents=True)
+    monkeypatch.setattr("hpcstate.log.os.access", lambda *_: False)
+    (mine,) = files_of(["gpu"], "status", make=False)
+
+    def refused(_self: Path, **_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(mine))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "touch", refused)
+        with logged(["x"], [mine]):
+            print("done")
+    assert f"no log in {mine}: Read-only file system" in capsys.readouterr().err
+    monkeypatch.setattr("hpcstate.log.os.geteuid", lambda: at.logs.stat().st_uid + 1)
+    assert files_of(["gpu"], "status", make=False) == []
+    assert len(files_of(["gpu"], "start", make=True)) == 1
+    assert capsys.readouterr().err == ""
 
 
 def test_the_rest_of_a_process_is_logged(tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ import pytest
 from hpcstate.cluster import leave as slurm_leave
 from hpcstate.cluster.leave import ending, jobs_on, left, settle
 from hpcstate.errors import HpcstateError
+from hpcstate.node.ssh import OtherHostKeyError
 from hpcstate.paths import ClusterPaths
+from hpcstate.probe.running_jobs import RunningJob
 from hpcstate.run import Result
 from tests.unit.fake_live import TWO, FakeLive
 
@@ -144,6 +146,39 @@ def test_what_an_earlier_stop_drained_is_named() -> None:
         leave(slurm, "refuse")
 
 
+def test_who_is_waited_for_is_named_at_once_and_every_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    slurm = Slurm({"compute-02": [7, 12]}, ends_after=12)
+    monkeypatch.setattr(slurm_leave, "_TELL", -1.0)
+    monkeypatch.setattr(
+        slurm_leave,
+        "_running",
+        lambda _: (RunningJob(7, "alice", ("compute-02",), 3550), RunningJob(9, "x", (), 1)),
+    )
+    first, second, *_ = leave(slurm, "drain")
+    assert first == "waiting for jobs 7 (alice, 00:59:10 left), 12 on compute-02"
+    assert second == f"{first} (0 s)"
+    monkeypatch.setattr(slurm_leave, "_TELL", 60.0)
+    assert leave(Slurm({"compute-02": [7]}, ends_after=12), "drain") == [
+        "waiting for jobs 7 (alice, 00:59:10 left) on compute-02"
+    ]
+
+
+def test_the_words_of_waiting() -> None:
+    holding = slurm_leave.Holding({"compute-01": [7]}, {"compute-02": "no SSH\nmore"})
+    assert slurm_leave.waiting_lines(holding, [RunningJob(7, "alice", (), None)]) == [
+        "waiting for jobs 7 (alice, no limit) on compute-01",
+        "whether jobs run on compute-02 is not known: no SSH",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "numbers"),
+    [("slurmctld\n7|alice|compute-02|59:10\n", [7]), ("silent\n", []), (HpcstateError("no SSH"), [])],
+)
+def test_the_controller_is_asked_whose_jobs_they_are(answer: HpcstateError | str, numbers: list[int]) -> None:
+    assert [job.number for job in slurm_leave._running(FakeLive(lambda *_: answer))] == numbers
+
+
 def test_of_a_paused_node_the_controller_is_asked() -> None:
     asked: list[str] = []
 
@@ -153,6 +188,17 @@ def test_of_a_paused_node_the_controller_is_asked() -> None:
 
     assert jobs_on(FakeLive(answer), WORKERS[:1], ["compute-01"]).jobs == {"compute-01": [7]}
     assert asked == ["controller"]
+
+
+def test_of_a_node_with_another_host_key_the_controller_is_asked() -> None:
+    asked: list[str] = []
+
+    def answer(node: str, script: str) -> HpcstateError | str:
+        asked.append(node)
+        return OtherHostKeyError(WORKERS[0]) if node == "compute-01" else "slurmctld compute-01\n7"
+
+    assert jobs_on(FakeLive(answer), WORKERS[:1]).jobs == {"compute-01": [7]}
+    assert asked == ["compute-01", "controller"]
 
 
 def test_jobs_that_do_not_end_by_force_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,8 +24,9 @@ from hpcstate.hypervisor.machine import MachineDifference
 from hpcstate.log import files_of
 from hpcstate.model import Cluster, Node, PassthroughDevice
 from hpcstate.node.cidata import CloudInit, write_cidata
+from hpcstate.node.known_hosts import write_known_hosts
 from hpcstate.node.secrets import MUNGE_KEY_BYTES, ensure_secrets, known_hosts_line, new_key
-from hpcstate.node.ssh import UnreachableError
+from hpcstate.node.ssh import OtherHostKeyError, UnreachableError
 from hpcstate.paths import ClusterPaths
 
 
@@ -305,12 +306,14 @@ def test_what_up_refuses_is_not_said_to_be_changed_by_it() -> None:
 def test_secrets_are_made_once_and_closed(cluster: Cluster) -> None:
     at = ClusterPaths.of(cluster.name)
     ensure_secrets(cluster)
+    write_known_hosts(cluster)
     first = {path.name: path.read_bytes() for path in at.secrets.iterdir()}
     assert len(first["munge.key"]) == MUNGE_KEY_BYTES
     assert at.known_hosts.read_text().count("ssh-ed25519") == len(cluster.nodes)
     assert at.secrets.stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in at.secrets.iterdir() if path.suffix != ".pub"} == {0o600}
     ensure_secrets(cluster)
+    write_known_hosts(cluster)
     assert {path.name: path.read_bytes() for path in at.secrets.iterdir()} == first
 
 
@@ -318,7 +321,7 @@ def test_another_host_key_is_another_instance(tmp_path: Path) -> None:
     keys = [new_key(tmp_path / name) for name in ("a", "b")]
     seeds = [CloudInit("compute-01", "admin", "ssh-ed25519 AAAA", key) for key in keys]
     assert seeds[0].instance_id != seeds[1].instance_id
-    assert known_hosts_line("compute-01", keys[0]).split()[:2] == ["compute-01", "ssh-ed25519"]
+    assert known_hosts_line("compute-01", keys[0].public).split()[:2] == ["compute-01", "ssh-ed25519"]
 
 
 def test_the_seed_is_closed_and_has_both_forms(tmp_path: Path) -> None:
@@ -335,26 +338,65 @@ def test_the_seed_is_closed_and_has_both_forms(tmp_path: Path) -> None:
 
 
 class Stranger:
-    """A node that answers, with a host key that is not its own."""
+    """A node that does not let us in: ``error`` is why."""
 
-    def __init__(self, said: str) -> None:
-        self.said = said
+    def __init__(self, error: UnreachableError) -> None:
+        self.error = error
 
     def run(self, node: str, _script: str, *, timeout: float) -> None:
-        raise UnreachableError(node, f"192.168.150.11 does not answer on SSH: {self.said}", hint="status")
+        raise self.error
+
+
+def test_a_start_that_is_refused_leaves_known_hosts(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ensure_secrets(cluster)
+    write_known_hosts(cluster)
+    known = ClusterPaths.of(cluster.name).known_hosts
+    before = known.read_bytes()
+
+    def refused(*_: object) -> list[str]:
+        raise HpcstateError("nodes that run would get other addresses")
+
+    host = SimpleNamespace(
+        strangers=lambda _: [],
+        facts=lambda _: SimpleNamespace(kvm=False),
+        check=lambda _: None,
+        local=True,
+        take=lambda *_, **__: [],
+        state=lambda *_: "running",
+        ensure_network=lambda *_: True,
+        volumes=SimpleNamespace(has_other_keys=lambda *_: False),
+    )
+    monkeypatch.setattr(lifecycle, "connected", lambda *_: nullcontext(host))
+    monkeypatch.setattr(lifecycle, "differences", lambda *_: [])
+    for name in ("refuse_other_identity", "refuse_held"):
+        monkeypatch.setattr(lifecycle, name, lambda *_: None)
+    monkeypatch.setattr(lifecycle.ports, "refuse_taken", lambda _: None)
+    monkeypatch.setattr(lifecycle, "update_network", refused)
+    nodes = tuple(replace(node, address=node.address + 256) for node in cluster.nodes)
+    with pytest.raises(HpcstateError, match="would get other addresses"):
+        lifecycle.start(replace(cluster, nodes=nodes), Path("other.yaml"), print)
+    assert known.read_bytes() == before
 
 
 def test_another_host_key_is_not_waited_for(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     node = cluster.workers[0]
     since: dict[str, float] = {}
-    live = Stranger("Host key verification failed.")
-    assert boot._not_let_in(live, node, since) == "it answers with another host key than it was given"  # type: ignore[arg-type]
+    live = Stranger(OtherHostKeyError(node))
+    with pytest.raises(HpcstateError, match="answers with another host key") as caught:
+        boot._not_let_in(live, node, since, [])  # type: ignore[arg-type]
+    assert since.keys() == {node.name}, "it was not powered on by us: nothing will change"
+    since.clear()
+    said = boot._not_let_in(live, node, since, [node.name])  # type: ignore[arg-type]
+    assert said == "it answers with another host key than it was given"
     assert since.keys() == {node.name}, "a node that boots for the first time has its chance"
     monkeypatch.setattr(boot, "STRANGE_SECONDS", 0)
     with pytest.raises(HpcstateError, match="answers with another host key") as caught:
-        boot._not_let_in(live, node, since)  # type: ignore[arg-type]
-    assert "ip neigh" in caught.value.hint
-    assert "does not let our key in" in boot._not_let_in(Stranger("Connection refused"), node, {})  # type: ignore[arg-type]
+        boot._not_let_in(live, node, since, [node.name])  # type: ignore[arg-type]
+    assert "ip neigh" in caught.value.hint and "`hpcstate start FILE`" in caught.value.hint
+    refused = Stranger(UnreachableError(node.name, "x does not answer on SSH: Connection refused", hint="y"))
+    assert "does not let our key in" in boot._not_let_in(refused, node, {}, [node.name])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

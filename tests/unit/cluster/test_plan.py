@@ -24,12 +24,12 @@ from hpcstate.cluster.plan import (
 )
 from hpcstate.cluster.plan_files import FileChange
 from hpcstate.cluster.plan_look import slurm_changes, slurm_of
-from hpcstate.cluster.plan_text import as_text, changed_since, in_short, read_saved, time_left, to_dict
+from hpcstate.cluster.plan_text import as_text, changed_since, in_short, read_saved, to_dict
 from hpcstate.cluster.pyinfra import DeployReport, Operation
 from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor.machine import Impact, MachineDifference, summed
 from hpcstate.model import Description
-from hpcstate.probe.running_jobs import RunningJob
+from hpcstate.probe.running_jobs import RunningJob, time_left
 from hpcstate.slurm.conf import configuration
 from tests.unit.fake_live import FakeLive
 

@@ -15,8 +15,9 @@ from hpcstate.cluster.replace import Due, due, next_batch
 from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor.machine import MachineDifference
 from hpcstate.model import RollSettings, Share
+from hpcstate.paths import ClusterPaths
 from hpcstate.probe.slurm import SlurmNode
-from tests.unit.fake_live import TWO, a_node
+from tests.unit.fake_live import TWO, FakeLive, a_node
 
 FOUR = changed(TWO, nodes=(*TWO.nodes, a_node("compute-03", 13), a_node("compute-04", 14)))
 FILE = Path("gpu.yaml")
@@ -283,6 +284,67 @@ def test_abort(monkeypatch: pytest.MonkeyPatch) -> None:
     assert replace.abort(TWO, FILE, world.said.append) == ["compute-02"]
     assert world.done[:3] == ["stop compute-02 force", "old_disks compute-02", "start compute-02"]
     assert world.done[-1] == "release compute-01 compute-02"
+
+
+# In the form of `scontrol --oneliner show reservation` (Slurm's slurm_sprint_reservation_info); one of the three
+# is somebody's.
+RESERVATIONS = """\
+ReservationName=hpcstate-roll-compute-01 StartTime=2026-11-27T10:00:00 EndTime=2027-11-27T10:00:00 \
+Duration=365-00:00:00 Nodes=compute-01 NodeCnt=1 CoreCnt=2 Features=(null) PartitionName=(null) \
+Flags=MAINT,IGNORE_JOBS,SPEC_NODES,ALL_NODES TRES=cpu=2 Users=root Groups=(null) Accounts=(null) \
+Licenses=(null) State=ACTIVE BurstBuffer=(null) MaxStartDelay=(null)
+ReservationName=course StartTime=2026-11-27T10:00:00 EndTime=2026-11-28T10:00:00 Nodes=compute-02 State=ACTIVE
+ReservationName=hpcstate-roll-lunch StartTime=2026-11-27T10:00:00 Nodes=(null) State=INACTIVE
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (RESERVATIONS, {"hpcstate-roll-compute-01": "compute-01", "hpcstate-roll-lunch": ""}),
+        ("No reservations in the system\n", {}),
+        ("", {}),
+        ("slurm_load_reservations error: Unable to contact slurm controller\n", {}),
+        ("ReservationName=hpcstate-roll-x\n", {"hpcstate-roll-x": ""}),
+    ],
+)
+def test_reservations_with_a_name_of_ours(text: str, expected: dict[str, str]) -> None:
+    assert replace.parse_reservations(text) == expected
+
+
+def test_a_silent_controller_has_no_reservations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hpcstate.paths.BUILD", tmp_path)
+    key = ClusterPaths.of(TWO.name).ssh_key
+    key.parent.mkdir(parents=True)
+    key.touch()
+    monkeypatch.setattr(replace, "Live", lambda _: FakeLive(lambda *_: HpcstateError("silent")))
+    assert replace.reservations(TWO) == {}
+    monkeypatch.setattr(replace, "Live", lambda _: FakeLive(lambda *_: RESERVATIONS))
+    assert len(replace.reservations(TWO)) == 2
+
+
+def test_a_roll_at_work_is_said_first() -> None:
+    work, file = Due(("compute-01",), ("compute-02",), {}), "gpu.yaml"
+    who = "root: hpcstate roll start gpu.yaml (process 12, since 2026-11-27 10:00:00)"
+    held = {"hpcstate-roll-compute-01": "compute-01"}
+    assert work.lines(TWO, file, who, held) == [
+        f"at work: {who}",
+        "compute-01: a new disk that has not passed yet",
+        "compute-02: another image",
+    ]
+    assert Due((), (), {}).lines(TWO, file, who, held) == [f"at work: {who}"], "its first node is drained"
+
+
+def test_a_reservation_that_no_roll_needs_is_named() -> None:
+    held = {"hpcstate-roll-compute-01": "compute-01", "hpcstate-roll-lunch": ""}
+    first, second = Due((), (), {}).lines(TWO, "gpu.yaml", "", held)
+    assert first == (
+        "compute-01: reservation hpcstate-roll-compute-01 keeps jobs off, and no roll is at work "
+        "(`hpcstate roll resume gpu.yaml` lifts it)"
+    )
+    assert "scontrol delete reservationname=hpcstate-roll-lunch" in second
+    going_on = Due(("compute-01",), (), {}).lines(TWO, "gpu.yaml", "", held)
+    assert "hpcstate-roll-compute-01" not in "".join(going_on), "it is that of the roll to be resumed"
 
 
 def test_words() -> None:

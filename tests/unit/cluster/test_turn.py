@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from hpcstate import paths
 from hpcstate.cluster import turn as module
-from hpcstate.cluster.turn import turn
+from hpcstate.cluster.turn import at_work, turn
 from hpcstate.paths import ClusterPaths
 
 HOLDER = """
@@ -29,6 +30,7 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths, "BUILD", tmp_path)
     monkeypatch.setenv("HPCSTATE_BUILD", str(tmp_path))
     monkeypatch.setattr(module, "_AGAIN", 0.01)
+    monkeypatch.setattr(module, "_TELL", 0.02)
 
 
 def test_the_second_waits_and_says_for_whom() -> None:
@@ -52,15 +54,27 @@ def test_the_second_waits_and_says_for_whom() -> None:
         waiting = threading.Thread(target=second)
         waiting.start()
         assert told.wait(20)
+        while len(said) < 2:
+            time.sleep(0.01)
         assert entered == []
         # However the first one ends, its turn is over.
         first.send_signal(signal.SIGKILL)
         first.wait()
         waiting.join(20)
     assert entered == [True]
-    (line,) = said
+    line, *again = said
+    assert again and set(again) <= {line}, "told again while it waits"
     assert line.startswith("gpu: waits for ")
     assert "hpcstate up" in line and "mine.yaml" in line and f"process {first.pid}" in line
+
+
+def test_who_is_at_work_is_seen_without_waiting() -> None:
+    assert at_work("a") == "", "nobody ever was"
+    with turn(["a"], ["hpcstate", "roll", "start", "gpu.yaml"], pytest.fail):
+        assert "hpcstate roll start gpu.yaml (process " in at_work("a") and ", since 2" in at_work("a")
+    assert at_work("a") == ""
+    ClusterPaths.of("a").turn.write_text("root: hpcstate up (process 1, since 2026)\n")
+    assert at_work("a") == "", "what a killed one has left"
 
 
 def test_other_clusters_are_not_waited_for() -> None:

@@ -14,7 +14,7 @@ from hpcstate import paths
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster
 from hpcstate.node.login import demand_host_key, host_blocks, open_shell, ssh_words
-from hpcstate.node.ssh import UnreachableError, option_value
+from hpcstate.node.ssh import OtherHostKeyError, UnreachableError, option_value
 from hpcstate.paths import ClusterPaths
 from tests.unit.fake_live import TWO
 
@@ -150,6 +150,27 @@ def test_what_keeps_one_out_is_said_with_the_next_step(
         entered("exit 255", user=user)
     assert hint in raised.value.hint
     assert raised.value.node == "controller"
+
+
+def test_a_changed_host_key_is_said_without_the_advice_of_ssh(
+    log: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What OpenSSH 9.2 to 10.0 say (sshconnect.c, warn_changed_key; its lines end with CR and LF)."""
+    line = "@" * 59
+    text = (
+        f"{line}\\r\\n@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @\\r\\n{line}\\r\\n"
+        "IT IS POSSIBLE THAT SOMEONE IS DOING SOMETHING NASTY!\\r\\n  remove with:\\r\\n"
+        "  ssh-keygen -R x\\r\\n"
+        "Host key verification failed.\\r\\n"
+    )
+    with pytest.raises(OtherHostKeyError, match="another host key than controller was given") as raised:
+        entered(f"printf '{text}' >&2; exit 255")
+    assert "`hpcstate stop gpu.yaml --node controller` and `hpcstate start gpu.yaml`" in raised.value.hint
+    captured = capfd.readouterr()
+    assert captured.err == captured.out == ""
+    assert log.read_text().count("-F /dev/null") == 1, "one connection tells it"
+    assert entered(f"printf '{line}' >&2") == 0
+    assert capfd.readouterr().err == line
 
 
 def test_a_hypervisor_elsewhere_is_named(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
