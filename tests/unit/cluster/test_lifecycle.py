@@ -18,7 +18,7 @@ from hpcstate.cluster import boot, lifecycle, status
 from hpcstate.cluster.status import ClusterStatus, NodeStatus
 from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor import daemon as libvirt_daemon
-from hpcstate.hypervisor import observed
+from hpcstate.hypervisor import observed, ports
 from hpcstate.hypervisor.connection import connect
 from hpcstate.hypervisor.machine import MachineDifference
 from hpcstate.log import files_of
@@ -372,7 +372,7 @@ def test_a_start_that_is_refused_leaves_known_hosts(
     monkeypatch.setattr(lifecycle, "differences", lambda *_: [])
     for name in ("refuse_other_identity", "refuse_held"):
         monkeypatch.setattr(lifecycle, name, lambda *_: None)
-    monkeypatch.setattr(lifecycle.ports, "refuse_taken", lambda _: None)
+    monkeypatch.setattr(ports, "refuse_taken", lambda _: None)
     monkeypatch.setattr(lifecycle, "update_network", refused)
     nodes = tuple(replace(node, address=node.address + 256) for node in cluster.nodes)
     with pytest.raises(HpcstateError, match="would get other addresses"):

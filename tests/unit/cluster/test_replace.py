@@ -286,7 +286,7 @@ def test_abort(monkeypatch: pytest.MonkeyPatch) -> None:
     assert world.done[-1] == "release compute-01 compute-02"
 
 
-# In the form of `scontrol --oneliner show reservation` (Slurm's slurm_sprint_reservation_info); one of the three
+# In the form of `scontrol --oneliner show reservation` (slurm_sprint_reservation_info); one of the three
 # is somebody's.
 RESERVATIONS = """\
 ReservationName=hpcstate-roll-compute-01 StartTime=2026-11-27T10:00:00 EndTime=2027-11-27T10:00:00 \
