@@ -79,7 +79,7 @@ def stopped(live: Live, node: str, unit: str) -> Iterator[None]:
 
 @contextmanager
 def moved(live: Live, node: str, path: str) -> Iterator[None]:
-    """Take the name of a file of ``node`` away. In its own folder, it keeps number, owner and mode; by the end
+    """Take the name of a file of ``node`` away. In its folder, it keeps number, owner and mode; by the end
     of its name no shell reads it (/etc/profile.d/*.sh).
     """
     folder, _, name = path.rpartition("/")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from hpcstate import paths
 from hpcstate.container import sif
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster
@@ -146,6 +147,10 @@ def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[LocalNodes]:
     (fake / "silent").mkdir(parents=True)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     monkeypatch.setenv("FAKE", str(fake))
+    # Not the key of this checkout, which the nodes would not have.
+    key = tmp_path / "containers.pub.pem"
+    key.write_text("key")
+    monkeypatch.setattr(paths, "PUBLIC_KEY", key)
     owner = f"{tmp_path.owner()}:{tmp_path.group()}"
     owners = (
         (registry, "OWNER"),

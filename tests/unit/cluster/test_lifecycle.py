@@ -370,7 +370,7 @@ def test_a_start_that_is_refused_leaves_known_hosts(
     )
     monkeypatch.setattr(lifecycle, "connected", lambda *_: nullcontext(host))
     monkeypatch.setattr(lifecycle, "differences", lambda *_: [])
-    for name in ("refuse_other_identity", "refuse_held"):
+    for name in ("refuse_other_identity", "refuse_held", "refuse_moved"):
         monkeypatch.setattr(lifecycle, name, lambda *_: None)
     monkeypatch.setattr(ports, "refuse_taken", lambda _: None)
     monkeypatch.setattr(lifecycle, "update_network", refused)

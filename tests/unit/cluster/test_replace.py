@@ -286,14 +286,19 @@ def test_abort(monkeypatch: pytest.MonkeyPatch) -> None:
     assert world.done[-1] == "release compute-01 compute-02"
 
 
+<<<<<<< HEAD
 # In the form of `scontrol --oneliner show reservation` (slurm_sprint_reservation_info); one of the three
 # is somebody's.
+=======
+# In the form of `scontrol --oneliner show reservation` (slurm_sprint_reservation_info); one of the three is
+# somebody's.
+>>>>>>> m2
 RESERVATIONS = """\
 ReservationName=hpcstate-roll-compute-01 StartTime=2026-11-27T10:00:00 EndTime=2027-11-27T10:00:00 \
 Duration=365-00:00:00 Nodes=compute-01 NodeCnt=1 CoreCnt=2 Features=(null) PartitionName=(null) \
 Flags=MAINT,IGNORE_JOBS,SPEC_NODES,ALL_NODES TRES=cpu=2 Users=root Groups=(null) Accounts=(null) \
 Licenses=(null) State=ACTIVE BurstBuffer=(null) MaxStartDelay=(null)
-ReservationName=course StartTime=2026-11-27T10:00:00 EndTime=2026-11-28T10:00:00 Nodes=compute-02 State=ACTIVE
+ReservationName=course StartTime=2026-11-27T10:00:00 Nodes=compute-02 NodeCnt=1 State=ACTIVE
 ReservationName=hpcstate-roll-lunch StartTime=2026-11-27T10:00:00 Nodes=(null) State=INACTIVE
 """
 

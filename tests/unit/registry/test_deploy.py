@@ -36,8 +36,6 @@ NAMES = ("controller", "compute-01", "compute-02")
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A build folder of its own, and a project's key that accepts what has the word SIGNED in it."""
     monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
-    monkeypatch.setattr(paths, "PUBLIC_KEY", tmp_path / "containers.pub.pem")
-    paths.PUBLIC_KEY.write_text("key")
     monkeypatch.setattr(container_deploy, "demand_whole", lambda *_: None)
 
 
