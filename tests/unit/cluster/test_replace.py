@@ -286,13 +286,8 @@ def test_abort(monkeypatch: pytest.MonkeyPatch) -> None:
     assert world.done[-1] == "release compute-01 compute-02"
 
 
-<<<<<<< HEAD
-# In the form of `scontrol --oneliner show reservation` (slurm_sprint_reservation_info); one of the three
-# is somebody's.
-=======
 # In the form of `scontrol --oneliner show reservation` (slurm_sprint_reservation_info); one of the three is
 # somebody's.
->>>>>>> m2
 RESERVATIONS = """\
 ReservationName=hpcstate-roll-compute-01 StartTime=2026-11-27T10:00:00 EndTime=2027-11-27T10:00:00 \
 Duration=365-00:00:00 Nodes=compute-01 NodeCnt=1 CoreCnt=2 Features=(null) PartitionName=(null) \
