@@ -103,7 +103,7 @@ def test_the_first_node_is_taken_out_under_a_job_of_the_second(live: Live, file:
 
 
 def test_what_a_node_was_is_noted_with_its_domain(cluster: Cluster) -> None:
-    """libvirt sees neither whether the file gave the name nor simulated GPUs: an edit is compared with it."""
+    """libvirt sees neither who gave the name nor simulated GPUs: edits are compared with it."""
     with connect(SYSTEM_URI) as host:
         mark = Mark.from_xml(host.domains(cluster)["compute-02"].XMLDesc())
     assert mark is not None
