@@ -179,6 +179,14 @@ BREAKS: Mapping[str, Break] = {
         "umount /data; mv /run/lab-units/* /etc/systemd/system/ && rmdir /run/lab-units "
         "&& systemctl daemon-reload && systemctl enable --quiet --now data.automount",
     ),
+    # Before the database, without which sacctmgr changes nothing.
+    "accounting.associations": Break(
+        "controller",
+        "sacctmgr --immediate remove user where name=alice cluster=lab "
+        "&& sacctmgr --immediate modify qos where name=short set MaxWall=7",
+        "sacctmgr --noheader --parsable2 show assoc user=alice format=account | grep -q '^physics$' "
+        "&& sacctmgr --noheader --parsable2 show qos short format=maxwall | grep -q '^00:30:00$'",
+    ),
     "accounting.database": Break(
         "controller",
         "mariadb -e \"REVOKE ALL PRIVILEGES ON slurm_acct_db.* FROM 'slurm'@'localhost'\"",
@@ -189,13 +197,6 @@ BREAKS: Mapping[str, Break] = {
         "chmod 644 /etc/slurm/slurmdbd.conf && systemctl disable --quiet slurmdbd",
         '[ "$(stat -c %a%U /etc/slurm/slurmdbd.conf)" = 600slurm ] '
         "&& systemctl --quiet is-enabled slurmdbd && sacctmgr ping | grep -q 'is UP'",
-    ),
-    "accounting.associations": Break(
-        "controller",
-        "sacctmgr --immediate remove user where name=alice cluster=lab "
-        "&& sacctmgr --immediate modify qos where name=short set MaxWall=7",
-        "sacctmgr --noheader --parsable2 show assoc user=alice format=account | grep -q '^physics$' "
-        "&& sacctmgr --noheader --parsable2 show qos short format=maxwall | grep -q '^00:30:00$'",
     ),
     "slurm.files": Break(
         "compute-02",
