@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -135,40 +135,56 @@ def hand_over(argv: Sequence[str | Path], *, hold: str) -> tuple[int, str]:
     words = _bound(argv)
     sys.stdout.flush()
     sys.stderr.flush()
-    held: list[bytes] = []
     with subprocess.Popen(words, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
-        passing = threading.Thread(
-            target=_pass_on, args=(process.stderr.fileno(), hold.encode(), held), daemon=True
-        )
-        passing.start()
         try:
+            held = _pass_on(process.stderr.fileno(), process.pid, hold.encode())
             code = process.wait()
-            # Not for ever: what the program has left behind (a shared connection of ssh) may keep it open.
-            passing.join(_LAST_WORDS_SECONDS)
         except BaseException:
             process.kill()
             raise
-    return 128 - code if code < 0 else code, b"".join(held).decode(errors="replace")
+    return 128 - code if code < 0 else code, held.decode(errors="replace")
 
 
-def _pass_on(source: int, hold: bytes, held: list[bytes]) -> None:
-    """Copy the file descriptor ``source`` to standard error as it comes; to ``held`` when it begins with
-    ``hold``."""
-    begun, decided = b"", False
-    with suppress(OSError):
-        while chunk := os.read(source, 1 << 16):
-            if not decided:
-                begun += chunk
-                if len(begun) < len(hold) and hold.startswith(begun):
-                    continue
-                decided, chunk = True, begun
+def _pass_on(source: int, pid: int, hold: bytes) -> bytes:
+    """Copy the file descriptor ``source`` to standard error as it comes, until the process ``pid`` has ended;
+    what begins with ``hold`` is returned instead."""
+    begun, decided, held = b"", False, b""
+    ended = os.pidfd_open(pid)
+    try:
+        for chunk in _chunks(source, ended):
+            begun += b"" if decided else chunk
+            if not decided and len(begun) < len(hold) and hold.startswith(begun):
+                continue
+            said, decided = chunk if decided else begun, True
             if begun.startswith(hold):
-                held.append(chunk)
+                held += said
             else:
-                _write_all(chunk)
+                _write_all(said)
         if not decided:
             _write_all(begun)
+    finally:
+        os.close(ended)
+    return held
+
+
+def _chunks(source: int, ended: int) -> Iterator[bytes]:
+    """What comes by ``source``, to its end, or to a second after ``ended`` (pidfd_open(2)) says that the
+    program has: what it has left behind (a shared connection of ssh) may keep the other end open for ever.
+    """
+    deadline: float | None = None
+    while True:
+        left = None if deadline is None else max(0, deadline - time.monotonic())
+        ready, _, _ = select.select([source] if deadline else [source, ended], [], [], left)
+        if source in ready:
+            chunk = os.read(source, 1 << 16)
+            if not chunk:
+                return
+            yield chunk
+        elif ended in ready:
+            deadline = time.monotonic() + _LAST_WORDS_SECONDS
+        else:
+            return
 
 
 def _write_all(data: bytes) -> None:

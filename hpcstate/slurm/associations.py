@@ -357,7 +357,8 @@ class _Leaving:
         """What takes them away, and the limits that we set on what others made."""
         cluster = f"cluster={self._wanted.cluster}"
         yield from self._given_back(cluster)
-        users = dict.fromkeys(name.split(" ")[2] for name in self._associations(self._gone))
+        going = [name for name in self._in_order() if name in self._gone]
+        users = dict.fromkeys(name.split(" ")[2] for name in self._associations(going))
         for user in users:
             yield from self._without(user, cluster)
         for name in self._in_order():
