@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 from hpcstate.model import Cluster
@@ -69,20 +68,6 @@ def test_a_refused_start_shuts_nobody_out(
     assert hpcstate("start", str(other)).returncode != 0
     assert known.read_text() == before
     assert hpcstate("ssh", str(cluster_file), "--", "true").returncode == 0
-
-
-def test_a_host_key_that_was_changed_on_the_node(started: str, cluster_file: Path, cluster: Cluster) -> None:
-    file, name = str(cluster_file), "compute-01"
-    change = "rm /etc/ssh/ssh_host_*; ssh-keygen -qA; systemctl restart ssh"
-    hpcstate("ssh", file, name, "--", f"sudo sh -c '{change}'")
-    begun = time.monotonic()
-    done = hpcstate("start", file)
-    assert done.returncode == 2 and time.monotonic() - begun < 15
-    assert f"answers with another host key than {name} was given" in done.stderr
-    # slurmctld is asked for its jobs; the boot brings the given key back.
-    assert hpcstate("stop", file, "--node", name).returncode == 0
-    assert hpcstate("start", file).returncode == 0
-    assert hpcstate("ssh", file, name, "--", "true").returncode == 0
 
 
 def test_secrets_are_closed(started: str, cluster: Cluster) -> None:

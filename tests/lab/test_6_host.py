@@ -80,3 +80,17 @@ def test_the_cluster_comes_back_with_its_host(live: Live, autostarted: Path, clu
     (report,) = json.loads(hpcstate("status", str(autostarted), "--json").stdout)
     assert {node["domain"] for node in report["nodes"]} == {"running"}
     assert hpcstate("plan", str(autostarted)).returncode == 0
+
+
+def test_a_host_key_that_was_changed_on_the_node(deployed: None, cluster_file: Path) -> None:
+    file, name = str(cluster_file), "compute-01"
+    change = "rm /etc/ssh/ssh_host_*; ssh-keygen -qA; systemctl restart ssh"
+    hpcstate("ssh", file, name, "--", f"sudo sh -c '{change}'")
+    begun = time.monotonic()
+    done = hpcstate("start", file)
+    assert done.returncode == 2 and time.monotonic() - begun < 15
+    assert f"answers with another host key than {name} was given" in done.stderr
+    # slurmctld is asked for its jobs; the boot brings the given key back.
+    assert hpcstate("stop", file, "--node", name).returncode == 0
+    assert hpcstate("start", file).returncode == 0
+    assert hpcstate("ssh", file, name, "--", "true").returncode == 0
