@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 import subprocess
@@ -89,20 +88,6 @@ def test_a_job_on_a_paused_node_is_seen(live: Live, cluster_file: Path) -> None:
         assert host.state(live.cluster, node) == "paused"
         domain.resume()
     live.run(live.cluster.controller.name, f"scancel {job}", user="root")
-
-
-def test_force_leaves_no_ghost_and_the_job_runs_again(live: Live, cluster_file: Path) -> None:
-    job = sbatch(live, 5)
-    done = hpcstate("stop", str(cluster_file), "--node", NODE, "--force")
-    assert done.returncode == 0, done.stderr
-    assert f"requeuing or ending jobs {job}" in done.stdout
-    assert state(live, job) == "PENDING"
-    assert slurm_state(live).startswith("down")
-    report = json.loads(hpcstate("status", str(cluster_file), "--json").stdout)[0]
-    assert [node["domain"] for node in report["nodes"] if node["name"] == NODE] == ["stopped"]
-    assert hpcstate("start", str(cluster_file), "--node", NODE).returncode == 0
-    assert wait_for(live, job, "COMPLETED", 240)
-    assert "drain" not in slurm_state(live) and "down" not in slurm_state(live)
 
 
 def test_drain_waits_for_the_jobs(live: Live, cluster_file: Path) -> None:
