@@ -95,8 +95,17 @@ begin() {
   wait_for slurmctld timeout 20 scontrol ping
 }
 
+# What a swap that was killed has moved out, and nothing stands in the place of: it would be thrown away by the next one.
+take_up() {
+  if [ -n "$database" ] && has_tables "$before" && ! has_tables "$database"; then move_tables "$before" "$database"; fi
+  if [ -f "$spool/before/job_state" ] && [ ! -f "$state/job_state" ]; then
+    find "$spool/before" -mindepth 1 -maxdepth 1 -exec mv -t "$state" {} +
+  fi
+}
+
 swap() {
   [ -d "$spool/state" ] || { echo "nothing was unpacked yet" >&2; exit 1; }
+  take_up
   files=''
   if [ -n "$database" ]; then query "DROP DATABASE IF EXISTS \`$before\`"; fi
   # shellcheck disable=SC2317 # the trap calls it
