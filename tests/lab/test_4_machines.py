@@ -87,7 +87,9 @@ def status(file: Path) -> dict[str, Any]:
 
 def test_a_file_that_says_more_is_followed(live: Live, file: Path) -> None:
     controller = live.cluster.controller.name
-    submit = "sbatch --parsable --output=/dev/null -w compute-01 --mem=50M --wrap='sleep 100'"
+    # It ends a while after its node is drained for the change, however long the way there takes.
+    until_drained = "until scontrol show node compute-01 | grep -q DRAIN; do sleep 2; done; sleep 20"
+    submit = f"sbatch --parsable --output=/dev/null -w compute-01 --mem=50M --wrap='{until_drained}'"
     job = live.run(controller, submit, user="hpc").stdout.strip()
     assert wait_for(live, job, "RUNNING")
     file.write_text(file.read_text().replace(TWO_ALIKE, CHANGED))

@@ -137,4 +137,6 @@ def no_server(live: Live) -> Iterator[None]:
         )
         yield
     finally:
-        live.run(name, f"rm -rf '{drop_in}'; {stop}; systemctl daemon-reload", user="root", timeout=120)
+        # A mount that failed counts as failed until somebody asks for it again.
+        reset = f"systemctl reset-failed '{made.mount_name}'"
+        live.run(name, f"rm -rf '{drop_in}'; {stop}; systemctl daemon-reload; {reset} || :", user="root", timeout=120)
