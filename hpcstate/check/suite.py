@@ -12,6 +12,7 @@ The fixtures are those of hpcstate/check/plugin.py; what several checks look at 
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -201,6 +202,20 @@ class Suites:
     def faults_of(self, check: Check) -> tuple[Fault, ...]:
         """The faults that turn ``check`` red."""
         return tuple(fault for fault in self.faults if check.name in fault.checks)
+
+    def a_fault_each(self, nodes: Sequence[Node], deployed: Sequence[str] = ()) -> tuple[Fault, ...]:
+        """Faults that turn every check red once where they can be made: those without which a check would
+        not be, the later ones left out first."""
+        proven = {
+            fault: {check.name for check in self.proven_by(fault, nodes, deployed)} for fault in self.faults
+        }
+        times = Counter(name for names in proven.values() for name in names)
+        kept = set(self.faults)
+        for fault in reversed(self.faults):
+            if all(times[name] > 1 for name in proven[fault]):
+                kept.remove(fault)
+                times.subtract(proven[fault])
+        return tuple(fault for fault in self.faults if fault in kept)
 
 
 def suites_of(checks: Sequence[Check], faults: Sequence[Fault], own: Path) -> Suites:

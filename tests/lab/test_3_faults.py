@@ -6,19 +6,31 @@ is seen while it is broken.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from hpcstate import schema
 from hpcstate.check.prove import result_text
 from hpcstate.check.runner import load_suites, run_checks
 from hpcstate.check.suite import Check, CheckResult, Fault
 from hpcstate.model import Cluster
 from hpcstate.node.ssh import Live
-from tests.lab.conftest import outcomes, pyinfra, results
+from hpcstate.tasks.stages import LAB_CONTAINERS
+from tests.lab.conftest import CLUSTER_FILE, LONG, outcomes, pyinfra, results
 
 SUITES = load_suites()
+
+
+def faults() -> tuple[Fault, ...]:
+    """All in the long lab; else as many as turn each check red once."""
+    if os.environ.get(LONG):
+        return SUITES.faults
+    (cluster,) = schema.load(CLUSTER_FILE).clusters
+    containers = tuple(filter(None, os.environ.get(LAB_CONTAINERS, "").split(",")))
+    return SUITES.a_fault_each(cluster.workers, containers)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +56,7 @@ def test_the_sound_cluster_passes(check: Check, before: dict[str, CheckResult], 
         pytest.skip(missing)
 
 
-@pytest.mark.parametrize("fault", SUITES.faults, ids=lambda fault: fault.description)
+@pytest.mark.parametrize("fault", faults(), ids=lambda fault: fault.description)
 def test_each_check_of_a_fault_fails_on_it(fault: Fault, before: dict[str, CheckResult], live: Live) -> None:
     checks = SUITES.proven_by(fault, live.workers, live.cluster.containers.deploy)
     if not checks:
