@@ -9,6 +9,10 @@ from datetime import datetime
 from hpcstate.probe.slurm import SlurmNode
 from hpcstate.slurm.change import REASON_PREFIX
 
+_SLURMS = " : Not responding"
+"""What slurmctld writes behind the reason of a node that does not answer, with itself as who gave the
+reason: who drained it is not known any more (seen with 24.11.5)."""
+
 
 def left(slurm: Mapping[str, SlurmNode], controller: str, *, ours: bool = True) -> dict[str, str]:
     """Each drained node of ``slurm``, in their order, with a line about it; those that hpcstate drained only
@@ -27,7 +31,8 @@ def _line(name: str, node: SlurmNode, controller: str) -> str:
         since = f" since {datetime.fromtimestamp(node['reason_since']).astimezone():%Y-%m-%d %H:%M}"
     if node["reason"].startswith(REASON_PREFIX):
         return f"{name} is drained by hpcstate{since} ({node['reason']}): the next `./hpc up` lifts that"
-    by = f" by {node['reason_user']}" if node["reason_user"] else ""
+    known = node["reason_user"] and not node["reason"].endswith(_SLURMS)
+    by = f" by {node['reason_user']}" if known else ""
     return (
         f"{name} is drained{by}{since} ({node['reason'] or 'no reason given'}), and stays so: when that is "
         f"over, `sudo scontrol update nodename={name} state=resume` on {controller}"

@@ -31,6 +31,10 @@ RESUME = "`sudo scontrol update nodename=compute-01 state=resume` on controller"
             ],
         ),
         (
+            node("DOWN+DRAIN", "fan : Not responding", "slurm"),
+            ["compute-01 is drained (fan : Not responding), and stays so: when that is over, " + RESUME],
+        ),
+        (
             node("MIXED+DRAIN", "", ""),
             ["compute-01 is drained (no reason given), and stays so: when that is over, " + RESUME],
         ),
