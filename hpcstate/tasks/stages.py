@@ -137,7 +137,7 @@ def run_stage(stage: Stage, reports: Path = BUILD / "test") -> Outcome:
         report.unlink(missing_ok=True)
         measured = ("-m", "coverage", "run") if stage.measured else ()
         words = [*stage.within, sys.executable, *measured, "-m", "pytest", *stage.tests]
-        words.append(f"--junitxml={report}")
+        words += [f"--junitxml={report}", "--durations=20", "--durations-min=5"]
         code = show(words)
         text = report.read_text(encoding="utf-8") if report.exists() else ""
         passed, failed, skipped = counts(text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 
 from hpcstate.model import Description
 from hpcstate.node.ssh import Live
-from tests.lab.conftest import hpcstate, pyinfra, results, run_shown
+from tests.lab.conftest import hpcstate, pyinfra, results
 
 SLURM = "tests/lab/slurm.py"
 """The deploy of what these tests change."""
@@ -81,19 +80,6 @@ def test_the_plan_of_a_deployed_cluster_is_empty(live: Live, cluster_file: Path)
     done = hpcstate("plan", str(cluster_file), "--json")
     plan = json.loads(done.stdout)
     assert (done.returncode, plan["empty"], plan["nodes_asked"]) == (0, True, True), plan
-
-
-def test_a_plan_that_was_saved_holds_as_long_as_the_world_is_the_same(
-    live: Live, own_file: Path, tmp_path: Path
-) -> None:
-    saved = tmp_path / "plan.json"
-    saved.write_text(hpcstate("plan", str(own_file), "--json").stdout)
-    words = [sys.executable, "-m", "doit", "announce", f"cluster={own_file}", f"plan={saved}"]
-    assert run_shown(words).returncode == 0
-    own_file.write_text(own_file.read_text() + "# another file\n")
-    refused = run_shown(words)
-    assert refused.returncode != 0
-    assert "the cluster file is another" in refused.stdout + refused.stderr
 
 
 def test_one_parameter_changes_its_file_and_its_daemon_only(live: Live, own_file: Path) -> None:

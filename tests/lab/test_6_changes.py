@@ -16,8 +16,8 @@ from hpcstate.hypervisor.mark import Mark
 from hpcstate.model import Cluster
 from hpcstate.node.ssh import Live
 from tests.lab.conftest import hpcstate
-from tests.lab.test_4_machines import TWO_ALIKE, announced, slurm_nodes, up
 from tests.lab.test_4_stop import state
+from tests.lab.test_6_machines import TWO_ALIKE, announced, slurm_nodes, up
 from tests.lab.test_6_roll import boot, submit
 
 GPUS_AND_CPUS = """\

@@ -85,6 +85,20 @@ def status(file: Path) -> dict[str, Any]:
     return report
 
 
+def test_a_plan_that_was_saved_holds_as_long_as_the_world_is_the_same(
+    live: Live, file: Path, tmp_path: Path
+) -> None:
+    saved = tmp_path / "plan.json"
+    saved.write_text(hpcstate("plan", str(file), "--json").stdout)
+    assert announced(file, f"plan={saved}").returncode == 0
+    before = file.read_text()
+    file.write_text(before + "# another file\n")
+    refused = announced(file, f"plan={saved}")
+    file.write_text(before)
+    assert refused.returncode != 0
+    assert "the cluster file is another" in refused.stdout + refused.stderr
+
+
 def test_a_file_that_says_more_is_followed(live: Live, file: Path) -> None:
     controller = live.cluster.controller.name
     # It ends a while after its node is drained for the change, however long the way there takes.
