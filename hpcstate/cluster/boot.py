@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor.connection import LibvirtHost
 from hpcstate.model import Cluster, Node
-from hpcstate.node.ssh import Live, OtherHostKeyError, UnreachableError
+from hpcstate.node.ssh import Live, NotLetInError, OtherHostKeyError, UnreachableError
 from hpcstate.run import at_once, tail
 from hpcstate.terminal import Say
 
@@ -92,7 +92,7 @@ def _silence(address: str) -> str:
 def _not_let_in(live: Live, node: Node, strange: dict[str, float], booting: Collection[str]) -> str:
     """Why our key does not open ``node``, empty where it does. ``strange`` has since when one of ``booting``
     answers with another host key than it was given. Raises OtherHostKeyError for one that goes on
-    doing so, and at once for one that ran before: waiting longer changes nothing.
+    doing so, and at once for one that ran before, NotLetInError too: waiting longer changes nothing.
     """
     try:
         live.run(node.name, "true", timeout=30)
@@ -101,8 +101,12 @@ def _not_let_in(live: Live, node: Node, strange: dict[str, float], booting: Coll
         if node.name not in booting or time.monotonic() - since >= STRANGE_SECONDS:
             raise
         return _STRANGE
-    except UnreachableError:
+    except NotLetInError:
+        if node.name not in booting:
+            raise
         return "sshd does not let our key in yet"
+    except UnreachableError:
+        return "sshd does not let us in yet"
     return ""
 
 

@@ -17,7 +17,7 @@ from typing import Literal
 from hpcstate import programs
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster, Node
-from hpcstate.node.ssh import Live, OtherHostKeyError
+from hpcstate.node.ssh import Live, NotLetInError, OtherHostKeyError
 from hpcstate.paths import ClusterPaths
 from hpcstate.probe import running_jobs
 from hpcstate.probe.running_jobs import RunningJob, time_left
@@ -66,7 +66,8 @@ class Holding:
 
 def jobs_on(live: Live, nodes: Sequence[Node], paused: Collection[str] = ()) -> Holding:
     """The jobs on ``nodes``, asked on each of them: it knows its own also when slurmctld is silent. Of those
-    that are ``paused``, by name, the controller is asked, and of those that show another host key.
+    that are ``paused``, by name, the controller is asked, and of those that show another host key or do not
+    let us in.
     """
     jobs: dict[str, list[int]] = {}
     unknown: dict[str, str] = {}
@@ -76,8 +77,8 @@ def jobs_on(live: Live, nodes: Sequence[Node], paused: Collection[str] = ()) -> 
             try:
                 at = head if node.name in paused else node.name
                 answer = live.run(at, jobs_command(node.name), user="root", timeout=_SLURM_SECONDS)
-            except OtherHostKeyError:
-                # Nothing of what it says could be believed. slurmctld hears of it by way of munge.
+            except (OtherHostKeyError, NotLetInError):
+                # It says nothing, or nothing that could be believed. slurmctld hears of it by way of munge.
                 answer = live.run(head, jobs_command(node.name), user="root", timeout=_SLURM_SECONDS)
             found = parse_jobs(answer.stdout)
         except HpcstateError as error:

@@ -18,7 +18,7 @@ from hpcstate.hypervisor.observed import data_volume, differences
 from hpcstate.model import Cluster, Node
 from hpcstate.node import runs
 from hpcstate.node.runs import RunsDifference
-from hpcstate.node.ssh import Live, OtherHostKeyError
+from hpcstate.node.ssh import Live, NotLetInError, OtherHostKeyError
 from hpcstate.probe.slurm import SlurmNode, nodes_command, parse_nodes
 from hpcstate.slurm.change import REASON_PREFIX
 from hpcstate.terminal import table
@@ -140,7 +140,7 @@ def _ask_slurm(cluster: Cluster, domains: dict[str, str]) -> tuple[dict[str, Any
             answer = live.run(
                 cluster.controller.name, nodes_command(), user="root", timeout=_SLURM_TIMEOUT, check=False
             )
-    except OtherHostKeyError as error:
+    except (OtherHostKeyError, NotLetInError) as error:
         return {}, f"{error.message}\n  hint: {error.hint}"
     except HpcstateError as error:
         return {}, error.message

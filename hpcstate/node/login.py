@@ -16,9 +16,11 @@ from hpcstate.node.known_hosts import complete_known_hosts, knows
 from hpcstate.node.ssh import (
     ALIVE,
     CONNECT_SECONDS,
+    NOT_LET_IN,
     OTHER_HOST_KEY,
     SSH_FAILED,
     SSH_USER,
+    NotLetInError,
     OtherHostKeyError,
     UnreachableError,
     option_value,
@@ -26,7 +28,6 @@ from hpcstate.node.ssh import (
 from hpcstate.paths import ClusterPaths, shown
 from hpcstate.run import hand_over, run
 
-_NOT_LET_IN = "Permission denied"
 _WARNING = "@" * 59
 """How ssh begins to tell of a host key that is another one (OpenSSH, sshconnect.c, warn_changed_key): a dozen
 lines with an advice that is none here, because the file that it names is written anew."""
@@ -122,12 +123,11 @@ def host_blocks(cluster: Cluster, user: str) -> str:
 def _refusal(cluster: Cluster, node: Node, user: str, stderr: str, file: Path) -> UnreachableError:
     """Why ssh came to nothing, with the next step."""
     lines = stderr.strip().splitlines()
-    again = f"`hpcstate stop {shown(file)} --node {node.name}` and `start`"
     if OTHER_HOST_KEY in stderr:
         return OtherHostKeyError(node, str(shown(file)))
-    if _NOT_LET_IN in stderr and user == SSH_USER:
-        hint = f"{again} let the project's key in again, if it was taken out of its authorized_keys"
-    elif _NOT_LET_IN in stderr:
+    if NOT_LET_IN in stderr and user == SSH_USER:
+        return NotLetInError(node, str(shown(file)))
+    if NOT_LET_IN in stderr:
         hint = (
             f"is {user} a user there, with a key of yours (`ssh-add -l`)? `hpcstate ssh {shown(file)}` "
             f"without --user is {SSH_USER}"

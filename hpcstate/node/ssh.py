@@ -50,6 +50,9 @@ SSH_FAILED = 255
 OTHER_HOST_KEY = "Host key verification failed"
 """What ssh says of a host key that is not the one it knows (OpenSSH, sshconnect.c)."""
 
+NOT_LET_IN = "Permission denied"
+"""What ssh says where no key that it has opens the account (OpenSSH, sshconnect2.c)."""
+
 _REMOTE_255 = 254
 _TIMED_OUT = 124
 
@@ -73,6 +76,19 @@ class OtherHostKeyError(UnreachableError):
             hint="does another machine have this address (`ip neigh`)? If its keys were replaced by hand: "
             f"`hpcstate stop {file} --node {node.name}` and `hpcstate start {file}` give it those of build/ "
             "again",
+        )
+
+
+class NotLetInError(UnreachableError):
+    """A node answers, and the project's key does not open it. ``file`` is the cluster file, for the next
+    step."""
+
+    def __init__(self, node: Node, file: str = "FILE") -> None:
+        super().__init__(
+            node.name,
+            f"{node.address} does not let the project's key in (Permission denied)",
+            hint=f"`hpcstate stop {file} --node {node.name}` and `hpcstate start {file}` put it into the "
+            f"authorized_keys of {SSH_USER} again, where it was taken out",
         )
 
 
@@ -312,6 +328,8 @@ class Live:
                 f"there is no host key of {name} ({address}) here",
                 hint="`hpcstate start FILE` makes those that are missing, and the nodes that are new",
             )
+        if NOT_LET_IN in stderr:
+            return NotLetInError(self.node(name))
         return UnreachableError(
             name,
             f"{address} does not answer on SSH: {why}",

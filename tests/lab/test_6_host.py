@@ -20,7 +20,7 @@ from hpcstate.model import Cluster
 from hpcstate.node.ssh import Live
 from hpcstate.run import run
 from tests.lab.conftest import hpcstate
-from tests.lab.test_4_machines import slurm_nodes
+from tests.lab.test_6_machines import slurm_nodes
 from tests.lab.test_6_roll import boot
 
 BOOT_SECONDS = 600
@@ -94,3 +94,18 @@ def test_a_host_key_that_was_changed_on_the_node(deployed: None, cluster_file: P
     assert hpcstate("stop", file, "--node", name).returncode == 0
     assert hpcstate("start", file).returncode == 0
     assert hpcstate("ssh", file, name, "--", "true").returncode == 0
+
+
+def test_the_projects_key_that_was_taken_out_on_the_node(deployed: None, cluster_file: Path) -> None:
+    file, name = str(cluster_file), "compute-01"
+    hpcstate("ssh", file, name, "--", "echo 'ssh-ed25519 AAAA a person' >.ssh/authorized_keys")
+    refused = hpcstate("ssh", file, name, "--", "true")
+    assert refused.returncode == 2 and "does not let the project's key in" in refused.stderr
+    begun = time.monotonic()
+    done = hpcstate("start", file)
+    assert done.returncode == 2 and time.monotonic() - begun < 15
+    assert "does not let the project's key in" in done.stderr
+    assert hpcstate("stop", file, "--node", name).returncode == 0
+    assert hpcstate("start", file).returncode == 0
+    there = hpcstate("ssh", file, name, "--", "cat .ssh/authorized_keys")
+    assert (there.returncode, "a person" in there.stdout) == (0, True)

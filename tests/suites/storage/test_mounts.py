@@ -139,4 +139,9 @@ def no_server(live: Live) -> Iterator[None]:
     finally:
         # A mount that failed counts as failed until somebody asks for it again.
         reset = f"systemctl reset-failed '{made.mount_name}'"
-        live.run(name, f"rm -rf '{drop_in}'; {stop}; systemctl daemon-reload; {reset} || :", user="root", timeout=120)
+        live.run(
+            name,
+            f"rm -rf '{drop_in}'; {stop}; systemctl daemon-reload; {reset} || :",
+            user="root",
+            timeout=120,
+        )

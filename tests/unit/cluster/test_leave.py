@@ -11,7 +11,7 @@ import pytest
 from hpcstate.cluster import leave as slurm_leave
 from hpcstate.cluster.leave import ending, jobs_on, left, settle
 from hpcstate.errors import HpcstateError
-from hpcstate.node.ssh import OtherHostKeyError
+from hpcstate.node.ssh import NotLetInError, OtherHostKeyError
 from hpcstate.paths import ClusterPaths
 from hpcstate.probe.running_jobs import RunningJob
 from hpcstate.run import Result
@@ -190,12 +190,15 @@ def test_of_a_paused_node_the_controller_is_asked() -> None:
     assert asked == ["controller"]
 
 
-def test_of_a_node_with_another_host_key_the_controller_is_asked() -> None:
+@pytest.mark.parametrize("error", [OtherHostKeyError, NotLetInError])
+def test_of_a_node_that_cannot_be_asked_the_controller_is(
+    error: type[OtherHostKeyError | NotLetInError],
+) -> None:
     asked: list[str] = []
 
     def answer(node: str, script: str) -> HpcstateError | str:
         asked.append(node)
-        return OtherHostKeyError(WORKERS[0]) if node == "compute-01" else "slurmctld compute-01\n7"
+        return error(WORKERS[0]) if node == "compute-01" else "slurmctld compute-01\n7"
 
     assert jobs_on(FakeLive(answer), WORKERS[:1]).jobs == {"compute-01": [7]}
     assert asked == ["compute-01", "controller"]

@@ -26,7 +26,7 @@ from hpcstate.model import Cluster, Node, PassthroughDevice
 from hpcstate.node.cidata import CloudInit, write_cidata
 from hpcstate.node.known_hosts import write_known_hosts
 from hpcstate.node.secrets import MUNGE_KEY_BYTES, ensure_secrets, known_hosts_line, new_key
-from hpcstate.node.ssh import OtherHostKeyError, UnreachableError
+from hpcstate.node.ssh import NotLetInError, OtherHostKeyError, UnreachableError
 from hpcstate.paths import ClusterPaths
 
 
@@ -396,7 +396,16 @@ def test_another_host_key_is_not_waited_for(cluster: Cluster, monkeypatch: pytes
         boot._not_let_in(live, node, since, [node.name])  # type: ignore[arg-type]
     assert "ip neigh" in caught.value.hint and "`hpcstate start FILE`" in caught.value.hint
     refused = Stranger(UnreachableError(node.name, "x does not answer on SSH: Connection refused", hint="y"))
-    assert "does not let our key in" in boot._not_let_in(refused, node, {}, [node.name])  # type: ignore[arg-type]
+    assert "does not let us in" in boot._not_let_in(refused, node, {}, [node.name])  # type: ignore[arg-type]
+
+
+def test_a_key_that_was_taken_out_is_not_waited_for(cluster: Cluster) -> None:
+    node = cluster.workers[0]
+    live = Stranger(NotLetInError(node))
+    assert "does not let our key in" in boot._not_let_in(live, node, {}, [node.name])  # type: ignore[arg-type]
+    with pytest.raises(NotLetInError, match="does not let the project's key in") as caught:
+        boot._not_let_in(live, node, {}, [])  # type: ignore[arg-type]
+    assert "`hpcstate stop FILE --node compute-01` and `hpcstate start FILE`" in caught.value.hint
 
 
 @pytest.mark.parametrize(

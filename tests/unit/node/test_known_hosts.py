@@ -14,7 +14,7 @@ from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster
 from hpcstate.node.known_hosts import complete_known_hosts, completed, knows, write_known_hosts
 from hpcstate.node.secrets import ensure_secrets, new_key
-from hpcstate.node.ssh import Live, OtherHostKeyError, UnreachableError
+from hpcstate.node.ssh import Live, NotLetInError, OtherHostKeyError, UnreachableError
 from hpcstate.paths import ClusterPaths
 from tests.unit.fake_live import TWO
 
@@ -106,14 +106,24 @@ def test_ssh_takes_what_is_written(at: ClusterPaths) -> None:
     assert new_key(at.host_key(node.name)).public in found
 
 
+STRANGE = "Host key verification failed."
+
+
 @pytest.mark.parametrize(
-    ("has_key", "error", "said"),
+    ("stderr", "has_key", "error", "said"),
     [
-        (True, OtherHostKeyError, "answers with another host key than compute-01 was given"),
-        (False, UnreachableError, "there is no host key of compute-01"),
+        (STRANGE, True, OtherHostKeyError, "answers with another host key than compute-01 was given"),
+        (STRANGE, False, UnreachableError, "there is no host key of compute-01"),
+        (
+            "admin@192.168.150.11: Permission denied (publickey).",
+            True,
+            NotLetInError,
+            "does not let the project's key in",
+        ),
     ],
 )
-def test_a_key_that_is_missing_is_told_apart_from_another_one(
+def test_what_ssh_says_is_told_apart(
+    stderr: str,
     has_key: bool,
     error: type[UnreachableError],
     said: str,
@@ -123,7 +133,7 @@ def test_a_key_that_is_missing_is_told_apart_from_another_one(
 ) -> None:
     ssh = tmp_path / "bin" / "ssh"
     ssh.parent.mkdir()
-    ssh.write_text("#!/bin/sh\necho 'Host key verification failed.' >&2\nexit 255\n")
+    ssh.write_text(f"#!/bin/sh\necho '{stderr}' >&2\nexit 255\n")
     ssh.chmod(0o755)
     monkeypatch.setenv("PATH", f"{ssh.parent}:/usr/bin:/bin")
     if not has_key:
