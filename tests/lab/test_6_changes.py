@@ -6,6 +6,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,8 @@ from hpcstate.model import Cluster
 from hpcstate.node.ssh import Live
 from tests.lab.conftest import hpcstate
 from tests.lab.test_4_stop import state
-from tests.lab.test_6_machines import TWO_ALIKE, announced, slurm_nodes, up
 from tests.lab.test_6_roll import boot, submit
+from tests.lab.test_6_sizes import TWO_ALIKE, announced, slurm_nodes, up
 
 GPUS_AND_CPUS = """\
       - cpu_cores: 2
@@ -30,6 +31,7 @@ GPUS_AND_CPUS = """\
         simulated_gpus:
           count: 2
 """
+BRIDGE = "      bridge: virbr170\n"
 FIRST_OUT = """\
       - cpu_cores: 1
         memory_gb: 2
@@ -49,6 +51,18 @@ def file(deployed: None, cluster_file: Path) -> Iterator[Path]:
 
 def root(live: Live, script: str) -> str:
     return live.run(live.cluster.controller.name, script, user="root").stdout
+
+
+@contextmanager
+def edited(file: Path, old: str, new: str) -> Iterator[None]:
+    """``new`` stands for ``old`` in the file for as long."""
+    before = file.read_text()
+    assert old in before
+    file.write_text(before.replace(old, new))
+    try:
+        yield
+    finally:
+        file.write_text(before)
 
 
 def gres(live: Live) -> dict[str, str]:
@@ -111,36 +125,31 @@ def test_what_a_node_was_is_noted_with_its_domain(cluster: Cluster) -> None:
 
 
 def test_another_subnet_is_refused_while_nodes_run_before_anything_is_done(file: Path) -> None:
-    text = file.read_text()
-    file.write_text(text.replace("subnet: 192.168.170.0/24", "subnet: 192.168.171.0/24"))
-    planned = hpcstate("plan", str(file))
-    assert planned.returncode == 2, "nobody answers at addresses that nobody has"
-    refused = announced(file)
-    assert refused.returncode != 0
-    for said in (planned.stdout, refused.stdout + refused.stderr):
-        assert "compute-02 has 192.168.170.12, the file says 192.168.171.12" in said
-        assert "leases and names" not in said
-    assert "nothing was touched" in refused.stdout + refused.stderr
-    assert "`./hpc up` changes it" not in hpcstate("status", str(file)).stdout
-    started = hpcstate("start", str(file))
-    assert started.returncode == 2
-    assert "put the addresses back in the file" in started.stderr
-    file.write_text(text)
+    with edited(file, "subnet: 192.168.170.0/24", "subnet: 192.168.171.0/24"):
+        planned = hpcstate("plan", str(file))
+        assert planned.returncode == 2, "nobody answers at addresses that nobody has"
+        refused = announced(file)
+        assert refused.returncode != 0
+        for said in (planned.stdout, refused.stdout + refused.stderr):
+            assert "compute-02 has 192.168.170.12, the file says 192.168.171.12" in said
+            assert "leases and names" not in said
+        assert "nothing was touched" in refused.stdout + refused.stderr
+        assert "`./hpc up` changes it" not in hpcstate("status", str(file)).stdout
+        started = hpcstate("start", str(file))
+        assert started.returncode == 2
+        assert "put the addresses back in the file" in started.stderr
     assert hpcstate("plan", str(file)).returncode == 0
 
 
 def test_another_name_server_reaches_the_network_when_nobody_is_in_it(file: Path, cluster: Cluster) -> None:
-    text = file.read_text()
-    bridge = "      bridge: virbr170\n"
-    file.write_text(text.replace(bridge, f"{bridge}      dns_servers: [192.0.2.53]\n"))
-    assert "192.0.2.53" in hpcstate("plan", str(file)).stdout
-    for command in ("stop", "start"):
-        assert hpcstate(command, str(file)).returncode == 0
-    with connect(SYSTEM_URI) as host:
-        network = host.network(cluster)
-        assert network is not None
-        assert "<forwarder addr='192.0.2.53'/>" in network.XMLDesc()
-    file.write_text(text)
+    with edited(file, BRIDGE, f"{BRIDGE}      dns_servers: [192.0.2.53]\n"):
+        assert "192.0.2.53" in hpcstate("plan", str(file)).stdout
+        for command in ("stop", "start"):
+            assert hpcstate(command, str(file)).returncode == 0
+        with connect(SYSTEM_URI) as host:
+            network = host.network(cluster)
+            assert network is not None
+            assert "<forwarder addr='192.0.2.53'/>" in network.XMLDesc()
     for command in ("stop", "start"):
         assert hpcstate(command, str(file)).returncode == 0
 
@@ -152,29 +161,25 @@ def greeting(port: int) -> str:
         return connection.recv(7).decode()
 
 
+def with_port(file: Path, port: str) -> AbstractContextManager[None]:
+    return edited(file, BRIDGE, f"{BRIDGE}      ports: [{port}]\n")
+
+
 def test_a_port_of_the_host_leads_to_a_node_follows_the_file_and_goes_with_it(file: Path) -> None:
-    text = file.read_text()
-    bridge = "      bridge: virbr170\n"
-
-    def with_port(port: str) -> None:
-        file.write_text(text.replace(bridge, f"{bridge}      ports: [{port}]\n"))
-
-    with_port("{host: 2222}")
-    assert "port 2222 none -> controller:22" in hpcstate("plan", str(file)).stdout
-    assert hpcstate("start", str(file)).returncode == 0
-    assert greeting(2222) == "SSH-2.0"
-    assert "port 2222" not in hpcstate("plan", str(file)).stdout
-    with_port("{host: 2223, node: compute-01}")
-    assert hpcstate("start", str(file)).returncode == 0
-    assert greeting(2223) == "SSH-2.0"
-    with pytest.raises(ConnectionRefusedError):
-        greeting(2222)
-    with socket.create_server(("127.0.0.1", 2224)):
-        with_port("{host: 2224}")
+    with with_port(file, "{host: 2222}"):
+        assert "port 2222 none -> controller:22" in hpcstate("plan", str(file)).stdout
+        assert hpcstate("start", str(file)).returncode == 0
+        assert greeting(2222) == "SSH-2.0"
+        assert "port 2222" not in hpcstate("plan", str(file)).stdout
+    with with_port(file, "{host: 2223, node: compute-02}"):
+        assert hpcstate("start", str(file)).returncode == 0
+        assert greeting(2223) == "SSH-2.0"
+        with pytest.raises(ConnectionRefusedError):
+            greeting(2222)
+    with socket.create_server(("127.0.0.1", 2224)), with_port(file, "{host: 2224}"):
         refused = hpcstate("validate", str(file))
         assert refused.returncode == 1
         assert "listens on port 127.0.0.1:2224 of the hypervisor" in refused.stdout + refused.stderr
-    file.write_text(text)
     assert hpcstate("start", str(file)).returncode == 0
     with pytest.raises(ConnectionRefusedError):
         greeting(2223)

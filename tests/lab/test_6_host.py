@@ -20,8 +20,8 @@ from hpcstate.model import Cluster
 from hpcstate.node.ssh import Live
 from hpcstate.run import run
 from tests.lab.conftest import hpcstate
-from tests.lab.test_6_machines import slurm_nodes
 from tests.lab.test_6_roll import boot
+from tests.lab.test_6_sizes import slurm_nodes
 
 BOOT_SECONDS = 600
 RUNNING = ("libvirtd", "virtlogd", "dnsmasq", "qemu-system-x86")

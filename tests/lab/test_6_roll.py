@@ -21,7 +21,7 @@ from hpcstate.model import Cluster
 from hpcstate.node.ssh import Live
 from tests.lab.conftest import hpcstate
 from tests.lab.test_4_stop import state, wait_for
-from tests.lab.test_6_machines import slurm_nodes
+from tests.lab.test_6_sizes import slurm_nodes
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,7 @@ TWO_ALIKE = """\
         simulated_gpus:
           count: 2
 """
+SECOND_ALONE = TWO_ALIKE.replace("count: 2", "name: compute-02", 1)
 _UP = """
 import pathlib, sys
 from hpcstate.cluster import up
@@ -56,11 +57,15 @@ CHANGED = """\
 
 @pytest.fixture(scope="module")
 def file(deployed: None, cluster_file: Path) -> Iterator[Path]:
-    """The lab's file, which is as it was at the end."""
+    """The lab's file, which is as it was at the end; so are the nodes: a disk does not shrink, the node that
+    had it is made anew."""
     before = cluster_file.read_text()
     assert TWO_ALIKE in before
     yield cluster_file
+    cluster_file.write_text(before.replace(TWO_ALIKE, SECOND_ALONE))
+    assert hpcstate("start", str(cluster_file), "--remove", "--force").returncode == 0
     cluster_file.write_text(before)
+    assert up(cluster_file).returncode == 0
 
 
 def up(file: Path) -> subprocess.CompletedProcess[str]:
