@@ -8,16 +8,18 @@ only what is cheap: libvirt, Jinja and the like belong inside the function.
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import io
 import os
 import pkgutil
+import re
 import signal
 import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hpcstate import commands
 from hpcstate.errors import HpcstateError, ProblemsError, UnreadableFileError, from_os
@@ -29,10 +31,23 @@ INTERRUPTED = 130
 """Exit codes; 130 is what shells report for a program that Control-C ended."""
 
 
+_CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)$")
+"""What argparse says of a word that is none of the choices; since Python 3.12 it quotes none of them."""
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose commands may hand words on to another program: those behind ``--`` are not looked into
     where the command has a default for ``words``, and become it. (To argparse they are positional arguments
-    like those before them.)"""
+    like those before them.) A word that is none of the choices is told with the one that was meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """As argparse ends, in a line: what is wrong, and what was meant where that can be told."""
+        if found := _CHOICE.search(message):
+            word, choices = found[1], re.findall(r"'([^']*)'|([^', ]+)", found[2])
+            near = difflib.get_close_matches(word, [quoted or bare for quoted, bare in choices], n=1)
+            if near:
+                message = f"there is no {word!r}; did you mean {near[0]}?"
+        super().error(message)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse does, but for the words behind ``--``."""
@@ -43,6 +58,24 @@ class Parser(argparse.ArgumentParser):
         found, left = super().parse_known_args(given[:end], namespace)
         found.words = given[end + 1 :]
         return found, left
+
+
+class _Version(argparse.Action):
+    """Tells the version of the package, and the commit of the checkout that it runs from."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        """Raises SystemExit, as argparse's own does."""
+        from importlib.metadata import version
+
+        from hpcstate.paths import ROOT
+        from hpcstate.run import run
+
+        commit = ""
+        if (ROOT / ".git").exists():
+            asked = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+            commit = run(asked, check=False).stdout.strip()
+        print(f"hpcstate {version('hpcstate')}{f' ({commit})' if commit else ''}")
+        parser.exit()
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -57,6 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
         module = importlib.import_module(f"{commands.__name__}.{name}")
         if hasattr(module, "register"):
             module.register(subparsers)
+    parser.add_argument("--version", action=_Version, nargs=0, help="tell the version and the commit")
     _add_log_options(parser)
     parser.set_defaults(verbose=0, log_level=None, log_file=None)
     return parser

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -293,3 +294,23 @@ def test_a_terminal_that_lacks_the_characters_of_a_file() -> None:
     )
     assert (done.returncode, done.stderr) == (FINDINGS, "")
     assert "found '\\u0664'" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["statsu"], "there is no 'statsu'; did you mean status?"),
+        (["roll", "resum", GPU], "there is no 'resum'; did you mean resume?"),
+        (["xyzzy"], "invalid choice: 'xyzzy' (choose from "),
+    ],
+)
+def test_a_misspelt_command_is_told_with_the_one_that_was_meant(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(words) == COULD_NOT_RUN
+    assert said in capsys.readouterr().err
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == OK
+    assert re.fullmatch(r"hpcstate \d+\.\d+\.\d+( \([\w.-]+\))?\n", capsys.readouterr().out)
