@@ -69,6 +69,8 @@ else:
         name="Names, time, users, firewall and SSH",
         files=[TextFile(path, content, then=THEN.get(path, "")) for path, content in files.items()],
     )
+    if this.cluster.kind == "hpc" and base_files.PAM not in files:
+        text_files.absent(name="No rules of login of another role", paths=[base_files.PAM])
     # Before the services, which may be masked, and before munge's key, which belongs to an account.
     in_force.mended(name="What is in force", wanted=to_be_in_force(this.cluster, this.node))
     services.state(name="Firewall and time are on", on=("nftables.service", "chrony.service"))

@@ -37,7 +37,7 @@ if not is_build() and "controller" in host.groups and target().node.data_gb:
                 for path, content in server_files(this.cluster).items()
             ],
         )
-        homes.served(name="Homes are served", clients=[str(node.address) for node in this.cluster.workers])
+        homes.served(name="Homes are served", clients=[str(node.address) for node in this.cluster.others])
     if this.cluster.home == "virtio_fs":
         units_of_homes = client_files(this.cluster)
         homes.folder(

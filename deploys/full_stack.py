@@ -39,6 +39,7 @@ if of_their_own:
     local.include("deploys/users.py")
 local.include("deploys/associations.py")
 local.include("deploys/compute.py")
+local.include("deploys/login.py")
 local.include("deploys/work.py")
 local.include("deploys/registry.py")
 local.include("deploys/runs.py")

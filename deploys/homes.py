@@ -1,4 +1,4 @@
-"""People's homes on the compute nodes: mounted from the controller, or from the hypervisor, or their own.
+"""People's homes on compute and login nodes: mounted from the controller or the hypervisor, or their own.
 
     pyinfra inventories/gpu.py deploys/homes.py
 
@@ -18,10 +18,12 @@ from operations.text_files import TextFile
 
 config.SUDO = True
 
-if not is_build() and host.groups and ("controller" in host.groups or "compute" in host.groups):
+not_the_server = "compute" in host.groups or "login" in host.groups
+
+if not is_build() and host.groups and ("controller" in host.groups or not_the_server):
     this = target()
     shared = this.cluster.home != "local"
-    if "compute" in host.groups and shared:
+    if not_the_server and shared:
         text_files.put(
             name="Units of the homes",
             files=[
@@ -37,7 +39,7 @@ if not is_build() and host.groups and ("controller" in host.groups or "compute" 
             timeout_s=this.drain_seconds,
             force=this.force,
         )
-    if "compute" in host.groups and not shared:
+    if not_the_server and not shared:
         homes.unshared(
             name="Homes of its own", node=this.node.name, timeout_s=this.drain_seconds, force=this.force
         )

@@ -1,4 +1,4 @@
-"""Compute nodes leave homes that are to come from elsewhere: nobody writes there while they move.
+"""Compute and login nodes leave homes that are to come from elsewhere: nobody writes there while they move.
 
     pyinfra inventories/gpu.py deploys/homes_change.py
 
@@ -15,7 +15,7 @@ from operations import homes
 
 config.SUDO = True
 
-if not is_build() and "compute" in host.groups:
+if not is_build() and ("compute" in host.groups or "login" in host.groups):
     this = target()
     if this.cluster.home != "local":
         homes.left(

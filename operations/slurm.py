@@ -53,7 +53,7 @@ MANAGED = (
     ),
     Managed(
         "slurm.daemons",
-        "slurmctld or slurmd runs, and starts at boot; that of the other role does neither",
+        "slurmctld or slurmd runs, and starts at boot; that of another role does neither",
         "slurmctld.service, slurmd.service",
         "systemctl show",
         "mended",
@@ -204,6 +204,28 @@ def compute_daemon(
         gpus=declared.count,
     )
     yield from resume_ours(node, host.get_fact(SlurmNodes).get(node), f"{node} was not drained by hpcstate")
+
+
+@operation()
+def submit_host(files: Mapping[str, str]) -> Commands:
+    """This host has ``files`` (name to content of /etc/slurm) for Slurm's commands, and runs no daemon of
+    Slurm. Such a host stands nowhere in slurm.conf: who has the configuration and the munge key may submit
+    (slurm.conf(5), AllocNodes).
+    """
+    daemons = host.get_fact(SlurmDaemons)
+    current = host.get_fact(SlurmFiles, directory=CONF_DIRECTORY)
+    missing = {name: content for name, content in files.items() if current.get(name) != content}
+    units = ("slurmctld", "slurmd", "slurmdbd")
+    on = [
+        unit for unit, daemon in daemons.items() if unit in units and (daemon["active"] or daemon["enabled"])
+    ]
+    if not missing and not on:
+        host.noop("Slurm's commands have the configuration of the cluster")
+        return
+    for unit in on:
+        yield from _turn_off(unit, daemons[unit])
+    for name, content in missing.items():
+        yield write_file(f"{CONF_DIRECTORY}/{name}", content)
 
 
 @operation()

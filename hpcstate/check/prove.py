@@ -43,8 +43,10 @@ def prove(
     Raises HpcstateError when the controller does not answer: then nothing can be checked.
     """
     began = time.monotonic()
-    compute = sum(node is not cluster.controller for node in cluster.nodes)
-    say(f"Checking cluster {cluster.name}: {cluster.controller.name} and {plural(compute, 'compute node')}")
+    logins = sum(node.role == "login" for node in cluster.nodes)
+    words = [cluster.controller.name, plural(len(cluster.workers), "compute node")]
+    words += [plural(logins, "login node")] if logins else []
+    say(f"Checking cluster {cluster.name}: {', '.join(words[:-1])} and {words[-1]}")
     with reached(cluster, say) as live:
         versions, boots = versions_of(live), boots_of(live)
         results = run_checks(

@@ -22,7 +22,7 @@ from hpcstate.paths import ClusterPaths
 Host = tuple[str, dict[str, Any]]
 Groups = dict[str, list[Host]]
 
-GROUPS = ("controller", "compute", "gpu", "control_plane", "worker")
+GROUPS = ("controller", "compute", "login", "gpu", "control_plane", "worker")
 
 FILE_VARIABLE = "HPCSTATE_CLUSTER_FILE"
 """The cluster file of inventories/chosen.py."""

@@ -1,5 +1,6 @@
-"""Nodes get new disks, made from the image as it is now: compute nodes a few at a time, the controller, where
-that is asked for, before them. One that does not pass gets its old disk back, and ends it.
+"""Nodes get new disks, made from the image as it is now: compute nodes a few at a time, then login nodes one
+by one; the controller, where that is asked for, before them. One that does not pass gets its old disk back, and
+ends it.
 
 The controller goes first because slurmctld may not be older than any slurmd (Slurm's upgrade guide).
 
@@ -146,7 +147,8 @@ def due(
     their image is. Pure; nodes that are not well go first: it costs nothing to take them away."""
     differ = {each.what for each in differences if each.impact == "replace"}
     other = set(only) or differ
-    names = [node.name for node in cluster.workers if node.name in other and node.name not in unfinished]
+    rest = (*cluster.workers, *_logins(cluster))
+    names = [node.name for node in rest if node.name in other and node.name not in unfinished]
     theirs = {
         name: slurm[name]["reason"] or "no reason given"
         for name in names
@@ -157,7 +159,8 @@ def due(
     }
     waiting = [name for name in names if name not in theirs]
     ill = unhealthy(slurm)
-    waiting.sort(key=lambda name: name not in ill)
+    doors = [node.name for node in _logins(cluster)]
+    waiting.sort(key=lambda name: (name in doors, name not in ill))
     reserved = tuple(
         name for name, node in slurm.items() if _RESERVED & set(node["states"]) and name not in unfinished
     )
@@ -166,6 +169,11 @@ def due(
     if keeps and (controller_too or head in only):
         return Due(tuple(unfinished), (head, *waiting), theirs, reserved=reserved)
     return Due(tuple(unfinished), tuple(waiting), theirs, keeps, reserved)
+
+
+def _logins(cluster: Cluster) -> tuple[Node, ...]:
+    """The nodes of the role login, of which Slurm knows nothing."""
+    return tuple(node for node in cluster.nodes if node.role == "login")
 
 
 def unhealthy(slurm: Mapping[str, SlurmNode]) -> dict[str, str]:
@@ -239,7 +247,8 @@ def replace(
     done: list[str] = []
     head = cluster.controller.name
     unfinished = [name for name in work.unfinished if name != head]
-    waiting = [name for name in work.wait if name != head]
+    doors = [node.name for node in _logins(cluster)]
+    waiting = [name for name in work.wait if name not in (head, *doors)]
     if work.unfinished:
         say(f"{', '.join(work.unfinished)}: going on with the disks that an earlier run made")
     if head in (*work.unfinished, *work.wait):
@@ -254,7 +263,7 @@ def replace(
     total = len(cluster.workers)
     while waiting:
         ill = unhealthy(slurm_nodes(cluster))
-        passed = [name for name in done if name != head]
+        passed = [name for name in done if name not in (head, *doors)]
         batch = next_batch(waiting, total, cluster.roll, ill, first=not passed)
         waiting = waiting[len(batch) :]
         begun = time.monotonic()
@@ -263,6 +272,10 @@ def replace(
         _batch(cluster, file, batch, waiting, deploy, say, timeout_s)
         done += batch
         say(f"{', '.join(batch)} passed after {time.monotonic() - begun:.0f} s")
+    for name in (name for name in work.wait if name in doors):
+        say(f"{name}: a new disk from the image of now; who is logged in there is not waited for")
+        _batch(cluster, file, [name], (), deploy, say, timeout_s)
+        done.append(name)
     if done:
         disks.drop_unused_images(cluster, say)
     return done
@@ -340,15 +353,19 @@ def _way_back(cluster: Cluster, file: Path, names: Sequence[str], say: Say) -> N
 
 
 def _try(cluster: Cluster, node: Node) -> None:
-    """A job on ``node`` before anybody else's. Raises HpcstateError with what it said when it fails."""
+    """A job on ``node`` before anybody else's; on a login node Slurm is asked from there. Raises
+    HpcstateError with what it said when it fails."""
     if cluster.kind != "hpc":
         return
+    at, what = cluster.controller.name, "a job on"
     command = programs.command(_TRIAL, arguments=("try", node.name, len(node.gres_types)))
+    if node.role == "login":
+        at, what, command = node.name, "asking Slurm on", "timeout 60 sinfo --noheader"
     with Live(cluster) as live:
-        answer = live.run(cluster.controller.name, command, user="root", timeout=_TRY_SECONDS, check=False)
+        answer = live.run(at, command, user="root", timeout=_TRY_SECONDS, check=False)
     if answer.code:
         raise HpcstateError(
-            f"a job on {node.name} failed: {(answer.stderr or answer.stdout).strip() or answer.code}",
+            f"{what} {node.name} failed: {(answer.stderr or answer.stdout).strip() or answer.code}",
             where=node.name,
         )
 

@@ -91,8 +91,9 @@ def _start(args: argparse.Namespace) -> int:
         )
         return 0
     names = ", ".join((*work.unfinished, *work.wait))
-    goes_too = cluster.home == "local" and cluster.controller.name in work.wait
-    homes = ", users' homes on the controller too" if goes_too else ""
+    doors = [node.name for node in (cluster.controller, *cluster.login_nodes) if node.name in work.wait]
+    goes_too = cluster.home == "local" and doors
+    homes = f", users' homes on {', '.join(dict.fromkeys(doors))} too" if goes_too else ""
     if (
         not args.only_resume
         and not args.force

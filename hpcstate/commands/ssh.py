@@ -25,7 +25,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     _add_arguments(ssh)
     # Named so that what is left over is not taken for a node (cli.py).
-    ssh.add_argument("to", metavar="NODE", nargs="?", help="the node (default: the controller)")
+    ssh.add_argument(
+        "to",
+        metavar="NODE",
+        nargs="?",
+        help="the node (default: the controller; for another user than admin the first login node)",
+    )
     ssh.add_argument("-t", "--tty", action="store_true", help="the command gets a terminal")
     ssh.set_defaults(run=_ssh, words=())
     config = subparsers.add_parser(
@@ -76,11 +81,15 @@ def _ssh_config(args: argparse.Namespace) -> int:
 
 
 def _node(args: argparse.Namespace) -> tuple[Cluster, Node]:
-    """The node that was named, with its cluster; the first controller where none was. Raises HpcstateError
-    for a name that no node has, or two."""
+    """The node that was named, with its cluster; where none was, that of the first cluster by which the user
+    gets in. Raises HpcstateError for a name that no node has, or two."""
+    from hpcstate.node.ssh import SSH_USER
+
     clusters = chosen_clusters(args)
     if args.to is None:
-        return clusters[0], clusters[0].controller
+        first = clusters[0]
+        logins = first.login_nodes if args.user not in (None, SSH_USER) else ()
+        return first, (*logins, first.controller)[0]
     found = [(cluster, node) for cluster in clusters for node in cluster.nodes if node.name == args.to]
     if not found:
         known = ", ".join(node.name for cluster in clusters for node in cluster.nodes)

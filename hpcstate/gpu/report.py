@@ -56,13 +56,13 @@ def read(cluster: Cluster) -> tuple[NodeReport, ...]:
         with Live(cluster) as live:
             return read_nodes(live)
     except HpcstateError as error:
-        workers = (node for node in cluster.nodes if node is not cluster.controller)
+        workers = cluster.workers
         said = f"{error.message} ({error.hint})" if error.hint else error.message
         return tuple(NodeReport(node.name, error=said) for node in workers)
 
 
 def read_nodes(live: Live) -> tuple[NodeReport, ...]:
-    """A report of each node of ``live`` but the controller, read at the same time."""
+    """A report of each compute node of ``live``, read at the same time."""
 
     def read_node(node: Node) -> NodeReport:
         def ask(command: str) -> str:

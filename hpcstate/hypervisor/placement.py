@@ -60,8 +60,8 @@ def placements(
     """The placement of each node that can be pinned, by name; empty where pinning is not asked for.
 
     ``numa_nodes`` are those of the host's PCI devices (see :func:`near_gpus`): nodes with one near come first
-    and begin there. Then the other workers, then the head, each in the order of the file. Nodes get whole
-    cores, so that no two of them share one; the host's first core, which serves most interrupts, goes last. A
+    and begin there. Then the other workers, the head, and login nodes, each in the order of the
+    file. Nodes get whole cores, so that no two of them share one; the host's first core, which serves most interrupts, goes last. A
     node for which too few cores are left is not pinned. The same cluster on the same host has the same
     placement each time.
     """
@@ -78,7 +78,8 @@ def placements(
     near = {node.name: near_gpus(node, numa_nodes or {}) for node in cluster.nodes}
     found = {}
     workers = sorted(cluster.workers, key=lambda node: near[node.name] is None)
-    for node in (*workers, cluster.controller):
+    rest = (node for node in cluster.others if node not in workers)
+    for node in (*workers, cluster.controller, *rest):
         trial = free.copy()
         if placement := _place(cluster.acceleration, node, trial, near[node.name]):
             free = trial

@@ -79,7 +79,25 @@ class Cluster:
     @property
     def workers(self) -> tuple[Node, ...]:
         """The compute nodes (hpc) or the worker nodes (cloud)."""
+        return tuple(node for node in self.nodes if node.role in ("compute", "worker"))
+
+    @property
+    def others(self) -> tuple[Node, ...]:
+        """All nodes but the controller or the control plane."""
         return self.nodes[1:]
+
+    @property
+    def login_nodes(self) -> tuple[Node, ...]:
+        """The nodes that people log in to and submit from: those of the role, or the controller where the
+        file has none; none in a cloud cluster."""
+        if self.kind != "hpc":
+            return ()
+        return tuple(node for node in self.nodes if node.role == "login") or (self.controller,)
+
+    def is_closed(self, node: Node) -> bool:
+        """Whether only who may become root logs in on ``node``: the controller, once there are login
+        nodes."""
+        return node is self.controller and node not in self.login_nodes and self.kind == "hpc"
 
     @property
     def gpu_nodes(self) -> tuple[Node, ...]:

@@ -26,7 +26,7 @@ WRITTEN_NODE_KEYS: Mapping[str, str] = {
 }
 """Keys of a NodeName line, in lower case, that hpcstate writes itself, and what says them in the file."""
 
-Role = Literal["controller", "compute", "control_plane", "worker"]
+Role = Literal["controller", "compute", "login", "control_plane", "worker"]
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,11 @@ SUDO = "sudo"
 
 PAM_SERVICE = "hpcstate-sshd"
 PAM = f"/etc/pam.d/{PAM_SERVICE}"
-"""The rules by which people log in on a compute node by SSH; OpenSSH 9.8 and newer take their name from
-sshd's file (PAMServiceName, sshd_config(5)), so that Debian's own file stays as it is."""
+"""The rules by which people log in by SSH on a compute node, or a controller that is for admins; OpenSSH 9.8
+and newer take their name from sshd's file (PAMServiceName, sshd_config(5)), so that Debian's own file stays as it is."""
+
+CLOSED = "The controller is for admins: log in on"
+"""What one is told who logs in on a controller beside login nodes; their names follow."""
 
 SYSUSERS = "/etc/sysusers.d/hpcstate.conf"
 TMPFILES = "/etc/tmpfiles.d/hpcstate.conf"
@@ -59,7 +62,7 @@ def image_files() -> Mapping[str, str]:
     keys where Debian's does until then.
     """
     return {
-        SSHD: render("base/sshd.conf.j2", keys="", service="", behind_port=""),
+        SSHD: render("base/sshd.conf.j2", keys="", service="", behind_port="", hostbased=False),
         SYSUSERS: render("base/sysusers.conf.j2", user=JOB_USER, uid=JOB_UID),
         TMPFILES: tmpfiles(owns=True),
         SYSCTL: render("base/sysctl.conf.j2", sysctls=SYSCTLS),
@@ -75,9 +78,10 @@ def tmpfiles(*, owns: bool) -> str:
 
 def login_files(cluster: Cluster, node: Node) -> Mapping[str, str]:
     """Path to content of what lets people in on ``node`` of a Slurm cluster; on a compute node only who has a
-    job there."""
-    computes = node is not cluster.controller
-    words = {"keys": KEYS, "admin": SSH_USER, "sudo": SUDO, "service": PAM_SERVICE if computes else ""}
+    job there, on a controller beside login nodes only who may become root."""
+    computes, closed = node.role == "compute", cluster.is_closed(node)
+    own_rules = PAM_SERVICE if computes or closed else ""
+    words = {"keys": KEYS, "admin": SSH_USER, "sudo": SUDO, "service": own_rules}
     behind_port = next(
         (cluster.network.gateway for port in cluster.network.ports if port.node == node.name), ""
     )
@@ -88,10 +92,17 @@ def login_files(cluster: Cluster, node: Node) -> Mapping[str, str]:
         known_hosts=SSH_KNOWN_HOSTS,
         equiv=SHOSTS_EQUIV,
         behind_port=behind_port,
+        hostbased=computes,
     )
+    rules = {}
+    if computes:
+        rules[PAM] = render("base/pam-sshd.j2", sshd=SSHD, **words)
+    elif closed:
+        logins = " or ".join(each.name for each in cluster.login_nodes)
+        rules[PAM] = render("base/pam-sshd-closed.j2", sshd=SSHD, logins=logins, refusal=CLOSED, **words)
     hosts = [word for each in cluster.nodes for word in (each.name, str(each.address))]
     return {
-        **({PAM: render("base/pam-sshd.j2", sshd=SSHD, **words)} if computes else {}),
+        **rules,
         SHOSTS_EQUIV: render("base/shosts.equiv.j2", nodes=cluster.nodes if computes else ()),
         SSH: render("base/ssh.conf.j2", hosts=hosts),
         SSHD: sshd,
@@ -123,7 +134,7 @@ def cluster_files(cluster: Cluster, node: Node) -> Mapping[str, str]:
     """Path to content of all the files of ``node``: the image's, and those that tell of the cluster."""
     subnet = str(cluster.network.subnet)
     serves = cluster.home == "nfs" and node is cluster.controller
-    homes_for = [str(other.address) for other in cluster.workers] if serves else []
+    homes_for = [str(other.address) for other in cluster.others] if serves else []
     return {
         **image_files(),
         **(login_files(cluster, node) if cluster.kind == "hpc" else {}),

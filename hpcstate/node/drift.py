@@ -126,7 +126,7 @@ def to_be_in_force(cluster: Cluster, node: Node) -> ToBeInForce:
     job_user = Account(JOB_USER, JOB_UID, f"/home/{JOB_USER}", f"/home/{JOB_USER}", "/bin/bash")
     home = Place(f"/home/{JOB_USER}", "750", f"{JOB_USER}:{JOB_USER}", folder=True)
     hpc = cluster.kind == "hpc"
-    controls = node is cluster.controller
+    controls, computes = node is cluster.controller, node.role == "compute"
     names = [*configuration(cluster), *_KNOWN_SLURM] if hpc else []
     return ToBeInForce(
         host=node.name,
@@ -134,14 +134,15 @@ def to_be_in_force(cluster: Cluster, node: Node) -> ToBeInForce:
         places=(
             *((home,) if owns_homes(cluster, node) else ()),
             *(_OF_ALL if hpc and owns_homes(cluster, node) else ()),
-            *(_slurm_places(node, names, controls=controls) if hpc else ()),
+            *(_slurm_places(node, names) if hpc else ()),
         ),
         kernel=base_files.SYSCTLS,
         units=(
             "ssh",
             "nftables",
             "chrony",
-            *(("munge", "slurmctld" if controls else "slurmd") if hpc else ()),
+            *(("munge",) if hpc else ()),
+            *(("slurmctld",) if hpc and controls else ("slurmd",) if hpc and computes else ()),
             *(("mariadb", "slurmdbd") if hpc and controls and cluster.accounting.on else ()),
         ),
         time_source="" if controls else str(cluster.controller.address),
@@ -163,7 +164,7 @@ _DAEMONS = (
 )
 
 
-def _slurm_places(node: Node, names: Sequence[str], *, controls: bool) -> tuple[Place, ...]:
+def _slurm_places(node: Node, names: Sequence[str]) -> tuple[Place, ...]:
     """Those of Slurm, munge and containers: modes and owners are those of Debian's packages (their postinst)
     and of our own files. Slurm's secrets are the concern of who writes them.
     """
@@ -172,8 +173,12 @@ def _slurm_places(node: Node, names: Sequence[str], *, controls: bool) -> tuple[
         Place(CONF_DIRECTORY, "755", "root:root", folder=True),
         *(Place(f"{CONF_DIRECTORY}/{name}", "644", "root:root") for name in names if name != "slurmdbd.conf"),
         Place("/var/lib/slurm", "755", "slurm:slurm", folder=True),
-        Place(f"/var/lib/slurm/{'slurmctld' if controls else 'slurmd'}", "755", "slurm:slurm", folder=True),
-        *(() if controls else (Place(JOB_TMP, "755", "root:root", folder=True),)),
+        *(
+            Place(f"/var/lib/slurm/{daemon}", "755", "slurm:slurm", folder=True)
+            for daemon, role in (("slurmctld", "controller"), ("slurmd", "compute"))
+            if node.role == role
+        ),
+        *((Place(JOB_TMP, "755", "root:root", folder=True),) if node.role == "compute" else ()),
         Place("/var/log/slurm", "755", "slurm:slurm", folder=True),
         Place("/etc/munge", "700", "munge:munge", folder=True),
         Place("/var/lib/munge", "711", "munge:munge", folder=True),

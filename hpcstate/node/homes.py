@@ -38,7 +38,7 @@ def server_files(cluster: Cluster) -> Mapping[str, str]:
     """Path to content of the NFS server's files on the controller of ``cluster``, whose homes it serves."""
     return {
         EXPORTS: render(
-            "base/exports.j2", home=HOME, fsid=FSID, clients=[node.address for node in cluster.workers]
+            "base/exports.j2", home=HOME, fsid=FSID, clients=[node.address for node in cluster.others]
         ),
         SERVER: render("base/nfs.conf.j2"),
         SERVER_DROP_IN: render("base/nfs-server.conf.j2", home=HOME),

@@ -132,7 +132,7 @@ class Live:
     @property
     def workers(self) -> tuple[Node, ...]:
         """The compute nodes (hpc) or the worker nodes (cloud) that are started."""
-        return tuple(node for node in self.nodes if node is not self.cluster.controller)
+        return tuple(node for node in self.nodes if node in self.cluster.workers)
 
     def __enter__(self) -> Self:
         demand_key(self.cluster)

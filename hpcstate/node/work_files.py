@@ -40,7 +40,8 @@ def seff() -> str:
 
 
 def files(cluster: Cluster, node: Node) -> Mapping[str, str]:
-    """Path to content on ``node`` of a Slurm cluster. The message of the day is where people log in."""
+    """Path to content on ``node`` of a Slurm cluster. The message of the day is where people log in,
+    and on the controller."""
     motd = {
         STATE_PROGRAM: Path(__file__).with_name("cluster_state.sh").read_text(encoding="utf-8"),
         MOTD: render("base/motd.sh.j2", program=STATE_PROGRAM),
@@ -48,5 +49,5 @@ def files(cluster: Cluster, node: Node) -> Mapping[str, str]:
     return {
         SEFF: seff(),
         MODULES_PROFILE: render("base/modules.sh.j2", folder=MODULES, homes=HOME),
-        **(motd if node is cluster.controller else {}),
+        **(motd if node in (cluster.controller, *cluster.login_nodes) else {}),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from itertools import chain
@@ -15,24 +16,33 @@ HEAD_OFFSET = 10
 WORKER_OFFSET = 11
 """Where allotting begins: .10 for the head node, .11 for workers, as in the files of the earlier system."""
 
+LOGIN_OFFSET = 9
+"""Where allotting to login nodes begins, downwards: neither they nor workers move as the others are added."""
+
 
 def node_names(entries: Sequence[Entry]) -> Iterator[tuple[Entry, int, str]]:
     """Each node of the cluster: its entry, its position in it, its name.
 
-    Workers without a name of their own are numbered by their place among all, with as many digits as the
-    highest number needs, at least two (``compute-01``): so that names sort, and Slurm writes them as
+    Workers without a name of their own are numbered by their place among all of their role, with as many
+    digits as the highest number needs, at least two (``compute-01``): so that names sort, and Slurm writes them as
     ``compute-[01-12]``. So a name that is given to one changes that of no other.
     """
-    total = sum(entry.count for entry in entries if entry.role in ("compute", "worker"))
-    width = max(2, len(str(total)))
-    number = 0
+    totals = Counter(dict.fromkeys((entry.role for entry in entries), 0))
+    for entry in entries:
+        totals[entry.role] += entry.count
+    numbers: Counter[str] = Counter()
     for entry in entries:
         if entry.role in ("controller", "control_plane"):
             yield entry, 0, entry.role.replace("_", "-")
             continue
         for position in range(entry.count):
-            number += 1
-            yield entry, position, _given(entry, position) or f"{entry.role}-{number:0{width}}"
+            numbers[entry.role] += 1
+            width = max(2, len(str(totals[entry.role])))
+            yield (
+                entry,
+                position,
+                _given(entry, position) or f"{entry.role}-{numbers[entry.role]:0{width}}",
+            )
 
 
 def _given(entry: Entry, position: int) -> str:
@@ -59,20 +69,13 @@ def place_nodes(
     named = list(node_names(entries))
     _check_names(named, report)
     taken = {network.gateway, *_declared_addresses(network, named, report)}
-    numbered = _numbered_addresses(subnet, named, taken)
-    taken |= set(numbered.values())
-    workers = _free_addresses(subnet, WORKER_OFFSET, taken)
+    logins = [each for each in named if each[0].role == "login"]
+    addresses = _addresses(subnet, [each for each in named if each not in logins], taken)
+    addresses |= _addresses(subnet, logins, taken)
     macs: set[str] = set()
     nodes = []
-    for entry, position, name in named:
-        if entry.address is not None:
-            address = _nth(entry.address, position)
-        elif name in numbered:
-            address = numbered[name]
-        else:
-            is_head = entry.role in ("controller", "control_plane")
-            address = next(_free_addresses(subnet, HEAD_OFFSET, taken) if is_head else workers)
-            taken.add(address)
+    for entry, _, name in named:
+        address = addresses[name]
         nodes.append(
             Node(
                 name=name,
@@ -98,6 +101,30 @@ def place_nodes(
             )
         )
     return tuple(nodes)
+
+
+def _addresses(
+    subnet: IPv4Network, named: Sequence[tuple[Entry, int, str]], taken: set[IPv4Address]
+) -> dict[str, IPv4Address]:
+    """The address of each node of ``named``; ``taken`` gets those that are allotted."""
+    numbered = _numbered_addresses(subnet, named, taken)
+    taken |= set(numbered.values())
+    free = {
+        role: _free_addresses(subnet, start, taken, down=role == "login")
+        for role, start in (
+            *dict.fromkeys(("controller", "control_plane"), HEAD_OFFSET).items(),
+            *dict.fromkeys(("compute", "worker"), WORKER_OFFSET).items(),
+            ("login", LOGIN_OFFSET),
+        )
+    }
+    found: dict[str, IPv4Address] = {}
+    for entry, position, name in named:
+        if entry.address is not None:
+            found[name] = _nth(entry.address, position)
+            continue
+        found[name] = numbered[name] if name in numbered else next(free[entry.role])
+        taken.add(found[name])
+    return found
 
 
 def mac_address(cluster_name: str, node_name: str, attempt: int = 0) -> str:
@@ -142,8 +169,9 @@ def _numbered_addresses(
         number = name.removeprefix(f"{entry.role}-")
         if not entry.given_name or entry.address is not None or not number.isdecimal() or number == name:
             continue
-        offset = WORKER_OFFSET + int(number) - 1
-        if offset < subnet.num_addresses - 1 and subnet[offset] not in taken:
+        after = int(number) - 1
+        offset = LOGIN_OFFSET - after if entry.role == "login" else WORKER_OFFSET + after
+        if 0 < offset < subnet.num_addresses - 1 and subnet[offset] not in taken:
             addresses[name] = subnet[offset]
     return addresses
 
@@ -191,9 +219,14 @@ def _unusable(address: IPv4Address, network: Network) -> str:
     return "which is the gateway's address" if address == network.gateway else ""
 
 
-def _free_addresses(subnet: IPv4Network, start: int, taken: set[IPv4Address]) -> Iterator[IPv4Address]:
-    """Addresses to allot: from the offset ``start`` up, then those before it; never one that is taken."""
+def _free_addresses(
+    subnet: IPv4Network, start: int, taken: set[IPv4Address], *, down: bool = False
+) -> Iterator[IPv4Address]:
+    """Addresses to allot: from the offset ``start`` up, then those before it; never one that is taken. With
+    ``down`` from ``start`` to the first, then from the last one."""
     end = subnet.num_addresses - 1
-    for offset in chain(range(start, end), range(1, min(start, end))):
+    up = chain(range(start, end), range(1, min(start, end)))
+    back = chain(range(min(start, end - 1), 0, -1), range(end - 1, start, -1))
+    for offset in back if down else up:
         if subnet[offset] not in taken:
             yield subnet[offset]

@@ -22,7 +22,7 @@ from hpcstate.schema.containers import read_containers
 from hpcstate.schema.keys import CloudKeys, HpcKeys, RollKeys, StorageKeys, VirtioFsKeys
 from hpcstate.schema.mounts import check_host_folder, read_shared, with_mounts
 from hpcstate.schema.network import read_acceleration, read_network, read_ports
-from hpcstate.schema.node import DEFAULT_IMAGES, read_head, read_workers
+from hpcstate.schema.node import DEFAULT_IMAGES, read_head, read_logins, read_workers
 from hpcstate.schema.section import Report, Section
 from hpcstate.schema.slurm import Workers, read_slurm
 from hpcstate.schema.users import read_people
@@ -59,7 +59,7 @@ def read_cluster(section: Section, kind: Literal["hpc", "cloud"]) -> Cluster | N
     shares_folders = storage.section(StorageKeys.virtio_fs).value(VirtioFsKeys.enabled)
     head = read_head(section.section(head_key), "controller" if kind == "hpc" else "control_plane", image)
     workers = read_workers(section, workers_key, "compute" if kind == "hpc" else "worker", image)
-    entries = [head, *workers]
+    entries = [head, *workers, *(read_logins(section, image) if kind == "hpc" else ())]
     if not shares_folders:
         entries = [replace(entry, mounts=()) for entry in entries]
     shared = read_shared(storage, StorageKeys.mounts)

@@ -43,7 +43,10 @@ class PortKeys(Keys, title="network.ports"):
         "the port of the hypervisor, 1 to 65535; nothing else may listen there", leaf.PORT, 0, required=True
     )
     node = ValueKey(
-        "the name of a node", leaf.any_node_name, None, default_text="the controller, or the control plane"
+        "the name of a node",
+        leaf.any_node_name,
+        None,
+        default_text="the first login node; without any, the controller or the control plane",
     )
     port = ValueKey("the port of the node", leaf.PORT, PortForward.port)
     protocol = ValueKey("`tcp`: what forwards knows no other", leaf.protocol, PortForward.protocol)
@@ -262,6 +265,26 @@ class WorkerKeys(
     )
 
 
+class LoginKeys(Keys, title="login_nodes"):
+    name = WorkerKeys.name.but(
+        "the node's name; with `count`, that of the group, as for compute_nodes",
+        default_text="by its place: `login-01` and on",
+    )
+    count = WorkerKeys.count.but("as for compute_nodes")
+    cpu_cores = ControllerKeys.cpu_cores.but("as for the controller")
+    memory_gb = ControllerKeys.memory_gb.but("as for the controller")
+    disk_gb = ControllerKeys.disk_gb.but("as for the controller")
+    ip = ControllerKeys.ip.but(
+        "as for the controller; those that are allotted go down from `.9`, so that compute nodes keep theirs"
+    )
+    ip_address = ip.alias()
+    base_image_path = ControllerKeys.base_image_path.but("as for the controller")
+    image_path = base_image_path.alias()
+    virtio_fs_mounts = ControllerKeys.virtio_fs_mounts.but("see virtio_fs_mounts")
+    packages = ControllerKeys.packages.but("as for the controller")
+    auto_start = ControllerKeys.auto_start.but("as for the controller")
+
+
 class WorkerGroupKeys(Keys, title="worker groups"):
     cpu = EntriesKey("a list like `compute_nodes`", WorkerKeys)
     gpu = EntriesKey("a list like `compute_nodes`", WorkerKeys)
@@ -372,6 +395,11 @@ class HpcKeys(
     compute_nodes = EntriesKey(
         "the nodes `compute-01` and on, or by `name`", WorkerKeys, groups=WorkerGroupKeys, required=True
     )
+    login_nodes = EntriesKey(
+        "nodes that people log in to and submit from (users.md); where there is none, the controller is one",
+        LoginKeys,
+        default_text="none",
+    )
     slurm_config = SectionKey("see slurm_config", SlurmConfigKeys)
     containers = SectionKey("see containers", ContainersKeys)
     accounting = SectionKey("see accounting", AccountingKeys)
@@ -455,6 +483,7 @@ SECTIONS: tuple[type[Keys], ...] = (
     ControllerKeys,
     WorkerKeys,
     WorkerGroupKeys,
+    LoginKeys,
     SimulatedGpusKeys,
     GresKeys,
     PciePassthroughKeys,

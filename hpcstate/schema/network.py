@@ -41,13 +41,15 @@ def read_network(section: Section, cluster_name: str) -> Network | None:
 
 
 def read_ports(section: Section, nodes: Sequence[Node]) -> tuple[PortForward, ...]:
-    """The ports of the hypervisor that lead to ``nodes``, the first of which is the head node."""
+    """The ports of the hypervisor that lead to ``nodes``, the first of which is the head node: where people
+    log in, unless another one is named."""
     names = tuple(node.name for node in nodes)
+    logins = (*(node.name for node in nodes if node.role == "login"), *names[:1])
     ports: list[PortForward] = []
     for entry in section.sections(NetworkKeys.ports):
         port = PortForward(
             host=entry.value(PortKeys.host),
-            node=entry.value(PortKeys.node) or names[0],
+            node=entry.value(PortKeys.node) or logins[0],
             port=entry.value(PortKeys.port),
             protocol=entry.value(PortKeys.protocol),
             address=entry.value(PortKeys.address),

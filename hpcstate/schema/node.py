@@ -1,4 +1,5 @@
-"""Entries of ``controller``, ``compute_nodes``, ``control_plane`` and ``worker_nodes``, as declared."""
+"""Entries of ``controller``, ``compute_nodes``, ``login_nodes``, ``control_plane`` and ``worker_nodes``, as
+declared."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from hpcstate.model.gres import EXPLICIT
 from hpcstate.model.node import WRITTEN_NODE_KEYS
 from hpcstate.schema.declare import AnyKey, EntriesKey
 from hpcstate.schema.gpu_keys import DeviceKeys, GresKeys, PciePassthroughKeys, SimulatedGpusKeys
-from hpcstate.schema.keys import ControllerKeys, WorkerGroupKeys, WorkerKeys
+from hpcstate.schema.keys import ControllerKeys, HpcKeys, LoginKeys, WorkerGroupKeys, WorkerKeys
 from hpcstate.schema.mounts import read_own
 from hpcstate.schema.section import Section
 
@@ -61,6 +62,18 @@ def read_head(section: Section, role: Role, image: str) -> Entry:
             section.at(ControllerKeys.data_gb), "only a Slurm cluster has a data volume", "leave it out"
         )
     return entry
+
+
+def read_logins(cluster: Section, image: str) -> tuple[Entry, ...]:
+    """The entries of ``login_nodes``, in the file's order; none where there is no such key."""
+    return tuple(
+        replace(
+            _read_entry(section, "login", image, section.value(LoginKeys.count), (), None),
+            given_name=section.value(LoginKeys.name),
+            group=LoginKeys.count in section,
+        )
+        for section in cluster.sections(HpcKeys.login_nodes)
+    )
 
 
 def read_workers(cluster: Section, key: EntriesKey, role: Role, image: str) -> tuple[Entry, ...]:
@@ -201,7 +214,7 @@ def _read_entry(
 
 
 def _read_packages(section: Section, role: Role) -> tuple[str, ...]:
-    if role not in ("controller", "compute") and ControllerKeys.packages in section:
+    if role not in ("controller", "compute", "login") and ControllerKeys.packages in section:
         section.report.error(
             section.at(ControllerKeys.packages), "only a node of a Slurm cluster has it", "leave it out"
         )

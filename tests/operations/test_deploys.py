@@ -39,6 +39,7 @@ NODES = {"compute-01", "compute-02"}
 FULL_STACK = [
     ("base.py | The way in", set()),
     ("base.py | Names, time, users, firewall and SSH", ALL),
+    ("base.py | No rules of login of another role", set()),
     ("base.py | What is in force", ALL),
     ("base.py | Firewall and time are on", ALL),
     ("munge.py | The cluster's munge key", ALL),
@@ -143,7 +144,7 @@ def test_the_way_in_is_laid_out_where_homes_may_be_away(tmp_path: Path) -> None:
 
 def test_only_nodes_that_are_given_a_gpu_are_asked_for_their_bus(tmp_path: Path) -> None:
     planned = plan(tmp_path, inventory_of("passthrough"), "deploys/full_stack.py")
-    assert planned[9:11] == [("nvidia.py | NVIDIA's driver", set()), FULL_STACK[9]]
+    assert planned[10:12] == [("nvidia.py | NVIDIA's driver", set()), FULL_STACK[10]]
     assert plan(tmp_path, inventory_of("gpu"), "deploys/nvidia.py") == []
 
 
@@ -157,6 +158,23 @@ def test_an_image_gets_what_is_common_and_starts_nothing(tmp_path: Path) -> None
         "containers.py | Subordinate numbers of the users",
         "All nodes are ready for slurmctld",
         "slurmctld is ready for the nodes",
+    ]
+
+
+def test_a_login_node_has_what_a_person_needs_and_no_daemon_of_slurm(tmp_path: Path) -> None:
+    file = tmp_path / "login.yaml"
+    good = (paths.ROOT / "inventories" / "gpu.yaml").read_text()
+    file.write_text(f"{good}    login_nodes: [{{}}]\n")
+    inventory = INVENTORY.format(file=str(file))
+    limits = [word for name in ("controller", "login-01") for word in ("--limit", f"@fake/{name}")]
+    planned = plan(tmp_path, inventory, "deploys/full_stack.py", *limits)
+    changed = [name for name, hosts in planned if "login-01" in hosts]
+    everybody = [name for name, hosts in FULL_STACK if hosts == ALL]
+    assert [name for name in changed if name in everybody] == everybody
+    assert [name for name in changed if name not in everybody] == [
+        "homes.py | Units of the homes",
+        "homes.py | Homes are mounted",
+        "login.py | Slurm's commands and their configuration",
     ]
 
 

@@ -381,3 +381,36 @@ def test_waiting_ends_and_says_what_to_do(clock: list[float]) -> None:
 def test_no_patience_is_no_pause(clock: list[float]) -> None:
     assert waiting([7], 0)[0] is False
     assert clock == []
+
+
+# -- a login node
+
+
+def submit_host(current: Mapping[str, str], **daemons: Any) -> Outcome:
+    return run(slurm.submit_host, FILES, facts=facts(current, **daemons))
+
+
+def test_a_login_node_that_is_right_is_left_alone() -> None:
+    outcome = submit_host(FILES)
+    assert (outcome.commands, len(outcome.noops)) == ([], 1)
+
+
+def test_a_new_login_node_gets_the_files_and_no_daemon() -> None:
+    outcome = submit_host({})
+    assert kinds(outcome) == [f"stage {name}" for name in FILES]
+
+
+def test_one_changed_file_of_a_login_node_is_written_and_no_other() -> None:
+    assert kinds(submit_host({**FILES, "slurm.conf": "# old\n"})) == ["stage slurm.conf"]
+
+
+def test_daemons_of_another_role_are_turned_off_on_a_login_node() -> None:
+    outcome = submit_host(FILES, slurmd=daemon(), slurmctld=daemon(active=False))
+    assert outcome.commands == [
+        "systemctl disable --quiet --now slurmctld",
+        "systemctl disable --quiet --now slurmd",
+    ]
+
+
+def test_what_somebody_put_beside_the_files_of_a_login_node_stays() -> None:
+    assert submit_host({**FILES, "gres.conf": "# mine\n"}).commands == []

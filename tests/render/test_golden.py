@@ -86,3 +86,21 @@ def test_the_units_of_a_port_are_the_golden_ones() -> None:
     name = ports.unit_name(cluster, port)
     texts = ports.texts(cluster, port, "6d5e7c1e-0000-4000-8000-000000000001")
     compare(GOLDEN / "ports", dict(zip((f"{name}.socket", f"{name}.service"), texts, strict=True)))
+
+
+def test_the_files_of_a_login_node_are_the_golden_ones(tmp_path: Path) -> None:
+    file = tmp_path / "login.yaml"
+    text = (paths.ROOT / "inventories" / "gpu.yaml").read_text(encoding="utf-8")
+    file.write_text(f"{text}    login_nodes: [{{}}]\n", encoding="utf-8")
+    cluster = schema.load(file).clusters[0]
+    image = {**node_files.image_files(), **node_files.service_files()}
+    before = schema.load(paths.ROOT / "inventories" / "gpu.yaml").clusters[0]
+    known = node_files.cluster_files(before, before.controller)
+    files = {
+        _golden_name(node.name, path): content
+        for node in (cluster.controller, *cluster.login_nodes)
+        for path, content in node_files.cluster_files(cluster, node).items()
+        if content not in (image.get(path), known.get(path))
+    }
+    compare(GOLDEN / "login", files)
+    assert configuration(cluster) == configuration(before)

@@ -13,6 +13,11 @@ REFUSAL = "you have no active jobs on this node"
 """What pam_slurm_adopt says (pam_slurm_adopt.c): other refusals prove nothing about jobs."""
 
 
+def login_node(live: Live) -> Node:
+    """Where people log in: the first login node, or the controller where there is none."""
+    return live.cluster.login_nodes[0]
+
+
 def login(live: Live, node: Node, script: str, *, seconds: float = 30) -> Result:
     """What ``script`` leaves that the job user runs on ``node`` through an SSH login of its own, for
     ``seconds`` at most after it is in."""

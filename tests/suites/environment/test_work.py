@@ -54,7 +54,7 @@ def test_compiled(live: Live, record_property: RecordProperty) -> None:
 def test_modules(live: Live, controller: Node, record_property: RecordProperty) -> None:
     """A module that an admin put into the shared folder is found on every node"""
     name = new_name()
-    names = [node.name for node in live.cluster.nodes if node in (controller, *live.workers)]
+    names = [node.name for node in live.nodes]
     holders = names if live.cluster.home == "local" else [controller.name]
     file = f"{MODULES}/{name}/1.lua"
     make = f'install -D -m 644 /dev/stdin {file} <<\'end\'\nsetenv("HPCSTATE_CHECK", "{name}")\nend\n'

@@ -23,7 +23,7 @@ from hpcstate.node.ssh import JOB_USER, Live
 from hpcstate.node.work_files import MOTD, SEFF
 from hpcstate.run import Result
 from tests.suites.breaking import SLURM_CONF, Edit, edited, mode, moved, set_key, wait_idle
-from tests.suites.login import REFUSAL, login
+from tests.suites.login import REFUSAL, login, login_node
 from tests.suites.slurm import reports
 
 _PROGRAM = Path(__file__).with_name("_day.sh")
@@ -56,7 +56,7 @@ def day(live: Live) -> Iterator[Day]:
     first, second = pair(live)
     name = new_name()
     features = second.slurm_features
-    controller = live.cluster.controller
+    door = login_node(live)
     script = programs.command(
         _PROGRAM,
         name=name,
@@ -67,7 +67,7 @@ def day(live: Live) -> Iterator[Day]:
         ring=_RING.read_text(),
     )
     # The shell of the account is bash; the day is written for any.
-    answer = login(live, controller, f"exec sh -c {shlex.quote(script)}", seconds=SECONDS)
+    answer = login(live, door, f"exec sh -c {shlex.quote(script)}", seconds=SECONDS)
     users = [user.name for user in live.cluster.users if not user.admin]
     another = users[0] if users else "nobody"
     path = shlex.quote(f"{HOME}/{JOB_USER}/{name}/job.sh")
@@ -75,16 +75,16 @@ def day(live: Live) -> Iterator[Day]:
         parts = dict(part.partition("\n")[::2] for part in answer.stdout.split("\n=== ")[1:])
         if not parts:
             raise CheckFailed(
-                f"{JOB_USER} gets in on {controller.name} and has a home",
+                f"{JOB_USER} gets in on {door.name} and has a home",
                 answer.stderr.strip() or f"ssh ended with {answer.code}",
                 DEPLOY_AGAIN,
             )
-        read = live.run(controller.name, f"runuser -u {another} -- cat {path}", user="root", check=False)
+        read = live.run(door.name, f"runuser -u {another} -- cat {path}", user="root", check=False)
         yield Day(name, (first, second), parts, read, another)
     finally:
         folder = shlex.quote(f"{HOME}/{JOB_USER}/{name}")
         clean = f"scancel --quiet --name={name}; timeout 30 rm -rf {folder}"
-        live.run(controller.name, clean, user="hpc", check=False)
+        live.run(door.name, clean, user="hpc", check=False)
 
 
 def _demand(live: Live, wrong: list[str], expected: str, hint: str) -> None:
@@ -217,10 +217,11 @@ def test_second_user(live: Live, day: Day, record_property: RecordProperty) -> N
     record_property("observed", f"{day.another}: Permission denied")
 
 
-def test_motd(live: Live, controller: Node, record_property: RecordProperty) -> None:
+def test_motd(live: Live, record_property: RecordProperty) -> None:
     """Who logs in at a terminal sees the partitions and how many of their nodes are idle"""
+    door = login_node(live)
     for _ in range(2):  # slurmctld is given two seconds, which a busy machine may need for others
-        answer = login(live, controller, "exec bash -lic exit 2>/dev/null")
+        answer = login(live, door, "exec bash -lic exit 2>/dev/null")
         if "does not answer" not in answer.stdout:
             break
     lines = [line.split() for line in answer.stdout.splitlines()]
@@ -233,7 +234,7 @@ def test_motd(live: Live, controller: Node, record_property: RecordProperty) -> 
         raise CheckFailed(
             f"{', '.join(partitions)} with their nodes",
             f"nothing of {', '.join(missing)}: {_last(answer.stdout.strip())}",
-            f"{MOTD} on {controller.name}; {DEPLOY_AGAIN}",
+            f"{MOTD} on {door.name}; {DEPLOY_AGAIN}",
         )
     record_property("observed", f"{', '.join(partitions)} with their nodes")
 
@@ -276,7 +277,7 @@ def without_host_keys(live: Live) -> Iterator[None]:
 
 @fault("seff is gone", "first-day.seff", needs_nodes=2)
 def without_seff(live: Live) -> Iterator[None]:
-    with moved(live, live.cluster.controller.name, SEFF):
+    with moved(live, login_node(live).name, SEFF):
         yield
 
 
@@ -308,5 +309,5 @@ def open_home(live: Live) -> Iterator[None]:
 
 @fault("the message of the day is gone", "first-day.motd")
 def without_motd(live: Live) -> Iterator[None]:
-    with moved(live, live.cluster.controller.name, MOTD):
+    with moved(live, login_node(live).name, MOTD):
         yield

@@ -177,6 +177,7 @@ def test_daemons(
 ) -> None:
     """No systemd unit has failed, and the daemons of Slurm and munge run"""
     units = {node.name: ("munge", "slurmd") for node in nodes}
+    units |= {node.name: ("munge",) for node in live.nodes if node.role == "login"}
     units[controller.name] = ("munge", "slurmctld")
     scripts = {
         name: f"systemctl --failed --plain --no-legend | awk '{{ print $1, \"failed\" }}'\n"

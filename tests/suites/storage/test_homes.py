@@ -27,9 +27,9 @@ _WAIT = f"timeout --kill-after=5 {SECONDS}"
 def test_homes(live: Live, cluster: Cluster, controller: Node, record_property: RecordProperty) -> None:
     """A user's home is one on all nodes: what is written on one is read on every other"""
     _skip_if_local(cluster)
-    names = [node.name for node in live.workers]
-    for node in live.workers:
-        live.demand(node.name)
+    names = [node.name for node in live.nodes if node is not controller]
+    for name in names:
+        live.demand(name)
     folder = f"{HOME}/{JOB_USER}/{new_name()}"
     mark = folder.rpartition("-")[2]
     try:
@@ -93,7 +93,7 @@ def test_served(live: Live, cluster: Cluster, controller: Node, record_property:
     node = live.workers[0]
     live.demand(node.name)
     found = homes.parse(live.run(controller.name, _question(), user="root").stdout)
-    clients, wanted = found["exports"].get(HOME, []), [str(each.address) for each in cluster.workers]
+    clients, wanted = found["exports"].get(HOME, []), [str(each.address) for each in cluster.others]
     path = f"{HOME}/{new_name()}"
     try:
         touched = live.run(
@@ -120,7 +120,7 @@ def test_served(live: Live, cluster: Cluster, controller: Node, record_property:
 
 def test_way_in(live: Live, cluster: Cluster, record_property: RecordProperty) -> None:
     """The account that hpcstate logs in with needs no server: its home is on each node's own disk"""
-    names = [node.name for node in (cluster.controller, *live.workers)]
+    names = [node.name for node in live.nodes]
     ask = f"getent passwd {SSH_USER} | cut -d : -f 6; ls {SSH_HOME}/.ssh/authorized_keys"
     said = live.run_each(dict.fromkeys(names, ask), user="root", check=False)
     wanted = [SSH_HOME, f"{SSH_HOME}/.ssh/authorized_keys"]

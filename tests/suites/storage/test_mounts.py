@@ -21,7 +21,7 @@ WAIT_S = SECONDS + 15
 
 def test_mounts(live: Live, cluster: Cluster, record_property: RecordProperty) -> None:
     """Every mount of the cluster file answers on its nodes; where it is read-only nobody writes"""
-    having = [node for node in (cluster.controller, *live.workers) if node.mounts]
+    having = [node for node in live.nodes if node.mounts]
     if not having:
         pytest.skip("the cluster file has no storage.mounts and no virtio_fs_mounts")
     longest = max(len(node.mounts) for node in having)
@@ -102,7 +102,7 @@ def _question(node: Node) -> str:
 
 def _victim(live: Live) -> tuple[str, Mount]:
     """The last node with a mount, and its first one."""
-    nodes = [node for node in (live.cluster.controller, *live.workers) if node.mounts]
+    nodes = [node for node in live.nodes if node.mounts]
     if not nodes:
         pytest.skip("the cluster file has no mounts")
     return nodes[-1].name, nodes[-1].mounts[0]

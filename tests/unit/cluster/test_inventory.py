@@ -45,6 +45,7 @@ def test_the_groups_of_an_hpc_cluster() -> None:
     assert names(inventory.groups(schema.load(INVENTORIES / "gpu.yaml"))) == {
         "controller": ["controller"],
         "compute": ["compute-01", "compute-02"],
+        "login": [],
         "gpu": ["compute-01", "compute-02"],
         "control_plane": [],
         "worker": [],

@@ -14,7 +14,7 @@ from hpcstate.cluster import disks, lifecycle, replace
 from hpcstate.cluster.replace import Due, due, next_batch
 from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor.machine import MachineDifference
-from hpcstate.model import RollSettings, Share
+from hpcstate.model import Cluster, RollSettings, Share
 from hpcstate.paths import ClusterPaths
 from hpcstate.probe.slurm import SlurmNode
 from tests.unit.fake_live import TWO, FakeLive, a_node
@@ -66,6 +66,14 @@ def test_who_gets_a_new_disk() -> None:
         controller=True,
     )
     assert not due(FOUR, other_image("controller"), [], known)
+
+
+def test_login_nodes_go_last_and_are_no_share_of_the_compute_nodes() -> None:
+    cluster = changed(FOUR, nodes=(*FOUR.nodes, a_node("login-01", 9, "login", gpus=0)))
+    differences = other_image("login-01", "compute-01", "compute-02")
+    known = slurm(compute_01="IDLE", compute_02="DOWN Not responding")
+    assert due(cluster, differences, [], known).wait == ("compute-02", "compute-01", "login-01")
+    assert due(cluster, [], [], known, only=["login-01"]).wait == ("login-01",)
 
 
 def test_a_drain_of_ours_or_of_slurm_keeps_no_node_from_it() -> None:
@@ -174,9 +182,9 @@ class World:
         self.note("deploy")
         return ()
 
-    def run(self, *wait: str) -> list[str]:
+    def run(self, *wait: str, cluster: Cluster = TWO) -> list[str]:
         return replace.replace(
-            TWO, FILE, Due(tuple(self.unfinished), wait, {}), self.deploy, self.said.append
+            cluster, FILE, Due(tuple(self.unfinished), wait, {}), self.deploy, self.said.append
         )
 
 
@@ -200,6 +208,14 @@ def test_the_canary_then_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     assert world.run("compute-01", "compute-02") == ["compute-01", "compute-02"]
     assert world.done == [*one("compute-01"), *one("compute-02"), "drop"]
     assert "compute-01: new disks from the image of now, 1 of 2" in world.said
+
+
+def test_login_nodes_one_by_one_behind_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    doors = (a_node("login-01", 9, "login", gpus=0), a_node("login-02", 8, "login", gpus=0))
+    world = World(monkeypatch)
+    done = world.run("compute-01", "login-01", "login-02", cluster=changed(TWO, nodes=(*TWO.nodes, *doors)))
+    assert done == ["compute-01", "login-01", "login-02"]
+    assert world.done == [*one("compute-01"), *one("login-01"), *one("login-02"), "drop"]
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,19 @@ def test_the_command_line(words: list[str], shell: tuple[Any, ...], opened: list
     assert opened == [shell]
 
 
+@pytest.mark.parametrize(
+    ("words", "node"),
+    [([], "controller"), (["--user", "admin"], "controller"), (["--user", "alice"], "login-01")],
+)
+def test_people_get_to_the_login_node(
+    words: list[str], node: str, opened: list[tuple[Any, ...]], tmp_path: Path
+) -> None:
+    file = tmp_path / "gpu.yaml"
+    file.write_text(f"{Path(GPU).read_text()}    login_nodes: [{{count: 2}}]\n")
+    assert cli.main(["ssh", str(file), *words]) == 7
+    assert opened[0][0] == node
+
+
 def test_options_may_stand_before_the_command(opened: list[tuple[Any, ...]]) -> None:
     assert cli.main(["-v", "ssh", "--user=alice", GPU, "--", "true"]) == 7
     assert opened == [("controller", "alice", ["true"], False)]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from ipaddress import IPv4Address
 
 import pytest
 
 from hpcstate import paths, schema
 from hpcstate.model import PortForward
-from hpcstate.node import base_files
+from hpcstate.node import base_files, homes, work_files
 
 CLUSTER = schema.load(paths.ROOT / "inventories/gpu.yaml").clusters[0]
 FILES = base_files.cluster_files(CLUSTER, CLUSTER.workers[0])
@@ -27,12 +28,12 @@ RULE = re.compile(r"-?(?P<kind>\w+)\s+(?P<control>\[[^]]*\]|\w+)\s+(?P<module>\S
 
 
 def asked(
-    kind: str, user: str, fails: Callable[[str], bool] = lambda module: False
+    kind: str, user: str, fails: Callable[[str], bool] = lambda module: False, rules: str = PAM
 ) -> tuple[list[str], bool]:
     """The modules that are asked about ``user`` in the rules of ``kind``, and whether the user gets in.
     ``fails`` says which of the modules refuse; what is included lets everybody in."""
     modules, refused, skip = [], False, 0
-    for line in PAM.splitlines():
+    for line in rules.splitlines():
         rule = RULE.fullmatch(line)
         if rule is None or rule["kind"] != kind:
             continue
@@ -154,3 +155,37 @@ def test_who_comes_by_a_port_of_the_host_shuts_nobody_out() -> None:
     (worker, *_) = cluster.workers
     assert base_files.login_files(cluster, worker) == base_files.login_files(CLUSTER, worker)
     assert "PerSource" not in base_files.login_files(CLUSTER, CLUSTER.controller)[base_files.SSHD]
+
+
+def test_beside_login_nodes_the_controller_is_for_who_may_become_root() -> None:
+    login = replace(CLUSTER.workers[0], name="login-01", role="login", simulated_gpus=None)
+    cluster = replace(CLUSTER, nodes=(*CLUSTER.nodes, login))
+    files = base_files.cluster_files(cluster, cluster.controller)
+    rules, sshd = files[base_files.PAM], files[base_files.SSHD]
+    assert f"PAMServiceName {base_files.PAM_SERVICE}\n" in sshd
+    assert f"PerSourcePenaltyExemptList {cluster.network.subnet}\n" in sshd
+    assert "HostbasedAuthentication" not in sshd
+    assert rules.index("@include sshd") < rules.index("pam_succeed_if")
+
+    def denied(module: str) -> bool:
+        return module == "pam_deny.so"
+
+    assert [asked("account", user, denied, rules)[1] for user in GROUPS] == [True, True, False, False]
+    assert asked("account", "alice", denied, rules)[0][-2:] == ["pam_echo.so", "pam_deny.so"]
+    assert f"{base_files.CLOSED} login-01\n" in rules
+
+    of_login = base_files.cluster_files(cluster, login)
+    assert base_files.PAM not in of_login
+    assert of_login[base_files.SSHD] == base_files.cluster_files(CLUSTER, CLUSTER.controller)[base_files.SSHD]
+    worker = base_files.cluster_files(cluster, cluster.workers[0])
+    assert worker[base_files.PAM] == PAM
+    assert "\nlogin-01\n" in worker[base_files.SHOSTS_EQUIV]
+
+
+def test_login_nodes_have_the_homes_and_the_message_of_the_day() -> None:
+    login = replace(CLUSTER.workers[0], name="login-01", role="login", address=IPv4Address("192.168.150.9"))
+    cluster = replace(CLUSTER, nodes=(*CLUSTER.nodes, login))
+    assert "192.168.150.9" in base_files.cluster_files(cluster, cluster.controller)[base_files.FIREWALL]
+    assert "192.168.150.9" in homes.server_files(cluster)[homes.EXPORTS]
+    having = [node.name for node in cluster.nodes if work_files.MOTD in work_files.files(cluster, node)]
+    assert having == ["controller", "login-01"]

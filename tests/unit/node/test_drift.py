@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,15 @@ def test_every_node_of_a_sound_cluster_has_no_drift() -> None:
     for node in CLUSTER.nodes:
         wanted = to_be_in_force(CLUSTER, node)
         assert drifts(wanted, as_wanted(wanted)) == []
+
+
+def test_a_login_node_needs_no_daemon_of_slurm() -> None:
+    login = replace(CLUSTER.workers[0], name="login-01", role="login", simulated_gpus=None)
+    wanted = to_be_in_force(replace(CLUSTER, nodes=(*CLUSTER.nodes, login)), login)
+    assert wanted.units == ("ssh", "nftables", "chrony", "munge")
+    assert wanted.time_source == str(CLUSTER.controller.address)
+    assert not {"/var/lib/slurm/slurmd", "/var/lib/slurm/slurmctld"} & {each.path for each in wanted.places}
+    assert drifts(wanted, as_wanted(wanted)) == []
 
 
 def test_a_node_of_another_cluster_is_not_asked_for_slurm() -> None:
