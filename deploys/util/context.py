@@ -8,6 +8,7 @@ from pyinfra.api.exceptions import DeployError
 from pyinfra.context import host
 
 from hpcstate.cluster.inventory import cluster_of
+from hpcstate.cluster.rendered import demand_templates
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster, Node
 
@@ -34,6 +35,7 @@ def target() -> Target:
     """The cluster and the node of this host. Raises DeployError, which ends the run without a traceback."""
     try:
         cluster = cluster_of(host.data.cluster_file, host.data.cluster_kind)
+        demand_templates(cluster)
     except HpcstateError as error:
         raise DeployError(str(error)) from None
     node = next((node for node in cluster.nodes if node.name == host.data.node), None)

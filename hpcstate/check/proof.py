@@ -106,6 +106,7 @@ def configuration_digest(cluster: Cluster) -> str:
             ],
             "slurm.conf": slurm_conf(cluster),
             "cgroup.conf": cgroup_conf(cluster),
+            **({"site": asdict(cluster.site)} if cluster.site else {}),
         }
     )
 

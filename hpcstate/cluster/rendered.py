@@ -13,6 +13,7 @@ from hpcstate.hypervisor import xml as objects
 from hpcstate.model import Cluster
 from hpcstate.node import apptainer_files, homes
 from hpcstate.node.base_files import cluster_files
+from hpcstate.node.work_files import files as work_files
 from hpcstate.paths import ClusterPaths
 from hpcstate.slurm import accounting
 from hpcstate.slurm.conf import configuration
@@ -35,6 +36,19 @@ def files(cluster: Cluster) -> Mapping[str, str]:
         for path, text in own.items():
             found[f"nodes/{node.name}{path}"] = text
     return found
+
+
+def demand_templates(cluster: Cluster) -> None:
+    """Raises HpcstateError where a template of the site fails, before anything is changed."""
+    if not cluster.templates:
+        return
+    if cluster.kind == "hpc":
+        configuration(cluster)
+        accounting.files(cluster)
+    for node in cluster.nodes:
+        cluster_files(cluster, node)
+        homes.files(cluster, node)
+        work_files(cluster, node)
 
 
 def outdated(cluster: Cluster) -> list[str]:

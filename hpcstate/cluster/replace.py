@@ -1,6 +1,6 @@
 """Nodes get new disks, made from the image as it is now: compute nodes a few at a time, then login nodes one
-by one; the controller, where that is asked for, before them. One that does not pass gets its old disk back, and
-ends it.
+by one; the controller, where that is asked for, before them. One that does not pass gets its old disk back,
+and ends it.
 
 The controller goes first because slurmctld may not be older than any slurmd (Slurm's upgrade guide).
 

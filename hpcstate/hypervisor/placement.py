@@ -61,9 +61,9 @@ def placements(
 
     ``numa_nodes`` are those of the host's PCI devices (see :func:`near_gpus`): nodes with one near come first
     and begin there. Then the other workers, the head, and login nodes, each in the order of the
-    file. Nodes get whole cores, so that no two of them share one; the host's first core, which serves most interrupts, goes last. A
-    node for which too few cores are left is not pinned. The same cluster on the same host has the same
-    placement each time.
+    file. Nodes get whole cores, so that no two of them share one; the host's first core, which serves most
+    interrupts, goes last. A node for which too few cores are left is not pinned. The same cluster on the same
+    host has the same placement each time.
     """
     if not cluster.acceleration.cpu_pinning or not host:
         return {}

@@ -12,6 +12,7 @@ from hpcstate.model.network import Network, PortForward
 from hpcstate.model.node import Node, Role
 from hpcstate.model.partition import Partition
 from hpcstate.model.roll import RollSettings, Share
+from hpcstate.model.site import Site
 
 __all__ = [
     "Acceleration",
@@ -39,6 +40,7 @@ __all__ = [
     "RollSettings",
     "Share",
     "SimulatedGpus",
+    "Site",
     "SlurmAccount",
     "SlurmConfig",
     "User",

@@ -16,6 +16,7 @@ from hpcstate.model.network import Network
 from hpcstate.model.node import Node
 from hpcstate.model.partition import Partition
 from hpcstate.model.roll import RollSettings
+from hpcstate.model.site import Site
 
 DERIVED_PARAMETERS = frozenset(
     ("clustername", "slurmctldhost", "nodename", "partitionname", "nodeset", "include")
@@ -70,6 +71,12 @@ class Cluster:
     accounting: AccountingSettings = field(default_factory=AccountingSettings)
     packages: tuple[str, ...] = ()
     home_path: str = ""
+    site: Site = field(default_factory=Site)
+
+    @property
+    def templates(self) -> Mapping[str, str]:
+        """The templates of the site, in the place of ours (hpcstate.render.of_site)."""
+        return self.site.templates
 
     @property
     def controller(self) -> Node:

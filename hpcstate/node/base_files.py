@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from hpcstate.model import Cluster, Node
 from hpcstate.node.homes import owns_homes
 from hpcstate.node.ssh import JOB_USER, SSH_USER
-from hpcstate.render import render
+from hpcstate.render import of_site, render
 from hpcstate.slurm.accounting import DATA
 from hpcstate.slurm.conf import JOB_SUBMIT, STATE, job_record, job_submit, refuses_mail, slurm_user
 
@@ -33,7 +33,8 @@ SUDO = "sudo"
 PAM_SERVICE = "hpcstate-sshd"
 PAM = f"/etc/pam.d/{PAM_SERVICE}"
 """The rules by which people log in by SSH on a compute node, or a controller that is for admins; OpenSSH 9.8
-and newer take their name from sshd's file (PAMServiceName, sshd_config(5)), so that Debian's own file stays as it is."""
+and newer take their name from sshd's file (PAMServiceName, sshd_config(5)), so that Debian's own file
+stays as it is."""
 
 CLOSED = "The controller is for admins: log in on"
 """What one is told who logs in on a controller beside login nodes; their names follow."""
@@ -76,6 +77,7 @@ def tmpfiles(*, owns: bool) -> str:
     return render("base/tmpfiles.conf.j2", user=JOB_USER, owns_homes=owns)
 
 
+@of_site
 def login_files(cluster: Cluster, node: Node) -> Mapping[str, str]:
     """Path to content of what lets people in on ``node`` of a Slurm cluster; on a compute node only who has a
     job there, on a controller beside login nodes only who may become root."""
@@ -123,6 +125,7 @@ def service_files() -> Mapping[str, str]:
     }
 
 
+@of_site
 def controller_files(cluster: Cluster) -> Mapping[str, str]:
     """Path to content of what the controller of a Slurm cluster has by itself. The rotation stays where no
     record is written any more: there may still be one."""
@@ -130,6 +133,7 @@ def controller_files(cluster: Cluster) -> Mapping[str, str]:
     return {LOGROTATE: rotation, **({JOB_SUBMIT: job_submit()} if refuses_mail(cluster) else {})}
 
 
+@of_site
 def cluster_files(cluster: Cluster, node: Node) -> Mapping[str, str]:
     """Path to content of all the files of ``node``: the image's, and those that tell of the cluster."""
     subnet = str(cluster.network.subnet)

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from hpcstate.model import Cluster, Node
 from hpcstate.model.mount import HOME_TAG
 from hpcstate.node.data_volume import HOME, UNITS, unit
-from hpcstate.render import render
+from hpcstate.render import of_site, render
 
 EXPORTS = "/etc/exports.d/hpcstate.exports"
 SERVER = "/etc/nfs.conf.d/hpcstate.conf"
@@ -34,6 +34,7 @@ def owns_homes(cluster: Cluster, node: Node) -> bool:
     return cluster.home == "local" or node is cluster.controller
 
 
+@of_site
 def server_files(cluster: Cluster) -> Mapping[str, str]:
     """Path to content of the NFS server's files on the controller of ``cluster``, whose homes it serves."""
     return {
@@ -55,6 +56,7 @@ def file_system(cluster: Cluster) -> str:
     return {"nfs": "nfs4", "virtio_fs": "virtiofs", "local": ""}[cluster.home]
 
 
+@of_site
 def client_files(cluster: Cluster) -> Mapping[str, str]:
     """Path to content of the units of a node that mounts the homes."""
     template = "base/home-folder.mount.j2" if cluster.home == "virtio_fs" else "base/home.mount.j2"

@@ -8,7 +8,7 @@ from pathlib import Path
 from hpcstate import paths
 from hpcstate.model import Cluster, Node
 from hpcstate.node.data_volume import HOME
-from hpcstate.render import render
+from hpcstate.render import of_site, render
 
 SEFF = "/usr/local/bin/seff"
 STATE_PROGRAM = "/usr/local/bin/cluster-state"
@@ -39,6 +39,7 @@ def seff() -> str:
     return "\n".join((*head, *kept)) + "\n"
 
 
+@of_site
 def files(cluster: Cluster, node: Node) -> Mapping[str, str]:
     """Path to content on ``node`` of a Slurm cluster. The message of the day is where people log in,
     and on the controller."""

@@ -55,21 +55,21 @@ def parse(text: str, path: Path) -> Description:
     file.value(FileKeys.version)
     about = file.section(FileKeys.metadata)
     metadata = Metadata(about.value(MetadataKeys.name) or path.stem, about.value(MetadataKeys.description))
-    clusters = _read_clusters(file)
+    clusters = _read_clusters(file, path.parent)
     check_clusters(clusters, report)
     if report.failed:
         raise ProblemsError(str(path), report.problems)
     return Description(path, metadata, clusters, tuple(report.ignored), report.problems, document.lines)
 
 
-def _read_clusters(file: Section) -> tuple[Cluster, ...]:
+def _read_clusters(file: Section, folder: Path) -> tuple[Cluster, ...]:
     section = file.section(FileKeys.clusters)
     if file.raw(FileKeys.clusters) in (*NULL, {}):
         file.missing(FileKeys.clusters)
     found = []
     for kind, key in KINDS.items():
         if key in section:
-            cluster = read_cluster(section.section(key), kind)
+            cluster = read_cluster(section.section(key), kind, folder)
             if cluster is not None:
                 found.append(cluster)
     return tuple(found)

@@ -24,8 +24,8 @@ def node_names(entries: Sequence[Entry]) -> Iterator[tuple[Entry, int, str]]:
     """Each node of the cluster: its entry, its position in it, its name.
 
     Workers without a name of their own are numbered by their place among all of their role, with as many
-    digits as the highest number needs, at least two (``compute-01``): so that names sort, and Slurm writes them as
-    ``compute-[01-12]``. So a name that is given to one changes that of no other.
+    digits as the highest number needs, at least two (``compute-01``): so that names sort, and Slurm writes
+    them as ``compute-[01-12]``. So a name that is given to one changes that of no other.
     """
     totals = Counter(dict.fromkeys((entry.role for entry in entries), 0))
     for entry in entries:

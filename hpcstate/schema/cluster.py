@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 from hpcstate import paths
@@ -24,6 +25,7 @@ from hpcstate.schema.mounts import check_host_folder, read_shared, with_mounts
 from hpcstate.schema.network import read_acceleration, read_network, read_ports
 from hpcstate.schema.node import DEFAULT_IMAGES, read_head, read_logins, read_workers
 from hpcstate.schema.section import Report, Section
+from hpcstate.schema.site import read_site
 from hpcstate.schema.slurm import Workers, read_slurm
 from hpcstate.schema.users import read_people
 
@@ -33,8 +35,10 @@ def default_image(kind: str) -> str:
     return paths.shown(paths.image(DEFAULT_IMAGES[kind]))
 
 
-def read_cluster(section: Section, kind: Literal["hpc", "cloud"]) -> Cluster | None:
+def read_cluster(section: Section, kind: Literal["hpc", "cloud"], folder: Path) -> Cluster | None:
     """The cluster, or None when its network is missing or wrong (reported).
+
+    Paths of the user's own files are relative to ``folder``.
 
     The result may be incomplete when problems were reported; then it serves for finding more of them.
     """
@@ -71,6 +75,7 @@ def read_cluster(section: Section, kind: Literal["hpc", "cloud"]) -> Cluster | N
     roll = _read_roll(section) if kind == "hpc" else RollSettings()
     users, groups = read_people(section) if kind == "hpc" else ((), ())
     accounting = read_accounting(section, slurm, nodes, users) if slurm else AccountingSettings(on=False)
+    site = read_site(section.section(keys.site), folder)
     if network is None or not nodes:
         return None
     network = replace(network, ports=read_ports(about_network, nodes))
@@ -93,6 +98,7 @@ def read_cluster(section: Section, kind: Literal["hpc", "cloud"]) -> Cluster | N
         accounting,
         section.values(HpcKeys.packages) if kind == "hpc" else (),
         home_path,
+        site,
     )
 
 

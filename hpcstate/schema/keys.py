@@ -25,6 +25,7 @@ from hpcstate.schema.libvirt_uri import libvirt_uri
 from hpcstate.schema.mount_keys import MountKeys, NodeMountKeys, folder
 from hpcstate.schema.partition_keys import PartitionKeys
 from hpcstate.schema.people_keys import GroupKeys, UserKeys
+from hpcstate.schema.site_keys import SiteKeys
 
 MAX_COUNT = 10_000
 """Nodes of one entry; Slurm's own default limit for a cluster is 65,533 (MAX_NODES), subnets end earlier."""
@@ -412,6 +413,7 @@ class HpcKeys(
     )
     users = EntriesKey("people who may log in, see users", UserKeys)
     groups = EntriesKey("groups that users share, see groups", GroupKeys)
+    site = SectionKey("your own deploys and templates, see site", SiteKeys)
 
 
 class CloudKeys(
@@ -426,6 +428,7 @@ class CloudKeys(
     network = HpcKeys.network.but("see network")
     hardware = HpcKeys.hardware.but("see hardware")
     storage = HpcKeys.storage.but("see storage")
+    site = HpcKeys.site.but("see site")
     control_plane = HpcKeys.controller.but("the node `control-plane`; its keys are those of controller")
     worker_nodes = HpcKeys.compute_nodes.but(
         "the nodes `worker-01` and on; their keys are those of compute_nodes"
@@ -499,6 +502,7 @@ SECTIONS: tuple[type[Keys], ...] = (
     RollKeys,
     UserKeys,
     GroupKeys,
+    SiteKeys,
 )
 """All tables; those of the outer sections come first."""
 

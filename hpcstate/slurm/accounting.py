@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hpcstate.model import Cluster
-from hpcstate.render import render
+from hpcstate.render import of_site, render
 from hpcstate.slurm.conf import CONF_DIRECTORY, STATE
 
 DATABASE = "slurm_acct_db"
@@ -48,6 +48,7 @@ def buffer_pool_mb(memory_mb: int) -> int:
     return max(MIN_POOL_MB, min(MAX_POOL_MB, memory_mb // 4))
 
 
+@of_site
 def files(cluster: Cluster) -> Mapping[str, str]:
     """Path on the controller to content of what slurmdbd, MariaDB and sacctmgr read; none with it off."""
     if cluster.kind != "hpc" or not cluster.accounting.on:

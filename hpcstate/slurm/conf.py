@@ -15,7 +15,7 @@ from hpcstate import hostlist
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster, Node, Partition
 from hpcstate.model.cluster import is_derived
-from hpcstate.render import render
+from hpcstate.render import of_site, render
 
 CONF_DIRECTORY = "/etc/slurm"
 """Where Debian's Slurm reads its configuration."""
@@ -94,6 +94,7 @@ def promised_too_much(node: Node, cpus: int | None, memory_mb: int | None, disk_
     return "; ".join(lacks)
 
 
+@of_site
 def slurm_conf(cluster: Cluster) -> str:
     """The text of slurm.conf, the same on every node of ``cluster``.
 
@@ -115,6 +116,7 @@ def slurm_conf(cluster: Cluster) -> str:
     )
 
 
+@of_site
 def configuration(cluster: Cluster) -> dict[str, str]:
     """File name to content of what is the same on every node of ``cluster`` (gres.conf is not)."""
     return {
@@ -125,6 +127,7 @@ def configuration(cluster: Cluster) -> dict[str, str]:
     }
 
 
+@of_site
 def cgroup_conf(cluster: Cluster) -> str:
     """The text of cgroup.conf, the same on every node. What ``cluster`` declares does not change it."""
     del cluster

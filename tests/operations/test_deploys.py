@@ -178,6 +178,36 @@ def test_a_login_node_has_what_a_person_needs_and_no_daemon_of_slurm(tmp_path: P
     ]
 
 
+def test_the_deploys_of_a_site_run_behind_ours_with_our_data(tmp_path: Path) -> None:
+    file, own = tmp_path / "site.yaml", tmp_path / "own"
+    own.mkdir()
+    good = (paths.ROOT / "inventories" / "gpu.yaml").read_text()
+    file.write_text(f"{good}    site: {{deploys: [own/one.py, own/two.py]}}\n")
+    shell = "from pyinfra import host\nfrom pyinfra.operations import server\n"
+    (own / "one.py").write_text(f"{shell}server.shell(name='for ' + host.data.role, commands=['true'])\n")
+    only = "if 'gpu' in host.groups:\n    server.shell(name='on GPUs', commands=['true'])\n"
+    (own / "two.py").write_text(f"{shell}{only}")
+    planned = plan(tmp_path, INVENTORY.format(file=str(file)), "deploys/full_stack.py")
+    assert planned[: len(FULL_STACK)] == FULL_STACK
+    assert [(name.rpartition(" | ")[2], hosts) for name, hosts in planned[len(FULL_STACK) :]] == [
+        ("for controller", {"controller"}),
+        ("for compute", NODES),
+        ("on GPUs", NODES),
+    ]
+
+
+def test_a_template_of_a_site_that_fails_ends_the_run_without_a_traceback(tmp_path: Path) -> None:
+    file, own = tmp_path / "site.yaml", tmp_path / "own" / "base"
+    own.mkdir(parents=True)
+    good = (paths.ROOT / "inventories" / "gpu.yaml").read_text()
+    file.write_text(f"{good}    site: {{templates: own}}\n")
+    (own / "motd.sh.j2").write_text("{{ nobody_gives_this }}\n")
+    done = pyinfra(tmp_path, INVENTORY.format(file=str(file)), "deploys/base.py")
+    assert done.returncode != 0
+    assert "base/motd.sh.j2" in done.stderr and "nobody_gives_this" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_without_accounting_it_is_turned_off_behind_slurmctld(tmp_path: Path) -> None:
     file = tmp_path / "off.yaml"
     good = (paths.ROOT / "inventories" / "gpu.yaml").read_text()

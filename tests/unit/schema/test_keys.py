@@ -21,6 +21,7 @@ from hpcstate.schema import (
     mount_keys,
     partition_keys,
     people_keys,
+    site_keys,
 )
 from hpcstate.schema.addresses import place_nodes
 from hpcstate.schema.declare import AnyKey, Keys, ListKey, MappingKey, SectionKey, ValueKey
@@ -61,7 +62,7 @@ def constants() -> dict[str, set[str]]:
 
 def default_arguments() -> Iterator[tuple[str, ast.expr]]:
     """The default that each row of the tables is given, as it is written there, by ``TableKeys.key``."""
-    modules = (keys, gpu_keys, mount_keys, partition_keys, people_keys, accounting_keys)
+    modules = (keys, gpu_keys, mount_keys, partition_keys, people_keys, accounting_keys, site_keys)
     written = [found for module in modules for found in ast.parse(inspect.getsource(module)).body]
     for table in [found for found in written if isinstance(found, ast.ClassDef)]:
         for row in [found for found in table.body if isinstance(found, ast.Assign)]:
