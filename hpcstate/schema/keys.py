@@ -145,7 +145,18 @@ class VirtioFsKeys(Keys, title="storage.virtio_fs"):
     enabled = ValueKey("`false` leaves out the `virtio_fs_mounts` of all nodes", leaf.boolean, True)
 
 
-class StorageKeys(Keys, title="storage", earlier=("beegfs", "pool_name", "pool_path")):
+_OWN_POOL = (
+    "each cluster has a storage pool of its own, hpcstate-<name> in /var/lib/libvirt/images, which no other "
+    "one shares; for another disk of the host, mount that there"
+)
+
+
+class StorageKeys(
+    Keys,
+    title="storage",
+    earlier=("beegfs", "pool_name", "pool_path"),
+    notes={"pool_name": _OWN_POOL, "pool_path": _OWN_POOL},
+):
     home = ValueKey(
         "where people's homes are: `nfs`, on the controller's data volume, which all nodes mount; "
         "`virtio_fs`, in a folder of the host; `local`, each node has its own (storage.md). For Slurm "

@@ -162,7 +162,8 @@ class Section:
             if key in self.keys.earlier:
                 if value not in NULL and value not in ({}, []):
                     self.report.ignored.append(place)
-                    self.report.warning(place, "known key of the earlier system, not used")
+                    note = self.keys.notes.get(key, "")
+                    self.report.warning(place, "known key of the earlier system, not used", note)
             elif key not in self.keys.all:
                 self.report.error(
                     place, f"unknown key {shown(key)} in {self.keys.title}", self._key_hint(key)

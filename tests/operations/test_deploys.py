@@ -184,14 +184,13 @@ def test_the_deploys_of_a_site_run_behind_ours_with_our_data(tmp_path: Path) -> 
     good = (paths.ROOT / "inventories" / "gpu.yaml").read_text()
     file.write_text(f"{good}    site: {{deploys: [own/one.py, own/two.py]}}\n")
     shell = "from pyinfra import host\nfrom pyinfra.operations import server\n"
-    (own / "one.py").write_text(f"{shell}server.shell(name='for ' + host.data.role, commands=['true'])\n")
-    only = "if 'gpu' in host.groups:\n    server.shell(name='on GPUs', commands=['true'])\n"
+    (own / "one.py").write_text(f"{shell}server.shell(name='for all', commands=['true'])\n")
+    only = "if host.data.role == 'compute':\n    server.shell(name='on GPUs', commands=['true'])\n"
     (own / "two.py").write_text(f"{shell}{only}")
     planned = plan(tmp_path, INVENTORY.format(file=str(file)), "deploys/full_stack.py")
     assert planned[: len(FULL_STACK)] == FULL_STACK
     assert [(name.rpartition(" | ")[2], hosts) for name, hosts in planned[len(FULL_STACK) :]] == [
-        ("for controller", {"controller"}),
-        ("for compute", NODES),
+        ("for all", ALL),
         ("on GPUs", NODES),
     ]
 

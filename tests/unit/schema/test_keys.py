@@ -209,7 +209,7 @@ def test_what_is_wrong_is_told_in_the_words_of_the_row() -> None:
     assert section.items(RoomKeys.walls) == [(".room.walls[0]", "white")]
     known = "keys here: doors, size, metres, lamp, walls, prices, note"
     assert set(told(report)) == {
-        (".room.candle", "known key of the earlier system, not used", ""),
+        (".room.candle", "known key of the earlier system, not used", "it burnt"),
         (".room.door", "unknown key 'door' in room", "did you mean 'doors'?"),
         (".room.colour", "unknown key 'colour' in room", known),
         (".room.doors", "is missing", "add 'doors'; docs/cluster-file.md lists the keys of room"),

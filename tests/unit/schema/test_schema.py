@@ -382,7 +382,7 @@ def test_every_key_that_is_accepted_is_read(monkeypatch: pytest.MonkeyPatch) -> 
     hpc(
         "{cpu_workers: [{simulated_gpus: {count: 1}}], gpu_workers: []}",
         subnet="10.1.2.0/24, ports: [{host: 2222}]",
-        more="    slurm_config: {partitions: [{name: a}]}\n"
+        more="    slurm_config: {partitions: [{name: a}]}\n    login_nodes: [{}]\n"
         "    users: [{name: alice, uid: 2001}]\n    groups: [{name: physics, gid: 3001}]\n"
         "    storage: {mounts: [{type: nfs, server: nas, path: /x, mount_point: /x}]}\n"
         "    accounting: {accounts: [{name: ml}], users: [{name: alice}], qos: [{name: high}]}\n",
@@ -493,3 +493,11 @@ def test_homes_that_cannot_be() -> None:
         schema.parse(text % "nfs", Path("lab.yaml"))
     with pytest.raises(ProblemsError, match=r"storage\.home: only a Slurm cluster has shared homes"):
         schema.parse(text % "virtio_fs, home_path: /data/home", Path("lab.yaml"))
+
+
+@pytest.mark.parametrize("key", ["pool_name", "pool_path"])
+def test_why_the_pool_of_the_earlier_system_is_not_used_is_said(key: str) -> None:
+    text = (INVENTORIES / "gpu.yaml").read_text() + f"    storage: {{{key}: /srv/pool}}\n"
+    (warning,) = schema.parse(text, Path("gpu.yaml")).warnings
+    assert warning.place == f".clusters.hpc.storage.{key}"
+    assert "a storage pool of its own" in warning.hint
