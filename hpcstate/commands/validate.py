@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcstate.cli import COULD_NOT_RUN, FINDINGS, OK
 from hpcstate.commands.arguments import add_cluster_file
-from hpcstate.errors import Problem, ProblemsError, UnreadableFileError, format_problem
+from hpcstate.errors import (
+    HpcstateError,
+    Problem,
+    ProblemsError,
+    UnreadableFileError,
+    format_problem,
+    line_of,
+)
 from hpcstate.terminal import plural
 
 if TYPE_CHECKING:
@@ -76,7 +84,21 @@ def as_json(file: Path, problems: tuple[Problem, ...], *, ok: bool) -> dict[str,
 def _findings(description: Description, pcie_devices: bool) -> tuple[Problem, ...]:
     from hpcstate.hypervisor import fit
 
-    return fit.host_findings(description, fit.host_state(pcie_devices=pcie_devices))
+    found = fit.host_findings(description, fit.host_state(pcie_devices=pcie_devices))
+    return (*found, *_template_findings(description))
+
+
+def _template_findings(description: Description) -> Iterator[Problem]:
+    """Templates of a site that fail when they are rendered."""
+    from hpcstate.cluster.rendered import demand_templates
+
+    for cluster in description.clusters:
+        try:
+            demand_templates(cluster)
+        except HpcstateError as error:
+            place = f".clusters.{cluster.kind}.site.templates"
+            line = line_of(description.lines, place)
+            yield Problem(line, place, f"{error.where}: {error.message}", error.hint)
 
 
 def _summary(file: Path, problems: tuple[Problem, ...], description: Description | None) -> str:

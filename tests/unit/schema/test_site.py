@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate import paths, schema
+from hpcstate import cli, paths, schema
 from hpcstate.check.proof import configuration_digest
 from hpcstate.cluster import rendered
 from hpcstate.errors import HpcstateError, ProblemsError
@@ -149,3 +149,10 @@ def test_a_template_that_fails_is_said_as_the_sites(text: str, said: str, tmp_pa
         rendered.demand_templates(cluster)
     assert said in caught.value.message
     assert caught.value.where == f"site.templates: {MOTD}"
+
+
+def test_validate_says_where_a_template_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with_site(tmp_path, "{templates: t}", {f"t/{MOTD}": "{{ nothing }}"})
+    assert cli.main(["validate", str(tmp_path / "lab.yaml"), "--skip-pcie-validation"]) == cli.FINDINGS
+    said = capsys.readouterr().out
+    assert f".clusters.hpc.site.templates: site.templates: {MOTD}: 'nothing' is undefined" in said
