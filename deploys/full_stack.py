@@ -40,6 +40,7 @@ if of_their_own:
 local.include("deploys/associations.py")
 local.include("deploys/compute.py")
 local.include("deploys/work.py")
+local.include("deploys/timers.py")
 local.include("deploys/registry.py")
 local.include("deploys/runs.py")
 local.include("deploys/named.py")

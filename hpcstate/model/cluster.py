@@ -32,6 +32,9 @@ Home = Literal["nfs", "virtio_fs", "local"]
 """Where people's homes are: on the controller's data volume, mounted by all; in a folder of the hypervisor;
 or on each node's own disk."""
 
+SCRATCH = "/scratch"
+"""Where the folders of jobs are on the nodes, if they lie on the controller's data volume."""
+
 
 @dataclass(frozen=True)
 class SlurmConfig:
@@ -51,7 +54,8 @@ class Cluster:
     ``autostart``: libvirt starts its network, pool and nodes as the hypervisor boots. None leaves that as it
     is: the memory of a workstation is its owner's, and so is what was said by ``virsh autostart``.
     ``home`` is ``nfs`` only where the controller has a data volume; ``home_path`` is the folder of the
-    hypervisor for ``virtio_fs``.
+    hypervisor for ``virtio_fs``. ``scratch`` is the folder of the compute nodes in which each job has one of
+    its own: SCRATCH, or one of a mount; empty without.
     """
 
     kind: Literal["hpc", "cloud"]
@@ -70,6 +74,7 @@ class Cluster:
     accounting: AccountingSettings = field(default_factory=AccountingSettings)
     packages: tuple[str, ...] = ()
     home_path: str = ""
+    scratch: str = ""
 
     @property
     def controller(self) -> Node:

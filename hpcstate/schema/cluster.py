@@ -23,6 +23,7 @@ from hpcstate.schema.keys import CloudKeys, HpcKeys, RollKeys, StorageKeys, Virt
 from hpcstate.schema.mounts import check_host_folder, read_shared, with_mounts
 from hpcstate.schema.network import read_acceleration, read_network, read_ports
 from hpcstate.schema.node import DEFAULT_IMAGES, read_head, read_workers
+from hpcstate.schema.scratch import read_scratch
 from hpcstate.schema.section import Report, Section
 from hpcstate.schema.slurm import Workers, read_slurm
 from hpcstate.schema.users import read_people
@@ -71,6 +72,7 @@ def read_cluster(section: Section, kind: Literal["hpc", "cloud"]) -> Cluster | N
     roll = _read_roll(section) if kind == "hpc" else RollSettings()
     users, groups = read_people(section) if kind == "hpc" else ((), ())
     accounting = read_accounting(section, slurm, nodes, users) if slurm else AccountingSettings(on=False)
+    scratch = read_scratch(storage, kind, home, slurm, nodes)
     if network is None or not nodes:
         return None
     network = replace(network, ports=read_ports(about_network, nodes))
@@ -93,6 +95,7 @@ def read_cluster(section: Section, kind: Literal["hpc", "cloud"]) -> Cluster | N
         accounting,
         section.values(HpcKeys.packages) if kind == "hpc" else (),
         home_path,
+        scratch,
     )
 
 

@@ -22,7 +22,7 @@ from hpcstate.schema.accounting_keys import AccountingKeys, AccountKeys, Account
 from hpcstate.schema.declare import EntriesKey, Keys, ListKey, MappingKey, SectionKey, ValueKey
 from hpcstate.schema.gpu_keys import DeviceKeys, GresKeys, PciePassthroughKeys, SimulatedGpusKeys
 from hpcstate.schema.libvirt_uri import libvirt_uri
-from hpcstate.schema.mount_keys import MountKeys, NodeMountKeys, folder
+from hpcstate.schema.mount_keys import MountKeys, NodeMountKeys, folder, scratch
 from hpcstate.schema.partition_keys import PartitionKeys
 from hpcstate.schema.people_keys import GroupKeys, UserKeys
 
@@ -158,6 +158,14 @@ class StorageKeys(Keys, title="storage", earlier=("beegfs", "pool_name", "pool_p
     )
     mounts = EntriesKey(
         "NFS servers of the site and folders of the host that nodes mount, see storage.mounts", MountKeys
+    )
+    scratch = ValueKey(
+        "where each job has a folder of its own, `$SCRATCH`: `nfs`, on the controller's data volume, which "
+        "compute nodes mount at `/scratch`; a path on one of `mounts`; `none` (storage.md). For Slurm "
+        "clusters only",
+        scratch,
+        "",
+        default_text="`none`",
     )
     virtio_fs = SectionKey("see below", VirtioFsKeys)
 

@@ -26,6 +26,9 @@ STATE = "/var/lib/slurm/slurmctld"
 JOB_SUBMIT = f"{CONF_DIRECTORY}/job_submit.lua"
 """What slurmctld asks about each job that is submitted, where JobSubmitPlugins has lua."""
 
+TASK_PROLOG = f"{CONF_DIRECTORY}/task_prolog.sh"
+"""What slurmd runs before each task, as the job's user, where jobs have a scratch folder."""
+
 JOB_RECORD = "jobcomp.log"
 """The file in the folder of slurmctld's state that gets a line for each job that ended (JobCompLoc)."""
 
@@ -214,6 +217,7 @@ def _sections(cluster: Cluster) -> tuple[ConfSection, ...]:
                 ("JobContainerType", "job_container/tmpfs"),
                 ("PrologFlags", "Contain"),
                 ("TmpFS", JOB_TMP),
+                *([("TaskProlog", TASK_PROLOG)] if cluster.scratch else []),
             ),
         ),
         ConfSection("Limits and priorities", _priorities(cluster)),

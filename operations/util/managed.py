@@ -30,6 +30,7 @@ from operations import (
     services,
     slurm,
     text_files,
+    timers,
     users,
 )
 
@@ -57,6 +58,7 @@ ROWS: tuple[Managed, ...] = (
     *registry.MANAGED,
     *node_runs.MANAGED,
     *packages.MANAGED,
+    *timers.MANAGED,
 )
 """In the order of the page."""
 

@@ -67,6 +67,7 @@ MODULES = (
     "accounting",
     "packages",
     "associations",
+    "timers",
 )
 
 

@@ -224,6 +224,14 @@ BREAKS: Mapping[str, Break] = {
         "compute-02",
         "rmdir /dev/nvidia1",
     ),
+    "timers": Break(
+        "controller",
+        "systemctl disable --quiet --now hpcstate-scratch.timer "
+        "&& echo >/usr/local/lib/hpcstate/hpcstate-scratch",
+        "systemctl --quiet is-active hpcstate-scratch.timer "
+        "&& systemctl --quiet is-enabled hpcstate-scratch.timer "
+        "&& grep -q squeue /usr/local/lib/hpcstate/hpcstate-scratch",
+    ),
     "registry": Break(
         "compute-02", "chmod 777 /opt/containers", '[ "$(stat -c %a /opt/containers)" != 777 ]'
     ),

@@ -66,6 +66,7 @@ FULL_STACK = [
     ("compute.py | slurmd and its configuration", NODES),
     ("work.py | seff, modules, message of the day", ALL),
     ("work.py | Packages of the file", set()),
+    ("timers.py | Timers", set()),
     ("registry.py | Registry of containers", ALL),
     ("runs.py | Slurm's note of what the node runs", set()),
     ("named.py | What is left as it is", set()),

@@ -207,6 +207,49 @@ def test_a_cluster_without_mounts_has_none_to_look_at() -> None:
     assert mounts_checked(cluster=TWO).outcome == "skipped"
 
 
+# the scratch folder of a job
+
+SCRATCH = replace(TWO, home="nfs", scratch="/scratch")
+
+
+def met(host: str, **changes: object) -> dict[str, object]:
+    return {"host": host, "folder": "/scratch/7", "mode": "700 hpc", "seen": 2, "tasks": 2, **changes}
+
+
+def scratch_checked(last: dict[str, object], swept: str = "active\n") -> CheckResult:
+    def answer(node: str, script: str) -> str:
+        if script.startswith("srun"):
+            return "".join(json.dumps(report) + "\n" for report in (met("compute-01"), last))
+        return swept if script.startswith("systemctl is-active") else ""
+
+    return run_check(SUITES.select(name="storage.job_scratch")[0], FakeLive(answer, SCRATCH))
+
+
+def test_the_scratch_folder_of_a_job() -> None:
+    result = scratch_checked(met("compute-02"))
+    assert result.outcome == "passed", result
+    assert result.observed == "7 below /scratch on compute-01, compute-02: gone"
+    skipped = run_check(SUITES.select(name="storage.job_scratch")[0], FakeLive(Answers(), SHARED))
+    assert skipped.outcome == "skipped"
+
+
+@pytest.mark.parametrize(
+    ("changes", "swept", "words"),
+    [
+        ({"folder": ""}, "active\n", "compute-02: SCRATCH is not set"),
+        ({"folder": "/tmp/7"}, "active\n", "compute-02: SCRATCH is /tmp/7"),
+        ({"mode": "755 hpc"}, "active\n", "compute-02: /scratch/7 is 755 hpc"),
+        ({"seen": 1}, "active\n", "compute-02: sees 1 of 2 files"),
+        ({"host": "compute-03"}, "active\n", "compute-02: no task told of it"),
+        ({}, "inactive\n", "hpcstate-scratch.timer is inactive"),
+        ({}, "active\nleft 4000000000\n", "/srv/hpcstate/scratch/4000000000 is left"),
+    ],
+)
+def test_what_is_wrong_with_the_scratch_folder(changes: dict[str, object], swept: str, words: str) -> None:
+    result = scratch_checked(met("compute-02", **{"host": "compute-02", **changes}), swept)
+    assert result.outcome == "failed" and words in result.observed
+
+
 def test_homes_in_a_folder_of_the_hypervisor() -> None:
     folder = replace(TWO, home="virtio_fs", home_path="/data/home")
     mounted = "mount autofs systemd-1 rw\nmount virtiofs hpcstate-home rw,nosuid,nodev\n"

@@ -39,7 +39,7 @@ NOT_OF_THE_FILE = (model.Container, model.ContainerTest)
 """What container.yaml becomes."""
 
 DERIVED = {
-    "Cluster": {"home", "home_path"},
+    "Cluster": {"home", "home_path", "scratch"},
     "Mount": {"place"},
     "Node": {"named", "data_gb"},
     "Share": {"percent"},
