@@ -74,8 +74,8 @@ def test_job_scratch(live: Live, cluster: Cluster, controller: Node, record_prop
         raise CheckFailed(
             f"a folder of the job's own below {cluster.scratch}, of mode 700, on all its nodes, then nothing",
             "; ".join(wrong),
-            f"TaskProlog in slurm.conf and {TASK_PROLOG} on the nodes; in {cluster.scratch} all must be able to "
-            f"write (mode 1777); journalctl -u {scratch.SWEEP} on {controller.name}; " + DEPLOY_AGAIN,
+            f"TaskProlog in slurm.conf and {TASK_PROLOG} on the nodes; in {cluster.scratch} all must be "
+            f"able to write (mode 1777); journalctl -u {scratch.SWEEP} on {controller.name}; " + DEPLOY_AGAIN,
         )
     record_property("observed", f"{', '.join(folders)} below {cluster.scratch} on {', '.join(names)}: gone")
 

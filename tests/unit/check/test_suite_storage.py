@@ -212,8 +212,8 @@ def test_a_cluster_without_mounts_has_none_to_look_at() -> None:
 SCRATCH = replace(TWO, home="nfs", scratch="/scratch")
 
 
-def met(host: str, **changes: object) -> dict[str, object]:
-    return {"host": host, "folder": "/scratch/7", "mode": "700 hpc", "seen": 2, "tasks": 2, **changes}
+def met(node: str, **changes: object) -> dict[str, object]:
+    return {"host": node, "folder": "/scratch/7", "mode": "700 hpc", "seen": 2, "tasks": 2, **changes}
 
 
 def scratch_checked(last: dict[str, object], swept: str = "active\n") -> CheckResult:
@@ -246,7 +246,7 @@ def test_the_scratch_folder_of_a_job() -> None:
     ],
 )
 def test_what_is_wrong_with_the_scratch_folder(changes: dict[str, object], swept: str, words: str) -> None:
-    result = scratch_checked(met("compute-02", **{"host": "compute-02", **changes}), swept)
+    result = scratch_checked(met("compute-02", **changes), swept)
     assert result.outcome == "failed" and words in result.observed
 
 
