@@ -15,7 +15,7 @@ from deploys.util.context import is_build, target
 from hpcstate.node import scratch
 from hpcstate.node.data_volume import binds, units
 from hpcstate.node.homes import EXPORTS, SERVER, SERVER_DROP_IN, client_files, served, server_files, source
-from operations import data_volume, homes, text_files
+from operations import data_volume, homes, quotas, text_files
 from operations.text_files import TextFile
 
 config.SUDO = True
@@ -28,7 +28,10 @@ THEN = {
 if not is_build() and "controller" in host.groups and target().node.data_gb:
     this = target()
     on_it = binds(this.cluster)
-    data_volume.state(name="Data volume", units=units(on_it), binds=on_it)
+    data_volume.state(
+        name="Data volume", units=units(on_it, quotas=bool(this.cluster.home_quotas)), binds=on_it
+    )
+    quotas.state(name="Quotas of users", limits=this.cluster.home_quotas)
     if this.cluster.home == "nfs":
         # What is exported has to be there.
         place = f"{scratch.MAKE}\n" if scratch.is_served(this.cluster) else ""

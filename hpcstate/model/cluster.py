@@ -55,7 +55,8 @@ class Cluster:
     is: the memory of a workstation is its owner's, and so is what was said by ``virsh autostart``.
     ``home`` is ``nfs`` only where the controller has a data volume; ``home_path`` is the folder of the
     hypervisor for ``virtio_fs``. ``scratch`` is the folder of the compute nodes in which each job has one of
-    its own: SCRATCH, or one of a mount; empty without.
+    its own: SCRATCH, or one of a mount; empty without. ``home_quota_gb`` is how many GiB of the data volume
+    the files of each user may take, 0 without a limit.
     """
 
     kind: Literal["hpc", "cloud"]
@@ -75,6 +76,16 @@ class Cluster:
     packages: tuple[str, ...] = ()
     home_path: str = ""
     scratch: str = ""
+    home_quota_gb: int = 0
+
+    @property
+    def home_quotas(self) -> Mapping[int, int]:
+        """GiB by the number of each user that has a limit on the data volume."""
+        limits = {
+            user.uid: self.home_quota_gb if user.home_quota_gb is None else user.home_quota_gb
+            for user in self.users
+        }
+        return {uid: gb for uid, gb in limits.items() if gb}
 
     @property
     def controller(self) -> Node:

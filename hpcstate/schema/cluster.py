@@ -14,6 +14,7 @@ from hpcstate.model import (
     Home,
     Node,
     RollSettings,
+    User,
 )
 from hpcstate.model.cells import guest_cells
 from hpcstate.schema.accounting import read_accounting
@@ -73,6 +74,7 @@ def read_cluster(section: Section, kind: Literal["hpc", "cloud"]) -> Cluster | N
     users, groups = read_people(section) if kind == "hpc" else ((), ())
     accounting = read_accounting(section, slurm, nodes, users) if slurm else AccountingSettings(on=False)
     scratch = read_scratch(storage, kind, home, slurm, nodes)
+    quota = _read_quota(section, storage, home, users)
     if network is None or not nodes:
         return None
     network = replace(network, ports=read_ports(about_network, nodes))
@@ -96,7 +98,27 @@ def read_cluster(section: Section, kind: Literal["hpc", "cloud"]) -> Cluster | N
         section.values(HpcKeys.packages) if kind == "hpc" else (),
         home_path,
         scratch,
+        quota,
     )
+
+
+def _read_quota(section: Section, storage: Section, home: Home, users: tuple[User, ...]) -> int:
+    """GiB that each user may have on the data volume. Other homes lie where hpcstate sets no quotas."""
+    quota = storage.value(StorageKeys.home_quota_gb)
+    places = {
+        storage.at(StorageKeys.home_quota_gb): quota,
+        **{
+            f"{section.at(HpcKeys.users)}[{at}].home_quota_gb": user.home_quota_gb
+            for at, user in enumerate(users)
+        },
+    }
+    for place in [place for place, limit in places.items() if limit and home != "nfs"]:
+        section.report.error(
+            place,
+            f"quotas are those of the controller's data volume, and the homes are {home}",
+            "leave it out, or write storage.home: nfs",
+        )
+    return quota
 
 
 def _read_home(storage: Section, kind: Literal["hpc", "cloud"]) -> tuple[Home, str]:

@@ -156,6 +156,12 @@ class StorageKeys(Keys, title="storage", earlier=("beegfs", "pool_name", "pool_p
         folder,
         "",
     )
+    home_quota_gb = ValueKey(
+        "GiB that the files of each of `users` may take on the data volume, with `home: nfs`: home, and "
+        "scratch folders that lie there; 0 for no limit (storage.md)",
+        leaf.integer(0, 65536),
+        Cluster.home_quota_gb,
+    )
     mounts = EntriesKey(
         "NFS servers of the site and folders of the host that nodes mount, see storage.mounts", MountKeys
     )

@@ -68,6 +68,7 @@ MODULES = (
     "packages",
     "associations",
     "timers",
+    "quotas",
 )
 
 

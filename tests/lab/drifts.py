@@ -147,6 +147,12 @@ BREAKS: Mapping[str, Break] = {
         "umount --lazy /opt/containers && systemctl disable --quiet opt-containers.mount",
         "mountpoint -q /opt/containers && systemctl --quiet is-enabled opt-containers.mount",
     ),
+    "quotas": Break(
+        "controller",
+        "setquota -u 2001 0 0 0 0 /srv/hpcstate && quotaoff -u /srv/hpcstate",
+        "quotaon -p -u /srv/hpcstate | grep -q 'is on' "
+        "&& repquota -u -n -O csv /srv/hpcstate | grep -q '^#2001,.*,2097152,'",
+    ),
     "homes.way": Break(
         "controller",
         # With the keys, for the deploy logs in with them.

@@ -52,6 +52,7 @@ FULL_STACK = [
     ("gpu.py | Declared GPUs are there", NODES),
     ("All nodes are ready for slurmctld", set()),
     ("data.py | Data volume", {"controller"}),
+    ("data.py | Quotas of users", set()),
     ("data.py | To whom the homes are served", {"controller"}),
     ("data.py | Homes are served", {"controller"}),
     ("users.py | Users and groups", set()),

@@ -1,4 +1,4 @@
-"""storage.scratch: where jobs have folders of their own, and where they cannot."""
+"""storage.scratch and storage.home_quota_gb: where there are any, and where there cannot be."""
 
 from __future__ import annotations
 
@@ -67,3 +67,24 @@ def test_a_cluster_without_slurm_has_none() -> None:
     )
     with pytest.raises(ProblemsError, match=r"storage\.scratch: only the jobs of a Slurm cluster"):
         schema.parse(text, Path("c.yaml"))
+
+
+USERS = "    users: [{name: alice, uid: 2001%s}, {name: bob, uid: 2002, home_quota_gb: 0}]\n"
+
+
+def test_quotas_are_the_clusters_unless_a_user_has_their_own() -> None:
+    assert hpc("", USERS % "").home_quotas == {}
+    assert hpc("home_quota_gb: 5", USERS % "").home_quotas == {2001: 5}
+    assert hpc("", USERS % ", home_quota_gb: 7").home_quotas == {2001: 7}
+
+
+@pytest.mark.parametrize(
+    ("storage", "users", "place"),
+    [
+        ("home: local, home_quota_gb: 5", USERS % "", r"storage\.home_quota_gb"),
+        ("home: local", USERS % ", home_quota_gb: 7", r"users\[0\]\.home_quota_gb"),
+    ],
+)
+def test_quotas_are_those_of_the_data_volume(storage: str, users: str, place: str) -> None:
+    with pytest.raises(ProblemsError, match=rf"{place}: quotas are those of the controller's data volume"):
+        hpc(storage, users)
