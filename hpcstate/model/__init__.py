@@ -2,6 +2,7 @@
 
 from hpcstate.model.account import Group, User
 from hpcstate.model.accounting import AccountingSettings, AccountUser, Qos, SlurmAccount
+from hpcstate.model.backup import BackupSettings
 from hpcstate.model.cluster import Cluster, Description, Home, Metadata, SlurmConfig
 from hpcstate.model.container import Container, ContainerSettings, ContainerTest
 from hpcstate.model.gpu import PassthroughDevice, SimulatedGpus
@@ -18,6 +19,7 @@ __all__ = [
     "AccountUser",
     "AccountingSettings",
     "AutoDetect",
+    "BackupSettings",
     "Cluster",
     "Container",
     "ContainerSettings",

@@ -10,6 +10,7 @@ from typing import Literal
 from hpcstate.errors import Problem
 from hpcstate.model.account import Group, User
 from hpcstate.model.accounting import AccountingSettings
+from hpcstate.model.backup import BackupSettings
 from hpcstate.model.container import ContainerSettings
 from hpcstate.model.hardware import Acceleration
 from hpcstate.model.network import Network
@@ -77,6 +78,7 @@ class Cluster:
     home_path: str = ""
     scratch: str = ""
     home_quota_gb: int = 0
+    backup: BackupSettings | None = None
 
     @property
     def home_quotas(self) -> Mapping[int, int]:

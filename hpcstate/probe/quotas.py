@@ -10,10 +10,10 @@ from hpcstate.errors import HpcstateError
 
 
 class QuotasState(TypedDict):
-    """``feature``: whether the file system, an ext4, has the feature, empty where there is none; ``on``: limits
-    hold; ``boot`` is the digest of the files of the service that adds the feature, empty where there are none,
-    and ``enabled`` whether it starts. ``limits`` are hard limits in KiB by the number of a user, where there is
-    one; ``used`` is KiB. ``record`` are the numbers of users whose limit is ours.
+    """``feature``: whether the file system, an ext4, has the feature, empty where there is none; ``on``:
+    limits hold; ``boot`` is the digest of the files of the service that adds the feature, empty where there
+    are none, and ``enabled`` whether it starts. ``limits`` are hard limits in KiB by the number of a user,
+    where there is one; ``used`` is KiB. ``record`` are the numbers of users whose limit is ours.
     """
 
     programs: bool

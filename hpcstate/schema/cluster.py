@@ -19,6 +19,7 @@ from hpcstate.model import (
 from hpcstate.model.cells import guest_cells
 from hpcstate.schema.accounting import read_accounting
 from hpcstate.schema.addresses import place_nodes
+from hpcstate.schema.backup import read_backup
 from hpcstate.schema.containers import read_containers
 from hpcstate.schema.keys import CloudKeys, HpcKeys, RollKeys, StorageKeys, VirtioFsKeys
 from hpcstate.schema.mounts import check_host_folder, read_shared, with_mounts
@@ -99,6 +100,7 @@ def read_cluster(section: Section, kind: Literal["hpc", "cloud"]) -> Cluster | N
         home_path,
         scratch,
         quota,
+        read_backup(section, home) if kind == "hpc" else None,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from hpcstate.model import (
     Acceleration,
+    BackupSettings,
     Cluster,
     ContainerSettings,
     Metadata,
@@ -348,6 +349,38 @@ class RollKeys(Keys, title="roll"):
     )
 
 
+class BackupKeys(Keys, title="backup"):
+    every = ValueKey(
+        "`hourly`, `daily` or `weekly`, by a timer of systemd's on this machine",
+        leaf.choice("hourly", "daily", "weekly"),
+        None,
+        required=True,
+    )
+    path = ValueKey(
+        "an absolute folder of this machine, better one on another disk or server; variables as in "
+        "`host_path` of virtio_fs_mounts",
+        folder,
+        "",
+        required=True,
+    )
+    keep = ValueKey(
+        "how many archives of the cluster stay there, the newest",
+        leaf.integer(1, 10_000),
+        BackupSettings.keep,
+    )
+    homes = ValueKey("people's homes, too", leaf.boolean, BackupSettings.homes)
+    containers = ValueKey("the files of the containers, too", leaf.boolean, BackupSettings.containers)
+    passphrase_file = ValueKey(
+        "encrypt by the first line of this file, an absolute path", folder, "", default_text="in the clear"
+    )
+    encrypt_to = ValueKey(
+        "encrypt to the OpenPGP public key in this file, an absolute path",
+        folder,
+        "",
+        default_text="in the clear",
+    )
+
+
 _CLUSTER_EARLIER = ("ssh", "container_registry")
 
 
@@ -390,6 +423,7 @@ class HpcKeys(
     containers = SectionKey("see containers", ContainersKeys)
     accounting = SectionKey("see accounting", AccountingKeys)
     roll = SectionKey("see roll", RollKeys)
+    backup = SectionKey("a backup again and again, see backup and backup.md", BackupKeys)
     packages = ListKey(
         "a list of Debian packages that every node has (`[htop, r-base-core]`), installed from the nodes' "
         "mirror, without recommended ones. One that is taken out of the list is removed, if it was not there "
@@ -482,6 +516,7 @@ SECTIONS: tuple[type[Keys], ...] = (
     AccountUserKeys,
     QosKeys,
     RollKeys,
+    BackupKeys,
     UserKeys,
     GroupKeys,
 )
