@@ -8,6 +8,7 @@ from hpcstate.model.container import Container, ContainerSettings, ContainerTest
 from hpcstate.model.gpu import PassthroughDevice, SimulatedGpus
 from hpcstate.model.gres import AutoDetect, GresSettings
 from hpcstate.model.hardware import Acceleration, CpuTopology
+from hpcstate.model.mail import MailSettings
 from hpcstate.model.mount import Mount
 from hpcstate.model.network import Network, PortForward
 from hpcstate.model.node import Node, Role
@@ -29,6 +30,7 @@ __all__ = [
     "GresSettings",
     "Group",
     "Home",
+    "MailSettings",
     "Metadata",
     "Mount",
     "Network",

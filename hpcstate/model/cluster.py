@@ -13,6 +13,7 @@ from hpcstate.model.accounting import AccountingSettings
 from hpcstate.model.backup import BackupSettings
 from hpcstate.model.container import ContainerSettings
 from hpcstate.model.hardware import Acceleration
+from hpcstate.model.mail import MailSettings
 from hpcstate.model.network import Network
 from hpcstate.model.node import Node
 from hpcstate.model.partition import Partition
@@ -79,6 +80,7 @@ class Cluster:
     scratch: str = ""
     home_quota_gb: int = 0
     backup: BackupSettings | None = None
+    mail: MailSettings | None = None
 
     @property
     def home_quotas(self) -> Mapping[int, int]:

@@ -22,6 +22,7 @@ from hpcstate.schema.addresses import place_nodes
 from hpcstate.schema.backup import read_backup
 from hpcstate.schema.containers import read_containers
 from hpcstate.schema.keys import CloudKeys, HpcKeys, RollKeys, StorageKeys, VirtioFsKeys
+from hpcstate.schema.mail import read_mail
 from hpcstate.schema.mounts import check_host_folder, read_shared, with_mounts
 from hpcstate.schema.network import read_acceleration, read_network, read_ports
 from hpcstate.schema.node import DEFAULT_IMAGES, read_head, read_workers
@@ -101,6 +102,7 @@ def read_cluster(section: Section, kind: Literal["hpc", "cloud"]) -> Cluster | N
         scratch,
         quota,
         read_backup(section, home) if kind == "hpc" else None,
+        read_mail(section, slurm) if kind == "hpc" else None,
     )
 
 

@@ -23,6 +23,7 @@ from hpcstate.schema.accounting_keys import AccountingKeys, AccountKeys, Account
 from hpcstate.schema.declare import EntriesKey, Keys, ListKey, MappingKey, SectionKey, ValueKey
 from hpcstate.schema.gpu_keys import DeviceKeys, GresKeys, PciePassthroughKeys, SimulatedGpusKeys
 from hpcstate.schema.libvirt_uri import libvirt_uri
+from hpcstate.schema.mail_keys import MailKeys
 from hpcstate.schema.mount_keys import MountKeys, NodeMountKeys, folder, scratch
 from hpcstate.schema.partition_keys import PartitionKeys
 from hpcstate.schema.people_keys import GroupKeys, UserKeys
@@ -424,6 +425,9 @@ class HpcKeys(
     accounting = SectionKey("see accounting", AccountingKeys)
     roll = SectionKey("see roll", RollKeys)
     backup = SectionKey("a backup again and again, see backup and backup.md", BackupKeys)
+    mail = SectionKey(
+        "the relay of mails about jobs, see mail; without it who asks for one is told", MailKeys
+    )
     packages = ListKey(
         "a list of Debian packages that every node has (`[htop, r-base-core]`), installed from the nodes' "
         "mirror, without recommended ones. One that is taken out of the list is removed, if it was not there "
@@ -517,6 +521,7 @@ SECTIONS: tuple[type[Keys], ...] = (
     QosKeys,
     RollKeys,
     BackupKeys,
+    MailKeys,
     UserKeys,
     GroupKeys,
 )
