@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
 from hpcstate.model import MailSettings, SlurmConfig
-from hpcstate.model.mail import Tls
 from hpcstate.schema.keys import HpcKeys
 from hpcstate.schema.mail_keys import MailKeys
 from hpcstate.schema.section import Section
@@ -19,7 +17,7 @@ def read_mail(cluster: Section, slurm: SlurmConfig | None) -> MailSettings | Non
     section = cluster.section(HpcKeys.mail)
     relay, sender = section.value(MailKeys.relay), section.value(MailKeys.sender)
     user, password = section.value(MailKeys.user), section.value(MailKeys.password_file)
-    tls = cast(Tls, section.value(MailKeys.tls))
+    tls = section.value(MailKeys.tls)
     if bool(user) != bool(password):
         row = MailKeys.password_file if user else MailKeys.user
         section.report.error(section.at(row), "a login at the relay needs both", "add it, or leave out both")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import cast, get_args
 
 from hpcstate.model import MailSettings
+from hpcstate.model.mail import Tls
 from hpcstate.schema import leaf
 from hpcstate.schema.declare import Keys, ValueKey
 from hpcstate.schema.leaf import LeafError
@@ -26,6 +28,11 @@ def relay(value: str) -> tuple[str, int]:
     return host, number
 
 
+def tls(value: str) -> Tls:
+    """How the relay is spoken to."""
+    return cast(Tls, leaf.choice(*get_args(Tls))(value))
+
+
 ADDRESS = leaf.pattern(rf"[A-Za-z0-9._%+-]+@{_HOST}", "an address like cluster@example.org", longest=254)
 DOMAIN = leaf.pattern(_HOST, "a domain like example.org", longest=253)
 LOGIN = leaf.pattern(r"[A-Za-z0-9._%+@=-]+", "a login of letters, digits and ._%+@=-", longest=254)
@@ -44,7 +51,7 @@ class MailKeys(Keys, title="mail"):
     )
     tls = ValueKey(
         "`starttls`, `tls` (from the first byte, port 465) or `none`",
-        leaf.choice("starttls", "tls", "none"),
+        tls,
         MailSettings.tls,
     )
     user = ValueKey("the login at the relay, where it wants one", LOGIN, MailSettings.user)

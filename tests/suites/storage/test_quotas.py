@@ -38,7 +38,7 @@ def test_quotas(live: Live, cluster: Cluster, controller: Node, record_property:
             live.run(controller.name, f"setquota -u {JOB_UID} 0 {limit} 0 0 {TOP}", user="root")
             write = f"dd if=/dev/zero of={path} bs=1024 count={2 * MORE_KIB} conv=fsync 2>&1"
             tried = live.run(
-                node.name, f"timeout -k 5 {SECONDS} {write}", user=JOB_USER, timeout=SECONDS + 30, check=False
+                node.name, f"timeout -k 5 {SECONDS} {write}", user="hpc", timeout=SECONDS + 30, check=False
             ).stdout
         finally:
             live.run(

@@ -11,6 +11,7 @@ from hpcstate.check.jobs import srun, together
 from hpcstate.check.suite import DEPLOY_AGAIN, CheckFailed, RecordProperty, fault
 from hpcstate.model import Cluster, Node
 from hpcstate.node import scratch
+from hpcstate.node.homes import SCRATCH_SERVED
 from hpcstate.node.ssh import JOB_USER, Live
 from hpcstate.slurm.conf import TASK_PROLOG
 from tests.suites.breaking import Edit, edited, last_worker
@@ -59,7 +60,7 @@ def test_job_scratch(live: Live, cluster: Cluster, controller: Node, record_prop
     for place in together(live, live.workers):
         words = (*place, "--ntasks-per-node=1", "--mem=100M")
         met += [Met(**report) for report in reports(srun(live, words, ("sh", "-c", _LOOK)))]
-    at = scratch.SERVED if scratch.is_served(cluster) else cluster.scratch
+    at = SCRATCH_SERVED if scratch.is_served(cluster) else cluster.scratch
     folders = sorted({each.folder.rpartition("/")[2] for each in met if each.folder})
     leftover = f"{scratch.prefix(cluster)}{NO_JOB}"
     ask = (
@@ -67,7 +68,7 @@ def test_job_scratch(live: Live, cluster: Cluster, controller: Node, record_prop
         f"for name in {' '.join((*folders, leftover))}; do [ ! -e $name ] || echo left $name; done"
     )
     # As after a node that died: nobody else is there to remove it.
-    live.run(controller.name, f"mkdir -p {at}/{leftover}/deep", user=JOB_USER, check=False)
+    live.run(controller.name, f"mkdir -p {at}/{leftover}/deep", user="hpc", check=False)
     said = live.run(controller.name, ask, user="root", timeout=120, check=False).stdout.split("\n")
     names = [node.name for node in live.workers]
     if wrong := [*wrongs(met, names, cluster.scratch), *remains(said, at)]:
