@@ -63,9 +63,12 @@ def test_job_scratch(live: Live, cluster: Cluster, controller: Node, record_prop
     at = SCRATCH_SERVED if scratch.is_served(cluster) else cluster.scratch
     folders = sorted({each.folder.rpartition("/")[2] for each in met if each.folder})
     leftover = f"{scratch.prefix(cluster)}{NO_JOB}"
+    # A job that completes is one still, for some seconds.
     ask = (
-        f"systemctl is-active {TIMER}; systemctl start {UNIT}; cd {at} && "
-        f"for name in {' '.join((*folders, leftover))}; do [ ! -e $name ] || echo left $name; done"
+        f"systemctl is-active {TIMER}; cd {at} || exit 1; for try in 1 2 3 4 5 6 7 8; do "
+        f"systemctl start {UNIT}; left=; "
+        f'for name in {" ".join((*folders, leftover))}; do [ ! -e "$name" ] || left="$left $name"; done; '
+        '[ "$left" ] || break; sleep 4; done; for name in $left; do echo "left $name"; done'
     )
     # As after a node that died: nobody else is there to remove it.
     live.run(controller.name, f"mkdir -p {at}/{leftover}/deep", user="hpc", check=False)
