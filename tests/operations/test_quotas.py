@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from hpcstate import programs
+from hpcstate.node.data_volume import TOP, unit, units
 from hpcstate.node.quotas import boot_files
 from hpcstate.probe import quotas as probe
 from operations import quotas
@@ -151,3 +152,9 @@ def test_the_feature_is_added_where_nothing_speaks_against_it(
     text = text.replace("device=/dev/disk/by-id/virtio-hpcstate-data", "device=/dev/x")
     code, log = did(tools, text, FEATURES=features, FAIL=fail)
     assert code == 0 and (log[-1] if log else None) == last
+
+
+def test_the_volume_is_mounted_with_its_limits_only_where_there_are_any() -> None:
+    without, with_them = (units((), quotas=some)[unit(TOP)] for some in (False, True))
+    assert "Options=nodev,nosuid\nTimeoutSec" in without
+    assert "Options=nodev,nosuid,usrquota\nTimeoutSec" in with_them

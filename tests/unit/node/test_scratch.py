@@ -165,3 +165,8 @@ def test_a_place_that_is_missing_is_made_for_all(place: Path) -> None:
     missing = place.parent / "new"
     assert sweep(missing, 2001) == set()
     assert missing.stat().st_mode & 0o7777 == 0o1777
+
+
+def test_a_run_may_be_asked_for_at_any_time() -> None:
+    (timer,) = timers.timers(SERVED, HEAD)
+    assert "StartLimitIntervalSec=0\n" in timer.service and "OnUnitInactiveSec=60\n" in timer.timer
