@@ -40,6 +40,7 @@ OF_A_CLUSTER = (
     "fsidd.service",
     "nfs-blkmap.service",
     "nfs-client.target",
+    "quotarpc.service",
     "rpcbind.service",
     "rpcbind.socket",
 )

@@ -2,19 +2,52 @@
 
 from __future__ import annotations
 
+from pyinfra.api.exceptions import DeployError
 from pyinfra.context import config, host
 
 from deploys.util.context import is_build, target
 from deploys.util.slurm_files import slurm_files
+from hpcstate.model import Cluster
+from hpcstate.node import mail
 from hpcstate.slurm import accounting as accounts
-from operations import accounting, slurm
+from hpcstate.slurm.conf import slurm_user
+from operations import accounting, slurm, text_files
+from operations.text_files import TextFile
 
 config.SUDO = True
 
+
+def _password(cluster: Cluster) -> list[TextFile]:
+    """The password of the relay, for slurmctld alone; it travels on standard input. Raises DeployError."""
+    if cluster.mail is None or cluster.mail.password_file is None:
+        return []
+    try:
+        line = cluster.mail.password_file.read_text(encoding="utf-8").partition("\n")[0]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise DeployError(f"mail.password_file: {cluster.mail.password_file}: {reason}") from None
+    user = slurm_user(cluster)
+    return [TextFile(mail.PASSWORD, f"{line}\n", "600", owner=f"{user}:{user}")]
+
+
 if not is_build() and "controller" in host.groups:
     this = target()
+    if sends := mail.files(this.cluster):
+        text_files.put(
+            name="How mails about jobs are sent",
+            files=[
+                *(TextFile(path, content, mode) for path, (content, mode) in sends.items()),
+                *_password(this.cluster),
+            ],
+        )
     slurm.controller_daemon(
         name="slurmctld and its configuration", files=slurm_files(this.cluster), force=this.force
     )
     if not accounts.files(this.cluster):
         accounting.off(name="No slurmdbd and no database", cluster=this.cluster.name)
+    # Behind slurmctld, which runs it no more.
+    unused = [path for path in mail.FILES if path not in sends and path != mail.PASSWORD]
+    if not this.cluster.mail or not this.cluster.mail.password_file:
+        unused.append(mail.PASSWORD)
+    if unused:
+        text_files.absent(name="No relay of mails that the file has not", paths=unused)

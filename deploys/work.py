@@ -11,7 +11,7 @@ from __future__ import annotations
 from pyinfra.context import config, host
 
 from deploys.util.context import is_build, target
-from hpcstate.node import work_files
+from hpcstate.node import mail, work_files
 from operations import packages, text_files
 from operations.text_files import TextFile
 
@@ -26,4 +26,9 @@ if not is_build() and host.data.cluster_kind == "hpc":
             for path, content in work_files.files(this.cluster, this.node).items()
         ],
     )
-    packages.added(name="Packages of the file", wanted=this.cluster.packages_of(this.node))
+    sends = this.cluster.mail is not None and this.node is this.cluster.controller
+    of_mail = [mail.PACKAGE] if sends else []
+    packages.added(
+        name="Packages of the file",
+        wanted=tuple(sorted({*this.cluster.packages_of(this.node), *of_mail})),
+    )

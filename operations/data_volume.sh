@@ -41,7 +41,11 @@ volume() {
     if is_blank; then : >"$work/formatting"; fi
     if [ ! -e "$work/formatting" ]; then fail "$device has a content that hpcstate did not make: it stays as it is"; fi
     sync "$work/formatting" "$work"
-    mkfs.ext4 -q -F -m 1 -L "$label" "$device"
+    # Counts what users have, so that limits may come later; a kernel without the module could not mount it.
+    quota=
+    if modprobe -q quota_v2 2>/dev/null; then quota='-O quota'; fi
+    # shellcheck disable=SC2086 # its words
+    mkfs.ext4 -q -F -m 1 $quota -L "$label" "$device"
     sync "$device"
   fi
   rm -f "$work/formatting"

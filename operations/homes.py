@@ -72,16 +72,17 @@ def way_in() -> Commands:
 
 
 @operation()
-def served(clients: Sequence[str]) -> Commands:
-    """The NFS server runs, speaks NFSv4.2 only, starts at boot, and exports /home to ``clients`` (addresses);
-    its files are there. The portmapper, which only older versions need, is off."""
+def served(clients: Sequence[str], places: Sequence[str] = (HOME,)) -> Commands:
+    """The NFS server runs, speaks NFSv4.2 only, starts at boot, and exports ``places`` to ``clients``
+    (addresses); its files are there. The portmapper, which only older versions need, is off."""
     found = _found()
     server = found["units"].get(NFS_SERVER)
     on = server is not None and server["active"] == "active" and server["enabled"] == "enabled"
     masked = all(found["units"][name]["load"] == "masked" for name in _PORTMAPPER if name in found["units"])
     speaks = all(version in found["versions"] for version in _VERSIONS)
-    if on and masked and speaks and sorted(found["exports"].get(HOME, ())) == sorted(clients):
-        host.noop(f"{HOME} is served to {len(clients)} nodes")
+    exported = all(sorted(found["exports"].get(place, ())) == sorted(clients) for place in places)
+    if on and masked and speaks and exported:
+        host.noop(f"{', '.join(places)} is served to {len(clients)} nodes")
         return
     yield _command("serve")
 

@@ -36,7 +36,7 @@ MANAGED = (
 
 @dataclass(frozen=True)
 class TextFile:
-    """A file owned by root. ``content`` ends with a newline, ``mode`` is octal digits (``644``).
+    """A file of ``owner``. ``content`` ends with a newline, ``mode`` is octal digits (``644``).
 
     ``then`` is a shell command that makes the change known (``systemctl reload ssh``); it runs after all
     files are written, once for equal commands, and again in the next run when it failed or was interrupted.
@@ -46,6 +46,7 @@ class TextFile:
     content: str
     mode: str = "644"
     then: str = ""
+    owner: str = "root:root"
 
 
 @operation()
@@ -58,7 +59,13 @@ def put(files: Sequence[TextFile]) -> Generator[PyinfraCommand, None, None]:
         return
     for file in changed:
         mark = file.path + PENDING_SUFFIX if file.then else ""
-        yield write_file(file.path, file.content, file.mode, mark=mark)
+        yield write_file(
+            file.path,
+            file.content,
+            file.mode,
+            owner="" if file.owner == TextFile.owner else file.owner,
+            mark=mark,
+        )
     for then in dict.fromkeys(file.then for file in changed if file.then):
         marks = " ".join(shlex.quote(file.path + PENDING_SUFFIX) for file in changed if file.then == then)
         yield StringCommand(f"{{ {then}; }} && rm -f {marks}")
@@ -77,5 +84,5 @@ def absent(paths: Sequence[str]) -> Generator[PyinfraCommand, None, None]:
 def _differs(file: TextFile, state: TextFileState | None) -> bool:
     if state is None or state["pending"]:
         return True
-    wanted = (file.mode, "root:root", hashlib.sha256(file.content.encode()).hexdigest())
+    wanted = (file.mode, file.owner, hashlib.sha256(file.content.encode()).hexdigest())
     return wanted != (state["mode"], state["owner"], state["sha256"])

@@ -9,6 +9,7 @@ even gone), and the messages that slurmdbd has not taken yet are written when it
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -211,6 +212,28 @@ def commit() -> str:
 def new_name(cluster: Cluster, lock: Lock, now: Callable[[], datetime] = datetime.now) -> str:
     """The name of a new archive: the cluster, and the time by the clock of this machine."""
     return f"{cluster.name}-{now():%Y-%m-%dT%H%M%S}.tar{lock.suffix}"
+
+
+def archives(cluster: Cluster, folder: Path) -> list[Path]:
+    """The archives of ``cluster`` in ``folder`` with names of ours, the oldest first by these."""
+    name = re.compile(rf"{re.escape(cluster.name)}-\d{{4}}-\d\d-\d\dT\d{{6}}\.tar(\.gpg)?")
+    return sorted(path for path in folder.iterdir() if name.fullmatch(path.name) and path.is_file())
+
+
+def prune(cluster: Cluster, folder: Path, keep: int) -> list[Path]:
+    """Remove the archives of ``cluster`` in ``folder`` but for the newest ``keep``, by the time in their
+    names: nothing that is called otherwise. Returns what was removed, the oldest first."""
+    found = archives(cluster, folder)
+    old = found[: max(0, len(found) - max(1, keep))]
+    for path in old:
+        path.unlink(missing_ok=True)
+    return old
+
+
+def newest(cluster: Cluster, folder: Path) -> float | None:
+    """When the newest archive of ``cluster`` in ``folder`` was complete, in seconds since 1970; None without
+    one."""
+    return max((path.stat().st_mtime for path in archives(cluster, folder)), default=None)
 
 
 def human(size: int) -> str:

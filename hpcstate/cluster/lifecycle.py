@@ -14,7 +14,7 @@ from hpcstate.cluster.leave import DRAIN_SECONDS, Jobs, left, settle
 from hpcstate.errors import HpcstateError
 from hpcstate.files import alone
 from hpcstate.hypervisor import autostart as boots_with_host
-from hpcstate.hypervisor import ports
+from hpcstate.hypervisor import backup_timer, ports
 from hpcstate.hypervisor import xml as objects
 from hpcstate.hypervisor.connection import LibvirtHost, connect
 from hpcstate.hypervisor.daemon import SYSTEM_URI, answers, ensure_daemon
@@ -113,7 +113,7 @@ def start(
         host.ensure_network(cluster, mark)
         for line in update_network(host, cluster, mark):
             say(line)
-        for each in ports.bring(cluster):
+        for each in (*ports.bring(cluster), *backup_timer.bring(cluster, file)):
             say(str(each))
         if powered_on:
             pool = host.volumes.ensure_pool(cluster, mark)

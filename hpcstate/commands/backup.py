@@ -45,6 +45,11 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="ARCHIVE",
         help="write none: read this one whole, and say what is in it",
     )
+    backup.add_argument(
+        "--scheduled",
+        action="store_true",
+        help="as `backup` of the cluster file says: where to, what, how it is encrypted; old ones go",
+    )
     backup.add_argument("--json", action="store_true", help="for programs")
     backup.set_defaults(run=_backup)
     restore = subparsers.add_parser(
@@ -117,6 +122,8 @@ def _take(args: argparse.Namespace) -> int:
     from hpcstate.node.ssh import demand_key
 
     cluster = _cluster(args)
+    if args.scheduled:
+        _as_scheduled(args, cluster)
     for path in (args.encrypt_to, args.passphrase_file):
         _demand_file(path)
     demand_key(cluster, args.file)
@@ -125,6 +132,9 @@ def _take(args: argparse.Namespace) -> int:
     target = folder / backup.new_name(cluster, lock)
     wish = backup.Wish(homes=args.homes, containers=args.containers, lock=lock)
     manifest = backup.take(cluster, args.file, target, wish, lambda text: _say(args, text))
+    if args.scheduled and cluster.backup is not None:
+        for old in backup.prune(cluster, folder, cluster.backup.keep):
+            _say(args, f"{old} is removed: the newest {cluster.backup.keep} stay")
     if args.json:
         print(json.dumps({"archive": str(target), **asdict(manifest)}, indent=1))
         return 0
@@ -132,6 +142,21 @@ def _take(args: argparse.Namespace) -> int:
     if not lock.suffix:
         print("  it has the cluster's keys in the clear: keep it where only you can read it")
     return 0
+
+
+def _as_scheduled(args: argparse.Namespace, cluster: Cluster) -> None:
+    """Put what the file says of backups into ``args``."""
+    settings = cluster.backup
+    if settings is None:
+        raise HpcstateError(
+            "the cluster file has no backup", where=str(args.file), hint="add it (docs/backup.md)"
+        )
+    if any((args.out, args.homes, args.containers, args.encrypt_to, args.passphrase_file)):
+        raise HpcstateError(
+            "--scheduled takes all of that from the cluster file", hint="leave out the others"
+        )
+    args.out, args.homes, args.containers = settings.path, settings.homes, settings.containers
+    args.passphrase_file, args.encrypt_to = settings.passphrase_file, settings.encrypt_to
 
 
 def _verify(args: argparse.Namespace) -> int:

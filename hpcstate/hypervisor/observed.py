@@ -10,7 +10,7 @@ from itertools import count
 import libvirt
 
 from hpcstate.errors import HpcstateError
-from hpcstate.hypervisor import autostart, ports
+from hpcstate.hypervisor import autostart, backup_timer, ports
 from hpcstate.hypervisor import xml as objects
 from hpcstate.hypervisor.connection import LibvirtHost, state_of
 from hpcstate.hypervisor.lookup import found
@@ -66,6 +66,7 @@ def differences(host: LibvirtHost, cluster: Cluster) -> list[MachineDifference]:
     ]
     every += autostart.differences(host, cluster, autostart.of_file(cluster))
     every += ports.differences(cluster)
+    every += backup_timer.differences(cluster)
     leases = {} if network is None else leased(_network_xml(network))
     return every + handed_on(shapes(cluster, facts, defined_as), leases)
 

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import libvirt
 
 from hpcstate.errors import HpcstateError
-from hpcstate.hypervisor import ports
+from hpcstate.hypervisor import backup_timer, ports
 from hpcstate.hypervisor import xml as objects
 from hpcstate.hypervisor.connection import LibvirtHost, state_of
 from hpcstate.hypervisor.mark import RECORD, Mark, Stranger, listed
@@ -53,7 +53,8 @@ class GoingDomain:
 class Removal:
     """What would go. ``pool`` and ``network`` are their names, empty when there is none; ``volumes`` are
     those that go, ``staying`` has those that do not, with the reason; ``guests`` are domains of others that
-    have a card in the network. ``ports`` are units on the hypervisor (ports.py).
+    have a card in the network. ``ports`` are units on the hypervisor (ports.py), ``timers`` units on this
+    machine (backup_timer.py).
     ``strangers`` have names of the cluster and are not its own.
     """
 
@@ -65,11 +66,12 @@ class Removal:
     network: str = ""
     guests: tuple[str, ...] = ()
     ports: tuple[str, ...] = ()
+    timers: tuple[str, ...] = ()
     strangers: tuple[Stranger, ...] = ()
 
     def __bool__(self) -> bool:
         pool = self.pool and (self.volumes or not self.staying)
-        return bool(self.domains or pool or self.ports or (self.network and not self.guests))
+        return bool(self.domains or pool or self.ports or self.timers or (self.network and not self.guests))
 
     @property
     def left(self) -> bool:
@@ -90,6 +92,8 @@ class Removal:
             yield f"removes network {self.network}"
         if self.ports:
             yield f"removes ports of the hypervisor: {', '.join(self.ports)}"
+        if self.timers:
+            yield f"removes timers of this machine: {', '.join(self.timers)}; archives stay"
         yield from self.staying_lines()
 
     def staying_lines(self) -> Iterator[str]:
@@ -153,6 +157,7 @@ def survey(host: LibvirtHost, cluster: Cluster, *, data: bool = False) -> Remova
             )
         ),
         ports=ports.going(cluster),
+        timers=backup_timer.going(cluster),
         strangers=tuple(host.strangers(cluster)),
     )
 
@@ -184,7 +189,7 @@ def refuse_snapshots(removal: Removal) -> None:
 
 def remove(host: LibvirtHost, cluster: Cluster, removal: Removal) -> list[str]:
     """Remove what ``removal`` says. Returns what was removed; an interrupted run is taken up by the next."""
-    done = ports.remove(cluster, removal.ports)
+    done = [*backup_timer.remove(removal.timers), *ports.remove(cluster, removal.ports)]
     own = host.domains(cluster)
     for going in removal.domains:
         domain = own.get(going.node)

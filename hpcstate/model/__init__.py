@@ -2,11 +2,13 @@
 
 from hpcstate.model.account import Group, User
 from hpcstate.model.accounting import AccountingSettings, AccountUser, Qos, SlurmAccount
+from hpcstate.model.backup import BackupSettings
 from hpcstate.model.cluster import Cluster, Description, Home, Metadata, SlurmConfig
 from hpcstate.model.container import Container, ContainerSettings, ContainerTest
 from hpcstate.model.gpu import PassthroughDevice, SimulatedGpus
 from hpcstate.model.gres import AutoDetect, GresSettings
 from hpcstate.model.hardware import Acceleration, CpuTopology
+from hpcstate.model.mail import MailSettings
 from hpcstate.model.mount import Mount
 from hpcstate.model.network import Network, PortForward
 from hpcstate.model.node import Node, Role
@@ -19,6 +21,7 @@ __all__ = [
     "AccountUser",
     "AccountingSettings",
     "AutoDetect",
+    "BackupSettings",
     "Cluster",
     "Container",
     "ContainerSettings",
@@ -28,6 +31,7 @@ __all__ = [
     "GresSettings",
     "Group",
     "Home",
+    "MailSettings",
     "Metadata",
     "Mount",
     "Network",

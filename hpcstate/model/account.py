@@ -20,7 +20,8 @@ class Group:
 class User:
     """A person. ``uid`` is the same on every node, and so is the group of their own, which has their name and
     that number; ``groups`` are further ones. ``ssh_keys`` are lines of authorized_keys(5) without options.
-    ``admin``: sudo without a password. ``account`` is what their jobs are charged to.
+    ``admin``: sudo without a password. ``account`` is what their jobs are charged to. ``home_quota_gb`` is
+    GiB on the data volume, 0 without a limit, None for that of the cluster.
     """
 
     name: str
@@ -31,3 +32,4 @@ class User:
     ssh_keys: tuple[str, ...] = ()
     admin: bool = False
     account: str = ""
+    home_quota_gb: int | None = None

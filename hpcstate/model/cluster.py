@@ -10,8 +10,10 @@ from typing import Literal
 from hpcstate.errors import Problem
 from hpcstate.model.account import Group, User
 from hpcstate.model.accounting import AccountingSettings
+from hpcstate.model.backup import BackupSettings
 from hpcstate.model.container import ContainerSettings
 from hpcstate.model.hardware import Acceleration
+from hpcstate.model.mail import MailSettings
 from hpcstate.model.network import Network
 from hpcstate.model.node import Node
 from hpcstate.model.partition import Partition
@@ -33,6 +35,9 @@ Home = Literal["nfs", "virtio_fs", "local"]
 """Where people's homes are: on the controller's data volume, mounted by all; in a folder of the hypervisor;
 or on each node's own disk."""
 
+SCRATCH = "/scratch"
+"""Where the folders of jobs are on the nodes, if they lie on the controller's data volume."""
+
 
 @dataclass(frozen=True)
 class SlurmConfig:
@@ -52,7 +57,9 @@ class Cluster:
     ``autostart``: libvirt starts its network, pool and nodes as the hypervisor boots. None leaves that as it
     is: the memory of a workstation is its owner's, and so is what was said by ``virsh autostart``.
     ``home`` is ``nfs`` only where the controller has a data volume; ``home_path`` is the folder of the
-    hypervisor for ``virtio_fs``.
+    hypervisor for ``virtio_fs``. ``scratch`` is the folder of the compute nodes in which each job has one of
+    its own: SCRATCH, or one of a mount; empty without. ``home_quota_gb`` is how many GiB of the data volume
+    the files of each user may take, 0 without a limit.
     """
 
     kind: Literal["hpc", "cloud"]
@@ -72,11 +79,24 @@ class Cluster:
     packages: tuple[str, ...] = ()
     home_path: str = ""
     site: Site = field(default_factory=Site)
+    scratch: str = ""
+    home_quota_gb: int = 0
+    backup: BackupSettings | None = None
+    mail: MailSettings | None = None
 
     @property
     def templates(self) -> Mapping[str, str]:
         """The templates of the site, in the place of ours (hpcstate.render.of_site)."""
         return self.site.templates
+
+    @property
+    def home_quotas(self) -> Mapping[int, int]:
+        """GiB by the number of each user that has a limit on the data volume."""
+        limits = {
+            user.uid: self.home_quota_gb if user.home_quota_gb is None else user.home_quota_gb
+            for user in self.users
+        }
+        return {uid: gb for uid, gb in limits.items() if gb}
 
     @property
     def controller(self) -> Node:

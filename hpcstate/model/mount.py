@@ -27,6 +27,10 @@ class Mount:
     read_only: bool = False
     place: str = field(default="", compare=False)
 
+    def holds(self, path: str) -> bool:
+        """Whether the absolute ``path`` lies in it."""
+        return path == self.mount_point or path.startswith(f"{self.mount_point}/")
+
 
 OUR_TAGS = "hpcstate-"
 """What tags begin with that the file does not give."""

@@ -69,9 +69,10 @@ def unit(place: str) -> str:
     return path.replace("/", "-") + ".mount"
 
 
-def units(binds: Sequence[Bind]) -> Mapping[str, str]:
-    """Name to content of the mount units: that of the volume, and those of its folders ``binds``."""
+def units(binds: Sequence[Bind], *, quotas: bool = False) -> Mapping[str, str]:
+    """Name to content of the mount units: that of the volume, and those of its folders ``binds``. ``quotas``:
+    the limits of users hold as it is mounted."""
     return {
-        unit(TOP): render("base/data-volume.mount.j2", device=DEVICE, top=TOP),
+        unit(TOP): render("base/data-volume.mount.j2", device=DEVICE, top=TOP, quotas=quotas),
         **{unit(bind.place): render("base/data-bind.mount.j2", top=TOP, bind=bind) for bind in binds},
     }

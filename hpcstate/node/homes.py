@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hpcstate.model import Cluster, Node
+from hpcstate.model.cluster import SCRATCH
 from hpcstate.model.mount import HOME_TAG
-from hpcstate.node.data_volume import HOME, UNITS, unit
+from hpcstate.node.data_volume import HOME, TOP, UNITS, unit
 from hpcstate.render import of_site, render
 
 EXPORTS = "/etc/exports.d/hpcstate.exports"
@@ -24,6 +25,12 @@ SERVER_DROP_IN = "/etc/systemd/system/nfs-server.service.d/hpcstate.conf"
 FSID = "6f0d6a1e-9b43-4f0c-8a57-1d5e0c7b52a4"
 """What the server calls the file system of the homes in its file handles (exports(5), fsid): nodes that have
 it mounted go on with it when it comes back from another disk."""
+
+SCRATCH_SERVED = f"{TOP}/scratch"
+"""Where the folders of jobs lie on the data volume (hpcstate.node.scratch), which the same server has."""
+
+SCRATCH_FSID = "b4d0a3e5-3c0e-4c62-9f43-0c5a5d7a6a1f"
+"""As FSID, of those."""
 
 MOUNT = unit(HOME)
 AUTOMOUNT = MOUNT.removesuffix(".mount") + ".automount"
@@ -39,11 +46,22 @@ def server_files(cluster: Cluster) -> Mapping[str, str]:
     """Path to content of the NFS server's files on the controller of ``cluster``, whose homes it serves."""
     return {
         EXPORTS: render(
-            "base/exports.j2", home=HOME, fsid=FSID, clients=[node.address for node in cluster.others]
+            "base/exports.j2",
+            home=HOME,
+            fsid=FSID,
+            top=TOP,
+            scratch=SCRATCH_SERVED if cluster.scratch == SCRATCH else "",
+            scratch_fsid=SCRATCH_FSID,
+            clients=[node.address for node in cluster.others],
         ),
         SERVER: render("base/nfs.conf.j2"),
         SERVER_DROP_IN: render("base/nfs-server.conf.j2", home=HOME),
     }
+
+
+def served(cluster: Cluster) -> tuple[str, ...]:
+    """What the controller of ``cluster`` exports."""
+    return (HOME, *((SCRATCH_SERVED,) if cluster.scratch == SCRATCH else ()))
 
 
 def source(cluster: Cluster) -> str:

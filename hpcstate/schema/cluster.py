@@ -15,15 +15,19 @@ from hpcstate.model import (
     Home,
     Node,
     RollSettings,
+    User,
 )
 from hpcstate.model.cells import guest_cells
 from hpcstate.schema.accounting import read_accounting
 from hpcstate.schema.addresses import place_nodes
+from hpcstate.schema.backup import read_backup
 from hpcstate.schema.containers import read_containers
 from hpcstate.schema.keys import CloudKeys, HpcKeys, RollKeys, StorageKeys, VirtioFsKeys
+from hpcstate.schema.mail import read_mail
 from hpcstate.schema.mounts import check_host_folder, read_shared, with_mounts
 from hpcstate.schema.network import read_acceleration, read_network, read_ports
 from hpcstate.schema.node import DEFAULT_IMAGES, read_head, read_logins, read_workers
+from hpcstate.schema.scratch import read_scratch
 from hpcstate.schema.section import Report, Section
 from hpcstate.schema.site import read_site
 from hpcstate.schema.slurm import Workers, read_slurm
@@ -76,6 +80,8 @@ def read_cluster(section: Section, kind: Literal["hpc", "cloud"], folder: Path) 
     users, groups = read_people(section) if kind == "hpc" else ((), ())
     accounting = read_accounting(section, slurm, nodes, users) if slurm else AccountingSettings(on=False)
     site = read_site(section.section(keys.site), folder)
+    scratch = read_scratch(storage, kind, home, slurm, nodes)
+    quota = _read_quota(section, storage, home, users)
     if network is None or not nodes:
         return None
     network = replace(network, ports=read_ports(about_network, nodes))
@@ -99,7 +105,30 @@ def read_cluster(section: Section, kind: Literal["hpc", "cloud"], folder: Path) 
         section.values(HpcKeys.packages) if kind == "hpc" else (),
         home_path,
         site,
+        scratch,
+        quota,
+        read_backup(section, home) if kind == "hpc" else None,
+        read_mail(section, slurm) if kind == "hpc" else None,
     )
+
+
+def _read_quota(section: Section, storage: Section, home: Home, users: tuple[User, ...]) -> int:
+    """GiB that each user may have on the data volume. Other homes lie where hpcstate sets no quotas."""
+    quota = storage.value(StorageKeys.home_quota_gb)
+    places = {
+        storage.at(StorageKeys.home_quota_gb): quota,
+        **{
+            f"{section.at(HpcKeys.users)}[{at}].home_quota_gb": user.home_quota_gb
+            for at, user in enumerate(users)
+        },
+    }
+    for place in [place for place, limit in places.items() if limit and home != "nfs"]:
+        section.report.error(
+            place,
+            f"quotas are those of the controller's data volume, and the homes are {home}",
+            "leave it out, or write storage.home: nfs",
+        )
+    return quota
 
 
 def _read_home(storage: Section, kind: Literal["hpc", "cloud"]) -> tuple[Home, str]:

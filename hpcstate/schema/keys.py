@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from hpcstate.model import (
     Acceleration,
+    BackupSettings,
     Cluster,
     ContainerSettings,
     Metadata,
@@ -22,7 +23,8 @@ from hpcstate.schema.accounting_keys import AccountingKeys, AccountKeys, Account
 from hpcstate.schema.declare import EntriesKey, Keys, ListKey, MappingKey, SectionKey, ValueKey
 from hpcstate.schema.gpu_keys import DeviceKeys, GresKeys, PciePassthroughKeys, SimulatedGpusKeys
 from hpcstate.schema.libvirt_uri import libvirt_uri
-from hpcstate.schema.mount_keys import MountKeys, NodeMountKeys, folder
+from hpcstate.schema.mail_keys import MailKeys
+from hpcstate.schema.mount_keys import MountKeys, NodeMountKeys, folder, scratch
 from hpcstate.schema.partition_keys import PartitionKeys
 from hpcstate.schema.people_keys import GroupKeys, UserKeys
 from hpcstate.schema.site_keys import SiteKeys
@@ -171,8 +173,22 @@ class StorageKeys(
         folder,
         "",
     )
+    home_quota_gb = ValueKey(
+        "GiB that the files of each of `users` may take on the data volume, with `home: nfs`: home, and "
+        "scratch folders that lie there; 0 for no limit (storage.md)",
+        leaf.integer(0, 65536),
+        Cluster.home_quota_gb,
+    )
     mounts = EntriesKey(
         "NFS servers of the site and folders of the host that nodes mount, see storage.mounts", MountKeys
+    )
+    scratch = ValueKey(
+        "where each job has a folder of its own, `$SCRATCH`: `nfs`, on the controller's data volume, which "
+        "compute nodes mount at `/scratch`; a path on one of `mounts`; `none` (storage.md). For Slurm "
+        "clusters only",
+        scratch,
+        "",
+        default_text="`none`",
     )
     virtio_fs = SectionKey("see below", VirtioFsKeys)
 
@@ -369,6 +385,38 @@ class RollKeys(Keys, title="roll"):
     )
 
 
+class BackupKeys(Keys, title="backup"):
+    every = ValueKey(
+        "`hourly`, `daily` or `weekly`, by a timer of systemd's on this machine",
+        leaf.choice("hourly", "daily", "weekly"),
+        None,
+        required=True,
+    )
+    path = ValueKey(
+        "an absolute folder of this machine, better one on another disk or server; variables as in "
+        "`host_path` of virtio_fs_mounts",
+        folder,
+        "",
+        required=True,
+    )
+    keep = ValueKey(
+        "how many archives of the cluster stay there, the newest",
+        leaf.integer(1, 10_000),
+        BackupSettings.keep,
+    )
+    homes = ValueKey("people's homes, too", leaf.boolean, BackupSettings.homes)
+    containers = ValueKey("the files of the containers, too", leaf.boolean, BackupSettings.containers)
+    passphrase_file = ValueKey(
+        "encrypt by the first line of this file, an absolute path", folder, "", default_text="in the clear"
+    )
+    encrypt_to = ValueKey(
+        "encrypt to the OpenPGP public key in this file, an absolute path",
+        folder,
+        "",
+        default_text="in the clear",
+    )
+
+
 _CLUSTER_EARLIER = ("ssh", "container_registry")
 
 
@@ -416,6 +464,10 @@ class HpcKeys(
     containers = SectionKey("see containers", ContainersKeys)
     accounting = SectionKey("see accounting", AccountingKeys)
     roll = SectionKey("see roll", RollKeys)
+    backup = SectionKey("a backup again and again, see backup and backup.md", BackupKeys)
+    mail = SectionKey(
+        "the relay of mails about jobs, see mail; without it who asks for one is told", MailKeys
+    )
     packages = ListKey(
         "a list of Debian packages that every node has (`[htop, r-base-core]`), installed from the nodes' "
         "mirror, without recommended ones. One that is taken out of the list is removed, if it was not there "
@@ -511,6 +563,8 @@ SECTIONS: tuple[type[Keys], ...] = (
     AccountUserKeys,
     QosKeys,
     RollKeys,
+    BackupKeys,
+    MailKeys,
     UserKeys,
     GroupKeys,
     SiteKeys,

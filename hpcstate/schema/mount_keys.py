@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import cast, get_args
 
+from hpcstate.model.cluster import SCRATCH
 from hpcstate.model.mount import Mount, MountType
 from hpcstate.schema import leaf
 from hpcstate.schema.declare import Keys, ListKey, ValueKey
@@ -62,6 +63,18 @@ def _plain(path: str) -> str:
         raise LeafError("a path without '..'")
     if path != (plain := "/" + "/".join(parts)):
         raise LeafError("a plain absolute path", f"write {plain}")
+    return path
+
+
+def scratch(value: str) -> str:
+    """Where each job has a folder of its own: empty for ``none``, SCRATCH for ``nfs``, else the path."""
+    if value in ("none", "nfs"):
+        return SCRATCH if value == "nfs" else ""
+    if not value.startswith("/"):
+        raise LeafError("none, nfs or an absolute path on one of the mounts")
+    path = mount_point(value)
+    if path == SCRATCH:
+        raise LeafError("nfs, or a path on one of the mounts", f"{SCRATCH} is where nfs has it")
     return path
 
 

@@ -42,6 +42,12 @@ class UserKeys(Keys, title="users"):
         User.account,
         default_text="`default`, where `accounting` declares anything",
     )
+    home_quota_gb = ValueKey[int | None](
+        "GiB that their files may take on the data volume, 0 without a limit; as `storage.home_quota_gb`",
+        leaf.integer(0, 65536),
+        None,
+        default_text="that of `storage`",
+    )
 
 
 class GroupKeys(Keys, title="groups"):

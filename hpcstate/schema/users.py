@@ -31,6 +31,7 @@ def read_people(cluster: Section) -> tuple[tuple[User, ...], tuple[Group, ...]]:
             ssh_keys=_keys(entry),
             admin=entry.value(UserKeys.admin),
             account=entry.value(UserKeys.account),
+            home_quota_gb=entry.value(UserKeys.home_quota_gb),
         )
         _take(taken, entry, entry.at(UserKeys.name), user.name)
         _take(taken, entry, entry.at(UserKeys.uid), user.uid)

@@ -26,6 +26,12 @@ STATE = "/var/lib/slurm/slurmctld"
 JOB_SUBMIT = f"{CONF_DIRECTORY}/job_submit.lua"
 """What slurmctld asks about each job that is submitted, where JobSubmitPlugins has lua."""
 
+MAIL_PROG = f"{CONF_DIRECTORY}/mail_prog.sh"
+"""What slurmctld runs to send a mail, where the file has a relay."""
+
+TASK_PROLOG = f"{CONF_DIRECTORY}/task_prolog.sh"
+"""What slurmd runs before each task, as the job's user, where jobs have a scratch folder."""
+
 JOB_RECORD = "jobcomp.log"
 """The file in the folder of slurmctld's state that gets a line for each job that ended (JobCompLoc)."""
 
@@ -217,6 +223,7 @@ def _sections(cluster: Cluster) -> tuple[ConfSection, ...]:
                 ("JobContainerType", "job_container/tmpfs"),
                 ("PrologFlags", "Contain"),
                 ("TmpFS", JOB_TMP),
+                *([("TaskProlog", TASK_PROLOG)] if cluster.scratch else []),
             ),
         ),
         ConfSection("Limits and priorities", _priorities(cluster)),
@@ -264,6 +271,9 @@ def _priorities(cluster: Cluster) -> tuple[tuple[str, str], ...]:
             ("PriorityWeightAge", "1000"),
         ]
     asked = [("JobSubmitPlugins", "lua")] if refuses_mail(cluster) else []
+    if cluster.mail:
+        asked.append(("MailProg", MAIL_PROG))
+        asked += [("MailDomain", cluster.mail.domain)] if cluster.mail.domain else []
     return (("EnforcePartLimits", "ALL"), ("PropagateResourceLimitsExcept", "MEMLOCK"), *asked, *weights)
 
 
@@ -296,9 +306,9 @@ def slurm_user(cluster: Cluster) -> str:
 
 
 def refuses_mail(cluster: Cluster) -> bool:
-    """Whether who asks for mail is told that there is none: no node has a program that sends it, unless
-    ``slurm_config.parameters`` names one, or another plugin in the place of ours."""
-    return not _own(cluster).keys() & {"mailprog", "jobsubmitplugins"}
+    """Whether who asks for mail is told that there is none: the file has no relay, and no
+    ``slurm_config.parameters`` name a program that sends it, or another plugin in the place of ours."""
+    return not cluster.mail and not _own(cluster).keys() & {"mailprog", "jobsubmitplugins"}
 
 
 def job_submit() -> str:

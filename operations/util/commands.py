@@ -40,11 +40,14 @@ def name_once(host: Host, text: str) -> None:
         host.log_styled(f"{NAMED}{text}", fg="yellow", log_func=logger.warning)
 
 
-def write_file(path: str, content: str, mode: str = "644", *, mark: str = "") -> StringCommand:
-    """Puts ``content``, which ends with a newline, at ``path``: owned by root, replaced in one step.
+def write_file(
+    path: str, content: str, mode: str = "644", *, owner: str = "", mark: str = ""
+) -> StringCommand:
+    """Puts ``content``, which ends with a newline, at ``path``: owned by root, or ``owner`` (``user:group``),
+    replaced in one step.
 
     The content travels on standard input: not in argv, where every user of the node could read it, and not by
     a temporary file of the SSH user. Directories are made as needed. ``mark`` is the path of an empty file
     that is made before the file is replaced.
     """
-    return StringCommand(programs.replace_file(path, mode, mark=mark), _stdin=content)
+    return StringCommand(programs.replace_file(path, mode, owner=owner, mark=mark), _stdin=content)

@@ -26,10 +26,12 @@ from operations import (
     node_runs,
     nvidia,
     packages,
+    quotas,
     registry,
     services,
     slurm,
     text_files,
+    timers,
     users,
 )
 
@@ -44,6 +46,7 @@ ROWS: tuple[Managed, ...] = (
     *munge.MANAGED,
     *apptainer.MANAGED,
     *data_volume.MANAGED,
+    *quotas.MANAGED,
     *homes.MANAGED,
     *mounts.MANAGED,
     *accounting.MANAGED,
@@ -57,6 +60,7 @@ ROWS: tuple[Managed, ...] = (
     *registry.MANAGED,
     *node_runs.MANAGED,
     *packages.MANAGED,
+    *timers.MANAGED,
 )
 """In the order of the page."""
 

@@ -67,6 +67,8 @@ MODULES = (
     "accounting",
     "packages",
     "associations",
+    "timers",
+    "quotas",
 )
 
 

@@ -27,6 +27,9 @@ from hpcstate.tasks.stages import LAB_CONTAINERS
 HERE = Path(__file__).parent
 CLUSTER_FILE = HERE / "cluster.yaml"
 
+ON_THE_VOLUME = "      scratch: nfs\n      home_quota_gb: 2\n"
+"""What the file has that needs homes on the controller's data volume."""
+
 LONG = "HPCSTATE_LAB_LONG"
 """The variable that asks for the long lab, also: what takes more time than a run of all tests has."""
 

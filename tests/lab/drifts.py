@@ -147,6 +147,12 @@ BREAKS: Mapping[str, Break] = {
         "umount --lazy /opt/containers && systemctl disable --quiet opt-containers.mount",
         "mountpoint -q /opt/containers && systemctl --quiet is-enabled opt-containers.mount",
     ),
+    "quotas": Break(
+        "controller",
+        "setquota -u 2001 0 0 0 0 /srv/hpcstate && quotaoff -u /srv/hpcstate",
+        "quotaon -p -u /srv/hpcstate | grep -q 'is on' "
+        "&& repquota -u -n -O csv /srv/hpcstate | grep -q '^#2001,.*,2097152,'",
+    ),
     "homes.way": Break(
         "controller",
         # With the keys, for the deploy logs in with them.
@@ -223,6 +229,14 @@ BREAKS: Mapping[str, Break] = {
         "[ ! -d /dev/nvidia1 ]",
         "compute-02",
         "rmdir /dev/nvidia1",
+    ),
+    "timers": Break(
+        "controller",
+        "systemctl disable --quiet --now hpcstate-scratch.timer "
+        "&& echo >/usr/local/lib/hpcstate/hpcstate-scratch",
+        "systemctl --quiet is-active hpcstate-scratch.timer "
+        "&& systemctl --quiet is-enabled hpcstate-scratch.timer "
+        "&& grep -q squeue /usr/local/lib/hpcstate/hpcstate-scratch",
     ),
     "registry": Break(
         "compute-02", "chmod 777 /opt/containers", '[ "$(stat -c %a /opt/containers)" != 777 ]'

@@ -11,7 +11,7 @@ import pytest
 
 from hpcstate.model import Cluster
 from hpcstate.node.ssh import Live, UnreachableError
-from tests.lab.conftest import pyinfra, results
+from tests.lab.conftest import ON_THE_VOLUME, pyinfra, results
 
 MARK = "/home/hpc/lab-mark"
 WAIT = "timeout --kill-after=5 150"
@@ -69,7 +69,9 @@ def test_a_dead_server_hangs_no_login_and_no_boot(live: Live, cluster: Cluster) 
 def test_homes_of_each_nodes_own_and_shared_again(live: Live, cluster_file: Path) -> None:
     live.run("controller", f"echo shared >{MARK}", user="hpc")
     before = cluster_file.read_text()
-    cluster_file.write_text(before.replace("    storage:\n", "    storage:\n      home: local\n", 1))
+    cluster_file.write_text(
+        before.replace(ON_THE_VOLUME, "").replace("    storage:\n", "    storage:\n      home: local\n", 1)
+    )
     try:
         assert pyinfra(cluster_file, "-y").returncode == 0
         assert [mounts(live, node.name) for node in live.cluster.nodes] == [[], [], []]

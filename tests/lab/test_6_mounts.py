@@ -17,7 +17,7 @@ from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor.fit_host import virtiofsd_missing
 from hpcstate.model import Cluster
 from hpcstate.node.ssh import Live
-from tests.lab.conftest import pyinfra, results
+from tests.lab.conftest import ON_THE_VOLUME, pyinfra, results
 
 SERVED = "/srv/lab-export"
 NODE = "compute-01"
@@ -192,7 +192,7 @@ def test_homes_move_to_a_folder_of_the_host_and_back(cluster: Cluster, cluster_f
     with Live(cluster) as live:
         live.run("controller", "echo of the volume >/home/hpc/lab-moves", user="hpc")
     try:
-        cluster_file.write_text(before.replace("    storage:\n", there, 1))
+        cluster_file.write_text(before.replace(ON_THE_VOLUME, "").replace("    storage:\n", there, 1))
         refused = pyinfra(cluster_file, "--json", "-y")
         assert refused.returncode != 0 and "is not in this machine" in refused.stderr, refused.stderr[-2000:]
         with Live(cluster) as live:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from hpcstate.check.runner import load_suites, run_check
 from hpcstate.check.suite import CheckResult
-from hpcstate.model import AccountingSettings, Cluster
+from hpcstate.hypervisor import backup_timer
+from hpcstate.model import AccountingSettings, BackupSettings, Cluster
 from tests.unit.fake_live import TWO, Answer, FakeLive, a_cluster, a_node, failing
 
 SUITES = load_suites()
@@ -141,3 +145,34 @@ def test_messages_that_wait(
 def test_a_cluster_without_accounting_is_not_a_broken_one(name: str) -> None:
     off = replace(TWO, accounting=AccountingSettings(on=False))
     assert run_named(name, lambda node, script: "", off).outcome == "skipped"
+
+
+@pytest.mark.parametrize(
+    ("hours", "on", "outcome", "words"),
+    [
+        (1, True, "passed", "1.0 hours old"),
+        (60, True, "failed", "is 60 hours old"),
+        (1, False, "failed", "the timer of this machine is off"),
+        (None, True, "failed", "no archive of test"),
+    ],
+)
+def test_backups(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    hours: int | None,
+    on: bool,
+    outcome: str,
+    words: str,
+) -> None:
+    there = backup_timer.TimerUnit("hpcstate-backup-test", "", "", "daily", "", on)
+    monkeypatch.setattr(backup_timer, "look", lambda: (there,))
+    (tmp_path / "test-2-2026-01-01T000000.tar").touch()
+    if hours is not None:
+        archive = tmp_path / "test-2026-01-01T000000.tar.gpg"
+        archive.touch()
+        at = time.time() - hours * 3600
+        os.utime(archive, (at, at))
+    cluster = replace(TWO, backup=BackupSettings("daily", tmp_path))
+    done = run_named("backup", lambda node, script: "", cluster)
+    assert (done.outcome, words in done.observed) == (outcome, True), done
+    assert run_named("backup", lambda node, script: "").outcome == "skipped"

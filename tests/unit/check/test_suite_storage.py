@@ -10,7 +10,7 @@ import pytest
 
 from hpcstate.check.runner import load_suites, run_check
 from hpcstate.check.suite import CheckResult
-from hpcstate.model import Cluster, Mount
+from hpcstate.model import Cluster, Mount, User
 from hpcstate.run import Result
 from tests.suites.storage.test_job_tmp import Folder, wrongs
 from tests.unit.fake_live import TWO, FakeLive, failing
@@ -205,6 +205,84 @@ def test_mounts_that_are_not(said: str, there: str, words: str) -> None:
 
 def test_a_cluster_without_mounts_has_none_to_look_at() -> None:
     assert mounts_checked(cluster=TWO).outcome == "skipped"
+
+
+# the scratch folder of a job
+
+SCRATCH = replace(TWO, home="nfs", scratch="/scratch")
+
+
+def met(node: str, **changes: object) -> dict[str, object]:
+    return {"host": node, "folder": "/scratch/7", "mode": "700 hpc", "seen": 2, "tasks": 2, **changes}
+
+
+def scratch_checked(last: dict[str, object], swept: str = "active\n") -> CheckResult:
+    def answer(node: str, script: str) -> str:
+        if script.startswith("srun"):
+            return "".join(json.dumps(report) + "\n" for report in (met("compute-01"), last))
+        return swept if script.startswith("systemctl is-active") else ""
+
+    return run_check(SUITES.select(name="storage.job_scratch")[0], FakeLive(answer, SCRATCH))
+
+
+def test_the_scratch_folder_of_a_job() -> None:
+    result = scratch_checked(met("compute-02"))
+    assert result.outcome == "passed", result
+    assert result.observed == "7 below /scratch on compute-01, compute-02: gone"
+    skipped = run_check(SUITES.select(name="storage.job_scratch")[0], FakeLive(Answers(), SHARED))
+    assert skipped.outcome == "skipped"
+
+
+@pytest.mark.parametrize(
+    ("changes", "swept", "words"),
+    [
+        ({"folder": ""}, "active\n", "compute-02: SCRATCH is not set"),
+        ({"folder": "/tmp/7"}, "active\n", "compute-02: SCRATCH is /tmp/7"),
+        ({"mode": "755 hpc"}, "active\n", "compute-02: /scratch/7 is 755 hpc"),
+        ({"seen": 1}, "active\n", "compute-02: sees 1 of 2 files"),
+        ({"host": "compute-03"}, "active\n", "compute-02: no task told of it"),
+        ({}, "inactive\n", "hpcstate-scratch.timer is inactive"),
+        ({}, "active\nleft 4000000000\n", "/srv/hpcstate/scratch/4000000000 is left"),
+    ],
+)
+def test_what_is_wrong_with_the_scratch_folder(changes: dict[str, object], swept: str, words: str) -> None:
+    result = scratch_checked(met("compute-02", **changes), swept)
+    assert result.outcome == "failed" and words in result.observed
+
+
+# quotas
+
+LIMITED = replace(SHARED, home_quota_gb=2, users=(User("alice", 2001), User("bob", 2002, home_quota_gb=0)))
+QUOTAS = "feature yes\nprograms\non\nrow #2000,ok,ok,20,0,0,,2,0,0,\nrow #2001,ok,ok,4,0,2097152,,1,0,0,\n"
+REFUSED = "dd: error writing '/home/hpc/x': Disk quota exceeded\n"
+
+
+def quotas_checked(found: str = QUOTAS, said: str = REFUSED, cluster: Cluster = LIMITED) -> CheckResult:
+    def answer(node: str, script: str) -> str:
+        return found if "record=" in script else said if "dd if" in script else ""
+
+    return run_check(SUITES.select(name="storage.quotas")[0], FakeLive(answer, cluster))
+
+
+def test_quotas_that_hold() -> None:
+    assert LIMITED.home_quotas == {2001: 2}
+    assert quotas_checked().outcome == "passed"
+    assert quotas_checked(cluster=SHARED).outcome == "skipped"
+
+
+@pytest.mark.parametrize(
+    ("found", "said", "words"),
+    [
+        (QUOTAS.replace("yes", "no"), REFUSED, "made without"),
+        (QUOTAS.replace("programs\n", ""), REFUSED, "not installed"),
+        (QUOTAS.replace("on\nrow", "row"), REFUSED, "they do not hold"),
+        (QUOTAS.replace("2097152", "0"), REFUSED, "user 2001 has 0 KiB instead of 2097152"),
+        (QUOTAS, "8388608 bytes copied\n", "compute-01 more was written than allowed: 8388608"),
+    ],
+)
+def test_quotas_that_do_not(found: str, said: str, words: str) -> None:
+    result = quotas_checked(found, said)
+    assert result.outcome == "failed" and words in result.observed
 
 
 def test_homes_in_a_folder_of_the_hypervisor() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from hpcstate.check.jobs import together
 from hpcstate.check.runner import load_suites, run_check
 from hpcstate.check.suite import CheckFailed, CheckResult
-from hpcstate.model import Cluster, Partition
+from hpcstate.model import Cluster, MailSettings, Partition
 from hpcstate.node import runs
 from hpcstate.node.ssh import Live, UnreachableError
 from hpcstate.probe.node_runs import NodeRuns
@@ -392,3 +393,20 @@ def test_rotation() -> None:
         "active\nconsidering log /other\n",
     ):
         assert outcome(wrong) == "failed"
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome", "words"),
+    [
+        ("SMTP server at smtp:\n    TLS support\n", "passed", "smtp:25 answers slurm"),
+        ("no program\nSMTP server at smtp:\n", "failed", "another MailProg"),
+        (replace(failing(75, ""), stdout="msmtp: cannot connect: refused"), "failed", "refused"),
+        (failing(124, ""), "failed", "nothing in 40 s"),
+    ],
+)
+def test_the_relay_of_mails(answer: Result | str, outcome: str, words: str) -> None:
+    (check,) = SUITES.select(name="nodes.mail")
+    cluster = replace(TWO, mail=MailSettings("smtp", 25, "hpc@example.org"))
+    done = run_check(check, FakeLive(lambda node, script: answer, cluster))
+    assert (done.outcome, words in done.observed) == (outcome, True), done
+    assert run_named("nodes.mail", lambda node, script: "").outcome == "skipped"

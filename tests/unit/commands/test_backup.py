@@ -267,3 +267,27 @@ def test_the_keys_come_first(
     assert cli.main(["restore", GPU, archive, "--keys"]) == COULD_NOT_RUN
     assert "there are other keys here" in capsys.readouterr().err
     assert (secrets / "ssh_key").read_text() == "another"
+
+
+def test_what_the_file_says_of_backups_and_the_oldest_go(
+    controller: Controller, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del controller
+    file, out = tmp_path / "own.yaml", tmp_path / "out"
+    file.write_text(Path(GPU).read_text() + f"    backup: {{every: daily, path: {out}, keep: 2}}\n")
+    out.mkdir()
+    others = [
+        "gpu-2026-01-01T000000.tar",
+        "gpu-2026-01-02T000000.tar.gpg",
+        "gpu-2-2026-01-01T000000.tar",
+        "gpu-2026-01-01T000000.tar.mine",
+    ]
+    for other in others:
+        (out / other).touch()
+    assert cli.main(["backup", str(file), "--scheduled"]) == OK
+    assert "gpu-2026-01-01T000000.tar is removed: the newest 2 stay" in capsys.readouterr().out
+    left = {path.name for path in out.iterdir()}
+    assert left > set(others[1:]) and others[0] not in left and len(left) == 4
+    assert cli.main(["backup", str(file), "--scheduled", "--homes"]) == COULD_NOT_RUN
+    assert cli.main(["backup", GPU, "--scheduled"]) == COULD_NOT_RUN
+    assert "the cluster file has no backup" in capsys.readouterr().err

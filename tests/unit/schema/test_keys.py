@@ -18,6 +18,7 @@ from hpcstate.schema import (
     gpu_keys,
     keys,
     leaf,
+    mail_keys,
     mount_keys,
     partition_keys,
     people_keys,
@@ -40,7 +41,7 @@ NOT_OF_THE_FILE = (model.Container, model.ContainerTest)
 """What container.yaml becomes."""
 
 DERIVED = {
-    "Cluster": {"home", "home_path"},
+    "Cluster": {"home", "home_path", "scratch"},
     "Mount": {"place"},
     "Node": {"named", "data_gb"},
     "Share": {"percent"},
@@ -62,7 +63,7 @@ def constants() -> dict[str, set[str]]:
 
 def default_arguments() -> Iterator[tuple[str, ast.expr]]:
     """The default that each row of the tables is given, as it is written there, by ``TableKeys.key``."""
-    modules = (keys, gpu_keys, mount_keys, partition_keys, people_keys, accounting_keys, site_keys)
+    modules = (keys, gpu_keys, mail_keys, mount_keys, partition_keys, people_keys, accounting_keys, site_keys)
     written = [found for module in modules for found in ast.parse(inspect.getsource(module)).body]
     for table in [found for found in written if isinstance(found, ast.ClassDef)]:
         for row in [found for found in table.body if isinstance(found, ast.Assign)]:

@@ -1,0 +1,57 @@
+"""Timers of systemd that hpcstate has on a host: what each starts, and that it is on."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Generator, Sequence
+
+from pyinfra.api.command import PyinfraCommand, StringCommand
+from pyinfra.api.operation import operation
+from pyinfra.context import host
+
+from facts.timers import Timers
+from hpcstate.node.data_volume import UNITS
+from hpcstate.node.managed import Managed
+from hpcstate.node.timers import MARK, PROGRAMS, Timer
+from operations.util.commands import write_file
+
+MANAGED = (
+    Managed(
+        "timers",
+        "what systemd starts again and again on the controller: the removal of scratch folders of jobs that "
+        "have ended (`storage.scratch`); one that the cluster file has no more goes",
+        f"{UNITS}/hpcstate-*.timer, with a line of ours, and their services; {PROGRAMS}",
+        "digest and mode of the files, systemctl",
+        "mended",
+    ),
+)
+
+
+@operation()
+def state(wanted: Sequence[Timer]) -> Generator[PyinfraCommand, None, None]:
+    """``wanted`` are there and on, also after a boot; those of ours that are not among them are gone. A run
+    that is under way goes on.
+    """
+    found = host.get_fact(Timers, mark=MARK, units=UNITS, programs_in=PROGRAMS)
+    gone = [name for name in found if name not in {timer.name for timer in wanted}]
+    done = True
+    for name in gone:
+        done = False
+        files = (f"{UNITS}/{name}.timer", f"{UNITS}/{name}.service", f"{PROGRAMS}/{name}")
+        yield StringCommand(f"systemctl disable --quiet --now {shlex.quote(name)}.timer")
+        yield StringCommand("rm -f", *map(shlex.quote, files))
+        yield StringCommand("systemctl daemon-reload")
+    for timer in wanted:
+        there = found.get(timer.name)
+        right = there is not None and (there["sha256"], there["mode"]) == (timer.sha256, "755")
+        if not right:
+            for path, (content, mode) in timer.files.items():
+                yield write_file(path, content, mode)
+            yield StringCommand("systemctl daemon-reload")
+        if not right or (there and (there["enabled"], there["active"]) != ("enabled", "active")):
+            done = False
+            yield StringCommand(f"systemctl enable --quiet {timer.unit}")
+            # Of one that runs the times may have changed.
+            yield StringCommand(f"systemctl restart {timer.unit}")
+    if done:
+        host.noop(f"{len(wanted)} timers are on")
