@@ -176,7 +176,7 @@ def test_daemons(
     live: Live, controller: Node, nodes: tuple[Node, ...], record_property: RecordProperty
 ) -> None:
     """No systemd unit has failed, and the daemons of Slurm and munge run"""
-    units = {node.name: ("munge", "slurmd") for node in nodes}
+    units: dict[str, tuple[str, ...]] = {node.name: ("munge", "slurmd") for node in nodes}
     units |= {node.name: ("munge",) for node in live.nodes if node.role == "login"}
     units[controller.name] = ("munge", "slurmctld")
     scripts = {
