@@ -1,6 +1,7 @@
 """Slurm's hostlist expressions: ``compute-[01-03,07]`` for a run of names or addresses.
 
-The notation is that of slurm.conf(5), NodeName: one bracket per name here, because that is all we write.
+The notation is that of slurm.conf(5), NodeName. What we write has one bracket a name; what others wrote is
+read as Slurm does.
 """
 
 from __future__ import annotations
@@ -12,7 +13,12 @@ from itertools import groupby
 from hpcstate.errors import HpcstateError
 
 _NUMBERED = re.compile(r"^(?P<prefix>.*?)(?P<number>\d+)$")
-_BRACKETED = re.compile(r"^(?P<prefix>[^\[\]]*)\[(?P<ranges>[0-9,-]+)\](?P<suffix>[^\[\]]*)$")
+_RANGE = re.compile(r"(?P<first>[ +]*(?P<low>[0-9]{1,19})(?: +(?=-))?)(?:-(?: *(?P<high>[0-9]{1,19}))?)?")
+_HINT = "write it as compute-[01-04,07]"
+_SEPARATORS = "\t ,\n"
+
+MAX_RANGE = 64 * 1024
+"""How many numbers Slurm expands a range to (src/common/hostlist.c, MAX_RANGE)."""
 
 
 def compress(names: Sequence[str]) -> str:
@@ -22,13 +28,15 @@ def compress(names: Sequence[str]) -> str:
 
 
 def expand(expression: str) -> tuple[str, ...]:
-    """The names of a hostlist ``expression``, in the order they are written.
+    """The names of a hostlist ``expression``, in the order in which Slurm has them (src/common/hostlist.c,
+    tried with `scontrol show hostnames`): of several brackets in a name the last one counts first.
 
-    Raises HpcstateError for a bracket that is not closed, nested or not made of numbers.
+    Raises HpcstateError for an expression that Slurm refuses: a bracket that is not closed, a range that is
+    empty, counts down, is not made of numbers, or has more than :data:`MAX_RANGE` numbers.
     """
     names: list[str] = []
-    for part in _split_at_commas(expression):
-        names.extend(_expand_part(part))
+    for word in _words(expression):
+        names.extend(_expand_word(word))
     return tuple(names)
 
 
@@ -71,27 +79,58 @@ def _follows(before: str, number: str) -> bool:
     return str(int(before) + 1).zfill(len(before)) == number
 
 
-def _split_at_commas(expression: str) -> Iterable[str]:
-    part, depth = "", 0
+def _words(expression: str) -> Iterable[str]:
+    """The words of ``expression``: commas and white space part them outside of brackets (_next_tok)."""
+    word, depth = "", 0
     for character in expression:
         depth += (character == "[") - (character == "]")
-        if character == "," and depth == 0:
-            yield part
-            part = ""
+        if character in _SEPARATORS and depth <= 0:
+            yield from [word] if word else []
+            word = ""
         else:
-            part += character
-    if part:
-        yield part
+            word += character
+    if word:
+        yield word
 
 
-def _expand_part(part: str) -> Iterable[str]:
-    if "[" not in part and "]" not in part:
-        yield part
-        return
-    found = _BRACKETED.match(part)
+def _expand_word(word: str) -> Iterable[str]:
+    """hostlist_create_dims: the last bracket counts within what is before it (_push_range_list)."""
+    before, bracket, behind = word.rpartition("[")
+    if not bracket:
+        return [word]
+    inside, closed, after = behind.partition("]")
+    if not closed:
+        raise HpcstateError(
+            f"{word!r} is no hostlist expression: a bracket is not closed",
+            hint="write it as compute-[01-04,07]",
+        )
+    numbers = [number for part in inside.split(",") for number in _numbers(part, word)]
+    return [f"{prefix}{number}{after}" for prefix in _prefixes(before, word) for number in numbers]
+
+
+def _prefixes(prefix: str, word: str) -> list[str]:
+    """What brackets of ``prefix`` stand for, the first one counting first."""
+    before, bracket, behind = prefix.rpartition("[")
+    inside, closed, after = behind.rpartition("]")
+    if not bracket or not closed:
+        return [prefix]
+    numbers = [number for part in inside.split(",") for number in _numbers(part, word)]
+    return [made for number in numbers for made in _prefixes(f"{before}{number}{after}", word)]
+
+
+def _numbers(part: str, word: str) -> Iterable[str]:
+    """The numbers of one range, as wide as the first of them is written (_parse_single_range)."""
+    found = _RANGE.fullmatch(part)
     if found is None:
-        raise HpcstateError(f"{part!r} is not a hostlist expression", hint="write it as compute-[01-04,07]")
-    for bounds in found["ranges"].split(","):
-        low, _, high = bounds.partition("-")
-        for number in range(int(low), int(high or low) + 1):
-            yield f"{found['prefix']}{str(number).zfill(len(low))}{found['suffix']}"
+        raise _refused(part, word, "is no range of numbers")
+    low, high = int(found["low"]), int(found["high"] or found["low"])
+    if high < low:
+        raise _refused(part, word, "counts down")
+    if high - low >= MAX_RANGE:
+        raise _refused(part, word, f"has more than {MAX_RANGE} numbers")
+    width = len(found["first"])
+    return (str(number).zfill(width) for number in range(low, high + 1))
+
+
+def _refused(part: str, word: str, why: str) -> HpcstateError:
+    return HpcstateError(f"{word!r} is no hostlist expression: {part!r} {why}", hint=_HINT)

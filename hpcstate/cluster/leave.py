@@ -20,7 +20,7 @@ from hpcstate.model import Cluster, Node
 from hpcstate.node.ssh import Live, NotLetInError, OtherHostKeyError
 from hpcstate.paths import ClusterPaths
 from hpcstate.probe import running_jobs
-from hpcstate.probe.running_jobs import RunningJob, time_left
+from hpcstate.probe.running_jobs import RunningJob
 from hpcstate.probe.slurm import SlurmNode, jobs_command, nodes_command, parse_jobs, parse_nodes
 from hpcstate.slurm.change import APPLIED, REASON_PREFIX, WAITING
 
@@ -139,6 +139,8 @@ def left(
     ``jobs`` is ``refuse``, or when they do not end within ``timeout_s`` seconds; then the nodes stay drained.
     """
     known = _ask(live)
+    some = len(nodes) < len(live.cluster.nodes)
+    which = "".join(f" --node {node.name}" for node in nodes) if some else ""
     drained = [
         node.name for node in nodes if node.name in known and "DRAIN" not in known[node.name]["states"]
     ]
@@ -150,13 +152,15 @@ def left(
             raise HpcstateError(
                 f"{holding}\nnothing was stopped{_drained_before(known, nodes)}",
                 where=live.cluster.name,
-                hint="`stop --drain` waits for them; `stop --force` requeues batch jobs and ends the others",
+                hint=f"`hpcstate stop FILE{which} --drain` waits for them; `--force` requeues batch jobs and "
+                "ends the others",
             )
         if holding and jobs == "drain" and not known:
             raise HpcstateError(
                 f"{holding}\nslurmctld does not answer: the nodes cannot be drained, and nothing was stopped",
                 where=live.cluster.name,
-                hint="is the controller on? `hpcstate start FILE`; `stop --force` stops all the same",
+                hint=f"is the controller on? `hpcstate start FILE`; `hpcstate stop FILE{which} --force` "
+                "stops all the same",
             )
         still = Holding()
         if holding.jobs and jobs == "force":
@@ -172,8 +176,9 @@ def left(
         raise HpcstateError(
             f"{still}\nafter {timeout_s:.0f} s; these nodes stay drained, and nothing was stopped",
             where=live.cluster.name,
-            hint="`stop --drain` goes on waiting; `stop --force` requeues or ends the jobs; to take jobs "
-            f"again: scontrol update nodename={','.join(node.name for node in nodes)} state=resume",
+            hint=f"`hpcstate stop FILE{which} --drain` goes on waiting; `--force` requeues or ends the "
+            f"jobs; to take jobs again: scontrol update nodename={','.join(node.name for node in nodes)} "
+            "state=resume",
         )
     ours = [*drained, *(name for name, node in known.items() if node["reason"].startswith(REASON))]
     try:
@@ -197,7 +202,7 @@ def _ask(live: Live) -> dict[str, SlurmNode]:
 
 
 def _drained_before(known: Mapping[str, SlurmNode], nodes: Sequence[Node]) -> str:
-    """What an earlier `stop --drain` left, which ran out of time."""
+    """What an earlier `stop --drain` left, which ran out of time, or a `start --remove` that was killed."""
     names = [
         node.name
         for node in nodes
@@ -208,8 +213,8 @@ def _drained_before(known: Mapping[str, SlurmNode], nodes: Sequence[Node]) -> st
     if not names:
         return ""
     return (
-        f"\nan earlier stop still drains {', '.join(names)}: scontrol update nodename={','.join(names)} "
-        "state=resume ends that"
+        f"\nan earlier stop or removal still drains {', '.join(names)}: "
+        f"scontrol update nodename={','.join(names)} state=resume ends that"
     )
 
 
@@ -277,11 +282,7 @@ def waiting_lines(holding: Holding, running: Sequence[RunningJob]) -> list[str]:
     known = {job.number: job for job in running}
 
     def named(number: int) -> str:
-        if number not in known:
-            return str(number)
-        job = known[number]
-        left = "no limit" if job.seconds_left is None else f"{time_left(job.seconds_left)} left"
-        return f"{number} ({job.user}, {left})"
+        return str(known.get(number, number))
 
     lines = [f"{WAITING} {', '.join(map(named, jobs))} on {node}" for node, jobs in holding.jobs.items()]
     return lines + str(Holding(unknown=holding.unknown)).splitlines()

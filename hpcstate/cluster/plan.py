@@ -230,7 +230,7 @@ def _in_the_way(cluster: Cluster, machines: Machines, slurm: SlurmSeen) -> list[
         if theirs := drained(cluster, (*due.before, *due.after), slurm.theirs):
             found.append(theirs)
     for each in machines.differences:
-        jobs = [str(job.number) for job in slurm.jobs or () if each.what in job.nodes]
+        jobs = [str(job) for job in slurm.jobs or () if each.what in job.nodes]
         if each.impact == "remove" and jobs:
             found.append(
                 HpcstateError(

@@ -24,6 +24,11 @@ class RunningJob:
     nodes: tuple[str, ...]
     seconds_left: int | None
 
+    def __str__(self) -> str:
+        """The number, with whose it is and what it may still take: ``7 (alice, 0:12:00 left)``."""
+        left = "no limit" if self.seconds_left is None else f"{time_left(self.seconds_left)} left"
+        return f"{self.number} ({self.user}, {left})"
+
 
 def command(applied: str) -> str:
     """The program running_jobs.sh; ``applied`` is the folder with the record of what Slurm runs with."""

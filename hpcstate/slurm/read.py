@@ -24,6 +24,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Literal
 
 from hpcstate import hostlist
@@ -38,10 +39,12 @@ _CONTENT = re.compile(r"(?:[^\\#]|\\.|\\\Z)*", re.DOTALL)
 _CONTINUED = re.compile(r"(?<!\\)(?:\\\\)*(?P<backslash>\\)\s*\Z", re.ASCII)
 _INCLUDE = re.compile(r"include\s+(?P<file>\S*)(?P<rest>.*)", re.IGNORECASE | re.ASCII | re.DOTALL)
 
+_BOUNDS = re.compile(r"([0-9]{1,19})(?:-([0-9]{1,19}))?")
+
 _NAME_WIDTH = 60
 _DEFAULT = "default"
-_MAX_RANGE = 64 * 1024
-"""The longest range that Slurm expands (src/common/hostlist.c, MAX_RANGE)."""
+_MAX_NAMES = 1_000_000
+"""Of an expression with more names than this, the names are not looked at."""
 
 _ADDRESS_KEYS = frozenset(("nodeaddr", "nodehostname", "bcastaddr"))
 _FILE_KEYS = ("file", "files", "multiplefiles")
@@ -312,16 +315,21 @@ def _devices(record: Record) -> Iterator[tuple[Subject, Mapping[str, str]]]:
 
 
 def names(expression: str) -> tuple[str, ...] | None:
-    """The names of a hostlist expression; None when it is of a form that is not looked into.
-
-    Slurm knows forms that hpcstate does not write (several brackets in one name, functions in braces).
+    """The names of a hostlist expression; None for one that Slurm refuses, that has functions in braces, or
+    more names than anybody has nodes.
     """
-    bounds = re.findall(r"(\d+)-(\d+)", expression)
-    if "{" in expression or any(len(high) > 9 or int(high) - int(low) > _MAX_RANGE for low, high in bounds):
+    sizes = [
+        sum(
+            int(high or low) - int(low) + 1
+            for low, high in re.findall(r"([0-9]{1,19})(?:-([0-9]{1,19}))?", inside)
+        )
+        for inside in re.findall(r"\[([^\]]*)\]", expression)
+    ]
+    if "{" in expression or prod(map(abs, sizes)) > _MAX_NAMES:
         return None
     try:
         return hostlist.expand(expression)
-    except (HpcstateError, ValueError):
+    except HpcstateError:
         return None
 
 

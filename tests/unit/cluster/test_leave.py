@@ -142,7 +142,9 @@ def test_nodes_that_nobody_could_drain_are_not_waited_for() -> None:
 def test_what_an_earlier_stop_drained_is_named() -> None:
     slurm = Slurm({"compute-01": [7]}, drained="compute-01")
     slurm.reason = "hpcstate: stop"
-    with pytest.raises(HpcstateError, match="an earlier stop still drains compute-01: scontrol update"):
+    with pytest.raises(
+        HpcstateError, match="an earlier stop or removal still drains compute-01: scontrol update"
+    ):
         leave(slurm, "refuse")
 
 

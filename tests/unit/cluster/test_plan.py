@@ -169,7 +169,7 @@ def test_jobs_and_drains_that_stop_up_are_obstacles(description: Description) ->
     assert "on controller: sudo scontrol update nodename=compute-01 state=resume" in said
     gone = MachineDifference("compute-02", "node", "running", "", "remove")
     (said,) = plan_of(description, seen(gone, slurm={"gpu": theirs})).obstacles
-    assert f"the file no longer has compute-02, and jobs run there: {ELSEWHERE.number}" in said
+    assert f"the file no longer has compute-02, and jobs run there: {ELSEWHERE}" in said
     assert plan_of(description, seen(gone, slurm={"gpu": SlurmSeen()})).obstacles == ()
 
 
