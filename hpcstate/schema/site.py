@@ -20,13 +20,18 @@ KEPT = frozenset(
         "base/authorized_keys.j2",
         "base/data-bind.mount.j2",
         "base/data-volume.mount.j2",
+        "base/quota.service.j2",
         "base/storage.automount.j2",
         "base/storage.mount.j2",
         "base/sudoers.j2",
+        "base/timer.service.j2",
+        "base/timer.timer.j2",
         "slurm/gres.conf.j2",
+        "slurm/msmtprc.j2",
     )
 )
-"""Templates of these folders that no site replaces: operations read back what they wrote of them."""
+"""Templates of these folders that no site replaces: operations read back what they wrote of them, or they are
+one thing with a program of ours."""
 
 
 def replaceable() -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -18,6 +19,12 @@ from operations.util.commands import fail
 DRAIN_SECONDS = 3600
 POLL_SECONDS = 5
 _REASON_LENGTH = 120
+_LESS = re.compile(
+    r"Low RealMemory \(reported:\d+ < [\d.]+% of configured:(?P<memory>\d+)\)"
+    r"|gres/(?P<gres>\w+) count reported lower than configured \(\d+ < (?P<count>\d+)\)"
+)
+"""slurmctld's reasons that tell what slurm.conf said (src/slurmctld/node_mgr.c, validate_node_specs;
+src/interfaces/gres.c)."""
 
 
 def wait_until_free(state: Any, host: Any, node: str, timeout_s: float) -> bool:
@@ -70,10 +77,11 @@ def our_reason(reason: str) -> str:
 
 
 def resume_ours(node: str, known: SlurmNode | None, otherwise: str) -> Iterable[PyinfraCommand]:
-    """Lifts our drain of ``node``; says ``otherwise`` when there is none."""
+    """Lifts our drain of ``node``, and one of Slurm's own that is outdated; says ``otherwise`` when there is
+    none."""
     if known is None or not is_drained(known):
         host.noop(otherwise)
-    elif not known["reason"].startswith(REASON_PREFIX):
+    elif not known["reason"].startswith(REASON_PREFIX) and not is_outdated(known):
         lift = f"scontrol update nodename={node} state=resume"
         why = f"as {known['reason_user']} wants it: {known['reason']}"
         host.noop(f"{node} stays drained, {why}. When that is over: {lift}")
@@ -84,6 +92,19 @@ def resume_ours(node: str, known: SlurmNode | None, otherwise: str) -> Iterable[
 def is_drained(node: SlurmNode) -> bool:
     """Whether ``node`` takes no new jobs because somebody, or Slurm, drained it."""
     return "DRAIN" in node["states"]
+
+
+def is_outdated(node: SlurmNode) -> bool:
+    """Whether slurmctld drained ``node`` because it had less than slurm.conf said, which says something else
+    by now: then the drain is about a configuration that is gone. A node that is what slurm.conf still says,
+    after it was less, may have something broken that came back: that is for a person to see.
+    """
+    if is_invalid(node) or not (found := _LESS.match(node["reason"])):
+        return False
+    if found["memory"]:
+        return int(found["memory"]) != node["memory_mb"]
+    counts = re.findall(rf"(?:^|,){re.escape(found['gres'])}:(?:[^:,(]+:)?(\d+)", node["gres"])
+    return int(found["count"]) != sum(map(int, counts))
 
 
 def is_invalid(node: SlurmNode | None) -> bool:

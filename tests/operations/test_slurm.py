@@ -32,6 +32,8 @@ INVALID = {
     "states": ["IDLE", "DRAIN", "INVALID_REG"],
     "reason": "gres/gpu count reported lower than configured (1 < 2)",
     "reason_user": "slurm",
+    "memory_mb": 1751,
+    "gres": "gpu:simulated:2",
 }
 IDLE = {"states": ["IDLE"], "reason": "", "reason_user": ""}
 DRAIN = "scontrol update nodename=compute-01 state=drain reason="
@@ -254,6 +256,15 @@ def test_a_node_that_registered_with_less_registers_again_once_it_is_right() -> 
     assert "gres/gpu count reported lower" in outcome.noops[0]
 
 
+def test_a_node_is_resumed_that_slurm_drained_for_what_the_file_said_before() -> None:
+    """Its machine shrank before slurm.conf did (`hpcstate start` of a node that was off)."""
+    reason = "Low RealMemory (reported:1470 < 100.00% of configured:1751)"
+    invalid = {**INVALID, "reason": reason}
+    mended = {**invalid, "states": ["IDLE", "DRAIN"], "memory_mb": 1249}
+    outcome = compute(facts(ON_NODE, slurmd=daemon(), node={"sequence": [invalid, mended]}))
+    assert kinds(outcome) == ["wait_until_free", "script: restart wait", RESUME]
+
+
 def test_a_gres_conf_changed_by_hand_under_jobs_is_put_back_and_nothing_restarts() -> None:
     by_hand = {**ON_NODE, "gres.conf": GRES.replace("nvidia1", "nvidia7")}
     outcome = compute(facts(by_hand, ON_NODE, slurmd=daemon(), jobs=[7]))
@@ -317,6 +328,19 @@ def test_real_gpus_that_are_missing_vacate_nothing() -> None:
 
 # drain, resume and waiting
 
+ITS_OWN = "compute-01 stays drained, as slurm wants it: "
+
+
+def low(reason: str, memory_mb: int = 1751, gres: str = "") -> dict[str, Any]:
+    """A node that slurmctld drained for ``reason``, and that is registered again."""
+    return {
+        "states": ["IDLE", "DRAIN"],
+        "reason": reason,
+        "reason_user": "slurm",
+        "memory_mb": memory_mb,
+        "gres": gres,
+    }
+
 
 @pytest.mark.parametrize(
     ("known", "commands", "noops"),
@@ -341,11 +365,22 @@ def test_drain_of_a_node_that_nobody_knows_stops_the_host() -> None:
         (OURS, [RESUME], []),
         (FOREIGN, [], [STAYS]),
         (IDLE, [], ["compute-01 is not drained by hpcstate"]),
+        # Slurm's own, for what an earlier slurm.conf said, and for what this one still says.
+        (low("Low RealMemory (reported:1470 < 100.00% of configured:1751)", 1470), [RESUME], []),
+        (low("Low RealMemory (reported:1470 < 100.00% of configured:1751)", 1751), [], [ITS_OWN]),
+        (
+            low("gres/gpu count reported lower than configured (1 < 2)", gres="gpu:simulated:1(S:0)"),
+            [RESUME],
+            [],
+        ),
+        (low("gres/gpu count reported lower than configured (1 < 2)", gres="gpu:a:1,gpu:b:1"), [], [ITS_OWN]),
+        (low("Low RealMemory", 1470), [], [ITS_OWN]),
     ],
 )
 def test_resume(known: Any, commands: list[str], noops: list[str]) -> None:
     outcome = run(slurm.resume, NODE, facts={"facts.slurm.SlurmNodes": {NODE: known}})
-    assert (outcome.commands, outcome.noops) == (commands, noops)
+    assert outcome.commands == commands
+    assert all(said.startswith(begin) for said, begin in zip(outcome.noops, noops, strict=True))
 
 
 def test_a_long_reason_is_cut() -> None:
