@@ -18,7 +18,7 @@ from hpcstate.hypervisor import backup_timer, ports
 from hpcstate.hypervisor import xml as objects
 from hpcstate.hypervisor.connection import LibvirtHost, connect
 from hpcstate.hypervisor.daemon import SYSTEM_URI, answers, ensure_daemon
-from hpcstate.hypervisor.machine import MachineDifference
+from hpcstate.hypervisor.machine import MachineDifference, shrinks
 from hpcstate.hypervisor.mark import new_mark, refusal
 from hpcstate.hypervisor.observed import (
     differences,
@@ -42,7 +42,7 @@ from hpcstate.node.known_hosts import write_known_hosts
 from hpcstate.node.secrets import ensure_secrets
 from hpcstate.node.ssh import Live
 from hpcstate.passthrough.claims import claimed, read_claims, write_claims
-from hpcstate.paths import ClusterPaths
+from hpcstate.paths import ClusterPaths, shown
 from hpcstate.probe import pci
 from hpcstate.run import local
 from hpcstate.terminal import Say
@@ -93,7 +93,8 @@ def start(
     with alone(ClusterPaths.of(cluster.name).root, say), connected(cluster, say) as host:
         if strangers := host.strangers(cluster):
             raise refusal(cluster, file, strangers)
-        refuse_other_identity(cluster, differences(host, cluster))
+        before = differences(host, cluster)
+        refuse_other_identity(cluster, before)
         refuse_moved(host, cluster)
         _claim_devices(cluster, nodes, host)
         ensure_secrets(cluster)
@@ -134,6 +135,12 @@ def start(
             say(
                 f"libvirt starts {', '.join(booted)} when the hypervisor boots, with whatever is then at the "
                 "addresses of their devices: `virsh autostart --disable DOMAIN` ends that"
+            )
+        smaller = {each.what for each in before if shrinks(each)} & {*powered_on}
+        if smaller and cluster.kind == "hpc":
+            say(
+                f"{', '.join(sorted(smaller))} got smaller than Slurm was told: no job starts there before a "
+                f"deploy tells it (`./hpc up {shown(file)}`)"
             )
         # Behind everything that may refuse: with another file's addresses nobody would get in any more.
         write_known_hosts(cluster)
