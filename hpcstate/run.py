@@ -79,7 +79,9 @@ def run(
             f"the program {words[0]!r} is not installed", hint="./hpc installs what is missing"
         ) from error
     except subprocess.TimeoutExpired as error:
-        raise HpcstateError(f"{words[0]} did not end within {timeout:.0f} s", hint=hint) from error
+        told = shown or _short(words)
+        _LOG.debug("%.1f s, ended by its time limit: %s", time.monotonic() - begun, told)
+        raise HpcstateError(f"{told} did not end within {timeout:.0f} s", hint=hint) from error
     result = Result(
         words, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
     )

@@ -53,7 +53,12 @@ class Holding:
     unknown: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        lines = [f"jobs {', '.join(map(str, jobs))} run on {name}" for name, jobs in self.jobs.items()]
+        lines = [
+            f"job {jobs[0]} runs on {name}"
+            if len(jobs) == 1
+            else f"jobs {', '.join(map(str, jobs))} run on {name}"
+            for name, jobs in self.jobs.items()
+        ]
         lines += [
             f"whether jobs run on {name} is not known: {why.splitlines()[0]}"
             for name, why in self.unknown.items()

@@ -282,15 +282,22 @@ def replace(
 
 
 def abort(cluster: Cluster, file: Path, say: Say) -> list[str]:
-    """Nodes with a new disk that has not passed get their old ones back; the reservations of a roll go.
-    Returns the names of these nodes.
+    """Nodes with a new disk that has not passed get their old ones back; the reservations of a roll go. A
+    node that one was killed at before it had its new disk is on again. Returns the names of the former.
     """
     unfinished = disks.unfinished(cluster)
+    known = reservations(cluster)
+    names = [node.name for node in cluster.workers if reservation_of(node.name) in known]
+    begun = [name for name in names if name not in unfinished]
     if cluster.controller.name in unfinished:
         controller.way_back(cluster, file, say)
     if others := [name for name in unfinished if name != cluster.controller.name]:
         _way_back(cluster, file, others, say)
     _trial(cluster, "release", [node.name for node in cluster.workers])
+    if begun:
+        say(f"{', '.join(begun)}: a roll had begun, and there is no new disk yet; its reservation is gone")
+        lifecycle.start(cluster, file, say, begun)
+        say(f"`./hpc up {file}` lifts a drain that it left")
     return list(unfinished)
 
 

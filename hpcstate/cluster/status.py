@@ -12,7 +12,7 @@ from hpcstate.cluster.leave import NO_REASON
 from hpcstate.errors import HpcstateError
 from hpcstate.hostlist import compress
 from hpcstate.hypervisor.connection import connect
-from hpcstate.hypervisor.machine import REFUSED, MachineDifference, summed
+from hpcstate.hypervisor.machine import BY_COMMAND, REFUSED, MachineDifference, summed
 from hpcstate.hypervisor.mark import listed
 from hpcstate.hypervisor.observed import data_volume, differences
 from hpcstate.model import Cluster, Node
@@ -227,8 +227,11 @@ def as_text(status: ClusterStatus) -> str:
             "answer (SlurmdTimeout)"
         )
     refused = [each for each in status.differences if each.impact in REFUSED]
-    if others := [each for each in status.differences if each.impact not in REFUSED]:
+    if ours := [each for each in status.differences if each.impact not in (*REFUSED, *BY_COMMAND)]:
         text += "\nnot as the file says; `hpcstate plan` says the rest, `./hpc up` changes it:"
+        text += "".join(f"\n  {difference}" for difference in summed(ours))
+    if others := [each for each in status.differences if each.impact in BY_COMMAND]:
+        text += "\nnot as the file says, and `./hpc up` leaves it to the command that is named:"
         text += "".join(f"\n  {difference}" for difference in summed(others))
     if refused:
         text += (

@@ -128,5 +128,7 @@ def _abort(args: argparse.Namespace) -> int:
     from hpcstate.cluster import replace
 
     names = replace.abort(_cluster(args), args.file, _say)
-    _say(f"{', '.join(names)}: the old disks again" if names else "no node is in the middle of a roll")
+    _say(
+        f"{', '.join(names)}: the old disks again" if names else "no node has a new disk that has not passed"
+    )
     return 0

@@ -44,6 +44,9 @@ IMPACTS: Mapping[Impact, str] = {
 REFUSED = ("never", "identity", "address")
 """The impacts that no command brings about: the file has to change, or the cluster to stop first."""
 
+BY_COMMAND = ("stop", "replace", "remove")
+"""The impacts that `./hpc up` leaves to a person: a command of its own brings them about."""
+
 
 @dataclass(frozen=True)
 class MachineDifference:

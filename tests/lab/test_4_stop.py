@@ -49,7 +49,7 @@ def test_a_node_is_not_stopped_under_a_job(live: Live, cluster_file: Path) -> No
     job = sbatch(live, 600)
     done = hpcstate("stop", str(cluster_file), "--node", NODE)
     assert done.returncode == 2
-    assert f"jobs {job} run on {NODE}" in done.stderr
+    assert f"job {job} runs on {NODE}" in done.stderr
     assert "--drain" in done.stderr and "--force" in done.stderr
     assert state(live, job) == "RUNNING"
     assert "drain" not in slurm_state(live)
@@ -84,7 +84,7 @@ def test_a_job_on_a_paused_node_is_seen(live: Live, cluster_file: Path) -> None:
         domain.suspend()
         done = hpcstate("stop", str(cluster_file), "--node", NODE)
         assert done.returncode == 2
-        assert f"jobs {job} run on {NODE}" in done.stderr
+        assert f"job {job} runs on {NODE}" in done.stderr
         assert host.state(live.cluster, node) == "paused"
         domain.resume()
     live.run(live.cluster.controller.name, f"scancel {job}", user="root")

@@ -94,7 +94,7 @@ def test_a_new_image_goes_through_the_nodes(live: Live, file: Path, cluster: Clu
 
     refused = hpcstate("roll", "start", str(file), "--force", "--timeout", "120")
     assert refused.returncode == 2
-    assert f"jobs {waiting} run on compute-02" in refused.stderr
+    assert f"job {waiting} runs on compute-02" in refused.stderr
     assert "compute-01 passed after" in refused.stdout
     assert state(live, job) == "COMPLETED", "the job was not hurt"
     assert state(live, waiting) == "RUNNING"

@@ -135,7 +135,7 @@ def test_nodes_that_nobody_could_drain_are_not_waited_for() -> None:
     slurm.silent = True
     with pytest.raises(HpcstateError, match="slurmctld does not answer") as caught:
         leave(slurm, "drain")
-    assert "jobs 7 run on compute-01" in caught.value.message
+    assert "job 7 runs on compute-01" in caught.value.message
     assert slurm.told == []
 
 
@@ -211,7 +211,7 @@ def test_jobs_that_do_not_end_by_force_are_named(monkeypatch: pytest.MonkeyPatch
     slurm = Slurm({"compute-01": [7]})
     monkeypatch.setattr(slurm_leave, "_end", lambda *_: None)
     said = leave(slurm, "force")
-    assert "after 0 s jobs 7 run on compute-01: stopping all the same" in said
+    assert "after 0 s job 7 runs on compute-01: stopping all the same" in said
     assert "off" in slurm.told
 
 
@@ -250,7 +250,7 @@ def test_a_drain_of_somebody_stays() -> None:
 def test_a_silent_slurmctld_is_no_reason_to_go_on_where_a_node_has_jobs() -> None:
     slurm = Slurm({"compute-01": [7]})
     slurm.silent = True
-    with pytest.raises(HpcstateError, match="jobs 7 run on compute-01"):
+    with pytest.raises(HpcstateError, match="job 7 runs on compute-01"):
         leave(slurm, "refuse")
     assert slurm.told == []
 

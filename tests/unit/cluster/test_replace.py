@@ -141,7 +141,12 @@ def test_a_share(share: Share, total: int, expected: int) -> None:
 class World:
     """What is done to the machines, in order; ``fails`` names the step that raises."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, unfinished: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        unfinished: Sequence[str] = (),
+        reserved: Sequence[str] = (),
+    ) -> None:
         self.done: list[str] = []
         self.said: list[str] = []
         self.fails: str = ""
@@ -156,6 +161,8 @@ class World:
         ):
             monkeypatch.setattr(module, name, self.step(name, names))
         monkeypatch.setattr(disks, "unfinished", lambda _: tuple(self.unfinished))
+        known = {replace.reservation_of(name): name for name in reserved}
+        monkeypatch.setattr(replace, "reservations", lambda _: known)
         monkeypatch.setattr(disks, "drop_unused_images", lambda *_: self.done.append("drop"))
         monkeypatch.setattr(replace, "slurm_nodes", lambda _: slurm(compute_01="IDLE", compute_02="IDLE"))
         monkeypatch.setattr(replace, "wait_for_slurm", lambda _, name, __: self.note(f"wait {name}"))
@@ -300,6 +307,14 @@ def test_abort(monkeypatch: pytest.MonkeyPatch) -> None:
     assert replace.abort(TWO, FILE, world.said.append) == ["compute-02"]
     assert world.done[:3] == ["stop compute-02 force", "old_disks compute-02", "start compute-02"]
     assert world.done[-1] == "release compute-01 compute-02"
+
+
+def test_abort_of_a_roll_that_was_killed_before_the_new_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, reserved=["compute-01"])
+    assert replace.abort(TWO, FILE, world.said.append) == []
+    assert world.done == ["release compute-01 compute-02", "start compute-01"]
+    assert "compute-01: a roll had begun" in world.said[0]
+    assert "`./hpc up gpu.yaml` lifts a drain" in world.said[-1]
 
 
 # In the form of `scontrol --oneliner show reservation` (slurm_sprint_reservation_info); one of the three is
