@@ -37,6 +37,9 @@ def from_os(error: OSError) -> HpcstateError:
         errno.EROFS: "the file system is read-only: has the kernel found an error? see dmesg",
     }
     hint = hints.get(error.errno or 0, "the next run starts it again")
+    if "No usable temporary directory" in str(error):
+        # tempfile.gettempdir() tries to write in each of them.
+        hint = "`df /tmp`: is it full? TMPDIR names another folder"
     return HpcstateError(error.strerror or str(error), where=str(error.filename or ""), hint=hint)
 
 

@@ -97,17 +97,33 @@ def jobs_on(live: Live, nodes: Sequence[Node], paused: Collection[str] = ()) -> 
 def ending(cluster: Cluster) -> list[str]:
     """A line about each job that ends when the nodes of ``cluster`` go, as slurmctld has them; one that
     says so where it cannot be asked."""
-    if cluster.kind != "hpc" or not ClusterPaths.of(cluster.name).ssh_key.exists():
-        return []
     try:
-        with Live(cluster) as live:
-            said = live.run(
-                cluster.controller.name, running_jobs.command(APPLIED), user="root", timeout=_SLURM_SECONDS
-            )
-            jobs = running_jobs.parse(said.stdout)
+        jobs = _jobs_of(cluster)
     except HpcstateError as error:
         return [f"which jobs end is not known: {error.message.splitlines()[0]}"]
     return [f"ends job {job.number} of {job.user} on {', '.join(job.nodes)}" for job in jobs]
+
+
+def awaited(cluster: Cluster, names: Collection[str]) -> list[str]:
+    """A line about each job that is waited for before the nodes ``names`` go, as slurmctld has them; one
+    that says so where it cannot be asked."""
+    try:
+        jobs = _jobs_of(cluster)
+    except HpcstateError as error:
+        return [f"which jobs are waited for is not known: {error.message.splitlines()[0]}"]
+    found = [(job, [node for node in job.nodes if node in names]) for job in jobs]
+    return [f"waits for job {job} on {', '.join(nodes)}" for job, nodes in found if nodes]
+
+
+def _jobs_of(cluster: Cluster) -> Sequence[RunningJob]:
+    """The running jobs of ``cluster``; none of one that was never started. Raises HpcstateError where
+    slurmctld cannot be asked."""
+    if cluster.kind != "hpc" or not ClusterPaths.of(cluster.name).ssh_key.exists():
+        return ()
+    with Live(cluster) as live:
+        head = cluster.controller.name
+        said = live.run(head, running_jobs.command(APPLIED), user="root", timeout=_SLURM_SECONDS)
+        return running_jobs.parse(said.stdout)
 
 
 def settle(cluster: Cluster, say: Callable[[str], None]) -> None:

@@ -155,6 +155,7 @@ def _start(args: argparse.Namespace) -> int:
 def _remove_nodes(cluster: Cluster, args: argparse.Namespace) -> bool:
     """Remove what the file no longer has, once that is agreed to. Whether the rest may go on."""
     from hpcstate.cluster import lifecycle
+    from hpcstate.cluster.leave import awaited
     from hpcstate.hypervisor.observed import refuse_other_identity
 
     rows = lifecycle.different(cluster)
@@ -163,7 +164,11 @@ def _remove_nodes(cluster: Cluster, args: argparse.Namespace) -> bool:
     if not names:
         _say("the file has every node that is there; nothing to remove")
         return True
-    if not args.force and not agreed(f"Remove {', '.join(names)}, with everything on their disks?"):
+    disks = "its disk" if len(names) == 1 else "their disks"
+    if not args.force:
+        for line in awaited(cluster, names):
+            _say(line)
+    if not args.force and not agreed(f"Remove {', '.join(names)}, with everything on {disks}?"):
         print("nothing removed (--force does not ask)")
         return False
     lifecycle.remove_nodes(cluster, args.file, _say)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hpcstate.cluster import leave as slurm_leave
-from hpcstate.cluster.leave import ending, jobs_on, left, settle
+from hpcstate.cluster.leave import awaited, ending, jobs_on, left, settle
 from hpcstate.errors import HpcstateError
 from hpcstate.node.ssh import NotLetInError, OtherHostKeyError
 from hpcstate.paths import ClusterPaths
@@ -263,6 +263,37 @@ def test_a_node_that_cannot_be_asked_is_not_taken_for_idle() -> None:
         leave(slurm, "refuse")
     leave(slurm, "force")
     assert "off" in slurm.told
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (
+            "slurmctld\n85|hpc|compute-[01-02]|10:00\n86|al|compute-01|UNLIMITED\n87|bob|compute-02|UNLIMITED\n",
+            [
+                "waits for job 85 (hpc, 00:10:00 left) on compute-02",
+                "waits for job 87 (bob, no limit) on compute-02",
+            ],
+        ),
+        (
+            "silent\n",
+            [
+                "which jobs are waited for is not known: slurmctld does not answer: which jobs run is not "
+                "known"
+            ],
+        ),
+    ],
+)
+def test_the_jobs_that_a_removal_waits_for(
+    answer: str, expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hpcstate.paths.BUILD", tmp_path)
+    monkeypatch.setattr(slurm_leave, "Live", lambda cluster: FakeLive(lambda *_: answer, cluster))
+    assert awaited(TWO, ["compute-02"]) == [], "it was never started: there is no key"
+    key = ClusterPaths.of(TWO.name).ssh_key
+    key.parent.mkdir(parents=True)
+    key.touch()
+    assert awaited(TWO, ["compute-02"]) == expected
 
 
 @pytest.mark.parametrize(
