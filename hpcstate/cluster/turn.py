@@ -57,11 +57,16 @@ def begin(names: Iterable[str], argv: Sequence[str], say: Say) -> None:
 
 @contextmanager
 def _one(file: Path, name: str, argv: Sequence[str], say: Say) -> Iterator[None]:
-    told: float | None = None
+    begun, told = time.monotonic(), None
     while (lock := _taken(file)) is None:
-        if told is None or time.monotonic() - told > _TELL:
-            told = time.monotonic()
-            say(f"{name}: waits for {_who(file)}")
+        now = time.monotonic()
+        if told is None or now - told > _TELL:
+            say(
+                f"{name}: waits for {_who(file)}"
+                if told is None
+                else f"{name}: still waits ({now - begun:.0f} s)"
+            )
+            told = now
         time.sleep(_AGAIN)
     try:
         text = (

@@ -68,9 +68,10 @@ def _build_seed(name: str) -> None:
 
 @action
 def _build_image(name: str) -> None:
-    recipe = _image(name)
-    with stage(f"image {name}", f"Packer boots the seed and runs {declared.load(name).deploy} in build mode"):
-        manifest = recipe.provide(Store.default())
+    recipe, store = _image(name), Store.default()
+    built = f"Packer boots the seed and runs {declared.load(name).deploy} in build mode"
+    with stage(f"image {name}", "from the store" if recipe.stored(store) else built):
+        manifest = recipe.provide(store)
     print(f"    {paths.shown(recipe.path)}: {manifest.size / 1e6:.0f} MB, {manifest.key[:12]}")
 
 
