@@ -47,9 +47,14 @@ def before(live: Live) -> dict[str, CheckResult]:
     return {result.name: result for result in run_checks(SUITES.checks, live, lambda _: None)}
 
 
+NOT_IN_THE_LAB = ("nodes.mail", "accounting.backup")
+"""What these look at is not in the lab's file: a mail server, and the systemd of a workstation. Their faults
+are tried with stand-ins (tests/unit/check)."""
+
+
 def undeclared(result: CheckResult) -> str:
-    """Why a check had nothing to look at, where that is a section which the lab's file does not have."""
-    return result.reason if result.reason.startswith("the cluster file has no ") else ""
+    """Why a check has nothing to look at in the lab; empty for one that has."""
+    return result.reason if result.name in NOT_IN_THE_LAB else ""
 
 
 @pytest.mark.parametrize("check", SUITES.checks, ids=lambda check: check.name)
