@@ -5,9 +5,8 @@ from __future__ import annotations
 from pyinfra.context import config, host
 
 from deploys.util.context import is_build, target
-from hpcstate.node import base_files
+from hpcstate.node import base_files, known_hosts
 from hpcstate.node.drift import to_be_in_force
-from hpcstate.paths import ClusterPaths
 from operations import homes, in_force, services, text_files
 from operations.text_files import TextFile
 
@@ -63,9 +62,8 @@ else:
     # Before anything is mounted over where it is now.
     homes.way_in(name="The way in")
     files = dict(base_files.cluster_files(this.cluster, this.node))
-    host_keys = ClusterPaths.of(this.cluster.name).known_hosts
-    if this.cluster.kind == "hpc" and host_keys.is_file():
-        files[base_files.SSH_KNOWN_HOSTS] = host_keys.read_text(encoding="utf-8")
+    if this.cluster.kind == "hpc" and (host_keys := known_hosts.given(this.cluster)):
+        files[base_files.SSH_KNOWN_HOSTS] = "".join(host_keys)
     text_files.put(
         name="Names, time, users, firewall and SSH",
         files=[TextFile(path, content, then=THEN.get(path, "")) for path, content in files.items()],

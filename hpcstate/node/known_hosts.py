@@ -31,6 +31,20 @@ def complete_known_hosts(cluster: Cluster) -> None:
     """The file has each node of ``cluster`` that was given a host key; what else it knows stays. Nothing is
     written where nothing is missing. Raises HpcstateError where it cannot be."""
     at = ClusterPaths.of(cluster.name)
+    lines = given(cluster)
+    try:
+        known = at.known_hosts.read_text(errors="replace") if at.known_hosts.is_file() else ""
+        if (whole := completed(known, lines)) != known:
+            write_atomically(at.known_hosts, whole, mode=0o600)
+    except OSError as error:
+        raise from_os(error) from error
+
+
+def given(cluster: Cluster) -> list[str]:
+    """A line for each node of ``cluster`` that was given a host key: what the nodes know of each other. Not
+    what the file has, which may know more of another state of the cluster file. Raises HpcstateError where a
+    key cannot be read."""
+    at = ClusterPaths.of(cluster.name)
     lines = []
     try:
         for node in cluster.nodes:
@@ -38,11 +52,9 @@ def complete_known_hosts(cluster: Cluster) -> None:
             words = public.read_text(encoding="utf-8", errors="replace").split() if public.is_file() else []
             if len(words) >= 2:
                 lines.append(known_hosts_line(f"{node.name},{node.address}", f"{words[0]} {words[1]}"))
-        known = at.known_hosts.read_text(errors="replace") if at.known_hosts.is_file() else ""
-        if (whole := completed(known, lines)) != known:
-            write_atomically(at.known_hosts, whole, mode=0o600)
     except OSError as error:
         raise from_os(error) from error
+    return lines
 
 
 def completed(known: str, lines: list[str]) -> str:

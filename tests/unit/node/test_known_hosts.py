@@ -12,7 +12,7 @@ import pytest
 from hpcstate import paths
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster
-from hpcstate.node.known_hosts import complete_known_hosts, completed, knows, write_known_hosts
+from hpcstate.node.known_hosts import complete_known_hosts, completed, given, knows, write_known_hosts
 from hpcstate.node.secrets import ensure_secrets, new_key
 from hpcstate.node.ssh import Live, NotLetInError, OtherHostKeyError, UnreachableError
 from hpcstate.paths import ClusterPaths
@@ -143,3 +143,13 @@ def test_what_ssh_says_is_told_apart(
         live.run("compute-01", "true")
     assert type(caught.value) is error
     assert "hpcstate start FILE" in caught.value.hint
+
+
+def test_nodes_know_those_of_the_file_only(at: ClusterPaths) -> None:
+    """A plan with other addresses, or a refused start, adds to the file here; no node hears of that."""
+    write_known_hosts(TWO)
+    here = at.known_hosts.read_text()
+    other = replace(TWO, nodes=tuple(replace(node, address=node.address + 256) for node in TWO.nodes))
+    complete_known_hosts(other)
+    assert at.known_hosts.read_text() != here
+    assert "".join(given(TWO)) == here
