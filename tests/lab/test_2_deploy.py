@@ -102,34 +102,6 @@ def test_one_parameter_changes_its_file_and_its_daemon_only(live: Live, own_file
     assert started(live) == before
 
 
-def test_words_of_slurm_conf_for_nodes_and_partitions_need_no_restart(
-    live: Live, restored_file: Path
-) -> None:
-    text = restored_file.read_text()
-    for old, new in (
-        (
-            "      - count: 2\n",
-            "      - count: 2\n        features: [rack1]\n        weight: 7\n"
-            "        extra_slurm:\n          CpuBind: core\n",
-        ),
-        (
-            "partitions: [gpu, debug]",
-            "partitions:\n        - gpu\n        - name: debug\n          PriorityTier: 3\n"
-            "          DefaultTime: 10",
-        ),
-    ):
-        assert old in text
-        text = text.replace(old, new)
-    restored_file.write_text(text)
-    before = started(live)
-    assert pyinfra(restored_file, "-y", deploy=SLURM).returncode == 0
-    shown = live.run("controller", "scontrol show node compute-02; scontrol show partition debug").stdout
-    for word in ("ActiveFeatures=gpu,simulated,rack1", "Weight=7", "PriorityTier=3", "DefaultTime=00:10:00"):
-        assert word in shown, shown
-    live.run("controller", "srun -p debug -C rack1 --mem=50 true", user="hpc", timeout=60)
-    assert started(live) == before
-
-
 def test_who_asks_for_mail_is_told_that_there_is_none(live: Live) -> None:
     script = "sbatch --chdir=/tmp --mem=50 -o /dev/null --mail-type=END --wrap true"
     answer = live.run("controller", script, user="hpc")
