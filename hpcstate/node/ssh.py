@@ -132,7 +132,8 @@ class Live:
     @property
     def workers(self) -> tuple[Node, ...]:
         """The compute nodes (hpc) or the worker nodes (cloud) that are started."""
-        return tuple(node for node in self.nodes if node in self.cluster.workers)
+        names = {node.name for node in self.cluster.workers}
+        return tuple(node for node in self.nodes if node.name in names)
 
     def __enter__(self) -> Self:
         demand_key(self.cluster)
