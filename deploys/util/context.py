@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pyinfra.api.exceptions import DeployError
 from pyinfra.context import host
@@ -31,11 +32,19 @@ def is_build() -> bool:
     return bool(host.data.get("build_mode"))
 
 
+@lru_cache
+def _sound(cluster_file: str, kind: str) -> Cluster:
+    """The cluster of the file, whose templates of the site work: looked at once in a process, not for each
+    deploy of each host. Raises HpcstateError."""
+    cluster = cluster_of(cluster_file, kind)
+    demand_templates(cluster)
+    return cluster
+
+
 def target() -> Target:
     """The cluster and the node of this host. Raises DeployError, which ends the run without a traceback."""
     try:
-        cluster = cluster_of(host.data.cluster_file, host.data.cluster_kind)
-        demand_templates(cluster)
+        cluster = _sound(host.data.cluster_file, host.data.cluster_kind)
     except HpcstateError as error:
         raise DeployError(str(error)) from None
     node = next((node for node in cluster.nodes if node.name == host.data.node), None)
