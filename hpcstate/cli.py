@@ -46,7 +46,8 @@ class Parser(argparse.ArgumentParser):
             word, choices = found[1], re.findall(r"'([^']*)'|([^', ]+)", found[2])
             near = difflib.get_close_matches(word, [quoted or bare for quoted, bare in choices], n=1)
             if near:
-                message = f"there is no {word!r}; did you mean {near[0]}?"
+                of = message[: found.start()] if message.startswith("argument -") else ""
+                message = f"{of}there is no {word!r}; did you mean {near[0]}?"
         super().error(message)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -65,13 +66,14 @@ class _Version(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
         """Raises SystemExit, as argparse's own does."""
+        import shutil
         from importlib.metadata import version
 
         from hpcstate.paths import ROOT
         from hpcstate.run import run
 
         commit = ""
-        if (ROOT / ".git").exists():
+        if (ROOT / ".git").exists() and shutil.which("git"):
             asked = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
             commit = run(asked, check=False).stdout.strip()
         print(f"hpcstate {version('hpcstate')}{f' ({commit})' if commit else ''}")

@@ -301,6 +301,7 @@ def test_a_terminal_that_lacks_the_characters_of_a_file() -> None:
     [
         (["statsu"], "there is no 'statsu'; did you mean status?"),
         (["roll", "resum", GPU], "there is no 'resum'; did you mean resume?"),
+        (["lint", "--kind", "slrm", "x"], "argument --kind: there is no 'slrm'; did you mean slurm?"),
         (["xyzzy"], "invalid choice: 'xyzzy' (choose from "),
     ],
 )
