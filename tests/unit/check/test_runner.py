@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ from hpcstate.check.suite import Check, CheckResult, Fault, Needs, Outcome, Suit
 from hpcstate.errors import HpcstateError
 from hpcstate.node.ssh import Live, UnreachableError
 from hpcstate.paths import ROOT
-from tests.unit.fake_live import FakeLive, a_node
+from tests.unit.fake_live import TWO, FakeLive, a_node
 
 CHECK = Check("suite.one", "All is well", Needs(), Path("test_one.py"))
 HEAD = """import pytest
@@ -345,6 +345,18 @@ def test_what_a_fault_proves_is_what_its_nodes_can_show() -> None:
     assert suites.proven_by(gpu, [with_gpu, without]) == (one, two)
     assert suites.proven_by(gpu, [without, without]) == ()
     assert suites.faults_of(two) == (gpu,)
+
+
+def test_a_fault_each_turns_every_check_red_once_and_none_is_one_too_many() -> None:
+    suites, workers = load_suites(), TWO.workers
+    some = suites.a_fault_each(workers)
+
+    def proven(faults: Sequence[Fault]) -> set[str]:
+        return {check.name for fault in faults for check in suites.proven_by(fault, workers)}
+
+    assert proven(some) == proven(suites.faults) != set()
+    assert len(some) < len(suites.faults)
+    assert all(proven([other for other in some if other is not fault]) < proven(some) for fault in some)
 
 
 def test_the_suites_of_the_project() -> None:
