@@ -13,7 +13,7 @@ import pytest
 from hpcstate import files as trees
 from hpcstate import paths
 from hpcstate.artifact.recipe import clean_work
-from hpcstate.errors import HpcstateError
+from hpcstate.errors import HpcstateError, from_os
 
 _IN_A_NAMESPACE = f"""
 import sys
@@ -84,3 +84,9 @@ def test_a_file_is_written_in_one_step_with_its_mode(tmp_path: Path, content: st
     assert file.read_bytes() == (content.encode() if isinstance(content, str) else content)
     assert file.stat().st_mode & 0o777 == 0o600
     assert [path.name for path in file.parent.iterdir()] == ["file"]
+
+
+def test_a_full_place_for_temporary_files_has_a_next_step() -> None:
+    """What tempfile raises has errno ENOENT and no path."""
+    error = from_os(FileNotFoundError(2, "No usable temporary directory found in ['/tmp', '/var/tmp']"))
+    assert "`df /tmp`" in error.hint
