@@ -37,7 +37,7 @@ def run(command: str, tools: Path, cwd: Path) -> str:
         cwd=cwd,
         capture_output=True,
         check=False,
-        timeout=20,
+        timeout=120,
     )
     assert (done.returncode, done.stderr) == (0, b"")
     return done.stdout.decode()

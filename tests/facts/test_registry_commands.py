@@ -45,7 +45,7 @@ def look(root: Path, tools: Path, *, rehash: bool = False) -> registry.RegistryS
         cwd=tools.parent,
         capture_output=True,
         check=False,
-        timeout=20,
+        timeout=120,
     )
     assert (done.returncode, done.stderr) == (0, b"")
     assert not list(tools.parent.rglob("pwned"))

@@ -63,7 +63,7 @@ def test_an_interrupted_run_is_one_line_and_nothing_goes_on(
         # A terminal's Ctrl-C reaches all that was started.
         os.killpg(run.pid, number)
         # Until the last process that has its output is gone.
-        said = run.communicate(timeout=20)[1]
+        said = run.communicate(timeout=120)[1]
     assert said.splitlines() == ["interrupted; the next run goes on from here"]
     assert run.returncode in (130, -signal.SIGINT)
 

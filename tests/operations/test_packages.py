@@ -136,7 +136,7 @@ def act(node: Path, *step: str) -> subprocess.CompletedProcess[str]:
     record = node / "packages"
     files = (programs.REPLACE, packages.PROGRAM)
     text = programs.command(*files, arguments=step, record=record, apt_get=packages.APT_GET)
-    return subprocess.run(["dash", "-c", text], capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(["dash", "-c", text], capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_what_comes_along_is_noted_and_goes_with_it_and_nothing_else(node: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_reason_is_a_sentence(node: Path, name: str, said: str) -> None:
 def test_what_a_node_says_of_its_packages(node: Path) -> None:
     (node / "packages").write_text("own htop\nown tmux\nown cowsay\nwith libnl-3-200\n")
     text = probe.command(["htop"], str(node / "packages"))
-    done = subprocess.run(["dash", "-c", text], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(["dash", "-c", text], capture_output=True, text=True, timeout=120, check=True)
     assert probe.parse(done.stdout) == {
         "own": ["htop", "tmux", "cowsay"],
         "along": ["libnl-3-200"],

@@ -157,7 +157,7 @@ class Kernel:
             capture_output=True,
             text=True,
             check=False,
-            timeout=30,
+            timeout=120,
         )
 
     def stuck(self, file: str) -> None:

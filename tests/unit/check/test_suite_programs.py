@@ -38,7 +38,7 @@ def test_what_a_job_left_is_told_and_ended(tmp_path: Path) -> None:
     try:
         found = sh(SUITES / "job_remains.sh", daemon.pid, "left-behind", scopes, 0)
         assert found.splitlines() == ["group job_7", "daemon"]
-        assert daemon.wait(timeout=10) == -9
+        assert daemon.wait(timeout=60) == -9
         shutil.rmtree(tmp_path / "n1_slurmstepd.scope" / "job_7")
         assert sh(SUITES / "job_remains.sh", daemon.pid, "left-behind", scopes, 0) == ""
     finally:

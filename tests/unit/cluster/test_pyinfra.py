@@ -229,16 +229,17 @@ pyinfra.deploy(schema.load(Path(sys.argv[2])), print)
 def test_a_deploy_ends_with_who_follows_it(pyinfra: Path, description: Description) -> None:
     """Killed -9: nobody can tell pyinfra any more."""
     pid = Path(f"{pyinfra}.pid")
-    pyinfra.write_text(f"#!/bin/sh\necho $$ >{pid}.new && mv {pid}.new {pid}\nexec sleep 60\n")
+    pyinfra.write_text(f"#!/bin/sh\necho $$ >{pid}.new && mv {pid}.new {pid}\nexec sleep 300\n")
     python = str(Path(sys.prefix, "bin", "python"))
     words = [python, "-c", FOLLOWER, sys.executable, str(description.path)]
     environment = {**os.environ, "HPCSTATE_BUILD": str(paths.BUILD)}
     with subprocess.Popen(words, cwd=paths.ROOT, env=environment, stdout=subprocess.DEVNULL) as follower:
-        limit = time.monotonic() + 20
+        limit = time.monotonic() + 120
         while not pid.exists() and time.monotonic() < limit:
             time.sleep(0.05)
         deploy_pid = Path("/proc") / pid.read_text().strip() / "cmdline"
-        assert b"sleep" in deploy_pid.read_bytes()
+        while b"sleep" not in deploy_pid.read_bytes() and time.monotonic() < limit:
+            time.sleep(0.05)  # the shell has written its number and is not sleep yet
         follower.kill()
         follower.wait()
         while deploy_pid.exists() and deploy_pid.read_bytes() and time.monotonic() < limit:

@@ -17,7 +17,7 @@ import pytest
 from hpcstate import paths
 from hpcstate.commands import completion
 
-ANSWERS_IN = 20
+ANSWERS_IN = 90
 """Seconds."""
 
 

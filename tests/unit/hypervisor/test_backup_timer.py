@@ -84,7 +84,7 @@ def test_the_program_writes_finds_and_removes_it(tmp_path: Path) -> None:
     def program(*words: str) -> str:
         text = command(PROGRAM, arguments=words, ROOT=tmp_path)
         return subprocess.run(
-            ["sh", "-c", text], capture_output=True, text=True, check=True, timeout=30
+            ["sh", "-c", text], capture_output=True, text=True, check=True, timeout=120
         ).stdout
 
     assert program("look") == ""

@@ -63,7 +63,7 @@ def prolog(place: Path, job: str = "12", **more: str) -> list[str]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=30,
+        timeout=120,
     )
     assert done.stderr == ""
     return done.stdout.splitlines()

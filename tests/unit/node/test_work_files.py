@@ -39,7 +39,7 @@ def put(folder: Path, name: str, text: str) -> Path:
 
 def run(folder: Path, *words: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": f"{folder}:{os.environ['PATH']}", "HOME": str(folder), **more}
-    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
 def sacct(folder: Path, text: str, code: int = 0) -> Path:
