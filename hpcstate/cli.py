@@ -160,6 +160,13 @@ def _log_files(args: argparse.Namespace) -> list[Path]:
     return files_of(args.cluster_names(args), args.command_name, make=args.makes_cluster)
 
 
+def _told(text: str, args: argparse.Namespace | None) -> str:
+    """``text`` with the cluster file of ``args`` in the commands that it names."""
+    from hpcstate.paths import named
+
+    return named(text, args.file) if args is not None and hasattr(args, "cluster_names") else text
+
+
 def _end_by_exception() -> None:
     """A closed terminal and a kill end a command as an exit does: what it must put back, it puts back. Under
     nohup SIGHUP is ignored, and stays so.
@@ -180,6 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             # Messages quote the user's file; a terminal that lacks a character must not stop them.
             stream.reconfigure(errors="backslashreplace")
+    args = None
     try:
         args = _parsed(argv)
         from hpcstate.files import PLAIN_UMASK
@@ -201,7 +209,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return COULD_NOT_RUN if isinstance(error, UnreadableFileError) else FINDINGS
     except HpcstateError as error:
-        print(f"hpcstate: {error}", file=sys.stderr)
+        print(f"hpcstate: {_told(str(error), args)}", file=sys.stderr)
         return COULD_NOT_RUN
     except KeyboardInterrupt:
         print("hpcstate: interrupted", file=sys.stderr)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +29,15 @@ RESERVED = frozenset({"packer", "containers", "store", "tools", "keys", "backups
 def shown(path: Path) -> str:
     """``path`` as a person reads it: from the project's root where it lies below."""
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+_COMMAND = re.compile(r"((?:hpcstate|\./hpc)(?: [a-z]+)+) FILE\b")
+
+
+def named(text: str, file: Path) -> str:
+    """``text`` with the cluster file ``file`` in the commands that it names (``hpcstate start FILE``): where
+    they can be typed as they are read. It stands as it was given: they are typed in the same folder."""
+    return _COMMAND.sub(lambda found: f"{found[1]} {shlex.quote(str(file))}", text)
 
 
 def image(name: str) -> Path:

@@ -14,14 +14,16 @@ _SLURMS = " : Not responding"
 reason: who drained it is not known any more (seen with 24.11.5)."""
 
 
-def left(slurm: Mapping[str, SlurmNode], controller: str, *, ours: bool = True) -> dict[str, str]:
+def left(
+    slurm: Mapping[str, SlurmNode], controller: str, *, ours: bool = True, others: bool = True
+) -> dict[str, str]:
     """Each drained node of ``slurm``, in their order, with a line about it; those that hpcstate drained only
-    with ``ours``. ``controller`` is where scontrol is.
+    with ``ours``, the rest only with ``others``. ``controller`` is where scontrol is.
     """
     return {
         name: _line(name, node, controller)
         for name, node in slurm.items()
-        if "DRAIN" in node["states"] and (ours or not node["reason"].startswith(REASON_PREFIX))
+        if "DRAIN" in node["states"] and (ours if node["reason"].startswith(REASON_PREFIX) else others)
     }
 
 

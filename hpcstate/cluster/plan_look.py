@@ -3,14 +3,15 @@ nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hpcstate import paths
 from hpcstate.artifact.recipe import Recipe
 from hpcstate.artifact.store import Manifest, Store
-from hpcstate.cluster import disks, drains, plan_files
+from hpcstate.check.target import boots_of
+from hpcstate.cluster import disks, drains, plan_files, turn
 from hpcstate.cluster import pyinfra as deploy
 from hpcstate.cluster.plan import (
     Artifact,
@@ -19,6 +20,7 @@ from hpcstate.cluster.plan import (
     SlurmSeen,
     changed_inputs,
 )
+from hpcstate.cluster.pyinfra import Operation
 from hpcstate.cluster.roll import of_others
 from hpcstate.container import build as container_build
 from hpcstate.container import declared as container_declared
@@ -87,6 +89,16 @@ def look(description: Description, say: Say, *, nodes: bool = True, host: bool =
     return _with_nodes(description, observed, say) if nodes else observed
 
 
+def at_work(description: Description) -> tuple[str, ...]:
+    """What changes a cluster of ``description`` now, a line each: what it will have done is not known."""
+    commands = {cluster.name: turn.at_work(cluster.name) for cluster in description.clusters}
+    return tuple(
+        f"what this leaves of {name} when it has ended: {command}"
+        for name, command in commands.items()
+        if command
+    )
+
+
 def _with_nodes(description: Description, observed: Observed, say: Say) -> Observed:
     """``observed``, and what pyinfra would change on the nodes that run; the others are new to it."""
     if len(observed.machines) < len(description.clusters):
@@ -102,11 +114,19 @@ def _with_nodes(description: Description, observed: Observed, say: Say) -> Obser
         for name in _container_names(description)
         if not paths.container(name).is_file() or Manifest.read(paths.sidecar(paths.container(name))) is None
     ]
+    before = _boots(description)
     try:
         report = deploy.plan(description, say, only=() if every else running, without=not_built)
     except HpcstateError as error:
         return replace(observed, unknown=(*observed.unknown, f"{deploy.FULL_STACK}: {error}"))
-    observed = replace(observed, operations=report.operations, named=report.named)
+    after = _boots(description)
+    # A fact of a node that goes off meanwhile is empty, and everything seems to be missing there.
+    lost = [name for name in running if name not in before or before[name] != after.get(name)]
+    operations = tuple(_without(each, lost) for each in report.operations)
+    observed = replace(observed, operations=operations, named=report.named)
+    if lost:
+        line = f"nodes: {', '.join(lost)} went off or booted while it was looked at"
+        observed = replace(observed, unknown=(*observed.unknown, line))
     try:
         files = [
             each
@@ -116,6 +136,25 @@ def _with_nodes(description: Description, observed: Observed, say: Say) -> Obser
     except HpcstateError as error:
         return replace(observed, unknown=(*observed.unknown, f"files: {error}"))
     return replace(observed, files=tuple(files))
+
+
+def _boots(description: Description) -> dict[str, str]:
+    """The boots that the nodes are in, by name; none of one that does not answer."""
+    found: dict[str, str] = {}
+    for cluster in description.clusters:
+        if ClusterPaths.of(cluster.name).ssh_key.exists():
+            with Live(cluster) as live:
+                live.reach()
+                found |= boots_of(live)
+    return found
+
+
+def _without(operation: Operation, nodes: Sequence[str]) -> Operation:
+    """``operation`` as if ``nodes`` had not been asked."""
+    if not nodes:
+        return operation
+    kept = (operation.changed, operation.unchanged, operation.failed)
+    return Operation(operation.name, *(tuple(name for name in names if name not in nodes) for names in kept))
 
 
 def _astray(machines: Machines) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from hpcstate import schema
@@ -23,7 +23,7 @@ from hpcstate.hypervisor.machine import summed
 from hpcstate.log import LOG
 from hpcstate.model import Cluster, Description
 from hpcstate.node.ssh import Live
-from hpcstate.paths import ClusterPaths
+from hpcstate.paths import ClusterPaths, named
 from hpcstate.terminal import Say, plural
 
 
@@ -152,7 +152,13 @@ def check(file: Path) -> None:
     suites = load_suites()
     paths = ClusterPaths.of(cluster.name)
     proof = prove(
-        description.path, cluster, suites, suites.checks, say=say, tell=_tell, remember=paths.failed_checks
+        description.path,
+        cluster,
+        suites,
+        suites.checks,
+        say=say,
+        tell=partial(_tell, file),
+        remember=paths.failed_checks,
     )
     write_proof(proof, paths.proof)
     write_page(proof, cluster, suites, paths.proof_page)
@@ -166,9 +172,9 @@ def check(file: Path) -> None:
         )
 
 
-def _tell(result: CheckResult) -> None:
+def _tell(file: Path, result: CheckResult) -> None:
     """What did not pass is said in full at once; the rest is in the summary, the page and the log."""
-    text = result_text(result)
+    text = named(result_text(result), file)
     if result.outcome in ("failed", "error"):
         say(text)
     else:
@@ -190,7 +196,7 @@ def summary(file: Path, stages: Mapping[str, float]) -> str:
     """Nodes, what was proven, durations in seconds, and what to type next."""
     description = _description(file)
     parts = [""]
-    parts += [status.as_text(status.observe(cluster)) for cluster in description.clusters]
+    parts += [named(status.as_text(status.observe(cluster)), file) for cluster in description.clusters]
     hpc = description.cluster("hpc")
     proof = read_proof(ClusterPaths.of(hpc.name).proof) if hpc else None
     if hpc and proof and proof.configuration == configuration_digest(hpc):

@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     from hpcstate.check.runner import exit_code, fitting, load_suites
     from hpcstate.check.target import slurm_cluster
     from hpcstate.files import write_atomically
-    from hpcstate.paths import ClusterPaths, shown
+    from hpcstate.paths import ClusterPaths, named, shown
     from hpcstate.schema import load
 
     _demand_outputs(args)
@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
     def tell(result: CheckResult) -> None:
         nonlocal made
         made += 1
-        say(result_text(result))
+        say(named(result_text(result), args.file))
 
     try:
         proof = prove(

@@ -106,16 +106,21 @@ def _say(text: str) -> None:
 
 
 def _plan(args: argparse.Namespace) -> int:
+    from dataclasses import replace
+
     from hpcstate import schema
     from hpcstate.cluster import plan, plan_look, plan_text
+    from hpcstate.paths import named
 
     description = schema.load(args.file)
+    busy = plan_look.at_work(description)
     seen = plan_look.look(description, lambda text: print(f"  {text}", file=sys.stderr))
+    seen = replace(seen, unknown=(*busy, *seen.unknown))
     made = plan.plan_of(description, seen)
     print(
         json.dumps(plan_text.to_dict(made), indent=1)
         if args.json
-        else plan_text.as_text(made, diffs=args.verbose > 0)
+        else named(plan_text.as_text(made, diffs=args.verbose > 0), args.file)
     )
     return made.code
 
@@ -123,7 +128,8 @@ def _plan(args: argparse.Namespace) -> int:
 def _start(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
-    from hpcstate.cluster import lifecycle
+    from hpcstate.cluster import drains, lifecycle
+    from hpcstate.cluster.roll import slurm_nodes
     from hpcstate.hypervisor import fit
     from hpcstate.hypervisor.machine import summed
     from hpcstate.schema import load
@@ -143,6 +149,8 @@ def _start(args: argparse.Namespace) -> int:
             _say(f"{', '.join(done.powered_on)}: answering on SSH after {took}")
         else:
             _say(f"running already: {', '.join(done.running)}; nothing to do")
+            for line in drains.left(slurm_nodes(cluster), cluster.controller.name, others=False).values():
+                _say(line)
         for line in summed(done.differences):
             _say(line)
         if any(difference.impact == "power-cycle" for difference in done.differences):
@@ -192,12 +200,13 @@ def _stop(args: argparse.Namespace) -> int:
 
 def _status(args: argparse.Namespace) -> int:
     from hpcstate.cluster import status
+    from hpcstate.paths import named
 
     reports = [status.observe(cluster) for cluster in chosen_clusters(args)]
     if args.json:
         print(json.dumps([report.to_dict() for report in reports], indent=1))
     else:
-        print("\n\n".join(status.as_text(report) for report in reports))
+        print("\n\n".join(named(status.as_text(report), args.file) for report in reports))
     return 0 if all(report.healthy for report in reports) else 1
 
 

@@ -365,8 +365,11 @@ def network_differences(rendered: str, found: str) -> list[MachineDifference]:
     if updates:
         before, after = (len(_hosts(root)) + len(_names(root)) for root in (there, wanted))
         gone = sum(update.remove for update in updates)
-        others = f" ({gone} of them otherwise)" if gone else ""
-        rows.append(MachineDifference(name, "leases and names", f"{before}{others}", f"{after}", "live"))
+        new = len(updates) - gone
+        changed = min(gone, new)
+        numbers = ((changed, "changed"), (gone - changed, "removed"), (new - changed, "added"))
+        words = ", ".join(f"{number} {word}" for number, word in numbers if number)
+        rows.append(MachineDifference(name, "leases and names", f"{before}", f"{after} ({words})", "live"))
     return rows
 
 

@@ -146,7 +146,9 @@ def _told(
         try:
             return work(*args, **kwargs)
         except HpcstateError as error:
-            return kind(str(error), report=True)
+            # The actions on a cluster have its file as their first argument.
+            file = args[0] if args and isinstance(args[0], Path) else None
+            return kind(paths.named(str(error), file) if file else str(error), report=True)
         except OSError as error:
             return kind(str(from_os(error)), report=True)
 

@@ -173,9 +173,9 @@ def test_a_host_without_gpus(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     ("error", "code", "words"),
     [
         (
-            HpcstateError("it went wrong", hint="try again"),
+            HpcstateError("it went wrong", hint="try `hpcstate start FILE --remove`"),
             COULD_NOT_RUN,
-            "hpcstate: it went wrong\n  hint: try",
+            f"hpcstate: it went wrong\n  hint: try `hpcstate start {GPU} --remove`",
         ),
         (KeyboardInterrupt(), INTERRUPTED, ""),
     ],

@@ -51,6 +51,7 @@ part constraint
 timeout 20 sbatch --parsable $limits --constraint=no_such_feature --wrap true 2>&1
 part nice
 for words in --nice=0 --nice=1000; do
-  timeout 20 sbatch --parsable $limits $one --begin=now+1hour $words --wrap true 2>&1
+  # A check that is killed leaves them to end by themselves.
+  timeout 20 sbatch --parsable $limits $one --begin=now+10minutes $words --wrap true 2>&1
 done
 timeout 20 squeue --noheader --name="$name" --states=PENDING --format='priority %i %Q'

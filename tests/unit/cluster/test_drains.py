@@ -51,3 +51,6 @@ def test_a_drain(known: SlurmNode, expected: list[str], monkeypatch: pytest.Monk
     assert list(drains.left({"compute-01": known}, "controller", ours=False)) == [
         "compute-01" for _ in expected if not ours
     ]
+    assert list(drains.left({"compute-01": known}, "controller", others=False)) == [
+        "compute-01" for _ in expected if ours
+    ]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hpcstate import paths, schema
-from hpcstate.cluster import plan_files, plan_look, pyinfra
+from hpcstate.cluster import plan_files, plan_look, pyinfra, turn
 from hpcstate.cluster.plan import (
     PARTS,
     VACATES,
@@ -300,6 +300,10 @@ class World:
         monkeypatch.setattr(plan_look, "machines", lambda *_: Machines(True, states))
         monkeypatch.setattr(plan_look, "_slurm", lambda *_: SlurmSeen())
         monkeypatch.setattr(pyinfra, "plan", self.plan)
+        self.boots = dict.fromkeys(states, "one")
+        self.operations: tuple[Operation, ...] = ()
+        self.meanwhile: dict[str, str] = {}
+        monkeypatch.setattr(plan_look, "_boots", lambda _: dict(self.boots))
         self.error: HpcstateError | None = None
 
         monkeypatch.setattr(plan_files, "look", self.files)
@@ -312,7 +316,8 @@ class World:
         self.asked.append((list(only), list(without)))
         if self.error:
             raise self.error
-        return DeployReport((), (), 1.0)
+        self.boots |= self.meanwhile
+        return DeployReport(self.operations, (), 1.0)
 
 
 def test_pyinfra_is_asked_about_the_nodes_that_run(
@@ -324,6 +329,29 @@ def test_pyinfra_is_asked_about_the_nodes_that_run(
     assert world.read == ["controller", "compute-01"]
     World(monkeypatch, dict.fromkeys(RUNNING, "absent"))
     assert plan_look.look(description, print).operations is None
+
+
+def test_what_a_node_seems_to_lack_that_booted_meanwhile_is_not_believed(
+    description: Description, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(monkeypatch, RUNNING)
+    world.operations = (
+        Operation("a | Install squashfuse", ("compute-01", "compute-02"), ("controller",), ()),
+    )
+    world.meanwhile = {"compute-02": "two"}
+    observed = plan_look.look(description, print)
+    assert observed.unknown == ("nodes: compute-02 went off or booted while it was looked at",)
+    assert observed.operations == (Operation("a | Install squashfuse", ("compute-01",), ("controller",), ()),)
+
+
+def test_a_plan_made_while_another_command_works_says_so(
+    description: Description, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    assert plan_look.at_work(description) == ()
+    with turn.turn([description.clusters[0].name], ["hpcstate", "up", "x.yaml"], print):
+        (line,) = plan_look.at_work(description)
+    assert "hpcstate up x.yaml" in line and description.clusters[0].name in line
 
 
 def test_up_does_not_ask_pyinfra(description: Description, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -364,6 +364,7 @@ def test_a_roll_at_work_is_said_first() -> None:
         "compute-02: another image",
     ]
     assert Due((), (), {}).lines(TWO, file, who, held) == [f"at work: {who}"], "its first node is drained"
+    assert Due((), (), {}).lines(TWO, file, who) == [f"at work: {who}", "every node has the image of now"]
 
 
 def test_a_reservation_that_no_roll_needs_is_named() -> None:

@@ -87,8 +87,8 @@ def test_a_line_a_suite_and_a_line_a_reason() -> None:
 
 
 def test_only_what_did_not_pass_is_told_as_it_comes(capsys: pytest.CaptureFixture[str]) -> None:
-    up._tell(result("nodes.srun", "passed"))
-    up._tell(result("mpi.two_nodes", "skipped", "needs 2 compute nodes"))
+    up._tell(Path("x.yaml"), result("nodes.srun", "passed"))
+    up._tell(Path("x.yaml"), result("mpi.two_nodes", "skipped", "needs 2 compute nodes"))
     assert capsys.readouterr().out == ""
-    up._tell(result("nodes.clocks", "failed"))
+    up._tell(Path("x.yaml"), result("nodes.clocks", "failed"))
     assert "FAILED" in capsys.readouterr().out

@@ -88,6 +88,8 @@ def test_one_that_is_off_gets_it_as_it_starts(host: LibvirtHost) -> None:
 
 def test_a_node_that_is_not_there_is_made_and_no_difference(host: LibvirtHost) -> None:
     assert said(host, THREE) == ["network test leases and names live"]
+    (row,) = observed.differences(host, THREE)
+    assert row.wanted.endswith(" (2 added)")
 
 
 def test_the_network_learns_of_a_node_while_it_runs(host: LibvirtHost, mark: Mark) -> None:
