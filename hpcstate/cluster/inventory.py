@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Collection, Sequence
 from functools import lru_cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ Host = tuple[str, dict[str, Any]]
 Groups = dict[str, list[Host]]
 
 GROUPS = ("controller", "compute", "login", "gpu", "control_plane", "worker")
+
+CONNECTOR = "hpcstate"
+"""The name of operations/util/connector.py in pyproject.toml."""
 
 FILE_VARIABLE = "HPCSTATE_CLUSTER_FILE"
 """The cluster file of inventories/chosen.py."""
@@ -105,7 +109,9 @@ def connected(found: Groups) -> Groups:
     from hpcstate.cluster.ssh_transport import prompt_transport
 
     how = {"ssh_paramiko_connect_kwargs": {"transport_factory": prompt_transport}}
-    return {name: [(host, data | how) for host, data in hosts] for name, hosts in found.items()}
+    # A Python that hpcstate is not installed in has pyinfra's own connector only.
+    way = f"@{CONNECTOR}/" if entry_points(group="pyinfra.connectors", name=CONNECTOR) else ""
+    return {name: [(f"{way}{host}", data | how) for host, data in hosts] for name, hosts in found.items()}
 
 
 @lru_cache
