@@ -6,6 +6,7 @@ emulated that takes longer than most of the commands themselves (bench/deploy_co
 
 from __future__ import annotations
 
+import base64
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -17,11 +18,10 @@ from pyinfra.connectors.ssh import SSHConnector
 from pyinfra.connectors.util import CommandOutput, make_unix_command_for_host, read_output_buffers
 
 _OF_THEIR_OWN = (
-    *("_get_pty", "_stdin", "_sudo_user", "_sudo_password", "_use_sudo_login", "_preserve_sudo_env"),
+    *("_get_pty", "_sudo_user", "_sudo_password", "_use_sudo_login", "_preserve_sudo_env"),
     *("_su_user", "_doas", "_dzdo"),
 )
-"""The arguments of a command that the shell does not run: it has no terminal and no input to give, and is
-root's."""
+"""The arguments of a command that the shell does not run: it has no terminal to give, and is root's."""
 
 _LOST = -1
 """The exit code of a command whose connection ended, as paramiko has it."""
@@ -62,8 +62,8 @@ class Connector(SSHConnector):
         options = {**arguments, "_sudo": False}
         timeout = options.pop("_timeout", None)
         codes = options.pop("_success_exit_codes", None) or [0]
-        for key in ("_get_pty", "_stdin"):
-            options.pop(key, None)
+        options.pop("_get_pty", None)
+        given = options.pop("_stdin", None)
         line = make_unix_command_for_host(self.state, self.host, command, **options)
         if print_input:
             echo(f"{self.host.print_prefix}>>> {line}", err=True)
@@ -73,7 +73,7 @@ class Connector(SSHConnector):
                 return super().run_shell_command(command, print_output, False, **arguments)
             try:
                 code, output = shell.run(
-                    line.get_raw_value(),
+                    fed(line.get_raw_value(), given),
                     lambda out, err: read_output_buffers(
                         out, err, timeout, print_output, self.host.print_prefix
                     ),
@@ -111,14 +111,14 @@ class RootShell:
     def run(
         self, text: str, read: Callable[[Iterable[str], Iterable[str]], CommandOutput]
     ) -> tuple[int, CommandOutput]:
-        """Run the shell command ``text``, with nothing on its standard input. ``read`` is given the lines of
-        its output and of its error output as they come. Returns its exit code, -1 where the connection or the
-        shell ended before it did."""
+        """Run the shell command ``text``, which leaves standard input alone (``fed``). ``read`` is given the
+        lines of its output and of its error output as they come. Returns its exit code, -1 where the
+        connection or the shell ended before it did."""
         found: list[str] = []
         # A command of several lines stays one: pyinfra has quoted it as an argument of sh.
         end = f"printf '%s %s\\n' {self._mark} \"$?\"; printf '%s\\n' {self._mark} >&2"
         try:
-            self._stdin.write(f"{text} </dev/null\n{end}\n")
+            self._stdin.write(f"{text}\n{end}\n")
             self._stdin.flush()
         except OSError:
             pass  # why is in what it said before it ended
@@ -128,6 +128,18 @@ class RootShell:
     def close(self) -> None:
         """End the channel, and the shell with it."""
         self._stdin.channel.close()
+
+
+def fed(text: str, given: Any) -> str:
+    """The shell command ``text`` with ``given`` on its standard input, as pyinfra takes it: a text, some, or
+    something to read lines from; None for nothing. In base64, and so in no argument of a program."""
+    if given is None:
+        return f"{text} </dev/null"
+    parts = given.readlines() if hasattr(given, "readlines") else given
+    parts = parts if isinstance(parts, list | tuple) else [parts]
+    # Each ends with a newline (pyinfra.connectors.util.write_stdin).
+    whole = "".join(part if part.endswith("\n") else f"{part}\n" for part in parts).encode()
+    return f"base64 -d <<'END' | {text}\n{base64.encodebytes(whole).decode()}END"
 
 
 def until(lines: Iterable[str], mark: str, found: list[str]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shlex
 import subprocess
 import time
@@ -15,7 +16,7 @@ from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.connectors.ssh import SSHConnector
 from pyinfra.connectors.util import CommandOutput, read_output_buffers
 
-from operations.util.connector import Connector, RootShell, until
+from operations.util.connector import Connector, RootShell, fed, until
 
 
 class Client:
@@ -68,7 +69,7 @@ def test_a_command_is_what_it_would_be_alone(
     command: str, code: int, out: list[str], err: list[str], client: Client
 ) -> None:
     shell = RootShell(client)
-    text = StringCommand("sh", "-c", QuoteString(command)).get_raw_value()
+    text = fed(StringCommand("sh", "-c", QuoteString(command)).get_raw_value(), None)
     for _ in range(2):
         got, output = shell.run(text, read)
         said = [line for line in output.stderr_lines if "Killed" not in line]
@@ -145,11 +146,28 @@ def test_what_is_root_s_goes_to_the_shell(connector: Connector, client: Client) 
 
 
 @pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("it's\nEND\n$A", ["it's", "END", "$A"]),
+        (["one", "two\n"], ["one", "two"]),
+        (io.StringIO("a\nb"), ["a", "b"]),
+        ("ü" * 70000, ["ü" * 70000]),
+    ],
+)
+def test_what_is_given_is_read(given: Any, read: list[str], connector: Connector) -> None:
+    for _ in range(2):
+        done, output = connector.run_shell_command(StringCommand("cat; exit 3"), **SUDO, _stdin=given)
+        assert (done, output.stdout_lines) == (False, read)
+        if hasattr(given, "seek"):
+            given.seek(0)
+    assert connector.run_shell_command(StringCommand("head -c 2; true"), **SUDO, _stdin=given)[0] is True
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         {"_shell_executable": "sh"},
         {**SUDO, "_sudo_user": "hpc"},
-        {**SUDO, "_stdin": "words"},
         {**SUDO, "_get_pty": True},
         {"_sudo": True, "_shell_executable": None},
     ],
