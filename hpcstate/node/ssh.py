@@ -1,7 +1,7 @@
 """The nodes of a running cluster, over OpenSSH.
 
-The nodes may be slow (a handshake under software emulation costs 1 to 2 s, a command on an open connection
-50 to 100 ms), so each node has one connection, opened once and shared by all commands.
+The nodes may be slow (under software emulation a handshake costs 1 to 2 s, a command on an open connection
+half a second), so each node has one connection, opened once and shared by all commands, and shells that stay.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import shlex
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +21,10 @@ from urllib.parse import urlsplit
 
 from hpcstate import programs
 from hpcstate.errors import HpcstateError
+from hpcstate.log import LOG
 from hpcstate.model import Cluster, Node
 from hpcstate.node.known_hosts import complete_known_hosts, knows
+from hpcstate.node.shell import Shell
 from hpcstate.paths import ClusterPaths, shown
 from hpcstate.run import Result, at_once, into, local, out_of, outlives_terminal, run, tail
 
@@ -128,6 +131,7 @@ class Live:
         self._locks = {node.name: threading.Lock() for node in cluster.nodes}
         self._open: set[str] = set()
         self._dead: dict[str, UnreachableError] = {}
+        self._idle: dict[tuple[str, str], list[Shell]] = {}
 
     @property
     def workers(self) -> tuple[Node, ...]:
@@ -146,6 +150,9 @@ class Live:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for shell in [shell for idle in self._idle.values() for shell in idle]:
+            shell.close()
+        self._idle.clear()
         for name in sorted(self._open):
             words = [*self._ssh(name), "-O", "exit", self._target(name)]
             run(words, check=False, timeout=5, shown=f"{name}: ssh ends")
@@ -175,18 +182,7 @@ class Live:
         and, with ``check``, HpcstateError when it ends with another code than 0.
         """
         self._connect(node)
-        words = remote_command(user, timeout)
-        answer = run(
-            [*self._ssh(node), self._target(node), words],
-            stdin=script_input(script),
-            timeout=timeout + CONNECT_SECONDS,
-            check=False,
-            shown=f"{node} ({user}): {programs.names(script)}",
-            # A signal that this process ignores would end ssh: on a shared connection it listens to it all
-            # the same (OpenSSH, mux.c), and the node would seem to be silent.
-            own_group=outlives_terminal(),
-            hint=f"is {node} still running? hpcstate status shows it",
-        )
+        answer = self._answer(node, script, user, timeout)
         if answer.code == SSH_FAILED:
             raise self._unreachable(node, answer.stderr)
         if answer.code == _TIMED_OUT:
@@ -196,6 +192,58 @@ class Live:
             last = tail(answer.stderr or answer.stdout)
             raise HpcstateError(f"a command ended with {answer.code}:\n{last}", where=node)
         return answer
+
+    def _answer(self, node: str, script: str, user: User, timeout: float) -> Result:
+        """What ``script`` left, run by a shell that stays open; SSH_FAILED where that lost its connection."""
+        told = f"{node} ({user}): {programs.names(script)}"
+        begun = time.monotonic()
+        of = "root" if user == "root" else "admin"
+        shell = self._shell(node, of)
+        try:
+            code, out, err = shell.run(
+                _command(user, timeout), script_input(script), timeout + CONNECT_SECONDS
+            )
+        except TimeoutError as error:
+            shell.close()
+            raise HpcstateError(
+                f"{told} did not end within {timeout + CONNECT_SECONDS:.0f} s",
+                hint=f"is {node} still running? hpcstate status shows it",
+            ) from error
+        except BaseException:
+            shell.close()
+            raise
+        if shell.ended:
+            # The connection that all of them share: none of them is asked in vain.
+            for each in self._idle.pop((node, "root"), []) + self._idle.pop((node, "admin"), []) + [shell]:
+                each.close()
+            code = SSH_FAILED if code < 0 else code  # somebody ended ssh
+        else:
+            self._give_back(node, of, shell)
+            code = _REMOTE_255 if code == SSH_FAILED else code
+        LOG.debug("%.1f s, exit %d: %s", time.monotonic() - begun, code, told)
+        return Result((told,), code, out, err)
+
+    def _shell(self, node: str, of: str) -> Shell:
+        """A shell on ``node`` that nobody uses, of root or admin."""
+        with self._locks[node]:
+            idle = self._idle.setdefault((node, of), [])
+            while idle:
+                shell = idle.pop()
+                if not shell.ended:
+                    return shell
+                shell.close()
+        become = "exec sudo -n sh" if of == "root" else "exec sh"
+        return Shell([*self._ssh(node), self._target(node), become])
+
+    def _give_back(self, node: str, of: str, shell: Shell) -> None:
+        """Keep ``shell`` for the next script. One is enough: a connection has ten channels (sshd_config(5),
+        MaxSessions)."""
+        with self._locks[node]:
+            idle = self._idle.setdefault((node, of), [])
+            if not idle:
+                idle.append(shell)
+                return
+        shell.close()
 
     def run_each(
         self, scripts: Mapping[str, str], *, user: User = "admin", timeout: float = 60, check: bool = True
@@ -381,9 +429,14 @@ def remote_command(user: User, timeout: float) -> str:
 
     ``timeout`` runs as ``user``: it may end only its own user's processes. 255 is kept for ssh itself.
     """
-    become = {"admin": "", "root": "sudo -n ", "hpc": f"sudo -n -H -u {JOB_USER} "}[user]
-    shell = f"{become}timeout -k 5 {timeout:.0f} sh -s"
-    return f"{shell}; c=$?; [ $c -ne {SSH_FAILED} ] || c={_REMOTE_255}; exit $c"
+    become = "sudo -n " if user == "root" else ""
+    return f"{become}{_command(user, timeout)}; c=$?; [ $c -ne {SSH_FAILED} ] || c={_REMOTE_255}; exit $c"
+
+
+def _command(user: User, timeout: float) -> str:
+    """The same in a shell of admin's, or of root's where root is meant."""
+    become = f"sudo -n -H -u {JOB_USER} " if user == "hpc" else ""
+    return f"{become}timeout -k 5 {timeout:.0f} sh -s"
 
 
 def script_input(script: str) -> str:

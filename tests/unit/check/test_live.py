@@ -7,6 +7,8 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import pytest
 from hpcstate import paths
 from hpcstate.errors import HpcstateError
 from hpcstate.log import logged
+from hpcstate.node.shell import Shell
 from hpcstate.node.ssh import (
     Live,
     TimedOutError,
@@ -26,7 +29,7 @@ from hpcstate.node.ssh import (
     ssh_command,
 )
 from hpcstate.paths import ClusterPaths
-from hpcstate.run import Result, run
+from hpcstate.run import Result, at_once, run
 from tests.suites.breaking import Edit, append, edited
 from tests.unit.fake_live import TWO, a_cluster, a_node
 
@@ -79,6 +82,51 @@ def test_the_connection_is_opened_once_and_closed_at_the_end(log: Path) -> None:
     lines = log.read_text().splitlines()
     assert [" -N " in line for line in lines].count(True) == 1
     assert " -O exit " in lines[-1]
+
+
+def test_scripts_share_a_shell_of_admin_and_one_of_root(live: Live, log: Path) -> None:
+    for _ in range(3):
+        live.run("controller", "true")
+        live.run("controller", "true", user="root")
+        live.run("controller", "cd /tmp; umask 077; A=b", user="hpc")
+    assert live.run("controller", 'pwd; umask; echo "$A"').stdout == "/\n0022\n\n"
+    shells = [line for line in log.read_text().splitlines() if line.endswith(" sh")]
+    assert [line.rpartition("192.168.150.10 ")[2] for line in shells] == ["exec sh", "exec sudo -n sh"]
+
+
+def test_scripts_at_the_same_time_do_not_wait_for_each_other(live: Live) -> None:
+    begun = time.monotonic()
+    at_once(lambda _: live.run("controller", "sleep 1"), range(4))
+    assert time.monotonic() - begun < 3.5
+
+
+@pytest.mark.parametrize("size", [10, 5000, 300_000])
+def test_much_goes_both_ways(size: int, live: Live) -> None:
+    word = "x" * size
+    result = live.run("controller", f"printf %s {word}; printf %s {word} >&2")
+    assert (result.stdout, result.stderr) == (word, word)
+
+
+def test_a_shell_that_was_lost_is_told_and_made_anew(live: Live) -> None:
+    """A node that went off and on: the connection ends in the middle of a script."""
+    live.run("controller", "true", user="root")
+    (shell,) = live._idle["controller", "admin"] = [Shell(["sh"])]
+    with pytest.raises(UnreachableError, match="does not answer on SSH"):
+        os.kill(shell._process.pid, signal.SIGSTOP)
+        ender = threading.Timer(0.5, lambda: os.kill(shell._process.pid, signal.SIGKILL))
+        ender.start()
+        live.run("controller", "true")
+    assert live._idle.get(("controller", "root"), []) == [], "the others have lost it, too"
+    assert live.run("controller", "echo again").stdout == "again\n"
+    (shell,) = live._idle["controller", "admin"]
+    shell.close()
+    assert live.run("controller", "echo again").stdout == "again\n", "one that has ended is not asked"
+
+
+def test_a_sudo_that_refuses_is_told(live: Live, tmp_path: Path) -> None:
+    (tmp_path / "bin" / "sudo").write_text("#!/bin/sh\necho sudo: a password is required >&2; exit 1\n")
+    with pytest.raises(HpcstateError, match=r"ended with 1:\n\s*sudo: a password is required"):
+        live.run("controller", "true", user="root")
 
 
 def test_a_command_cannot_eat_the_rest_of_its_script(live: Live) -> None:
@@ -254,7 +302,7 @@ def test_what_outlives_its_terminal_runs_ssh_out_of_reach_of_it(
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
-    assert apart == [number is not None] * 2
+    assert apart == [number is not None], "the connection; its shells are always out of reach"
 
 
 def test_an_interrupt_that_is_ignored_is_no_silent_node(log: Path) -> None:
