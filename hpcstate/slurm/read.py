@@ -43,6 +43,8 @@ _BOUNDS = re.compile(r"([0-9]{1,19})(?:-([0-9]{1,19}))?")
 
 _NAME_WIDTH = 60
 _DEFAULT = "default"
+_WITH_DEFAULTS = ("NodeName", "PartitionName")
+"""The records of which a DEFAULT line sets what the others do not say (src/common/read_config.c)."""
 _MAX_NAMES = 1_000_000
 """Of an expression with more names than this, the names are not looked at."""
 
@@ -199,7 +201,7 @@ class Whole:
                 name = statement.pairs[0].value
                 own = {pair.key.lower(): pair.value for pair in statement.pairs[1:]}
                 before = defaults.get(statement.begins, {})
-                if name.lower() == _DEFAULT:
+                if begins_defaults(statement.begins, name):
                     defaults[statement.begins] = {**before, **own}
                     own = {}
                 records.setdefault(statement.begins, []).append(Record(statement, name, {**before, **own}))
@@ -212,7 +214,7 @@ class Whole:
 
     def named(self, begins: str) -> list[Record]:
         """The records of a kind, DEFAULT lines excepted."""
-        return [record for record in self.records.get(begins, ()) if record.name.lower() != _DEFAULT]
+        return [record for record in self.records.get(begins, ()) if not begins_defaults(begins, record.name)]
 
     def problem(
         self, key: str, message: str, hint: str = "", severity: Literal["error", "warning"] = "error"
@@ -222,6 +224,11 @@ class Whole:
             return Problem(0, key, message, hint, severity)
         statement = self.values[key.lower()][1]
         return Problem(statement.line, statement.place(key), message, hint, severity)
+
+
+def begins_defaults(begins: str, name: str) -> bool:
+    """Whether a record is a DEFAULT line, which describes nothing by itself."""
+    return begins in _WITH_DEFAULTS and name.lower() == _DEFAULT
 
 
 @dataclass(frozen=True)
@@ -331,16 +338,6 @@ def names(expression: str) -> tuple[str, ...] | None:
         return hostlist.expand(expression)
     except HpcstateError:
         return None
-
-
-def is_broken(expression: str) -> bool:
-    """Whether the brackets of a hostlist expression do not match (src/common/hostlist.c)."""
-    depth = 0
-    for character in expression:
-        depth += (character == "[") - (character == "]")
-        if depth not in (0, 1):
-            return True
-    return depth != 0
 
 
 def number(value: str, default: int) -> int:

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from hpcstate.errors import Problem
-from hpcstate.slurm.read import Record, Whole, is_broken, names, number
+from hpcstate.hostlist import refusal
+from hpcstate.slurm.read import Record, Whole, names, number
 
 _SHARED = frozenset(("mps", "shard"))
 _FLAGS = (
@@ -39,8 +40,8 @@ def _device_problems(record: Record) -> Iterator[Problem]:
         message = "the line has no Name: slurmd logs an error and ignores it"
         yield record.problem("Name", message, "write NodeName=node Name=gpu File=/dev/...", "warning")
     for key in ("File", "Files", "MultipleFiles"):
-        if is_broken(attributes.get(key.lower(), "")):
-            yield record.problem(key, "the brackets do not match: slurmd stops", "write /dev/nvidia[0-3]")
+        if why := refusal(attributes.get(key.lower(), "")):
+            yield record.problem(key, f"{why}: slurmd stops", "write /dev/nvidia[0-3]")
     several = attributes.get("multiplefiles", "")
     plain = attributes.get("file", attributes.get("files", ""))
     if several and plain:
