@@ -52,7 +52,9 @@ _ADDRESS_KEYS = frozenset(("nodeaddr", "nodehostname", "bcastaddr"))
 _FILE_KEYS = ("file", "files", "multiplefiles")
 
 ReadInclude = Callable[[str], str | None]
-"""The text of an included file by the name that the line gives; None when it cannot be read."""
+"""The text of an included file by the name that the line gives; None when it cannot be read here. It raises
+FileNotFoundError when the file is missing where Slurm will look for it.
+"""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Statement:
     pairs: tuple[Pair, ...]
     rest: str
     file: str = ""
-    included: Literal["", "read", "unread", "pattern", "loop"] = ""
+    included: Literal["", "read", "unread", "absent", "pattern", "loop"] = ""
 
     def place(self, key: str) -> str:
         """Where ``key`` is, as a person reads it: ``Key``, ``NodeName=n1 Key``, ``nodes.conf:3 Key``."""
@@ -133,13 +135,17 @@ def _read(
         return
     name, rest = include["file"], include["rest"].strip()
     text = None
-    outcome: Literal["read", "unread", "pattern", "loop"] = "unread"
+    outcome: Literal["read", "unread", "absent", "pattern", "loop"] = "unread"
     if name in chain:
         outcome = "loop"
     elif "*" in name or "%c" in name:
         outcome = "pattern"
-    elif name and (text := read_include(name)) is not None:
-        outcome = "read"
+    elif name:
+        try:
+            text = read_include(name)
+            outcome = "unread" if text is None else "read"
+        except FileNotFoundError:
+            outcome = "absent"
     yield Statement(number, origin, "", (), rest, name, outcome)
     for inner, content in logical_lines(text or ""):
         yield from _read(number, f"{name}:{inner}", content, records, read_include, (*chain, name))
@@ -156,7 +162,7 @@ def _statement(number: int, origin: str, line: str, records: Mapping[str, str]) 
             begins = records.get(found["key"].lower(), "")
             if not begins:
                 break
-    return Statement(number, origin, begins, tuple(pairs), line[position:].strip())
+    return Statement(number, origin, begins, tuple(pairs), line[position:].strip(" \t\n\v\f\r"))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from hpcstate.errors import Problem
 from hpcstate.slurm.keys import Kind
-from hpcstate.slurm.lint import defaults, gres, nodes, partitions, start, tres
+from hpcstate.slurm.lint import defaults, gres, nodes, other_files, partitions, start, topology, tres
 from hpcstate.slurm.read import Statement, Whole, number
 
 
@@ -32,6 +32,10 @@ def problems(kind: Kind, statements: Sequence[Statement]) -> list[Problem]:
         "slurmdbd": (_slurmdbd,),
         "job_container": (_job_container,),
         "mpi": (),
+        "topology": (topology.problems,),
+        "acct_gather": (other_files.acct_gather,),
+        "helpers": (other_files.helpers,),
+        "oci": (other_files.oci,),
     }
     return [problem for rule in rules[kind] for problem in rule(whole)]
 
