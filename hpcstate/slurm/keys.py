@@ -161,7 +161,9 @@ def keys(kind: Kind) -> KnownKeys:
         (row.get("begins", ""), name.lower()): row["since"] for row in later for name in row.get("keys", ())
     }
     new_words = {
-        (row["words_of"].lower(), word.lower()): row["since"] for row in later for word in row.get("words", ())
+        (row["words_of"].lower(), word.lower()): row["since"]
+        for row in later
+        for word in row.get("words", ())
     }
     return KnownKeys(lines, verdicts, rules, families, gone, new, new_words)
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+import unicodedata
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import replace
 
 from hpcstate.errors import Problem
 from hpcstate.slurm.keys import KINDS, LENIENT, Family, Key, Kind, ValueRule, keys
@@ -30,7 +32,10 @@ _NAMES = frozenset(("nodename", "partitionname", "nodes", "nodeset", "switchname
 
 def kind_of(file_name: str) -> Kind | None:
     """The kind of a file by its name: ``slurm.conf``, and also ``slurm.conf.j2`` or ``old-slurm.conf``."""
-    stem = re.search(r"(slurmdbd|cgroup|gres|slurm|job_container|mpi|topology|acct_gather|helpers|oci)\.conf", file_name.lower())
+    stem = re.search(
+        r"(slurmdbd|cgroup|gres|slurm|job_container|mpi|topology|acct_gather|helpers|oci)\.conf",
+        file_name.lower(),
+    )
     return next((kind for kind in KINDS if stem and kind == stem[1]), None)
 
 
@@ -47,11 +52,12 @@ def lint(text: str, kind: Kind, read_include: ReadInclude = lambda name: None) -
         )
     read = tuple(statements(text, kind, read_include))
     own_plugins = any(pair.key.lower() == "plugindir" for statement in read for pair in statement.pairs)
-    found = [
-        problem for statement in read for problem in _statement_problems(kind, statement, own_plugins)
-    ]
+    found = [problem for statement in read for problem in _statement_problems(kind, statement, own_plugins)]
     found += _repeated(kind, read)
     found += whole.problems(kind, read)
+    if kind == "oci":
+        # No daemon reads it: slurmstepd does, when a step with a container starts.
+        found = [replace(problem, severity="warning") for problem in found]
     return tuple(sorted(set(found)))
 
 
@@ -98,7 +104,8 @@ def _syntax_problem(statement: Statement) -> Problem:
     where = statement.place(last.key or _clip(word))
     strange = next((character for character in rest if ord(character) > 126 or ord(character) < 9), "")
     if last.value.startswith('"') or rest.count('"') % 2:
-        message, hint = "a quote is not closed", 'write Key="a b"'
+        message = "a quote is not closed"
+        hint = 'write Key="a b"; # begins a comment within quotes as well, where it is written \\#'
     elif re.match(r"[A-Za-z0-9_.]+\s*[-*+/]?=(\s|\Z)", rest, re.ASCII):
         message, hint = f"{word} has no value", 'remove the key, or write Key="" for an empty value'
     elif last.key and re.match(r"[A-Za-z0-9_.]+\s*[-*+/]?=", rest, re.ASCII):
@@ -118,9 +125,7 @@ def _syntax_problem(statement: Statement) -> Problem:
     return Problem(statement.line, where, f"{message}: the daemon stops", hint)
 
 
-def _pair_problems(
-    kind: Kind, statement: Statement, pair: Pair, own_plugins: bool
-) -> Iterator[Problem]:
+def _pair_problems(kind: Kind, statement: Statement, pair: Pair, own_plugins: bool) -> Iterator[Problem]:
     known = keys(kind)
     line, where, lower = statement.line, statement.place(pair.key), pair.key.lower()
     if not statement.begins and lower in known.records:
@@ -135,6 +140,15 @@ def _pair_problems(
     if lower in _NAMES and strange and strange not in _SPACES:
         message = f"has the character U+{ord(strange):04X}, which no name of a node has"
         yield Problem(line, where, f"{message}: no slurmd finds itself", "was it pasted? write plain ASCII")
+    elif strange and unicodedata.category(strange) in ("Zs", "Cf"):
+        message = (
+            f"has the character U+{ord(strange):04X}, which is no space to Slurm but a part of the value"
+        )
+        yield Problem(line, where, message, "was it pasted? write plain ASCII", "warning")
+    elif pair.value.startswith('"'):
+        message = "begins with a quote that is not closed: it is a part of the value, and what follows is cut"
+        hint = "# begins a comment, within quotes as well: write \\#"
+        yield Problem(line, where, message, hint, "warning")
     if pair.operator:
         message = f"{pair.operator}= is read as =: Slurm sets the value, it adds and removes nothing"
         yield Problem(line, where, message, f"write {pair.key}=", "warning")
@@ -144,7 +158,8 @@ def _pair_problems(
         yield from _type_problems(line, where, key, pair.value)
         rule = known.rules.get((statement.begins, lower))
         if rule:
-            yield from _rule_problems(line, where, rule, pair.value)
+            later = {word for of, word in known.new_words if of == lower}
+            yield from _rule_problems(line, where, rule, pair.value, later)
         if not statement.begins and lower in known.families:
             yield from _plugin_problems(line, where, known.families[lower], pair.value, own_plugins)
         if not statement.begins:
@@ -246,9 +261,11 @@ def _integer_problems(line: int, where: str, type_: str, value: str) -> Iterator
         yield Problem(line, where, message, "leave the 0 out", "warning")
 
 
-def _rule_problems(line: int, where: str, rule: ValueRule, value: str) -> Iterator[Problem]:
+def _rule_problems(
+    line: int, where: str, rule: ValueRule, value: str, later: Container[str]
+) -> Iterator[Problem]:
     for part in [part for part in value.split(",") if part] if rule.is_list else [value]:
-        if rule.fits(part):
+        if rule.fits(part) or (rule.severity == "warning" and part.lower() in later):
             continue
         says = rule.says or (
             f"is none of {', '.join(rule.one_of)}" if len(rule.one_of) < 12 else "is not known"

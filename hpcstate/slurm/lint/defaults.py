@@ -28,6 +28,7 @@ def problems(whole: Whole) -> Iterator[Problem]:
     yield from _excluded(whole)
     yield from _preemption(whole)
     yield from _task_plugin(whole)
+    yield from _limits(whole)
     yield from _only_logged(whole)
     if whole.complete:
         yield from _needed(whole)
@@ -39,7 +40,8 @@ def parts(value: str) -> frozenset[str]:
 
 
 def option(parameters: str, name: str) -> str | None:
-    """The value of ``name=`` in a list of parameters, as Slurm finds it: anywhere, up to a comma (xstrcasestr).
+    """The value of ``name=`` in a list, as Slurm finds it: anywhere (xstrcasestr), up to a comma.
+
     ``parameters`` and ``name`` are in lower case.
     """
     at = parameters.find(f"{name}=")
@@ -149,17 +151,37 @@ def _task_plugin(whole: Whole) -> Iterator[Problem]:
         yield whole.problem("TaskPluginParam", message, "write the plugin with its family's name")
 
 
+_LIMITS = frozenset(("CPU", "FSIZE", "DATA", "STACK", "CORE", "RSS", "NPROC", "NOFILE", "MEMLOCK", "AS"))
+
+
+def _limits(whole: Whole) -> Iterator[Problem]:
+    """src/common/slurm_rlimits_info.c, parse_rlimits; the one key is not read where the other is set."""
+    key = "PropagateResourceLimits"
+    if whole.value(f"{key}Except"):
+        key = f"{key}Except"
+    if key.lower() not in whole.values:
+        return
+    value = whole.values[key.lower()][0]
+    words = [word.removeprefix("RLIMIT_") for word in re.split(r"[,\s]+", value, flags=re.ASCII) if word]
+    wrong = [word for word in words if word not in _LIMITS]
+    if value not in ("ALL", "NONE") and wrong:
+        hint = f"the limits are {', '.join(sorted(_LIMITS))}"
+        if wrong[0].upper() in (*_LIMITS, "ALL", "NONE"):
+            hint = "write it in capitals" if wrong[0].upper() != wrong[0] else f"{wrong[0]} stands alone"
+        yield whole.problem(key, f'"{wrong[0]}" is no limit: {_STOP}', hint)
+
+
 def _needed(whole: Whole) -> Iterator[Problem]:
     """Keys and values that need another one."""
     flags = parts(whole.value("PrologFlags"))
     if "tmpfs" in whole.value("JobContainerType") and not flags & _CONTAIN:
         hint = "write PrologFlags=Contain"
         yield whole.problem("JobContainerType", f"tmpfs needs PrologFlags=Contain: {_STOP}", hint)
-    if re.fullmatch(r"0+|0+(:0+){1,2}|0+-(0+(:0+){0,2})?", whole.value("PriorityDecayHalfLife")):
-        if not whole.value("PriorityUsageResetPeriod"):
-            message = f"is 0, and PriorityUsageResetPeriod is not set: {_STOP}"
-            hint = "write PriorityUsageResetPeriod=MONTHLY, or leave PriorityDecayHalfLife out"
-            yield whole.problem("PriorityDecayHalfLife", message, hint)
+    never_less = re.fullmatch(r"0+(:0+){0,2}|0+-(0+(:0+){0,2})?", whole.value("PriorityDecayHalfLife"))
+    if never_less and not whole.value("PriorityUsageResetPeriod"):
+        message = f"is 0, and PriorityUsageResetPeriod is not set: {_STOP}"
+        hint = "write PriorityUsageResetPeriod=MONTHLY, or leave PriorityDecayHalfLife out"
+        yield whole.problem("PriorityDecayHalfLife", message, hint)
     if whole.value("SlurmSchedLogLevel").strip("0") and not whole.value("SlurmSchedLogFile"):
         yield whole.problem("SlurmSchedLogLevel", f"needs SlurmSchedLogFile: {_STOP}")
     if whole.value("MCSParameters") and not whole.value("MCSPlugin"):

@@ -119,7 +119,11 @@ def slurm_detects(gres: Whole, own: Sequence[Record]) -> bool:
     """Whether slurmd of a node with these lines looks for GPUs by itself (_handle_local_autodetect): what a
     NodeName line says goes before the line for all.
     """
-    local = [r.attributes["autodetect"] for r in own if "autodetect" in r.attributes and r.statement.begins != "Name"]
+    local = [
+        r.attributes["autodetect"]
+        for r in own
+        if "autodetect" in r.attributes and r.statement.begins != "Name"
+    ]
     value = local[0].lower() if local else gres.value("AutoDetect")
     return bool(re.search("nvml|rsmi|oneapi|nrt|nvidia", value))
 
@@ -163,7 +167,7 @@ def _device(record: Record) -> _Device | None:
 
 
 def _cores(line: Record) -> tuple[int, int]:
-    """Sockets and cores of each (src/common/read_config.c, _parse_nodename); 0 sockets where CPUs do not fit."""
+    """Sockets and cores of each (src/common/read_config.c, _parse_nodename); 0 where CPUs do not fit."""
 
     def of(key: str, default: int) -> int:
         return number(line.attributes.get(key, ""), default) or 1
@@ -204,7 +208,12 @@ def _merged(node: _Node, name: str) -> Iterator[_Device]:
         count = wanted
         while count:
             match = next(
-                (d for d in left if type_ is None or (d.type is not None and d.type.lower() == type_.lower())), None
+                (
+                    d
+                    for d in left
+                    if type_ is None or (d.type is not None and d.type.lower() == type_.lower())
+                ),
+                None,
             )
             if match is None:
                 break
@@ -220,8 +229,8 @@ def _merged(node: _Node, name: str) -> Iterator[_Device]:
 
 
 def _missing(node: _Node, merged: Mapping[str, Sequence[_Device]]) -> Iterator[Found]:
-    """A GPU without a file is dropped (add_gres_to_list, "Ignoring file-less GPU"), and then the node has less
-    than slurm.conf says (_node_config_validate).
+    """A GPU without a file is dropped (add_gres_to_list, "Ignoring file-less GPU"), and then the node has
+    less than slurm.conf says (_node_config_validate).
     """
     if "gpu" not in merged or "gpu" in node.count_only:
         return
@@ -253,14 +262,13 @@ def _why_less(node: _Node, lines: Sequence[_Device]) -> str:
     if types and not given:
         return f"gres.conf names no Type: write Type={sorted(types)[0]}"
     if types and {name.lower() for name in types} != {name.lower() for name in given}:
-        return f"the types are {', '.join(sorted(types))} in slurm.conf and {', '.join(sorted(given))} in gres.conf"
+        wanted, offered = (", ".join(sorted(some)) for some in (types, given))
+        return f"the types are {wanted} in slurm.conf and {offered} in gres.conf"
     return "correct the count, or add the devices to gres.conf"
 
 
 def _spelled(node: _Node, type_: str) -> str:
-    return next(
-        (name for name in node.wanted["gpu"] if name and name.lower() == type_.lower()), "otherwise"
-    )
+    return next((name for name in node.wanted["gpu"] if name and name.lower() == type_.lower()), "otherwise")
 
 
 def _shared_problems(node: _Node, name: str, merged: Mapping[str, Sequence[_Device]]) -> Iterator[Found]:
@@ -350,10 +358,10 @@ def numbers(text: str) -> set[int] | None:
 def _restricted(node: _Node, merged: Mapping[str, Sequence[_Device]]) -> Iterator[Found]:
     """src/slurmctld/node_mgr.c: cores can be restricted to GPUs that say which cores are near."""
     gpus = merged.get("gpu", ())
-    if number(node.record.attributes.get("restrictedcorespergpu", ""), 0) and not node.detects:
-        if not any(device.cores for device in gpus):
-            message = f"needs Cores= on the gpu lines of gres.conf: {_INVALID}"
-            yield "slurm", node.record.problem("RestrictedCoresPerGPU", message, "write Cores=0-15")
+    restricts = number(node.record.attributes.get("restrictedcorespergpu", ""), 0)
+    if restricts and not node.detects and not any(device.cores for device in gpus):
+        message = f"needs Cores= on the gpu lines of gres.conf: {_INVALID}"
+        yield "slurm", node.record.problem("RestrictedCoresPerGPU", message, "write Cores=0-15")
 
 
 def _too_many(node: _Node) -> Iterator[Found]:
@@ -363,5 +371,7 @@ def _too_many(node: _Node) -> Iterator[Found]:
         lines = [device for device in node.devices if device.name == name]
         offered, counted = sum(device.count for device in lines), sum(wanted.values())
         if offered > counted and lines[0].record and not node.detects:
-            message = f"offers {offered} {name}, and Gres of slurm.conf counts {counted}: the rest is not used"
+            message = (
+                f"offers {offered} {name}, and Gres of slurm.conf counts {counted}: the rest is not used"
+            )
             yield "gres", lines[-1].record.problem("Name", message, "correct one of them", "warning")  # type: ignore[union-attr]

@@ -138,6 +138,14 @@ def _topology_problems(record: Record) -> Iterator[Problem]:
     if number(record.attributes.get("corespeccount", ""), 0) >= sockets * cores:
         message = "leaves no core for jobs: Slurm logs an error and takes 1"
         yield record.problem("CoreSpecCount", message, severity="warning")
+    listed = record.attributes.get("cpuspeclist", "")
+    if listed and number(record.attributes.get("corespeccount", ""), 0):
+        message = "is taken as 0, because CPUSpecList is set too; Slurm logs an error"
+        yield record.problem("CoreSpecCount", message, "keep one of them", "warning")
+    beyond = [text for text in re.findall("[0-9]{1,9}", listed) if int(text) >= max(cpus, 1)]
+    if cpus and beyond:
+        message = f"names CPU {beyond[0]}, and the node has 0-{cpus - 1}: Slurm logs an error and ignores it"
+        yield record.problem("CPUSpecList", message, "correct the numbers", "warning")
     reserved = number(record.attributes.get("memspeclimit", ""), 0)
     if reserved and reserved >= number(record.attributes.get("realmemory", ""), 1):
         message = "is not less than RealMemory: Slurm logs an error and takes 0"

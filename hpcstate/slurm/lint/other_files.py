@@ -25,8 +25,8 @@ not name stops the daemons (src/interfaces/acct_gather.c, acct_gather_conf_init)
 
 
 def acct_gather(whole: Whole) -> Iterator[Problem]:
-    """What a plugin needs as soon as it is set up (acct_gather_profile_influxdb.c, acct_gather_profile_hdf5.c,
-    acct_gather_profile_p_conf_set).
+    """What a plugin needs as soon as it is set up (acct_gather_profile_p_conf_set of
+    acct_gather_profile_influxdb.c and acct_gather_profile_hdf5.c).
     """
     if not whole.complete:
         return
@@ -47,7 +47,9 @@ def acct_gather_with(whole: Whole, slurm: Whole) -> Iterator[Problem]:
         owner = next((row for row in OWNERS if lower.startswith(row[0].lower())), None)
         if owner and slurm.complete and not any(name in slurm.value(owner[1]) for name in owner[2]):
             family = owner[1].removesuffix("Type").removeprefix("AcctGather").lower()
-            message = f"is a key of acct_gather_{family}/{owner[2][0]}, which slurm.conf does not name: {_STOP}"
+            message = (
+                f"is a key of acct_gather_{family}/{owner[2][0]}, which slurm.conf does not name: {_STOP}"
+            )
             hint = f"write {owner[1]}=acct_gather_{family}/{owner[2][0]} in slurm.conf, or remove the key"
             yield Problem(statement.line, statement.place(statement.pairs[0].key), message, hint)
 

@@ -9,6 +9,7 @@ from hpcstate.errors import Problem
 from hpcstate.hostlist import refusal
 from hpcstate.model.partition import minutes
 from hpcstate.slurm.lint import tres
+from hpcstate.slurm.lint.defaults import integer
 from hpcstate.slurm.lint.nodes import known_nodes, listed
 from hpcstate.slurm.read import Record, Whole, names
 
@@ -48,6 +49,15 @@ def _partition_problems(record: Record) -> Iterator[Problem]:
         if both and record.attributes[other.lower()].lower() != "all":
             message = f"is ignored, because {other} is set too; Slurm logs an error"
             yield record.problem(ignored, message, "keep one of them", "warning")
+    modes = record.attributes.get("preemptmode", "").lower().split(",")
+    if "gang" in modes:
+        message = "GANG is of the whole cluster: it is ignored here, and the daemons log an error"
+        yield record.problem("PreemptMode", message, "write it in PreemptMode= alone", "warning")
+    shares = record.attributes.get("oversubscribe", record.attributes.get("shared", "")).lower()
+    found = re.fullmatch("(yes|force):(.*)", shares)
+    if found and integer(found[2]) < (2 if found[1] == "yes" else 1):
+        message = f"{found[2]} jobs do not share: Slurm logs an error and takes NO"
+        yield record.problem("OverSubscribe", message, "write YES:4 or FORCE:4", "warning")
     yield from _default_time(record)
 
 

@@ -142,8 +142,6 @@ def _plugins(whole: Whole) -> Iterator[Problem]:
         if f"jobcomp/{name}" in completion and not where:
             # src/plugins/jobcomp/script/jobcomp_script.c, jobcomp_p_set_location, and the others'
             yield whole.problem("JobCompType", f"jobcomp/{name} needs JobCompLoc: {_STOP}", f"it is {what}")
-    if "jobcomp/mysql" in completion and not whole.value("JobCompPass"):
-        pass
     database = "slurmdbd" in whole.value("AccountingStorageType")
     if whole.value("AccountingStorageEnforce") not in ("", "0", "none") and not database:
         # src/slurmctld/controller.c, main
@@ -177,6 +175,22 @@ def _power_saving(whole: Whole) -> Iterator[Problem]:
             message = "is no absolute path: power saving stays off, slurmctld logs an error"
             yield whole.problem(key, message, "write the whole path, without arguments", "warning")
             return
+    parameters = whole.value("SlurmctldParameters")
+    if any(
+        integer(option(parameters, f"power_save_{name}") or "") > 60 for name in ("interval", "min_interval")
+    ):
+        message = (
+            "power_save_interval is more than 60 seconds: power saving stays off, slurmctld logs an error"
+        )
+        yield whole.problem("SlurmctldParameters", message, "write 60 or less", "warning")
+        return
+    # power_save_exc_setup
+    partitions = {record.name for record in whole.named("PartitionName")}
+    raw = whole.values["suspendexcparts"][0] if "suspendexcparts" in whole.values else ""
+    for name in raw.split(","):
+        if name and name not in partitions:
+            message = f"{name} is no partition: slurmctld logs an error and ignores it"
+            yield whole.problem("SuspendExcParts", message, "correct the name", "warning")
 
 
 def _reserved_sockets(whole: Whole) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import PurePath
 
 from hpcstate.errors import Problem
 from hpcstate.slurm.keys import Kind
@@ -23,7 +24,7 @@ _NEEDED = (
     ("JobSubmitPlugins", "(.*,)?(job_submit/)?lua(,.*)?", "job_submit.lua", "slurmctld stops without it"),
     ("JobContainerType", "job_container/tmpfs", "job_container.conf", "slurmd stops without it"),
 )
-"""Keys of slurm.conf, their values, and the file that must be beside it (s_p_parse_file, init of the plugin)."""
+"""Keys of slurm.conf, their values, and the file that must be beside it (init of the plugins)."""
 
 _READ_WHERE: Mapping[Kind, tuple[str, str]] = {
     "topology": ("TopologyPlugin", "topology/(tree|block)"),
@@ -39,25 +40,26 @@ def lint_files(
     read_include: Callable[[str], ReadInclude] | None = None,
     beside: Callable[[str], bool] | None = None,
 ) -> dict[str, tuple[Problem, ...]]:
-    """The problems of each file of a folder, by its name; files of no known kind are left out.
+    """The problems of each file of a folder, by its name or path; files of no known kind are left out.
 
     ``read_include`` gives what reads the Includes of a file by its name; without it, all that there is is in
-    ``texts``. ``beside`` says whether a file is in the folder of slurm.conf, where it is not in ``texts``.
+    ``texts``. ``beside`` says whether a file is in the folder of slurm.conf; by default those of ``texts``.
     """
     include = read_include or (lambda name: _only_in(texts))
-    kinds = {name: kind for name in texts if (kind := kind_of(name))}
+    kinds = {name: kind for name in texts if (kind := kind_of(PurePath(name).name))}
     found = {name: list(lint(texts[name], kind, include(name))) for name, kind in kinds.items()}
     named: dict[Kind, str] = {}
     for name, kind in kinds.items():
         named.setdefault(kind, name)
     if "slurm" in named:
         wholes = {
-            kind: Whole.of(tuple(statements(texts[name], kind, include(name)))) for kind, name in named.items()
+            kind: Whole.of(tuple(statements(texts[name], kind, include(name))))
+            for kind, name in named.items()
         }
         for kind, problem in _joined(wholes):
             found[named[kind]].append(problem)
-        present = beside or (lambda name: False)
-        found[named["slurm"]] += _missing(wholes["slurm"], lambda name: name in texts or present(name))
+        present = beside or {PurePath(name).name for name in texts}.__contains__
+        found[named["slurm"]] += _missing(wholes["slurm"], present)
         for kind, name in named.items():
             found[name] = _unless_unread(kind, found[name], wholes["slurm"])
     return {name: tuple(sorted(set(some))) for name, some in found.items()}
@@ -80,19 +82,23 @@ def _joined(wholes: Mapping[Kind, Whole]) -> Iterator[tuple[Kind, Problem]]:
     if "topology" in wholes:
         yield from (("topology", some) for some in topology.problems_with(wholes["topology"], slurm))
     if "acct_gather" in wholes:
-        yield from (("acct_gather", some) for some in other_files.acct_gather_with(wholes["acct_gather"], slurm))
+        yield from (
+            ("acct_gather", some) for some in other_files.acct_gather_with(wholes["acct_gather"], slurm)
+        )
     if "cgroup" in wholes:
         yield from (("slurm", some) for some in _cgroup(slurm, wholes["cgroup"]))
 
 
 def _cgroup(slurm: Whole, cgroup: Whole) -> Iterator[Problem]:
-    """src/slurmctld/read_config.c, read_slurm_conf, with cgroup_memcg_job_confinement (src/interfaces/cgroup.c)."""
+    """src/slurmctld/read_config.c, read_slurm_conf; src/interfaces/cgroup.c, cgroup_memcg_job_confinement."""
     constrains = any(
         cgroup.value(key) in ("yes", "up", "true", "1") for key in ("ConstrainRAMSpace", "ConstrainSwapSpace")
     )
     kills = "overmemorykill" in slurm.value("JobAcctGatherParams").split(",")
     if kills and constrains and "cgroup" in slurm.value("TaskPlugin"):
-        message = "OverMemoryKill excludes Constrain...Space=yes of cgroup.conf with task/cgroup: the daemons stop"
+        message = (
+            "OverMemoryKill excludes Constrain...Space=yes of cgroup.conf with task/cgroup: the daemons stop"
+        )
         yield slurm.problem("JobAcctGatherParams", message, "remove OverMemoryKill")
 
 

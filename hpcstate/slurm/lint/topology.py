@@ -42,7 +42,9 @@ def problems_with(topology: Whole, slurm: Whole) -> Iterator[Problem]:
     tree, block = plugin == "topology/tree", plugin == "topology/block"
     switches, blocks = topology.named("SwitchName"), topology.named("BlockName")
     if tree and not switches and (blocks or "blocksizes" in topology.values):
-        yield _first(topology, blocks).problem("BlockName", f"no key for {plugin}: {_STOP}", "write SwitchName=")
+        yield _first(topology, blocks).problem(
+            "BlockName", f"no key for {plugin}: {_STOP}", "write SwitchName="
+        )
     elif block and switches:
         yield switches[0].problem("SwitchName", f"no key for {plugin}: {_STOP}", "write BlockName=")
     known, all_known = known_nodes(slurm)
@@ -90,7 +92,9 @@ def _switches(switches: Sequence[Record]) -> Iterator[Problem]:
         if nodes is not None and below is not None:
             yield record.problem("SwitchName", f"has both Nodes and Switches: {_STOP}", "keep one of them")
         elif nodes is None and below is None:
-            yield record.problem("SwitchName", f"has neither Nodes nor Switches: {_STOP}", "write one of them")
+            yield record.problem(
+                "SwitchName", f"has neither Nodes nor Switches: {_STOP}", "write one of them"
+            )
         elif below is not None:
             if why := refusal(below):
                 yield record.problem("Switches", f"{why}: {_STOP}", "write it as leaf[1-4]")
@@ -149,7 +153,10 @@ def _blocks(whole: Whole, blocks: Sequence[Record]) -> Iterator[Problem]:
 
 def _small_blocks(topology: Whole, blocks: Sequence[Record], known: set[str]) -> Iterator[Problem]:
     """block_record_validate: no block may have less nodes than BlockSizes, or than the first block."""
-    sizes = [len([name for name in names(record.attributes.get("nodes", "")) or () if name in known]) for record in blocks]
+    sizes = [
+        len([name for name in names(record.attributes.get("nodes", "")) or () if name in known])
+        for record in blocks
+    ]
     given = re.match("[0-9]{1,9}", topology.value("BlockSizes"))
     least = int(given[0]) if given else sizes[0]
     for record, size in zip(blocks, sizes, strict=True):

@@ -9,7 +9,7 @@ from hpcstate.errors import Problem
 from hpcstate.slurm.read import Record, Whole
 
 STATIC = frozenset(("billing", "cpu", "energy", "fs/disk", "mem", "node", "pages", "vmem"))
-"""What Slurm counts in any case (src/common/read_config.h, DEFAULT_ACCOUNTING_TRES), also without a database."""
+"""What Slurm counts without a database as well (src/common/read_config.h, DEFAULT_ACCOUNTING_TRES)."""
 
 _NAMED = ("bb", "fs", "gres", "ic", "license")
 """The types that have names, as ``gres/gpu``."""

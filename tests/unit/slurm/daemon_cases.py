@@ -1,9 +1,9 @@
 """Small files of Slurm that its daemons judged, and how to ask them again.
 
 daemons/cases.toml has the files, daemons/recorded.json what slurmctld and slurmd of the judge's root made of
-them. ``python -m tests.unit.slurm.daemon_cases [NAME ...]`` asks the daemons about the cases named (``--all``:
-about each one; else about those that are new or were changed) and writes what they did down. It takes the
-judge's root of the image hpc-base, or that of ``--root TAR``.
+them. ``python -m tests.unit.slurm.daemon_cases [NAME ...]`` asks the daemons about the cases named, with
+``--all`` about each one, else about those that are new or were changed, and writes down what they did. It
+takes the judge's root of the image hpc-base, or that of ``--root TAR``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ BASE = {
     "SelectType": "select/cons_tres",
     "ProctrackType": "proctrack/linuxproc",
 }
-"""What every slurm.conf of a case begins with; the daemons take it without a complaint."""
+"""What the slurm.conf of a case begins with; the daemons take it without a complaint."""
 NODES = "NodeName=n[1-2] CPUs=4 RealMemory=1000\n"
 PARTITION = "PartitionName=p Nodes=ALL Default=YES\n"
 _NOT_OF_THE_CASE = re.compile(
@@ -53,9 +53,9 @@ _NOT_OF_THE_CASE = re.compile(
 class Outcome:
     """What the daemons made of a case.
 
-    ``did``: ``slurmctld`` or ``slurmd`` stopped, the node became ``invalid``, an error was only ``logged``, or
-    all was ``good``. ``words`` are what was said, the one that ended a daemon first; ``of`` is the digest of
-    the files.
+    ``did``: ``slurmctld`` or ``slurmd`` stopped, the node became ``invalid``, an error was only ``logged``,
+    or all was ``good``. ``words`` are what was said, the one that ended a daemon first; ``of`` is the
+    digest of the files.
     """
 
     did: str
@@ -127,7 +127,6 @@ def outcome(hearing: Hearing, of: str = "") -> Outcome:
             did, ends = "invalid", [f"{node.name}: {node.reason}"]
     if did == "good" and words:
         did = "logged"
-    # What is made of addresses and times differs from run to run.
     return Outcome(did, tuple(dict.fromkeys([*ends, *words]))[:4], of)
 
 
