@@ -40,6 +40,27 @@ def expand(expression: str) -> tuple[str, ...]:
     return tuple(names)
 
 
+def refusal(expression: str) -> str:
+    """Why Slurm refuses a hostlist ``expression`` (``2-1 counts down``), empty where it takes it."""
+    for word in _words(expression):
+        before, bracket, behind = word.rpartition("[")
+        inside, closed, _ = behind.partition("]")
+        if bracket and not closed:
+            return "a bracket is not closed"
+        lists = [inside] if bracket else []
+        while bracket:
+            before, bracket, behind = before.rpartition("[")
+            inside, closed, _ = behind.rpartition("]")
+            # What is before a bracket that has no end is a name as it is (_push_range_list).
+            if not bracket or not closed:
+                break
+            lists.append(inside)
+        for part in ",".join(reversed(lists)).split(",") if lists else ():
+            if why := _range_refusal(part):
+                return f'"{part}" {why}'
+    return ""
+
+
 def ranges(numbers: Iterable[int]) -> str:
     """``numbers`` as Slurm writes a list of CPUs or cores: ``0-3,8``."""
     return ",".join(_runs([str(number) for number in sorted(numbers)]))
@@ -121,15 +142,21 @@ def _prefixes(prefix: str, word: str) -> list[str]:
 def _numbers(part: str, word: str) -> Iterable[str]:
     """The numbers of one range, as wide as the first of them is written (_parse_single_range)."""
     found = _RANGE.fullmatch(part)
-    if found is None:
-        raise _refused(part, word, "is no range of numbers")
+    if found is None or _range_refusal(part):
+        raise _refused(part, word, _range_refusal(part))
     low, high = int(found["low"]), int(found["high"] or found["low"])
-    if high < low:
-        raise _refused(part, word, "counts down")
-    if high - low >= MAX_RANGE:
-        raise _refused(part, word, f"has more than {MAX_RANGE} numbers")
     width = len(found["first"])
     return (str(number).zfill(width) for number in range(low, high + 1))
+
+
+def _range_refusal(part: str) -> str:
+    found = _RANGE.fullmatch(part)
+    if found is None:
+        return "is no range of numbers"
+    low, high = int(found["low"]), int(found["high"] or found["low"])
+    if high < low:
+        return "counts down"
+    return f"has more than {MAX_RANGE} numbers" if high - low >= MAX_RANGE else ""
 
 
 def _refused(part: str, word: str, why: str) -> HpcstateError:

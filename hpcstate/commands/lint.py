@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,34 @@ if TYPE_CHECKING:
     from hpcstate.slurm.keys import Kind
 
 
+_KINDS = (
+    *("slurm", "cgroup", "gres", "slurmdbd", "job_container", "mpi"),
+    *("topology", "acct_gather", "helpers", "oci"),
+)
+_BESIDE = (
+    "gres.conf",
+    "cgroup.conf",
+    "topology.conf",
+    "acct_gather.conf",
+    "helpers.conf",
+    "job_container.conf",
+)
+_DECLINED = {
+    "topology.yaml": "it is new in Slurm 25.05, and 24.11 reads topology.conf",
+    "namespace.yaml": "it is new in Slurm 25.11, and 24.11 reads job_container.conf",
+    "resources.yaml": "it is new in Slurm 25.05, and 24.11 does not read it",
+    "plugstack.conf": "it names SPANK plugins and their own arguments",
+    "burst_buffer.conf": "its keys are those of the plugin that BurstBufferType names",
+    "knl_generic.conf": "it is for Xeon Phi, which Slurm 25.11 drops",
+    "fake_gpus.conf": "it is for tests of Slurm",
+    "job_submit.lua": "it is a program",
+    "cli_filter.lua": "it is a program",
+    "burst_buffer.lua": "it is a program",
+    "jobcomp.lua": "it is a program",
+}
+"""Files of Slurm that are known and not linted, and why."""
+
+
 @dataclass(frozen=True)
 class Linted:
     """What came of one file: its problems, or the error why it could not be looked at."""
@@ -24,6 +53,7 @@ class Linted:
     kind: Kind | None
     problems: tuple[Problem, ...] = ()
     error: HpcstateError | None = None
+    text: str = ""
 
 
 def register(subparsers: Any) -> None:
@@ -32,14 +62,16 @@ def register(subparsers: Any) -> None:
         "lint",
         help="check slurm.conf, cgroup.conf, gres.conf and others for what Slurm 24.11 refuses",
         description="Check Slurm's configuration files for what Slurm 24.11 stops at (errors), and what it "
-        "ignores or only logs (warnings). A file that is included is looked at where it is beside the file. "
+        "ignores or only logs (warnings). With a slurm.conf, the files beside it are read as well "
+        "(gres.conf, cgroup.conf, topology.conf and others), for what one says of the other; so are files "
+        "that are included by a plain name. "
         "With --image, Slurm's daemons read the files as well. "
         "Exit codes: 0 no errors, 1 errors (with --strict: or warnings), 2 a file could not be read.",
     )
     parser.add_argument("files", metavar="FILE", type=Path, nargs="+", help="a configuration file of Slurm")
     parser.add_argument(
         "--kind",
-        choices=("slurm", "cgroup", "gres", "slurmdbd", "job_container", "mpi"),
+        choices=_KINDS,
         help="what all the files are, whatever their names say",
     )
     parser.add_argument(
@@ -54,7 +86,7 @@ def register(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Lint every file, print what was found, and tell by the exit code."""
-    results = [lint_file(file, args.kind) for file in args.files]
+    results = lint_all(args.files, args.kind)
     if args.image:
         results = judged(results, args.image)
     failing = {"error", "warning"} if args.strict else {"error"}
@@ -75,28 +107,85 @@ def run(args: argparse.Namespace) -> int:
     return code
 
 
-def lint_file(file: Path, kind: Kind | None = None) -> Linted:
-    """The problems of ``file``; ``kind`` follows from its name where it is None. Raises for no bad file."""
-    from hpcstate.slurm.lint.conf import kind_of, lint
+def lint_all(files: Sequence[Path], kind: Kind | None = None) -> list[Linted]:
+    """What comes of each file, in their order, then of those beside a slurm.conf that have problems.
+
+    A slurm.conf is read with the files beside it, and with those named that are of another kind.
+    """
+    from hpcstate.slurm.lint.together import lint_files
+
+    results = [_read_file(file, kind) for file in files]
+    if kind:
+        return [_alone(linted) for linted in results]
+    fine = [linted for linted in results if not linted.error]
+    alone = {linted.file: _alone(linted) for linted in fine}
+    more: list[Linted] = []
+    for slurm in (linted for linted in fine if linted.kind == "slurm"):
+        folder = slurm.file.parent
+        group = {slurm.kind: slurm}
+        for linted in fine:
+            if linted.kind not in group and (linted.file.parent == folder or _only_one(fine)):
+                group[linted.kind] = linted
+        for name in _BESIDE:
+            if kind_of_name(name) not in group and (folder / name).is_file():
+                linted = _read_file(folder / name)
+                if not linted.error:
+                    group[linted.kind] = linted
+        found = lint_files(
+            {str(linted.file): linted.text for linted in group.values()},
+            lambda name: lambda included: _included(Path(name), included),
+            _is_beside(folder, [linted.file.name for linted in group.values()]),
+        )
+        for linted in group.values():
+            problems = found[str(linted.file)]
+            if linted.file in alone:
+                alone[linted.file] = replace(linted, problems=problems)
+                continue
+            more += [replace(linted, problems=problems)] if problems else []
+    return [alone.get(linted.file, linted) for linted in results] + more
+
+
+def _only_one(results: Sequence[Linted]) -> bool:
+    """Whether there is one slurm.conf among the files, which all others then belong to."""
+    return sum(linted.kind == "slurm" for linted in results) == 1
+
+
+def _is_beside(folder: Path, named: Sequence[str]) -> Callable[[str], bool]:
+    return lambda name: name in named or (folder / name).exists()
+
+
+def _alone(linted: Linted) -> Linted:
+    from hpcstate.slurm.lint.conf import lint
+
+    if linted.error or linted.kind is None:
+        return linted
+    problems = lint(linted.text, linted.kind, lambda name: _included(linted.file, name))
+    return replace(linted, problems=problems)
+
+
+def _read_file(file: Path, kind: Kind | None = None) -> Linted:
+    """``file`` with its text; ``kind`` follows from its name where it is None. Raises for no bad file."""
+    from hpcstate.slurm.lint.conf import kind_of
 
     kind = kind or kind_of(file.name)
     if kind is None and not file.exists():
         hint = "is this the right path?"
         return Linted(file, None, error=HpcstateError("there is no such file", where=str(file), hint=hint))
+    if kind is None and file.name in _DECLINED:
+        message = f"{file.name} is not linted: {_DECLINED[file.name]}"
+        return Linted(file, None, error=HpcstateError(message, where=str(file)))
     if kind is None:
-        hint = "say it with --kind slurm, cgroup, gres, slurmdbd, job_container or mpi"
+        hint = f"say it with --kind {', '.join(_KINDS[:-1])} or {_KINDS[-1]}"
         return Linted(
             file, None, error=HpcstateError("which file of Slurm is this?", where=str(file), hint=hint)
         )
     try:
-        text = _read(file)
+        return Linted(file, kind, text=_read(file))
     except OSError as error:
         message = error.strerror or str(error)
         return Linted(
             file, kind, error=HpcstateError(message, where=str(file), hint="is this the right path?")
         )
-
-    return Linted(file, kind, lint(text, kind, lambda name: _included(file, name)))
 
 
 def judged(results: list[Linted], image: str) -> list[Linted]:
@@ -135,9 +224,11 @@ def kind_of_name(name: str) -> Kind | None:
 
 def _included(file: Path, name: str) -> str | None:
     """The text of what ``file`` includes. Slurm looks beside the file; another place on this machine may not
-    be what the node has.
+    be what the node has. Raises FileNotFoundError where a plain name is not there.
     """
     path = Path(name) if Path(name).is_absolute() else file.parent / name
+    if "/" not in name and not path.exists():
+        raise FileNotFoundError(name)
     beside = path.parent.resolve() == file.parent.resolve()
     try:
         return _read(path) if beside and path.is_file() else None

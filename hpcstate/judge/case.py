@@ -106,7 +106,8 @@ def _without_cgroups(whole: Whole) -> dict[str, str]:
     """What a slurmd that registers is told instead: there are no control groups in the throwaway root."""
     overrides = {"SlurmdUser": "slurm"}
     if whole.value("ProctrackType") in ("", "proctrack/cgroup"):
-        overrides["ProctrackType"] = "proctrack/linuxproc"
+        # Not proctrack/linuxproc, which PrologFlags=X11 excludes.
+        overrides["ProctrackType"] = "proctrack/pgid"
     if "cgroup" in whole.value("JobAcctGatherType"):
         overrides["JobAcctGatherType"] = "jobacct_gather/none"
     plugins = [plugin for plugin in _raw(whole, "TaskPlugin").split(",") if "cgroup" not in plugin.lower()]
@@ -132,7 +133,8 @@ def _controller(whole: Whole) -> tuple[str, str]:
     if hosts:
         name, _, address = hosts[0].name.partition("(")
         return name.strip() or "controller", address.strip(") ")
-    return _raw(whole, "ControlMachine") or "controller", _raw(whole, "ControlAddr")
+    # Of several names of one machine, the first is the name that this one takes.
+    return _raw(whole, "ControlMachine").partition(",")[0] or "controller", _raw(whole, "ControlAddr")
 
 
 def _host_names(record: Record) -> Iterator[str]:

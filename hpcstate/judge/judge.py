@@ -164,11 +164,12 @@ def judge(files: Configuration, image: Path) -> Judgement:
         raise JudgeUnavailableError(message, hint="`./hpc build_images` builds the images of packer/")
     root = judge_root.recipe(image, key)
     root.provide(Store.default())
-    found = messages.problems(_hear(case_of(files, root.path)), files.files, files.gres)
+    found = messages.problems(hear(case_of(files, root.path)), files.files, files.gres)
     return Judgement(judgement_key(files, key), {name: tuple(some) for name, some in sorted(found.items())})
 
 
-def _hear(case: Case) -> Hearing:
+def hear(case: Case) -> Hearing:
+    """What the daemons say of a case. Raises JudgeUnavailableError when this machine cannot run them."""
     words = [*_UNSHARE, "--kill-child", sys.executable, "-m", "hpcstate.judge.inside"]
     done = run(words, stdin=json.dumps(asdict(case)), cwd=paths.ROOT, timeout=_TIMEOUT_SECONDS, check=False)
     try:

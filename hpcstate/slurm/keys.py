@@ -8,12 +8,30 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-Kind = Literal["slurm", "cgroup", "gres", "slurmdbd", "job_container", "mpi"]
-"""Which of the files: slurm.conf, cgroup.conf, gres.conf, slurmdbd.conf, job_container.conf or mpi.conf."""
+Kind = Literal[
+    "slurm",
+    "cgroup",
+    "gres",
+    "slurmdbd",
+    "job_container",
+    "mpi",
+    "topology",
+    "acct_gather",
+    "helpers",
+    "oci",
+]
+"""Which of the files, by its name without ``.conf``."""
 
-KINDS: tuple[Kind, ...] = ("slurm", "cgroup", "gres", "slurmdbd", "job_container", "mpi")
+KINDS: tuple[Kind, ...] = get_args(Kind)
+LENIENT: Mapping[Kind, str] = {
+    # src/interfaces/mpi.c: the keys that no plugin knows are left aside (PARSE_FLAGS_IGNORE_NEW).
+    "mpi": "Slurm ignores it",
+    # src/common/oci_config.c, read by slurmstepd for steps with a container.
+    "oci": "steps with a container fail",
+}
+"""Files in which an unknown key stops no daemon, and what comes of it."""
 TABLE = Path(__file__).with_name("keys.toml")
 
 _TYPES = ("string", "boolean", "uint16", "uint32", "uint64", "float", "array", "ignored")
@@ -71,12 +89,19 @@ class Gone:
 
 @dataclass(frozen=True)
 class Family:
-    """The plugins of one kind. ``prefix``: a value without the family's name is not found."""
+    """The plugins of one kind. ``prefix``: a value without the family's name is not found.
+
+    ``elsewhere``: those that Debian has in a package of their own (its name) or does not have (empty).
+    ``new``: those of later releases, with the first that has them.
+    """
 
     name: str
     prefix: bool
     names: frozenset[str]
     removed: frozenset[str]
+    elsewhere: Mapping[str, str]
+    new: Mapping[str, str]
+    severity: Severity
 
 
 @dataclass(frozen=True)
@@ -85,7 +110,8 @@ class KnownKeys:
 
     ``lines`` has the keys of each kind of line; "" is for lines of one plain key, the others are named by the
     key that begins them. ``verdicts`` and ``rules`` are by kind of line and key, ``families`` and ``gone`` by
-    plain key. KnownKeys are in lower case.
+    plain key. ``new`` has the release that first knows a key, by kind of line and key, and ``new_words`` that
+    of a word in the list of a key, by key and word. All of them are in lower case.
     """
 
     lines: Mapping[str, Mapping[str, Key]]
@@ -93,6 +119,8 @@ class KnownKeys:
     rules: Mapping[tuple[str, str], ValueRule]
     families: Mapping[str, Family]
     gone: Mapping[str, Gone]
+    new: Mapping[tuple[str, str], str]
+    new_words: Mapping[tuple[str, str], str]
 
     @property
     def records(self) -> Mapping[str, str]:
@@ -116,13 +144,28 @@ def keys(kind: Kind) -> KnownKeys:
     rules = {(row["begins"], name.lower()): _rule(row) for row, name in _rows(data["value"], kind)}
     families = {
         row["key"].lower(): Family(
-            row["family"], row["prefix"], frozenset(row["names"]), frozenset(row.get("removed", ()))
+            row["family"],
+            row["prefix"],
+            frozenset(row["names"]),
+            frozenset(row.get("removed", ())),
+            row.get("elsewhere", {}),
+            row.get("new", {}),
+            row.get("severity", "error"),
         )
         for row in data["plugin"]
         if kind in row["kind"].split()
     }
     gone = {name.lower(): Gone(row["until"], row["hint"]) for row, name in _rows(data["gone"], kind)}
-    return KnownKeys(lines, verdicts, rules, families, gone)
+    later = [row for row in data["new"] if row["kind"] == kind]
+    new = {
+        (row.get("begins", ""), name.lower()): row["since"] for row in later for name in row.get("keys", ())
+    }
+    new_words = {
+        (row["words_of"].lower(), word.lower()): row["since"]
+        for row in later
+        for word in row.get("words", ())
+    }
+    return KnownKeys(lines, verdicts, rules, families, gone, new, new_words)
 
 
 @cache

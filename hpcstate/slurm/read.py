@@ -43,6 +43,8 @@ _BOUNDS = re.compile(r"([0-9]{1,19})(?:-([0-9]{1,19}))?")
 
 _NAME_WIDTH = 60
 _DEFAULT = "default"
+_WITH_DEFAULTS = ("NodeName", "PartitionName")
+"""The records of which a DEFAULT line sets what the others do not say (src/common/read_config.c)."""
 _MAX_NAMES = 1_000_000
 """Of an expression with more names than this, the names are not looked at."""
 
@@ -50,7 +52,9 @@ _ADDRESS_KEYS = frozenset(("nodeaddr", "nodehostname", "bcastaddr"))
 _FILE_KEYS = ("file", "files", "multiplefiles")
 
 ReadInclude = Callable[[str], str | None]
-"""The text of an included file by the name that the line gives; None when it cannot be read."""
+"""The text of an included file by the name that the line gives; None when it cannot be read here. It raises
+FileNotFoundError when the file is missing where Slurm will look for it.
+"""
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ class Statement:
     pairs: tuple[Pair, ...]
     rest: str
     file: str = ""
-    included: Literal["", "read", "unread", "pattern", "loop"] = ""
+    included: Literal["", "read", "unread", "absent", "pattern", "loop"] = ""
 
     def place(self, key: str) -> str:
         """Where ``key`` is, as a person reads it: ``Key``, ``NodeName=n1 Key``, ``nodes.conf:3 Key``."""
@@ -131,13 +135,17 @@ def _read(
         return
     name, rest = include["file"], include["rest"].strip()
     text = None
-    outcome: Literal["read", "unread", "pattern", "loop"] = "unread"
+    outcome: Literal["read", "unread", "absent", "pattern", "loop"] = "unread"
     if name in chain:
         outcome = "loop"
     elif "*" in name or "%c" in name:
         outcome = "pattern"
-    elif name and (text := read_include(name)) is not None:
-        outcome = "read"
+    elif name:
+        try:
+            text = read_include(name)
+            outcome = "unread" if text is None else "read"
+        except FileNotFoundError:
+            outcome = "absent"
     yield Statement(number, origin, "", (), rest, name, outcome)
     for inner, content in logical_lines(text or ""):
         yield from _read(number, f"{name}:{inner}", content, records, read_include, (*chain, name))
@@ -154,7 +162,7 @@ def _statement(number: int, origin: str, line: str, records: Mapping[str, str]) 
             begins = records.get(found["key"].lower(), "")
             if not begins:
                 break
-    return Statement(number, origin, begins, tuple(pairs), line[position:].strip())
+    return Statement(number, origin, begins, tuple(pairs), line[position:].strip(" \t\n\v\f\r"))
 
 
 @dataclass(frozen=True)
@@ -199,7 +207,7 @@ class Whole:
                 name = statement.pairs[0].value
                 own = {pair.key.lower(): pair.value for pair in statement.pairs[1:]}
                 before = defaults.get(statement.begins, {})
-                if name.lower() == _DEFAULT:
+                if begins_defaults(statement.begins, name):
                     defaults[statement.begins] = {**before, **own}
                     own = {}
                 records.setdefault(statement.begins, []).append(Record(statement, name, {**before, **own}))
@@ -212,7 +220,7 @@ class Whole:
 
     def named(self, begins: str) -> list[Record]:
         """The records of a kind, DEFAULT lines excepted."""
-        return [record for record in self.records.get(begins, ()) if record.name.lower() != _DEFAULT]
+        return [record for record in self.records.get(begins, ()) if not begins_defaults(begins, record.name)]
 
     def problem(
         self, key: str, message: str, hint: str = "", severity: Literal["error", "warning"] = "error"
@@ -222,6 +230,11 @@ class Whole:
             return Problem(0, key, message, hint, severity)
         statement = self.values[key.lower()][1]
         return Problem(statement.line, statement.place(key), message, hint, severity)
+
+
+def begins_defaults(begins: str, name: str) -> bool:
+    """Whether a record is a DEFAULT line, which describes nothing by itself."""
+    return begins in _WITH_DEFAULTS and name.lower() == _DEFAULT
 
 
 @dataclass(frozen=True)
@@ -331,16 +344,6 @@ def names(expression: str) -> tuple[str, ...] | None:
         return hostlist.expand(expression)
     except HpcstateError:
         return None
-
-
-def is_broken(expression: str) -> bool:
-    """Whether the brackets of a hostlist expression do not match (src/common/hostlist.c)."""
-    depth = 0
-    for character in expression:
-        depth += (character == "[") - (character == "]")
-        if depth not in (0, 1):
-            return True
-    return depth != 0
 
 
 def number(value: str, default: int) -> int:

@@ -90,9 +90,22 @@ def test_slurm_has_the_same_names_in_the_same_order(expression: str, names: str)
     ],
 )
 def test_what_slurm_refuses_is_an_error(broken: str, why: str) -> None:
+    assert hostlist.refusal(broken) == why.replace("'", '"')
     with pytest.raises(HpcstateError, match=re.escape(f"is no hostlist expression: {why}")):
         hostlist.expand(broken)
 
 
 def test_a_thousand_nodes_are_one_short_expression() -> None:
     assert hostlist.compress([f"compute-{number:04}" for number in range(1, 1001)]) == "compute-[0001-1000]"
+
+
+@given(st.text("nn12,--[[]]0a \n", max_size=14))
+def test_what_is_refused_is_what_cannot_be_expanded(expression: str) -> None:
+    why = hostlist.refusal(expression)
+    try:
+        hostlist.expand(expression)
+    except HpcstateError as error:
+        assert why.replace('"', "'") in str(error)
+        assert why
+    else:
+        assert not why

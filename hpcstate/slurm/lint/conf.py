@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+import unicodedata
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import replace
 
 from hpcstate.errors import Problem
-from hpcstate.slurm.keys import KINDS, Family, Key, Kind, ValueRule, keys
+from hpcstate.slurm.keys import KINDS, LENIENT, Family, Key, Kind, ValueRule, keys
 from hpcstate.slurm.lint import whole
 from hpcstate.slurm.read import Pair, ReadInclude, Statement, statements
 
@@ -23,11 +25,17 @@ _INTEGER = re.compile(r"\+?(?P<digits>0x[0-9a-f]+|0[0-7]*|[1-9][0-9]*)(?P<kilo>k
 _FLOAT = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[-+]?[0-9]+)?|[-+]?(inf(inity)?|nan)", re.IGNORECASE)
 _DIGITS_OF_UINT64 = 22
 _CLIP = 60
+_SPACES = " \t\n\v\f\r"
+"""Spaces to Slurm; those of Unicode are none."""
+_NAMES = frozenset(("nodename", "partitionname", "nodes", "nodeset", "switchname", "blockname", "switches"))
 
 
 def kind_of(file_name: str) -> Kind | None:
     """The kind of a file by its name: ``slurm.conf``, and also ``slurm.conf.j2`` or ``old-slurm.conf``."""
-    stem = re.search(r"(slurmdbd|cgroup|gres|slurm|job_container|mpi)\.conf", file_name.lower())
+    stem = re.search(
+        r"(slurmdbd|cgroup|gres|slurm|job_container|mpi|topology|acct_gather|helpers|oci)\.conf",
+        file_name.lower(),
+    )
     return next((kind for kind in KINDS if stem and kind == stem[1]), None)
 
 
@@ -43,25 +51,38 @@ def lint(text: str, kind: Kind, read_include: ReadInclude = lambda name: None) -
             Problem(line, kind + ".conf", "not a text file: it has a zero byte", "is this the right file?"),
         )
     read = tuple(statements(text, kind, read_include))
-    found = [problem for statement in read for problem in _statement_problems(kind, statement)]
+    own_plugins = any(pair.key.lower() == "plugindir" for statement in read for pair in statement.pairs)
+    found = [problem for statement in read for problem in _statement_problems(kind, statement, own_plugins)]
     found += _repeated(kind, read)
     found += whole.problems(kind, read)
+    if kind == "oci":
+        # No daemon reads it: slurmstepd does, when a step with a container starts.
+        found = [replace(problem, severity="warning") for problem in found]
     return tuple(sorted(set(found)))
 
 
-def _statement_problems(kind: Kind, statement: Statement) -> Iterator[Problem]:
+def _statement_problems(kind: Kind, statement: Statement, own_plugins: bool) -> Iterator[Problem]:
     if statement.included:
         yield from _include_problems(statement)
     for pair in statement.pairs:
-        yield from _pair_problems(kind, statement, pair)
+        yield from _pair_problems(kind, statement, pair, own_plugins)
     if statement.rest:
         yield _syntax_problem(statement)
+
+
+_NOT_THERE = "the daemons wait a minute for it, and stop"
+"""src/common/parse_config.c, s_p_parse_file."""
 
 
 def _include_problems(statement: Statement) -> Iterator[Problem]:
     where = statement.place("Include")
     line, name = statement.line, _clip(statement.file)
-    if statement.included == "unread":
+    if statement.file.startswith('"'):
+        message = f"{name}: the quotes are taken for a part of the name: {_NOT_THERE}"
+        yield Problem(line, where, message, "write the name without quotes")
+    elif statement.included == "absent":
+        yield Problem(line, where, f"{name} is not beside this file: {_NOT_THERE}", "put it there")
+    elif statement.included == "unread":
         yield Problem(line, where, f"{name} is not looked at: it cannot be read here", severity="warning")
     elif statement.included == "loop":
         yield Problem(
@@ -83,7 +104,8 @@ def _syntax_problem(statement: Statement) -> Problem:
     where = statement.place(last.key or _clip(word))
     strange = next((character for character in rest if ord(character) > 126 or ord(character) < 9), "")
     if last.value.startswith('"') or rest.count('"') % 2:
-        message, hint = "a quote is not closed", 'write Key="a b"'
+        message = "a quote is not closed"
+        hint = 'write Key="a b"; # begins a comment within quotes as well, where it is written \\#'
     elif re.match(r"[A-Za-z0-9_.]+\s*[-*+/]?=(\s|\Z)", rest, re.ASCII):
         message, hint = f"{word} has no value", 'remove the key, or write Key="" for an empty value'
     elif last.key and re.match(r"[A-Za-z0-9_.]+\s*[-*+/]?=", rest, re.ASCII):
@@ -91,6 +113,8 @@ def _syntax_problem(statement: Statement) -> Problem:
             f"{word} follows on the same line",
             "one key on a line, records like NodeName excepted",
         )
+    elif not last.key and (colon := re.match(r"([A-Za-z0-9_.]+)\s*:", rest, re.ASCII)):
+        message, hint = "no Key=value here", f"write {colon[1]}=, with = in place of :"
     elif last.key:
         # Not shown: what follows may be the rest of a password.
         message, hint = "text follows the value", 'a value with spaces is written Key="a b"'
@@ -101,7 +125,7 @@ def _syntax_problem(statement: Statement) -> Problem:
     return Problem(statement.line, where, f"{message}: the daemon stops", hint)
 
 
-def _pair_problems(kind: Kind, statement: Statement, pair: Pair) -> Iterator[Problem]:
+def _pair_problems(kind: Kind, statement: Statement, pair: Pair, own_plugins: bool) -> Iterator[Problem]:
     known = keys(kind)
     line, where, lower = statement.line, statement.place(pair.key), pair.key.lower()
     if not statement.begins and lower in known.records:
@@ -112,6 +136,19 @@ def _pair_problems(kind: Kind, statement: Statement, pair: Pair) -> Iterator[Pro
     if key is None and not is_record_key:
         yield _unknown(kind, statement, pair)
         return
+    strange = next((character for character in pair.value if not " " <= character <= "~"), "")
+    if lower in _NAMES and strange and strange not in _SPACES:
+        message = f"has the character U+{ord(strange):04X}, which no name of a node has"
+        yield Problem(line, where, f"{message}: no slurmd finds itself", "was it pasted? write plain ASCII")
+    elif strange and unicodedata.category(strange) in ("Zs", "Cf"):
+        message = (
+            f"has the character U+{ord(strange):04X}, which is no space to Slurm but a part of the value"
+        )
+        yield Problem(line, where, message, "was it pasted? write plain ASCII", "warning")
+    elif pair.value.startswith('"'):
+        message = "begins with a quote that is not closed: it is a part of the value, and what follows is cut"
+        hint = "# begins a comment, within quotes as well: write \\#"
+        yield Problem(line, where, message, hint, "warning")
     if pair.operator:
         message = f"{pair.operator}= is read as =: Slurm sets the value, it adds and removes nothing"
         yield Problem(line, where, message, f"write {pair.key}=", "warning")
@@ -121,9 +158,22 @@ def _pair_problems(kind: Kind, statement: Statement, pair: Pair) -> Iterator[Pro
         yield from _type_problems(line, where, key, pair.value)
         rule = known.rules.get((statement.begins, lower))
         if rule:
-            yield from _rule_problems(line, where, rule, pair.value)
+            later = {word for of, word in known.new_words if of == lower}
+            yield from _rule_problems(line, where, rule, pair.value, later)
         if not statement.begins and lower in known.families:
-            yield from _plugin_problems(line, where, known.families[lower], pair.value)
+            yield from _plugin_problems(line, where, known.families[lower], pair.value, own_plugins)
+        if not statement.begins:
+            yield from _new_words(kind, line, where, lower, pair.value)
+
+
+def _new_words(kind: Kind, line: int, where: str, lower: str, value: str) -> Iterator[Problem]:
+    """Words of later releases, which 24.11 ignores without a word, or has a problem of their own for."""
+    known = keys(kind)
+    for word in value.split(","):
+        since = known.new_words.get((lower, word.partition("=")[0].strip().lower()))
+        if since:
+            message = f"{_quoted(word)} is new in Slurm {since}: 24.11 does not know it"
+            yield Problem(line, where, message, f"remove it, or run Slurm {since}", "warning")
 
 
 def _unknown(kind: Kind, statement: Statement, pair: Pair) -> Problem:
@@ -131,16 +181,28 @@ def _unknown(kind: Kind, statement: Statement, pair: Pair) -> Problem:
     here = known.lines[statement.begins]
     gone = known.gone.get(lower)
     where = statement.place(pair.key)
+    since = known.new.get((statement.begins, lower))
+    if since:
+        message = f"is new in Slurm {since}, and 24.11 does not know it: the daemon stops"
+        hint = f"remove it, or run Slurm {since}"
+        if lower == "namespacetype":
+            hint = "write JobContainerType=job_container/tmpfs"
+        return Problem(statement.line, where, message, hint)
     if gone and not statement.begins:
         message = f"no key of Slurm 24.11 any more, it was until {gone.until}: the daemon stops"
         return Problem(statement.line, where, message, gone.hint)
     what = f"{statement.begins} lines" if statement.begins else f"{kind}.conf"
-    message = f"not a key of {what}: the daemon stops"
-    return Problem(statement.line, where, message, _hint_for_unknown(kind, statement.begins, here, lower))
+    message = f"not a key of {what}: {LENIENT.get(kind, 'the daemon stops')}"
+    hint = _hint_for_unknown(kind, statement.begins, here, lower)
+    return Problem(statement.line, where, message, hint, "warning" if kind in LENIENT else "error")
 
 
 def _hint_for_unknown(kind: Kind, begins: str, here: Iterable[str], lower: str) -> str:
     known = keys(kind)
+    if lower == "uptime":
+        return "remove it: it is the last line that slurmd -C prints, and no key"
+    if lower == "include":
+        return "write Include and the name of the file, without ="
     names = {key: known.lines[begins][key].name for key in here}
     if not begins:
         names |= dict(known.records)
@@ -174,10 +236,10 @@ def _type_problems(line: int, where: str, key: Key, value: str) -> Iterator[Prob
         yield Problem(
             line, where, f"{_quoted(value)} is neither yes nor no: the daemon stops", "write YES or NO"
         )
-    elif key.type == "float" and lower not in _NO_LIMIT and not _FLOAT.fullmatch(value.strip()):
+    elif key.type == "float" and lower not in _NO_LIMIT and not _FLOAT.fullmatch(value.strip(_SPACES)):
         yield Problem(line, where, f"{_quoted(value)} is not a number: the daemon stops")
     elif key.type in _LARGEST and lower not in _NO_LIMIT and value:
-        yield from _integer_problems(line, where, key.type, value.strip())
+        yield from _integer_problems(line, where, key.type, value.strip(_SPACES))
 
 
 def _integer_problems(line: int, where: str, type_: str, value: str) -> Iterator[Problem]:
@@ -199,9 +261,11 @@ def _integer_problems(line: int, where: str, type_: str, value: str) -> Iterator
         yield Problem(line, where, message, "leave the 0 out", "warning")
 
 
-def _rule_problems(line: int, where: str, rule: ValueRule, value: str) -> Iterator[Problem]:
+def _rule_problems(
+    line: int, where: str, rule: ValueRule, value: str, later: Container[str]
+) -> Iterator[Problem]:
     for part in [part for part in value.split(",") if part] if rule.is_list else [value]:
-        if rule.fits(part):
+        if rule.fits(part) or (rule.severity == "warning" and part.lower() in later):
             continue
         says = rule.says or (
             f"is none of {', '.join(rule.one_of)}" if len(rule.one_of) < 12 else "is not known"
@@ -216,23 +280,41 @@ def _rule_problems(line: int, where: str, rule: ValueRule, value: str) -> Iterat
         yield Problem(line, where, f"{_quoted(part)} {says}", hint, rule.severity)
 
 
-def _plugin_problems(line: int, where: str, family: Family, value: str) -> Iterator[Problem]:
-    """Plugins are files of PluginDir: one that is not there stops the daemon that needs it."""
+def _plugin_problems(
+    line: int, where: str, family: Family, value: str, own_plugins: bool
+) -> Iterator[Problem]:
+    """Plugins are files of PluginDir: one that is not there stops the daemon that needs it
+    (src/interfaces/*.c; seen with the daemons of Debian 13).
+    """
+    ends = "the daemon stops" if family.severity == "error" else "it is not found when a job needs it"
     for part in [part for part in value.split(",") if part]:
         prefix, slash, name = part.rpartition("/")
         bare = name == "none" or not family.prefix
         if name in family.names and (prefix == family.name or (bare and not slash)):
+            package = family.elsewhere.get(name)
+            if package is not None:
+                have = f"is in Debian's package {package}" if package else "is in no package of Debian 13"
+                yield Problem(line, where, f"{part} {have}: without it, {ends}", "", "warning")
             continue
+        if name in family.new:
+            message = f"{part} is new in Slurm {family.new[name]}, and 24.11 does not have it: {ends}"
+            yield Problem(line, where, message, _default_plugin(family), family.severity)
+            continue
+        close = difflib.get_close_matches(name, sorted(family.names), n=1, cutoff=0.5)
         if name in family.removed:
-            close = difflib.get_close_matches(name, sorted(family.names), n=1, cutoff=0.5)
             hint = f"write {family.name}/{close[0]}" if close else ""
-            yield Problem(line, where, f"{part} was removed from Slurm: the daemon stops", hint)
+            yield Problem(line, where, f"{part} was removed from Slurm: {ends}", hint, family.severity)
             continue
-        close = difflib.get_close_matches(name, sorted(family.names), n=1)
-        hint = (
-            f"did you mean {family.name}/{close[0]}?" if close else "is it a plugin of your own in PluginDir?"
-        )
-        yield Problem(line, where, f"{_quoted(part)} is no plugin of Slurm 24.11", hint, "warning")
+        hint = f"did you mean {family.name}/{close[0]}?" if close else _default_plugin(family)
+        message = f"{_quoted(part)} is no plugin of Slurm 24.11: {ends}"
+        if own_plugins:
+            message = f"{_quoted(part)} is no plugin of Slurm 24.11; is it in PluginDir? Without it, {ends}"
+        yield Problem(line, where, message, hint, "warning" if own_plugins else family.severity)
+
+
+def _default_plugin(family: Family) -> str:
+    names = sorted(family.names - {"none"})
+    return f"24.11 has {', '.join(names[:6])}" if names else ""
 
 
 def _repeated(kind: Kind, read: Iterable[Statement]) -> Iterator[Problem]:

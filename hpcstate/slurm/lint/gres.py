@@ -6,8 +6,10 @@ import re
 from collections.abc import Iterator, Sequence
 
 from hpcstate.errors import Problem
-from hpcstate.slurm.read import Record, Whole, is_broken, names, number
+from hpcstate.hostlist import refusal
+from hpcstate.slurm.read import Record, Whole, names, number
 
+_LEAST_LINK = -2
 _SHARED = frozenset(("mps", "shard"))
 _FLAGS = (
     "CountOnly", "nvidia_gpu_env", "amd_gpu_env", "intel_gpu_env", "opencl_env", "one_sharing", "all_sharing",
@@ -24,7 +26,11 @@ def problems(whole: Whole) -> Iterator[Problem]:
     )
     for record in devices:
         yield from _device_problems(record)
-    yield from _mixed(devices)
+    for group in _by_node(devices):
+        for name in dict.fromkeys(_gres_name(record) for record in group):
+            yield from _mixed_lines([record for record in group if name and _gres_name(record) == name], name)
+        yield from _flags_of_lines(group)
+        yield from _autodetect(group)
 
 
 def _gres_name(record: Record) -> str:
@@ -39,8 +45,8 @@ def _device_problems(record: Record) -> Iterator[Problem]:
         message = "the line has no Name: slurmd logs an error and ignores it"
         yield record.problem("Name", message, "write NodeName=node Name=gpu File=/dev/...", "warning")
     for key in ("File", "Files", "MultipleFiles"):
-        if is_broken(attributes.get(key.lower(), "")):
-            yield record.problem(key, "the brackets do not match: slurmd stops", "write /dev/nvidia[0-3]")
+        if why := refusal(attributes.get(key.lower(), "")):
+            yield record.problem(key, f"{why}: slurmd stops", "write /dev/nvidia[0-3]")
     several = attributes.get("multiplefiles", "")
     plain = attributes.get("file", attributes.get("files", ""))
     if several and plain:
@@ -48,7 +54,23 @@ def _device_problems(record: Record) -> Iterator[Problem]:
     elif several and len(names(several) or "12") < 2:
         yield record.problem("MultipleFiles", "names one file only: slurmd stops", "write File=")
     yield from _count_problems(record, names(plain) if plain and not several else None)
+    if plain.lower() == "(null)" or several.lower() == "(null)":
+        message = "(null) is no file: slurmd waits 20 seconds for it, and stops"
+        yield record.problem("File", message, "leave File out; (null) is how Slurm prints that there is none")
+    yield from _link_problems(record)
     yield from _flag_problems(record)
+
+
+def _link_problems(record: Record) -> Iterator[Problem]:
+    """gres_links_validate."""
+    value = record.attributes.get("links", record.attributes.get("link"))
+    if value is None:
+        return
+    own = [text for text in value.split(",") if text]
+    numbers = all(re.fullmatch(r"\s*[-+]?[0-9]{1,4}", text) and int(text) >= _LEAST_LINK for text in own)
+    if not numbers or sum(int(text) == -1 for text in own) != 1:
+        message = f'"{value}" is no list of numbers with one -1, for the device itself: it is ignored'
+        yield record.problem("Links", message, "write Links=-1,4,4,4", "warning")
 
 
 def _count_problems(record: Record, files: Sequence[str] | None) -> Iterator[Problem]:
@@ -68,8 +90,7 @@ def _flag_problems(record: Record) -> Iterator[Problem]:
     """gres_flags_parse, which finds names anywhere in the value and ignores what it does not know."""
     flags = [flag for flag in record.attributes.get("flags", "").split(",") if flag]
     lower = [flag.lower() for flag in flags]
-    environment = {"nvidia_gpu_env", "amd_gpu_env", "intel_gpu_env", "opencl_env"}
-    if "no_gpu_env" in lower and environment & set(lower):
+    if "no_gpu_env" in lower and _ENVIRONMENT & set(lower):
         yield record.problem("Flags", "no_gpu_env excludes the other ..._env flags: slurmd stops")
     for flag in flags:
         if flag.lower() not in {known.lower() for known in _FLAGS}:
@@ -77,8 +98,8 @@ def _flag_problems(record: Record) -> Iterator[Problem]:
             yield record.problem("Flags", message, f"the flags are {', '.join(_FLAGS)}", "warning")
 
 
-def _mixed(devices: Sequence[Record]) -> Iterator[Problem]:
-    """_foreach_gres_conf: the lines of one GRES on one node have all a File or none, all a Type or none."""
+def _by_node(devices: Sequence[Record]) -> list[Sequence[Record]]:
+    """The lines that concern a node, in the order of the file, for each set of lines that some node has."""
     by_node: dict[str, list[Record]] = {}
     for record in devices:
         if record.statement.begins == "NodeName":
@@ -88,10 +109,52 @@ def _mixed(devices: Sequence[Record]) -> Iterator[Problem]:
         own = names(record.name) if record.statement.begins == "NodeName" else tuple(by_node) or ("",)
         for node in own or ():
             by_node.setdefault(node, []).append(record)
-    groups = {tuple(id(record) for record in group): group for group in by_node.values()}
-    for group in groups.values():
-        for name in dict.fromkeys(_gres_name(record) for record in group):
-            yield from _mixed_lines([record for record in group if name and _gres_name(record) == name], name)
+    return list({tuple(id(record) for record in group): group for group in by_node.values()}.values())
+
+
+_ENVIRONMENT = frozenset(("nvidia_gpu_env", "amd_gpu_env", "intel_gpu_env", "opencl_env"))
+_DEFAULT_FLAGS = _ENVIRONMENT | {"default"}
+
+
+def _flags(value: str) -> frozenset[str]:
+    """What gres_flags_parse finds in the value: names anywhere, those of all_sharing and no_gpu_env aside."""
+    known = (flag.lower() for flag in _FLAGS if flag not in ("all_sharing", "no_gpu_env"))
+    return frozenset(flag for flag in known if flag in value.lower())
+
+
+def _flags_of_lines(lines: Sequence[Record]) -> Iterator[Problem]:
+    """_parse_gres_config: lines of one name after each other have the same flags; a gpu line without Flags
+    counts as one with all of the environment.
+    """
+    before: tuple[str, frozenset[str], bool] | None = None
+    for record in lines:
+        name, value = _gres_name(record).lower(), record.attributes.get("flags")
+        if not name:
+            continue
+        if value is not None:
+            flags, none = _flags(value), "no_gpu_env" in value.lower()
+            if name == "mps" and not re.search("one_sharing|all_sharing", value.lower()):
+                flags |= {"one_sharing"}
+            if before and before[0] == name and before[1:] != (flags, none):
+                message = f"differ from those of the line of {name} before it: slurmd stops"
+                hint = "give all lines of one name the same Flags; one without has those of the first"
+                yield record.problem("Flags", message, hint)
+            before = (name, flags, none)
+        elif name == "gpu" and not (before and before[0] == name and (before[1] or before[2])):
+            before = (name, _DEFAULT_FLAGS, False)
+
+
+def _autodetect(lines: Sequence[Record]) -> Iterator[Problem]:
+    """_handle_local_autodetect: the lines of a node agree."""
+    first = ""
+    for record in lines:
+        value = record.attributes.get("autodetect", "").lower()
+        if not value or record.statement.begins == "Name":
+            continue
+        if first and value != first:
+            message = f"differs from AutoDetect={first} of another line of the node: slurmd stops"
+            yield record.problem("AutoDetect", message, "keep one of them")
+        first = first or value
 
 
 def _mixed_lines(lines: Sequence[Record], name: str) -> Iterator[Problem]:

@@ -1,45 +1,31 @@
-"""The nodes, node sets and partitions of a slurm.conf: names that exist, counts that fit, known GRES."""
+"""The nodes of a slurm.conf: names, addresses and ports that Slurm takes, counts that fit, known GRES."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from hpcstate.errors import Problem
-from hpcstate.model.partition import minutes
-from hpcstate.slurm.read import Record, Whole, is_broken, names, number
+from hpcstate.hostlist import refusal
+from hpcstate.slurm.read import Record, Whole, names, number
 
 _ADDRESS_KEYS = {"nodeaddr": "NodeAddr", "nodehostname": "NodeHostname", "bcastaddr": "BcastAddr"}
 _SHOWN = 5
-_TIME = re.compile(r"(\d+-)?\d+(:\d+){0,2}|INFINITE|UNLIMITED")
 
 
 def problems(whole: Whole) -> Iterator[Problem]:
-    """What slurmctld makes of the node and partition lines; each rule names its function."""
+    """What slurmctld makes of the node lines; each rule names its function."""
     for record in whole.records.get("NodeName", ()):
         if record.name.lower() == "default":
             yield from _default_problems(record)
         else:
             yield from _node_problems(record)
-    known, all_known = _known_nodes(whole)
     yield from _repeated_nodes(whole)
+    yield from _too_many(whole)
     yield from _gres_problems(whole)
-    sets = {record.name for record in whole.named("NodeSet")}
-    for record in whole.named("NodeSet"):
-        if record.name in known:
-            # _validate_conf_nodeset_vs_nodenames
-            yield record.problem("NodeSet", "is the name of a node too: the daemons stop", "rename the set")
-    seen: set[str] = set()
-    for record in whole.named("PartitionName"):
-        if record.name in seen:
-            # src/slurmctld/read_config.c, _build_single_partitionline_info
-            message = "is given twice: slurmctld stops"
-            yield record.problem("PartitionName", message, "merge the two lines")
-        seen.add(record.name)
-        yield from _partition_problems(record)
-        if whole.complete and all_known:
-            yield from _unknown_nodes(record, known | sets)
+    for record in whole.named("DownNodes"):
+        yield from _down_nodes(record, whole)
 
 
 def _default_problems(record: Record) -> Iterator[Problem]:
@@ -56,19 +42,76 @@ def _node_problems(record: Record) -> Iterator[Problem]:
         message = "ALL is reserved: the daemons stop"
         yield record.problem("NodeName", message, "name the nodes")
         return
-    if is_broken(record.name):
-        message = "the brackets do not match: the daemons stop"
+    if not record.name.strip(" \t,"):
+        # src/common/node_conf.c, expand_nodeline_info
+        yield record.problem("NodeName", "is empty: the daemons stop", "name the nodes")
+        return
+    if why := refusal(record.name):
+        message = f"{why}: the daemons stop"
         yield record.problem("NodeName", message, "write it as compute-[01-04,07]")
         return
     expanded = names(record.name)
     for lower, key in _ADDRESS_KEYS.items():
-        value = record.attributes.get(lower, "")
-        given = names(value) if value and not is_broken(value) else None
-        if expanded and given and len(given) not in (1, len(expanded)):
-            # src/common/node_conf.c, expand_nodeline_info
-            message = f"has {len(given)} names for {len(expanded)} nodes: the daemons stop"
-            yield record.problem(key, message, "one for each node, or one for all")
+        if lower in record.attributes:
+            yield from _address_problems(record, key, record.attributes[lower], expanded)
+    yield from _port_problems(record, expanded)
     yield from _topology_problems(record)
+
+
+def _address_problems(
+    record: Record, key: str, value: str, expanded: Sequence[str] | None
+) -> Iterator[Problem]:
+    """src/common/node_conf.c, expand_nodeline_info."""
+    if why := refusal(value):
+        yield record.problem(key, f"{why}: the daemons stop", "write it as node[1-4].example.org")
+        return
+    given = names(value)
+    if expanded is not None and given is not None and len(given) not in (1, len(expanded)):
+        message = f"has {len(given)} names for {len(expanded)} nodes: the daemons stop"
+        yield record.problem(key, message, "one for each node, or one for all")
+
+
+def _port_problems(record: Record, expanded: Sequence[str] | None) -> Iterator[Problem]:
+    """src/common/node_conf.c, expand_nodeline_info: brackets are put around a range or list without."""
+    value = record.attributes.get("port", "")
+    listed = f"[{value}]" if value[:1] not in ("[", "") and re.search("[-,]", value) else value
+    if why := refusal(listed):
+        yield record.problem("Port", f"{why}: the daemons stop", "write Port=[17001-17004]")
+        return
+    ports = names(listed) or ()
+    wrong = next((port for port in ports if not 0 < _leading_number(port) < 2**16), None)
+    if wrong is not None:
+        yield record.problem("Port", f"{wrong} is no port: the daemons stop", "ports are 1 to 65535")
+    elif expanded is not None and len(ports) > 1 and len(ports) != len(expanded):
+        message = f"has {len(ports)} ports for {len(expanded)} nodes: the daemons stop"
+        yield record.problem("Port", message, "one for each node, or one for all")
+
+
+def _leading_number(text: str) -> int:
+    """What atoi(3) makes of ``text``."""
+    found = re.match(r"\s*\+?([0-9]{1,18})", text)
+    return int(found[1]) if found else 0
+
+
+def _down_nodes(record: Record, whole: Whole) -> Iterator[Problem]:
+    """src/slurmctld/read_config.c, _handle_downnodes_line: all of it is only logged."""
+    if why := refusal(record.name):
+        yield record.problem("DownNodes", f"{why}: Slurm logs an error and ignores the line", "", "warning")
+        return
+    known, all_known = known_nodes(whole)
+    missing = [name for name in names(record.name) or () if name not in known]
+    if missing and all_known and whole.complete:
+        message = f"{listed(missing)} in no NodeName line: Slurm logs an error"
+        yield record.problem("DownNodes", message, "correct the name", "warning")
+
+
+def _too_many(whole: Whole) -> Iterator[Problem]:
+    """src/common/node_conf.c, add_node_record: MaxNodeCount is the size of the table."""
+    limit = number(whole.value("MaxNodeCount"), 2**32)
+    known, all_known = known_nodes(whole)
+    if all_known and 0 < limit < len(known):
+        message = f"is {limit}, and the file has {len(known)} nodes: slurmctld stops"
+        yield whole.problem("MaxNodeCount", message, "make it larger, or leave it out")
 
 
 def _topology_problems(record: Record) -> Iterator[Problem]:
@@ -95,13 +138,21 @@ def _topology_problems(record: Record) -> Iterator[Problem]:
     if number(record.attributes.get("corespeccount", ""), 0) >= sockets * cores:
         message = "leaves no core for jobs: Slurm logs an error and takes 1"
         yield record.problem("CoreSpecCount", message, severity="warning")
+    listed = record.attributes.get("cpuspeclist", "")
+    if listed and number(record.attributes.get("corespeccount", ""), 0):
+        message = "is taken as 0, because CPUSpecList is set too; Slurm logs an error"
+        yield record.problem("CoreSpecCount", message, "keep one of them", "warning")
+    beyond = [text for text in re.findall("[0-9]{1,9}", listed) if int(text) >= max(cpus, 1)]
+    if cpus and beyond:
+        message = f"names CPU {beyond[0]}, and the node has 0-{cpus - 1}: Slurm logs an error and ignores it"
+        yield record.problem("CPUSpecList", message, "correct the numbers", "warning")
     reserved = number(record.attributes.get("memspeclimit", ""), 0)
     if reserved and reserved >= number(record.attributes.get("realmemory", ""), 1):
         message = "is not less than RealMemory: Slurm logs an error and takes 0"
         yield record.problem("MemSpecLimit", message, "set RealMemory", "warning")
 
 
-def _known_nodes(whole: Whole) -> tuple[set[str], bool]:
+def known_nodes(whole: Whole) -> tuple[set[str], bool]:
     """The names of all nodes, and whether every line could be expanded."""
     expanded = [names(record.name) for record in whole.named("NodeName")]
     return {name for some in expanded if some for name in some}, all(some is not None for some in expanded)
@@ -115,7 +166,7 @@ def _repeated_nodes(whole: Whole) -> Iterator[Problem]:
         twice = [name for name, count in Counter(own).items() if count > 1 or name in seen]
         seen.update(own)
         if twice:
-            message = f"{_list(twice)} given twice: the daemons stop"
+            message = f"{listed(twice)} given twice: the daemons stop"
             yield record.problem("NodeName", message, "each node is on one NodeName line")
 
 
@@ -139,53 +190,6 @@ def _gres_problems(whole: Whole) -> Iterator[Problem]:
                 yield record.problem("Gres", message, f"give all of them a type: {name}:type:count")
 
 
-def _partition_problems(record: Record) -> Iterator[Problem]:
-    """src/common/read_config.c, _parse_partitionname."""
-    for ignored, other in (
-        ("DefMemPerCPU", "DefMemPerNode"),
-        ("MaxMemPerCPU", "MaxMemPerNode"),
-        ("DenyAccounts", "AllowAccounts"),
-        ("DenyQos", "AllowQos"),
-    ):
-        both = ignored.lower() in record.attributes and other.lower() in record.attributes
-        if both and record.attributes[other.lower()].lower() != "all":
-            message = f"is ignored, because {other} is set too; Slurm logs an error"
-            yield record.problem(ignored, message, "keep one of them", "warning")
-    yield from _default_time(record)
-    yield from _billing_weights(record)
-
-
-def _billing_weights(record: Record) -> Iterator[Problem]:
-    """src/common/slurm_protocol_api.c, slurm_get_tres_weight_array, and _tres_weight_item."""
-    for item in record.attributes.get("tresbillingweights", "").split(","):
-        name, equals, weight = item.partition("=")
-        if item and not (name and equals and re.fullmatch(r"[0-9]*\.?[0-9]+[KMGTPkmgtp]?", weight)):
-            message = f"{item} is no weight of a TRES: slurmctld stops"
-            yield record.problem("TRESBillingWeights", message, "write CPU=1,Mem=0.25G,GRES/gpu=8")
-
-
-def _default_time(record: Record) -> Iterator[Problem]:
-    """src/slurmctld/read_config.c, _build_single_partitionline_info."""
-    default, longest = (record.attributes.get(key, "") for key in ("defaulttime", "maxtime"))
-    if _TIME.fullmatch(default) and _TIME.fullmatch(longest) and minutes(default) > minutes(longest):
-        message = (
-            f"{default} is more than MaxTime={longest}: it is ignored, and a job that names none gets that"
-        )
-        yield record.problem("DefaultTime", message, "make it shorter", "warning")
-
-
-def _unknown_nodes(record: Record, known: set[str]) -> Iterator[Problem]:
-    """src/slurmctld/read_config.c, _build_part_bitmaps: "Invalid node names in partition"."""
-    value = re.sub(r"\s+", ",", record.attributes.get("nodes", ""))
-    if is_broken(value):
-        yield record.problem("Nodes", "the brackets do not match: slurmctld stops", "close the bracket")
-        return
-    missing = [name for name in names(value) or () if name and name not in known and name.lower() != "all"]
-    if missing:
-        message = f"{_list(missing)} in no NodeName line: slurmctld stops"
-        yield record.problem("Nodes", message, "add a NodeName line, or correct the name")
-
-
 _COUNTS = ("boards", "corespersocket", "cpus", "procs", "sockets", "socketsperboard", "threadspercore")
 
 
@@ -194,7 +198,7 @@ def _count(attributes: Mapping[str, str], key: str) -> int:
     return number(attributes.get(key, ""), 1) or 1
 
 
-def _list(found: list[str]) -> str:
+def listed(found: list[str]) -> str:
     """``a, b and 3 more are``."""
     shown, more = found[:_SHOWN], len(found) - _SHOWN
     return f"{', '.join(shown)}{f' and {more} more' if more > 0 else ''} {'is' if len(found) == 1 else 'are'}"

@@ -1,0 +1,228 @@
+"""Keys of slurm.conf that meet when slurmctld starts its plugins and builds its tables.
+
+Each rule names its place in Slurm 24.11.5.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from hpcstate.errors import Problem
+from hpcstate.slurm.lint.defaults import UNITS, integer, option, parts
+from hpcstate.slurm.lint.tres import weight_problems
+from hpcstate.slurm.read import Record, Whole, number
+
+_STOP = "slurmctld stops"
+
+
+def problems(whole: Whole) -> Iterator[Problem]:
+    """The rules that need nothing that another file may have, then those that do."""
+    yield from _licenses(whole)
+    yield from _scheduler(whole)
+    yield from _gres_types(whole)
+    yield from _reserved_sockets(whole)
+    for record in whole.named("NodeName"):
+        # src/common/node_conf.c, config_record_from_conf_node
+        yield from weight_problems(whole, record, "TRESWeights")
+    if "multifactor" in whole.value("PriorityType"):
+        # src/plugins/priority/multifactor/priority_multifactor.c, _internal_setup
+        yield from weight_problems(whole, None, "PriorityWeightTRES")
+    if whole.complete:
+        yield from _select(whole)
+        yield from _plugins(whole)
+        yield from _power_saving(whole)
+
+
+def _select(whole: Whole) -> Iterator[Problem]:
+    words = parts(whole.value("SelectTypeParameters"))
+    linear = whole.value("SelectType") == "select/linear"
+    if linear and any(re.match("cr_(cpu|core|socket)(_memory)?$", word) for word in words):
+        # src/interfaces/select.c, select_g_init
+        message = f"select/linear knows CR_Memory only: {_STOP}"
+        yield whole.problem("SelectTypeParameters", message, "SelectType=select/cons_tres allocates cores")
+    if not linear and words and not words & (UNITS - {"cr_memory"}):
+        # src/plugins/select/cons_tres/select_cons_tres.c, select_p_node_init
+        message = f"names none of CR_CPU, CR_Core and CR_Socket, which select/cons_tres needs: {_STOP}"
+        yield whole.problem("SelectTypeParameters", message, "write CR_Core_Memory as well")
+
+
+def _gres_types(whole: Whole) -> Iterator[Problem]:
+    """src/interfaces/gres.c, gres_init."""
+    listed = [word for word in whole.value("GresTypes").split(",") if word]
+    shared = [word for word in listed if word in ("mps", "shard")]
+    exact = whole.values["grestypes"][0].split(",") if listed else []
+    if shared and "gpu" not in exact:
+        message = f"mps and shard need gpu as well: {_STOP}"
+        yield whole.problem("GresTypes", message, "write GresTypes=gpu,shard")
+    elif shared and whole.value("SelectType") == "select/linear":
+        message = f"{shared[0]} needs SelectType=select/cons_tres: {_STOP}"
+        yield whole.problem("GresTypes", message, "write SelectType=select/cons_tres")
+    if len(set(exact)) < len(exact):
+        twice = next(word for word in exact if exact.count(word) > 1)
+        message = f"{twice} is given twice; Slurm logs an error"
+        yield whole.problem("GresTypes", message, "remove one", "warning")
+
+
+def _licenses(whole: Whole) -> Iterator[Problem]:
+    """src/slurmctld/licenses.c, _build_license_list."""
+    value = whole.values["licenses"][0] if "licenses" in whole.values else ""
+    for token in re.split("[,;]", value):
+        name, sign, count = re.fullmatch("([^:=]*)([:=]?)(.*)", token, re.DOTALL).groups()  # type: ignore[union-attr]
+        if re.search(r"\s", name):
+            message = f'"{token}" has a space: {_STOP}'
+        elif sign and not re.fullmatch(r"\s*\+?[0-9]*", count):
+            message = f'"{count}" is no count of licenses: {_STOP}'
+        else:
+            continue
+        yield whole.problem("Licenses", message, "write Licenses=name:count,name:count")
+
+
+_RANGES: tuple[tuple[str, int, int], ...] = (
+    ("bf_interval", 1, 10800),
+    ("bf_max_time", 1, 3600),
+    ("bf_window", 1, 43200),
+    ("bf_max_job_test", 1, 1_000_000),
+    ("bf_node_space_size", 2, 2_000_000),
+    ("bf_resolution", 1, 3600),
+    ("bf_max_job_array_resv", 0, 1000),
+    ("bf_max_job_part", 0, 2**31),
+    ("bf_max_job_start", 0, 10_000),
+    ("bf_max_job_user", 0, 2**31),
+    ("bf_job_part_count_reserve", 0, 100_000),
+    ("bf_max_job_user_part", 0, 2**31),
+    ("bf_max_job_assoc", 0, 2**31),
+    ("bf_min_age_reserve", 0, 2_592_000),
+    ("bf_yield_interval", 1, 10_000_000),
+    ("bf_yield_sleep", 1, 10_000_000),
+    ("bf_topopt_iterations", 2, 2**31),
+)
+"""Of src/plugins/sched/backfill/backfill.c, _load_config, with its MAX_... numbers."""
+
+_MINIMA = (
+    ("batch_sched_delay", 0),
+    ("build_queue_timeout", 100),
+    ("default_queue_depth", 0),
+    ("max_rpc_cnt", 0),
+    ("partition_job_depth", 0),
+    ("sched_interval", -1),
+    ("sched_max_job_start", 0),
+    ("sched_min_interval", 0),
+)
+"""Of src/slurmctld/job_scheduler.c, _schedule."""
+
+
+def _scheduler(whole: Whole) -> Iterator[Problem]:
+    parameters = whole.value("SchedulerParameters")
+    backfill = whole.value("SchedulerType") in ("", "sched/backfill")
+    if backfill and option(parameters, "bf_max_job_test") is None and "max_job_bf=" in parameters:
+        message = f"max_job_bf is not known any more: {_STOP}"
+        yield whole.problem("SchedulerParameters", message, "write bf_max_job_test=")
+    for name, least, most in (*(_RANGES if backfill else ()), *((name, low, 2**31) for name, low in _MINIMA)):
+        value = option(parameters, name)
+        never = name == "bf_interval" and value is not None and integer(value) == -1
+        if value is not None and not never and not least <= integer(value) <= most:
+            message = f"{name}={value} is out of range: Slurm logs an error and takes the default"
+            yield whole.problem("SchedulerParameters", message, f"write {least} or more", "warning")
+    tests = integer(option(parameters, "bf_max_job_test") or "500")
+    per_partition = integer(option(parameters, "bf_max_job_part") or "0")
+    if backfill and per_partition and per_partition >= tests:
+        message = f"bf_max_job_part is not less than bf_max_job_test ({tests}): Slurm logs an error"
+        yield whole.problem("SchedulerParameters", message, "make bf_max_job_test larger", "warning")
+
+
+def _plugins(whole: Whole) -> Iterator[Problem]:
+    flags = parts(whole.value("PrologFlags"))
+    if "enable_stepmgr" in whole.value("SlurmctldParameters") and not flags & {"contain", "x11", "runinjob"}:
+        # src/slurmctld/read_config.c, read_slurm_conf
+        message = f"enable_stepmgr needs PrologFlags=Contain: {_STOP}"
+        yield whole.problem("SlurmctldParameters", message, "write PrologFlags=Contain")
+    completion, where = whole.value("JobCompType"), whole.value("JobCompLoc")
+    for name, what in (("script", "a program"), ("elasticsearch", "a URL"), ("kafka", "a file")):
+        if f"jobcomp/{name}" in completion and not where:
+            # src/plugins/jobcomp/script/jobcomp_script.c, jobcomp_p_set_location, and the others'
+            yield whole.problem("JobCompType", f"jobcomp/{name} needs JobCompLoc: {_STOP}", f"it is {what}")
+    database = "slurmdbd" in whole.value("AccountingStorageType")
+    if whole.value("AccountingStorageEnforce") not in ("", "0", "none") and not database:
+        # src/slurmctld/controller.c, main
+        message = (
+            "has no effect without AccountingStorageType=accounting_storage/slurmdbd; an error is logged"
+        )
+        yield whole.problem("AccountingStorageEnforce", message, "set up slurmdbd, or remove it", "warning")
+    if "multifactor" in whole.value("PriorityType") and not database:
+        # src/plugins/priority/multifactor/priority_multifactor.c, init
+        for key in ("PriorityWeightAge", "PriorityWeightFairshare"):
+            if number(whole.value(key), 0):
+                message = "needs a slurmdbd: slurmctld logs an error and ignores it"
+                yield whole.problem(key, message, "set up slurmdbd, or remove it", "warning")
+
+
+def _power_saving(whole: Whole) -> Iterator[Problem]:
+    """src/slurmctld/power_save.c, _init_power_config: power saving stays off, and an error is logged."""
+    times = [
+        whole.value("SuspendTime"),
+        *(r.attributes.get("suspendtime", "") for r in whole.named("PartitionName")),
+    ]
+    if all(value.lower() in ("", "none", "infinite", "-1") for value in times):
+        return
+    for key in ("SuspendProgram", "ResumeProgram"):
+        value = whole.value(key)
+        if not value:
+            message = "is missing, and SuspendTime is set: power saving stays off, slurmctld logs an error"
+            yield whole.problem(key, message, f"write {key}=/path", "warning")
+            return
+        if not value.startswith("/"):
+            message = "is no absolute path: power saving stays off, slurmctld logs an error"
+            yield whole.problem(key, message, "write the whole path, without arguments", "warning")
+            return
+    parameters = whole.value("SlurmctldParameters")
+    if any(
+        integer(option(parameters, f"power_save_{name}") or "") > 60 for name in ("interval", "min_interval")
+    ):
+        message = (
+            "power_save_interval is more than 60 seconds: power saving stays off, slurmctld logs an error"
+        )
+        yield whole.problem("SlurmctldParameters", message, "write 60 or less", "warning")
+        return
+    # power_save_exc_setup
+    partitions = {record.name for record in whole.named("PartitionName")}
+    raw = whole.values["suspendexcparts"][0] if "suspendexcparts" in whole.values else ""
+    for name in raw.split(","):
+        if name and name not in partitions:
+            message = f"{name} is no partition: slurmctld logs an error and ignores it"
+            yield whole.problem("SuspendExcParts", message, "correct the name", "warning")
+
+
+def _reserved_sockets(whole: Whole) -> Iterator[Problem]:
+    """src/plugins/select/cons_tres/select_cons_tres.c, _check_allocatable_sockets."""
+    if "cr_socket" not in whole.value("SelectTypeParameters"):
+        return
+    if whole.value("AllowSpecResourcesUsage") in ("yes", "up", "true", "1"):
+        return
+    for record in whole.named("NodeName"):
+        key = _fills_every_socket(record)
+        if key:
+            message = f"takes cores of every socket, and CR_Socket allocates whole sockets: {_STOP}"
+            yield record.problem(key, message, "write CR_Core_Memory, or AllowSpecResourcesUsage=YES")
+
+
+def _fills_every_socket(record: Record) -> str:
+    """The key that does, empty for none. Slurm takes the reserved cores from the last ones of each socket."""
+    cpus, sockets, cores, threads = (
+        number(record.attributes.get(key, ""), 0)
+        for key in ("cpus", "sockets", "corespersocket", "threadspercore")
+    )
+    cores, threads = cores or 1, threads or 1
+    sockets = sockets or max(1, cpus // (cores * threads))
+    count = number(record.attributes.get("corespeccount", ""), 0)
+    listed = record.attributes.get("cpuspeclist", "")
+    if re.fullmatch("[0-9]{1,5}(-[0-9]{1,5})?(,[0-9]{1,5}(-[0-9]{1,5})?)*", listed):
+        reserved: set[int] = set()
+        for part in listed.split(","):
+            low, _, high = part.partition("-")
+            reserved.update(range(int(low), int(high or low) + 1))
+        per = cores * threads
+        used = {cpu // per for cpu in reserved}
+        return "CPUSpecList" if used >= set(range(sockets)) else ""
+    # Reserved from the last socket down, round and round (src/common/node_conf.c, _select_spec_cores).
+    return "CoreSpecCount" if 0 < count < sockets * cores and count >= sockets else ""

@@ -1,0 +1,123 @@
+"""The files of one folder together: each by itself, then what one says of another.
+
+Pure: texts by name in, problems by name out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import PurePath
+
+from hpcstate.errors import Problem
+from hpcstate.slurm.keys import Kind
+from hpcstate.slurm.lint import node_gres, other_files, topology
+from hpcstate.slurm.lint.conf import kind_of, lint
+from hpcstate.slurm.read import ReadInclude, Whole, statements
+
+_WAITS = "slurmctld waits a minute for it, and stops"
+_NEEDED = (
+    ("TopologyPlugin", "topology/(tree|block)", "topology.conf", _WAITS),
+    ("NodeFeaturesPlugins", ".*helpers", "helpers.conf", _WAITS),
+    ("BurstBufferType", "burst_buffer/lua", "burst_buffer.lua", "slurmctld stops without it"),
+    ("JobSubmitPlugins", "(.*,)?(job_submit/)?lua(,.*)?", "job_submit.lua", "slurmctld stops without it"),
+    ("JobContainerType", "job_container/tmpfs", "job_container.conf", "slurmd stops without it"),
+)
+"""Keys of slurm.conf, their values, and the file that must be beside it (init of the plugins)."""
+
+_READ_WHERE: Mapping[Kind, tuple[str, str]] = {
+    "topology": ("TopologyPlugin", "topology/(tree|block)"),
+    "helpers": ("NodeFeaturesPlugins", ".*helpers"),
+    "job_container": ("JobContainerType", ".*tmpfs"),
+    "gres": ("GresTypes", ".+"),
+}
+"""Files that Slurm reads only where slurm.conf asks for them."""
+
+
+def lint_files(
+    texts: Mapping[str, str],
+    read_include: Callable[[str], ReadInclude] | None = None,
+    beside: Callable[[str], bool] | None = None,
+) -> dict[str, tuple[Problem, ...]]:
+    """The problems of each file of a folder, by its name or path; files of no known kind are left out.
+
+    ``read_include`` gives what reads the Includes of a file by its name; without it, all that there is is in
+    ``texts``. ``beside`` says whether a file is in the folder of slurm.conf; by default those of ``texts``.
+    """
+    include = read_include or (lambda name: _only_in(texts))
+    kinds = {name: kind for name in texts if (kind := kind_of(PurePath(name).name))}
+    found = {name: list(lint(texts[name], kind, include(name))) for name, kind in kinds.items()}
+    named: dict[Kind, str] = {}
+    for name, kind in kinds.items():
+        named.setdefault(kind, name)
+    if "slurm" in named:
+        wholes = {
+            kind: Whole.of(tuple(statements(texts[name], kind, include(name))))
+            for kind, name in named.items()
+        }
+        for kind, problem in _joined(wholes):
+            found[named[kind]].append(problem)
+        present = beside or {PurePath(name).name for name in texts}.__contains__
+        found[named["slurm"]] += _missing(wholes["slurm"], present)
+        for kind, name in named.items():
+            found[name] = _unless_unread(kind, found[name], wholes["slurm"])
+    return {name: tuple(sorted(set(some))) for name, some in found.items()}
+
+
+def _only_in(texts: Mapping[str, str]) -> ReadInclude:
+    def read(name: str) -> str | None:
+        if name not in texts and "/" not in name:
+            raise FileNotFoundError(name)
+        return texts.get(name)
+
+    return read
+
+
+def _joined(wholes: Mapping[Kind, Whole]) -> Iterator[tuple[Kind, Problem]]:
+    slurm = wholes["slurm"]
+    if "gres" in wholes:
+        for kind, problem in node_gres.problems(slurm, wholes["gres"]):
+            yield ("slurm" if kind == "slurm" else "gres"), problem
+    if "topology" in wholes:
+        yield from (("topology", some) for some in topology.problems_with(wholes["topology"], slurm))
+    if "acct_gather" in wholes:
+        yield from (
+            ("acct_gather", some) for some in other_files.acct_gather_with(wholes["acct_gather"], slurm)
+        )
+    if "cgroup" in wholes:
+        yield from (("slurm", some) for some in _cgroup(slurm, wholes["cgroup"]))
+
+
+def _cgroup(slurm: Whole, cgroup: Whole) -> Iterator[Problem]:
+    """src/slurmctld/read_config.c, read_slurm_conf; src/interfaces/cgroup.c, cgroup_memcg_job_confinement."""
+    constrains = any(
+        cgroup.value(key) in ("yes", "up", "true", "1") for key in ("ConstrainRAMSpace", "ConstrainSwapSpace")
+    )
+    kills = "overmemorykill" in slurm.value("JobAcctGatherParams").split(",")
+    if kills and constrains and "cgroup" in slurm.value("TaskPlugin"):
+        message = (
+            "OverMemoryKill excludes Constrain...Space=yes of cgroup.conf with task/cgroup: the daemons stop"
+        )
+        yield slurm.problem("JobAcctGatherParams", message, "remove OverMemoryKill")
+
+
+def _missing(slurm: Whole, present: Callable[[str], bool]) -> Iterator[Problem]:
+    for key, pattern, name, what in _NEEDED:
+        if re.fullmatch(pattern, slurm.value(key)) and not present(name):
+            hint = f"put {name} beside slurm.conf"
+            if name == "topology.conf" and present("topology.yaml"):
+                hint = "topology.yaml is new in Slurm 25.05: write topology.conf"
+            yield slurm.problem(key, f"needs {name}, which is not there: {what}", hint)
+    if present("topology.yaml") and slurm.value("TopologyPlugin") not in ("topology/tree", "topology/block"):
+        message = "topology.yaml is new in Slurm 25.05: 24.11 does not read it"
+        yield slurm.problem("TopologyPlugin", message, "write topology.conf", "warning")
+
+
+def _unless_unread(kind: Kind, found: list[Problem], slurm: Whole) -> list[Problem]:
+    """Problems of a file that Slurm does not read stop nothing."""
+    key, pattern = _READ_WHERE.get(kind, ("", ""))
+    if not key or not slurm.complete or re.fullmatch(pattern, slurm.value(key)):
+        return found
+    note = f"not read, as {key} of slurm.conf does not ask for it"
+    return [replace(problem, severity="warning", hint=note) for problem in found]

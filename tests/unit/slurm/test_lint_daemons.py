@@ -1,0 +1,77 @@
+"""The linter against Slurm's daemons: what stops one is an error, and nothing else is.
+
+The daemons were asked (daemon_cases.py); tests/images/test_lint_in_image.py asks those of the present image.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from hpcstate.errors import Problem
+from hpcstate.slurm.lint.together import lint_files
+from tests.unit.slurm.daemon_cases import cases, digest, recorded
+
+CASES, RECORDED = cases(), recorded()
+
+BEYOND = {
+    "plugindir-missing": "which folders there are",
+    "slurm-user": "which users there are",
+    "slurmd-user": "which users there are",
+    "helpers-user": "which users there are",
+    "plugin-jobcomp-mysql": "whether a database answers",
+    "plugin-jobcomp-script-missing": "which programs there are",
+    "m-jobcomp-dir": "which folders there are",
+    "node-gres-count-word": "the gres.conf of the node, which is not given",
+    "node-gres-restricted": "the gres.conf of the node, which is not given",
+}
+"""What stops a daemon and cannot be told from the files: what one would have to know."""
+
+QUIET = {
+    "requeue-exit": "a list of exit codes",
+    "plugin-switch-imex": "the machine",
+    "plugin-energy-rapl": "the machine",
+    "plugstack": "plugstack.conf is not linted",
+    "allow-groups": "which groups there are",
+    "gres-type-missing-in-slurm": "the type is taken away, the devices work",
+    "gres-autodetect-other-node": "the machine",
+}
+"""What is logged only, and the linter says nothing of."""
+
+
+def linted(name: str) -> list[Problem]:
+    return [problem for some in lint_files(CASES[name]).values() for problem in some]
+
+
+def is_error(name: str) -> bool:
+    return any(problem.severity == "error" for problem in linted(name))
+
+
+def test_every_case_was_recorded_as_it_is() -> None:
+    wrong = [name for name in CASES if name not in RECORDED or RECORDED[name].of != digest(CASES[name])]
+    assert not wrong, "python -m tests.unit.slurm.daemon_cases"
+    assert RECORDED.keys() == CASES.keys()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_error_is_what_stops_a_daemon(name: str) -> None:
+    assert is_error(name) == (RECORDED[name].stops and name not in BEYOND), RECORDED[name].words
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if RECORDED[name].did == "logged"])
+def test_what_is_only_logged_is_a_warning(name: str) -> None:
+    assert bool(linted(name)) == (name not in QUIET), RECORDED[name].words
+
+
+def test_the_figures() -> None:
+    """95 of 100 files that stop a daemon are named, with those of BEYOND; no good file is called wrong."""
+    stop = [name for name in CASES if RECORDED[name].stops]
+    named = [name for name in stop if is_error(name)]
+    good = [name for name in CASES if not RECORDED[name].stops]
+    false_alarms = [name for name in good if is_error(name)]
+    print(
+        f"{len(named)} of {len(stop)} files that stop a daemon; {len(false_alarms)} false of {len(good)} good"
+    )
+    assert len(named) >= 0.95 * len(stop)
+    assert not false_alarms
+    assert len(stop) > 250
+    assert len(good) > 250

@@ -1,0 +1,236 @@
+"""What people brought to the linter (shared/cases, by number): the error and the hint that they need.
+
+Each file is small and after a public report; daemon_cases.py has the daemons judge their kinds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from hpcstate import cli
+from hpcstate.slurm.lint.together import lint_files
+from tests.unit.slurm.daemon_cases import BASE, NODES, PARTITION
+
+HEAD = "".join(f"{key}={value}\n" for key, value in BASE.items())
+WHOLE = HEAD + NODES + PARTITION
+GPUS = HEAD + "GresTypes=gpu,shard\n" + PARTITION
+NODE = "NodeName=n1 CPUs=16 Sockets=2 CoresPerSocket=8 ThreadsPerCore=1 RealMemory=1000"
+
+Row = tuple[str, str, str]
+"""Severity, place, and what message and hint say."""
+
+FIELD: list[tuple[str, Mapping[str, str], list[Row]]] = [
+    (
+        "02",
+        {
+            "slurm.conf": GPUS
+            + f"{NODE.replace('ThreadsPerCore=1', 'ThreadsPerCore=2').replace('16', '32')} "
+            "Gres=gpu:1\n",
+            "gres.conf": "Name=gpu File=/dev/nvidia0 CPUs=6-7,22-23\n",
+        },
+        [
+            ("error", "Name=gpu CPUs", "INVALID_REG"),
+            ("error", "Name=gpu CPUs", "numbers of cores"),
+            ("warning", "Name=gpu CPUs", "with the numbers of cores, not of threads"),
+        ],
+    ),
+    (
+        "04",
+        {"slurm.conf": WHOLE + "AccountingStorageTRES: gres/gpu\n"},
+        [("error", "AccountingStorageTRES:", "write AccountingStorageTRES=, with = in place of :")],
+    ),
+    (
+        "07",
+        {"slurm.conf": WHOLE + "TopologyPlugin=topology/flat\n"},
+        [("error", "TopologyPlugin", "new in Slurm 25.05")],
+    ),
+    (
+        "11",
+        {
+            "slurm.conf": HEAD + "Include cloud.conf\n",
+            "cloud.conf": "SlurmctldParameters=cloud_reg_addrs\nPrologFlags=X11\n" + NODES + PARTITION,
+        },
+        [
+            ("error", "cloud.conf:2 PrologFlags", "proctrack/linuxproc"),
+            ("warning", "cloud.conf:1 SlurmctldParameters", "defunct"),
+        ],
+    ),
+    (
+        "14",
+        {"slurm.conf": WHOLE + "TopologyPlugin=topology/block\n", "topology.conf": "BlockSizes=-1\n"},
+        [("error", "BlockSizes", "slurmctld stops")],
+    ),
+    (
+        "16",
+        {
+            "slurm.conf": HEAD + NODES + "AccountingStorageTRES=gres/gpu\nGresTypes=gpu\n"
+            'PartitionName=p Nodes=ALL TRESBillingWeights="CPU=1.0 Mem=0.127G"\n'
+        },
+        [
+            ("error", "AccountingStorageTRES", "needs a slurmdbd"),
+            ("error", "PartitionName=p TRESBillingWeights", "a comma parts them"),
+        ],
+    ),
+    (
+        "17",
+        {"slurm.conf": WHOLE + "UpTime=0-00:29:17\n"},
+        [("error", "UpTime", "slurmd -C prints")],
+    ),
+    (
+        "19",
+        {"slurm.conf": WHOLE + "Include=/etc/slurm/partitions.conf\n"},
+        [("error", "Include", "without =")],
+    ),
+    (
+        "22",
+        {"slurm.conf": WHOLE + "CommunicationParameters=NoAddrCache\nPrologFlags=Contain\n"},
+        [("warning", "CommunicationParameters", "defunct"), ("warning", "PrologFlags", "proctrack/cgroup")],
+    ),
+    (
+        "23",
+        {"slurm.conf": WHOLE + "PrologFlags=x11,Contain\n"},
+        [("error", "PrologFlags", "write ProctrackType=proctrack/cgroup")],
+    ),
+    (
+        "24",
+        {
+            "slurm.conf": HEAD + "NodeName=n-[10-11]-[01-02] CPUs=2\nNodeName=n-10-01 CPUs=2\n"
+            "PartitionName=p Nodes=n-[10-12]-[01-02]\n"
+        },
+        [
+            ("error", "NodeName=n-10-01", "given twice"),
+            ("error", "PartitionName=p Nodes", "n-12-01, n-12-02 are in no NodeName line"),
+        ],
+    ),
+    (
+        "25",
+        {"slurm.conf": HEAD + PARTITION + "NodeName=node-[0-4] Port=[17001-17004] CPUs=2\n"},
+        [("error", "NodeName=node-[0-4] Port", "4 ports for 5 nodes")],
+    ),
+    (
+        "26b",
+        {
+            "slurm.conf": GPUS + f"{NODE} Gres=gpu:2,shard:16\n",
+            "gres.conf": "NodeName=n1 Name=gpu File=/dev/nvidia[0-1]\n"
+            "NodeName=n1 Name=shard Count=8 File=/dev/nvidia[0-1]\n",
+        },
+        [("error", "NodeName=n1 Gres", "Count is for the whole line")],
+    ),
+    (
+        "26c",
+        {
+            "slurm.conf": GPUS + f"{NODE} Gres=gpu:2,shard:16\n",
+            "gres.conf": "NodeName=n1 Name=shard Count=16\n",
+        },
+        [
+            ("error", "NodeName=n1 Gres", "offers 0"),
+            ("error", "NodeName=n1 Name", "shard needs gpu with File="),
+        ],
+    ),
+    (
+        "27",
+        {
+            "slurm.conf": GPUS + f"{NODE} Gres=gpu:2\n",
+            "gres.conf": "NodeName=n1 AutoDetect=nvidia\n"
+            "NodeName=n1 AutoDetect=rsmi Name=gpu File=/dev/nvidia[0-1]\n",
+        },
+        [("error", "NodeName=n1 AutoDetect", "slurmd stops")],
+    ),
+    (
+        "30",
+        {
+            "slurm.conf": WHOLE + "HealthCheckNodeState=START_ONLY\n"
+            "SlurmctldParameters=enable_expedited_requeue\n"
+        },
+        [
+            ("warning", "HealthCheckNodeState", "new in Slurm 25.11"),
+            ("warning", "SlurmctldParameters", "new in Slurm 25.11"),
+        ],
+    ),
+    (
+        "31",
+        {"slurm.conf": WHOLE + "SlurmctldParameters=idle_on_node_suspend,cloud_reg_addrs\n"},
+        [("warning", "SlurmctldParameters", "defunct")],
+    ),
+    (
+        "32",
+        {
+            "slurm.conf": HEAD + NODES + "NamespaceType=namespace/tmpfs\nNodeSet=g Feature=gpu\n"
+            "PartitionName=p Nodes=g Topology=ib\n",
+            "topology.yaml": "- topology: ib\n",
+        },
+        [
+            ("error", "NamespaceType", "new in Slurm 25.11"),
+            ("error", "PartitionName=p Topology", "new in Slurm 25.05"),
+            ("warning", "TopologyPlugin", "topology.yaml is new in Slurm 25.05"),
+        ],
+    ),
+    (
+        "33",
+        {
+            "slurm.conf": HEAD + NODES + "PreemptType=preempt/partition_prio\nPreemptMode=SUSPEND,GANG\n"
+            "PartitionName=p Nodes=ALL PreemptMode=suspend,gang\n"
+        },
+        [("warning", "PartitionName=p PreemptMode", "of the whole cluster")],
+    ),
+]
+
+
+@pytest.mark.parametrize(("files", "rows"), [row[1:] for row in FIELD], ids=[row[0] for row in FIELD])
+def test_a_case_of_the_field_has_its_answer(files: Mapping[str, str], rows: list[Row]) -> None:
+    found = [problem for some in lint_files(files).values() for problem in some]
+    for severity, place, says in rows:
+        assert any(
+            (problem.severity, problem.place) == (severity, place)
+            and says in f"{problem.message} {problem.hint}"
+            for problem in found
+        ), (severity, place, says, found)
+    errors = {problem.place for problem in found if problem.severity == "error"}
+    assert errors == {place for severity, place, _ in rows if severity == "error"}
+
+
+def test_files_beside_a_slurm_conf_are_read_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "slurm.conf").write_text(GPUS + f"{NODE} Gres=gpu:4\n")
+    (tmp_path / "gres.conf").write_text("Name=gpu File=/dev/nvidia[0-1]\nName=gpu Tipe=a\n")
+    assert cli.main(["lint", str(tmp_path / "slurm.conf")]) == cli.FINDINGS
+    said = capsys.readouterr().out
+    assert "slurm.conf:10: error: NodeName=n1 Gres: promises 4 gpu, and gres.conf offers" in said
+    assert "gres.conf:2: error: Name=gpu Tipe: not a key" in said
+
+
+def test_files_of_two_folders_are_read_together_when_both_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "a/slurm.conf").write_text(GPUS + f"{NODE} Gres=gpu:4\n")
+    (tmp_path / "b/gres.conf").write_text("Name=gpu File=/dev/nvidia[0-1]\n")
+    assert cli.main(["lint", str(tmp_path / "a/slurm.conf")]) == cli.OK
+    assert cli.main(["lint", *map(str, tmp_path.rglob("*.conf"))]) == cli.FINDINGS
+    assert "promises 4 gpu" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("include", ['Include "nodes.conf"', "Include absent.conf"])
+def test_a_file_that_slurmctld_waits_for_is_an_error(tmp_path: Path, include: str) -> None:
+    (tmp_path / "slurm.conf").write_text(HEAD + f"{include}\n")
+    (tmp_path / "nodes.conf").write_text(NODES)
+    assert cli.main(["lint", str(tmp_path / "slurm.conf")]) == cli.FINDINGS
+
+
+def test_a_file_that_is_not_linted_is_declined_by_its_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "topology.yaml").write_text("- topology: a\n")
+    assert cli.main(["lint", str(tmp_path / "topology.yaml")]) == cli.COULD_NOT_RUN
+    assert "new in Slurm 25.05" in capsys.readouterr().err
+
+
+def test_problems_of_a_file_that_slurm_does_not_read_are_warnings() -> None:
+    found = lint_files({"slurm.conf": WHOLE, "topology.conf": "SwitchName=a Foo=1\n"})["topology.conf"]
+    assert {problem.severity for problem in found} == {"warning"}
+    assert "TopologyPlugin" in found[0].hint
