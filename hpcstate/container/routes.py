@@ -70,14 +70,19 @@ def source(chosen: Container, work: Path, toolbox: SeesPaths, report: Say) -> So
 def dockerfile(chosen: Container, work: Path, toolbox: SeesPaths, report: Say) -> Source:
     """The Dockerfile of ``chosen``, built by Docker or buildah. Raises as :func:`source` does."""
     from hpcstate.container import archive as container_archive
-    from hpcstate.container import dockerfile as language
     from hpcstate.container import engine as container_engine
+    from hpcstate.container import order as container_order
 
-    at = declared.folder(chosen.name)
-    file = at / declared.DOCKERFILE
-    parsed = language.read(file)
     engine = container_engine.find()
-    built = container_engine.build(engine, chosen.name, chosen.version, at, language.bases(parsed), report)
+    with container_order.secret_files(chosen.secrets, work) as secrets:
+        order = container_order.order(
+            chosen,
+            engine.name,
+            engine.version,
+            buildkit=container_engine.buildkit(engine),
+            secrets=secrets,
+        )
+        built = container_engine.build(engine, chosen.name, chosen.version, order, report)
     archive = work / "image.tar"
     container_engine.save(engine, built.tag, archive, report)
     kind = container_archive.kind(archive)
@@ -85,12 +90,12 @@ def dockerfile(chosen: Container, work: Path, toolbox: SeesPaths, report: Say) -
 
 
 def definition(chosen: Container, work: Path, toolbox: SeesPaths, report: Say) -> Source:
-    """The ``container.def`` of ``chosen``, checked. Raises as :func:`source` does."""
+    """The definition of ``chosen``, checked. Raises as :func:`source` does."""
     from hpcstate.container import definition as container_definition
 
     at = declared.folder(chosen.name)
     binds = {at: _OWN}
-    file = at / declared.DEFINITION
+    file = at / chosen.file
     text = container_definition.checked(file, toolbox.at(at, binds))
     return Source(
         text,
