@@ -19,11 +19,11 @@ from hpcstate.container import credentials as container_credentials
 from hpcstate.container import definition as container_definition
 from hpcstate.container import routes, sif, signing, trial
 from hpcstate.container import toolbox as tools_root
-from hpcstate.container.declared import files
+from hpcstate.container.context import entries
 from hpcstate.container.layers import layers
 from hpcstate.container.routes import Source
 from hpcstate.container.toolbox import Toolbox
-from hpcstate.digest import file_digests, key_of
+from hpcstate.digest import key_of
 from hpcstate.errors import HpcstateError
 from hpcstate.files import remove_tree, unpack
 from hpcstate.model.container import Container
@@ -60,7 +60,7 @@ def inputs(container: Container) -> dict[str, Any]:
     return {
         "code": code_of("hpcstate.container.build"),
         "tools": tools_root.key(),
-        "files": file_digests(files(container), paths.CONTAINERS),
+        "files": entries(container),
         "squash": list(SQUASH),
         "signed_by": signing.fingerprint(),
     }

@@ -225,9 +225,3 @@ def _of_a_file(container: Container) -> list[str]:
         if bool(secret.file) == bool(secret.environment)
     ]
     return found
-
-
-def files(container: Container) -> list[Path]:
-    """Every file of its folder that decides what comes out: all of them, but notes for people."""
-    at = folder(container.name)
-    return sorted(path for path in at.rglob("*") if path.is_file() and path.suffix not in (".md", ".pyc"))
