@@ -17,7 +17,7 @@ from hpcstate.artifact.recipe import Recipe
 from hpcstate.artifact.store import Store
 from hpcstate.container import credentials as container_credentials
 from hpcstate.container import definition as container_definition
-from hpcstate.container import routes, sif, signing, trial
+from hpcstate.container import environment, routes, sif, signing, trial
 from hpcstate.container import toolbox as tools_root
 from hpcstate.container.context import entries
 from hpcstate.container.layers import layers
@@ -122,11 +122,47 @@ def write(
     Raises HpcstateError with Apptainer's last lines, and ProblemsError for a definition that would run a part
     of itself on this machine.
     """
+    variables = source.variables or None
+    _apptainer_build(definition, source, target, work, toolbox, squash, variables)
+    said = tuple(sif.image_config(target).get("Env") or ())
+    if variables is None and not environment.is_plain(said):
+        # What the image says is known by now: once more, of what is there.
+        first = work / "first.sif"
+        target.replace(first)
+        again = Source(f"Bootstrap: localimage\nFrom: {toolbox.at(first, {work: _WORK})}\n", {})
+        text = routes.whole(again, routes.labels_of(definition))
+        _apptainer_build(text, again, target, work, toolbox, squash, said)
+        first.unlink()
+    seal(target, toolbox)
+
+
+def _apptainer_build(
+    definition: str,
+    source: Source,
+    target: Path,
+    work: Path,
+    toolbox: Toolbox,
+    squash: Sequence[str],
+    variables: Sequence[str] | None,
+) -> None:
+    """One run of ``apptainer build``; the ENV ``variables`` stand in the place of its own. Raises as
+    :func:`write` does.
+    """
+    binds = {work: _WORK, **source.binds}
+    if variables is not None:
+        own = work / "environment.sh"
+        own.write_text(environment.script(variables), encoding="utf-8")
+        own.chmod(0o755)
+        definition += f"\n%files\n    {toolbox.at(own, binds)} {environment.FILE}\n"
+        if re.fullmatch(r"/[^\s\"'#{}]+", source.folder):
+            # An image may name one that is not there: `docker run` makes it.
+            empty = work / "empty"
+            empty.mkdir(exist_ok=True)
+            definition += f"    {toolbox.at(empty, binds)}/. {source.folder.rstrip('/')}/\n"
     container_definition.demand_harmless(definition, f"the definition of {target.name}")
     file, scratch = work / "container.def", work / "tmp"
     file.write_text(definition, encoding="utf-8")
-    scratch.mkdir()
-    binds = {work: _WORK, **source.binds}
+    scratch.mkdir(exist_ok=True)
     words = ["build", "--force", "--fix-perms"]
     words += ["--mksquashfs-args", shlex.join(squash)] if squash else []
     fetched = container_definition.registries(definition.splitlines())
@@ -150,7 +186,6 @@ def write(
         elif fetched and re.search(r"authentication required|unauthorized|access.+denied", done.stderr):
             hint = f"is its name right? if it is private: docker login {' or '.join(sorted(fetched))}"
         raise HpcstateError(f"apptainer build exited with {done.code}:\n{tail(done.stderr)}", hint=hint)
-    seal(target, toolbox)
 
 
 def seal(target: Path, toolbox: Toolbox) -> None:

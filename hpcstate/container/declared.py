@@ -201,7 +201,9 @@ def _problems(container: Container, at: Path, named: str) -> list[str]:
     ]
     if not container.tests:
         found.append("`tests` is empty: a container that was not tried does not count as built")
-    files = [container.file, container.wheels, container.archive, *(test.script for test in container.tests)]
+    files = [container.file, container.wheels, *(test.script for test in container.tests)]
+    # A folder in the layout of OCI is an archive, too.
+    files += [] if (at / container.archive).is_dir() else [container.archive]
     found += [f"there is no file {name} beside it" for name in files if name and not (at / name).is_file()]
     for test in container.tests:
         try:
