@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from hpcstate.artifact.recipe import Recipe
 from hpcstate.artifact.store import Store
 from hpcstate.container import credentials as container_credentials
 from hpcstate.container import definition as container_definition
-from hpcstate.container import environment, routes, sif, signing, trial
+from hpcstate.container import environment, progress, routes, scriptlet, sif, signing, trial
 from hpcstate.container import toolbox as tools_root
 from hpcstate.container.context import entries
 from hpcstate.container.layers import layers
@@ -92,7 +93,7 @@ def make(container: Container, target: Path, store: Store, report: Say = print) 
         source = routes.source(container, work, toolbox, report)
     own = labels(container, key_of(inputs(container)), source.versions)
     definition = routes.whole(source, own, container.environment, container.entry_point)
-    write(definition, source, target, work, toolbox)
+    write(definition, source, target, work, toolbox, report=report)
     # Before its tests: they need no second copy of it on the disk.
     remove_tree(work / _TREE)
     report(f"{target.name}: {target.stat().st_size / 1e6:.0f} MB")
@@ -115,15 +116,17 @@ def write(
     toolbox: Toolbox,
     *,
     squash: Sequence[str] = SQUASH,
+    report: Say = lambda _: None,
 ) -> None:
     """Make the signed .sif ``target`` of ``source`` by ``definition``: the same bytes for the same inputs.
     ``squash`` are the arguments of mksquashfs(1); without any, they are Apptainer's own.
 
-    Raises HpcstateError with Apptainer's last lines, and ProblemsError for a definition that would run a part
+    ``report`` is told of each phase, and what goes on in it. Raises HpcstateError with Apptainer's last lines
+    and, of a %post that failed, with its line; and ProblemsError for a definition that would run a part
     of itself on this machine.
     """
     variables = source.variables or None
-    _apptainer_build(definition, source, target, work, toolbox, squash, variables)
+    _apptainer_build(definition, source, target, work, toolbox, squash, variables, report)
     said = tuple(sif.image_config(target).get("Env") or ())
     if variables is None and not environment.is_plain(said):
         # What the image says is known by now: once more, of what is there.
@@ -131,7 +134,7 @@ def write(
         target.replace(first)
         again = Source(f"Bootstrap: localimage\nFrom: {toolbox.at(first, {work: _WORK})}\n", {})
         text = routes.whole(again, routes.labels_of(definition))
-        _apptainer_build(text, again, target, work, toolbox, squash, said)
+        _apptainer_build(text, again, target, work, toolbox, squash, said, report)
         first.unlink()
     seal(target, toolbox)
 
@@ -144,6 +147,7 @@ def _apptainer_build(
     toolbox: Toolbox,
     squash: Sequence[str],
     variables: Sequence[str] | None,
+    report: Say,
 ) -> None:
     """One run of ``apptainer build``; the ENV ``variables`` stand in the place of its own. Raises as
     :func:`write` does.
@@ -169,13 +173,24 @@ def _apptainer_build(
     credentials = container_credentials.write(fetched, work / "auth.json")
     if credentials:
         words += ["--authfile", toolbox.at(credentials, binds)]
+    began, named = time.monotonic(), [""]
     try:
-        done = toolbox.apptainer(
-            [*words, toolbox.at(target, binds), toolbox.at(file, binds)],
-            binds=binds,
-            environment={**source.environment, "APPTAINER_TMPDIR": toolbox.at(scratch, binds)},
-            check=False,
-        )
+        with progress.followed(report) as heard:
+
+            def told(line: str) -> None:
+                phase = progress.phase(line)
+                if phase and phase != named[0]:
+                    named[0] = phase
+                    report(f"{phase} ({time.monotonic() - began:.0f} s)")
+                heard(line)
+
+            done = toolbox.apptainer(
+                [*words, toolbox.at(target, binds), toolbox.at(file, binds)],
+                binds=binds,
+                environment={**source.environment, "APPTAINER_TMPDIR": toolbox.at(scratch, binds)},
+                check=False,
+                on_line=told,
+            )
     finally:
         if credentials:
             credentials.unlink()
@@ -185,7 +200,13 @@ def _apptainer_build(
             hint = "free some space: a build needs room for the whole tree, and for the .sif"
         elif fetched and re.search(r"authentication required|unauthorized|access.+denied", done.stderr):
             hint = f"is its name right? if it is private: docker login {' or '.join(sorted(fetched))}"
-        raise HpcstateError(f"apptainer build exited with {done.code}:\n{tail(done.stderr)}", hint=hint)
+        said = f"apptainer build exited with {done.code}:\n{tail(done.stderr)}"
+        where = ""
+        if source.file and "%post" in done.stderr:
+            line, text = scriptlet.failing(source.file.read_text(errors="replace"), done.stderr)
+            where = f"{paths.shown(source.file)}:{line}" if line else paths.shown(source.file)
+            said = f"%post failed at {text!r}:\n{tail(done.stderr)}" if text else said
+        raise HpcstateError(said, where=where, hint=hint)
 
 
 def seal(target: Path, toolbox: Toolbox) -> None:

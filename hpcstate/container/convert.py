@@ -61,7 +61,7 @@ def convert(address: str, target: Path, toolbox: Any, report: Say = print) -> Ma
 
         def make(file: Path) -> dict[str, str]:
             definition = routes.whole(source, labels(address, key_of(of)))
-            build.write(definition, source, file, made, toolbox)
+            build.write(definition, source, file, made, toolbox, report=report)
             return {**source.versions, "apptainer": toolbox.versions.get("apptainer", "")}
 
         return Recipe(target, of, make, keep=False).write(made, began)

@@ -18,7 +18,7 @@ from typing import Literal
 
 from hpcstate import paths
 from hpcstate.artifact.debian import EPOCH
-from hpcstate.container import credentials
+from hpcstate.container import credentials, progress
 from hpcstate.container.order import Order
 from hpcstate.container.toolbox import OF_THE_HOST, entered, is_root
 from hpcstate.errors import HpcstateError, from_os
@@ -245,13 +245,17 @@ def _run_build(engine: Engine, tag: str, order: Order, report: Callable[[str], N
     began = time.monotonic()
     steps: set[str] = set()
 
-    def told(line: str) -> None:
-        found = step(line)
-        if found and found[0] + found[1] not in steps:
-            steps.add(found[0] + found[1])
-            report(f"STEP {found[0]} ({time.monotonic() - began:.0f} s): {_short(found[1])}")
+    with progress.followed(report) as heard:
 
-    done = run_with_lines([*words, engine.at(order.context)], told, env=environment)
+        def told(line: str) -> None:
+            found = step(line)
+            if found and found[0] + found[1] not in steps:
+                steps.add(found[0] + found[1])
+                report(f"STEP {found[0]} ({time.monotonic() - began:.0f} s): {_short(found[1])}")
+            else:
+                heard(line)
+
+        done = run_with_lines([*words, engine.at(order.context)], told, env=environment)
     if done.code:
         at = failing_step(done.stdout)
         failure = _failure(f"{at} failed" if at else f"{engine.name} build failed", done.stdout, order.file)

@@ -40,7 +40,8 @@ class Source:
     names them, ``environment`` the variables that Apptainer needs for it. ``labels`` and ``versions`` say
     what went in. ``runscript`` are the commands of ``apptainer run`` where Apptainer's own would not do what
     the image says. ``variables`` is the ENV of an image, ``NAME=VALUE`` each, where it is known before the
-    build, ``folder`` its WORKDIR. ``hint`` is the next step where Apptainer fails.
+    build, ``folder`` its WORKDIR; ``file`` the definition as the
+    user wrote it. ``hint`` is the next step where Apptainer fails.
     """
 
     definition: str
@@ -51,6 +52,7 @@ class Source:
     runscript: str = ""
     variables: tuple[str, ...] = ()
     folder: str = ""
+    file: Path | None = None
     hint: str = ""
 
 
@@ -116,6 +118,7 @@ def definition(chosen: Container, work: Path, toolbox: SeesPaths, report: Say) -
         {**binds, **network(), **_cache()},
         _cache_variable(toolbox),
         versions=container_definition.bases(file, given),
+        file=file,
         hint="nothing half built stays; a definition is built anew from its start",
     )
 

@@ -370,3 +370,24 @@ def test_whatever_the_text_was_made_of_nothing_of_it_runs_on_this_machine(
             source.definition + more, source, tmp_path / "made.sif", tmp_path, cast(Toolbox, toolbox)
         )
     assert toolbox.calls == []
+
+
+def test_a_failing_post_is_told_with_its_line(toolbox: FakeToolbox, tmp_path: Path) -> None:
+    file = tmp_path / "container.def"
+    file.write_text("Bootstrap: docker\nFrom: a\n%post\n    true\n    make install\n")
+    said = "INFO:    Running post scriptlet\n+ true\n+ make install\n"
+    said += "FATAL:   while running %post section: exit status 2"
+    failing = FakeToolbox(fails={"build": said})
+    reports: list[str] = []
+    source = Source(file.read_text(), {}, file=file)
+    with pytest.raises(HpcstateError, match=r"%post failed at 'make install'") as failed:
+        container_build.write(
+            source.definition,
+            source,
+            tmp_path / "a.sif",
+            tmp_path,
+            cast(Toolbox, failing),
+            report=reports.append,
+        )
+    assert failed.value.where == f"{file}:5"
+    assert reports == ["%post (0 s)"]
