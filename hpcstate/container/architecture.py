@@ -32,7 +32,7 @@ def demand(name: str, where: str) -> None:
         raise HpcstateError(
             f"its image is for {name}, not for {own()}",
             where=where,
-            hint=f"take the one for linux/{own()}: docker pull --platform linux/{own()}, or its own digest",
+            hint=f"take the one for this machine: its own digest, or --platform linux/{own()} (pull, FROM)",
         )
 
 

@@ -76,7 +76,8 @@ def plan(container: Container) -> str:
         )
     if container.route == "converted":
         return f"from {container.image or container.archive}"
-    return f"from its {'Dockerfile' if container.route == 'dockerfile' else 'definition'}"
+    stage = f", the stage {container.target}" if container.target else ""
+    return f"from its {container.file}{stage}"
 
 
 def make(container: Container, target: Path, store: Store, report: Say = print) -> dict[str, str]:

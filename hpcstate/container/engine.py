@@ -41,6 +41,9 @@ _BUILDKIT_FAILED = re.compile(r"^ > \[(?:\S+ +)?(?P<step>\d+/\d+)\] (?P<what>.+?
 _WIDEST = 300
 """Characters of a line that is quoted; buildah prints the options of a copy that failed, 4,000 of them."""
 
+_SHORTEST_SECRET = 6
+"""Characters; to look for less would blot out words of the output."""
+
 _NO_SPACE = re.compile(r"no space left on device|ENOSPC", re.IGNORECASE)
 
 
@@ -245,9 +248,11 @@ def _run_build(engine: Engine, tag: str, order: Order, report: Callable[[str], N
     began = time.monotonic()
     steps: set[str] = set()
 
+    hidden = _hidden(order)
     with progress.followed(report) as heard:
 
         def told(line: str) -> None:
+            line = hidden(line)
             found = step(line)
             if found and found[0] + found[1] not in steps:
                 steps.add(found[0] + found[1])
@@ -257,11 +262,28 @@ def _run_build(engine: Engine, tag: str, order: Order, report: Callable[[str], N
 
         done = run_with_lines([*words, engine.at(order.context)], told, env=environment)
     if done.code:
-        at = failing_step(done.stdout)
-        failure = _failure(f"{at} failed" if at else f"{engine.name} build failed", done.stdout, order.file)
+        output = hidden(done.stdout)
+        at = failing_step(output)
+        failure = _failure(f"{at} failed" if at else f"{engine.name} build failed", output, order.file)
         raise HpcstateError(
             failure.message, where=failure.where, hint="; ".join([*order.remarks, failure.hint])
         )
+
+
+def _hidden(order: Order) -> Callable[[str], str]:
+    """What takes the secrets of ``order`` out of an output: a step may print what it was given."""
+    values: set[str] = set()
+    for file in order.secrets.values():
+        text = file.read_text(encoding="utf-8", errors="replace")
+        values |= {part for part in (text.strip(), *text.split()) if len(part) >= _SHORTEST_SECRET}
+    among = sorted(values, key=len, reverse=True)
+
+    def without(text: str) -> str:
+        for value in among:
+            text = text.replace(value, "***")
+        return text
+
+    return without
 
 
 def _digest(engine: Engine, base: str, report: Callable[[str], None]) -> str:

@@ -1,8 +1,8 @@
 """The line of a definition's %post at which a build ended.
 
 Apptainer runs a section by `/bin/sh -ex /.post.script` (internal/pkg/build/stage.go), in an environment of
-its own: the shell says the commands that it starts (``+ words``), and the number of a line only for errors that
-are its own.
+its own: the shell says the commands that it starts (``+ words``), and the number of a line only for errors
+that are its own.
 """
 
 from __future__ import annotations

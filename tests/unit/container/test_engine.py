@@ -194,6 +194,8 @@ def test_a_base_that_cannot_be_fetched_is_a_message(machine: Machine, tmp_path: 
 @pytest.mark.parametrize("name", ["docker", "buildah"])
 def test_what_container_yaml_gives_reaches_the_engine(machine: Machine, tmp_path: Path, name: str) -> None:
     machine.program(name, DOCKER if name == "docker" else BUILDAH)
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets/pip").write_text("t0ken-of-mine\n")
     given = {"arguments": {"TAG": "a b"}, "target": "two", "secrets": {"pip": tmp_path / "secrets/pip"}}
     wanted = Order(tmp_path, tmp_path / "sub/Dockerfile.gpu", remarks=("line 1: old",), **given)  # type: ignore[arg-type]
     engine.build(engine.find(), "demo", "1", wanted, machine.said.append)
@@ -201,6 +203,14 @@ def test_what_container_yaml_gives_reaches_the_engine(machine: Machine, tmp_path
     assert f"--file {tmp_path}/sub/Dockerfile.gpu --build-arg TAG=a b --target two" in build
     assert f" --secret id=pip,src={tmp_path}/secrets/pip " in build
     assert machine.said[0].endswith("sub/Dockerfile.gpu: line 1: old")
+    told = 'printf "STEP 1/1: RUN echo t0ken-of-mine\\nit is t0ken-of-mine\\n"; exit 1;;'
+    pattern = '"build --tag "*)' if name == "docker" else '*" build --tag "*)'
+    cases = DOCKER if name == "docker" else BUILDAH
+    machine.program(name, f"{pattern} {told}\n{cases}")
+    with pytest.raises(HpcstateError, match=r"(?s)RUN echo \*\*\* failed:.*it is \*\*\*") as failed:
+        engine.build(engine.find(), "demo", "1", wanted, machine.said.append)
+    assert "t0ken" not in str(failed.value) + "".join(machine.said)
+    assert failed.value.hint.startswith("line 1: old; ")
 
 
 def test_proxies_reach_docker_by_name_only(
