@@ -22,7 +22,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hpcstate import paths
+from hpcstate.container import architecture
+from hpcstate.digest import file_digest
 from hpcstate.errors import HpcstateError, from_os
+from hpcstate.run import out_of, which
 
 Kind = Literal["docker-archive", "oci-archive"]
 
@@ -33,7 +36,11 @@ _COMPRESSED: Mapping[bytes, Callable[..., Any]] = {
 }
 """How the files of a compression begin, and what opens them."""
 
-_MANIFEST, _INDEX = "manifest.json", "index.json"
+_ZSTD = b"\x28\xb5\x2f\xfd"
+"""RFC 8878; Python has nothing that opens it before 3.14."""
+
+INDEX = "index.json"
+_MANIFEST = "manifest.json"
 _LARGEST = 16 << 20
 """No description of an image is larger (bytes)."""
 
@@ -47,6 +54,8 @@ class ImageConfig:
     entry_point: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     folder: str = ""
+    environment: tuple[str, ...] = ()
+    """``NAME=VALUE`` each."""
 
     def runscript(self) -> str:
         """The commands by which ``apptainer run`` does the same; empty where the image says nothing.
@@ -88,9 +97,13 @@ def uncompressed(file: Path, work: Path) -> Path:
         with file.open("rb") as stream:
             start = stream.read(6)
         opened = next((opener for magic, opener in _COMPRESSED.items() if start.startswith(magic)), None)
+        plain = work / "image.tar"
+        if start.startswith(_ZSTD):
+            with file.open("rb") as begun, plain.open("wb") as target, _unzstd(begun) as source:
+                shutil.copyfileobj(source, target, 1 << 20)
+            return plain
         if opened is None:
             return file
-        plain = work / "image.tar"
         with opened(file, "rb") as source, plain.open("wb") as target:
             shutil.copyfileobj(source, target, 1 << 20)
     except (EOFError, lzma.LZMAError, zlib.error) as error:
@@ -102,6 +115,44 @@ def uncompressed(file: Path, work: Path) -> Path:
     return plain
 
 
+def packed(file: Path, work: Path) -> Path:
+    """``file``, or where it is a folder in the layout of OCI (what ``skopeo copy … oci:DIR`` writes), a tar
+    of it in ``work``: an oci-archive.
+
+    Raises HpcstateError when it is another folder or the disk is full.
+    """
+    if not file.is_dir():
+        return file
+    if not (file / INDEX).is_file():
+        raise HpcstateError(
+            "this folder is no image: it has no index.json",
+            where=paths.shown(file),
+            hint="`skopeo copy SOURCE oci:DIR` writes one",
+        )
+    made = work / "packed.tar"
+    try:
+        with tarfile.open(made, "w") as tar:
+            for path in sorted(file.rglob("*")):
+                if path.is_file():
+                    tar.add(path, path.relative_to(file).as_posix(), recursive=False)
+    except OSError as error:
+        raise from_os(error) from error
+    return made
+
+
+def digest(file: Path) -> str:
+    """The sha256 of the archive ``file``; of a folder that of its index, which names all else by digest."""
+    return file_digest(file / INDEX if file.is_dir() else file)
+
+
+def _unzstd(stream: Any) -> Any:
+    if which("zstd") is None:
+        raise HpcstateError(
+            "zstd(1) is needed for this archive", hint="apt-get install zstd; or compress it by gzip"
+        )
+    return out_of(["zstd", "--decompress", "--stdout"], stream, hint="the archive is cut off or damaged")
+
+
 def of_one_image(file: Path, image: str, work: Path) -> Path:
     """``file``, or a copy of it in ``work`` that has no other image than ``image`` (empty: there must be one
     only). Apptainer 1.4.5 takes no name with a docker-archive: it looks for a file called FILE:NAME.
@@ -110,7 +161,7 @@ def of_one_image(file: Path, image: str, work: Path) -> Path:
     meant, and when the disk is full.
     """
     of = kind(file)
-    described = _MANIFEST if of == "docker-archive" else _INDEX
+    described = _MANIFEST if of == "docker-archive" else INDEX
     with _described(file):
         content = _json(file, described)
         entries = content if of == "docker-archive" else content["manifests"]
@@ -157,12 +208,18 @@ _REFERENCE = "org.opencontainers.image.ref.name"
 
 
 def config(file: Path) -> ImageConfig:
-    """How the first image of ``file`` runs. Raises HpcstateError when the archive is damaged or has none."""
+    """How the first image of ``file`` runs. Raises HpcstateError when the archive is damaged or has none, and
+    for an image of another architecture than this machine's.
+    """
     with _described(file):
         description = _docker(file) if kind(file) == "docker-archive" else _oci(file)
         own = description.get("config") or {}
+        architecture.demand(str(description.get("architecture") or ""), paths.shown(file))
         return ImageConfig(
-            tuple(own.get("Entrypoint") or ()), tuple(own.get("Cmd") or ()), own.get("WorkingDir") or ""
+            tuple(own.get("Entrypoint") or ()),
+            tuple(own.get("Cmd") or ()),
+            own.get("WorkingDir") or "",
+            tuple(own.get("Env") or ()),
         )
 
 
@@ -182,19 +239,18 @@ def _docker(file: Path) -> dict[str, Any]:
 
 
 def _oci(file: Path) -> dict[str, Any]:
-    found = _json(file, _blob(_json(file, _INDEX)["manifests"][0]))
+    found = _json(file, _blob(_json(file, INDEX)["manifests"][0]))
     if "manifests" in found:
         found = _json(file, _blob(_of_this_machine(file, found["manifests"])))
     return dict(_json(file, _blob(found["config"])))
 
 
 def _of_this_machine(file: Path, entries: list[dict[str, Any]]) -> dict[str, Any]:
-    machines = [entry.get("platform", {}).get("architecture", "amd64") for entry in entries]
-    if "amd64" not in machines:
-        raise HpcstateError(
-            f"its image is for {', '.join(machines) or 'no machine'}, not for amd64", where=paths.shown(file)
-        )
-    return entries[machines.index("amd64")]
+    own = architecture.own()
+    machines = [architecture.normal(entry.get("platform", {}).get("architecture", own)) for entry in entries]
+    if own not in machines:
+        architecture.demand(", ".join(machines) or "no machine", paths.shown(file))
+    return entries[machines.index(own)]
 
 
 def _absent(file: Path, image: str) -> HpcstateError:
@@ -217,14 +273,31 @@ def _json(file: Path, name: str) -> Any:
         raise HpcstateError(f"{name} in it is no JSON: {error}", where=paths.shown(file)) from error
 
 
+@contextmanager
+def _opened(file: Path) -> Iterator[tarfile.TarFile]:
+    with file.open("rb") as stream:
+        zstd = stream.read(4) == _ZSTD
+    if not zstd:
+        with tarfile.open(file, "r:*") as archive:
+            yield archive
+        return
+    with file.open("rb") as stream, _unzstd(stream) as source:
+        with tarfile.open(fileobj=source, mode="r|") as archive:
+            yield archive
+        while source.read(1 << 20):
+            pass
+
+
 def _members(file: Path, names: tuple[str, ...]) -> dict[str, bytes]:
     """The content of those of ``names`` that the archive has; it is read until all are found.
 
     Raises HpcstateError when the file cannot be read or is no tar.
     """
     found: dict[str, bytes] = {}
+    if file.is_dir():
+        return {name: (file / name).read_bytes() for name in names if (file / name).is_file()}
     try:
-        with tarfile.open(file, "r:*") as archive:
+        with _opened(file) as archive:
             for member in archive:
                 name = member.name.removeprefix("./")
                 stream = archive.extractfile(member) if name in names and member.size <= _LARGEST else None

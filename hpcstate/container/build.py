@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,13 @@ from hpcstate.artifact.recipe import Recipe
 from hpcstate.artifact.store import Store
 from hpcstate.container import credentials as container_credentials
 from hpcstate.container import definition as container_definition
-from hpcstate.container import routes, sif, signing, trial
+from hpcstate.container import environment, progress, routes, scriptlet, sif, signing, trial
 from hpcstate.container import toolbox as tools_root
-from hpcstate.container.declared import files
+from hpcstate.container.context import entries
 from hpcstate.container.layers import layers
 from hpcstate.container.routes import Source
 from hpcstate.container.toolbox import Toolbox
-from hpcstate.digest import file_digests, key_of
+from hpcstate.digest import key_of
 from hpcstate.errors import HpcstateError
 from hpcstate.files import remove_tree, unpack
 from hpcstate.model.container import Container
@@ -60,7 +61,7 @@ def inputs(container: Container) -> dict[str, Any]:
     return {
         "code": code_of("hpcstate.container.build"),
         "tools": tools_root.key(),
-        "files": file_digests(files(container), paths.CONTAINERS),
+        "files": entries(container),
         "squash": list(SQUASH),
         "signed_by": signing.fingerprint(),
     }
@@ -75,7 +76,8 @@ def plan(container: Container) -> str:
         )
     if container.route == "converted":
         return f"from {container.image or container.archive}"
-    return f"from its {'Dockerfile' if container.route == 'dockerfile' else 'definition'}"
+    stage = f", the stage {container.target}" if container.target else ""
+    return f"from its {container.file}{stage}"
 
 
 def make(container: Container, target: Path, store: Store, report: Say = print) -> dict[str, str]:
@@ -92,7 +94,7 @@ def make(container: Container, target: Path, store: Store, report: Say = print) 
         source = routes.source(container, work, toolbox, report)
     own = labels(container, key_of(inputs(container)), source.versions)
     definition = routes.whole(source, own, container.environment, container.entry_point)
-    write(definition, source, target, work, toolbox)
+    write(definition, source, target, work, toolbox, report=report)
     # Before its tests: they need no second copy of it on the disk.
     remove_tree(work / _TREE)
     report(f"{target.name}: {target.stat().st_size / 1e6:.0f} MB")
@@ -115,31 +117,81 @@ def write(
     toolbox: Toolbox,
     *,
     squash: Sequence[str] = SQUASH,
+    report: Say = lambda _: None,
 ) -> None:
     """Make the signed .sif ``target`` of ``source`` by ``definition``: the same bytes for the same inputs.
     ``squash`` are the arguments of mksquashfs(1); without any, they are Apptainer's own.
 
-    Raises HpcstateError with Apptainer's last lines, and ProblemsError for a definition that would run a part
+    ``report`` is told of each phase, and what goes on in it. Raises HpcstateError with Apptainer's last lines
+    and, of a %post that failed, with its line; and ProblemsError for a definition that would run a part
     of itself on this machine.
     """
+    variables = source.variables or None
+    _apptainer_build(definition, source, target, work, toolbox, squash, variables, report)
+    said = tuple(sif.image_config(target).get("Env") or ())
+    if variables is None and not environment.is_plain(said):
+        # What the image says is known by now: once more, of what is there.
+        first = work / "first.sif"
+        target.replace(first)
+        again = Source(f"Bootstrap: localimage\nFrom: {toolbox.at(first, {work: _WORK})}\n", {})
+        text = routes.whole(again, routes.labels_of(definition))
+        _apptainer_build(text, again, target, work, toolbox, squash, said, report)
+        first.unlink()
+    seal(target, toolbox)
+
+
+def _apptainer_build(
+    definition: str,
+    source: Source,
+    target: Path,
+    work: Path,
+    toolbox: Toolbox,
+    squash: Sequence[str],
+    variables: Sequence[str] | None,
+    report: Say,
+) -> None:
+    """One run of ``apptainer build``; the ENV ``variables`` stand in the place of its own. Raises as
+    :func:`write` does.
+    """
+    binds = {work: _WORK, **source.binds}
+    if variables is not None:
+        own = work / "environment.sh"
+        own.write_text(environment.script(variables), encoding="utf-8")
+        own.chmod(0o755)
+        definition += f"\n%files\n    {toolbox.at(own, binds)} {environment.FILE}\n"
+        if re.fullmatch(r"/[^\s\"'#{}]+", source.folder):
+            # An image may name one that is not there: `docker run` makes it.
+            empty = work / "empty"
+            empty.mkdir(exist_ok=True)
+            definition += f"    {toolbox.at(empty, binds)}/. {source.folder.rstrip('/')}/\n"
     container_definition.demand_harmless(definition, f"the definition of {target.name}")
     file, scratch = work / "container.def", work / "tmp"
     file.write_text(definition, encoding="utf-8")
-    scratch.mkdir()
-    binds = {work: _WORK, **source.binds}
+    scratch.mkdir(exist_ok=True)
     words = ["build", "--force", "--fix-perms"]
     words += ["--mksquashfs-args", shlex.join(squash)] if squash else []
     fetched = container_definition.registries(definition.splitlines())
     credentials = container_credentials.write(fetched, work / "auth.json")
     if credentials:
         words += ["--authfile", toolbox.at(credentials, binds)]
+    began, named = time.monotonic(), [""]
     try:
-        done = toolbox.apptainer(
-            [*words, toolbox.at(target, binds), toolbox.at(file, binds)],
-            binds=binds,
-            environment={**source.environment, "APPTAINER_TMPDIR": toolbox.at(scratch, binds)},
-            check=False,
-        )
+        with progress.followed(report) as heard:
+
+            def told(line: str) -> None:
+                phase = progress.phase(line)
+                if phase and phase != named[0]:
+                    named[0] = phase
+                    report(f"{phase} ({time.monotonic() - began:.0f} s)")
+                heard(line)
+
+            done = toolbox.apptainer(
+                [*words, toolbox.at(target, binds), toolbox.at(file, binds)],
+                binds=binds,
+                environment={**source.environment, "APPTAINER_TMPDIR": toolbox.at(scratch, binds)},
+                check=False,
+                on_line=told,
+            )
     finally:
         if credentials:
             credentials.unlink()
@@ -149,8 +201,13 @@ def write(
             hint = "free some space: a build needs room for the whole tree, and for the .sif"
         elif fetched and re.search(r"authentication required|unauthorized|access.+denied", done.stderr):
             hint = f"is its name right? if it is private: docker login {' or '.join(sorted(fetched))}"
-        raise HpcstateError(f"apptainer build exited with {done.code}:\n{tail(done.stderr)}", hint=hint)
-    seal(target, toolbox)
+        said = f"apptainer build exited with {done.code}:\n{tail(done.stderr)}"
+        where = ""
+        if source.file and "%post" in done.stderr:
+            line, text = scriptlet.failing(source.file.read_text(errors="replace"), done.stderr)
+            where = f"{paths.shown(source.file)}:{line}" if line else paths.shown(source.file)
+            said = f"%post failed at {text!r}:\n{tail(done.stderr)}" if text else said
+        raise HpcstateError(said, where=where, hint=hint)
 
 
 def seal(target: Path, toolbox: Toolbox) -> None:

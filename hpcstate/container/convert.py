@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from hpcstate.terminal import Say
 
 _REGISTRIES = ("docker", "oras", "library")
-_ARCHIVES = ("docker-archive", "oci-archive")
+_ARCHIVES = ("docker-archive", "oci-archive", "oci")
 FORMS = (
-    "docker-archive:FILE[:NAME], oci-archive:FILE[:NAME], docker-daemon:NAME, docker://NAME, oras://NAME,"
-    " library://NAME, or an archive FILE"
+    "docker-archive:FILE[:NAME], oci-archive:FILE[:NAME], oci:DIR[:NAME], docker-daemon:NAME, docker://NAME,"
+    " oras://NAME, library://NAME, or an archive FILE"
 )
 """How the source of a conversion is written."""
 
@@ -61,7 +61,7 @@ def convert(address: str, target: Path, toolbox: Any, report: Say = print) -> Ma
 
         def make(file: Path) -> dict[str, str]:
             definition = routes.whole(source, labels(address, key_of(of)))
-            build.write(definition, source, file, made, toolbox)
+            build.write(definition, source, file, made, toolbox, report=report)
             return {**source.versions, "apptainer": toolbox.versions.get("apptainer", "")}
 
         return Recipe(target, of, make, keep=False).write(made, began)
@@ -124,12 +124,13 @@ def demand(address: str) -> None:
         return
     if transport in _ARCHIVES and rest:
         file = Path(rest.partition(":")[0])
-        if not file.is_file():
-            raise HpcstateError("there is no such file", where=str(file))
+        if not (file.is_dir() if transport == "oci" else file.is_file()):
+            kind = "folder" if transport == "oci" else "file"
+            raise HpcstateError(f"there is no such {kind}", where=str(file))
         return
     if Path(address).is_file():
         return
-    looks_like_a_file = address.endswith((".tar", ".gz", ".xz")) or "/" in address[:2]
+    looks_like_a_file = address.endswith((".tar", ".gz", ".xz", ".zst")) or "/" in address[:2]
     raise HpcstateError(
         "there is no such file" if looks_like_a_file else f"{address!r} does not say where the image is",
         where=address if looks_like_a_file else "",
@@ -158,15 +159,15 @@ def image(address: str) -> str:
 
 def _of_file(file: Path, name: str, work: Path, toolbox: SeesPaths, expected: str) -> Source:
     from hpcstate.container import archive, routes
-    from hpcstate.digest import file_digest
 
-    kind = archive.kind(file)
-    if expected and expected != kind:
+    whole = archive.packed(file, work)
+    kind = archive.kind(whole)
+    if expected not in ("", "oci", kind):
         raise HpcstateError(
             f"this is no {expected} but of the kind {kind}", where=str(file), hint=f"{kind}:{file}"
         )
-    plain = archive.of_one_image(archive.uncompressed(file, work), name, work)
-    versions = {f"archive:{file.name}": f"sha256:{file_digest(file)}"}
+    plain = archive.of_one_image(archive.uncompressed(whole, work), name, work)
+    versions = {f"archive:{file.name}": f"sha256:{archive.digest(file)}"}
     return routes.of_archive(kind, plain.absolute(), toolbox, versions=versions)
 
 

@@ -18,7 +18,8 @@ from typing import Literal
 
 from hpcstate import paths
 from hpcstate.artifact.debian import EPOCH
-from hpcstate.container import credentials
+from hpcstate.container import credentials, progress
+from hpcstate.container.order import Order
 from hpcstate.container.toolbox import OF_THE_HOST, entered, is_root
 from hpcstate.errors import HpcstateError, from_os
 from hpcstate.files import alone
@@ -39,6 +40,9 @@ _STEPS = (
 _BUILDKIT_FAILED = re.compile(r"^ > \[(?:\S+ +)?(?P<step>\d+/\d+)\] (?P<what>.+?):?$")
 _WIDEST = 300
 """Characters of a line that is quoted; buildah prints the options of a copy that failed, 4,000 of them."""
+
+_SHORTEST_SECRET = 6
+"""Characters; to look for less would blot out words of the output."""
 
 _NO_SPACE = re.compile(r"no space left on device|ENOSPC", re.IGNORECASE)
 
@@ -140,16 +144,14 @@ def buildah() -> Engine:
     )
 
 
-def build(
-    engine: Engine,
-    name: str,
-    version: str,
-    context: Path,
-    bases: Sequence[str],
-    report: Callable[[str], None],
-) -> Built:
-    """Build the Dockerfile of the folder ``context`` as the image of the container ``name``; ``bases`` are
-    the images that it starts from, whose digests are recorded.
+def buildkit(engine: Engine) -> bool:
+    """Whether Docker builds by BuildKit: its client needs a plugin for that."""
+    return engine.name == "docker" and engine.run("buildx", "version", check=False).code == 0
+
+
+def build(engine: Engine, name: str, version: str, order: Order, report: Callable[[str], None]) -> Built:
+    """Build ``order`` as the image of the container ``name``. The digests of the images that it reads are
+    recorded.
 
     Raises HpcstateError with the failing step and its last lines. The layers before it stay.
     """
@@ -158,15 +160,17 @@ def build(
     with alone(STORAGE, report) if engine.name == "buildah" else nullcontext():
         if engine.name == "buildah":
             engine.run("rm", "--all", check=False)
-        digests = {base: _digest(engine, base, report) for base in bases}
+        for remark in order.remarks:
+            report(f"{paths.shown(order.file)}: {remark}")
+        digests = {base: _digest(engine, base, report) for base in order.images.used}
         before = identity(engine, tag)
-        _run_build(engine, tag, context, report)
+        _run_build(engine, tag, order, report)
         if before and before != identity(engine, tag):
             # Its own layers go with it, those that the new one shares stay.
             engine.run("rmi", before, check=False)
     labels = {}
-    if digests:
-        base, digest = next(reversed(digests.items()))
+    if base := order.images.base:
+        digest = digests[base]
         labels = {"org.opencontainers.image.base.name": base, "org.opencontainers.image.base.digest": digest}
     versions = {engine.name: engine.version, **{f"base:{base}": digest for base, digest in digests.items()}}
     return Built(tag, labels, versions)
@@ -222,15 +226,20 @@ def failing_step(output: str) -> str:
     return f"STEP {started[-1][0]}: {started[-1][1]}" if started else ""
 
 
-def _run_build(engine: Engine, tag: str, context: Path, report: Callable[[str], None]) -> None:
-    seen = engine.at(context)
-    words = engine.words("build", "--tag", tag, "--file", seen / "Dockerfile", see=[context])
+def _run_build(engine: Engine, tag: str, order: Order, report: Callable[[str], None]) -> None:
+    shown = [order.context, *{file.parent for file in order.secrets.values()}]
+    words = engine.words("build", "--tag", tag, "--file", engine.at(order.file), see=shown)
+    for name, value in order.arguments.items():
+        words += ["--build-arg", f"{name}={value}"]
+    words += ["--target", order.target] if order.target else []
+    for name, file in order.secrets.items():
+        words += ["--secret", f"id={name},src={engine.at(file)}"]
     environment = engine.variables()
     if engine.name == "buildah":
         # Docker's format keeps SHELL and HEALTHCHECK; the time makes two builds of the same steps the same.
         words += ["--layers", "--format", "docker", "--timestamp", str(EPOCH)]
     else:
-        modern = engine.run("buildx", "version", check=False).code == 0
+        modern = buildkit(engine)
         environment["DOCKER_BUILDKIT"] = str(int(modern))
         words += ["--progress", "plain"] if modern else []
         for proxy in _PROXIES:
@@ -239,16 +248,42 @@ def _run_build(engine: Engine, tag: str, context: Path, report: Callable[[str], 
     began = time.monotonic()
     steps: set[str] = set()
 
-    def told(line: str) -> None:
-        found = step(line)
-        if found and found[0] + found[1] not in steps:
-            steps.add(found[0] + found[1])
-            report(f"STEP {found[0]} ({time.monotonic() - began:.0f} s): {_short(found[1])}")
+    hidden = _hidden(order)
+    with progress.followed(report) as heard:
 
-    done = run_with_lines([*words, seen], told, env=environment)
+        def told(line: str) -> None:
+            line = hidden(line)
+            found = step(line)
+            if found and found[0] + found[1] not in steps:
+                steps.add(found[0] + found[1])
+                report(f"STEP {found[0]} ({time.monotonic() - began:.0f} s): {_short(found[1])}")
+            else:
+                heard(line)
+
+        done = run_with_lines([*words, engine.at(order.context)], told, env=environment)
     if done.code:
-        at = failing_step(done.stdout)
-        raise _failure(f"{at} failed" if at else f"{engine.name} build failed", done.stdout, context)
+        output = hidden(done.stdout)
+        at = failing_step(output)
+        failure = _failure(f"{at} failed" if at else f"{engine.name} build failed", output, order.file)
+        raise HpcstateError(
+            failure.message, where=failure.where, hint="; ".join([*order.remarks, failure.hint])
+        )
+
+
+def _hidden(order: Order) -> Callable[[str], str]:
+    """What takes the secrets of ``order`` out of an output: a step may print what it was given."""
+    values: set[str] = set()
+    for file in order.secrets.values():
+        text = file.read_text(encoding="utf-8", errors="replace")
+        values |= {part for part in (text.strip(), *text.split()) if len(part) >= _SHORTEST_SECRET}
+    among = sorted(values, key=len, reverse=True)
+
+    def without(text: str) -> str:
+        for value in among:
+            text = text.replace(value, "***")
+        return text
+
+    return without
 
 
 def _digest(engine: Engine, base: str, report: Callable[[str], None]) -> str:
@@ -297,11 +332,11 @@ def _repository(image: str) -> str:
     return name.removeprefix("docker.io/").removeprefix("library/")
 
 
-def _failure(what: str, output: str, context: Path | None = None) -> HpcstateError:
+def _failure(what: str, output: str, file: Path | None = None) -> HpcstateError:
     hint = "mend this step; those before it are kept and not run again"
     if _NO_SPACE.search(output):
         hint = "free some space; the steps that succeeded are kept, the next run goes on from there"
-    where = paths.shown(context / "Dockerfile") if context else ""
+    where = paths.shown(file) if file else ""
     last = "\n".join(_shortened(line) for line in output.splitlines())
     return HpcstateError(f"{what}:\n{tail(last)}", where=where, hint=hint)
 

@@ -18,15 +18,20 @@ from hpcstate.errors import HpcstateError
 _SIF = "/image.sif"
 _EXPORT = re.compile(r"^\s*export (\w+)=(.*)$", re.MULTILINE)
 
+_ASSIGNED = re.compile(r"(?:^|[\s;&({])(\w+)\+?=|\bunset\s+(?:-\w\s+)?(\w+)", re.MULTILINE)
+
 
 @dataclass(frozen=True)
 class Inspection:
-    """``environment`` is what the definition sets, as written; ``runscript`` what `apptainer run` starts."""
+    """``environment`` is what the definition sets, as written; ``runscript`` what `apptainer run` starts;
+    ``set_by_the_definition`` are the names that an ``%environment`` may set.
+    """
 
     labels: dict[str, str]
     environment: dict[str, str]
     runscript: str
     definition: str
+    set_by_the_definition: frozenset[str] = frozenset()
 
 
 def inspect(target: Path, toolbox: Toolbox) -> Inspection:
@@ -55,4 +60,11 @@ def parse(attributes: dict[str, Any]) -> Inspection:
         environment=dict(_EXPORT.findall(exported)),
         runscript=attributes.get("runscript", "").removeprefix("#!/bin/sh").strip(),
         definition=attributes.get("deffile", ""),
+        set_by_the_definition=frozenset(
+            name
+            for file, text in (attributes.get("environment") or {}).items()
+            if not file.endswith("/10-docker2singularity.sh")
+            for found in _ASSIGNED.findall(text)
+            for name in filter(None, found)
+        ),
     )

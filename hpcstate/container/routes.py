@@ -13,7 +13,6 @@ from typing import Protocol
 
 from hpcstate import paths
 from hpcstate.container import declared
-from hpcstate.digest import file_digest
 from hpcstate.errors import HpcstateError
 from hpcstate.model.container import Container
 from hpcstate.terminal import Say
@@ -40,7 +39,9 @@ class Source:
     that more may be added at its end (:func:`whole`). ``binds`` are the host paths that it names and where it
     names them, ``environment`` the variables that Apptainer needs for it. ``labels`` and ``versions`` say
     what went in. ``runscript`` are the commands of ``apptainer run`` where Apptainer's own would not do what
-    the image says. ``hint`` is the next step where Apptainer fails.
+    the image says. ``variables`` is the ENV of an image, ``NAME=VALUE`` each, where it is known before the
+    build, ``folder`` its WORKDIR; ``file`` the definition as the
+    user wrote it. ``hint`` is the next step where Apptainer fails.
     """
 
     definition: str
@@ -49,6 +50,9 @@ class Source:
     labels: Mapping[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     runscript: str = ""
+    variables: tuple[str, ...] = ()
+    folder: str = ""
+    file: Path | None = None
     hint: str = ""
 
 
@@ -70,14 +74,19 @@ def source(chosen: Container, work: Path, toolbox: SeesPaths, report: Say) -> So
 def dockerfile(chosen: Container, work: Path, toolbox: SeesPaths, report: Say) -> Source:
     """The Dockerfile of ``chosen``, built by Docker or buildah. Raises as :func:`source` does."""
     from hpcstate.container import archive as container_archive
-    from hpcstate.container import dockerfile as language
     from hpcstate.container import engine as container_engine
+    from hpcstate.container import order as container_order
 
-    at = declared.folder(chosen.name)
-    file = at / declared.DOCKERFILE
-    parsed = language.read(file)
     engine = container_engine.find()
-    built = container_engine.build(engine, chosen.name, chosen.version, at, language.bases(parsed), report)
+    with container_order.secret_files(chosen.secrets, work) as secrets:
+        order = container_order.order(
+            chosen,
+            engine.name,
+            engine.version,
+            buildkit=container_engine.buildkit(engine),
+            secrets=secrets,
+        )
+        built = container_engine.build(engine, chosen.name, chosen.version, order, report)
     archive = work / "image.tar"
     container_engine.save(engine, built.tag, archive, report)
     kind = container_archive.kind(archive)
@@ -85,18 +94,31 @@ def dockerfile(chosen: Container, work: Path, toolbox: SeesPaths, report: Say) -
 
 
 def definition(chosen: Container, work: Path, toolbox: SeesPaths, report: Say) -> Source:
-    """The ``container.def`` of ``chosen``, checked. Raises as :func:`source` does."""
+    """The definition of ``chosen``, checked. Raises as :func:`source` does."""
+    from hpcstate.container import archive as container_archive
     from hpcstate.container import definition as container_definition
 
     at = declared.folder(chosen.name)
     binds = {at: _OWN}
-    file = at / declared.DEFINITION
-    text = container_definition.checked(file, toolbox.at(at, binds))
+    file = at / chosen.file
+    given = dict(chosen.arguments)
+    moved: dict[str, str] = {}
+    for number, agent, name in container_definition.local(file, given):
+        if agent not in ("docker-archive", "oci-archive") or not (at / name).is_file():
+            continue
+        aside = work / f"unpacked-{number}"
+        aside.mkdir()
+        plain = container_archive.uncompressed(at / name, aside)
+        if plain != at / name:
+            binds[plain] = f"{_ARCHIVE}/{number}.tar"
+            moved[name] = toolbox.at(plain, binds)
+    text = container_definition.checked(file, toolbox.at(at, binds), given, moved)
     return Source(
         text,
         {**binds, **network(), **_cache()},
         _cache_variable(toolbox),
-        versions=container_definition.bases(file),
+        versions=container_definition.bases(file, given),
+        file=file,
         hint="nothing half built stays; a definition is built anew from its start",
     )
 
@@ -108,8 +130,9 @@ def converted(chosen: Container, work: Path, toolbox: SeesPaths, report: Say) ->
     if chosen.image:
         return of_registry(chosen.image, toolbox)
     file = declared.folder(chosen.name) / chosen.archive
-    plain = container_archive.of_one_image(container_archive.uncompressed(file, work), "", work)
-    versions = {f"archive:{file.name}": f"sha256:{file_digest(file)}"}
+    whole = container_archive.packed(file, work)
+    plain = container_archive.of_one_image(container_archive.uncompressed(whole, work), "", work)
+    versions = {f"archive:{file.name}": f"sha256:{container_archive.digest(file)}"}
     return of_archive(container_archive.kind(plain), plain, toolbox, versions=versions)
 
 
@@ -126,13 +149,16 @@ def of_archive(
 
     # The file alone: what lies beside it is nothing that Apptainer needs to see.
     binds = {file.resolve(): f"{_ARCHIVE}/{file.name}"}
+    config = container_archive.config(file)
     return Source(
         _header(transport, toolbox.at(file.resolve(), binds)),
         {**binds, **_cache()},
         _cache_variable(toolbox),
         labels or {},
         versions or {},
-        container_archive.config(file).runscript(),
+        config.runscript(),
+        config.environment,
+        config.folder,
         hint="is the archive whole? `tar -tf` lists it",
     )
 
@@ -161,7 +187,11 @@ def whole(
     entry_point: Sequence[str] = (),
 ) -> str:
     """The definition of ``of`` with what container.yaml says; what that leaves out stays."""
-    parts = [of.definition.rstrip("\n") + "\n"]
+    from hpcstate.container import definition as container_definition
+
+    # Apptainer would run that of the definition first, and what stands in container.yaml never.
+    own = container_definition.without(of.definition, "runscript") if entry_point else of.definition
+    parts = [own.rstrip("\n") + "\n"]
     if every := {**of.labels, **labels}:
         parts.append(_section("labels", [f"{name} {value}" for name, value in every.items()]))
     if environment:
@@ -171,6 +201,13 @@ def whole(
     if runscript:
         parts.append(_section("runscript", runscript.splitlines()))
     return "\n".join(parts)
+
+
+def labels_of(definition: str) -> dict[str, str]:
+    """The labels that the definition ``definition``, made by :func:`whole`, adds at its end."""
+    _, _, section = definition.rpartition("\n%labels\n")
+    lines = (line.strip().partition(" ") for line in section.partition("\n\n")[0].splitlines())
+    return {name: value for name, _, value in lines if name}
 
 
 def network() -> dict[Path, str]:

@@ -6,6 +6,7 @@ bytes, then descriptors of 585 bytes each, all little-endian without padding.
 
 from __future__ import annotations
 
+import json
 import re
 import struct
 from dataclasses import dataclass
@@ -36,17 +37,18 @@ _KINDS = {
     0x400B: "OCI blob",
 }
 _ARCHITECTURES = {"01": "386", "02": "amd64", "03": "arm", "04": "arm64"}
-_OFFSET, _SIZE = 5, 6
+_OFFSET, _SIZE, _NAME = 5, 6, 12
 _TIMES_AND_OWNERS = slice(8, 12)
 
 
 @dataclass(frozen=True)
 class SifObject:
-    """One data object of a SIF file: what it is, where it lies (byte), how many bytes it has."""
+    """One data object of a SIF file: what it is, where it lies (byte), how many bytes it has, its name."""
 
     kind: str
     offset: int
     size: int
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,12 @@ def read(path: Path) -> SifHeader:
     except OSError as error:
         raise from_os(error) from error
     objects = tuple(
-        SifObject(_KINDS.get(descriptor[0], hex(descriptor[0])), descriptor[_OFFSET], descriptor[_SIZE])
+        SifObject(
+            _KINDS.get(descriptor[0], hex(descriptor[0])),
+            descriptor[_OFFSET],
+            descriptor[_SIZE],
+            descriptor[_NAME].rstrip(b"\0").decode("utf-8", "replace"),
+        )
         for descriptor in descriptors
         if descriptor[1]
     )
@@ -113,6 +120,23 @@ def normalise(path: Path, identity: bytes, epoch: int) -> None:
             if descriptor[1]:
                 fields[_TIMES_AND_OWNERS] = [epoch, epoch, 0, 0]
             stream.write(DESCRIPTOR.pack(*fields))
+
+
+def image_config(path: Path) -> dict[str, Any]:
+    """How the OCI image runs that the SIF file ``path`` was made of (image-spec, config.md, ``config``);
+    empty for one that was made of none. Raises HpcstateError as :func:`read` does.
+    """
+    with path.open("rb") as stream:
+        for entry in read(path).objects:
+            if entry.kind == "JSON" and entry.name == _CONFIG:
+                stream.seek(entry.offset)
+                found = json.loads(stream.read(entry.size))
+                return found if isinstance(found, dict) else {}
+    return {}
+
+
+_CONFIG = "oci-config.json"
+"""What Apptainer calls it."""
 
 
 def forget_parents(path: Path) -> None:

@@ -26,14 +26,20 @@ class UnknownValueError(Exception):
         self.name, self.line = name, line
 
 
-def filled(text: str) -> str:
-    """The definition ``text`` with its values, stage by stage; it has as many lines as before.
+def names(text: str) -> set[str]:
+    """The values that ``text`` asks for, also within the defaults of others."""
+    return {found[1] for found in _VALUE.finditer(text)}
+
+
+def filled(text: str, given: Mapping[str, str] | None = None) -> str:
+    """The definition ``text`` with its values, stage by stage, those ``given`` before the defaults (as by
+    `apptainer build --build-arg`); it has as many lines as before.
 
     Raises UnknownValueError for the first that has none.
     """
     parts: list[str] = []
     for start, stage in _stages(text):
-        defaults = _defaults(stage)
+        defaults = {**_defaults(stage), **(given or {})}
         done = 0
         for found in active(stage):
             if found[1] not in defaults:

@@ -10,8 +10,8 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from hpcstate.artifact.store import Store
 from hpcstate.errors import HpcstateError, from_os
 from hpcstate.files import alone, remove_tree, unpack
 from hpcstate.host import tools
-from hpcstate.run import Result, run, tail, which
+from hpcstate.run import Result, run, run_with_lines, tail, which
 
 RELEASE = "trixie"
 PACKAGES = (
@@ -66,9 +66,11 @@ class Toolbox:
         timeout: float | None = None,
         check: bool = True,
         hint: str = "",
+        on_line: Callable[[str], None] | None = None,
     ) -> Result:
         """``apptainer`` with ``argv``. ``binds`` are host paths and where the command sees them: use
-        :meth:`at` for the words that name them. ``timeout`` is in seconds.
+        :meth:`at` for the words that name them. ``timeout`` is in seconds. ``on_line`` is told each line of
+        its output as it comes (without a timeout): then all of it is ``stderr`` of the result.
 
         Raises HpcstateError when it runs past ``timeout`` and, with ``check``, when it exits with another
         code than 0; the message ends with its last lines.
@@ -76,7 +78,11 @@ class Toolbox:
         words = self.words(["apptainer", *argv], binds or {})
         own = {"HOME": str(OF_THE_HOST)} if self.root is None and self.sealed else {}
         variables = {**_environment(), **own, **(environment or {})}
-        done = run(words, env=variables, timeout=timeout, check=False, hint=hint)
+        if on_line is not None:
+            both = run_with_lines(words, on_line, env=variables)
+            done = replace(both, stdout="", stderr=both.stdout)
+        else:
+            done = run(words, env=variables, timeout=timeout, check=False, hint=hint)
         if check and done.code:
             command = next((str(word) for word in argv if not str(word).startswith("-")), "")
             raise HpcstateError(

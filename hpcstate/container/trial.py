@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable
@@ -10,15 +11,22 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from hpcstate.container import sif, signing
+from hpcstate.container import architecture, environment, sif, signing
 from hpcstate.container.declared import folder
 from hpcstate.container.inspect import inspect
-from hpcstate.container.toolbox import Toolbox
+from hpcstate.container.toolbox import OF_THE_HOST, Toolbox
 from hpcstate.errors import HpcstateError
 from hpcstate.model.container import Container, ContainerTest
-from hpcstate.run import tail, which
+from hpcstate.run import run, tail, which
 
 _SIF, _OWN = "/image.sif", "/own"
+
+_NOTICE = re.compile(r"(INFO|WARNING|DEBUG|VERBOSE): ")
+"""How Apptainer begins what is no error; an error of a script in the container begins otherwise."""
+
+_LOADERS = ("usr/lib64/ld-linux-*.so.2", "usr/lib/ld-linux-*.so.1", "lib64/ld-linux-*.so.2")
+_MACHINES = {"62": "amd64", "183": "arm64", "21": "ppc64le", "243": "riscv64", "3": "386", "40": "arm"}
+"""e_machine of elf(5), and the architecture."""
 
 _INSIDE = {
     # Tests run as root of a user namespace that ends with them; Open MPI asks for this to be said.
@@ -49,6 +57,7 @@ def run_tests(
     results = [
         _timed("format and signature", partial(_format, target, toolbox), report),
         _timed("labels", partial(_labels, container, target, toolbox), report),
+        _timed("start and environment", partial(_start, container, target, toolbox), report),
         _timed("entry point", partial(_entry_point, container, target, toolbox), report),
     ]
     for test in container.tests:
@@ -102,6 +111,58 @@ def _labels(container: Container, target: Path, toolbox: Toolbox) -> str:
     if wrong or not found.get("hpcstate.key"):
         raise HpcstateError(f"labels are missing or different: {', '.join(wrong) or 'hpcstate.key'}")
     return f"{len(found)} labels"
+
+
+def _start(container: Container, target: Path, toolbox: Toolbox) -> str:
+    """It starts without a complaint, and has the environment that its image and container.yaml say."""
+    code, output, said = _probed(target, toolbox, "env", "-0")
+    complaints = [line for line in said.splitlines() if line.strip() and not _NOTICE.match(line)]
+    if code or complaints:
+        raise HpcstateError(f"as it starts (exit code {code}):\n{tail(chr(10).join(complaints) or said, 8)}")
+    found = dict(line.partition("=")[::2] for line in output.split("\0") if line)
+    expected = environment.variables(sif.image_config(target).get("Env") or ())
+    if container.route == "definition":
+        # Its own %environment comes after that of the image.
+        own = inspect(target, toolbox).set_by_the_definition
+        expected = {name: value for name, value in expected.items() if name not in own}
+    expected |= dict(container.environment)
+    if wrong := environment.differences(expected, found):
+        raise HpcstateError("its environment is another one:\n" + tail("\n".join(wrong), 12))
+    _demand_architecture(container, target, toolbox)
+    return f"{len(expected)} variables"
+
+
+def _demand_architecture(container: Container, target: Path, toolbox: Toolbox) -> None:
+    """Raises HpcstateError where its shell is a program of another machine: Apptainer 1.4.5 takes any image
+    that a definition or an address names, and calls it the machine's own.
+    """
+    if container.route != "definition" and not container.image:
+        return
+    code, output, _ = _probed(target, toolbox, "od", "-An", "-tu2", "-j18", "-N2", "/bin/sh")
+    machine = output.strip()
+    if code == 0 and machine in _MACHINES:
+        architecture.demand(_MACHINES[machine], f"containers/{container.name}")
+
+
+def _probed(target: Path, toolbox: Toolbox, program: str, *words: str) -> tuple[int, str, str]:
+    """``program`` of where Apptainer runs, in ``target``, which may have none: its exit code and both
+    outputs. By its loader, with the C library of there, and in an empty environment.
+    """
+    root = toolbox.root or Path("/")
+    loader = next(file for name in _LOADERS for file in root.glob(name))
+    library = next(root.glob("usr/lib/*-linux-gnu/libc.so.6"))
+    outer = {target: _SIF, loader: "/probe.ld", library: "/probe.libc"}
+    outer[root / "usr/bin" / program] = "/probe"
+    own = {"HOME": str(OF_THE_HOST)} if toolbox.root is None and toolbox.sealed else {"HOME": "/root"}
+    # Not --cleanenv, by which Apptainer sets LANG; there is nothing to clean.
+    contained = [word for word in toolbox.contained if word != "--cleanenv"]
+    options = ["--userns", *(["--contain", "--ipc", "--pid"] if "--containall" in contained else contained)]
+    for source, inside in list(outer.items())[1:]:
+        options += ["--bind", f"{toolbox.at(source, outer)}:{inside}:ro"]
+    line = ["apptainer", "--quiet", "exec", *options, "--no-home", toolbox.at(target, outer)]
+    line += ["/probe.ld", "--preload", "/probe.libc", "/probe", *words]
+    done = run(toolbox.words(line, outer), env={"PATH": os.environ["PATH"], **own}, timeout=60, check=False)
+    return done.code, done.stdout, done.stderr
 
 
 def _entry_point(container: Container, target: Path, toolbox: Toolbox) -> str:

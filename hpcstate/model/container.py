@@ -42,6 +42,17 @@ class ContainerTest:
 
 
 @dataclass(frozen=True)
+class BuildSecret:
+    """What a step of a Dockerfile may read by ``RUN --mount=type=secret,id=NAME``, and no image keeps: the
+    content of ``file`` (absolute, or from ``~``), or the value of the variable ``environment`` of who builds.
+    """
+
+    name: str
+    file: str = ""
+    environment: str = ""
+
+
+@dataclass(frozen=True)
 class Container:
     """One container as declared in containers/<name>/container.yaml.
 
@@ -52,6 +63,10 @@ class Container:
     those that the host's own package index does not have. ``exclude`` are patterns of paths below the root
     that are left out. ``entry_point`` is what ``apptainer run`` starts. ``size_limit_mb`` is in MB (10^6
     bytes).
+
+    ``file`` is the Dockerfile or definition, below the folder. ``arguments`` are the build arguments of the
+    one or the values of the other (``%arguments``); ``target`` is the stage of a Dockerfile that is built
+    (empty: the last), ``secrets`` what its steps may read.
     """
 
     name: str
@@ -73,6 +88,10 @@ class Container:
     tests: tuple[ContainerTest, ...] = ()
     gpu: bool = False
     size_limit_mb: int = 5000
+    file: str = ""
+    arguments: tuple[tuple[str, str], ...] = ()
+    target: str = ""
+    secrets: tuple[BuildSecret, ...] = ()
 
 
 @dataclass(frozen=True)

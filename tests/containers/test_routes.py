@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ MADE = {
 """For each route what its container.yaml has, its files, and what is in /etc/made."""
 
 
-def save(tree: Path, file: Path, **greetings: str) -> Path:
+def save(tree: Path, file: Path, *, environment: Sequence[str] = ("PATH=/bin",), **greetings: str) -> Path:
     """Write images of ``tree`` to ``file`` as `docker save` does: the name of each, and what it says."""
     layer = tree.read_bytes()
     members, manifest = {"layer.tar": layer}, []
@@ -49,7 +50,7 @@ def save(tree: Path, file: Path, **greetings: str) -> Path:
             "config": {
                 "Entrypoint": ["/bin/sh", "-c"],
                 "Cmd": [f"echo {greeting} from $0"],
-                "Env": ["PATH=/bin"],
+                "Env": list(environment),
             },
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
         }

@@ -59,12 +59,15 @@ class FakeToolbox:
         timeout: float | None = None,
         check: bool = True,
         hint: str = "",
+        on_line: Callable[[str], None] | None = None,
     ) -> Result:
         words = [str(word) for word in argv if str(word) != "--silent"]
         self.calls.append(words)
         code, out = self._answer(words)
         if check and code:
             raise HpcstateError(f"apptainer {words[0]} exited with {code}:\n    {out}", hint=hint)
+        for line in out.splitlines() if on_line else ():
+            on_line(line)
         return Result(tuple(words), code, "" if code else out, out if code else "")
 
     def commands(self) -> list[str]:

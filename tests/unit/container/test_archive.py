@@ -56,6 +56,36 @@ def test_kind_and_config(tmp_path: Path, content: dict[str, Any], kind: str, mod
     assert archive.config(file) == EXPECTED
 
 
+def test_a_folder_of_oci_and_an_archive_by_zstd(tmp_path: Path) -> None:
+    folder = tmp_path / "image"
+    for name, content in OCI.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(json.dumps(content))
+    assert archive.config(folder) == EXPECTED
+    packed = archive.packed(folder, tmp_path)
+    assert archive.kind(packed) == "oci-archive" and archive.config(packed) == EXPECTED
+    assert archive.digest(folder) == archive.digest(folder / "index.json")
+    with pytest.raises(HpcstateError, match="this folder is no image"):
+        archive.packed(tmp_path, tmp_path)
+    plain = written(tmp_path / "plain.tar", {**DOCKER, "layer": b"x" * 300_000})
+    subprocess.run(["zstd", "-q", plain, "-o", tmp_path / "image.tar.zst"], check=True)
+    file = tmp_path / "image.tar.zst"
+    assert archive.kind(file) == "docker-archive" and archive.config(file) == EXPECTED
+    assert archive.uncompressed(file, tmp_path).read_bytes() == plain.read_bytes()
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(HpcstateError, match="zstd"):
+        archive.uncompressed(file, tmp_path)
+
+
+@pytest.mark.parametrize("content", [DOCKER, OCI], ids=["docker", "oci"])
+def test_an_image_for_another_machine_is_a_message(tmp_path: Path, content: dict[str, Any]) -> None:
+    name = "c.json" if "c.json" in content else blob("c")
+    file = written(tmp_path / "arm.tar", {**content, name: {**CONFIG, "architecture": "arm64"}})
+    with pytest.raises(HpcstateError, match="its image is for arm64, not for") as refused:
+        archive.config(file)
+    assert "--platform" in refused.value.hint
+
+
 def test_an_index_of_several_machines_leads_to_ours(tmp_path: Path) -> None:
     nested = {
         **OCI,

@@ -41,6 +41,10 @@ tests:
 """
 
 
+STARTED = (0, "GREETING=it's me\0PATH=/bin\0", "WARNING: passwd file doesn't exist\n")
+"""What `env -0` in it says: exit code and both outputs."""
+
+
 @pytest.fixture
 def toolbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeToolbox:
     """A container ``one`` whose layer is there, and an Apptainer that does as it should."""
@@ -60,6 +64,7 @@ def toolbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeToolbox:
     monkeypatch.setattr(container_build, "layers", lambda loaded, store: ([Path("a.tar")], {"hello": "2.10"}))
     monkeypatch.setattr(container_build, "unpack", unpack)
     monkeypatch.setattr("hpcstate.container.trial.has_gpu", lambda: False)
+    monkeypatch.setattr("hpcstate.container.trial._probed", lambda *_: STARTED)
     return found
 
 
@@ -88,9 +93,10 @@ def test_what_is_built_is_signed_tried_and_reported(tmp_path: Path, toolbox: Fak
     assert manifest.versions == {"hello": "2.10"}
     assert said[0] == "one.sif: 0 MB"
     assert "skipped a GPU: needs a GPU, this machine has none" in said
-    assert [line.split(" (")[0] for line in said[1:5]] == [
+    assert [line.split(" (")[0] for line in said[1:6]] == [
         "passed format and signature",
         "passed labels",
+        "passed start and environment",
         "passed entry point",
         "passed it greets",
     ]
@@ -165,6 +171,29 @@ def test_every_test_that_fails_is_told(tmp_path: Path, toolbox: FakeToolbox) -> 
     assert "the test 'it greets' failed: its output has nothing like '^Hello'" in str(error.value)
     assert "the test 'two ranks' failed: it exited with 1" in str(error.value)
     assert "no module named mpi4py" in str(error.value)
+    assert nothing_left(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("started", "said"),
+    [
+        ((0, STARTED[1], "source: /.singularity.d/env/10-x.sh:6: reached EOF\n"), "reached EOF"),
+        ((255, "", "FATAL:   exec failed\n"), "exec failed"),
+        ((0, "GREETING=it\0", ""), "GREETING is 'it', the image says \"it's me\""),
+        ((0, "PATH=/bin\0", ""), "GREETING is gone"),
+    ],
+)
+def test_a_container_that_complains_or_has_another_environment_fails(
+    tmp_path: Path,
+    toolbox: FakeToolbox,
+    monkeypatch: pytest.MonkeyPatch,
+    started: tuple[int, str, str],
+    said: str,
+) -> None:
+    monkeypatch.setattr("hpcstate.container.trial._probed", lambda *_: started)
+    with pytest.raises(HpcstateError, match="'start and environment' failed") as failed:
+        build(tmp_path)
+    assert said in str(failed.value)
     assert nothing_left(tmp_path)
 
 
@@ -341,3 +370,24 @@ def test_whatever_the_text_was_made_of_nothing_of_it_runs_on_this_machine(
             source.definition + more, source, tmp_path / "made.sif", tmp_path, cast(Toolbox, toolbox)
         )
     assert toolbox.calls == []
+
+
+def test_a_failing_post_is_told_with_its_line(toolbox: FakeToolbox, tmp_path: Path) -> None:
+    file = tmp_path / "container.def"
+    file.write_text("Bootstrap: docker\nFrom: a\n%post\n    true\n    make install\n")
+    said = "INFO:    Running post scriptlet\n+ true\n+ make install\n"
+    said += "FATAL:   while running %post section: exit status 2"
+    failing = FakeToolbox(fails={"build": said})
+    reports: list[str] = []
+    source = Source(file.read_text(), {}, file=file)
+    with pytest.raises(HpcstateError, match=r"%post failed at 'make install'") as failed:
+        container_build.write(
+            source.definition,
+            source,
+            tmp_path / "a.sif",
+            tmp_path,
+            cast(Toolbox, failing),
+            report=reports.append,
+        )
+    assert failed.value.where == f"{file}:5"
+    assert reports == ["%post (0 s)"]

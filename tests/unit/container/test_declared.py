@@ -83,6 +83,19 @@ def test_the_folder_decides_on_the_route(
     assert container.load("one").route == route
 
 
+def test_what_goes_with_a_dockerfile_by_another_name(folder: Path) -> None:
+    more = "file: Dockerfile.gpu\ntarget: run\narguments: {V: '1 2'}\nsecrets: {pip: {file: ~/.token}}"
+    declare(
+        folder, LEAST.replace("base: {release: trixie}", more), **{"Dockerfile.gpu": "", "Dockerfile": ""}
+    )
+    loaded = container.load("one")
+    assert (loaded.route, loaded.file, loaded.target) == ("dockerfile", "Dockerfile.gpu", "run")
+    assert dict(loaded.arguments) == {"V": "1 2"} and loaded.secrets[0].file == "~/.token"
+    (folder / "other.def").touch()
+    declare(folder, LEAST.replace("base: {release: trixie}", "file: other.def"))
+    assert container.load("one").route == "definition"
+
+
 WRONG = [
     ("name: one", "name: two", {}, "`name` is 'two', the folder is 'one'"),
     ("base: {release: trixie}", "", {}, "`base` has exactly one of"),
@@ -110,6 +123,12 @@ WRONG = [
         {},
         "`labels.team` has a line",
     ),
+    ("summary: a", "file: Dockerfile.gpu\nsummary: a", {}, "there is no file Dockerfile.gpu beside it"),
+    ("summary: a", "arguments: {A: b}\nsummary: a", {}, "`arguments` goes with a Dockerfile or a definition"),
+    ("summary: a", "target: x\nsummary: a", {"x.def": ""}, "`target` goes with a Dockerfile"),
+    ("summary: a", "secrets: {a: {environment: B}}\nsummary: a", {}, "`secrets` goes with a Dockerfile"),
+    ("summary: a", "secrets: {a: {}}\nsummary: a", {"Dockerfile": ""}, "exactly one of `file` and `envir"),
+    ("summary: a", "secrets: {a: {file: token}}\nsummary: a", {"Dockerfile": ""}, "token"),
     ("summary: a", 'environment: {A: "b\\r%setup"}\nsummary: a', {}, "`environment.A` has a line break"),
     ("summary: a", 'entry_point: [sh, "b\\n"]\nsummary: a', {}, "`entry_point[1]` has a line break"),
 ]
@@ -132,6 +151,10 @@ def test_nothing_from_outside_of_the_folder_goes_in(folder: Path) -> None:
     declare(folder)
     assert container.load("one").name == "one"
     (folder / "data/key").symlink_to("/etc/shadow")
+    declare(folder, LEAST.replace("base: {release: trixie}", ""), Dockerfile="FROM scratch")
+    assert container.load("one").route == "dockerfile"
+    (folder / "Dockerfile").unlink()
+    declare(folder)
     with pytest.raises(HpcstateError, match="data/key is a link that leads out of the folder"):
         container.load("one")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,18 @@ def test_stages_and_their_files(folder: Path) -> None:
     assert "  opt/x /opt/x" in located and "  /container/data/t* /opt" in located
 
 
+DEBOOTSTRAP = """\
+Bootstrap: debootstrap
+OSVersion: bookworm
+MirrorURL: http://deb.debian.org/debian/
+Include: ca-certificates \\
+    python3-minimal
+
+%post
+    echo hi >/made
+"""
+
+
 @pytest.mark.parametrize(
     ("text", "line", "place", "said"),
     [
@@ -95,7 +108,13 @@ def test_stages_and_their_files(folder: Path) -> None:
         ("Bootstrap: docker\nFrom: a\n%files\n data /x\n", 4, "%files", "a link that leads out"),
         ("Bootstrap: localimage\nFrom: /etc\n", 2, "From", "out of the folder"),
         ("Bootstrap: localimage\nFrom: ../base.sif\n", 2, "From", "out of the folder"),
-        ("Bootstrap: docker\nFrom: a\\\n", 2, "from", "does not go over several lines"),
+        ("Bootstrap: docker\nFrom: a\n%appfiles app\n *.txt x\n", 4, "%appfiles", "neither quotes nor patt"),
+        ("Bootstrap: docker-daemon\nFrom: a\n", 1, "Bootstrap", "does not work where Apptainer builds"),
+        ("Bootstrap: shub\nFrom: a\n", 1, "Bootstrap", "does not work where Apptainer builds"),
+        ("From: a\nBootstrap: docker\n", 1, "From", "stands before Bootstrap"),
+        ("Bootstrap: docker\nFrom: a\nFrm: b\n", 3, "frm", "no header has this keyword"),
+        ("Bootstrap: localimage\nFrom: ../other/base.sif\n\n%post\n true\n", 2, "From", "out of the folder"),
+        (DEBOOTSTRAP, 1, "Bootstrap", "debootstrap runs programs on this machine"),
         ("Bootstrap: busybox\nMirrorURL: http://x\n", 1, "Bootstrap", "runs programs on this machine"),
         ("Bootstrap: yum\nInclude: x\n", 1, "Bootstrap", "runs programs on this machine"),
         ("Bootstrap: docker\nFrom: a\n%%setup\n true\n", 3, "%%setup", "on this machine"),
@@ -108,6 +127,66 @@ def test_what_is_wrong_is_said_with_its_line(
     ((found_line, found_place, message),) = problems(folder, text)
     assert (found_line, found_place) == (line, place)
     assert said in message
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        ("# c\nBootstrap: docker   # local\nFrom: a   # base\n", None),
+        ("Bootstrap: docker\nFrom: reg.example/\\\n   a:1\n%post\n true", "From: reg.example/a:1\n\n%post"),
+        ("Bootstrap: docker\nFrom: a\nInclude: x \\ # c\n y \\\n z\n", "Include: x y z\n\n"),
+        ("Bootstrap: docker\nFrom: a\\\n\n%post\n", "From: a\n\n%post"),
+        ("Bootstrap: docker\nFrom: a\\\n%post\n true \\\n", "From: a\n%post\n true \\\n"),
+        ("Bootstrap: docker\nFrom: a\nIncludeCmd: yes\nOtherURL1: http://x\n", None),
+        (
+            "Bootstrap: docker\nFrom: a\n%files\n  data/t*\n",
+            '    "/container/data/table.csv" "/data/table.csv"',
+        ),
+        ("Bootstrap: docker\nFrom: a\n%appfiles x\n  base.sif\n", "    /container/base.sif base.sif\n"),
+        (
+            "Bootstrap: docker\nFrom: a\n%appfiles x\n  base.sif lib/a # c\n",
+            "    /container/base.sif lib/a\n",
+        ),
+    ],
+)
+def test_what_apptainer_takes_is_taken(folder: Path, text: str, made: str | None) -> None:
+    assert problems(folder, text) == []
+    (folder / "container.def").write_text(text, encoding="utf-8")
+    assert (text if made is None else made) in definition.checked(folder / "container.def", "/container")
+
+
+def test_arguments_come_before_the_defaults(folder: Path) -> None:
+    (folder / "container.def").write_text(
+        "Bootstrap: docker\nFrom: debian:{{ tag }}\n%arguments\n tag=12\n%post\n echo {{ word }}\n"
+    )
+    given = {"tag": "13", "word": "x y"}
+    made = definition.checked(folder / "container.def", "/container", given)
+    assert "From: debian:13\n" in made and "echo x y\n" in made
+    assert definition.bases(folder / "container.def", given) == {"base:debian:13": "not pinned"}
+    with pytest.raises(ProblemsError, match=r"\{\{ other \}\}: no line uses this value"):
+        definition.checked(folder / "container.def", "/container", {**given, "other": "1"})
+
+
+def test_without_a_section() -> None:
+    text = "Bootstrap: docker\nFrom: a\n%runscript\n exec x\n%post\n true\n%RunScript -c sh\n y\n"
+    assert definition.without(text, "runscript") == "Bootstrap: docker\nFrom: a\n%post\n true"
+
+
+@pytest.mark.parametrize("agent", ["docker-archive", "oci", "oci-archive"])
+def test_an_image_of_another_machine_is_refused(folder: Path, agent: str) -> None:
+    from tests.unit.container.test_archive import DOCKER, OCI, blob, written
+
+    arm = {"architecture": "arm64", "config": {}}
+    if agent == "docker-archive":
+        written(folder / "image", {**DOCKER, "c.json": arm})
+    elif agent == "oci-archive":
+        written(folder / "image", {**OCI, blob("c"): arm})
+    else:
+        for name, content in {**OCI, blob("c"): arm}.items():
+            (folder / "image" / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / "image" / name).write_text(json.dumps(content))
+    ((line, place, message),) = problems(folder, f"Bootstrap: {agent}\nFrom: image\n")
+    assert (line, place) == (2, "From") and "for arm64, not for" in message
 
 
 VALUED = """\

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from hpcstate import paths
 from hpcstate.container import declared as container
-from hpcstate.container import dockerfile
-from hpcstate.errors import HpcstateError, ProblemsError
+from hpcstate.container import dockerfile, order
+from hpcstate.errors import HpcstateError
+from hpcstate.model.container import Container
 
 SHIPPED = container.folder("pytorch-cuda12.1-mpi4.1")
 CUDA = (SHIPPED / "Dockerfile").read_text(encoding="utf-8")
@@ -23,60 +25,125 @@ def test_lines_are_joined_and_comments_and_here_documents_left_out() -> None:
     found = [
         (instruction.line, instruction.keyword, instruction.words) for instruction in dockerfile.parse(text)
     ]
-    assert found == [(3, "FROM", "a"), (4, "RUN", "one two"), (8, "RUN", "<<END sh"), (11, "COPY", "x y")]
+    assert found == [(3, "FROM", "a"), (4, "RUN", "one   two"), (8, "RUN", "<<END sh"), (11, "COPY", "x y")]
 
 
 def test_the_directive_chooses_what_continues_a_line() -> None:
     found = dockerfile.parse("# escape=`\nFROM a\nRUN dir C:\\ `\n more\n")
-    assert [instruction.words for instruction in found] == ["a", "dir C:\\ more"]
+    assert [instruction.words for instruction in found] == ["a", "dir C:\\  more"]
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "said"),
+    "text",
+    ["", "RUN true\n", "FROM scratch\nCOPY\n", "FROM a\nRUNN true\n", "FROM \xff\n", "FROM ${A:?none}\n"],
+)
+def test_nothing_is_refused_that_can_be_read(tmp_path: Path, text: str) -> None:
+    (tmp_path / "Dockerfile").write_bytes(text.encode("latin-1"))
+    read = dockerfile.read(tmp_path / "Dockerfile")
+    assert dockerfile.images(read).used in ((), ("a",))
+
+
+def test_a_file_that_is_not_there_is_a_message(tmp_path: Path) -> None:
+    with pytest.raises(HpcstateError, match="cannot be read"):
+        dockerfile.read(tmp_path / "missing")
+
+
+PLATFORM = {"TARGETARCH": "amd64", "TARGETOS": "linux"}
+
+
+@pytest.mark.parametrize(
+    ("text", "used", "base"),
     [
-        ("", 1, "FROM has to come first"),
-        ("RUN true\n", 1, "FROM has to come first"),
-        ("ARG A=1\nRUN true\nFROM a\n", 2, "FROM has to come first"),
-        ("FROM scratch\n\nRUNN true\n", 3, "no such instruction"),
-        ("FROM scratch\nCOPY\n", 2, "says nothing"),
+        ("", "", ""),
+        ("FROM scratch", "", ""),
+        ("FROM debian:13", "debian:13", "debian:13"),
+        ("FROM --platform=linux/amd64 a AS one\nFROM b\nCOPY --from=one x y", "a b", "b"),
+        ("FROM a AS One\nFROM one\n", "a", "a"),
+        ("ARG TAG=13\nARG BASE=debian:${TAG}\nFROM ${BASE}", "debian:13", "debian:13"),
+        ("FROM ${BASE:-debian:12}", "debian:12", "debian:12"),
+        ("ARG BASE='x:1'\nFROM $BASE", "x:1", "x:1"),
+        ('ARG A=a B="b c" TAG=1\nFROM $A:${TAG}', "a:1", "a:1"),
+        ("FROM a\nFROM a", "a", "a"),
+        # What no stage needs is not fetched; a stage by its number, an image as a source.
+        ("FROM big AS gpu\nFROM small", "small", "small"),
+        ("FROM a AS x\nFROM b AS y\nFROM x\nCOPY --from=y p q", "a b", "a"),
+        ("FROM a\nFROM b\nCOPY --from=0 p q", "a b", "b"),
+        (
+            "FROM a\nCOPY --chown=1:1 --from=ghcr.io/astral-sh/uv:0.5 /uv /bin/",
+            "a ghcr.io/astral-sh/uv:0.5",
+            "a",
+        ),
+        ("FROM a\nRUN --mount=type=bind,from=b:2,target=/m true", "a b:2", "a"),
+        ("FROM a\nRUN --mount=type=cache,target=/c --mount=from=c,target=/m true", "a c", "a"),
+        ("FROM a\nARG V=2\nCOPY --from=b:$V p q", "a b:2", "a"),
+        ("ARG V=2\nFROM a\nARG V\nCOPY --from=b:${V} p q", "a b:2", "a"),
+        ("FROM a AS b\nFROM c AS b\nFROM b", "c", "c"),
+        ("FROM scratch AS base\nADD t /\nFROM base\nCOPY --from=x:1 a b", "x:1", ""),
+        # Forms of variables.
+        ("ARG GPU\nFROM base${GPU:+-gpu}", "base", "base"),
+        ("ARG GPU=1\nFROM base${GPU:+-gpu}", "base-gpu", "base-gpu"),
+        ("ARG SUFFIX\nFROM base${SUFFIX}", "base", "base"),
+        ("ARG V=1.2.3\nFROM a:${V%.*}", "a:1.2", "a:1.2"),
+        ("ARG V=v1\nFROM a:${V#v}", "a:1", "a:1"),
+        ("ARG V=a+b\nFROM x:${V/+/-}", "x:a-b", "x:a-b"),
+        ("FROM x-${TARGETARCH}:1", "x-amd64:1", "x-amd64:1"),
+        ("FROM debian:${TAG}", "", ""),
+        ("FROM a\nARG BASE=b\nFROM $BASE", "", ""),
+        # Comments, continuation, here-documents, a mark of byte order, tabs.
+        ("\ufeffFROM a\r\nRUN x\r\n", "a", "a"),
+        ("FROM\ta\tAS\tone\nFROM\tone", "a", "a"),
+        ("FR\\\nOM a\\\n:1", "a:1", "a:1"),
+        ("FROM a\nRUN <<one <<-two\nFROM b\none\nFROM c\n\ttwo\nCOPY --from=d p q", "a d", "a"),
+        ('FROM a AS build\nRUN bash -c "cat <<< hello"\nFROM b', "b", "b"),
+        ('FROM a\nRUN echo "cat <<EOF"\nFROM b', "b", "b"),
+        ("FROM a\nRUN echo $((1 << 2))\nFROM b", "b", "b"),
+        ('FROM a\nCOPY <<"CFG" /x\nFROM c\nCFG\nFROM b', "b", "b"),
+        ("FROM a\nRUN x=1 <<NEVER\nFROM b", "b", "b"),
+        ("# escape=`\nFROM a`\n:1\nRUN dir c:\\\nFROM b", "b", "b"),
     ],
 )
-def test_what_no_engine_would_build_is_said_with_its_line(
-    tmp_path: Path, text: str, line: int, said: str
+def test_the_images_that_a_build_reads(text: str, used: str, base: str) -> None:
+    found = dockerfile.images(dockerfile.parse(text), platform=PLATFORM)
+    assert (" ".join(found.used), found.base) == (used, base)
+
+
+def test_arguments_and_a_target_choose_other_images() -> None:
+    read = dockerfile.parse("ARG T=1\nFROM a:$T AS one\nFROM b AS two\nCOPY --from=one x y\nFROM c\n")
+    assert dockerfile.images(read, {"T": "9"}, "two").used == ("a:9", "b")
+    assert dockerfile.images(read, {}, "0").base == "a:1"
+    assert dockerfile.images(read, {"OTHER": "x"}).used == ("c",)
+
+
+REMARKS = [
+    ("FROM a\nRUN <<E\ntrue\nE", "buildah 1.28.2", ["line 2", "here-document", "buildah 1.35"]),
+    ("FROM a\nRUN <<E\ntrue\nE", "buildah 1.39.3", []),
+    ("FROM a\nRUN <<E\ntrue\nE", "docker 28.2.2", ["without BuildKit", "docker-buildx"]),
+    ("FROM a\nRUN <<E\ntrue\nE", "docker 28.2.2 buildkit", []),
+    ("FROM a\nCOPY --link x y", "buildah 1.39.3", ["line 2: COPY --link", "buildah 1.41"]),
+    ("FROM a\nRUNN x", "buildah 1.39.3", ["line 2: RUNN"]),
+    ("FROM b-$TARGETARCH", "buildah 1.28.2", ["line 1: $TARGETARCH", "`ARG TARGETARCH` stands before"]),
+    ("ARG TARGETARCH\nFROM b-$TARGETARCH", "buildah 1.28.2", []),
+    ("FROM b-$TARGETARCH", "buildah 1.39.3", []),
+    ("FROM b:$TAG", "buildah 1.39.3", ["line 1: $TAG has no value", "`ARG TAG=VALUE`"]),
+]
+
+
+@pytest.mark.parametrize(("text", "engine", "said"), REMARKS)
+def test_what_the_engine_lacks_is_said_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, engine: str, said: list[str]
 ) -> None:
-    (tmp_path / "Dockerfile").write_text(text, encoding="utf-8")
-    with pytest.raises(ProblemsError, match=said) as raised:
-        dockerfile.read(tmp_path / "Dockerfile")
-    assert [problem.line for problem in raised.value.problems] == [line]
-
-
-def test_a_file_that_cannot_be_read_is_a_message(tmp_path: Path) -> None:
-    (tmp_path / "Dockerfile").write_bytes(b"FROM \xff\n")
-    for name in ("Dockerfile", "missing"):
-        with pytest.raises(HpcstateError, match="cannot be read"):
-            dockerfile.read(tmp_path / name)
-
-
-@pytest.mark.parametrize(
-    ("text", "bases"),
-    [
-        ("FROM scratch", ()),
-        ("FROM debian:13", ("debian:13",)),
-        ("FROM --platform=linux/amd64 a AS one\nFROM b\nCOPY --from=one x y", ("a", "b")),
-        ("FROM a AS One\nFROM one\n", ("a",)),
-        ("ARG TAG=13\nARG BASE=debian:${TAG}\nFROM ${BASE}", ("debian:13",)),
-        ("FROM ${BASE:-debian:12}", ("debian:12",)),
-        ("ARG BASE='x:1'\nFROM $BASE", ("x:1",)),
-        ("FROM a\nARG BASE=b\nFROM $BASE", ("a",)),
-        ("FROM a\nFROM a", ("a",)),
-    ],
-)
-def test_bases(text: str, bases: tuple[str, ...]) -> None:
-    assert dockerfile.bases(dockerfile.parse(text)) == bases
+    monkeypatch.setattr(paths, "CONTAINERS", tmp_path)
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo/Dockerfile").write_text(text)
+    chosen = Container("demo", "1", "", "custom-images", "dockerfile", file="Dockerfile")
+    name, version, *buildkit = engine.split()
+    made = order.order(chosen, name, version, buildkit=bool(buildkit))
+    assert len(made.remarks) == bool(said)
+    assert not [part for part in said if part not in made.remarks[0]]
 
 
 def test_the_shipped_one_starts_from_a_pinned_cuda_12_1() -> None:
-    (base,) = dockerfile.bases(dockerfile.read(SHIPPED / "Dockerfile"))
+    (base,) = dockerfile.images(dockerfile.read(SHIPPED / "Dockerfile")).used
     assert re.fullmatch(r"docker\.io/nvidia/cuda:12\.1\.1-devel-ubuntu22\.04@sha256:[0-9a-f]{64}", base)
 
 

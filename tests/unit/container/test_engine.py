@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from hpcstate.container import engine
+from hpcstate.container.dockerfile import Images
+from hpcstate.container.order import Order
 from hpcstate.errors import HpcstateError
 from hpcstate.paths import ROOT
 
@@ -57,7 +59,8 @@ class Machine:
         return self.log.read_text().splitlines() if self.log.exists() else []
 
     def build(self, context: Path, bases: tuple[str, ...] = ("debian:13",)) -> engine.Built:
-        return engine.build(engine.find(), "demo", "1", context, bases, self.said.append)
+        wanted = Order(context, context / "Dockerfile", Images(bases, bases[0] if bases else ""))
+        return engine.build(engine.find(), "demo", "1", wanted, self.said.append)
 
 
 @pytest.fixture
@@ -188,6 +191,28 @@ def test_a_base_that_cannot_be_fetched_is_a_message(machine: Machine, tmp_path: 
     assert not [call for call in machine.calls() if " build " in f"{call} "]
 
 
+@pytest.mark.parametrize("name", ["docker", "buildah"])
+def test_what_container_yaml_gives_reaches_the_engine(machine: Machine, tmp_path: Path, name: str) -> None:
+    machine.program(name, DOCKER if name == "docker" else BUILDAH)
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets/pip").write_text("t0ken-of-mine\n")
+    given = {"arguments": {"TAG": "a b"}, "target": "two", "secrets": {"pip": tmp_path / "secrets/pip"}}
+    wanted = Order(tmp_path, tmp_path / "sub/Dockerfile.gpu", remarks=("line 1: old",), **given)  # type: ignore[arg-type]
+    engine.build(engine.find(), "demo", "1", wanted, machine.said.append)
+    (build,) = [call for call in machine.calls() if " build " in call and "--tag" in call]
+    assert f"--file {tmp_path}/sub/Dockerfile.gpu --build-arg TAG=a b --target two" in build
+    assert f" --secret id=pip,src={tmp_path}/secrets/pip " in build
+    assert machine.said[0].endswith("sub/Dockerfile.gpu: line 1: old")
+    told = 'printf "STEP 1/1: RUN echo t0ken-of-mine\\nit is t0ken-of-mine\\n"; exit 1;;'
+    pattern = '"build --tag "*)' if name == "docker" else '*" build --tag "*)'
+    cases = DOCKER if name == "docker" else BUILDAH
+    machine.program(name, f"{pattern} {told}\n{cases}")
+    with pytest.raises(HpcstateError, match=r"(?s)RUN echo \*\*\* failed:.*it is \*\*\*") as failed:
+        engine.build(engine.find(), "demo", "1", wanted, machine.said.append)
+    assert "t0ken" not in str(failed.value) + "".join(machine.said)
+    assert failed.value.hint.startswith("line 1: old; ")
+
+
 def test_proxies_reach_docker_by_name_only(
     machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,7 +266,8 @@ def test_a_build_that_is_killed_takes_its_engine_with_it(machine: Machine, tmp_p
     code = (
         "import sys; from pathlib import Path; from hpcstate.container import engine\n"
         "engine.STORAGE = Path(sys.argv[1]); engine.is_root = lambda: False\n"
-        "engine.build(engine.find(), 'demo', '1', Path(sys.argv[1]), (), print)\n"
+        "at = Path(sys.argv[1])\n"
+        "engine.build(engine.find(), 'demo', '1', engine.Order(at, at / 'Dockerfile'), print)\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, tmp_path], cwd=ROOT, stdout=subprocess.PIPE

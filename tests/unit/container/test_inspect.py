@@ -27,6 +27,7 @@ def test_the_whole_answer() -> None:
         environment={"LC_ALL": "C.UTF-8", "GREETING": "'it is'"},
         runscript='exec python3 "$@"',
         definition="Bootstrap: localimage\n",
+        set_by_the_definition=frozenset({"LC_ALL", "GREETING"}),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,11 @@ import pytest
 from hpcstate import paths
 from hpcstate.container import engine as container_engine
 from hpcstate.container import routes as container_routes
+from hpcstate.container.order import Order
 from hpcstate.container.routes import Source
 from hpcstate.digest import file_digest
 from hpcstate.errors import HpcstateError, ProblemsError
-from hpcstate.model.container import Container, Route
+from hpcstate.model.container import BuildSecret, Container, Route
 
 DIGEST = "sha256:" + "a" * 64
 
@@ -32,7 +34,8 @@ class Elsewhere:
 
 
 def declared(route: Route, *, image: str = "", archive: str = "") -> Container:
-    return Container("demo", "1", "words", "custom-images", route, image=image, archive=archive)
+    file = {"dockerfile": "Dockerfile", "definition": "container.def"}.get(route, "")
+    return Container("demo", "1", "words", "custom-images", route, image=image, archive=archive, file=file)
 
 
 def docker_archive(path: Path, config: dict[str, object]) -> None:
@@ -95,26 +98,24 @@ def test_a_definition_finds_its_folder(folder: Path, tmp_path: Path) -> None:
     assert found.binds[folder] == "/container"
 
 
-def test_a_wrong_definition_or_dockerfile_is_refused_before_anything_runs(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(container_engine, "find", lambda: pytest.fail("an engine was asked"))
+def test_a_wrong_definition_is_refused_before_anything_runs(folder: Path, tmp_path: Path) -> None:
     (folder / "container.def").write_text("From: debian\n")
-    (folder / "Dockerfile").write_text("RUN true\n")
-    for route in ("definition", "dockerfile"):
-        with pytest.raises(ProblemsError):
-            source(declared(route), tmp_path)
+    with pytest.raises(ProblemsError):
+        source(declared("definition"), tmp_path)
 
 
 def test_a_dockerfile_becomes_an_archive_with_its_base_on_record(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (folder / "Dockerfile").write_text("FROM debian:13\n")
+    (folder / "Dockerfile").write_text("ARG TAG\nFROM debian:${TAG}\n")
+    monkeypatch.setenv("TOKEN", "secret")
     seen: list[object] = []
     built = container_engine.Built("localhost/hpcstate/demo:1", {"base": "b"}, {"buildah": "1.28.2"})
 
     def build(*words: object) -> container_engine.Built:
-        seen.extend(words[1:5])
+        (order,) = (word for word in words if isinstance(word, Order))
+        seen.extend([*words[1:3], order.context, order.images.used, dict(order.arguments)])
+        seen.append({name: file.read_text() for name, file in order.secrets.items()})
         return built
 
     def save(_engine: object, _tag: str, archive: Path, _report: object) -> None:
@@ -123,8 +124,13 @@ def test_a_dockerfile_becomes_an_archive_with_its_base_on_record(
     monkeypatch.setattr(container_engine, "find", lambda: container_engine.Engine("docker", "1"))
     monkeypatch.setattr(container_engine, "build", build)
     monkeypatch.setattr(container_engine, "save", save)
-    found = source(declared("dockerfile"), tmp_path)
-    assert seen == ["demo", "1", folder, ("debian:13",)]
+    chosen = replace(
+        declared("dockerfile"), arguments=(("TAG", "13"),), secrets=(BuildSecret("t", environment="TOKEN"),)
+    )
+    monkeypatch.setattr(container_engine, "buildkit", lambda _: True)
+    found = source(chosen, tmp_path)
+    assert seen == ["demo", "1", folder, ("debian:13",), {"TAG": "13"}, {"t": "secret"}]
+    assert not [file for file in tmp_path.rglob("*") if file.is_file() and "secret" in file.name]
     assert found.definition == "Bootstrap: docker-archive\nFrom: /archive/image.tar\n"
     assert (found.labels, found.versions) == ({"base": "b"}, {"buildah": "1.28.2"})
     assert found.runscript == '[ $# -gt 0 ] || set -- python3\nexec "$@"'

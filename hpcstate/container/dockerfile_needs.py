@@ -1,0 +1,81 @@
+"""What a Dockerfile asks of the engine that not every engine has: said before the build, in a line each.
+
+It refuses nothing: whether the engine takes the file, the engine says. buildah's releases: its CHANGELOG.md;
+here-documents from 1.35, for 1.33 and 1.34 keep a layer whose document was changed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from hpcstate.container.dockerfile import KEYWORDS, Images, Instruction
+
+BUILDKIT = "Docker with BuildKit (docker-buildx)"
+
+_FLAGS = {"--link": (1, 41), "--parents": (1, 40), "--exclude": (1, 38)}
+"""Of COPY and ADD: the buildah that knows them first."""
+
+_DOCUMENTS = (1, 35)
+PLATFORM_IN_FROM = (1, 37)
+_PLATFORM = re.compile(r"\$\{?((?:TARGET|BUILD)(?:PLATFORM|OS|ARCH|VARIANT))\b")
+
+
+def release(version: str) -> tuple[int, ...]:
+    """The first two numbers of a version (``1.28.2``)."""
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+
+
+def lines(
+    instructions: Sequence[Instruction],
+    images: Images,
+    engine: str,
+    version: str,
+    *,
+    buildkit: bool = False,
+) -> list[str]:
+    """What ``instructions`` ask of the engine (``docker``, ``buildah``) that this one may not have, each with
+    its line and who has it; and what looks like a mistake.
+    """
+    here = f"{engine} {version}" + ("" if engine == "buildah" or buildkit else " without BuildKit")
+    found: dict[str, str] = {}
+    for instruction in instructions:
+        for what, first in _asked(instruction):
+            lacking = release(version) < first if engine == "buildah" else not buildkit
+            if lacking and what not in found:
+                numbers = ".".join(map(str, first))
+                found[what] = (
+                    f"line {instruction.line}: {instruction.keyword} {what}: {here} does not know it;"
+                    f" buildah {numbers} does, and {BUILDKIT}"
+                )
+        if instruction.keyword not in KEYWORDS:
+            found.setdefault(
+                f"keyword {instruction.keyword}",
+                f"line {instruction.line}: {instruction.keyword[:40]}: the reference has no such instruction",
+            )
+    return [*found.values(), *_unset(images, engine)]
+
+
+def _asked(instruction: Instruction) -> Iterator[tuple[str, tuple[int, ...]]]:
+    if instruction.document:
+        yield "with a here-document (<<)", _DOCUMENTS
+    if instruction.keyword in ("COPY", "ADD"):
+        for flag in instruction.flags:
+            name = flag.partition("=")[0]
+            if name in _FLAGS:
+                yield name, _FLAGS[name]
+
+
+def _unset(images: Images, engine: str) -> Iterator[str]:
+    for line, name in images.unset:
+        if engine == "buildah" and _PLATFORM.match(f"${name}"):
+            yield (
+                f"line {line}: ${name} has no value in FROM: buildah before"
+                f" {'.'.join(map(str, PLATFORM_IN_FROM))} gives it one only where `ARG {name}` stands before"
+                f" the first FROM (BuildKit always)"
+            )
+        else:
+            yield (
+                f"line {line}: ${name} has no value here: give it a default, `ARG {name}=VALUE` before the"
+                f" first FROM, or one in container.yaml, `arguments`"
+            )
