@@ -7,12 +7,12 @@ note for what only concerned a job. Simulated GPUs have no health.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from hpcstate.gpu import links
 from hpcstate.gpu.steps import DRAINED_REBOOT, DRAINED_RESET, REPLACE
-from hpcstate.gpu.xids import Severity, judged, known_xids
+from hpcstate.gpu.xids import LINKED, TELLS_RECOVERY, Severity, judged, known_xids
 from hpcstate.probe import gpu as gpu_probe
 from hpcstate.probe import nvidia_smi, nvidia_topology
 from hpcstate.probe import xid as xid_probe
@@ -335,6 +335,13 @@ def _gpus(host: GpuHost) -> _Said:
 
 def _xids(host: GpuHost) -> _Said:
     grouped: dict[tuple[str, int, Severity], list[Xid]] = {}
+    # What the driver does not ask for any more was mended, by a reset: the log keeps it until the next boot.
+    tells = int(host.smi["driver_version"].partition(".")[0] or 0) >= TELLS_RECOVERY
+    settled = {
+        gpu["address"]
+        for gpu in host.smi["gpus"]
+        if tells and gpu["recovery_action"] == "None" and not gpu["unreadable"]
+    }
     for xid in host.log["xids"]:
         severity = judged(xid["number"], xid["text"]).severity
         # What the driver wishes now is what it said last.
@@ -345,6 +352,10 @@ def _xids(host: GpuHost) -> _Said:
         known = judged(number, last["text"])
         if number == 154 and last["text"].endswith("(None)"):
             continue  # the driver took back what it had asked for
+        if number in LINKED and known.severity == "error" and address in settled:
+            known = replace(
+                known, severity="warning", step="it is over: the driver asks for nothing any more"
+            )
         count = sum(xid["times"] for xid in several)
         times = f"{count} times, last " if count > 1 else ""
         process = f", {last['process']}" if last["process"] else ""

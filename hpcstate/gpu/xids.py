@@ -61,6 +61,12 @@ RECOVERY = {
 }
 """The texts of Xid 154 (NVIDIA's catalog), but for None: what ends each."""
 
+LINKED = frozenset({48, 62, 63, 64, 74, 79, 94, 95, 109, 110, 120, 136, 143, *range(144, 151), 155, 156, 158})
+"""Xids that set the GPU's recovery action, which is None again when they are mended ("Xid 154 linkage")."""
+
+TELLS_RECOVERY = 575
+"""The driver from which all of them do."""
+
 _NVLINK5 = range(144, 151)
 _MESSAGE5 = re.compile(
     r"(?P<unit>\S+) (?P<severity>Fatal|Non-?fatal|Link[ -]?Fatal)\b"

@@ -30,11 +30,14 @@ from hpcstate.run import local, run, which
 
 @dataclass(frozen=True)
 class Route:
-    """A route of the host. ``gateway`` is empty on a directly connected network."""
+    """A route of the host. ``gateway`` is empty on a directly connected network; ``table`` is the routing table
+    that it is in, empty for the main one.
+    """
 
     network: IPv4Network
     device: str
     gateway: str = ""
+    table: str = ""
 
 
 def exists(path: Path) -> bool:
@@ -70,7 +73,7 @@ def host_state(
     """The state of this host. ``pcie_devices=False`` leaves PCI out (``--skip-pcie-validation``)."""
     devices = verdict.local_host(sysfs) if pcie_devices else None
     return HostState(
-        routes=parse_routes(run(["ip", "-4", "-json", "route"]).stdout) if which("ip") else None,
+        routes=parse_routes(run(ROUTES).stdout) if which("ip") else None,
         memory_mb=parse_memory((proc / "meminfo").read_text()),
         cpus=len(os.sched_getaffinity(0)),
         pci=devices,
@@ -86,17 +89,27 @@ def host_state(
     )
 
 
+ROUTES = ("ip", "-4", "-json", "route", "show", "table", "all")
+_OF_NO_NETWORK = ("local", "broadcast", "multicast", "anycast")
+
+
 def parse_routes(text: str) -> tuple[Route, ...]:
-    """The routes in the output of ``ip -4 -json route`` (ip-route(8)), without the default route.
+    """The routes in the output of ``ROUTES`` (ip-route(8)), of all tables: a VPN has one of its own. Without
+    default routes, and without the host's own addresses, each of which is in a network of the main table.
 
     Raises HpcstateError when ``text`` is no such output.
     """
     try:
         found = json.loads(text or "[]")
         return tuple(
-            Route(IPv4Network(entry["dst"]), entry.get("dev", ""), entry.get("gateway", ""))
+            Route(
+                IPv4Network(entry["dst"]),
+                entry.get("dev", ""),
+                entry.get("gateway", ""),
+                str(entry.get("table", "")).replace("main", ""),
+            )
             for entry in found
-            if entry["dst"] not in ("default", "0.0.0.0/0")
+            if entry["dst"] not in ("default", "0.0.0.0/0") and entry.get("type") not in _OF_NO_NETWORK
         )
     except (ValueError, KeyError, TypeError) as error:
         raise HpcstateError(f"the output of 'ip -json route' is not understood: {error}") from error
@@ -221,14 +234,19 @@ def _route_findings(cluster: Cluster, routes: tuple[Route, ...] | None) -> Itera
     for route in routes:
         if route.device == cluster.network.bridge or not route.network.overlaps(subnet):
             continue
-        # A wide route through a gateway still works beside a narrower network of our own.
-        wider = bool(route.gateway) and route.network.prefixlen < subnet.prefixlen
+        # The narrowest route wins: a wider one (a VPN's 0.0.0.0/1) still works beside a network of our own.
+        wider = route.network.prefixlen < subnet.prefixlen
+        of_table = f" of table {route.table}" if route.table else ""
+        hint = "take a free subnet (ip route show table all)"
+        if wider:
+            hint = "hosts of it that have addresses of the subnet cannot be reached while the cluster runs"
+        if wider and route.table:
+            hint += "; if a rule asks that table before the main one (ip rule), the nodes cannot: add the subnet "
+            hint += f"there (ip rule add to {subnet} lookup main priority 100)"
         yield problem_at(
             place,
-            f"{subnet} overlaps the host's route to {route.network} on {route.device or 'no device'}",
-            "hosts in it cannot be reached while the cluster runs"
-            if wider
-            else "take a free subnet (ip route)",
+            f"{subnet} overlaps the host's route to {route.network} on {route.device or 'no device'}{of_table}",
+            hint,
             wider,
         )
 

@@ -32,7 +32,7 @@ _ADDRESS = re.compile(r"\b[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]\b", re.I)
 _SWITCH = re.compile(
     r"nvidia-nvswitch\d+:? SXid \((?:PCI:)?([0-9a-f:.]+)\): (\d+), (Non-fatal|Fatal)(?:, (.*))?", re.I
 )
-"""NVIDIA, Fabric Manager User Guide, NVSwitch SXid errors; the lines with data that follow have no severity."""
+"""NVIDIA, Fabric Manager User Guide, NVSwitch SXid errors; the lines of data that follow have no severity."""
 
 FailureKind = Literal["init", "off_the_bus", "open_module", "bar", "power", "nvlink"]
 """The driver could not start the GPU; it does not answer; it needs NVIDIA's open kernel modules; a region of

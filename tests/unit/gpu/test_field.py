@@ -89,6 +89,27 @@ def test_what_is_not_fatal_hides_nothing_that_is() -> None:
     assert [(finding.severity, finding.address) for finding in found] == [("error", FIRST), ("note", FIRST)]
 
 
+@pytest.mark.parametrize(
+    ("driver", "action", "number", "severity"),
+    [
+        ("580.95.05", "None", 48, "warning"),
+        ("580.95.05", "Reset", 48, "error"),
+        ("580.95.05", "None", 119, "error"),
+        ("550.163.01", "None", 48, "error"),
+    ],
+)
+def test_an_xid_is_over_when_the_driver_asks_for_nothing(
+    driver: str, action: str, number: int, severity: str
+) -> None:
+    """The catalog's "Xid 154 linkage": what a reset has mended stays in the log until the next boot."""
+    smi = an_smi(
+        a_gpu(recovery_action=action), a_gpu(1, SECOND), driver_version=driver, library_version=driver
+    )
+    log = logged(f"NVRM: Xid (PCI:0000:41:00): {number}, words")
+    found = findings("n1", a_host(some_gpus(driver=driver), smi, log))
+    assert [finding.severity for finding in found if f"Xid {number}" in finding.what] == [severity]
+
+
 def test_nvswitches() -> None:
     """leptonai/gpud#338; MENTHOS (the lines that follow have no severity)."""
     log = logged(

@@ -64,7 +64,12 @@ def test_a_host_that_has_everything_has_no_findings() -> None:
     [
         (Route(IPv4Network("192.168.152.0/24"), "eth1"), "error"),
         (Route(IPv4Network("192.168.152.64/26"), "wlan0", "192.168.0.1"), "error"),
-        (Route(IPv4Network("192.168.0.0/16"), "eth1"), "error"),
+        (Route(IPv4Network("192.168.0.0/16"), "eth1"), "warning"),
+        # A VPN: halves of everything, and a table of its own.
+        (Route(IPv4Network("128.0.0.0/1"), "tun0"), "warning"),
+        (Route(IPv4Network("192.168.0.0/16"), "wg0", table="51820"), "warning"),
+        (Route(IPv4Network("192.168.152.0/24"), "wg0", table="51820"), "error"),
+        (Route(IPv4Network("192.168.152.128/25"), "wg0", table="51820"), "error"),
         (Route(IPv4Network("192.168.0.0/16"), "tun0", "10.8.0.1"), "warning"),
         (Route(IPv4Network("192.168.152.0/24"), "virbr152"), None),
         (Route(IPv4Network("192.168.153.0/24"), "eth1"), None),
@@ -294,6 +299,25 @@ def test_routes_are_read_from_iproute2() -> None:
         Route(IPv4Network("10.0.0.0/8"), ""),
     )
     assert validate.parse_routes("") == ()
+
+
+def test_routes_of_all_tables_are_read_and_addresses_of_the_host_are_none() -> None:
+    """A VPN by policy routing: its routes are in no other listing (ip-route(8), show table all)."""
+    output = [
+        {"dst": "default", "dev": "wg0", "table": "51820"},
+        {"dst": "192.168.0.0/16", "dev": "wg0", "table": "51820"},
+        {"dst": "0.0.0.0/1", "dev": "tun0", "gateway": "10.8.0.1"},
+        {"type": "unreachable", "dst": "10.0.0.0/8", "dev": "lo", "table": "220"},
+        {"type": "local", "dst": "192.168.150.1", "dev": "virbr0", "table": "local"},
+        {"type": "broadcast", "dst": "192.168.150.255", "dev": "virbr0", "table": "local"},
+        {"type": "multicast", "dst": "224.0.0.0/4", "dev": "eth0", "table": "local"},
+    ]
+    assert validate.parse_routes(json.dumps(output)) == (
+        Route(IPv4Network("192.168.0.0/16"), "wg0", table="51820"),
+        Route(IPv4Network("0.0.0.0/1"), "tun0", "10.8.0.1"),
+        Route(IPv4Network("10.0.0.0/8"), "lo", table="220"),
+    )
+    assert validate.ROUTES[-3:] == ("show", "table", "all")
 
 
 @pytest.mark.parametrize("output", ["{", '{"dst": 1}', '[{"dev": "eth0"}]', '[{"dst": "unknown"}]'])
