@@ -301,6 +301,63 @@ def test_routes_are_read_from_iproute2() -> None:
     assert validate.parse_routes("") == ()
 
 
+GIB = 2**30
+
+
+def with_bars(count: int, gib: int, cpu_model: str, bits: int) -> list[Problem]:
+    """What is said of a node with ``count`` GPUs of ``gib`` GiB each, on a host of ``bits`` address bits."""
+    addresses = [f"0000:{10 + number}:00.0" for number in range(count)]
+    gpus = [
+        device(address, "10de:2330", "030200", bars=[16 * 2**20, gib * GIB, 32 * 2**20])
+        for address in addresses
+    ]
+    devices = "\n".join(f"          - {{pci_address: '{a}', device_type: gpu}}" for a in addresses)
+    text = (
+        "clusters:\n  hpc:\n    name: a\n    network: {subnet: 192.168.150.0/24}\n    controller: {}\n"
+        f"    hardware: {{acceleration: {{cpu_model: {cpu_model}}}}}\n"
+        "    compute_nodes:\n    - pcie_passthrough:\n        enabled: true\n        devices:\n"
+        f"{devices}\n"
+    )
+    here = replace(
+        HOST,
+        pci=host(gpus, {number: [address] for number, address in enumerate(addresses)}),
+        hardware=replace(HARDWARE, address_bits=bits),
+    )
+    description = schema.parse(text, Path("a.yaml"))
+    return [
+        problem for problem in validate.host_findings(description, here) if "addresses" in problem.message
+    ]
+
+
+@pytest.mark.parametrize(
+    ("count", "gib", "cpu_model", "bits", "hint"),
+    [
+        # kubevirt#11093, edk2#12997: 40 address bits have room for one of 256 GiB, or three of 128.
+        (1, 256, "host-model", 46, None),
+        (2, 256, "host-model", 46, "cpu_model: host-passthrough} gives it the 46 bits"),
+        (3, 128, "host-model", 46, None),
+        (4, 128, "host-model", 46, "host-passthrough"),
+        (8, 128, "host-passthrough", 46, None),
+        (4, 128, "host-passthrough", 0, "fewer"),
+        (1, 256, "host-passthrough", 39, "fewer"),
+        (1, 32, "host-passthrough", 39, None),
+        (1, 1024, "host-model", 40, "fewer"),
+    ],
+)
+def test_regions_of_devices_are_added_up(
+    count: int, gib: int, cpu_model: str, bits: int, hint: str | None
+) -> None:
+    problems = with_bars(count, gib, cpu_model, bits)
+    assert [problem.severity for problem in problems] == (["error"] if hint else [])
+    assert all(hint in problem.hint for problem in problems if hint)
+
+
+def test_address_bits_are_those_of_the_processor() -> None:
+    text = "processor\t: 0\naddress sizes\t: 46 bits physical, 48 bits virtual\n\nprocessor\t: 1\n"
+    assert validate.parse_address_bits(text) == 46
+    assert validate.parse_address_bits("processor\t: 0\n") == 0
+
+
 def test_routes_of_all_tables_are_read_and_addresses_of_the_host_are_none() -> None:
     """A VPN by policy routing: its routes are in no other listing (ip-route(8), show table all)."""
     output = [
