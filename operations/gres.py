@@ -33,8 +33,8 @@ def _unusable(node: str, gpus: Gpus) -> dict[str, str]:
     """The GPUs of this host that health calls unusable; nothing is asked where NVIDIA's driver has none."""
     if not gpus["driver"] or not gpus["devices"]:
         return {}
-    smi, topology, log = (host.get_fact(fact) for fact in (NvidiaSmi, NvidiaTopology, XidMessages))
-    return unusable(node, GpuHost(gpus, smi, topology, log))
+    seen = GpuHost(gpus, host.get_fact(NvidiaSmi), host.get_fact(NvidiaTopology), host.get_fact(XidMessages))
+    return unusable(node, seen)
 
 
 def refuse(assignment: Assignment) -> Generator[PyinfraCommand, None, None]:

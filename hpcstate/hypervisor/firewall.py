@@ -26,8 +26,8 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True)
 class Firewall:
-    """What was seen. ``rules`` are the lines of all tables that this user may read, empty where it may read
-    none; ``bridged`` says that FORWARD sees what bridges carry, ``docker`` that a Docker network is there,
+    """What was seen. ``rules`` are those for IPv4 that this user may read, empty where it may read none;
+    ``bridged`` says that FORWARD sees what bridges carry, ``docker`` that a Docker network is there,
     ``backend`` is what libvirt's network.conf says.
     """
 
@@ -47,7 +47,7 @@ class Firewall:
         """Whether libvirt's rules for ``bridge`` are there; None where nobody can tell."""
         if not self.rules:
             return None
-        named = re.compile(rf'[ "]{re.escape(bridge)}(?:[" ]|$)')
+        named = re.compile(rf'libvirt.*[ "]{re.escape(bridge)}(?:[" ]|$)', re.I)
         return any(named.search(rule) for rule in self.rules)
 
 
@@ -63,13 +63,30 @@ def look(proc: Path = PROC, conf: Path = NETWORK_CONF, net: Path = Path("/sys/cl
     )
 
 
-def _rules() -> tuple[str, ...]:
-    """The rules of nftables, which are those of iptables-nft as well, and of the older iptables."""
+def _rules(names: Path = PROC / "net" / "ip_tables_names") -> tuple[str, ...]:
+    """The rules for IPv4 of nftables, which are those of iptables-nft as well, and of the older iptables
+    where that has tables: asking it would make them.
+    """
     lines: list[str] = []
-    for words in (["nft", "list", "ruleset"], ["iptables-legacy", "-S"], ["iptables", "-S"]):
-        if which(words[0]):
-            lines += run(words, check=False).stdout.splitlines()
-    return tuple(line.strip() for line in lines if line.strip())
+    if which("nft"):
+        lines += of_nft(run(["nft", "list", "ruleset"], check=False).stdout)
+    legacy = next((tool for tool in ("iptables-legacy", "iptables") if which(tool)), "")
+    if legacy and (_read(names) or not which("nft")):
+        lines += run([legacy, "-S"], check=False).stdout.splitlines()
+    return tuple(lines)
+
+
+def of_nft(text: str) -> list[str]:
+    """The lines of ``nft list ruleset`` that concern IPv4, each behind its table and chain."""
+    lines, family, table, chain = [], "", "", ""
+    for line in (raw.strip() for raw in text.splitlines()):
+        if head := re.match(r"table (\w+) (\S+) \{", line):
+            family, table, chain = head[1], head[2], ""
+        elif head := re.match(r"chain (\S+) \{", line):
+            chain = head[1]
+        elif family in ("ip", "inet") and line not in ("", "}"):
+            lines.append(f"{table} {chain}: {line}")
+    return lines
 
 
 def _read(path: Path) -> str:
@@ -85,7 +102,7 @@ def parse_backend(text: str) -> str:
     return str(found[-1]) if found else ""
 
 
-_RELOAD_SECONDS = 5.0
+_RELOAD_SECONDS = 2.0
 
 
 def put_back(cluster: Cluster) -> str:

@@ -19,7 +19,7 @@ from tests.unit.fake_live import a_cluster, a_node
 
 NODES = [a_node("head", 10), a_node("compute-01", 11), a_node("compute-02", 12)]
 CLUSTER = a_cluster(*NODES)
-RULES = ("-P FORWARD DROP", f'iif "{CLUSTER.network.bridge}" counter packets 0 bytes 0 accept')
+RULES = ("-P FORWARD DROP", f'libvirt_network guest: iif "{CLUSTER.network.bridge}" accept')
 DOCKER = Firewall(rules=RULES, bridged=True, docker=True)
 
 

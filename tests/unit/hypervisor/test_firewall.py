@@ -7,22 +7,31 @@ from pathlib import Path
 import pytest
 
 from hpcstate.hypervisor import firewall
-from hpcstate.hypervisor.firewall import Failure, Firewall, decide
+from hpcstate.hypervisor.firewall import Failure, Firewall, decide, of_nft
 from tests.unit.fake_live import a_cluster, a_node
 
 CLUSTER = a_cluster(a_node("head", 10), a_node("compute-01", 11))
 BRIDGE = CLUSTER.network.bridge
-NFT = f"""table ip libvirt_network {{
+NFT_TEXT = f"""table ip libvirt_network {{
 \tchain guest_output {{
 \t\tip saddr 10.1.2.0/24 iif "{BRIDGE}" counter packets 0 bytes 0 accept
 \t\tiif "{BRIDGE}" counter packets 0 bytes 0 reject
 \t}}
-}}""".splitlines()
+}}
+table ip6 filter {{
+\tchain FORWARD {{
+\t\ttype filter hook forward priority filter; policy drop;
+\t}}
+}}
+"""
+NFT = of_nft(NFT_TEXT)
 IPTABLES = ("-P INPUT ACCEPT", "-P FORWARD ACCEPT", f"-A LIBVIRT_FWO -s 10.1.2.0/24 -i {BRIDGE} -j ACCEPT")
 DOCKER = ("-P FORWARD DROP", "-A FORWARD -j DOCKER-USER", "-A FORWARD -o docker0 -j DOCKER")
-DOCKER_NFT = (
-    "type filter hook forward priority filter; policy drop;",
-    'oifname "docker0" counter jump DOCKER',
+DOCKER_NFT = tuple(
+    of_nft(
+        "table ip filter {\n\tchain FORWARD {\n\t\ttype filter hook forward priority filter; policy drop;\n"
+        '\t\toifname "docker0" counter jump DOCKER\n\t}\n}\n'
+    )
 )
 
 
@@ -32,6 +41,9 @@ DOCKER_NFT = (
         (tuple(NFT), True),
         (IPTABLES, True),
         (DOCKER, False),
+        (DOCKER_NFT, False),
+        # Somebody's own rule is none of libvirt's.
+        ((f"-A DOCKER-USER -i {BRIDGE} -j ACCEPT",), False),
         # A bridge whose name another one begins with.
         ((f"-A LIBVIRT_FWO -i {BRIDGE}0 -j ACCEPT",), False),
         ((), None),
@@ -46,6 +58,7 @@ def test_whether_the_rules_of_a_network_are_there(rules: tuple[str, ...], there:
     [
         (Firewall(rules=DOCKER), True),
         (Firewall(rules=DOCKER_NFT), True),
+        (Firewall(rules=tuple(NFT)), False),
         (Firewall(rules=IPTABLES), False),
         (Firewall(rules=IPTABLES, docker=True), False),
         # Without root the rules are unseen: Docker's own default counts.
