@@ -283,6 +283,14 @@ _REFUSED: dict[FailureKind, tuple[str, str]] = {
         "the driver refuses it: it needs NVIDIA's open kernel modules",
         "install them instead of the proprietary ones (Debian: nvidia-open-kernel-dkms) and reboot",
     ),
+    "closed_module": (
+        "the driver refuses it: NVIDIA's open kernel modules do not know a GPU as old",
+        "install the proprietary ones (deploy without --data nvidia_modules=open) and reboot",
+    ),
+    "other_release": (
+        "this release of the driver does not know it",
+        "its message names the release that does: an older one for an old GPU (Debian 13 has 550 alone)",
+    ),
     "power": ("its power cables are not attached", "power off and check them"),
     "bar": (
         "the node's firmware gave its memory no address (a BAR of 0 M), so that the driver does not start it",

@@ -64,15 +64,16 @@ def look(proc: Path = PROC, conf: Path = NETWORK_CONF, net: Path = Path("/sys/cl
 
 
 def _rules(names: Path = PROC / "net" / "ip_tables_names") -> tuple[str, ...]:
-    """The rules for IPv4 of nftables, which are those of iptables-nft as well, and of the older iptables
-    where that has tables: asking it would make them.
+    """The rules for IPv4 of nftables, which are those of iptables-nft as well, else of iptables; and those of
+    the older iptables where that has tables: asking it would make them. libvirt's own in nftables need nft.
     """
     lines: list[str] = []
     if which("nft"):
         lines += of_nft(run(["nft", "list", "ruleset"], check=False).stdout)
-    legacy = next((tool for tool in ("iptables-legacy", "iptables") if which(tool)), "")
-    if legacy and (_read(names) or not which("nft")):
-        lines += run([legacy, "-S"], check=False).stdout.splitlines()
+    elif which("iptables"):
+        lines += run(["iptables", "-S"], check=False).stdout.splitlines()
+    if which("iptables-legacy") and _read(names):
+        lines += run(["iptables-legacy", "-S"], check=False).stdout.splitlines()
     return tuple(lines)
 
 

@@ -30,18 +30,23 @@ _MISMATCH = re.compile(
 _ADDRESS = re.compile(r"\b[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]\b", re.I)
 
 _SWITCH = re.compile(
-    r"nvidia-nvswitch\d+:? SXid \((?:PCI:)?([0-9a-f:.]+)\): (\d+), (Non-fatal|Fatal)(?:, (.*))?", re.I
+    r"nvidia-nvswitch\d*:? SXid \((?:PCI:)?([0-9a-f:.]+)\): (\d+), (Non-fatal|Fatal)(?:, (.*))?", re.I
 )
 """NVIDIA, Fabric Manager User Guide, NVSwitch SXid errors; the lines of data that follow have no severity."""
 
-FailureKind = Literal["init", "off_the_bus", "open_module", "bar", "power", "nvlink"]
-"""The driver could not start the GPU; it does not answer; it needs NVIDIA's open kernel modules; a region of
-its memory has no address; its power cables are not attached; NVLink did not find its other end."""
+FailureKind = Literal[
+    "init", "off_the_bus", "open_module", "closed_module", "other_release", "bar", "power", "nvlink"
+]
+"""The driver could not start the GPU; it does not answer; it needs NVIDIA's open kernel modules, or those
+that are not open, or another release of the driver; a region of its memory has no address; its power cables
+are not attached; NVLink did not find its other end."""
 
 _FAILURES: dict[FailureKind, str] = {
     "init": r"RmInitAdapter failed",
     "off_the_bus": r"fallen off the bus",
     "open_module": r"requires use of the NVIDIA open kernel modules",
+    "closed_module": r"is not supported by open nvidia\.ko",
+    "other_release": r"through the NVIDIA .* Legacy drivers|not supported by the NVIDIA .* driver release",
     "bar": r"BAR[0-5] is 0M",
     "power": r"does not have the necessary power cables",
     "nvlink": r"post ?RxDet(?:ect)?LinkMask",

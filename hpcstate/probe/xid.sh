@@ -30,7 +30,8 @@ keep() {
       if (message ~ /NVRM: Xid/) kind = of_xid(message)
       else if (message ~ /nvidia-nvswitch.*SXid.*(Fatal|Non-fatal)/) kind = of_switch(message)
       else if (message ~ /NVRM:.*(API mismatch|the version [0-9]|RmInitAdapter failed|fallen off|open kernel modules)/ ||
-               message ~ /NVRM:.*(BAR[0-5] is 0M|power cables|PostRxDetectLinkMask|postRxDetLinkMask)/)
+               message ~ /NVRM:.*(BAR[0-5] is 0M|power cables|PostRxDetectLinkMask|postRxDetLinkMask)/ ||
+               message ~ /NVRM:.*(Legacy drivers|is not supported by)/)
         kind = substr(message, index(message, "NVRM:"))
       else
         return

@@ -7,6 +7,7 @@ import pytest
 from hpcstate.gpu.findings import GpuHost, findings, unusable
 from hpcstate.gpu.xids import judged
 from hpcstate.probe import xid
+from hpcstate.probe.mig import mig_instances
 from hpcstate.probe.nvidia_smi_xml import NvidiaGpu
 from hpcstate.probe.nvidia_topology import GpuTopology, NvidiaTopology
 from tests.unit.gpu_hosts import FIRST, SECOND, a_gpu, a_host, an_smi, some_gpus
@@ -158,6 +159,40 @@ def test_other_failures_of_the_kernel_module(message: str, what: str) -> None:
     assert what in found.what
 
 
+OF_SEVERAL_LINES = {
+    # The texts of nvidia.ko (open-gpu-kernel-modules, kernel-open/nvidia/nv-pci.c; drivers 470 to 550)
+    "open modules needed": (
+        "The NVIDIA GPU 0000:41:00.0 (PCI ID: 10de:2bb1)",
+        "installed in this system requires use of the NVIDIA open kernel modules.",
+        "needs NVIDIA's open kernel modules",
+    ),
+    "too old for the open modules": (
+        "The NVIDIA GPU 0000:41:00.0 (PCI ID: 10de:1b80)",
+        "installed in this system is not supported by open",
+        "open kernel modules do not know a GPU as old",
+    ),
+    "another release": (
+        "The NVIDIA GPU 0000:41:00.0 (PCI ID: 10de:2bb1)",
+        "installed in this system is not supported by the",
+        "this release of the driver does not know it",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OF_SEVERAL_LINES)
+def test_a_module_that_refuses_a_gpu_says_why(name: str) -> None:
+    """The module is not loaded then: to deploy the driver again would change nothing."""
+    first, second, what = OF_SEVERAL_LINES[name]
+    third = {
+        "too old for the open modules": "nvidia.ko because it does not include the required GPU",
+        "another release": "NVIDIA 550.163.01 driver release.",
+    }.get(name, "")
+    log = xid.parse(f"== journal\n1.0 n kernel: NVRM: {first}\n    NVRM: {second}\n    NVRM: {third}\n")
+    (found,) = findings("n1", a_host(some_gpus(driver="", devices=[], bus=[FIRST]), log=log))
+    assert (found.severity, found.address) == ("error", FIRST)
+    assert what in found.what
+
+
 def test_power_explains_why_it_does_not_start() -> None:
     log = logged(
         "NVRM: GPU 0000:41:00.0: GPU does not have the necessary power cables connected.",
@@ -241,3 +276,23 @@ def test_one_that_fell_off_the_bus_is_not_for_jobs_and_its_neighbour_is() -> Non
     lost = unusable("n1", a_host(smi=smi, log=log))
     assert set(lost) == {SECOND}
     assert unusable("n1", a_host()) == {}
+
+
+def test_instances_are_those_of_their_gpu_in_wide_domains_too() -> None:
+    """nvidia-smi writes domains with eight digits; VMD has five."""
+    caps = ["gpu0/mig/gi1/access 12", "gpu0/mig/gi1/ci0/access 13", "gpu1/mig/gi1/access 147"]
+    caps.append("gpu1/mig/gi1/ci0/access 148")
+    table = [
+        "|   0  MIG 1g.18gb+me       20        1          6:1     |",
+        "|   1  MIG 1g.24gb-me       67        1          0:1     |",
+    ]
+    found = mig_instances(
+        caps,
+        ["0, 00010000:01:00.0", "1, 00000000:01:00.0", "no index"],
+        table,
+        {"10000:01:00.0": 1, "0000:01:00.0": 0},
+    )
+    assert {minor: instances[0]["profile"] for minor, instances in found.items()} == {
+        1: "1g.18gb+me",
+        0: "1g.24gb-me",
+    }
