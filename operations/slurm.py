@@ -172,7 +172,7 @@ def compute_daemon(
     """
     assignment = gres.observed(node, declared)
     if assignment.problem:
-        yield stop_host(assignment.problem)
+        yield from gres.refuse(assignment)
         return
     desired = {**files, "gres.conf": assignment.text}
     pending = _pending(desired)

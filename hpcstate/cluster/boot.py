@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 import socket
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor.connection import LibvirtHost
@@ -32,9 +32,15 @@ _STARVED = re.compile(r"rcu: rcu_\w+ kthread starved for")
 
 
 def wait_for_ssh(
-    cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, say: Say, booting: Sequence[str] = ()
+    cluster: Cluster,
+    nodes: Sequence[Node],
+    host: LibvirtHost,
+    say: Say,
+    booting: Sequence[str] = (),
+    then: Callable[[Live], None] = lambda _: None,
 ) -> None:
-    """Wait until every node lets our key in; a line for each that does, and one every ten seconds.
+    """Wait until every node lets our key in; a line for each that does, and one every ten seconds. ``then``
+    is done on the same connections.
 
     A node whose emulator crashed is powered on once more: QEMU 10 under TCG can stop at an assertion while
     the guest maps its devices (``iotlb_to_section``): seen once, on a busy host, in some 200 boots. One of
@@ -73,6 +79,7 @@ def wait_for_ssh(
             if waiting:
                 time.sleep(_POLL)
                 _revive(cluster, list(waiting.values()), host, again, say)
+        then(live)
 
 
 def _silence(address: str) -> str:

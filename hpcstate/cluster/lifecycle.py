@@ -7,14 +7,16 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+from hpcstate.cluster import reach
 from hpcstate.cluster.boot import wait_for_ssh
 from hpcstate.cluster.leave import DRAIN_SECONDS, Jobs, left, settle
 from hpcstate.errors import HpcstateError
 from hpcstate.files import alone
 from hpcstate.hypervisor import autostart as boots_with_host
-from hpcstate.hypervisor import backup_timer, ports
+from hpcstate.hypervisor import backup_timer, firewall, ports
 from hpcstate.hypervisor import xml as objects
 from hpcstate.hypervisor.connection import LibvirtHost, connect
 from hpcstate.hypervisor.daemon import SYSTEM_URI, answers, ensure_daemon
@@ -111,7 +113,8 @@ def start(
             say(f"powering on {', '.join(powered_on)} under {how}")
         refuse_held(cluster, [node for node in nodes if node.name in powered_on], host)
         ports.refuse_taken(cluster)
-        host.ensure_network(cluster, mark)
+        if not host.ensure_network(cluster, mark) and host.local and (done := firewall.put_back(cluster)):
+            say(done)
         for line in update_network(host, cluster, mark):
             say(line)
         for each in (*ports.bring(cluster), *backup_timer.bring(cluster, file)):
@@ -144,7 +147,8 @@ def start(
             )
         # Behind everything that may refuse: with another file's addresses nobody would get in any more.
         write_known_hosts(cluster)
-        wait_for_ssh(cluster, nodes, host, say, booting=powered_on)
+        tries = partial(reach.demand, cluster, nodes, say=say, local=host.local)
+        wait_for_ssh(cluster, nodes, host, say, booting=powered_on, then=lambda live: tries(reach.asks(live)))
         different = tuple(differences(host, cluster))
     running = tuple(node.name for node in nodes if node.name not in powered_on)
     return Started(tuple(powered_on), running, different)

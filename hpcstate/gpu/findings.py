@@ -7,10 +7,12 @@ note for what only concerned a job. Simulated GPUs have no health.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from hpcstate.gpu.xids import UNKNOWN, Severity, known_xids
+from hpcstate.gpu import links
+from hpcstate.gpu.steps import DRAINED_REBOOT, DRAINED_RESET, REPLACE
+from hpcstate.gpu.xids import LINKED, TELLS_RECOVERY, Severity, judged, known_xids
 from hpcstate.probe import gpu as gpu_probe
 from hpcstate.probe import nvidia_smi, nvidia_topology
 from hpcstate.probe import xid as xid_probe
@@ -18,10 +20,7 @@ from hpcstate.probe.gpu import Gpus
 from hpcstate.probe.nvidia_smi import NvidiaSmi
 from hpcstate.probe.nvidia_smi_xml import NvidiaGpu
 from hpcstate.probe.nvidia_topology import NvidiaTopology
-from hpcstate.probe.xid import GpuFailure, KernelLog, Xid
-
-DRAINED_REBOOT = "drain the node, wait for its jobs and reboot it"
-DRAINED_RESET = "drain the node, wait for its jobs and reset the GPU (nvidia-smi -r -i {index}), or reboot"
+from hpcstate.probe.xid import FailureKind, GpuFailure, KernelLog, SwitchError, Xid
 
 _RECOVERY: dict[str, tuple[Severity, str]] = {
     "Reset": ("error", "end all its programs and reset it (nvidia-smi -r -i {index})"),
@@ -42,6 +41,7 @@ def of_gpu(gpu: NvidiaGpu) -> _OfGpu:
     """Severity, what is wrong, and the next step; ``{index}`` in a step stands for nvidia-smi's index."""
     yield from _broken(gpu)
     yield from _memory(gpu)
+    yield from links.of_fabric(gpu["fabric"])
     yield from _modes(gpu)
 
 
@@ -59,11 +59,14 @@ def _broken(gpu: NvidiaGpu) -> _OfGpu:
 
 def _memory(gpu: NvidiaGpu) -> _OfGpu:
     if gpu["remapped_rows_failed"]:
-        yield (
-            "error",
-            "a bad row of its memory could not be remapped",
-            "replace the GPU (NVIDIA's RMA policy)",
-        )
+        yield "error", "a bad row of its memory could not be remapped", REPLACE
+    if gpu["unrepairable_memory"]:
+        # What Xid 157 tells from the driver's side; DCGM's health check fails for it.
+        yield "error", "a part of its memory is bad and cannot be repaired", REPLACE
+    for part in gpu["repair_pending"]:
+        # Xid 156 in NVIDIA's catalog: RESET_GPU.
+        what = {"channel": "a channel of its memory", "tpc": "one of its processing clusters (TPC)"}[part]
+        yield "error", f"{what} waits to be repaired by a reset", DRAINED_RESET
     if gpu["sram_threshold_exceeded"]:
         yield (
             "error",
@@ -185,7 +188,7 @@ def findings(node: str, host: GpuHost) -> tuple[Finding, ...]:
         where = f"{node}, {host.label(address)}" if address else node
         found.append(Finding(severity, node, address, where, what, step))
 
-    for rule in (_driver, _missing, _failures, _gpus, _xids):
+    for rule in (_driver, _missing, _failures, _gpus, links.of_topology, _xids, _switches):
         for severity, address, what, step in rule(host):
             add(severity, address, what, step)
     return tuple(sorted(found, key=lambda finding: _SEVERITIES.index(finding.severity)))
@@ -199,6 +202,8 @@ def _driver(host: GpuHost) -> _Said:
     driver, smi = host.gpus["driver"], host.smi
     library = smi["library_version"]
     if not driver:
+        if host.log["failures"]:
+            return  # why it was not loaded: _failures
         count = len(host.gpus["bus"])
         yield (
             "error",
@@ -273,6 +278,30 @@ def _missing(host: GpuHost) -> _Said:
             )
 
 
+_REFUSED: dict[FailureKind, tuple[str, str]] = {
+    "open_module": (
+        "the driver refuses it: it needs NVIDIA's open kernel modules",
+        "install them instead of the proprietary ones (Debian: nvidia-open-kernel-dkms) and reboot",
+    ),
+    "closed_module": (
+        "the driver refuses it: NVIDIA's open kernel modules do not know a GPU as old",
+        "install the proprietary ones (deploy without --data nvidia_modules=open) and reboot",
+    ),
+    "other_release": (
+        "this release of the driver does not know it",
+        "its message names the release that does: an older one for an old GPU (Debian 13 has 550 alone)",
+    ),
+    "power": ("its power cables are not attached", "power off and check them"),
+    "bar": (
+        "the node's firmware gave its memory no address (a BAR of 0 M), so that the driver does not start it",
+        "a node has too few address bits for such a GPU: cpu_model: host-passthrough under "
+        "hardware.acceleration, then stop and start the node (hpcstate validate adds up); on a machine of "
+        "its own: Above 4G Decoding in the firmware",
+    ),
+}
+"""Why the driver does not start a GPU, and what ends it."""
+
+
 def _failures(host: GpuHost) -> _Said:
     """What the kernel module logged besides Xids."""
     log = host.log
@@ -281,26 +310,20 @@ def _failures(host: GpuHost) -> _Said:
     last: dict[tuple[str, str], GpuFailure] = {
         (failure["address"], failure["kind"]): failure for failure in log["failures"]
     }
-    needs_open = {address for address, kind in last if kind == "open_module"}
+    explained = {address for address, kind in last if kind in _REFUSED}
     off_the_bus = {xid["address"] for xid in log["xids"] if xid["number"] == 79}
     for (address, kind), failure in last.items():
         when = _time(failure["time"])
-        if kind == "open_module":
-            yield (
-                "error",
-                address,
-                f"the driver refuses it ({when}): it needs NVIDIA's open kernel modules",
-                "install them instead of the proprietary ones (Debian: nvidia-open-kernel-dkms) and reboot",
-            )
-        elif kind == "off_the_bus" and address not in off_the_bus:
+        if kind == "off_the_bus" and address not in off_the_bus:
             yield "error", address, f"it has fallen off the bus ({when})", known_xids()[79].step
-        elif kind == "init" and address not in needs_open:
-            yield (
-                "error",
-                address,
-                f"the driver could not start it ({when}): {failure['text']}",
-                DRAINED_REBOOT,
-            )
+        elif kind == "init" and not {address, ""} & explained:
+            what = f"the driver could not start it ({when}): {failure['text']}"
+            yield "error", address, what, DRAINED_REBOOT
+        elif kind in _REFUSED:
+            what, step = _REFUSED[kind]
+            yield "error", address, f"{what} ({when})", step
+        elif kind == "nvlink":
+            yield "error", "", f"NVLink did not find the other ends of its links ({when})", DRAINED_REBOOT
     mismatch = log["mismatch"]
     if mismatch and _same(mismatch["module"], host.gpus["driver"] or mismatch["module"]):
         yield (
@@ -319,19 +342,48 @@ def _gpus(host: GpuHost) -> _Said:
 
 
 def _xids(host: GpuHost) -> _Said:
-    grouped: dict[tuple[str, int], list[Xid]] = {}
+    grouped: dict[tuple[str, int, Severity], list[Xid]] = {}
+    # What the driver does not ask for any more was mended, by a reset: the log keeps it until the next boot.
+    tells = int(host.smi["driver_version"].partition(".")[0] or 0) >= TELLS_RECOVERY
+    settled = {
+        gpu["address"]
+        for gpu in host.smi["gpus"]
+        if tells and gpu["recovery_action"] == "None" and not gpu["unreadable"]
+    }
     for xid in host.log["xids"]:
-        grouped.setdefault((xid["address"], xid["number"]), []).append(xid)
-    for (address, number), several in grouped.items():
+        severity = judged(xid["number"], xid["text"]).severity
+        # What the driver wishes now is what it said last.
+        key = severity if xid["number"] != 154 else "error"
+        grouped.setdefault((xid["address"], xid["number"], key), []).append(xid)
+    for (address, number, _), several in grouped.items():
         last = several[-1]
-        known = known_xids().get(number, UNKNOWN)
+        known = judged(number, last["text"])
         if number == 154 and last["text"].endswith("(None)"):
             continue  # the driver took back what it had asked for
-        times = f"{len(several)} times, last " if len(several) > 1 else ""
+        if number in LINKED and known.severity == "error" and address in settled:
+            known = replace(
+                known, severity="warning", step="it is over: the driver asks for nothing any more"
+            )
+        count = sum(xid["times"] for xid in several)
+        times = f"{count} times, last " if count > 1 else ""
         process = f", {last['process']}" if last["process"] else ""
         text = f" [{last['text']}]" if last["text"] else ""
         what = f"Xid {number} ({times}{_time(last['time'])}{process}): {known.meaning}{text}"
         yield known.severity, address, what, known.step
+
+
+def _switches(host: GpuHost) -> _Said:
+    """The errors of NVSwitches: they are the node's, whose GPUs all speak through them."""
+    grouped: dict[tuple[str, int, bool], list[SwitchError]] = {}
+    for error in host.log["switches"]:
+        grouped.setdefault((error["address"], error["number"], error["fatal"]), []).append(error)
+    for (address, number, fatal), several in grouped.items():
+        last = several[-1]
+        count = sum(error["times"] for error in several)
+        times = f"{count} times, last " if count > 1 else ""
+        kind = "fatal" if fatal else "not fatal"
+        what = f"NVSwitch {address}: SXid {number}, {kind} ({times}{_time(last['time'])}) [{last['text']}]"
+        yield ("error" if fatal else "warning"), "", what, links.SWITCH_RESET if fatal else links.SWITCH_WATCH
 
 
 def _same(version: str, other: str) -> bool:
@@ -342,6 +394,21 @@ def _same(version: str, other: str) -> bool:
 
 def _time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%MZ")
+
+
+def unusable(node: str, host: GpuHost) -> dict[str, str]:
+    """The GPUs of ``node`` that must get no jobs, by address, each with the first reason and its step.
+
+    An error of the whole node is one of each GPU that the driver has.
+    """
+    found = [finding for finding in findings(node, host) if finding.severity == "error"]
+    reasons: dict[str, str] = {}
+    for device in host.gpus["devices"]:
+        own = [finding for finding in found if finding.address in (device["address"], "")]
+        own.sort(key=lambda finding: not finding.address)
+        if own and not device["simulated"]:
+            reasons[device["address"]] = f"{own[0].what}\n{own[0].step}"
+    return reasons
 
 
 def worst(found: Sequence[Finding], address: str) -> Severity | None:

@@ -21,6 +21,7 @@ from hpcstate.hypervisor.mark import NAMESPACE, PREFIX, Mark, Stranger, owner_of
 from hpcstate.hypervisor.messages import LOG, refused
 from hpcstate.hypervisor.own import disk_before, keeping_names, with_disk_before, with_mark
 from hpcstate.hypervisor.placement import host_cells
+from hpcstate.hypervisor.rivals import dns_in_the_way, dns_servers
 from hpcstate.hypervisor.volumes import LibvirtVolumes
 from hpcstate.model import Cluster, Node
 from hpcstate.probe import cpus, pci
@@ -447,6 +448,8 @@ def _network_refused(error: libvirt.libvirtError, cluster: Cluster) -> HpcstateE
         f".clusters.{cluster.kind}.network",
         f"the network {cluster.network.name} could not be started",
     )
+    if "port 53" in str(said.message) and (rival := dns_in_the_way(cluster, dns_servers())):
+        said.message, said.hint = f"{rival[0]} ({said.message})", rival[1]
     if said.hint == LOG:
         said.hint = "another bridge or subnet of that name? without NAT on this host: `forward: none`"
     return said

@@ -118,6 +118,22 @@ def _wait() -> None:
         time.sleep(0.1)
 
 
+def reload_daemon() -> None:
+    """Have libvirtd put its networks' firewall rules in place anew: it does so on SIGHUP (libvirt,
+    src/network/bridge_driver.c, networkStateReload). Nothing where that is not allowed.
+    """
+    if Path("/run/systemd/system").is_dir():
+        units = ("libvirtd.service", "virtnetworkd.service")
+        run(["systemctl", "try-reload-or-restart", *units], check=False)
+        return
+    pid = _recorded().get("libvirtd", 0)
+    if pid and _is_running("libvirtd", pid):
+        try:
+            os.kill(pid, signal.SIGHUP)
+        except OSError:
+            return
+
+
 def answers() -> bool:
     """Whether a libvirtd listens on this machine."""
     with socket.socket(socket.AF_UNIX) as probe:

@@ -136,10 +136,13 @@ def _devices(host: PciHost, gpus: list[str], along: list[str]) -> str:
 
 def _free_subnet(networks: Iterable[IPv4Network]) -> int:
     taken = [network for network in networks if network.prefixlen]  # not the default route
-    for number in _SUBNETS:
-        wanted = IPv4Network(f"192.168.{number}.0/24")
-        if not any(network.overlaps(wanted) for network in taken):
-            return number
+    # Beside a wider route (a VPN's 0.0.0.0/1, 192.168.0.0/16) a network of our own works: one that is free of
+    # them is better.
+    for width in (0, 24):
+        for number in _SUBNETS:
+            wanted = IPv4Network(f"192.168.{number}.0/24")
+            if not any(network.overlaps(wanted) for network in taken if network.prefixlen >= width):
+                return number
     raise HpcstateError(
         f"192.168.{_SUBNETS[0]}.0/24 to 192.168.{_SUBNETS[-1]}.0/24 all overlap routes of this host",
         hint="copy inventories/gpu.yaml and give it a free subnet (ip route)",

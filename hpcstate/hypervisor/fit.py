@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,11 +31,14 @@ from hpcstate.run import local, run, which
 
 @dataclass(frozen=True)
 class Route:
-    """A route of the host. ``gateway`` is empty on a directly connected network."""
+    """A route of the host. ``gateway`` is empty on a directly connected network; ``table`` is the routing
+    table that it is in, empty for the main one.
+    """
 
     network: IPv4Network
     device: str
     gateway: str = ""
+    table: str = ""
 
 
 def exists(path: Path) -> bool:
@@ -70,7 +74,7 @@ def host_state(
     """The state of this host. ``pcie_devices=False`` leaves PCI out (``--skip-pcie-validation``)."""
     devices = verdict.local_host(sysfs) if pcie_devices else None
     return HostState(
-        routes=parse_routes(run(["ip", "-4", "-json", "route"]).stdout) if which("ip") else None,
+        routes=parse_routes(run(ROUTES).stdout) if which("ip") else None,
         memory_mb=parse_memory((proc / "meminfo").read_text()),
         cpus=len(os.sched_getaffinity(0)),
         pci=devices,
@@ -80,23 +84,34 @@ def host_state(
             numa_nodes=devices.numa_nodes if devices else {},
             head=read_head,
             mounted=hugepages.mounted((proc / "self" / "mounts").read_text()),
+            address_bits=parse_address_bits((proc / "cpuinfo").read_text()),
         ),
         access=look(),
         claims=lambda name: read_claims(paths.ClusterPaths.of(name).claims),
     )
 
 
+ROUTES = ("ip", "-4", "-json", "route", "show", "table", "all")
+_OF_NO_NETWORK = ("local", "broadcast", "multicast", "anycast")
+
+
 def parse_routes(text: str) -> tuple[Route, ...]:
-    """The routes in the output of ``ip -4 -json route`` (ip-route(8)), without the default route.
+    """The routes in the output of ``ROUTES`` (ip-route(8)), of all tables: a VPN has one of its own. Without
+    default routes, and without the host's own addresses, each of which is in a network of the main table.
 
     Raises HpcstateError when ``text`` is no such output.
     """
     try:
         found = json.loads(text or "[]")
         return tuple(
-            Route(IPv4Network(entry["dst"]), entry.get("dev", ""), entry.get("gateway", ""))
+            Route(
+                IPv4Network(entry["dst"]),
+                entry.get("dev", ""),
+                entry.get("gateway", ""),
+                str(entry.get("table", "")).replace("main", ""),
+            )
             for entry in found
-            if entry["dst"] not in ("default", "0.0.0.0/0")
+            if entry["dst"] not in ("default", "0.0.0.0/0") and entry.get("type") not in _OF_NO_NETWORK
         )
     except (ValueError, KeyError, TypeError) as error:
         raise HpcstateError(f"the output of 'ip -json route' is not understood: {error}") from error
@@ -112,6 +127,54 @@ def parse_memory(text: str) -> int:
         if name == "MemTotal":
             return int(value.split()[0]) // 1024
     raise HpcstateError("/proc/meminfo has no MemTotal")
+
+
+def parse_address_bits(text: str) -> int:
+    """The bits of a physical address of this host's processor, from /proc/cpuinfo; 0 where it tells none."""
+    said = re.search(r"^address sizes\s*: (\d+) bits physical", text, re.M)
+    return int(said[1]) if said else 0
+
+
+GUEST_ADDRESS_BITS = 40
+"""Those of a guest whose CPU is not the host's (QEMU, target/i386: phys-bits)."""
+
+
+def guest_address_bits(cluster: Cluster, host_bits: int) -> int:
+    """The bits of a physical address in nodes of ``cluster`` on a host with ``host_bits`` (0: unknown).
+
+    The host's with the CPU "host" alone, which has QEMU's host-phys-bits (target/i386/host-cpu.c).
+    """
+    acceleration = cluster.acceleration
+    whole = acceleration.enable_kvm and acceleration.cpu_model in ("host", "host-passthrough")
+    return host_bits if whole and host_bits else GUEST_ADDRESS_BITS
+
+
+def _bar_findings(cluster: Cluster, pci: PciHost, host_bits: int) -> Iterator[Problem]:
+    """Nodes whose devices ask for more addresses than the node's firmware has for them: a half of all.
+
+    So it was seen with SeaBIOS at 40 bits, which mapped one of several regions of 256 GiB, or three of 128
+    (kubevirt#11093). A guest's driver then finds a "BAR1 is 0M" and does not start the device.
+    """
+    bits = guest_address_bits(cluster, host_bits)
+    for node in cluster.nodes:
+        devices = [
+            pci.devices[device.pci_address]
+            for device in node.passthrough
+            if device.pci_address in pci.devices
+        ]
+        needed = sum(sum(device["bars"]) for device in devices)
+        if needed < 1 << (bits - 1):
+            continue
+        enough = needed < 1 << (max(host_bits, 1) - 1)
+        yield problem_at(
+            f"{node.place}.pcie_passthrough.devices",
+            f"the devices of {node.name} ask for {needed / 2**30:.0f} GiB of addresses, and a node of {bits} "
+            f"address bits has {2 ** (bits - 31)} for them: its firmware leaves some without",
+            f"hardware.acceleration: {{cpu_model: host-passthrough}} gives it the {host_bits} bits of this"
+            " host"
+            if enough
+            else "give it fewer of these devices",
+        )
 
 
 def host_findings(
@@ -138,6 +201,7 @@ def host_findings(
     if host.pci is not None:
         findings.extend(request.findings(here, host.pci))
         for cluster in here:
+            findings.extend(_bar_findings(cluster, host.pci, host.hardware.address_bits))
             findings.extend(claims.findings(cluster, host.pci.devices, host.claims(cluster.name)))
     findings.extend(
         _hardware_findings(
@@ -221,14 +285,21 @@ def _route_findings(cluster: Cluster, routes: tuple[Route, ...] | None) -> Itera
     for route in routes:
         if route.device == cluster.network.bridge or not route.network.overlaps(subnet):
             continue
-        # A wide route through a gateway still works beside a narrower network of our own.
-        wider = bool(route.gateway) and route.network.prefixlen < subnet.prefixlen
+        # The narrowest route wins: a wider one (a VPN's 0.0.0.0/1) still works beside a network of our own.
+        wider = route.network.prefixlen < subnet.prefixlen
+        table = f" of table {route.table}" if route.table else ""
+        hint = "take a free subnet (ip route show table all)"
+        if wider:
+            hint = "hosts of it that have addresses of the subnet cannot be reached while the cluster runs"
+        if wider and route.table:
+            hint += (
+                "; if a rule asks that table before the main one (ip rule), the nodes cannot: add the subnet "
+            )
+            hint += f"there (ip rule add to {subnet} lookup main priority 100)"
         yield problem_at(
             place,
-            f"{subnet} overlaps the host's route to {route.network} on {route.device or 'no device'}",
-            "hosts in it cannot be reached while the cluster runs"
-            if wider
-            else "take a free subnet (ip route)",
+            f"{subnet} overlaps the host's route to {route.network} on {route.device or 'no device'}{table}",
+            hint,
             wider,
         )
 
@@ -284,7 +355,8 @@ class HostHardware:
     """What the findings look at. ``hugepages`` is by size (``2M``), ``cells`` are the cores by NUMA node, and
     ``numa_nodes`` that of each PCI device by address. ``head`` reads the first bytes of a file; it raises
     HpcstateError with the reason when it cannot. ``mounted`` are the sizes of huge pages that a hugetlbfs
-    is mounted for; None where nobody looked.
+    is mounted for; None where nobody looked. ``address_bits`` are those of a physical address, 0 where they
+    are not known.
     """
 
     hugepages: Mapping[str, Hugepages]
@@ -292,6 +364,7 @@ class HostHardware:
     numa_nodes: Mapping[str, int]
     head: Callable[[Path], bytes]
     mounted: frozenset[str] | None = None
+    address_bits: int = 0
 
 
 def read_head(path: Path) -> bytes:

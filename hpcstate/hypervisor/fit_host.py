@@ -20,6 +20,7 @@ from hpcstate.errors import HpcstateError, Problem, problem_at
 from hpcstate.host.packages import kvm_refused
 from hpcstate.hypervisor.daemon import SOCKET, SYSTEM_URI, answers
 from hpcstate.hypervisor.mark import Stranger, listed, owner_of
+from hpcstate.hypervisor.rivals import DnsServer, dns_in_the_way, dns_servers, other_hypervisors
 from hpcstate.model import Cluster
 from hpcstate.run import run, which
 
@@ -71,7 +72,8 @@ class HostAccess:
     read a file, empty when it can; ``strangers`` has what stands under a cluster's names and is not its own.
     ``virtiofsd`` says why no folder of this host can be shared, empty where it can; ``libvirt_version`` is
     libvirt's number (11.3.0 is 11003000), None where it was not asked. ``ports`` is what stands in the way of
-    the cluster's ports of this host (place, message, next step).
+    the cluster's ports of this host (place, message, next step). ``dns`` are the servers on port 53,
+    ``hypervisors`` the others than KVM that run a machine here.
     """
 
     user: str = ""
@@ -84,6 +86,8 @@ class HostAccess:
     virtiofsd: str = ""
     libvirt_version: int | None = None
     ports: Callable[[Cluster], Iterable[tuple[str, str, str]]] = lambda _: ()
+    dns: Sequence[DnsServer] = ()
+    hypervisors: Sequence[str] = ()
 
 
 def look() -> HostAccess:
@@ -104,6 +108,8 @@ def look() -> HostAccess:
         virtiofsd=virtiofsd_missing(),
         libvirt_version=version,
         ports=_ports,
+        dns=dns_servers(),
+        hypervisors=other_hypervisors(),
     )
 
 
@@ -127,6 +133,7 @@ def findings(
         yield from _access(cluster, access)
         if cluster.nodes:
             yield from _bridge(cluster, access.bridges)
+            yield from _rivals(cluster, access)
         yield from (problem_at(*finding) for finding in access.ports(cluster))
         try:
             strangers = access.strangers(cluster)
@@ -195,6 +202,22 @@ def _bridge(cluster: Cluster, bridges: Bridges) -> Iterator[Problem]:
             if known
             else "fine if it is this cluster's; else take another name",
             not known,
+        )
+
+
+def _rivals(cluster: Cluster, access: HostAccess) -> Iterator[Problem]:
+    """What others on this host hold of what the machines and the network of ``cluster`` need."""
+    networks = access.bridges.networks or {}
+    network = networks.get(cluster.network.bridge)
+    if (network is None or not network.is_active) and (said := dns_in_the_way(cluster, access.dns)):
+        yield problem_at(f".clusters.{cluster.kind}.network", *said)
+    if access.hypervisors and cluster.acceleration.enable_kvm:
+        yield problem_at(
+            f".clusters.{cluster.kind}.hardware.acceleration.enable_kvm",
+            f"{', '.join(access.hypervisors)} runs a machine here: of KVM and it the second is refused the "
+            "processor's virtualization (device or resource busy)",
+            "end its machine first; or enable_kvm: false",
+            True,
         )
 
 

@@ -12,7 +12,7 @@ LOG = "the log of a node: /var/log/libvirt/qemu/<cluster>-<node>.log on the hype
 
 @dataclass(frozen=True)
 class _Known:
-    """A refusal: the words it is known by, what it means (``{1}``: a group of the words), the next step."""
+    """A refusal: the words it is known by, what it means, the next step; ``{1}`` is a group of the words."""
 
     words: re.Pattern[str]
     message: str
@@ -56,6 +56,62 @@ _REFUSALS = (
         "HPCSTATE_CLUSTER_FILE=FILE pyinfra @local deploys/hypervisor.py sets them aside",
     ),
     _known(
+        r"no FLR, PM reset or bus reset available|unable to reset PCI device (\S+)",
+        "the device cannot be reset, which libvirt wants before a node gets it",
+        "hpcstate inventory pcie tells what is known of its kind; one that hangs needs the host's power off",
+    ),
+    _known(
+        r"vfio_dma_map\(.*?\) = -12|failed to setup container.*cannot allocate memory|VFIO_MAP_DMA.*-12",
+        "the memory of this node cannot be pinned for its devices",
+        "free -g there: VFIO pins all of it; for a user's own libvirt its limit counts (ulimit -l)",
+    ),
+    _known(
+        r"phys-bits too low|vfio_dma_map\(.*?\) = -(?:14|22)\b",
+        "the node has too few address bits for its memory and devices, or more than the host's IOMMU",
+        "hpcstate validate adds up; hardware.acceleration: {{cpu_model: host-passthrough}} gives the host's",
+    ),
+    _known(
+        r"host doesn't support passthrough of host PCI devices|host doesn't support VFIO",
+        "the IOMMU of the hypervisor is off",
+        "hpcstate inventory pcie says what to switch on",
+    ),
+    _known(
+        r"PCI device (\S+) is in use by driver \S+, domain (\S+)",
+        "another machine ({2}) has the device {1}",
+        "stop it first: virsh shutdown {2}",
+    ),
+    _known(
+        r"/dev/vfio/(\d+): (?:device or resource busy|operation not permitted)",
+        "another program has the IOMMU group {1}",
+        "hpcstate inventory pcie, as root, names the program; end it",
+    ),
+    _known(
+        r"verify all devices in group (\d+) are bound",
+        "IOMMU group {1} has a device with a driver of the host in it",
+        "hpcstate inventory pcie --all shows the group; all of it goes to one node",
+    ),
+    _known(
+        r"firewalld.*zone|failed to (?:apply|run) firewall|ip6?tables.*(?:failed|unexpected)|nft.*unexpected",
+        "the hypervisor's firewall refused libvirt's rules for the network",
+        "what the line names has to work there; after a change of the firewall: systemctl restart libvirtd. "
+        "docs/host.md, When it does not start",
+    ),
+    _known(
+        r"(?:creating|create) bridge (?:interface )?(\S+): file exists",
+        "this host has an interface {1} already",
+        "take another name for network.bridge; if nobody uses it: ip link delete {1}",
+    ),
+    _known(
+        r"dnsmasq.*no such file|cannot (?:find|check).*dnsmasq",
+        "the hypervisor has no dnsmasq, which gives the nodes addresses and names",
+        "apt-get install dnsmasq-base there",
+    ),
+    _known(
+        r"/dev/net/tun",
+        "the hypervisor has no /dev/net/tun",
+        "modprobe tun there; in a container it has to be given",
+    ),
+    _known(
         r"cannot set up guest memory|unable to map backing store.*cannot allocate memory",
         "the hypervisor does not have enough free memory for this node",
         "free -g there; lower memory_gb, or stop what else runs (with huge pages: grep Huge /proc/meminfo)",
@@ -88,8 +144,9 @@ def refused(text: str, where: str, what: str = "libvirt refused it") -> Hpcstate
     """The error for a refusal of libvirt with the words ``text``: at ``where``, when ``what`` was tried."""
     for known in _REFUSALS:
         if found := known.words.search(text):
-            message = known.message.format(found[0], *found.groups())
-            return HpcstateError(f"{message} (libvirt: {_one_line(text)})", where=where, hint=known.hint)
+            words = (found[0], *(group or "" for group in found.groups()))
+            said = f"{known.message.format(*words)} (libvirt: {_one_line(text)})"
+            return HpcstateError(said, where=where, hint=known.hint.format(*words))
     return HpcstateError(f"{what}: {_one_line(text)}", where=where, hint=LOG)
 
 

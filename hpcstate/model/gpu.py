@@ -14,9 +14,10 @@ UNTYPED_GPU = "passthrough"
 def instance_type(whole: str, profile: str) -> str:
     """The GRES type of a MIG instance of ``profile`` (``3g.20gb``), where the GPU as a whole is a ``whole``.
 
-    So Slurm's NVML plugin names them (gres.html, MIG Management: ``gpu:a100_3g.20gb:2``).
+    So Slurm's NVML plugin names them (gres.html, MIG Management: ``gpu:a100_3g.20gb:2``). The plus of
+    ``1g.18gb+me`` becomes a dot, as in the names of NVIDIA's device plugin: a GRES type has none here.
     """
-    return f"{whole}_{profile}"
+    return f"{whole}_{profile.replace('+', '.')}"
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,8 @@ def _about(place: str, device: PassthroughDevice, node: Node, host: PciHost) -> 
         )
     for reason in _of_its_own(verdict, given):
         yield problem_at(f"{place}.pci_address", f"{address}: {reason}", "; ".join(verdict.steps))
+    if note := pcie.reset_note(host, address):
+        yield problem_at(f"{place}.pci_address", note, "", True)
 
 
 def _of_its_own(verdict: Verdict, given: set[str]) -> Iterator[str]:

@@ -29,7 +29,7 @@ MANAGEMENT_DISPLAYS = ("1a03:", "102b:", "18ca:", "19e5:1711", "1002:515e")
 """Screens of a server's management controller (ASPEED, Matrox G200, XGI, Huawei iBMC, ATI ES1000), by the
 beginning of their identifiers: nothing to compute with."""
 
-NVIDIA = "10de"
+NVIDIA, AMD = "10de", "1002"
 NVSWITCH = "0680"
 """Class of an NVSWITCH, "other bridge": an endpoint (header type 0), which NVLink of its GPUs needs."""
 
@@ -422,8 +422,55 @@ def _spoilt_by_what_stays(host: PciHost, group: int | None) -> list[Obstacle]:
     ]
 
 
+_RESET_BUG = (
+    (0x67C0, 0x67DF, "Polaris 10"),
+    (0x67E0, 0x67FF, "Polaris 11"),
+    (0x6980, 0x699F, "Polaris 12"),
+    (0x6860, 0x687F, "Vega 10"),
+    (0x66A0, 0x66AF, "Vega 20"),
+    (0x7310, 0x731F, "Navi 10"),
+    (0x7360, 0x7362, "Navi 12"),
+    (0x7340, 0x734F, "Navi 14"),
+)
+"""AMD's GPUs that no reset of the bus brings back (first and last device number): those that the module
+vendor-reset has a reset of its own for (gnif/vendor-reset, README)."""
+
+_DEVICE_SPECIFIC = "device_specific"
+"""The reset method of a quirk or of vendor-reset (Linux: Documentation/ABI/testing/sysfs-bus-pci)."""
+
+
+def reset_note(host: PciHost, address: str) -> str:
+    """What happens when a guest lets go of the device at ``address``, where that is bad; else empty."""
+    device = host.devices[address]
+    methods = device["reset_methods"]
+    kind = next((name for first, last, name in _RESET_BUG if first <= int(device["device"], 16) <= last), "")
+    if device["vendor"] == AMD and is_gpu(device) and kind and _DEVICE_SPECIFIC not in methods:
+        return (
+            f"{address} is one of AMD's GPUs ({kind}) that a reset does not bring back: it works at a node's "
+            "first start; after that it, or the host, hangs until the power was off. The module vendor-reset "
+            "(DKMS) on the host resets it"
+        )
+    if methods or device["physfn"] or _functions(host, address) > 1:
+        # Of several functions the bus is reset with all of them, which is no method of one (vfio hot reset).
+        return ""
+    return (
+        f"{address} has no way to be reset: after a node stopped, the next one may find it as that left it; "
+        "only the host's power off brings it back"
+    )
+
+
+def _functions(host: PciHost, address: str) -> int:
+    slot = address.rpartition(".")[0]
+    return sum(other.rpartition(".")[0] == slot for other in host.devices)
+
+
 def _notes(host: PciHost, address: str) -> tuple[str, ...]:
     device = host.devices[address]
+    note = reset_note(host, address) if is_gpu(device) else ""
+    return (*([note] if note else []), *_switch_notes(host, device))
+
+
+def _switch_notes(host: PciHost, device: PciDevice) -> tuple[str, ...]:
     switches = [
         other["address"]
         for other in host.devices.values()

@@ -12,10 +12,10 @@
 # Behind nvidia_smi_bounded.sh; parameters by environment: root (before each path), marker, limit (seconds).
 root=${root-} marker=${marker:-/etc/hpcstate/simulated-gpus.json} limit=${limit:-20}
 
-# 0x0300 is a VGA controller, 0x0302 a 3D controller (pci.ids, class 03).
+# 0x03 are display controllers: 0x0300 VGA, 0x0302 3D, 0x0380 others (pci.ids).
 for device in "$root"/sys/bus/pci/devices/*; do
   if read -r vendor 2>/dev/null <"$device/vendor" && [ "$vendor" = 0x10de ] && read -r class <"$device/class"; then
-    case $class in 0x0300* | 0x0302*) echo "bus ${device##*/}" ;; esac
+    case $class in 0x03*) echo "bus ${device##*/}" ;; esac
   fi
 done
 

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TypedDict
 
+from hpcstate.probe.nvidia_smi_xml import pci_address
+
 CAPS = "/dev/nvidia-caps/nvidia-cap"
 
 
@@ -64,7 +66,10 @@ def _minor_of_index(indices: Iterable[str], minors: Mapping[str, int]) -> dict[i
     found = {}
     for line in indices:
         index, _, bus = (part.strip() for part in line.partition(","))
-        address = bus.lower()[-12:]
+        try:
+            address = pci_address(bus)
+        except ValueError:
+            continue
         if index.isdigit() and address in minors:
             found[int(index)] = minors[address]
     return found

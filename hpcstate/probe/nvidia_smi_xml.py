@@ -39,14 +39,27 @@ class MigDevice(TypedDict):
     memory_mib: int | None
 
 
+class Fabric(TypedDict):
+    """Where a GPU stands in the NVLink fabric of NVSwitches. All is empty for one that is in none.
+
+    ``state`` is ``Not Started``, ``In Progress`` or ``Completed``; ``status`` is NVML's word for how that
+    ended (``Success``). ``health`` are the fields below, by element (``bandwidth``: ``Degraded``).
+    """
+
+    state: str
+    status: str
+    health: dict[str, str]
+
+
 class NvidiaGpu(TypedDict):
     """One GPU. A value that the GPU does not have is empty, or None.
 
     ``index`` is nvidia-smi's, by PCI address; ``minor`` the N of /dev/nvidiaN. Modes are NVIDIA's words
     (``Enabled``). ``ecc_uncorrected_volatile`` counts since the driver was loaded, ``…_aggregate`` over the
     GPU's life. ``recovery_action`` is ``None``, ``Reset``, ``Reboot``, ``Drain P2P`` or ``Drain and Reset``;
-    drivers up to 550 tell only the second and the last, as gpu_reset_status. ``unreadable`` are the elements
-    in whose place NVML put an error, with that error.
+    drivers up to 550 tell only the second and the last, as gpu_reset_status. ``repair_pending`` are parts
+    that a reset repairs (``channel``, ``tpc``; newer than 575). ``unreadable`` are the elements in whose
+    place NVML put an error, with that error.
     """
 
     index: int
@@ -69,6 +82,9 @@ class NvidiaGpu(TypedDict):
     mig_mode_pending: str
     mig_devices: list[MigDevice]
     recovery_action: str
+    repair_pending: list[str]
+    unrepairable_memory: bool | None
+    fabric: Fabric
     unreadable: dict[str, str]
 
 
@@ -112,6 +128,11 @@ def gpu_of(index: int, gpu: ElementTree.Element, names: MigNames) -> NvidiaGpu:
         mig_mode_pending=text_of(gpu, "mig_mode/pending_mig"),
         mig_devices=[_mig_device(device, uuid, names) for device in gpu.iterfind("mig_devices/mig_device")],
         recovery_action=_recovery_action(gpu),
+        repair_pending=[
+            part for part in ("channel", "tpc") if _flag(gpu, f"ecc_errors/{part}_repair_pending")
+        ],
+        unrepairable_memory=_flag(gpu, "ecc_errors/unrepairable_memory"),
+        fabric=_fabric(gpu),
         unreadable={
             element.tag: text
             for element in gpu.iter()
@@ -130,6 +151,16 @@ def _mig_device(device: ElementTree.Element, gpu: str, names: MigNames) -> MigDe
         profile=profile,
         uuid=uuid,
         memory_mib=_number(device, "fb_memory_usage/total"),
+    )
+
+
+def _fabric(gpu: ElementTree.Element) -> Fabric:
+    health = gpu.find("fabric/health")
+    fields = {} if health is None else {element.tag: text_of(health, element.tag) for element in health}
+    return Fabric(
+        state=text_of(gpu, "fabric/state"),
+        status=text_of(gpu, "fabric/status"),
+        health={name: text for name, text in fields.items() if text},
     )
 
 

@@ -13,8 +13,8 @@ from hpcstate.errors import HpcstateError
 from hpcstate.probe.nvidia_smi_xml import pci_address
 
 KEPT = 2000
-"""How many Xids are read, and how many lines of other messages: the newest. An application in a loop logs
-thousands, and a mismatch of versions logs one each time a program starts.
+"""How many kinds of message are told apart; of each the last is read, and how many there were. An application
+in a loop logs thousands, and a mismatch of versions logs one each time a program starts.
 """
 
 _HEAD = re.compile(r"(?:(\d+\.\d+) \S+ kernel: |(\d{4}-\d\d-\d\dT[\d:]+,\d+[+-]\d\d:\d\d) )(.*)")
@@ -29,19 +29,34 @@ _MISMATCH = re.compile(
 )
 _ADDRESS = re.compile(r"\b[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]\b", re.I)
 
-FailureKind = Literal["init", "off_the_bus", "open_module"]
-"""The driver could not start the GPU; the GPU does not answer; it needs NVIDIA's open kernel modules."""
+_SWITCH = re.compile(
+    r"nvidia-nvswitch\d*:? SXid \((?:PCI:)?([0-9a-f:.]+)\): (\d+), (Non-fatal|Fatal)(?:, (.*))?", re.I
+)
+"""NVIDIA, Fabric Manager User Guide, NVSwitch SXid errors; the lines of data that follow have no severity."""
+
+FailureKind = Literal[
+    "init", "off_the_bus", "open_module", "closed_module", "other_release", "bar", "power", "nvlink"
+]
+"""The driver could not start the GPU; it does not answer; it needs NVIDIA's open kernel modules, or those
+that are not open, or another release of the driver; a region of its memory has no address; its power cables
+are not attached; NVLink did not find its other end."""
 
 _FAILURES: dict[FailureKind, str] = {
-    "init": "RmInitAdapter failed",
-    "off_the_bus": "fallen off the bus",
-    "open_module": "requires use of the NVIDIA open kernel modules",
+    "init": r"RmInitAdapter failed",
+    "off_the_bus": r"fallen off the bus",
+    "open_module": r"requires use of the NVIDIA open kernel modules",
+    "closed_module": r"is not supported by open nvidia\.ko",
+    "other_release": r"through the NVIDIA .* Legacy drivers|not supported by the NVIDIA .* driver release",
+    "bar": r"BAR[0-5] is 0M",
+    "power": r"does not have the necessary power cables",
+    "nvlink": r"post ?RxDet(?:ect)?LinkMask",
 }
 
 
 class Xid(TypedDict):
     """One Xid. ``time`` is in seconds since 1970; ``address`` the GPU's PCI address, ``gpu_instance`` its MIG
     GPU instance or None. ``process`` is the name of the process it is charged to, empty when none is told.
+    There were ``times`` of its kind, of which it is the last.
     """
 
     time: float
@@ -50,6 +65,18 @@ class Xid(TypedDict):
     number: int
     process: str
     text: str
+    times: int
+
+
+class SwitchError(TypedDict):
+    """The last of ``times`` errors (SXid) of a kind of the NVSwitch at ``address``."""
+
+    time: float
+    address: str
+    number: int
+    fatal: bool
+    text: str
+    times: int
 
 
 class DriverMismatch(TypedDict):
@@ -76,6 +103,7 @@ class KernelLog(TypedDict):
 
     log: Literal["journal", "dmesg", "unreadable"]
     xids: list[Xid]
+    switches: list[SwitchError]
     mismatch: DriverMismatch | None
     failures: list[GpuFailure]
 
@@ -86,19 +114,30 @@ def command() -> str:
 
 
 def parse(text: str) -> KernelLog:
-    """The Xids, the last version mismatch, and the failures of GPUs, each in the order of the log.
+    """The Xids, the errors of NVSwitches, the last version mismatch, and the failures of GPUs, by time.
 
     Raises HpcstateError when a line that begins like an Xid cannot be read.
     """
     first, *lines = text.splitlines() or [""]
-    found = KernelLog(log=_LOGS.get(first, "unreadable"), xids=[], mismatch=None, failures=[])
-    for time, message in _messages(lines):
+    found = KernelLog(log=_LOGS.get(first, "unreadable"), xids=[], switches=[], mismatch=None, failures=[])
+    for time, times, message in sorted(_messages(lines), key=lambda told: told[0]):
         if message.startswith("Xid "):
-            found["xids"].append(_xid(time, message))
+            found["xids"].append(_xid(time, times, message))
+        elif switch := _SWITCH.match(message):
+            found["switches"].append(
+                SwitchError(
+                    time=time,
+                    address=pci_address(switch[1]),
+                    number=int(switch[2]),
+                    fatal=switch[3].lower() == "fatal",
+                    text=switch[4] or "",
+                    times=times,
+                )
+            )
         elif mismatch := _MISMATCH.search(message):
             found["mismatch"] = DriverMismatch(time=time, client=mismatch[1], module=mismatch[2])
         else:
-            kinds = [kind for kind, sign in _FAILURES.items() if sign in message]
+            kinds = [kind for kind, sign in _FAILURES.items() if re.search(sign, message, re.I)]
             address = _ADDRESS.search(message)
             found["failures"] += [
                 GpuFailure(
@@ -115,22 +154,26 @@ def parse(text: str) -> KernelLog:
 _LOGS: dict[str, Literal["journal", "dmesg"]] = {"== journal": "journal", "== dmesg": "dmesg"}
 
 
-def _messages(lines: Iterable[str]) -> list[tuple[float, str]]:
-    """Time and text of each message without the module's prefix, those of several lines joined: only their
-    first line has a time.
+def _messages(lines: Iterable[str]) -> list[tuple[float, int, str]]:
+    """Time, number of times and text of each message without the module's prefix, those of several lines
+    joined: only their first line has a time.
     """
-    messages: list[tuple[float, str]] = []
+    messages: list[tuple[float, int, str]] = []
+    times = 1
     for line in lines:
-        if head := _HEAD.match(line):
+        if line.startswith("== times "):
+            times = int(line.removeprefix("== times "))
+        elif head := _HEAD.match(line):
             time = float(head[1]) if head[1] else datetime.fromisoformat(head[2]).timestamp()
-            messages.append((time, head[3].strip().removeprefix("NVRM: ")))
+            messages.append((time, times, head[3].strip().removeprefix("NVRM: ")))
+            times = 1
         elif messages and line.strip():
             more = line.strip().removeprefix("NVRM: ")
-            messages[-1] = (messages[-1][0], f"{messages[-1][1]} {more}")
+            messages[-1] = (*messages[-1][:2], f"{messages[-1][2]} {more}")
     return messages
 
 
-def _xid(time: float, message: str) -> Xid:
+def _xid(time: float, times: int, message: str) -> Xid:
     """``Xid (PCI:0000:01:00 GPU-I:05 GPU-CI:00): 94, pid=7194, name=python3, Contained: …``: the forms of
     open-gpu-kernel-modules, src/nvidia/src/kernel/gpu/rc/kernel_rc.c; some have no pid or no name.
     """
@@ -147,4 +190,5 @@ def _xid(time: float, message: str) -> Xid:
         number=int(number),
         process="" if name == "<unknown>" else name,
         text=(rest or "")[process.end() if process else 0 :].strip(),
+        times=times,
     )

@@ -1,20 +1,53 @@
-# What NVIDIA's kernel module has logged since the boot: "== journal" or "== dmesg" and the last lines of each kind,
-# Xids first; "== unreadable" without the right to read either (root, members of systemd-journal or adm).
-# journalctl's own --grep is not used: it ends with 1 where nothing matches, and each line of a message of several lines
-# has the module's prefix anyway. Parameter by environment: kept (so many lines of each kind).
+# What NVIDIA's kernel modules have logged since the boot: "== journal" or "== dmesg" and the last message of each kind,
+# after "== times N" where there were N of it; "== unreadable" without the right to read either (root, members of
+# systemd-journal or adm).
+# A kind is a message without its numbers and its process: a job in a loop logs thousands, and must not push out what
+# another GPU, or the same one, said once. Where registers decide (NVIDIA's Xid catalog: 74, 144 to 150) they are kept.
+# journalctl's own --grep is not used: it ends with 1 where nothing matches, and a message of several lines (those after
+# its first are indented) would be torn. Parameter by environment: kept (so many kinds; more are one for each number).
 
 keep() {
   awk -v kept="${kept:-2000}" '
-    { kind = "" }
-    /NVRM: Xid/ { kind = "xid" }
-    !kind && /NVRM:.*(API mismatch|the version [0-9]|RmInitAdapter failed|The NVIDIA GPU|PCI ID|in this system|fallen off)/ {
-      kind = "other"
+    function of_xid(message, number, rest) {
+      if (!match(message, /NVRM: Xid \([^)]*\): [0-9]+/)) return message
+      number = substr(message, RSTART, RLENGTH)
+      rest = substr(message, RSTART + RLENGTH)
+      if (kinds >= kept) return number
+      gsub(/pid=[^,]*,?|name=[^,]*,?/, "", rest)
+      if (number ~ /: 14[4-9]$|: 150$/) {
+        if (match(rest, /\(0x[0-9a-fA-F]+ 0x[0-9a-fA-F]+/)) rest = substr(rest, 1, RSTART + RLENGTH)
+      } else if (number !~ /: 74$/) {
+        gsub(/(0x)?[0-9a-fA-F]*[0-9][0-9a-fA-F]*/, "#", rest)
+      }
+      return number rest
     }
-    kind { line[kind, count[kind]++ % kept] = $0 }
-    function show(kind, i) {
-      for (i = count[kind] > kept ? count[kind] - kept : 0; i < count[kind]; i++) print line[kind, i % kept]
+    function of_switch(message, kind) {
+      kind = substr(message, index(message, "nvidia-nvswitch"))
+      sub(/[Ll]ink [0-9]+/, "link", kind)
+      return kind
     }
-    END { show("xid"); show("other") }'
+    function finish(kind) {
+      if (message ~ /NVRM: Xid/) kind = of_xid(message)
+      else if (message ~ /nvidia-nvswitch.*SXid.*(Fatal|Non-fatal)/) kind = of_switch(message)
+      else if (message ~ /NVRM:.*(API mismatch|the version [0-9]|RmInitAdapter failed|fallen off|open kernel modules)/ ||
+               message ~ /NVRM:.*(BAR[0-5] is 0M|power cables|PostRxDetectLinkMask|postRxDetLinkMask)/ ||
+               message ~ /NVRM:.*(Legacy drivers|is not supported by)/)
+        kind = substr(message, index(message, "NVRM:"))
+      else
+        return
+      if (!(kind in last)) order[kinds++] = kind
+      last[kind] = message
+      times[kind]++
+    }
+    /^[0-9]/ { finish(); message = $0; next }
+    { message = message "\n" $0 }
+    END {
+      finish()
+      for (i = 0; i < kinds; i++) {
+        if (times[order[i]] > 1) print "== times " times[order[i]]
+        print last[order[i]]
+      }
+    }'
 }
 
 journal() { timeout 20 journalctl -k -b -q --no-pager "$@" 2>/dev/null; }

@@ -305,8 +305,8 @@ SLURM_VALUE = pattern(
     r"[^\s\"#\\\x00-\x1f\x7f]+", "a value of slurm.conf without blanks and quotes", longest=4096
 )
 MIG_PROFILE = pattern(
-    r"[1-7]g\.[0-9]{1,3}gb",
-    "a MIG profile like 3g.20gb",
+    r"[1-9]g\.[0-9]{1,4}gb(?:[+-](?:me(?:\.all)?|gfx))*",
+    "a MIG profile like 3g.20gb or 1g.18gb+me",
     "`nvidia-smi mig -lgip` lists those of a GPU",
 )
 PARTITION_NAME = pattern(

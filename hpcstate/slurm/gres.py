@@ -11,8 +11,9 @@ papered over: a node that cannot offer what it declares is stopped, with its Slu
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from hpcstate.model import GresSettings, Node
 from hpcstate.model.gpu import instance_type
@@ -75,7 +76,8 @@ class DeclaredGres:
 @dataclass(frozen=True)
 class Assignment:
     """The devices of ``node`` for gres.conf; or ``problem``, why the node cannot offer what it declares.
-    ``note`` tells of GPUs that are there and not declared: they are not used.
+    ``note`` tells of GPUs that are there and not declared: they are not used. ``unusable`` says in a line
+    which GPU must get no jobs, where that is the problem: until it is mended the node gets none.
     """
 
     node: str
@@ -83,6 +85,7 @@ class Assignment:
     settings: GresSettings = EXPLICIT
     problem: str = ""
     note: str = ""
+    unusable: str = ""
 
     @property
     def lines(self) -> list[str]:
@@ -129,15 +132,25 @@ def pairs(
     return found
 
 
-def assign(node: str, declared: DeclaredGres, gpus: Gpus) -> Assignment:
-    """A device for each declared GPU of ``node``, in the order of the device files.
+HEALTHY: Mapping[str, str] = MappingProxyType({})
+
+
+def assign(
+    node: str, declared: DeclaredGres, gpus: Gpus, unusable: Mapping[str, str] = HEALTHY
+) -> Assignment:
+    """A device for each declared GPU of ``node``, in the order of the device files. ``unusable`` are those
+    that health calls so, by address, with what is wrong and the next step in lines: they are not offered.
 
     Slurm sets a node INVALID that reports fewer than configured (slurm.conf(5), NODE CONFIGURATION), and a
     type that is not there as configured counts as missing: both are refused here, before anything changes.
     """
     taken: list[tuple[DeclaredGpu, GpuDevice]] = []
-    for gpu, device in pairs(declared.gpus, gpus["devices"]):
+    well = [device for device in gpus["devices"] if device["address"] not in unusable]
+    for gpu, device in pairs(declared.gpus, well):
         if device is None:
+            bad = {d["address"]: unusable[d["address"]] for d in gpus["devices"] if d["address"] in unusable}
+            if bad and all(device for _, device in pairs(declared.gpus, gpus["devices"])):
+                return _not_usable(node, declared.gpus, bad)
             return Assignment(node, problem=_missing(node, declared.gpus, gpus))
         if problem := _mig_problem(node, gpu, device) or _autodetect_problem(
             node, gpu, device, declared, gpus
@@ -145,7 +158,7 @@ def assign(node: str, declared: DeclaredGres, gpus: Gpus) -> Assignment:
             return Assignment(node, problem=problem)
         taken.append((gpu, device))
     used = [device["file"] for _, device in taken]
-    spare = ", ".join(device["file"] for device in gpus["devices"] if device["file"] not in used)
+    spare = ", ".join(device["file"] for device in well if device["file"] not in used)
     note = f"{node} has GPUs that it does not declare, they are not used: {spare}" if spare else ""
     return _assignment(node, declared, taken, note)
 
@@ -212,17 +225,37 @@ def _gres_devices(gpu: DeclaredGpu, device: GpuDevice) -> list[GresDevice]:
     ]
 
 
+def _not_usable(node: str, declared: Sequence[DeclaredGpu], bad: Mapping[str, str]) -> Assignment:
+    """The assignment of a node with GPUs that must get no jobs: ``bad`` by address."""
+    wanted = _counted(Counter(str(gpu) for gpu in declared))
+    reasons = {address: text.splitlines() for address, text in bad.items()}
+    told = "\n".join(f"  {address}: {'; '.join(lines)}" for address, lines in reasons.items())
+    address, lines = next(iter(reasons.items()))
+    return Assignment(
+        node,
+        problem=f"{node} declares {wanted}, and must give no jobs to:\n{told}\n"
+        f"hpcstate inventory gpus shows the rest. The node is drained until it is mended. {_UNCHANGED}",
+        unusable=f"GPU {address}: {lines[0]}",
+    )
+
+
 def _missing(node: str, declared: Sequence[DeclaredGpu], gpus: Gpus) -> str:
     wanted = _counted(Counter(str(gpu) for gpu in declared))
     found = _counted(Counter(device["gres_type"] for device in gpus["devices"]))
     return (
-        f"{node} declares {wanted} and has {found}.\n{_why_missing(gpus)}\n"
+        f"{node} declares {wanted} and has {found}.\n{_why_missing(gpus, len(declared))}\n"
         f"{_UNCHANGED} Mend it, or correct the GPUs of this node in the cluster file."
     )
 
 
-def _why_missing(gpus: Gpus) -> str:
-    """The reason, as far as the facts tell it, and the next step."""
+_POWER = (
+    "One that fell off the bus stays away over a reboot: power the hypervisor off and on (its plug, not its "
+    "reset), then deploy again"
+)
+
+
+def _why_missing(gpus: Gpus, declared: int) -> str:
+    """The reason, as far as the facts tell it, and the next step; ``declared`` GPUs were promised."""
     known = [device["address"] for device in gpus["devices"]] + [gpu["address"] for gpu in gpus["nodeless"]]
     silent = ", ".join(address for address in gpus["bus"] if address not in known)
     if gpus["bus"] and not gpus["driver"]:
@@ -242,9 +275,18 @@ def _why_missing(gpus: Gpus) -> str:
             f"The GPU at {silent} is on the bus and the driver could not start it: "
             "`dmesg | grep -e NVRM -e Xid` says why; one that fell off the bus needs its host powered off."
         )
+    there = {*gpus["bus"], *known}
+    if any(not device["simulated"] for device in gpus["devices"]) and len(there) < declared:
+        return (
+            f"Its bus has {len(there)} of {declared} GPUs. {_POWER}. If it never was there: is the device "
+            "passed through (hpcstate inventory pcie on the hypervisor)?"
+        )
     if any(not device["simulated"] for device in gpus["devices"]):
         return "`lspci -nn -d 10de:` on the node shows the PCI device numbers, device_id in the cluster file."
-    return "No GPU is on its bus: look whether the device is passed through (`lspci -nn`, `ls /dev/nvidia*`)."
+    return (
+        "No GPU is on its bus: look whether the device is passed through (`lspci -nn`, `ls /dev/nvidia*`). "
+        f"{_POWER}."
+    )
 
 
 def _mig_problem(node: str, gpu: DeclaredGpu, device: GpuDevice) -> str:
@@ -277,6 +319,12 @@ def _autodetect_problem(
     for profile in gpu.mig or ("",):
         kind = instance_type(gpu.gres_type, profile) if profile else gpu.gres_type
         name = nvml_name(device["model"], profile)
+        if "+" in profile:
+            return (
+                f"slurmd would call an instance of the GPU at {device['address']} of {node} {name}, and here "
+                "no type of Slurm has a plus.\n"
+                f"Leave autodetect out: hpcstate then writes the devices that it finds. {_UNCHANGED}"
+            )
         if kind.lower() not in name:
             return (
                 f"slurmd would call the GPU at {device['address']} of {node} {name}, and {kind} is not a "

@@ -175,10 +175,50 @@ def test_a_flood_of_messages_hides_no_xid(tools: Path, tmp_path: Path) -> None:
     assert log["mismatch"] == {"time": 9.0 + xid.KEPT, "client": "1.1", "module": "1.2"}
 
 
-def test_the_newest_xids_are_kept(tools: Path, tmp_path: Path) -> None:
-    lines = (
-        f"{number}.0 n kernel: NVRM: Xid (PCI:0000:01:00): 31, Ch {number}" for number in range(xid.KEPT + 3)
+def test_a_flood_of_one_xid_is_counted_and_hides_no_other(tools: Path, tmp_path: Path) -> None:
+    nonfatal = "145, RLW_RSPCOL Nonfatal XC0 i0 Link 3 (0x00000005 0x00000001 0x0 0x"
+    once = (
+        "1.0 n kernel: NVRM: Xid (PCI:0000:02:00): 48, pid=7, name=a, b, An uncorrectable error",
+        "2.0 n kernel: NVRM: Xid (PCI:0000:01:00): 145, RLW_REMAP Fatal XC0 i0 Link 3 (0x04 0x40 0x0)",
+        "3.0 n kernel: nvidia-nvswitch3: SXid (PCI:0000:c5:00.0): 20034, Fatal, Link 30 LTSSM Fault Up",
     )
+    flood = [
+        f"{10 + at}.0 n kernel: NVRM: Xid (PCI:0000:01:00): "
+        + (f"31, pid={at}, name=p{at}, Ch {at:08x}" if at % 2 else f"{nonfatal}{at:x})")
+        for at in range(6000)
+    ]
+    journal(tools, (*once, *flood))
+    log = xid.parse(run(xid.command(), tools, tmp_path))
+    assert [(entry["address"], entry["number"], entry["times"]) for entry in log["xids"]] == [
+        ("0000:02:00.0", 48, 1),
+        ("0000:01:00.0", 145, 1),
+        ("0000:01:00.0", 145, 3000),
+        ("0000:01:00.0", 31, 3000),
+    ]
+    assert [entry["time"] for entry in log["xids"]] == [1.0, 2.0, 6008.0, 6009.0]
+    assert [entry["number"] for entry in log["switches"]] == [20034]
+
+
+def test_messages_of_several_lines_stay_whole(tools: Path, tmp_path: Path) -> None:
+    lines = [
+        f"{at}.0 n kernel: NVRM: This PCI I/O region assigned to your NVIDIA device is invalid:\n"
+        f"             NVRM: BAR1 is 0M @ 0x0 (PCI:0000:0{1 + at % 2}:00.0)"
+        for at in range(6)
+    ]
     journal(tools, tuple(lines))
     log = xid.parse(run(xid.command(), tools, tmp_path))
-    assert (len(log["xids"]), log["xids"][0]["time"]) == (xid.KEPT, 3.0)
+    assert [(failure["kind"], failure["address"]) for failure in log["failures"]] == [
+        ("bar", "0000:01:00.0"),
+        ("bar", "0000:02:00.0"),
+    ]
+
+
+def test_kinds_are_bounded(tools: Path, tmp_path: Path) -> None:
+    lines = [
+        f"{at}.0 n kernel: NVRM: Xid (PCI:0000:01:00): 31, {'abcdefghij'[at % 10]} {'klmnopqrst'[at // 10]}"
+        for at in range(100)
+    ]
+    journal(tools, tuple(lines))
+    command = xid.command().replace(str(xid.KEPT), "10")
+    log = xid.parse(run(command, tools, tmp_path))
+    assert [entry["times"] for entry in log["xids"]] == [1] * 10 + [90]

@@ -15,12 +15,23 @@ import pytest
 
 from hpcstate import programs
 from hpcstate.probe.gpu import MARKER
+from hpcstate.probe.nvidia_smi import NvidiaSmi
 from hpcstate.slurm.gres import DeclaredGpu, DeclaredGres
-from operations import cgroup, gpu, gres, munge, services, text_files
+from operations import cgroup, gpu, gres, munge, services, slurm, text_files
 from operations.gpu import TMPFILES
 from operations.text_files import TextFile
 from tests.operations.harness import Outcome, run
-from tests.unit.gpu_hosts import simulated_gpus
+from tests.operations.test_slurm import IDLE
+from tests.unit.gpu_hosts import (
+    FIRST,
+    SECOND,
+    a_gpu,
+    a_log,
+    a_topology,
+    an_smi,
+    simulated_gpus,
+    some_gpus,
+)
 
 NODE = "compute-01"
 
@@ -198,6 +209,66 @@ def test_missing_gpus_stop_the_node() -> None:
     facts = {"facts.gpu.GpuDevices": simulated_gpus(1, "simulated")}
     said = stopped(run(gres.require, NODE, TWO_SIMULATED, facts=facts))
     assert "2 GPUs (2 of type simulated) and has 1 GPU" in said
+
+
+REAL = DeclaredGres((DeclaredGpu("h100", "2330"),) * 2)
+LOST_SMI = an_smi(state="failed", code=15, gpus=[], lost=[{"address": SECOND, "reason": "GPU is lost."}])
+
+
+def health(smi: NvidiaSmi, nodes: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """The facts of a node with two H100 of which nvidia-smi says ``smi``."""
+    return {
+        "facts.gpu.GpuDevices": some_gpus(**changes),
+        "facts.gpu.NvidiaSmi": smi,
+        "facts.gpu.NvidiaTopology": a_topology(),
+        "facts.gpu.XidMessages": a_log(),
+        "facts.slurm.SlurmNodes": nodes,
+    }
+
+
+def test_what_health_calls_unusable_is_not_offered() -> None:
+    """shine-cluster#171: a GPU off the bus, still in /proc; Slurm knows the node, and drains it."""
+    drain, stop = run(gres.require, NODE, REAL, facts=health(LOST_SMI, {NODE: IDLE})).commands
+    assert drain == (
+        f"scontrol update nodename={NODE} state=drain "
+        f"reason='hpcstate: GPU {SECOND}: nvidia-smi cannot open it: GPU is lost.'"
+    )
+    said = str(stop)
+    assert "must give no jobs to" in said
+    assert SECOND in said
+    assert FIRST not in said
+
+
+@pytest.mark.parametrize("nodes", [{}, {NODE: {**IDLE, "states": ["IDLE", "DRAIN"]}}])
+def test_a_node_that_takes_no_jobs_is_only_stopped(nodes: dict[str, Any]) -> None:
+    assert "must give no jobs to" in stopped(run(gres.require, NODE, REAL, facts=health(LOST_SMI, nodes)))
+
+
+def test_a_healthy_gpu_stands_in_for_one_that_is_not() -> None:
+    outcome = run(gres.require, NODE, DeclaredGres(REAL.gpus[:1]), facts=health(LOST_SMI, {}))
+    assert (outcome.commands, len(outcome.noops)) == ([], 1)
+
+
+def test_healthy_gpus_are_offered() -> None:
+    outcome = run(gres.require, NODE, REAL, facts=health(an_smi(), {}))
+    assert (outcome.commands, len(outcome.noops)) == ([], 1)
+
+
+def test_slurmd_is_not_given_one_either() -> None:
+    facts = health(LOST_SMI, {NODE: IDLE})
+    outcome = run(slurm.compute_daemon, NODE, {}, REAL, facts=facts)
+    drain, stop = outcome.commands
+    assert str(drain).startswith("scontrol update")
+    assert "must give no jobs to" in str(stop)
+
+
+def test_one_that_is_gone_after_a_reboot_needs_the_power_off() -> None:
+    gone = some_gpus(devices=some_gpus()["devices"][:1], bus=[FIRST])
+    facts = health(an_smi(a_gpu()), {}) | {"facts.gpu.GpuDevices": gone}
+    said = stopped(run(gres.require, NODE, REAL, facts=facts))
+    assert "has 1 of 2 GPUs" in said
+    assert "power the hypervisor off" in said
+    assert "lspci" not in said
 
 
 def test_a_node_with_its_gpus_is_right() -> None:

@@ -42,6 +42,9 @@ def a_gpu(index: int = 0, address: str = FIRST, **changes: Any) -> NvidiaGpu:
         mig_mode_pending="Disabled",
         mig_devices=[],
         recovery_action="None",
+        repair_pending=[],
+        unrepairable_memory=None,
+        fabric={"state": "", "status": "", "health": {}},
         unreadable={},
     )
     return {**gpu, **changes}  # type: ignore[typeddict-item]  # the keys are those of a test
@@ -81,10 +84,18 @@ def an_smi(*gpus: NvidiaGpu, **changes: Any) -> NvidiaSmi:
 def a_log(*xids: tuple[int, str], **changes: Any) -> KernelLog:
     """A kernel log with ``xids`` (number, text) of the first GPU, a second apart."""
     found = [
-        Xid(time=BOOT + second, address=FIRST, gpu_instance=None, number=number, process="", text=text)
+        Xid(
+            time=BOOT + second,
+            address=FIRST,
+            gpu_instance=None,
+            number=number,
+            process="",
+            text=text,
+            times=1,
+        )
         for second, (number, text) in enumerate(xids)
     ]
-    log = KernelLog(log="journal", xids=found, mismatch=None, failures=[])
+    log = KernelLog(log="journal", xids=found, switches=[], mismatch=None, failures=[])
     return {**log, **changes}  # type: ignore[typeddict-item]  # the keys are those of a test
 
 

@@ -28,7 +28,7 @@ def device(address: str, ids: str, class_code: str, driver: str = "", **more: An
         physfn="",
         numa_node=-1,
         boot_vga=False,
-        reset_methods=[],
+        reset_methods=["flr", "bus"],
         sriov_vfs=0,
         bars=[],
     )

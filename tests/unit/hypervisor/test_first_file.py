@@ -63,8 +63,14 @@ def test_a_host_without_gpus_gets_simulated_ones() -> None:
 def test_the_subnet_is_a_free_one() -> None:
     size = HostSize("h", 8, 32768, (IPv4Network("0.0.0.0/0"), IPv4Network("192.168.150.0/23")))
     assert str(written(WORKSTATION, size)[1].network.subnet) == "192.168.152.0/24"
+    # Beside a VPN with all of it a network of our own works (workstation case 3); one that is free is better.
+    for wide in ("192.168.0.0/16", "128.0.0.0/1"):
+        vpn = HostSize("h", 8, 32768, (IPv4Network(wide), IPv4Network("192.168.150.0/24")))
+        assert str(written(WORKSTATION, vpn)[1].network.subnet) == "192.168.151.0/24"
     with pytest.raises(HpcstateError, match="all overlap routes"):
-        written(WORKSTATION, HostSize("h", 8, 32768, (IPv4Network("192.168.0.0/16"),)))
+        written(
+            WORKSTATION, HostSize("h", 8, 32768, tuple(IPv4Network("192.168.0.0/16").subnets(new_prefix=24)))
+        )
 
 
 @pytest.mark.parametrize(

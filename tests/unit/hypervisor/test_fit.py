@@ -64,7 +64,12 @@ def test_a_host_that_has_everything_has_no_findings() -> None:
     [
         (Route(IPv4Network("192.168.152.0/24"), "eth1"), "error"),
         (Route(IPv4Network("192.168.152.64/26"), "wlan0", "192.168.0.1"), "error"),
-        (Route(IPv4Network("192.168.0.0/16"), "eth1"), "error"),
+        (Route(IPv4Network("192.168.0.0/16"), "eth1"), "warning"),
+        # A VPN: halves of everything, and a table of its own.
+        (Route(IPv4Network("128.0.0.0/1"), "tun0"), "warning"),
+        (Route(IPv4Network("192.168.0.0/16"), "wg0", table="51820"), "warning"),
+        (Route(IPv4Network("192.168.152.0/24"), "wg0", table="51820"), "error"),
+        (Route(IPv4Network("192.168.152.128/25"), "wg0", table="51820"), "error"),
         (Route(IPv4Network("192.168.0.0/16"), "tun0", "10.8.0.1"), "warning"),
         (Route(IPv4Network("192.168.152.0/24"), "virbr152"), None),
         (Route(IPv4Network("192.168.153.0/24"), "eth1"), None),
@@ -294,6 +299,82 @@ def test_routes_are_read_from_iproute2() -> None:
         Route(IPv4Network("10.0.0.0/8"), ""),
     )
     assert validate.parse_routes("") == ()
+
+
+GIB = 2**30
+
+
+def with_bars(count: int, gib: int, cpu_model: str, bits: int) -> list[Problem]:
+    """What is said of a node with ``count`` GPUs of ``gib`` GiB each, on a host of ``bits`` address bits."""
+    addresses = [f"0000:{10 + number}:00.0" for number in range(count)]
+    gpus = [
+        device(address, "10de:2330", "030200", bars=[16 * 2**20, gib * GIB, 32 * 2**20])
+        for address in addresses
+    ]
+    devices = "\n".join(f"          - {{pci_address: '{a}', device_type: gpu}}" for a in addresses)
+    text = (
+        "clusters:\n  hpc:\n    name: a\n    network: {subnet: 192.168.150.0/24}\n    controller: {}\n"
+        f"    hardware: {{acceleration: {{cpu_model: {cpu_model}}}}}\n"
+        "    compute_nodes:\n    - pcie_passthrough:\n        enabled: true\n        devices:\n"
+        f"{devices}\n"
+    )
+    here = replace(
+        HOST,
+        pci=host(gpus, {number: [address] for number, address in enumerate(addresses)}),
+        hardware=replace(HARDWARE, address_bits=bits),
+    )
+    description = schema.parse(text, Path("a.yaml"))
+    return [
+        problem for problem in validate.host_findings(description, here) if "addresses" in problem.message
+    ]
+
+
+@pytest.mark.parametrize(
+    ("count", "gib", "cpu_model", "bits", "hint"),
+    [
+        # kubevirt#11093, edk2#12997: 40 address bits have room for one of 256 GiB, or three of 128.
+        (1, 256, "host-model", 46, None),
+        (2, 256, "host-model", 46, "cpu_model: host-passthrough} gives it the 46 bits"),
+        (3, 128, "host-model", 46, None),
+        (4, 128, "host-model", 46, "host-passthrough"),
+        (8, 128, "host-passthrough", 46, None),
+        (4, 128, "host-passthrough", 0, "fewer"),
+        (1, 256, "host-passthrough", 39, "fewer"),
+        (1, 32, "host-passthrough", 39, None),
+        (1, 1024, "host-model", 40, "fewer"),
+    ],
+)
+def test_regions_of_devices_are_added_up(
+    count: int, gib: int, cpu_model: str, bits: int, hint: str | None
+) -> None:
+    problems = with_bars(count, gib, cpu_model, bits)
+    assert [problem.severity for problem in problems] == (["error"] if hint else [])
+    assert all(hint in problem.hint for problem in problems if hint)
+
+
+def test_address_bits_are_those_of_the_processor() -> None:
+    text = "processor\t: 0\naddress sizes\t: 46 bits physical, 48 bits virtual\n\nprocessor\t: 1\n"
+    assert validate.parse_address_bits(text) == 46
+    assert validate.parse_address_bits("processor\t: 0\n") == 0
+
+
+def test_routes_of_all_tables_are_read_and_addresses_of_the_host_are_none() -> None:
+    """A VPN by policy routing: its routes are in no other listing (ip-route(8), show table all)."""
+    output = [
+        {"dst": "default", "dev": "wg0", "table": "51820"},
+        {"dst": "192.168.0.0/16", "dev": "wg0", "table": "51820"},
+        {"dst": "0.0.0.0/1", "dev": "tun0", "gateway": "10.8.0.1"},
+        {"type": "unreachable", "dst": "10.0.0.0/8", "dev": "lo", "table": "220"},
+        {"type": "local", "dst": "192.168.150.1", "dev": "virbr0", "table": "local"},
+        {"type": "broadcast", "dst": "192.168.150.255", "dev": "virbr0", "table": "local"},
+        {"type": "multicast", "dst": "224.0.0.0/4", "dev": "eth0", "table": "local"},
+    ]
+    assert validate.parse_routes(json.dumps(output)) == (
+        Route(IPv4Network("192.168.0.0/16"), "wg0", table="51820"),
+        Route(IPv4Network("0.0.0.0/1"), "tun0", "10.8.0.1"),
+        Route(IPv4Network("10.0.0.0/8"), "lo", table="220"),
+    )
+    assert validate.ROUTES[-3:] == ("show", "table", "all")
 
 
 @pytest.mark.parametrize("output", ["{", '{"dst": 1}', '[{"dev": "eth0"}]', '[{"dst": "unknown"}]'])

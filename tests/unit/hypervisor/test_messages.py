@@ -44,6 +44,70 @@ NOT_VIABLE = (
         ),
         (KVM_BUSY, "another hypervisor holds", "VirtualBox"),
         (
+            "Unable to reset PCI device 0000:03:00.0: no FLR, PM reset or bus reset available",
+            "cannot be reset",
+            "power off",
+        ),
+        (
+            "vfio 0000:01:00.0: failed to setup container for group 14: "
+            "memory listener initialization failed: Region pc.ram: vfio_dma_map(0x55, 0x0, 0x80000000, 0x7f) "
+            "= -12 (Cannot allocate memory)",
+            "cannot be pinned",
+            "VFIO pins",
+        ),
+        (
+            "qemu-system-x86_64: Address space limit 0xffffffffff < 0x1ffffffffff phys-bits too low (40)",
+            "too few address bits",
+            "host-passthrough",
+        ),
+        (
+            "unsupported configuration: host doesn't support passthrough of host PCI devices",
+            "IOMMU of the hypervisor is off",
+            "inventory pcie",
+        ),
+        (
+            "PCI device 0000:01:00.0 is in use by driver QEMU, domain win11",
+            "another machine (win11) has the device 0000:01:00.0",
+            "virsh shutdown win11",
+        ),
+        (
+            "vfio 0000:01:00.0: failed to open /dev/vfio/14: Device or resource busy",
+            "another program has the IOMMU group 14",
+            "inventory pcie",
+        ),
+        (
+            "vfio 0000:01:00.0: error getting device from group 14: busy\nVerify all devices "
+            "in group 14 are bound to vfio-<bus> or pci-stub and not already in use",
+            "IOMMU group 14 has a device with a driver",
+            "--all",
+        ),
+        (
+            "error: internal error: Failed to apply firewall rules /usr/sbin/iptables -w --table filter "
+            "--list-rules: iptables v1.8.9: Could not fetch rule set generation id",
+            "firewall refused",
+            "restart libvirtd",
+        ),
+        (
+            "COMMAND_FAILED: INVALID_ZONE: firewalld can't find the 'libvirt' zone",
+            "firewall refused",
+            "restart libvirtd",
+        ),
+        (
+            "error creating bridge interface virbr152: File exists",
+            "interface virbr152 already",
+            "link delete",
+        ),
+        (
+            "Unable to open /dev/net/tun, is tun module loaded?: No such file or directory",
+            "tun",
+            "modprobe tun",
+        ),
+        (
+            "Cannot check dnsmasq binary /usr/sbin/dnsmasq: No such file or directory",
+            "no dnsmasq",
+            "dnsmasq-base",
+        ),
+        (
             "internal error: hugetlbfs filesystem is not mounted or disabled by administrator config",
             "no huge pages",
             "deploys/hypervisor.py",

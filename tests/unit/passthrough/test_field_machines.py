@@ -15,7 +15,7 @@ from hpcstate.passthrough.report import as_text
 from hpcstate.passthrough.verdict import PciHost, State, verdict
 from operations.vfio import refusal
 from tests.unit import field_machines as field
-from tests.unit.pci_hosts import device
+from tests.unit.pci_hosts import device, host
 
 SIZE = HostSize("ws1", cpus=16, memory_mb=65536)
 ALL = {
@@ -240,3 +240,47 @@ def test_a_domain_that_libvirt_cannot_name_is_left_out_with_a_word() -> None:
 def test_the_kernels_rule(driver: str, header_type: int, class_code: str, viable: bool) -> None:
     found = device("0000:01:00.0", "1234:1111", class_code, driver, header_type=header_type)
     assert pcie.spoils_group(found) is not viable
+
+
+def card(ids: str, *methods: str, functions: int = 1, class_code: str = "030000") -> PciHost:
+    """One card with these ways to be reset."""
+    parts = [
+        device(f"0000:01:00.{number}", ids, class_code, "vfio-pci", reset_methods=list(methods))
+        for number in range(functions)
+    ]
+    return host(parts, {1: [part["address"] for part in parts]})
+
+
+@pytest.mark.parametrize(
+    ("on", "note"),
+    [
+        # gnif/vendor-reset#46, and its README
+        (card("1002:67df", "bus"), "Polaris 10"),
+        (card("1002:687f", "bus", "pm"), "Vega 10"),
+        (card("1002:731f", functions=2), "Navi 10"),
+        (card("1002:731f", "device_specific", "bus", functions=2), ""),
+        (card("1002:73bf", "bus"), ""),
+        (card("10de:731f", "bus"), ""),
+        (card("1002:74a5"), "no way to be reset"),
+        (card("10de:2330"), "no way to be reset"),
+        (card("10de:2805", functions=2), ""),
+        (card("1002:67df", class_code="040300"), "no way to be reset"),
+    ],
+)
+def test_what_a_reset_does_not_bring_back_is_said(on: PciHost, note: str) -> None:
+    said = pcie.reset_note(on, "0000:01:00.0")
+    assert bool(said) == bool(note)
+    assert note in said
+    found = verdict(on, "0000:01:00.0")
+    if pcie.is_gpu(on.devices["0000:01:00.0"]):
+        assert (said in found.notes) == bool(said)
+        assert found.state is State.READY
+        assert said in as_text(on, everything=False)
+    (cluster,) = schema.parse(
+        "clusters:\n  hpc:\n    name: a\n    network: {subnet: 192.168.150.0/24}\n    controller: {}\n"
+        "    compute_nodes:\n    - pcie_passthrough:\n        enabled: true\n        devices:\n"
+        + "\n".join(f"        - {{pci_address: '{a}', device_type: other}}" for a in on.devices),
+        Path("a.yaml"),
+    ).clusters
+    warned = [problem for problem in pcie_request.findings([cluster], on) if problem.message == said]
+    assert [problem.severity for problem in warned] == (["warning"] if said else [])

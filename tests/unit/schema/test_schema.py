@@ -14,7 +14,8 @@ from hpcstate import paths, schema
 from hpcstate.errors import HpcstateError, ProblemsError
 from hpcstate.model import Acceleration, Cluster, CpuTopology, Mount, Partition
 from hpcstate.model.cluster import DERIVED_PARAMETERS
-from hpcstate.schema import keys
+from hpcstate.model.gpu import instance_type
+from hpcstate.schema import keys, leaf
 from hpcstate.schema.declare import AnyKey
 from hpcstate.schema.section import Section
 from hpcstate.slurm import conf as slurm_conf
@@ -318,6 +319,31 @@ def test_a_gpu_may_name_its_gres_type() -> None:
         hpc(f"[{{pcie_passthrough: {{enabled: true, devices: [{device}]}}}}]").workers[0].gres
         == "gpu:rtx4060:1"
     )
+
+
+@pytest.mark.parametrize(
+    ("profile", "gres_type"),
+    [
+        # NVIDIA/mig-parted#139, and `nvidia-smi mig -lgip` of a GH200 and an RTX PRO 6000 as published
+        ("1g.18gb+me", "a_1g.18gb.me"),
+        ("1g.24gb+gfx", "a_1g.24gb.gfx"),
+        ("2g.48gb+me.all", "a_2g.48gb.me.all"),
+        ("1g.24gb-me", "a_1g.24gb-me"),
+        ("7g.141gb", "a_7g.141gb"),
+    ],
+)
+def test_mig_profiles_are_those_that_nvidia_smi_lists(profile: str, gres_type: str) -> None:
+    assert leaf.MIG_PROFILE(profile) == profile
+    assert instance_type("a", profile) == gres_type
+    assert leaf.GRES_TYPE(gres_type) == gres_type
+
+
+@pytest.mark.parametrize(
+    "profile", ["3g", "3g.20", "1c.3g.20gb", "1g.5gb+", "1g.5gb+xx", "0g.5gb", "1g.5gb me"]
+)
+def test_what_is_no_mig_profile(profile: str) -> None:
+    with pytest.raises(leaf.LeafError):
+        leaf.MIG_PROFILE(profile)
 
 
 def test_mig_instances_and_shares_are_gres_of_their_own() -> None:
