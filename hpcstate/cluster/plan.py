@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from hpcstate.artifact.recipe import State
-from hpcstate.cluster.plan_files import FileChange
 from hpcstate.cluster.pyinfra import Operation
 from hpcstate.cluster.roll import drained, order
 from hpcstate.digest import key_of
 from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor.machine import IMPACTS, REFUSED, MachineDifference
 from hpcstate.model import Cluster, Description
+from hpcstate.node.file_change import FileChange
 from hpcstate.probe.running_jobs import RunningJob
 from hpcstate.slurm.impact import Impact, Level
 

@@ -115,6 +115,9 @@ def _with_nodes(description: Description, observed: Observed, say: Say) -> Obser
         ]
     except HpcstateError as error:
         return replace(observed, unknown=(*observed.unknown, f"files: {error}"))
+    # What pyinfra alone knows of (timers, mail, mounts, gres.conf) comes behind what is rendered here.
+    known = {(each.node, each.path) for each in files}
+    files += [each for each in report.files if (each.node, each.path) not in known]
     return replace(observed, files=tuple(files))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hpcstate import paths
-from hpcstate.artifact.imports import DEPLOYED, code_of, digests, imported_files
+from hpcstate.artifact.imports import DEPLOYED, SHOWS_ONLY, code_of, digests, imported_files
 from hpcstate.digest import file_digests, key_of
 from hpcstate.errors import HpcstateError
 from hpcstate.image import seed
@@ -25,7 +25,9 @@ def inputs(spec: ImageSpec) -> dict[str, Any]:
         rendered |= base_files.service_files()
         rendered |= apptainer_files.image_files()
     try:
-        deploy = digests(imported_files([paths.ROOT / spec.deploy], paths.ROOT, DEPLOYED), paths.ROOT)
+        deploy = digests(
+            imported_files([paths.ROOT / spec.deploy], paths.ROOT, DEPLOYED, SHOWS_ONLY), paths.ROOT
+        )
         files = file_digests([PACKER / "image.pkr.hcl", PACKER / "seed" / "seal.sh"], paths.ROOT)
     except FileNotFoundError as error:
         raise HpcstateError(
