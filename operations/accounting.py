@@ -7,7 +7,6 @@ from collections.abc import Generator, Mapping
 from pathlib import Path, PurePosixPath
 
 from pyinfra.api.command import PyinfraCommand, StringCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.accounting import Accounting, Tables
@@ -28,6 +27,7 @@ from hpcstate.slurm.accounting import (
 )
 from hpcstate.slurm.upgrade import step
 from operations.util import difference
+from operations.util.arguments import operation
 from operations.util.commands import stop_host, write_file
 from operations.util.difference import FileWritten
 

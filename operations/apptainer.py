@@ -8,7 +8,6 @@ from threading import Lock
 from typing import Any
 
 from pyinfra.api.command import FileUploadCommand, FunctionCommand, PyinfraCommand, StringCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.apptainer import Apptainer
@@ -19,6 +18,7 @@ from hpcstate.node.managed import Managed
 from hpcstate.probe.apptainer import PROGRAMS, SubidRange, is_at_least
 from operations.packages import APT_GET
 from operations.util import difference
+from operations.util.arguments import operation
 from operations.util.commands import fail, name_once, stop_host, write_file
 from operations.util.difference import FileWritten
 

@@ -7,7 +7,6 @@ from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
 from pyinfra.api.command import PyinfraCommand, StringCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.data_volume import DataVolume
@@ -16,6 +15,7 @@ from hpcstate.node.data_volume import DEVICE, FROM_FOLDER, HOME, LABEL, TOP, UNI
 from hpcstate.node.managed import Managed
 from hpcstate.probe.data_volume import DataVolumeState
 from operations.util import difference
+from operations.util.arguments import operation
 from operations.util.commands import stop_host
 from operations.util.difference import FileWritten
 

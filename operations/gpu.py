@@ -8,7 +8,6 @@ import re
 from collections.abc import Generator
 
 from pyinfra.api.command import PyinfraCommand, StringCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.gpu import GpuDevices
@@ -19,6 +18,7 @@ from hpcstate.probe.gpu import MARKER
 from hpcstate.probe.text_files import TextFileState
 from hpcstate.slurm import gres
 from operations.util import difference
+from operations.util.arguments import operation
 from operations.util.commands import stop_host, write_file
 from operations.util.difference import FileWritten
 

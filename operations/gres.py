@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from pyinfra.api.command import PyinfraCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.gpu import GpuDevices
 from hpcstate.node.managed import Managed
 from hpcstate.slurm.gres import Assignment, DeclaredGres, assign
+from operations.util.arguments import operation
 from operations.util.commands import stop_host
 
 

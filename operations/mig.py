@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Generator
 
 from pyinfra.api.command import PyinfraCommand, StringCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.gpu import GpuDevices
@@ -16,6 +15,7 @@ from hpcstate.gpu import mig
 from hpcstate.node.managed import Managed
 from hpcstate.slurm.gres import DeclaredGres
 from operations.util import difference
+from operations.util.arguments import operation
 from operations.util.commands import stop_host, write_file
 from operations.util.difference import FileWritten
 from operations.util.drain import listed

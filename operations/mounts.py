@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from pyinfra.api.command import FunctionCommand, PyinfraCommand, StringCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.mounts import Mounts
@@ -21,6 +20,7 @@ from hpcstate.probe.mounts import MountsState
 from operations.data_volume import IDLE
 from operations.homes import NFS
 from operations.util import difference
+from operations.util.arguments import operation
 from operations.util.commands import fail, name_once
 from operations.util.difference import FileWritten
 

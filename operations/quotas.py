@@ -7,7 +7,6 @@ from collections.abc import Generator, Mapping
 from pathlib import Path
 
 from pyinfra.api.command import PyinfraCommand, StringCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.quotas import Quotas
@@ -16,6 +15,7 @@ from hpcstate.node.data_volume import DEVICE, TOP
 from hpcstate.node.managed import Managed
 from hpcstate.node.quotas import RECORD, SERVICE, boot_files, changes
 from operations.util import difference
+from operations.util.arguments import operation
 from operations.util.commands import name_once, write_file
 from operations.util.difference import FileWritten
 

@@ -11,7 +11,6 @@ from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 
 from pyinfra.api.command import PyinfraCommand, StringCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.gpu import GpuDevices
@@ -26,6 +25,7 @@ from hpcstate.slurm.gres import DeclaredGres, assign_declared
 from hpcstate.slurm.impact import Impact, Level, combine, impact
 from operations import gres
 from operations.util import difference
+from operations.util.arguments import operation
 from operations.util.commands import stop_host, write_file
 from operations.util.difference import FileWritten
 from operations.util.drain import (

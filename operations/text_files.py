@@ -12,13 +12,13 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 from pyinfra.api.command import PyinfraCommand, StringCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.text_files import TextFiles
 from hpcstate.node.managed import Managed
 from hpcstate.probe.text_files import PENDING_SUFFIX, TextFileState
 from operations.util import difference
+from operations.util.arguments import operation
 from operations.util.commands import write_file
 from operations.util.difference import FileWritten
 

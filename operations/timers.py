@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Generator, Sequence
 
 from pyinfra.api.command import PyinfraCommand, StringCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.timers import Timers
@@ -15,6 +14,7 @@ from hpcstate.node.managed import Managed
 from hpcstate.node.timers import MARK, PROGRAMS, Timer
 from hpcstate.probe.timers import TimerState
 from operations.util import difference
+from operations.util.arguments import operation
 from operations.util.commands import write_file
 from operations.util.difference import FileWritten
 

@@ -39,6 +39,7 @@ DEPLOYED = ("deploys", "operations", "facts", "hpcstate.probe", "hpcstate.progra
 """Where the code of a deploy lies. What else it asks of hpcstate is in the image's key as rendered text."""
 
 SHOWS_ONLY = {
+    "operations.util.arguments": "refuses arguments: then nothing is changed",
     "operations.util.difference": "shows what a change makes of a file, and changes nothing",
 }
 """What of DEPLOYED does not count, and why."""
