@@ -180,6 +180,8 @@ def artifact(recipe: Recipe, store: Store) -> Artifact:
     state = recipe.state
     if state == "current":
         return Artifact(recipe.path.name, state)
+    if recipe.forgotten:
+        return Artifact(recipe.path.name, state, forgotten=True)
     before = Manifest.read(paths.sidecar(recipe.path))
     changed = changed_inputs(before.inputs, recipe.made_of) if before and state == "outdated" else ()
     return Artifact(recipe.path.name, state, recipe.stored(store), changed)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from hpcstate import paths
 from hpcstate.artifact.imports import DEPLOYED, SHOWS_ONLY, code_of, digests, imported_files
-from hpcstate.digest import file_digests, key_of
+from hpcstate.digest import file_digests
 from hpcstate.errors import HpcstateError
 from hpcstate.image import seed
 from hpcstate.image.declared import PACKER, ImageSpec
@@ -39,5 +40,5 @@ def inputs(spec: ImageSpec) -> dict[str, Any]:
         "groups": sorted(spec.groups),
         "files": files,
         "deploy": deploy,
-        "rendered": key_of(rendered),
+        "rendered": {path: hashlib.sha256(text.encode()).hexdigest() for path, text in rendered.items()},
     }
