@@ -5,16 +5,23 @@ these: ``tool.doit.plugins.command``). Each has the name and the options of doit
 from __future__ import annotations
 
 import io
+import json
+import pprint
+import sqlite3
 import sys
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
-from doit.cmd_base import check_tasks_exist, subtasks_iter, tasks_and_deps_iter
+from doit.cmd_base import check_tasks_exist, opt_depfile, subtasks_iter, tasks_and_deps_iter
+from doit.cmd_dumpdb import DumpDB as DoitsDumpDB
 from doit.cmd_forget import Forget as DoitsForget
 from doit.cmd_info import Info as DoitsInfo
 from doit.cmd_list import List as DoitsList
 
+from hpcstate import paths
 from hpcstate.artifact.recipe import forget
 from hpcstate.errors import HpcstateError
 from hpcstate.tasks.artifacts import Current
@@ -95,3 +102,27 @@ class List(DoitsList):  # type: ignore[misc]
             self.outstream.write(f" -  {name}\n")
         if list_deps:
             self.outstream.write("\n")
+
+
+class DumpDB(DoitsDumpDB):  # type: ignore[misc]
+    """doit's notes of the last runs, from the database that dodo.py chooses: doit's own command opens none of
+    SQLite, and asks no dodo.py where it is (doit 0.37, cmd_dumpdb.py)."""
+
+    name = "dumpdb"
+
+    def execute(self, opt_values: Mapping[str, Any], pos_args: list[str]) -> int:
+        given = opt_values["dep_file"]
+        file = Path(given) if given != opt_depfile["default"] else paths.BUILD / "doit.sqlite3"
+        if not file.is_file():
+            print(f"doit: {paths.shown(file)} is not there: no task has run yet", file=sys.stderr)
+            return 1
+        try:
+            with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as database:
+                rows = database.execute("select task_id, task_data from doit order by task_id").fetchall()
+        except sqlite3.Error as error:
+            print(f"doit: {paths.shown(file)}: {error}", file=sys.stderr)
+            return 1
+        for task, data in rows:
+            print(f"{task} -> {pprint.pformat(json.loads(data), indent=4, width=80)}")
+        print("images and containers have notes of their own beside them: `doit info TASK`")
+        return 0

@@ -184,3 +184,18 @@ def test_clean_forgets_that_it_was_forgotten(doit: Doit, project: Project) -> No
     assert not list(project.image.parent.iterdir())
     assert "from the store" in doit("build_images")[1]
     assert project.made == ["tiny.raw", "tiny.qcow2"]
+
+
+def test_dumpdb_shows_doits_notes(doit: Doit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    code, said = doit("dumpdb")
+    assert code == 1
+    assert "doit.sqlite3 is not there: no task has run yet" in said
+    doit("build_images")
+    code, said = doit("dumpdb")
+    assert code == 0
+    assert "build_images:tiny -> {" in said
+    (tmp_path / "other").write_text("no database")
+    code, said = doit("dumpdb", "--db-file", str(tmp_path / "other"))
+    assert (code, "Traceback" in said) == (1, False)
+    assert "file is not a database" in said
