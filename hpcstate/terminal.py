@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import sys
 import textwrap
@@ -83,8 +82,8 @@ def plural(number: int, noun: str) -> str:
 
 def width() -> int | None:
     """How many characters a line on standard output may have; None where it is no terminal: who reads it with
-    a program wants whole lines. COLUMNS says it, too."""
-    if not sys.stdout.isatty() and not os.environ.get("COLUMNS"):
+    a program wants whole lines."""
+    if not sys.stdout.isatty():
         return None
     return max(shutil.get_terminal_size().columns, _NARROWEST)
 
