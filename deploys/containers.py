@@ -8,7 +8,7 @@ file declares (containers.require_signature, containers.session_dir_mb) and in t
 
 from __future__ import annotations
 
-from pyinfra.context import config, host
+from pyinfra.context import config
 
 from deploys.util.context import is_build, target
 from hpcstate import paths
@@ -23,7 +23,7 @@ THEN = {apptainer_files.TMPFILES: f"systemd-tmpfiles --create {apptainer_files.T
 users = apptainer_files.subid_users(() if is_build() else target().cluster.users)
 if is_build():
     files = dict(apptainer_files.image_files())
-elif host.data.cluster_kind == "hpc":
+elif target().cluster.kind == "hpc":
     apptainer.installed(name="Apptainer is installed", at_least=apptainer_files.AT_LEAST)
     files = dict(apptainer_files.cluster_files(target().cluster.containers))
     # Made with the first container that is signed: before that there is none to verify.

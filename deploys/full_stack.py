@@ -16,36 +16,37 @@ from __future__ import annotations
 from pyinfra import local
 
 from deploys.util.context import is_build, target
+from deploys.util.include import include
 from operations import barrier
 
 of_their_own = not is_build() and target().cluster.home == "local"
 
-local.include("deploys/base.py")
-local.include("deploys/munge.py")
-local.include("deploys/containers.py")
-local.include("deploys/nvidia.py")
-local.include("deploys/vacate.py")
-local.include("deploys/homes_change.py")
-local.include("deploys/gpu.py")
+include("base.py")
+include("munge.py")
+include("containers.py")
+include("nvidia.py")
+include("vacate.py")
+include("homes_change.py")
+include("gpu.py")
 barrier.wait(name="All nodes are ready for slurmctld", what="its base, munge and GPUs")
-local.include("deploys/data.py")
+include("data.py")
 if not of_their_own:
-    local.include("deploys/users.py")
-local.include("deploys/accounting.py")
-local.include("deploys/controller.py")
+    include("users.py")
+include("accounting.py")
+include("controller.py")
 barrier.wait(name="slurmctld is ready for the nodes", what="seen slurmctld change first")
-local.include("deploys/homes.py")
-local.include("deploys/mounts.py")
+include("homes.py")
+include("mounts.py")
 if of_their_own:
-    local.include("deploys/users.py")
-local.include("deploys/associations.py")
-local.include("deploys/compute.py")
-local.include("deploys/login.py")
-local.include("deploys/work.py")
-local.include("deploys/timers.py")
-local.include("deploys/registry.py")
-local.include("deploys/runs.py")
-local.include("deploys/named.py")
+    include("users.py")
+include("associations.py")
+include("compute.py")
+include("login.py")
+include("work.py")
+include("timers.py")
+include("registry.py")
+include("runs.py")
+include("named.py")
 if not is_build():
     for path in target().cluster.site.deploys:
         local.include(path)

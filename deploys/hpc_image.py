@@ -5,8 +5,8 @@ The others do nothing there. Naming them would make every change of theirs rebui
 
 from __future__ import annotations
 
-from pyinfra import local
+from deploys.util.include import include
 
-local.include("deploys/base.py")
-local.include("deploys/munge.py")
-local.include("deploys/containers.py")
+include("base.py")
+include("munge.py")
+include("containers.py")

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 
-from pyinfra import local
 from pyinfra.context import config, host
 
+from deploys.util.include import include
 from hpcstate.host import tools
 from operations import packages, services
 
@@ -20,4 +20,4 @@ config.SUDO = not (host.name == "@local" and os.geteuid() == 0)
 packages.installed(name="QEMU and libvirt", names=tools.load().hypervisor)
 # Its sockets, which start it: by itself it ends after two idle minutes (libvirtd(8), --timeout).
 services.state(name="libvirtd is on", on=("libvirtd.socket", "libvirtd-ro.socket"))
-local.include("deploys/vfio.py")
+include("vfio.py")

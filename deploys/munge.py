@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pyinfra.api.exceptions import DeployError
-from pyinfra.context import config, host
+from pyinfra.context import config
 
 from deploys.util.context import is_build, target
 from hpcstate.paths import ClusterPaths
@@ -14,7 +14,7 @@ config.SUDO = True
 if is_build():
     # The package makes a key when it is installed: every cluster made from the image would share it.
     text_files.absent(name="No munge key in an image", paths=[munge.KEY])
-elif host.data.cluster_kind == "hpc":
+elif target().cluster.kind == "hpc":
     key = ClusterPaths.of(target().cluster.name).munge_key
     if not key.exists():
         raise DeployError(f"the munge key of the cluster is missing: {key} (hpcstate start makes it)")

@@ -7,7 +7,7 @@ The last line of a deploy, so that it is what a person reads last. docs/drift.md
 
 from __future__ import annotations
 
-from pyinfra.context import config, host
+from pyinfra.context import config
 
 from deploys.util.context import is_build, target
 from hpcstate.node.drift import to_be_in_force
@@ -18,5 +18,5 @@ config.SUDO = True
 if not is_build():
     this = target()
     in_force.named(name="What is left as it is", wanted=to_be_in_force(this.cluster, this.node))
-    if host.data.cluster_kind == "hpc":
+    if target().cluster.kind == "hpc":
         apptainer.named(name="What Apptainer lacks")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from pyinfra.context import config, host
 
-from deploys.util.context import is_build, target
+from deploys.util.context import flag, is_build, target
 from operations import nvidia
 
 config.SUDO = True
@@ -27,8 +27,8 @@ if not is_build() and "compute" in host.groups:
             asked=nvidia.Asked(
                 modules=str(host.data.get("nvidia_modules") or ""),
                 mps=bool(this.node.gres_settings.mps),
-                update=bool(host.data.get("nvidia_update")),
-                reboot=bool(host.data.get("nvidia_reboot")),
+                update=flag("nvidia_update"),
+                reboot=flag("nvidia_reboot"),
             ),
             timeout_s=this.drain_seconds,
         )

@@ -8,7 +8,7 @@ Never in an image: what lies in a registry is a cluster's. Others come by `hpcst
 from __future__ import annotations
 
 from pyinfra.api.exceptions import DeployError
-from pyinfra.context import config, host
+from pyinfra.context import config
 
 from deploys.util.context import is_build, target
 from hpcstate.errors import HpcstateError
@@ -18,7 +18,7 @@ from operations import registry
 
 config.SUDO = True
 
-if not is_build() and host.data.cluster_kind == "hpc":
+if not is_build() and target().cluster.kind == "hpc":
     this = target()
     try:
         delivery = container_delivery.shared(this.cluster)

@@ -8,7 +8,7 @@ an image: people are a cluster's.
 
 from __future__ import annotations
 
-from pyinfra.context import config, host
+from pyinfra.context import config
 
 from deploys.util.context import is_build, target
 from hpcstate.node.base_files import KEYS
@@ -20,7 +20,7 @@ from operations.text_files import TextFile
 
 config.SUDO = True
 
-if not is_build() and host.data.cluster_kind == "hpc":
+if not is_build() and target().cluster.kind == "hpc":
     this = target()
     key = ClusterPaths.of(this.cluster.name).ssh_key
     own_key = key.with_name(f"{key.name}.pub")

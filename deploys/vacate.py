@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pyinfra.context import config, host
 
-from deploys.util.context import is_build, target
+from deploys.util.context import flag, is_build, target
 from deploys.util.slurm_files import demand_machine, slurm_files
 from hpcstate.slurm.gres import declared_gres
 from operations import slurm
@@ -17,7 +17,7 @@ config.SUDO = True
 
 if not is_build() and "compute" in host.groups:
     this = target()
-    if not host.data.get("machines_first"):
+    if not flag("machines_first"):
         demand_machine(this)
     slurm.vacate(
         name="Drain where slurmd must restart",

@@ -15,6 +15,7 @@ from pyinfra import logger
 from pyinfra.api.exceptions import DeployError
 from pyinfra.context import config, host
 
+from deploys.util.context import flag
 from facts.boot_tools import BootTools
 from facts.iommu import IommuGroups
 from facts.pci import PciDevices
@@ -38,7 +39,7 @@ except HpcstateError as error:
 
 addresses = vfio_files.devices_of(description)
 unused = vfio_files.unused_of(description)
-force = bool(host.data.get("vfio_force"))
+force = flag("vfio_force")
 known: dict[str, str] = {}
 for cluster in description.clusters if host.name == "@local" else ():
     # What the nodes got at their first start, where the file does not say which device is meant.

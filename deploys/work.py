@@ -8,7 +8,7 @@ all the same. Never in an image: what the file adds is a cluster's.
 
 from __future__ import annotations
 
-from pyinfra.context import config, host
+from pyinfra.context import config
 
 from deploys.util.context import is_build, target
 from hpcstate.node import mail, work_files
@@ -17,7 +17,7 @@ from operations.text_files import TextFile
 
 config.SUDO = True
 
-if not is_build() and host.data.cluster_kind == "hpc":
+if not is_build() and target().cluster.kind == "hpc":
     this = target()
     text_files.put(
         name="seff, modules, message of the day",

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+import inspect
+import sys
+from collections.abc import Mapping, Sequence
+from functools import wraps
+from typing import Any, TypeVar
 
-from pyinfra.api.exceptions import FactError
+import pyinfra
+from pyinfra.api.exceptions import FactError, FactTypeError
 from pyinfra.api.facts import FactBase
 
 from hpcstate.errors import HpcstateError
 
 T = TypeVar("T")
+
+
+_LISTS = ("Sequence[", "Collection[", "Iterable[", "list[", "tuple[", "set[", "frozenset[")
+
+
+def text_for_a_list(
+    signature: inspect.Signature, args: Sequence[object], kwargs: Mapping[str, object]
+) -> str:
+    """Which argument of a call is a text where ``signature`` has a list, and what is meant; empty where none
+    is, and where the call does not fit at all, which Python tells better."""
+    try:
+        given = signature.bind_partial(*args, **kwargs).arguments
+    except TypeError:
+        return ""
+    for name, value in given.items():
+        if isinstance(value, str | bytes) and str(signature.parameters[name].annotation).startswith(_LISTS):
+            return f"{name} takes a list, not the text {value!r}; for one: {name}=[{value!r}]"
+    return ""
 
 
 class ProbedFact(FactBase[T]):
@@ -19,6 +42,25 @@ class ProbedFact(FactBase[T]):
     """
 
     abstract = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuses a text where the command takes a list, as operations of ours do."""
+        super().__init_subclass__(**kwargs)
+        plain = cls.__dict__.get("command")
+        if not isinstance(plain, staticmethod):
+            return
+        command = plain.__func__
+        signature = inspect.signature(command)
+
+        @wraps(command)
+        def checked(*args: Any, **given: Any) -> Any:
+            if wrong := text_for_a_list(signature, args, given):
+                raise _error(FactTypeError, f"{cls.__module__}.{cls.__name__}: {wrong}")
+            return command(*args, **given)
+
+        # pyinfra asks getfullargspec, which looks through no wrapper.
+        checked.__signature__ = signature  # type: ignore[attr-defined]
+        cls.command = staticmethod(checked)  # type: ignore[method-assign]
 
     @staticmethod
     def parse(text: str) -> T:
@@ -39,4 +81,10 @@ class ProbedFact(FactBase[T]):
         try:
             return self.parse("\n".join(output))
         except HpcstateError as error:
-            raise FactError(str(error)) from error
+            raise _error(FactError, str(error)) from error
+
+
+def _error(kind: type[FactError], text: str) -> BaseException:
+    """What ends a run with ``text``. `pyinfra … fact` tells no error of a fact: gevent shows a traceback, and
+    the program ends with 0 (3.10, cli.py, _run_fact_operations). SystemExit passes."""
+    return SystemExit(text) if pyinfra.is_cli and "fact" in sys.argv[1:] else kind(text)

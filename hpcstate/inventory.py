@@ -5,6 +5,6 @@ A door, as cli.py is: files of users have this name in them, wherever the code b
 
 from __future__ import annotations
 
-from hpcstate.cluster.inventory import groups_beside, groups_of_environment
+from hpcstate.cluster.inventory import groups_beside, groups_of, groups_of_environment, refuse_wrong_data
 
-__all__ = ["groups_beside", "groups_of_environment"]
+__all__ = ["groups_beside", "groups_of", "groups_of_environment", "refuse_wrong_data"]

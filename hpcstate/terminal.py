@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from typing import TextIO
 
 Say = Callable[[str], None]
@@ -21,6 +24,11 @@ _TICK = 15.0
 _QUIET = 10.0
 """Seconds between two lines about the same node where lines are not rewritten; the first and the last of a
 piece of work are always shown."""
+
+
+_NARROWEST = 40
+_COLUMN = 12
+"""Characters that a terminal has at least, and a column keeps where it folds."""
 
 
 class Board:
@@ -72,14 +80,49 @@ def plural(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def width() -> int | None:
+    """How many characters a line on standard output may have; None where it is no terminal: who reads it with
+    a program wants whole lines."""
+    if not sys.stdout.isatty():
+        return None
+    return max(shutil.get_terminal_size().columns, _NARROWEST)
+
+
+def folded(line: str, indent: int) -> list[str]:
+    """``line`` in lines that fit the terminal, all but the first indented."""
+    limit = width()
+    if limit is None or len(line) <= limit:
+        return [line]
+    head, text = line[:indent], line[indent:]
+    lines = textwrap.wrap(text, max(limit - indent, _COLUMN), break_on_hyphens=False)
+    return [(head if number == 0 else " " * indent) + part for number, part in enumerate(lines)]
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], indent: str = "  ") -> str:
-    """``rows`` under ``header`` in columns as wide as their widest cell, a line each."""
+    """``rows`` under ``header`` in columns as wide as their widest cell, a line each; on a terminal that is
+    narrower, the widest columns fold."""
     lines = [header, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    return "\n".join(
+    limit = width()
+    while limit is not None and len(indent) + sum(widths) + 2 * len(widths) - 2 > limit:
+        widest = max(range(len(widths)), key=widths.__getitem__)
+        if widths[widest] <= _COLUMN:
+            break
+        widths[widest] -= 1
+    return "\n".join(line for cells in lines for line in _row(cells, widths, indent))
+
+
+def _row(cells: Sequence[str], widths: Sequence[int], indent: str) -> list[str]:
+    parts = [
+        [cell]
+        if len(cell) <= width
+        else textwrap.wrap(cell, width, break_on_hyphens=False, break_long_words=True) or [""]
+        for cell, width in zip(cells, widths, strict=True)
+    ]
+    return [
         (indent + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))).rstrip()
-        for line in lines
-    )
+        for line in zip_longest(*parts, fillvalue="")
+    ]
 
 
 _finished: dict[str, float] = {}

@@ -2,6 +2,12 @@
 
 import os
 
+if _lacking := [
+    _name for _name in ("SECRETS", "PORT", "GROUPS") if f"HPCSTATE_IMAGE_{_name}" not in os.environ
+]:
+    raise SystemExit(
+        f"HPCSTATE_IMAGE_{_lacking[0]} is not set: this inventory is for `doit build_images`, which sets it"
+    )
 _secrets = os.environ["HPCSTATE_IMAGE_SECRETS"]
 _data = {
     "ssh_hostname": "127.0.0.1",

@@ -7,7 +7,6 @@ from collections.abc import Generator, Mapping
 from pathlib import Path, PurePosixPath
 
 from pyinfra.api.command import PyinfraCommand, StringCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.accounting import Accounting, Tables
@@ -27,7 +26,10 @@ from hpcstate.slurm.accounting import (
     question,
 )
 from hpcstate.slurm.upgrade import step
+from operations.util import difference
+from operations.util.arguments import operation
 from operations.util.commands import stop_host, write_file
+from operations.util.difference import FileWritten
 
 PROGRAM = Path(__file__).with_name("accounting.sh")
 
@@ -90,6 +92,11 @@ def state(cluster: str, files: Mapping[str, str]) -> Generator[PyinfraCommand, N
             "(packer/hpc-base/image.yaml). Or turn it off: `accounting: {enabled: false}`"
         )
         return
+    difference.show(
+        FileWritten(path, files[path], mode)
+        for path, (mode, _) in PLACES.items()
+        if not _is_right(found, path, files)
+    )
     done = True
     if not _has_database(found, files):
         done = False

@@ -8,7 +8,6 @@ from threading import Lock
 from typing import Any
 
 from pyinfra.api.command import FileUploadCommand, FunctionCommand, PyinfraCommand, StringCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.apptainer import Apptainer
@@ -18,7 +17,10 @@ from hpcstate.host import tools
 from hpcstate.node.managed import Managed
 from hpcstate.probe.apptainer import PROGRAMS, SubidRange, is_at_least
 from operations.packages import APT_GET
+from operations.util import difference
+from operations.util.arguments import operation
 from operations.util.commands import fail, name_once, stop_host, write_file
+from operations.util.difference import FileWritten
 
 _KEEP_SETTINGS = ("-o", "Dpkg::Options::=--force-confold")
 """apptainer.conf is ours: dpkg would ask which one to keep, and there is nobody to answer (dpkg(1))."""
@@ -120,7 +122,7 @@ def subids(users: Mapping[str, int], count: int) -> Generator[PyinfraCommand, No
     """
     fact = host.get_fact(Apptainer)
     wanted = [SubidRange(user=user, start=start, count=count) for user, start in users.items()]
-    changed = False
+    writes: dict[str, str] = {}
     for path, present in (("/etc/subuid", fact["subuid"]), ("/etc/subgid", fact["subgid"])):
         others = [entry for entry in present if entry["user"] not in users]
         for entry in wanted:
@@ -131,9 +133,11 @@ def subids(users: Mapping[str, int], count: int) -> Generator[PyinfraCommand, No
                 )
                 return
         if [entry for entry in present if entry["user"] in users] != wanted:
-            changed = True
-            yield write_file(path, "".join(f"{_line(entry)}\n" for entry in [*others, *wanted]))
-    if not changed:
+            writes[path] = "".join(f"{_line(entry)}\n" for entry in [*others, *wanted])
+    difference.show(FileWritten(path, text) for path, text in writes.items())
+    for path, text in writes.items():
+        yield write_file(path, text)
+    if not writes:
         host.noop(f"{', '.join(users)} have their subordinate numbers")
 
 

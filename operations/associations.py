@@ -6,7 +6,6 @@ from collections.abc import Generator, Iterable
 from pathlib import Path
 
 from pyinfra.api.command import PyinfraCommand, StringCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.associations import Associations
@@ -14,6 +13,7 @@ from hpcstate import programs
 from hpcstate.node.managed import Managed
 from hpcstate.slurm.accounting import CLIENT_CONF
 from hpcstate.slurm.associations import RECORD, Step, Wanted, difference, record_text
+from operations.util.arguments import operation
 from operations.util.commands import name_once
 
 PROGRAM = Path(__file__).with_name("associations.sh")

@@ -7,9 +7,9 @@ from typing import Any
 
 from pyinfra import context
 from pyinfra.api.command import PyinfraCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import ctx_host, host
 
+from operations.util.arguments import operation
 from operations.util.commands import stop_host
 
 

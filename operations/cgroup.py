@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 
 from pyinfra.api.command import PyinfraCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.cgroup import CgroupControllers
 from hpcstate.node.managed import Managed
+from operations.util.arguments import operation
 from operations.util.commands import stop_host
 
 NEEDED = ("cpuset", "cpu", "memory", "pids")

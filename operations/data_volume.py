@@ -7,15 +7,17 @@ from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
 from pyinfra.api.command import PyinfraCommand, StringCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.data_volume import DataVolume
 from hpcstate import programs
-from hpcstate.node.data_volume import DEVICE, FROM_FOLDER, HOME, LABEL, TOP, Bind, unit
+from hpcstate.node.data_volume import DEVICE, FROM_FOLDER, HOME, LABEL, TOP, UNITS, Bind, unit
 from hpcstate.node.managed import Managed
 from hpcstate.probe.data_volume import DataVolumeState
+from operations.util import difference
+from operations.util.arguments import operation
 from operations.util.commands import stop_host
+from operations.util.difference import FileWritten
 
 PROGRAM = Path(__file__).with_name("data_volume.sh")
 IDLE = Path(__file__).with_name("idle.sh")
@@ -49,6 +51,13 @@ def state(units: Mapping[str, str], binds: Sequence[Bind]) -> Generator[PyinfraC
     if why := _obstacle(found, binds):
         yield stop_host(why)
         return
+    places = [unit(TOP), *(unit(bind.place) for bind in binds)]
+    digests = {name: hashlib.sha256(units[name].encode()).hexdigest() for name in places}
+    difference.show(
+        FileWritten(f"{UNITS}/{name}", units[name])
+        for name, digest in digests.items()
+        if found["units"].get(name) != digest
+    )
     done = True
     if not (_has(found, TOP, units, found["device"]) and _is_full(found)):
         done = False

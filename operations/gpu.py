@@ -8,7 +8,6 @@ import re
 from collections.abc import Generator
 
 from pyinfra.api.command import PyinfraCommand, StringCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.gpu import GpuDevices
@@ -18,7 +17,10 @@ from hpcstate.node.managed import Managed
 from hpcstate.probe.gpu import MARKER
 from hpcstate.probe.text_files import TextFileState
 from hpcstate.slurm import gres
+from operations.util import difference
+from operations.util.arguments import operation
 from operations.util.commands import stop_host, write_file
+from operations.util.difference import FileWritten
 
 TMPFILES = "/etc/tmpfiles.d/hpcstate-simulated-gpu.conf"
 
@@ -48,6 +50,7 @@ def simulated_devices(
         return
     gpus = host.get_fact(GpuDevices)
     if gpus["driver"] and not count:
+        difference.show_removed(files)
         yield StringCommand("rm -f", TMPFILES, MARKER)
         return
     if gpus["driver"]:
@@ -69,8 +72,10 @@ def simulated_devices(
         )
         return
     if not count:
+        difference.show_removed([*files, *surplus])
         yield StringCommand("rm -f", TMPFILES, MARKER, *surplus)
         return
+    difference.show(FileWritten(path, content) for path, content in wanted.items())
     for path, content in wanted.items():
         yield write_file(path, content)
     if surplus:

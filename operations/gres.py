@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from pyinfra.api.command import PyinfraCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.gpu import GpuDevices, NvidiaSmi, NvidiaTopology, XidMessages
@@ -14,6 +13,7 @@ from hpcstate.gpu.findings import GpuHost, unusable
 from hpcstate.node.managed import Managed
 from hpcstate.probe.gpu import Gpus
 from hpcstate.slurm.gres import Assignment, DeclaredGres, assign
+from operations.util.arguments import operation
 from operations.util.commands import stop_host
 from operations.util.drain import drain_command, is_drained
 

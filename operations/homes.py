@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pyinfra.api.command import FunctionCommand, PyinfraCommand, StringCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.homes import Homes
@@ -20,6 +19,7 @@ from hpcstate.node.managed import Managed
 from hpcstate.node.ssh import SSH_HOME, SSH_USER
 from hpcstate.probe.homes import HomesState
 from operations.data_volume import IDLE
+from operations.util.arguments import operation
 from operations.util.commands import stop_host
 from operations.util.drain import drain_and_wait
 

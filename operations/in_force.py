@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from pyinfra.api.command import PyinfraCommand, StringCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.in_force import InForce
 from hpcstate.node.drift import Drift, ToBeInForce, drifts
 from hpcstate.node.managed import Managed
+from operations.util.arguments import operation
 from operations.util.commands import name_once, stop_host
 
 MANAGED = (

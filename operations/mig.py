@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Generator
 
 from pyinfra.api.command import PyinfraCommand, StringCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.gpu import GpuDevices
@@ -15,7 +14,10 @@ from facts.text_files import TextFiles
 from hpcstate.gpu import mig
 from hpcstate.node.managed import Managed
 from hpcstate.slurm.gres import DeclaredGres
+from operations.util import difference
+from operations.util.arguments import operation
 from operations.util.commands import stop_host, write_file
+from operations.util.difference import FileWritten
 from operations.util.drain import listed
 
 MANAGED = (
@@ -57,6 +59,7 @@ def instances(node: str, declared: DeclaredGres) -> Generator[PyinfraCommand, No
             "deploys/full_stack.py drains the node first."
         )
         return
+    difference.show(FileWritten(path, text) for path, text in content.items())
     for path, text in content.items():
         yield write_file(path, text, "755" if path == mig.SCRIPT else "644")
     yield StringCommand(mig.SCRIPT)

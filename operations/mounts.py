@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from pyinfra.api.command import FunctionCommand, PyinfraCommand, StringCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.mounts import Mounts
@@ -20,7 +19,10 @@ from hpcstate.probe.homes import HomeMount
 from hpcstate.probe.mounts import MountsState
 from operations.data_volume import IDLE
 from operations.homes import NFS
+from operations.util import difference
+from operations.util.arguments import operation
 from operations.util.commands import fail, name_once
+from operations.util.difference import FileWritten
 
 PROGRAM = Path(__file__).with_name("mounts.sh")
 
@@ -65,6 +67,13 @@ def state(mounts: Sequence[MountUnits]) -> Generator[PyinfraCommand, None, None]
         for name, file in found["files"].items()
         if name.endswith(".mount") and file["place"] not in wanted
     }
+    difference.show(
+        FileWritten(f"{UNITS}/{name}", text)
+        for mount in mounts
+        if not _foreign(found, mount)
+        for name, text in _texts(mount).items()
+        if not _has(found, name, text)
+    )
     done = True
     for place, name in gone.items():
         done = False
@@ -81,11 +90,7 @@ def state(mounts: Sequence[MountUnits]) -> Generator[PyinfraCommand, None, None]
 
 def _action(found: MountsState, mount: MountUnits) -> str:
     """What brings ``mount`` in line; empty where it is."""
-    texts = {mount.mount_name: mount.mount, mount.automount_name: mount.automount}
-    right = all(
-        name in found["files"] and found["files"][name]["sha256"] == hashlib.sha256(text.encode()).hexdigest()
-        for name, text in texts.items()
-    )
+    right = all(_has(found, name, text) for name, text in _texts(mount).items())
     there = found["mounts"].get(mount.place, [])
     automount = found["units"].get(mount.automount_name)
     active = automount is not None and automount["active"] == "active"
@@ -96,6 +101,16 @@ def _action(found: MountsState, mount: MountUnits) -> str:
     ):
         return "set"
     return "" if automount is not None and automount["enabled"] == "enabled" else "enable"
+
+
+def _texts(mount: MountUnits) -> dict[str, str]:
+    """The units of ``mount`` by name."""
+    return {mount.mount_name: mount.mount, mount.automount_name: mount.automount}
+
+
+def _has(found: MountsState, name: str, text: str) -> bool:
+    there = found["files"].get(name)
+    return there is not None and there["sha256"] == hashlib.sha256(text.encode()).hexdigest()
 
 
 def _is_as_wanted(there: Sequence[HomeMount], mount: MountUnits) -> bool:

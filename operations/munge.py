@@ -8,13 +8,13 @@ from collections.abc import Generator
 from pathlib import Path
 
 from pyinfra.api.command import PyinfraCommand, StringCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.munge import MungeKey
 from facts.slurm import SlurmDaemons
 from hpcstate import programs
 from hpcstate.node.managed import Managed
+from operations.util.arguments import operation
 from operations.util.commands import stop_host
 
 KEY = "/etc/munge/munge.key"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from pyinfra.api.command import PyinfraCommand, StringCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.node_runs import RunsOnNode
 from facts.slurm import SlurmNodes
 from hpcstate.node import runs
 from hpcstate.node.managed import Managed
+from operations.util.arguments import operation
 
 MANAGED = (
     Managed(

@@ -9,7 +9,6 @@ from typing import Any
 
 import gevent  # type: ignore[import-untyped]
 from pyinfra.api.command import FunctionCommand, PyinfraCommand, StringCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.apt import AptPackageVersions, AptSourceEntries
@@ -26,6 +25,7 @@ from hpcstate.probe.pci import PciDevice
 from operations import text_files
 from operations.packages import APT_GET
 from operations.text_files import TextFile
+from operations.util.arguments import operation
 from operations.util.commands import fail, stop_host
 from operations.util.drain import DRAIN_SECONDS, drain_and_wait, listed
 

@@ -6,7 +6,6 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from pyinfra.api.command import PyinfraCommand, StringCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import host
 from pyinfra.facts.deb import DebPackages
 
@@ -14,6 +13,7 @@ from facts.packages import AddedPackages
 from hpcstate import programs
 from hpcstate.node.managed import Managed
 from hpcstate.node.packages import RECORD, difference
+from operations.util.arguments import operation
 from operations.util.commands import name_once
 
 APT_GET = "DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300"

@@ -7,7 +7,6 @@ from collections.abc import Generator, Mapping
 from pathlib import Path
 
 from pyinfra.api.command import PyinfraCommand, StringCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.quotas import Quotas
@@ -15,7 +14,10 @@ from hpcstate import programs
 from hpcstate.node.data_volume import DEVICE, TOP
 from hpcstate.node.managed import Managed
 from hpcstate.node.quotas import RECORD, SERVICE, boot_files, changes
+from operations.util import difference
+from operations.util.arguments import operation
 from operations.util.commands import name_once, write_file
+from operations.util.difference import FileWritten
 
 PROGRAM = Path(__file__).with_name("quotas.sh")
 
@@ -43,11 +45,13 @@ def state(limits: Mapping[int, int]) -> Generator[PyinfraCommand, None, None]:
     digest = hashlib.sha256("".join(text for text, _ in files.values()).encode()).hexdigest()
     if limits and (found["boot"] != digest or not found["enabled"]):
         done = False
+        difference.show(FileWritten(path, text, mode) for path, (text, mode) in files.items())
         for path, (text, mode) in files.items():
             yield write_file(path, text, mode)
         yield StringCommand(f"systemctl daemon-reload && systemctl enable --quiet {SERVICE}")
     if not limits and found["boot"]:
         done = False
+        difference.show_removed(files)
         yield StringCommand(f"systemctl disable --quiet {SERVICE}; rm -f {' '.join(files)}")
         yield StringCommand("systemctl daemon-reload")
     if limits and not found["programs"]:

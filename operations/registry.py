@@ -6,7 +6,6 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from pyinfra.api.command import FunctionCommand, PyinfraCommand, StringCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.registry import Registry
@@ -16,6 +15,7 @@ from hpcstate.node.managed import Managed
 from hpcstate.registry import catalog, layout, scripts
 from hpcstate.registry import difference as registry_difference
 from hpcstate.registry.layout import Stored
+from operations.util.arguments import operation
 from operations.util.commands import fail, stop_host
 
 Deliver = Callable[[str, Sequence[str], Callable[[str, str], None]], str]

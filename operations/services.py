@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 
 from pyinfra.api.command import PyinfraCommand, StringCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import host
 from pyinfra.facts.systemd import SystemdEnabled, SystemdStatus
 
 from hpcstate.node.managed import Managed
+from operations.util.arguments import operation
 
 MANAGED = (
     Managed(

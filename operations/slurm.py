@@ -11,7 +11,6 @@ from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 
 from pyinfra.api.command import PyinfraCommand, StringCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.gpu import GpuDevices
@@ -25,7 +24,10 @@ from hpcstate.slurm.conf import CONF_DIRECTORY
 from hpcstate.slurm.gres import DeclaredGres, assign_declared
 from hpcstate.slurm.impact import Impact, Level, combine, impact
 from operations import gres
+from operations.util import difference
+from operations.util.arguments import operation
 from operations.util.commands import stop_host, write_file
+from operations.util.difference import FileWritten
 from operations.util.drain import (
     DRAIN_SECONDS,
     drain_and_wait,
@@ -78,11 +80,12 @@ MANAGED = (
 
 @dataclass(frozen=True)
 class Pending:
-    """What is still to do: ``files`` to write, the ``impact`` on the daemon as it runs, and whether the
-    record of what it runs with is complete. Falsy when there is nothing to do.
+    """What is still to do: ``files`` to write in place of ``current``, the ``impact`` on the daemon as it
+    runs, and whether the record of what it runs with is complete. Falsy when there is nothing to do.
     """
 
     files: Mapping[str, str]
+    current: Mapping[str, str]
     impact: Impact
     recorded: bool
 
@@ -104,6 +107,7 @@ def controller_daemon(files: Mapping[str, str], *, force: bool = False) -> Comma
     if not daemon["installed"]:
         yield stop_host("slurmctld is not installed: the image of this node lacks it")
         return
+    _show(pending.files, pending.current)
     yield from _turn_off("slurmd", daemons["slurmd"])
     if not pending and daemon["active"] and daemon["enabled"]:
         host.noop("slurmctld runs with the configuration of the cluster")
@@ -181,6 +185,7 @@ def compute_daemon(
     if not daemon["installed"]:
         yield stop_host("slurmd is not installed: the image of this node lacks it")
         return
+    _show(pending.files, pending.current)
     yield from _turn_off("slurmctld", daemons["slurmctld"])
     known = host.get_fact(SlurmNodes).get(node) if daemon["active"] else None
     invalid = is_invalid(known)
@@ -222,6 +227,7 @@ def submit_host(files: Mapping[str, str]) -> Commands:
     if not missing and not on:
         host.noop("Slurm's commands have the configuration of the cluster")
         return
+    _show(missing, current)
     for unit in on:
         yield from _turn_off(unit, daemons[unit])
     for name, content in missing.items():
@@ -268,8 +274,16 @@ def _pending(desired: Mapping[str, str]) -> Pending:
     applied = host.get_fact(SlurmFiles, directory=slurm_change.APPLIED)
     return Pending(
         files={name: content for name, content in desired.items() if current.get(name) != content},
+        current=current,
         impact=combine(impact(applied.get(name, ""), content, name) for name, content in desired.items()),
         recorded=all(applied.get(name) == content for name, content in desired.items()),
+    )
+
+
+def _show(files: Mapping[str, str], current: Mapping[str, str]) -> None:
+    difference.show(
+        FileWritten(f"{CONF_DIRECTORY}/{name}", content, before=current.get(name))
+        for name, content in files.items()
     )
 
 

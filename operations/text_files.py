@@ -12,13 +12,15 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 from pyinfra.api.command import PyinfraCommand, StringCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.text_files import TextFiles
 from hpcstate.node.managed import Managed
 from hpcstate.probe.text_files import PENDING_SUFFIX, TextFileState
+from operations.util import difference
+from operations.util.arguments import operation
 from operations.util.commands import write_file
+from operations.util.difference import FileWritten
 
 MANAGED = (
     Managed(
@@ -32,6 +34,10 @@ MANAGED = (
         "mended",
     ),
 )
+
+
+_EMPTY = hashlib.sha256(b"").hexdigest()
+"""pyinfra takes an empty file for one that is not there (FileContents)."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,8 @@ def put(files: Sequence[TextFile]) -> Generator[PyinfraCommand, None, None]:
         host.noop(f"{len(files)} files are as they should be")
         return
     for file in changed:
+        _show(file, states.get(file.path))
+    for file in changed:
         mark = file.path + PENDING_SUFFIX if file.then else ""
         yield write_file(
             file.path,
@@ -78,7 +86,18 @@ def absent(paths: Sequence[str]) -> Generator[PyinfraCommand, None, None]:
     if not present:
         host.noop("no file to remove")
         return
+    difference.show_removed(present)
     yield StringCommand("rm -f", *(shlex.quote(path) for path in present))
+
+
+def _show(file: TextFile, state: TextFileState | None) -> None:
+    digest = state["sha256"] if state else ""
+    if state is None or digest != hashlib.sha256(file.content.encode()).hexdigest():
+        empty = "" if digest == _EMPTY else None
+        difference.show([FileWritten(file.path, file.content, file.mode, empty)])
+    else:
+        now = {"mode": state["mode"], "owner": state["owner"]}
+        difference.show_attributes(file.path, now, {"mode": file.mode, "owner": file.owner})
 
 
 def _differs(file: TextFile, state: TextFileState | None) -> bool:

@@ -6,14 +6,17 @@ import shlex
 from collections.abc import Generator, Sequence
 
 from pyinfra.api.command import PyinfraCommand, StringCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.timers import Timers
 from hpcstate.node.data_volume import UNITS
 from hpcstate.node.managed import Managed
 from hpcstate.node.timers import MARK, PROGRAMS, Timer
+from hpcstate.probe.timers import TimerState
+from operations.util import difference
+from operations.util.arguments import operation
 from operations.util.commands import write_file
+from operations.util.difference import FileWritten
 
 MANAGED = (
     Managed(
@@ -34,16 +37,20 @@ def state(wanted: Sequence[Timer]) -> Generator[PyinfraCommand, None, None]:
     """
     found = host.get_fact(Timers, mark=MARK, units=UNITS, programs_in=PROGRAMS)
     gone = [name for name in found if name not in {timer.name for timer in wanted}]
+    for timer in wanted:
+        if not _is_right(timer, found.get(timer.name)):
+            difference.show(FileWritten(path, content, mode) for path, (content, mode) in timer.files.items())
+    difference.show_removed(path for name in gone for path in _files(name))
     done = True
     for name in gone:
         done = False
-        files = (f"{UNITS}/{name}.timer", f"{UNITS}/{name}.service", f"{PROGRAMS}/{name}")
+        files = _files(name)
         yield StringCommand(f"systemctl disable --quiet --now {shlex.quote(name)}.timer")
         yield StringCommand("rm -f", *map(shlex.quote, files))
         yield StringCommand("systemctl daemon-reload")
     for timer in wanted:
         there = found.get(timer.name)
-        right = there is not None and (there["sha256"], there["mode"]) == (timer.sha256, "755")
+        right = _is_right(timer, there)
         if not right:
             for path, (content, mode) in timer.files.items():
                 yield write_file(path, content, mode)
@@ -55,3 +62,11 @@ def state(wanted: Sequence[Timer]) -> Generator[PyinfraCommand, None, None]:
             yield StringCommand(f"systemctl restart {timer.unit}")
     if done:
         host.noop(f"{len(wanted)} timers are on")
+
+
+def _files(name: str) -> tuple[str, ...]:
+    return (f"{UNITS}/{name}.timer", f"{UNITS}/{name}.service", f"{PROGRAMS}/{name}")
+
+
+def _is_right(timer: Timer, there: TimerState | None) -> bool:
+    return there is not None and (there["sha256"], there["mode"]) == (timer.sha256, "755")

@@ -6,7 +6,6 @@ from collections.abc import Generator, Iterable
 from pathlib import Path
 
 from pyinfra.api.command import PyinfraCommand, StringCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.users import Users
@@ -14,6 +13,7 @@ from hpcstate import programs
 from hpcstate.node.base_files import KEYS
 from hpcstate.node.managed import Managed
 from hpcstate.node.users import RECORD, SUDOERS, Step, WantedUsers, obstacles, steps
+from operations.util.arguments import operation
 from operations.util.commands import stop_host
 
 PROGRAM = Path(__file__).with_name("users.sh")

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import MappingProxyType
 
 from pyinfra.api.command import PyinfraCommand, StringCommand
-from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.device_holders import DeviceHolders
@@ -17,6 +16,7 @@ from facts.pci import PciDevices, PciUses
 from facts.vfio import VfioState
 from hpcstate.passthrough import verdict
 from hpcstate.passthrough.verdict import VFIO, PciHost
+from operations.util.arguments import operation
 from operations.util.commands import stop_host
 
 Commands = Generator[PyinfraCommand, None, None]

@@ -32,6 +32,9 @@ def is_build() -> bool:
     return bool(host.data.get("build_mode"))
 
 
+_FLAGS = {"": False, "false": False, "no": False, "0": False, "true": True, "yes": True, "1": True}
+
+
 @lru_cache
 def _sound(cluster_file: str, kind: str) -> Cluster:
     """The cluster of the file, whose templates of the site work: looked at once in a process, not for each
@@ -41,8 +44,35 @@ def _sound(cluster_file: str, kind: str) -> Cluster:
     return cluster
 
 
+def flag(name: str) -> bool:
+    """Whether ``--data NAME=true`` was given. Raises DeployError for a value that is neither yes nor no:
+    ``no`` would be true to Python."""
+    value = host.data.get(name)
+    found = _FLAGS.get(str(value or "").lower())
+    if found is None:
+        raise DeployError(f"--data {name}={value}: true or false is meant")
+    return found
+
+
+def seconds(name: str, default: float) -> float:
+    """The seconds of ``--data NAME=60``. Raises DeployError for what are none."""
+    value = host.data.get(name)
+    try:
+        found = default if value is None else float(value)
+    except (TypeError, ValueError):
+        found = -1.0
+    if not 0 <= found < float("inf"):
+        raise DeployError(f"--data {name}={value}: a number of seconds is meant")
+    return found
+
+
 def target() -> Target:
     """The cluster and the node of this host. Raises DeployError, which ends the run without a traceback."""
+    if lacking := [key for key in ("cluster_file", "cluster_kind", "node") if host.data.get(key) is None]:
+        raise DeployError(
+            f"{host.name} is no node of a cluster (no data {', '.join(lacking)}): give the inventory of a "
+            "cluster file, like inventories/gpu.py, or inventories/chosen.py with HPCSTATE_CLUSTER_FILE=FILE"
+        )
     try:
         cluster = _sound(host.data.cluster_file, host.data.cluster_kind)
     except HpcstateError as error:
@@ -53,6 +83,6 @@ def target() -> Target:
     return Target(
         cluster=cluster,
         node=node,
-        drain_seconds=float(host.data.get("slurm_drain_seconds") or 3600),
-        force=bool(host.data.get("slurm_force")),
+        drain_seconds=seconds("slurm_drain_seconds", 3600),
+        force=flag("slurm_force"),
     )

@@ -38,6 +38,12 @@ change there makes no other artifact. hpcstate.files is not among it: it unpacks
 DEPLOYED = ("deploys", "operations", "facts", "hpcstate.probe", "hpcstate.programs")
 """Where the code of a deploy lies. What else it asks of hpcstate is in the image's key as rendered text."""
 
+SHOWS_ONLY = {
+    "operations.util.arguments": "refuses arguments: then nothing is changed",
+    "operations.util.difference": "shows what a change makes of a file, and changes nothing",
+}
+"""What of DEPLOYED does not count, and why."""
+
 _NAME = re.compile(r"[\w./-]{1,200}", re.ASCII)
 
 

@@ -55,24 +55,38 @@ class Recipe:
         """
         if not self.path.is_file():
             return "missing"
-        return "current" if _current(self.path, self.key) else "outdated"
+        return "current" if not self.forgotten and _current(self.path, self.key) else "outdated"
 
     @property
     def current(self) -> bool:
         """Whether nothing has to be done: the artifact is there, whole, and of these inputs."""
         return self.state == "current"
 
+    @property
+    def forgotten(self) -> bool:
+        """Whether somebody wants it made anew (:func:`forget`)."""
+        return _mark(self.path).exists()
+
+    @property
+    def made(self) -> Manifest | None:
+        """What lies there now was made of; None where nothing does, or nobody can tell."""
+        return built(self.path)
+
     def stored(self, store: Store) -> bool:
         """Whether ``store`` claims to have it: then it is fetched, not made."""
-        return store.has(self.key)
+        return not self.forgotten and store.has(self.key)
 
-    def provide(self, store: Store) -> Manifest:
-        """Make sure that the artifact exists: as it is, from ``store``, or made.
+    def provide(self, store: Store, *, anew: bool = False) -> Manifest:
+        """Make sure that the artifact exists: as it is, from ``store``, or made. ``anew``, and where it was
+        forgotten: made, whatever is there and in the store; an earlier one stays until the new one is whole.
 
         Raises what ``make`` raises, and HpcstateError when the disk is full; nothing half done stays.
         """
         inputs = self.made_of
         key = key_of(inputs)
+        if anew or self.forgotten:
+            with alone(self.path.parent, lambda said: store.report(f"{self.path.name}: {said}")):
+                return self._make_anew(inputs, store)
         if not _current(self.path, key):
             with alone(self.path.parent, lambda said: store.report(f"{self.path.name}: {said}")):
                 # Somebody else may have made it while this run waited.
@@ -90,12 +104,15 @@ class Recipe:
             store.report(f"{self.path.name}: from the store ({key[:12]})")
             cache.prune(store, key)  # it may have come from afar
             return stored
+        return self._make_anew(inputs, store)
+
+    def _make_anew(self, inputs: dict[str, Any], store: Store) -> Manifest:
         clean_work(self.path)
         work = Path(tempfile.mkdtemp(dir=self.path.parent, prefix=".work."))
         manifest = self._write(inputs, work, time.monotonic())
         if self.keep:
             store.add(self.path, manifest)
-            cache.prune(store, key)
+            cache.prune(store, manifest.key)
         return manifest
 
     def write(self, work: Path, began: float) -> Manifest:
@@ -123,6 +140,7 @@ class Recipe:
             paths.sidecar(self.path).unlink(missing_ok=True)
             target.replace(self.path)
             write_atomically(paths.sidecar(self.path), manifest.to_json())
+            _mark(self.path).unlink(missing_ok=True)
         except OSError as error:
             raise from_os(error) from error
         finally:
@@ -137,6 +155,19 @@ class Recipe:
 def built(artifact: Path) -> Manifest | None:
     """The sidecar of ``artifact``, made here for whatever inputs; None when one of the two is missing."""
     return Manifest.read(paths.sidecar(artifact)) if artifact.is_file() else None
+
+
+def forget(artifact: Path) -> bool:
+    """Have ``artifact`` made anew the next time that it is wanted, though it is current and a store has it.
+    False where nothing is there that could be forgotten."""
+    if not artifact.is_file():
+        return False
+    _mark(artifact).touch()
+    return True
+
+
+def _mark(artifact: Path) -> Path:
+    return artifact.with_name(f"{artifact.name}.forgotten")
 
 
 def _current(artifact: Path, key: str) -> bool:
@@ -171,7 +202,7 @@ def remove(artifact: Path) -> None:
 
     Raises HpcstateError when something is mounted in what was left.
     """
-    for path in (artifact, paths.sidecar(artifact)):
+    for path in (artifact, paths.sidecar(artifact), _mark(artifact)):
         path.unlink(missing_ok=True)
     clean_work(artifact)
 

@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 from collections.abc import Collection, Sequence
 from functools import lru_cache
 from importlib.metadata import entry_points
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +80,14 @@ def groups_beside(inventory_file: str) -> Groups:
 
 def groups_of_environment() -> Groups:
     """The groups of the cluster file that HPCSTATE_CLUSTER_FILE names, for files without an inventory beside
-    them. Raises as ``groups_of``.
+    them. Raises as ``groups_of``, and SystemExit where it is not set.
     """
-    return groups_of(Path(os.environ[FILE_VARIABLE]))
+    file = os.environ.get(FILE_VARIABLE)
+    if not file:
+        raise SystemExit(
+            f"whose nodes? Set {FILE_VARIABLE} to a cluster file: {FILE_VARIABLE}=FILE pyinfra …"
+        )
+    return groups_of(Path(file))
 
 
 def groups_of(path: Path) -> Groups:
@@ -88,6 +95,7 @@ def groups_of(path: Path) -> Groups:
 
     Raises SystemExit with the problems of the file: pyinfra would show any other error with a traceback.
     """
+    refuse_wrong_data(sys.argv)
     also = [name for name in os.environ.get(ALSO_VARIABLE, "").split(",") if name]
     try:
         description = schema.load(path)
@@ -98,10 +106,43 @@ def groups_of(path: Path) -> Groups:
         raise SystemExit(str(error)) from None
 
 
+CHOICES = (
+    "slurm_drain_seconds",
+    "slurm_force",
+    "nvidia_modules",
+    "nvidia_update",
+    "nvidia_reboot",
+    "vfio_force",
+    "machines_first",
+)
+"""What the project's deploys take from ``--data``."""
+
+
+def refuse_wrong_data(argv: Sequence[str]) -> None:
+    """Raises SystemExit where ``pyinfra … --data`` in ``argv`` is no ``key=value`` (pyinfra 3.10 would make
+    a traceback of it), or all but names a key of CHOICES, which it would take for somebody else's."""
+    if not _is_pyinfra_program(argv):
+        return
+    given = [word for before, word in pairwise(argv) if before == "--data"]
+    given += [word.removeprefix("--data=") for word in argv if word.startswith("--data=")]
+    for word in given:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise SystemExit(f"--data {word}: KEY=VALUE is meant, like --data slurm_drain_seconds=60")
+        near = difflib.get_close_matches(key, CHOICES, n=1, cutoff=0.85)
+        if near and key not in CHOICES:
+            raise SystemExit(f"--data {word}: no deploy reads {key!r}; did you mean {near[0]}={value}?")
+
+
+def _is_pyinfra_program(argv: Sequence[str]) -> bool:
+    program = Path(argv[0])
+    return program.name == "pyinfra" or program.parts[-2:] == ("pyinfra", "__main__.py")
+
+
 def _is_pyinfra(argv: Sequence[str]) -> bool:
     """Whether this process is the program pyinfra and will connect to the hosts: without a key it would say
     so with a traceback for each."""
-    return Path(argv[0]).name == "pyinfra" and "debug-inventory" not in argv
+    return _is_pyinfra_program(argv) and "debug-inventory" not in argv
 
 
 def connected(found: Groups) -> Groups:

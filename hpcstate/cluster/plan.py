@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from hpcstate.artifact.recipe import State
-from hpcstate.cluster.plan_files import FileChange
 from hpcstate.cluster.pyinfra import Operation
 from hpcstate.cluster.roll import drained, order
 from hpcstate.digest import key_of
 from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor.machine import IMPACTS, REFUSED, MachineDifference
 from hpcstate.model import Cluster, Description
+from hpcstate.node.file_change import FileChange
 from hpcstate.probe.running_jobs import RunningJob
 from hpcstate.slurm.impact import Impact, Level
 
@@ -65,13 +65,14 @@ class Step:
 @dataclass(frozen=True)
 class Artifact:
     """Something that is built: its file, what lies there, whether the store has it as it should be, and which
-    inputs are others than those that it was made of."""
+    inputs are others than those that it was made of. ``forgotten``: it is made anew all the same."""
 
     name: str
     state: State
     stored: bool = False
     changed: tuple[str, ...] = ()
     container: bool = False
+    forgotten: bool = False
 
 
 @dataclass(frozen=True)
@@ -246,6 +247,8 @@ def _build(artifact: Artifact) -> Step:
     why = "it is not there" if artifact.state == "missing" else f"changed: {_some(artifact.changed)}"
     if artifact.state == "outdated" and not artifact.changed:
         why = "its bytes are not those that were built"
+    if artifact.forgotten:
+        why = "it was forgotten (doit forget)"
     return Step("build", artifact.name, "fetch from the store" if artifact.stored else "build", why)
 
 

@@ -3,30 +3,18 @@ secret."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 
 from hpcstate.cluster import rendered
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster
+from hpcstate.node import file_change
+from hpcstate.node.file_change import FileChange
 from hpcstate.node.ssh import Live
 from hpcstate.probe import node_files
 from hpcstate.slurm.conf import CONF_DIRECTORY
 
 _SECONDS = 60.0
-_CONTEXT = 1
-
-
-@dataclass(frozen=True)
-class FileChange:
-    """A file of a node that would be written: ``there`` says whether one is there, ``diff`` what changes in
-    it, as diff -u shows it."""
-
-    node: str
-    path: str
-    there: bool
-    diff: str
 
 
 def wanted(cluster: Cluster) -> dict[str, dict[str, str]]:
@@ -45,21 +33,11 @@ def wanted(cluster: Cluster) -> dict[str, dict[str, str]]:
 
 def changes(node: str, should: Mapping[str, str], found: Mapping[str, str]) -> list[FileChange]:
     """What would be written on ``node``: the files of ``should`` that are not ``found`` so. Pure."""
-    every = []
-    for path, text in sorted(should.items()):
-        before = found.get(path)
-        if before == text:
-            continue
-        lines = difflib.unified_diff(
-            _lines(before or ""), _lines(text), f"{path} on {node}", path, n=_CONTEXT, lineterm=""
-        )
-        every.append(FileChange(node, path, before is not None, "\n".join(lines)))
-    return every
-
-
-def _lines(text: str) -> list[str]:
-    """The lines of ``text``, with what a terminal would obey made visible."""
-    return ["".join(c if c.isprintable() or c == "\t" else "�" for c in line) for line in text.splitlines()]
+    return [
+        file_change.of(node, path, found.get(path), text)
+        for path, text in sorted(should.items())
+        if found.get(path) != text
+    ]
 
 
 def look(cluster: Cluster, running: Collection[str]) -> list[FileChange]:

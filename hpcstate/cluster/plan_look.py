@@ -135,6 +135,9 @@ def _with_nodes(description: Description, observed: Observed, say: Say) -> Obser
         ]
     except HpcstateError as error:
         return replace(observed, unknown=(*observed.unknown, f"files: {error}"))
+    # What pyinfra alone knows of (timers, mail, mounts, gres.conf) comes behind what is rendered here.
+    known = {(each.node, each.path) for each in files}
+    files += [each for each in report.files if (each.node, each.path) not in known]
     return replace(observed, files=tuple(files))
 
 
@@ -216,6 +219,8 @@ def artifact(recipe: Recipe, store: Store) -> Artifact:
     state = recipe.state
     if state == "current":
         return Artifact(recipe.path.name, state)
+    if recipe.forgotten:
+        return Artifact(recipe.path.name, state, forgotten=True)
     before = Manifest.read(paths.sidecar(recipe.path))
     changed = changed_inputs(before.inputs, recipe.made_of) if before and state == "outdated" else ()
     return Artifact(recipe.path.name, state, recipe.stored(store), changed)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from hpcstate.cluster.plan import PARTS, Part, Plan, Step
-from hpcstate.cluster.plan_files import FileChange
 from hpcstate.errors import HpcstateError, from_os
+from hpcstate.node.file_change import FileChange
 from hpcstate.probe.running_jobs import RunningJob, time_left
 from hpcstate.terminal import table
 

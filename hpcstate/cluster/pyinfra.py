@@ -19,6 +19,7 @@ from hpcstate.cluster import turn
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Description
 from hpcstate.node.drift import NAMED
+from hpcstate.node.file_change import FileChange
 from hpcstate.node.known_hosts import complete_known_hosts
 from hpcstate.paths import ROOT, ClusterPaths, shown
 from hpcstate.registry.delivery import WITHOUT
@@ -52,7 +53,8 @@ class Operation:
 @dataclass(frozen=True)
 class DeployReport:
     """A finished run. ``duration`` is seconds; ``messages`` are what failing operations said; ``named`` is
-    what is otherwise than described and was left as it is (docs/drift.md), each with its host.
+    what is otherwise than described and was left as it is (docs/drift.md), each with its host. ``files`` are
+    those that operations of ours would write or remove, of a plan only.
     """
 
     operations: tuple[Operation, ...]
@@ -60,6 +62,7 @@ class DeployReport:
     duration: float
     messages: tuple[str, ...] = ()
     named: tuple[str, ...] = ()
+    files: tuple[FileChange, ...] = ()
 
     @property
     def changed(self) -> tuple[Operation, ...]:
@@ -116,7 +119,9 @@ def plan(
     smaller than described are no error: they would be changed first.
     """
     limits = [word for name in only for word in ("--limit", name)]
-    return _run(description, say, deploy_file, ["--dry", *limits, "--data", "machines_first=true"], without)
+    return _run(
+        description, say, deploy_file, ["--dry", "--diff", *limits, "--data", "machines_first=true"], without
+    )
 
 
 def _run(
@@ -172,7 +177,9 @@ def _run(
         )
     operations = _planned(payload["plan"]) if dry else _results(payload["results"]["operations"])
     failed = () if dry else tuple(payload["results"]["failed_hosts"])
-    return DeployReport(operations, failed, time.monotonic() - begun, _messages(lines, failed), _named(lines))
+    took = time.monotonic() - begun
+    files = _files(payload["plan"]) if dry else ()
+    return DeployReport(operations, failed, took, _messages(lines, failed), _named(lines), files)
 
 
 def _end(process: subprocess.Popen[str]) -> None:
@@ -236,6 +243,11 @@ def _planned(rows: Iterable[dict[str, Any]]) -> tuple[Operation, ...]:
         )
         for row in rows
     )
+
+
+def _files(rows: Iterable[dict[str, Any]]) -> tuple[FileChange, ...]:
+    """What operations.util.difference put beside the operations of a plan."""
+    return tuple(FileChange(**each) for row in rows for each in row.get("files", ()))
 
 
 def _named(lines: Iterable[str]) -> tuple[str, ...]:

@@ -7,8 +7,9 @@ subcommand (its path, ``inventory show``), then offers that command's words.
 from __future__ import annotations
 
 import argparse
+import ast
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -91,19 +92,61 @@ def commands(parser: argparse.ArgumentParser, path: str = "") -> Iterator[Comman
     yield from below
 
 
+OF_DOIT = ("list", "info", "forget", "clean", "dumpdb", "run")
+"""Commands of doit's that ./hpc hands on."""
+
+_UP = (
+    Option("--yes", "do not ask before something is removed or running jobs are waited for", False, ()),
+    Option("--plan", "do what this plan says", True, ()),
+    Option("--drain-seconds", "how long a deploy waits for the jobs on a node", True, ()),
+    Option("--force", "a deploy does not wait for jobs", False, ()),
+    Option("--reboot", "a node may be rebooted for NVIDIA's driver", False, ()),
+    Option("--help", "what ./hpc takes", False, ()),
+)
+"""The options of ``./hpc up``, which the script itself reads."""
+
+
+def tasks() -> dict[str, str]:
+    """The tasks of the build graph, by name, and what each does, from their source: importing them and doit
+    takes as long as most commands."""
+    found = {}
+    for file in sorted((paths.ROOT / "hpcstate" / "tasks").glob("*.py")):
+        for node in ast.parse(file.read_bytes()).body:
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("task_"):
+                found[node.name.removeprefix("task_")] = (ast.get_docstring(node) or "").partition("\n")[0]
+    return found
+
+
+def front_door(known: Sequence[Command]) -> list[Command]:
+    """What ./hpc takes: all that hpcstate does (``known``), the tasks, and some commands of doit's."""
+    top, *below = known
+    words = {word.name: word for word in top.words}
+    words |= {name: Word(name, text) for name, text in tasks().items()}
+    words |= {name: Word(name, f"doit {name}") for name in OF_DOIT}
+    words["commands"] = Word("commands", "the commands of hpcstate")
+    up = Command("up", (), _UP, takes_file=True)
+    help_ = Option("--help", "what ./hpc takes", False, ())
+    of_tasks = tuple(Word(name, text) for name, text in tasks().items())
+    doit = [Command(name, of_tasks, (), takes_file=False) for name in OF_DOIT]
+    return [Command("", tuple(words.values()), (help_,), takes_file=False), up, *doit, *below]
+
+
 def script(shell: str, parser: argparse.ArgumentParser) -> str:
-    """The completion script of ``parser`` for ``shell``, one of SHELLS.
+    """The completion script of ``parser`` for ``shell``, one of SHELLS, and of the front door ./hpc.
 
     It is kept: a shell asks for it as it starts, and importing Jinja takes as long as all the rest.
     """
     name, known = f"completion/{shell}.j2", list(commands(parser))
-    made_of = (paths.TEMPLATES / name).read_bytes() + repr(known).encode()
+    programs = {"hpcstate": known, "hpc": front_door(known)}
+    made_of = (paths.TEMPLATES / name).read_bytes() + repr(programs).encode()
     kept = paths.BUILD / "completion" / f"{shell}-{hashlib.sha256(made_of).hexdigest()[:16]}"
     with suppress(OSError):
         return kept.read_text(encoding="utf-8")
     from hpcstate.render import render
 
-    text = render(name, commands=known, quoted=fish_quoted)
+    text = "".join(
+        render(name, program=program, commands=its, quoted=fish_quoted) for program, its in programs.items()
+    )
     with suppress(OSError):
         for old in kept.parent.glob(f"{shell}-*"):
             old.unlink()

@@ -95,7 +95,9 @@ def make(venv: Path, root: Path, wait_for_compiler: Callable[[], None]) -> None:
         wait_for_compiler()
         _install_locked(venv, sources, ["--no-build-isolation"])
         write_stamp(venv, locked)
-    _pip(venv, ["--no-build-isolation", "--editable", str(root)])
+    # With its folder on Python's path, and before the one that somebody stands in: who writes deploys of his
+    # own has a folder `deploys`, too (setuptools, "Development Mode", "Legacy Behavior").
+    _pip(venv, ["--no-build-isolation", "--config-settings", "editable_mode=compat", "--editable", str(root)])
     write_stamp(venv, now)
 
 

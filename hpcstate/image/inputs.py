@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from hpcstate import paths
-from hpcstate.artifact.imports import DEPLOYED, code_of, digests, imported_files
-from hpcstate.digest import file_digests, key_of
+from hpcstate.artifact.imports import DEPLOYED, SHOWS_ONLY, code_of, digests, imported_files
+from hpcstate.digest import file_digests
 from hpcstate.errors import HpcstateError
 from hpcstate.image import seed
 from hpcstate.image.declared import PACKER, ImageSpec
@@ -25,7 +26,9 @@ def inputs(spec: ImageSpec) -> dict[str, Any]:
         rendered |= base_files.service_files()
         rendered |= apptainer_files.image_files()
     try:
-        deploy = digests(imported_files([paths.ROOT / spec.deploy], paths.ROOT, DEPLOYED), paths.ROOT)
+        deploy = digests(
+            imported_files([paths.ROOT / spec.deploy], paths.ROOT, DEPLOYED, SHOWS_ONLY), paths.ROOT
+        )
         files = file_digests([PACKER / "image.pkr.hcl", PACKER / "seed" / "seal.sh"], paths.ROOT)
     except FileNotFoundError as error:
         raise HpcstateError(
@@ -37,5 +40,5 @@ def inputs(spec: ImageSpec) -> dict[str, Any]:
         "groups": sorted(spec.groups),
         "files": files,
         "deploy": deploy,
-        "rendered": key_of(rendered),
+        "rendered": {path: hashlib.sha256(text.encode()).hexdigest() for path, text in rendered.items()},
     }

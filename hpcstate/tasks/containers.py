@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from hpcstate import paths
 from hpcstate.artifact.recipe import Recipe, remove
 from hpcstate.artifact.store import Store
 from hpcstate.container import declared
-from hpcstate.tasks.graph import action, condition
+from hpcstate.tasks.artifacts import Current, anew, described, tell_current
+from hpcstate.tasks.graph import action
 from hpcstate.terminal import stage
 
 Task = dict[str, Any]
@@ -22,7 +24,8 @@ def task_build_containers() -> Iterator[Task]:
         yield {
             "name": name,
             "actions": [(_build, [name])],
-            "uptodate": [(_current, [name])],
+            "uptodate": [Current(f"build_containers:{name}", partial(_recipe, name))],
+            **described(partial(_recipe, name)),
             "clean": [(_clean, [name])],
             "verbosity": 2,
         }
@@ -34,18 +37,15 @@ def _recipe(name: str) -> Recipe:
     return build.recipe(declared.load(name), Store.default(), lambda text: print(f"    {text}", flush=True))
 
 
-@condition
-def _current(name: str) -> bool:
-    return _recipe(name).current
-
-
 @action
 def _build(name: str) -> None:
     from hpcstate.container import build
 
-    recipe = _recipe(name)
+    task, recipe = f"build_containers:{name}", _recipe(name)
+    if tell_current(task, recipe):
+        return
     with stage(f"container {name}", build.plan(declared.load(name))):
-        manifest = recipe.provide(Store.default())
+        manifest = recipe.provide(Store.default(), anew=anew(task))
     shown = paths.shown(recipe.path)
     print(f"    {shown}: {manifest.size / 1e6:.0f} MB, sha256 {manifest.digest[:12]}")
 

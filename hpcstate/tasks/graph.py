@@ -35,7 +35,11 @@ UP_VARIABLES = {
 }
 """Those of `up` (``./hpc up FILE --yes`` is ``doit up cluster=FILE yes=yes``), parsed by cluster/agree.py."""
 
-VARIABLES = {"cluster": "the cluster file, like cluster=inventories/gpu.yaml", **UP_VARIABLES}
+VARIABLES = {
+    "cluster": "the cluster file, like cluster=inventories/gpu.yaml",
+    "rebuild": "images or containers that are made anew though current: rebuild=hpc-base,mpi-minimal",
+    **UP_VARIABLES,
+}
 """The variables that tasks read (``doit TASK name=value``), and what each is."""
 
 COULD_NOT_RUN = 2
@@ -46,7 +50,10 @@ def settings() -> dict[str, Any]:
 
     Ends the run when a variable was given that no task reads: doit takes any word with ``=`` for one.
     """
-    _refuse_unknown(doit_cmd._CMDLINE_VARS or {})
+    given = doit_cmd._CMDLINE_VARS or {}
+    _refuse_unknown(given)
+    if given.get("rebuild"):
+        _demand_artifacts(given["rebuild"])
     os.umask(PLAIN_UMASK)
     signal.signal(signal.SIGTERM, _interrupt)
     sys.excepthook = _report
@@ -96,6 +103,17 @@ def _refuse_unknown(given: Mapping[str, str]) -> None:
         print(f"doit: there is no variable {name!r}", file=sys.stderr)
         print(f"  hint: {meant}known are: {', '.join(VARIABLES.values())}", file=sys.stderr)
     raise SystemExit(COULD_NOT_RUN)
+
+
+def _demand_artifacts(text: str) -> None:
+    """Ends the run where ``rebuild=text`` names what no task makes."""
+    from hpcstate.tasks.artifacts import asked_anew
+
+    try:
+        asked_anew(text)
+    except HpcstateError as error:
+        print(f"doit: {error}", file=sys.stderr)
+        raise SystemExit(COULD_NOT_RUN) from None
 
 
 class _WakingQueue(queue.Queue[Any]):

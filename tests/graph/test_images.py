@@ -93,6 +93,7 @@ def append(path: Path, text: str) -> None:
         ("hpcstate/slurm/change.sh", set()),
         ("operations/text_files.py", IMAGES),
         ("operations/vfio_bind.sh", set()),
+        *((f"{module.replace('.', '/')}.py", set()) for module in sorted(imports.SHOWS_ONLY)),
         ("packer/seed/customize.sh", {*SEEDS, *IMAGES}),
         ("packer/seed/debs.sh", {*SEEDS, *IMAGES}),
         ("packer/seed/seal.sh", IMAGES),

@@ -49,6 +49,7 @@ class FakeHost:
     name = "fake"
     print_prefix = "fake: "
     in_op = True
+    current_op_hash = "fake"
     connected = True
     current_op_global_arguments: Mapping[str, Any] = {}
 

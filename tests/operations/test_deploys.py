@@ -10,10 +10,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from deploys.util import context
 from hpcstate import paths
 from hpcstate.paths import ClusterPaths
 
@@ -78,7 +80,9 @@ FULL_STACK = [
 """The operations for hosts that have nothing yet, in order, and the hosts that each would change."""
 
 
-def pyinfra(tmp_path: Path, inventory: str, deploy: str, *options: str) -> subprocess.CompletedProcess[str]:
+def pyinfra(
+    tmp_path: Path, inventory: str, deploy: str, *options: str, cwd: Path = paths.ROOT
+) -> subprocess.CompletedProcess[str]:
     """pyinfra's plan for ``deploy`` on the hosts of ``inventory``."""
     file = tmp_path / "inventory.py"
     file.write_text(inventory)
@@ -95,18 +99,20 @@ def pyinfra(tmp_path: Path, inventory: str, deploy: str, *options: str) -> subpr
     }
     program = [sys.executable, "-m", "pyinfra", str(file), deploy, "--dry", "--json", *options]
     return subprocess.run(
-        program, cwd=paths.ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
+        program, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
 
 
-def plan(tmp_path: Path, inventory: str, deploy: str, *options: str) -> list[tuple[str, set[str]]]:
+def plan(
+    tmp_path: Path, inventory: str, deploy: str, *options: str, cwd: Path = paths.ROOT
+) -> list[tuple[str, set[str]]]:
     """What pyinfra would do: the operations in order, and the hosts that each would change."""
-    done = pyinfra(tmp_path, inventory, deploy, *options)
+    done = pyinfra(tmp_path, inventory, deploy, *options, cwd=cwd)
     assert done.returncode == 0, done.stderr
     planned: list[dict[str, Any]] = json.loads(done.stdout)["plan"]
     return [
         (
-            operation["name"].removeprefix("deploys/"),
+            operation["name"].removeprefix(f"{paths.ROOT}/").removeprefix("deploys/"),
             {host.removeprefix("@fake/") for host in operation["hosts_with_change"]},
         )
         for operation in planned
@@ -196,6 +202,72 @@ def test_the_deploys_of_a_site_run_behind_ours_with_our_data(tmp_path: Path) -> 
         ("for all", ALL),
         ("on GPUs", NODES),
     ]
+
+
+def test_it_is_the_same_from_any_folder(tmp_path: Path) -> None:
+    """Also from one that has a folder `deploys` of its own, as those of pyinfra's users do."""
+    own = tmp_path / "mine"
+    (own / "deploys").mkdir(parents=True)
+    (own / "deploys" / "base.py").write_text("raise SystemExit('not meant')\n")
+    deploy = str(paths.ROOT / "deploys" / "full_stack.py")
+    assert plan(tmp_path, inventory_of("gpu"), deploy, cwd=own) == FULL_STACK
+
+
+DEPLOY = str(paths.ROOT / "deploys" / "vacate.py")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["@local", "{root}/deploys/base.py"],
+            "@local is no node of a cluster (no data cluster_file, cluster_kind, node)",
+        ),
+        (["{mine}", DEPLOY, "--data", "slurm_drain_seconds=soon"], "slurm_drain_seconds=soon: a number of"),
+        (["{mine}", DEPLOY, "--data", "slurm_force=maybe"], "slurm_force=maybe: true or false is meant"),
+        (["{root}/inventories/chosen.py", DEPLOY], "whose nodes? Set HPCSTATE_CLUSTER_FILE to a cluster"),
+        (["{root}/inventories/image_build.py", DEPLOY], "HPCSTATE_IMAGE_SECRETS is not set"),
+        (
+            ["{root}/inventories/gpu.py", DEPLOY],
+            "there is no key for the nodes of cluster 'gpu': it was never",
+        ),
+        (
+            ["{root}/inventories/gpu.py", DEPLOY, "--data", "slurm_forse=true"],
+            "did you mean slurm_force=true",
+        ),
+        (["@local", DEPLOY, "--chdir", "{root}", "--data", "force"], "--data force: KEY=VALUE is meant"),
+        (
+            ["@local", "operations.text_files.absent", "paths=/etc/x"],
+            "paths takes a list, not the text '/etc/x'",
+        ),
+        (["@local", "fact", "facts.text_files.TextFiles", "paths=/etc/x"], "takes a list, not the text"),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
+)
+def test_a_mistake_is_told_in_a_line(tmp_path: Path, words: list[str], said: str) -> None:
+    (tmp_path / "mine.py").write_text(inventory_of("gpu"))
+    words = [word.format(mine=tmp_path / "mine.py", root=paths.ROOT) for word in words]
+    environment = {**os.environ, "HPCSTATE_BUILD": str(tmp_path), "PYTHONPATH": str(paths.ROOT)}
+    for variable in ("HPCSTATE_CLUSTER_FILE", "HPCSTATE_IMAGE_SECRETS"):
+        environment.pop(variable, None)
+    program = [sys.executable, "-m", "pyinfra", *words, *([] if "fact" in words else ["--dry"])]
+    done = subprocess.run(
+        program, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode != 0
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "pyinfra-debug.log").exists()
+
+
+@pytest.mark.parametrize("value", ["no", "false", "0"])
+def test_no_is_no(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """pyinfra hands on what it takes for text, and any text is true."""
+    host = SimpleNamespace(data={"slurm_force": value})
+    monkeypatch.setattr(context, "host", host)
+    assert context.flag("slurm_force") is False
+    host.data["slurm_force"] = {"no": "yes", "false": True, "0": 1}[value]
+    assert context.flag("slurm_force") is True
 
 
 def test_a_template_of_a_site_that_fails_ends_the_run_without_a_traceback(tmp_path: Path) -> None:

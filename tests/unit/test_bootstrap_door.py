@@ -70,6 +70,8 @@ def knock(
         (["build_images"], "doit build_images in project"),
         (["build_images:hpc-base", "-n", "2"], "doit build_images:hpc-base -n 2 in project"),
         (["list", "--all"], "doit list --all in project"),
+        (["dumpdb"], "doit dumpdb in project"),
+        (["info", "build_images"], "doit info build_images in project"),
         (["status", "a b"], "hpcstate status a b in project"),
         (["build_"], "hpcstate build_ in project"),
         (["commands"], "hpcstate --help in project"),

@@ -1,12 +1,58 @@
-"""What a person reads: counts."""
+"""What a person reads: counts, tables."""
 
 from __future__ import annotations
 
 import pytest
 
-from hpcstate.terminal import plural
+from hpcstate import terminal
+from hpcstate.terminal import folded, plural, table
+
+ROWS = [
+    ("controller", "192.168.150.10", "running", "a reason that somebody gave, and that is longer than most"),
+    ("compute-01", "192.168.150.11", "running", ""),
+]
+HEADER = ("NODE", "ADDRESS", "DOMAIN", "REASON")
+
+
+@pytest.fixture(params=[80, 60])
+def columns(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The width of the terminal."""
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", str(request.param))
+    return int(request.param)
 
 
 @pytest.mark.parametrize(("number", "said"), [(0, "0 checks"), (1, "1 check"), (2, "2 checks")])
 def test_counts_are_in_words(number: int, said: str) -> None:
     assert plural(number, "check") == said
+
+
+def test_a_table_folds_where_the_terminal_is_narrower(columns: int) -> None:
+    lines = table(HEADER, ROWS).splitlines()
+    assert max(map(len, lines)) <= columns
+    assert "".join(line[lines[0].index("REASON") :] for line in lines[1:-1]).replace(" ", "") == ROWS[0][
+        3
+    ].replace(" ", ""), "all of it, in its column"
+    assert lines[-1].split() == ["compute-01", "192.168.150.11", "running"]
+
+
+def test_a_table_that_fits_is_as_everywhere(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow = [row[:3] for row in ROWS]
+    shown = table(HEADER[:3], narrow)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: False, raising=False)
+    assert table(HEADER[:3], narrow) == shown
+    assert len(table(HEADER, ROWS).splitlines()) == 3, "a program reads whole lines"
+
+
+def test_columns_keep_a_width_to_be_read_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "10")
+    lines = table(HEADER, ROWS).splitlines()
+    assert max(map(len, lines)) <= 4 * terminal._COLUMN + 8
+
+
+def test_a_line_folds_behind_its_head(columns: int) -> None:
+    lines = folded("up      " + "word " * 30, 8)
+    assert max(map(len, lines)) <= columns
+    assert lines[0].startswith("up      word")
+    assert all(line.startswith("        word") for line in lines[1:])

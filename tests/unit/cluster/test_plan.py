@@ -22,13 +22,13 @@ from hpcstate.cluster.plan import (
     changed_inputs,
     plan_of,
 )
-from hpcstate.cluster.plan_files import FileChange
 from hpcstate.cluster.plan_look import slurm_changes, slurm_of
 from hpcstate.cluster.plan_text import as_text, changed_since, in_short, read_saved, to_dict
 from hpcstate.cluster.pyinfra import DeployReport, Operation
 from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor.machine import Impact, MachineDifference, summed
 from hpcstate.model import Description
+from hpcstate.node.file_change import FileChange
 from hpcstate.probe.running_jobs import RunningJob, time_left
 from hpcstate.slurm.conf import configuration
 from tests.unit.fake_live import FakeLive
@@ -305,7 +305,7 @@ class World:
         self.meanwhile: dict[str, str] = {}
         monkeypatch.setattr(plan_look, "_boots", lambda _: dict(self.boots))
         self.error: HpcstateError | None = None
-
+        self.changes: tuple[FileChange, ...] = ()
         monkeypatch.setattr(plan_files, "look", self.files)
 
     def files(self, _cluster: object, running: list[str]) -> list[FileChange]:
@@ -317,7 +317,20 @@ class World:
         if self.error:
             raise self.error
         self.boots |= self.meanwhile
-        return DeployReport(self.operations, (), 1.0)
+        return DeployReport(self.operations, (), 1.0, files=self.changes)
+
+
+def test_what_pyinfra_alone_would_write_is_a_difference_too(
+    description: Description, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(monkeypatch, RUNNING)
+    rendered = FileChange("controller", "/etc/hosts", True, "rendered")
+    timer = FileChange("controller", "/etc/systemd/system/hpcstate-scratch.timer", False, "timer")
+    world.changes = (replace(rendered, diff="pyinfra's"), timer)
+    monkeypatch.setattr(
+        plan_files, "look", lambda cluster, _: [rendered] if cluster.controller.name == "controller" else []
+    )
+    assert plan_look.look(description, print).files == (rendered, timer)
 
 
 def test_pyinfra_is_asked_about_the_nodes_that_run(

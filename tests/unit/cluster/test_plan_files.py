@@ -9,9 +9,10 @@ import pytest
 
 from hpcstate import paths, schema
 from hpcstate.cluster.plan import Plan, Step
-from hpcstate.cluster.plan_files import FileChange, changes, look_with, wanted
+from hpcstate.cluster.plan_files import changes, look_with, wanted
 from hpcstate.cluster.plan_text import as_text
 from hpcstate.errors import HpcstateError
+from hpcstate.node.file_change import FileChange
 from hpcstate.probe import node_files
 from tests.unit.fake_live import FakeLive
 

@@ -9,8 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,10 +21,11 @@ from hpcstate.cluster import pyinfra as deploy
 from hpcstate.cluster.up import deploy_text
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Description
+from hpcstate.node.file_change import FileChange
 from hpcstate.registry.delivery import WITHOUT
 from hpcstate.slurm.change import WAITING
 
-RESULTS = {
+RESULTS: dict[str, Any] = {
     "plan": [
         {"name": "files", "hosts_with_change": ["a"], "hosts_with_conditional_change": ["b"]},
         {"name": "services", "hosts_with_change": [], "hosts_with_conditional_change": []},
@@ -35,6 +38,8 @@ RESULTS = {
         "failed_hosts": ["b"],
     },
 }
+
+CHANGE = FileChange("a", "/etc/timer", True, "@@ -1 +1 @@\n-1\n+2")
 
 
 @pytest.fixture
@@ -77,7 +82,7 @@ def test_a_deploy_tells_what_changed_where(pyinfra: Path, description: Descripti
 def test_a_plan_never_applies(pyinfra: Path, description: Description) -> None:
     act(pyinfra, {**RESULTS, "results": None})
     report = deploy.plan(description, lambda _: None)
-    assert Path(f"{pyinfra}.argv").read_text().split()[:2] == ["--json", "--dry"]
+    assert Path(f"{pyinfra}.argv").read_text().split()[:3] == ["--json", "--dry", "--diff"]
     assert [operation.changed for operation in report.operations] == [("a",), ()]
     assert report.failed_hosts == ()
 
@@ -86,7 +91,13 @@ def test_a_plan_of_some_nodes_asks_those_only(pyinfra: Path, description: Descri
     act(pyinfra, {**RESULTS, "results": None})
     deploy.plan(description, lambda _: None, only=["a", "b"], without=["x", "y"])
     words = Path(f"{pyinfra}.argv").read_text().split()
-    assert words[:6] == ["--json", "--dry", "--limit", "a", "--limit", "b"]
+    assert words[:7] == ["--json", "--dry", "--diff", "--limit", "a", "--limit", "b"]
+
+
+def test_a_plan_has_the_files_that_operations_would_write(pyinfra: Path, description: Description) -> None:
+    rows = [{**row, "files": [asdict(CHANGE)]} for row in RESULTS["plan"][:1]]
+    act(pyinfra, {"plan": [*rows, *RESULTS["plan"][1:]], "results": None})
+    assert deploy.plan(description, lambda _: None).files == (CHANGE,)
 
 
 @pytest.mark.parametrize(("without", "said"), [((), ""), (("x", "y"), "x,y")])

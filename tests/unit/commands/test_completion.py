@@ -98,8 +98,46 @@ def test_bash_completes(words: list[str], expected: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["u"], "up"),
+        (["build_i"], "build_images"),
+        (["dump"], "dumpdb"),
+        (["inv"], "inventory"),
+        (["inventory", "show", ""], "bash zsh"),
+        (["start", "--"], "--cluster --node --force"),
+        (["up", "--"], "--yes --plan --drain-seconds --force --reboot --help"),
+        (["up", "--yes", "g"], "gpu.yaml"),
+        (["info", "build_c"], "build_containers"),
+    ],
+)
+def test_bash_completes_the_front_door(words: list[str], expected: str, tmp_path: Path) -> None:
+    (tmp_path / "gpu.yaml").touch()
+    (tmp_path / "script").write_text(completion.script("bash", parser()))
+    command = """source ./script
+        COMP_WORDS=(./hpc "$@") COMP_CWORD=$#; _hpc; echo "${COMPREPLY[*]}"; complete -p hpc >/dev/null"""
+    done = subprocess.run(
+        ["bash", "-c", command, "bash", *words], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == expected
+
+
+def test_the_front_door_is_completed_as_it_is() -> None:
+    """Its options and commands are read by a shell script: both say the same."""
+    door = (paths.ROOT / "hpc").read_text()
+    usage = door.partition("<<'TEXT'\n")[2].partition("TEXT\n")[0]
+    assert max(map(len, usage.splitlines())) <= 80
+    options = [option.name for option in completion._UP if option.name != "--help"]
+    assert re.findall(r"^ {6}(--[\w-]+)", usage, re.MULTILINE) == options
+    handed_on = re.search(r"^(list \|.*)\)$", door, re.MULTILINE)
+    assert handed_on and {*completion.OF_DOIT} <= {*handed_on[1].split(" | ")}
+    assert completion.tasks()["up"] == "the main job: from one file to a running, proven cluster"
+
+
+@pytest.mark.parametrize(
     ("line", "expected"),
     [
+        ("./hpc forg", ["forget"]),
         ("hpcstate s", ["start"]),
         ("hpcstate start --cluster c", ["cloud"]),
         ("hpcstate start g", ["gpu.yaml", "gpu.py"]),

@@ -85,6 +85,18 @@ def test_the_environment_is_made_once(project: Path, steps: list[str]) -> None:
     assert environment.read_stamp(project / ".venv") == environment.wanted_stamp(project)
 
 
+def test_the_projects_folder_comes_to_pythons_path(
+    project: Path, steps: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pyinfra is started anywhere, also beside a folder `deploys` of somebody's own."""
+    asked: list[str] = []
+    monkeypatch.setattr(environment, "_pip", lambda _, words: asked.extend(words))
+    make(project, steps)
+    assert asked[asked.index("--config-settings") + 1] == "editable_mode=compat"
+    include = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    assert {"hpcstate*", "facts*", "operations*", "deploys*"} <= {*include["packages"]["find"]["include"]}
+
+
 def test_a_change_of_the_project_alone_renews_its_entry_alone(project: Path, steps: list[str]) -> None:
     make(project, steps)
     (project / "pyproject.toml").write_text("[project]\nname = 'x'\n", encoding="utf-8")

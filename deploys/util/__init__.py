@@ -1,0 +1,1 @@
+"""What the deploys share, and those of a site may import."""
