@@ -27,6 +27,8 @@ _DIGITS_OF_UINT64 = 22
 _CLIP = 60
 _SPACES = " \t\n\v\f\r"
 """Spaces to Slurm; those of Unicode are none."""
+_NONE_IS_A_PLUGIN = frozenset(("auth", "cred", "preempt", "tls"))
+"""Families of which `none` is a plugin or a name that Slurm compares as it is."""
 _NAMES = frozenset(("nodename", "partitionname", "nodes", "nodeset", "switchname", "blockname", "switches"))
 
 
@@ -67,7 +69,8 @@ def _statement_problems(kind: Kind, statement: Statement, own_plugins: bool) -> 
     for pair in statement.pairs:
         yield from _pair_problems(kind, statement, pair, own_plugins)
     if statement.rest:
-        yield _syntax_problem(statement)
+        problem = _syntax_problem(statement)
+        yield replace(problem, severity="warning") if kind in LENIENT else problem
 
 
 _NOT_THERE = "the daemons wait a minute for it, and stop"
@@ -140,12 +143,12 @@ def _pair_problems(kind: Kind, statement: Statement, pair: Pair, own_plugins: bo
     if lower in _NAMES and strange and strange not in _SPACES:
         message = f"has the character U+{ord(strange):04X}, which no name of a node has"
         yield Problem(line, where, f"{message}: no slurmd finds itself", "was it pasted? write plain ASCII")
-    elif strange and unicodedata.category(strange) in ("Zs", "Cf"):
+    elif strange and unicodedata.category(strange) in ("Zs", "Cf") and key and key.type == "string":
         message = (
             f"has the character U+{ord(strange):04X}, which is no space to Slurm but a part of the value"
         )
         yield Problem(line, where, message, "was it pasted? write plain ASCII", "warning")
-    elif pair.value.startswith('"'):
+    elif pair.value.startswith('"') and not statement.rest:
         message = "begins with a quote that is not closed: it is a part of the value, and what follows is cut"
         hint = "# begins a comment, within quotes as well: write \\#"
         yield Problem(line, where, message, hint, "warning")
@@ -286,6 +289,9 @@ def _plugin_problems(
     """Plugins are files of PluginDir: one that is not there stops the daemon that needs it
     (src/interfaces/*.c; seen with the daemons of Debian 13).
     """
+    if "none" in family.names and family.name not in _NONE_IS_A_PLUGIN and "none" in value.lower():
+        # xstrcasestr(..., "none") in src/common/read_config.c: anywhere, in any case.
+        return
     ends = "the daemon stops" if family.severity == "error" else "it is not found when a job needs it"
     for part in [part for part in value.split(",") if part]:
         prefix, slash, name = part.rpartition("/")

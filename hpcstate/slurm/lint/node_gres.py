@@ -140,7 +140,7 @@ def _wanted(value: str, types: Sequence[str]) -> dict[str, dict[str | None, int]
         if fields and count is not None:
             fields.pop()
         of_type = wanted.setdefault(name, {})
-        type_ = fields[0] if fields else None
+        type_ = (fields[0] or None) if fields else None
         of_type[type_] = of_type.get(type_, 0) + (1 if count is None else count)
     return wanted
 
@@ -197,6 +197,7 @@ def _node_problems(node: _Node) -> Iterator[Found]:
         yield from _missing(node, merged)
     yield from _same_file(node)
     yield from _core_problems(node, merged)
+    yield from _cores_of_some(node)
     yield from _restricted(node, merged)
     yield from _too_many(node)
 
@@ -313,7 +314,7 @@ def _same_file(node: _Node) -> Iterator[Found]:
     """src/plugins/gres/common/gres_common.c, gres_node_config_load: "duplicate device file name"."""
     seen: set[tuple[str, str]] = set()
     for device in node.devices:
-        if device.name.lower() not in ("gpu", "nic") or device.name not in node.wanted:
+        if device.name in _SHARED or device.name not in node.wanted:
             continue
         for file in device.files or ():
             if (device.name, file) in seen and device.record:
@@ -328,7 +329,7 @@ def _core_problems(node: _Node, merged: Mapping[str, Sequence[_Device]]) -> Iter
     total = node.sockets * node.cores
     for device in (device for devices in merged.values() for device in devices):
         cores = numbers(device.cores)
-        if not device.cores or cores is None or not total or not device.record:
+        if not device.cores or cores is None or not total or not device.record or device.files is None:
             continue
         key = next(key for key in ("Cores", "CPUs") if key.lower() in device.record.attributes)
         if max(cores) >= total:
@@ -342,6 +343,16 @@ def _core_problems(node: _Node, merged: Mapping[str, Sequence[_Device]]) -> Iter
                 message = f"names a part of socket {socket}, which is cores {own[0]}-{own[-1]}: {_INVALID}"
                 yield "gres", device.record.problem(key, message, f"write Cores={own[0]}-{own[-1]}")
                 break
+
+
+def _cores_of_some(node: _Node) -> Iterator[Found]:
+    """_foreach_rebuild_topo: lines without cores count as near to all, and an error is logged."""
+    for name in node.wanted:
+        lines = [device for device in node.devices if device.name == name and device.files is not None]
+        bare = [device.record for device in lines if not device.cores]
+        if bare and bare[0] and len(bare) < len(lines) and not node.detects:
+            message = f"some lines of {name} have Cores and others do not; slurmctld logs an error"
+            yield "gres", bare[0].problem("Cores", message, "give all of them Cores=, or none", "warning")
 
 
 def numbers(text: str) -> set[int] | None:

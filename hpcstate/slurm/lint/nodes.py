@@ -135,6 +135,9 @@ def _topology_problems(record: Record) -> Iterator[Problem]:
             f"error and takes {sockets * cores * threads}"
         )
         yield record.problem("CPUs", message, "slurmd -C on the node prints what it has", "warning")
+    if "socketsperboard" not in given and boards > sockets:
+        message = f"is more than the sockets ({sockets}): Slurm logs an error and takes 1"
+        yield record.problem("Boards", message, "slurmd -C on the node prints what it has", "warning")
     if number(record.attributes.get("corespeccount", ""), 0) >= sockets * cores:
         message = "leaves no core for jobs: Slurm logs an error and takes 1"
         yield record.problem("CoreSpecCount", message, severity="warning")
@@ -176,6 +179,10 @@ def _gres_problems(whole: Whole) -> Iterator[Problem]:
         typed: dict[str, set[bool]] = {}
         for word in re.split(r",(?![^(]*\))", record.attributes.get("gres", "")):
             name, *fields = word.partition("(")[0].split(":")
+            if not name and word:
+                # src/interfaces/gres.c, gres_name_filter
+                message = f'"{word}" is no GRES: slurmctld logs an error and ignores it'
+                yield record.problem("Gres", message, "leave Gres out where there is none", "warning")
             if not name:
                 continue
             if whole.complete and name not in types:

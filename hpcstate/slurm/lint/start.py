@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 from hpcstate.errors import Problem
 from hpcstate.slurm.lint.defaults import UNITS, integer, option, parts
+from hpcstate.slurm.lint.nodes import known_nodes, listed
 from hpcstate.slurm.lint.tres import weight_problems
-from hpcstate.slurm.read import Record, Whole, number
+from hpcstate.slurm.read import Record, Whole, names, number
 
 _STOP = "slurmctld stops"
 
@@ -25,13 +26,18 @@ def problems(whole: Whole) -> Iterator[Problem]:
     for record in whole.named("NodeName"):
         # src/common/node_conf.c, config_record_from_conf_node
         yield from weight_problems(whole, record, "TRESWeights")
-    if "multifactor" in whole.value("PriorityType"):
+    if _is_multifactor(whole):
         # src/plugins/priority/multifactor/priority_multifactor.c, _internal_setup
         yield from weight_problems(whole, None, "PriorityWeightTRES")
     if whole.complete:
         yield from _select(whole)
         yield from _plugins(whole)
         yield from _power_saving(whole)
+
+
+def _is_multifactor(whole: Whole) -> bool:
+    """The default of PriorityType (src/common/read_config.h, DEFAULT_PRIORITY_TYPE)."""
+    return whole.value("PriorityType") in ("", "priority/multifactor")
 
 
 def _select(whole: Whole) -> Iterator[Problem]:
@@ -137,19 +143,51 @@ def _plugins(whole: Whole) -> Iterator[Problem]:
         # src/slurmctld/read_config.c, read_slurm_conf
         message = f"enable_stepmgr needs PrologFlags=Contain: {_STOP}"
         yield whole.problem("SlurmctldParameters", message, "write PrologFlags=Contain")
+    if whole.value("TopologyPlugin") == "topology/3d_torus":
+        # src/plugins/topology/3d_torus/hilbert_slurm.c, nodes_to_hilbert_curve; seen with Debian's slurmctld
+        message = f"3d_torus needs a Slurm that is built with three dimensions: {_STOP}"
+        yield whole.problem("TopologyPlugin", message, "write topology/tree or topology/block")
+    keys = whole.value("AuthAltParameters")
+    for key in ("AuthType", "AuthAltTypes"):
+        if "auth/jwt" in whole.value(key) and "jwt_key=" not in keys and "jwks=" not in keys:
+            # src/plugins/auth/jwt/auth_jwt.c, _init_hs256
+            message = f"auth/jwt has no key, and looks for StateSaveLocation/jwt_hs256.key: without it, {_STOP}"
+            yield whole.problem(key, message, "write AuthAltParameters=jwt_key=/path/of/the/key")
     completion, where = whole.value("JobCompType"), whole.value("JobCompLoc")
     for name, what in (("script", "a program"), ("elasticsearch", "a URL"), ("kafka", "a file")):
         if f"jobcomp/{name}" in completion and not where:
             # src/plugins/jobcomp/script/jobcomp_script.c, jobcomp_p_set_location, and the others'
             yield whole.problem("JobCompType", f"jobcomp/{name} needs JobCompLoc: {_STOP}", f"it is {what}")
+    for key in ("PrologSlurmctld", "EpilogSlurmctld"):
+        # src/plugins/prep/script/prep_script_slurmctld.c, _validate_slurmctld_scripts
+        if key.lower() in whole.values and not re.fullmatch(r"/\S+", whole.values[key.lower()][0]):
+            message = f"is no absolute path of a program: {_STOP}"
+            yield whole.problem(key, message, "write the path alone, without arguments")
+    preemption = option(whole.value("PreemptParameters"), "reorder_count")
+    if preemption is not None and integer(preemption) < 0:
+        # src/plugins/select/cons_tres/select_cons_tres.c, select_p_node_init
+        message = "reorder_count is below zero: slurmctld logs an error and takes 1"
+        yield whole.problem("PreemptParameters", message, "", "warning")
+    ports = re.match("([0-9]{1,9})(?:-([0-9]{1,9}))?", whole.value("SlurmctldPort"))
+    slurmd = number(whole.value("SlurmdPort"), 6818)
+    if ports and int(ports[1]) <= slurmd <= int(ports[2] or ports[1]):
+        # src/common/read_config.c, seen with slurmctld 24.11.5
+        message = f"has the port of slurmd, {slurmd}: slurmctld logs that it talks with itself"
+        yield whole.problem("SlurmctldPort", message, "leave SlurmdPort out of the range", "warning")
     database = "slurmdbd" in whole.value("AccountingStorageType")
+    for record in whole.named("PartitionName") if not database else ():
+        for key in ("AllowQos", "DenyQos"):
+            if record.attributes.get(key.lower(), "all").lower() != "all":
+                # src/slurmctld/read_config.c, qos_list_build
+                message = "has no effect without a slurmdbd; slurmctld logs an error"
+                yield record.problem(key, message, "set up slurmdbd, or remove it", "warning")
     if whole.value("AccountingStorageEnforce") not in ("", "0", "none") and not database:
         # src/slurmctld/controller.c, main
         message = (
             "has no effect without AccountingStorageType=accounting_storage/slurmdbd; an error is logged"
         )
         yield whole.problem("AccountingStorageEnforce", message, "set up slurmdbd, or remove it", "warning")
-    if "multifactor" in whole.value("PriorityType") and not database:
+    if _is_multifactor(whole) and not database:
         # src/plugins/priority/multifactor/priority_multifactor.c, init
         for key in ("PriorityWeightAge", "PriorityWeightFairshare"):
             if number(whole.value(key), 0):
@@ -185,6 +223,12 @@ def _power_saving(whole: Whole) -> Iterator[Problem]:
         yield whole.problem("SlurmctldParameters", message, "write 60 or less", "warning")
         return
     # power_save_exc_setup
+    known, all_known = known_nodes(whole)
+    nodes = re.sub(r":[0-9]+", "", whole.values["suspendexcnodes"][0] if "suspendexcnodes" in whole.values else "")
+    missing = [name for name in names(nodes) or () if name not in known]
+    if missing and all_known and not whole.named("NodeSet"):
+        message = f"{listed(missing)} in no NodeName line: slurmctld logs an error"
+        yield whole.problem("SuspendExcNodes", message, "correct the name", "warning")
     partitions = {record.name for record in whole.named("PartitionName")}
     raw = whole.values["suspendexcparts"][0] if "suspendexcparts" in whole.values else ""
     for name in raw.split(","):

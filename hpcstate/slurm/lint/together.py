@@ -22,6 +22,7 @@ _NEEDED = (
     ("NodeFeaturesPlugins", ".*helpers", "helpers.conf", _WAITS),
     ("BurstBufferType", "burst_buffer/lua", "burst_buffer.lua", "slurmctld stops without it"),
     ("JobSubmitPlugins", "(.*,)?(job_submit/)?lua(,.*)?", "job_submit.lua", "slurmctld stops without it"),
+    ("JobCompType", "jobcomp/lua", "jobcomp.lua", "slurmctld stops without it"),
     ("JobContainerType", "job_container/tmpfs", "job_container.conf", "slurmd stops without it"),
 )
 """Keys of slurm.conf, their values, and the file that must be beside it (init of the plugins)."""

@@ -53,6 +53,9 @@ def _controller(whole: Whole) -> Iterator[Problem]:
         if not re.fullmatch(r"[^()]*(\([^()]*\))?", host.name):
             yield host.problem("SlurmctldHost", "is not name(address): the daemons stop", "close the bracket")
         name = host.name.partition("(")[0]
+        if not name:
+            message = "names no host: slurmctld stops on each"
+            yield host.problem("SlurmctldHost", message, "write SlurmctldHost=name(address)")
         if name in seen:
             yield host.problem("SlurmctldHost", f"{name} is given twice: the daemons stop", "remove one line")
         seen.add(name)
@@ -84,6 +87,9 @@ def _job_container(whole: Whole) -> Iterator[Problem]:
             if not base:
                 hint = "write BasePath=path"
                 yield record.problem("BasePath", "is missing on this line: slurmd stops", hint)
+            if base and base != "none" and not base.startswith("/"):
+                message = "is no absolute path: slurmd logs errors, and jobs have no folder of their own"
+                yield record.problem("BasePath", message, "write the whole path", "warning")
             dirs = record.attributes.get("dirs") or whole.value("Dirs") or "/tmp,/dev/shm"
             if base.lower() in dirs.lower().split(","):
                 # Debian's slurmd compares with its node's name behind it, and does not see it.
