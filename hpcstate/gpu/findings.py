@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from hpcstate.gpu import links
-from hpcstate.gpu.steps import DRAINED_REBOOT, DRAINED_RESET, REPLACE
+from hpcstate.gpu.steps import DRAINED_REBOOT, DRAINED_RESET, POWER, REPLACE
 from hpcstate.gpu.xids import LINKED, TELLS_RECOVERY, Severity, judged, known_xids
 from hpcstate.probe import gpu as gpu_probe
 from hpcstate.probe import nvidia_smi, nvidia_topology
@@ -50,7 +50,7 @@ def _broken(gpu: NvidiaGpu) -> _OfGpu:
     for reason in sorted(reasons):
         dead = reason.startswith(("GPU is lost", "GPU requires reset", "ERR!"))
         where = ", ".join(sorted(name for name, text in gpu["unreadable"].items() if text == reason))
-        step = "drain and power-cycle the node" if reason.startswith("GPU is lost") else DRAINED_RESET
+        step = POWER if reason.startswith("GPU is lost") else DRAINED_RESET
         yield "error" if dead else "warning", f"it cannot be read: {reason} (in {where})", step
     if gpu["recovery_action"] in _RECOVERY:
         severity, step = _RECOVERY[gpu["recovery_action"]]
@@ -130,7 +130,7 @@ _EXIT_CODES: dict[int, tuple[Severity, str, str]] = {
     12: ("error", "NVML's library is missing", "install the driver's libraries in the version of the module"),
     13: ("error", "NVML's library is too old for it", "install both in the version of the kernel module"),
     14: ("warning", "a GPU's infoROM is corrupted", "its ECC and serial data are not kept: ask the vendor"),
-    15: ("error", "a GPU has fallen off the bus", "drain and power-cycle the node"),
+    15: ("error", "a GPU has fallen off the bus", POWER),
 }
 """nvidia-smi(1) 550.163.01, RETURN VALUE."""
 
@@ -236,7 +236,8 @@ def _driver(host: GpuHost) -> _Said:
             f"{DRAINED_REBOOT}; dmesg | grep NVRM shows which GPU",
         )
     for lost in smi["lost"]:
-        yield "error", lost["address"], f"nvidia-smi cannot open it: {lost['reason']}", DRAINED_REBOOT
+        step = POWER if lost["reason"].startswith("GPU is lost") else DRAINED_REBOOT
+        yield "error", lost["address"], f"nvidia-smi cannot open it: {lost['reason']}", step
     if smi["state"] == "failed" and not smi["lost"]:
         code, said = smi["code"], smi["message"].partition("\n")[0] or "nothing"
         severity, meaning, step = _EXIT_CODES.get(

@@ -17,6 +17,7 @@ def findings(clusters: Iterable[Cluster], host: PciHost) -> Iterator[Problem]:
             for position, device in enumerate(node.passthrough):
                 place = f"{node.place}.pcie_passthrough.devices[{position}]"
                 yield from _about(place, device, node, host)
+            yield from _without_switches(node, host)
 
 
 def _about(place: str, device: PassthroughDevice, node: Node, host: PciHost) -> Iterator[Problem]:
@@ -52,6 +53,22 @@ def _about(place: str, device: PassthroughDevice, node: Node, host: PciHost) -> 
         yield problem_at(f"{place}.pci_address", f"{address}: {reason}", "; ".join(verdict.steps))
     if note := pcie.reset_note(host, address):
         yield problem_at(f"{place}.pci_address", note, "", True)
+
+
+def _without_switches(node: Node, host: PciHost) -> Iterator[Problem]:
+    """A warning where ``node`` gets GPUs that are linked by NVSwitches, and not these."""
+    given = [device.pci_address for device in node.passthrough if device.pci_address in host.devices]
+    switches = pcie.nvswitches(host)
+    gpus = [address for address in given if pcie.becomes_gres(host.devices[address])]
+    if gpus and set(switches) - set(given):
+        yield problem_at(
+            f"{node.place}.pcie_passthrough.devices",
+            f"{node.name} gets GPUs of a fabric without its NVSwitches ({', '.join(switches)}): NVLink does not "
+            "work there, and CUDA programs fail with error 802",
+            "give it all of them, and nvidia-fabricmanager; one GPU alone works with `options nvidia "
+            "NVreg_NvLinkDisable=1` in the node's modprobe.d",
+            True,
+        )
 
 
 def _of_its_own(verdict: Verdict, given: set[str]) -> Iterator[str]:

@@ -470,12 +470,17 @@ def _notes(host: PciHost, address: str) -> tuple[str, ...]:
     return (*([note] if note else []), *_switch_notes(host, device))
 
 
-def _switch_notes(host: PciHost, device: PciDevice) -> tuple[str, ...]:
-    switches = [
-        other["address"]
-        for other in host.devices.values()
-        if other["vendor"] == NVIDIA and other["class_code"].startswith(NVSWITCH)
+def nvswitches(host: PciHost) -> list[str]:
+    """The addresses of the NVSwitches of ``host``."""
+    return [
+        device["address"]
+        for device in host.devices.values()
+        if device["vendor"] == NVIDIA and device["class_code"].startswith(NVSWITCH)
     ]
+
+
+def _switch_notes(host: PciHost, device: PciDevice) -> tuple[str, ...]:
+    switches = nvswitches(host)
     if not switches or device["vendor"] != NVIDIA or not is_gpu(device):
         return ()
     return (f"NVLink between GPUs in a guest needs the NVSwitches there too: {', '.join(switches)}",)

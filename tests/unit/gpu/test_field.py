@@ -275,6 +275,7 @@ def test_one_that_fell_off_the_bus_is_not_for_jobs_and_its_neighbour_is() -> Non
     smi = an_smi(state="failed", code=15, gpus=[], lost=[{"address": SECOND, "reason": "GPU is lost."}])
     lost = unusable("n1", a_host(smi=smi, log=log))
     assert set(lost) == {SECOND}
+    assert "power-cycle its host" in lost[SECOND]
     assert unusable("n1", a_host()) == {}
 
 

@@ -175,6 +175,24 @@ def test_nvswitches_are_seen_and_go_together_or_not_at_all() -> None:
     )
 
 
+def test_gpus_of_a_fabric_without_its_switches_are_warned_of() -> None:
+    def warned(*addresses: str) -> list[str]:
+        text = (
+            "clusters:\n  hpc:\n    name: a\n    network: {subnet: 192.168.150.0/24}\n    controller: {}\n"
+            "    compute_nodes:\n    - pcie_passthrough:\n        enabled: true\n        devices:\n"
+        )
+        kinds = {address: pcie.kind_of(field.HGX.devices[address]) for address in addresses}
+        text += "\n".join(
+            f"        - {{pci_address: '{a}', device_type: {kind}}}" for a, kind in kinds.items()
+        )
+        found = pcie_request.findings(schema.parse(text, Path("a.yaml")).clusters, field.HGX)
+        return [problem.message for problem in found if problem.is_warning]
+
+    (said,) = warned("0000:1a:00.0", "0000:3d:00.0")
+    assert "CUDA programs fail with error 802" in said
+    assert warned("0000:1a:00.0", "0000:3d:00.0", *field.NVSWITCHES) == []
+
+
 def test_an_isa_bridge_with_a_driver_spoils_its_group() -> None:
     found = verdict(field.ISA_BRIDGE, "0000:00:1f.3")
     assert found.state is State.BLOCKED
