@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import pkgutil
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,16 +11,10 @@ from pyinfra.api.facts import FactBase
 
 import facts
 import operations
+from hpcstate.errors import HpcstateError
 from operations import text_files
-
-
-def members(package: Any) -> Iterator[tuple[str, Any]]:
-    for found in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-        if not found.ispkg:
-            module = importlib.import_module(found.name)
-            for name, value in vars(module).items():
-                if getattr(value, "__module__", "") == module.__name__:
-                    yield f"{found.name}.{name}", value
+from operations.util import reference
+from operations.util.reference import members
 
 
 def lists(function: Any) -> list[str]:
@@ -68,3 +59,12 @@ def test_a_fact_refuses_a_text(name: str, call: Any, parameter: str) -> None:
 def test_by_position_too_and_before_anything_is_done() -> None:
     with pytest.raises(OperationTypeError, match=r"text_files\.absent: paths"):
         text_files.absent("/etc/x", name="called as deploys do")
+
+
+def test_the_page_has_all_of_them_with_their_arguments() -> None:
+    assert reference.rewritten(reference.PAGE.read_text()) == reference.PAGE.read_text(), reference.COMMAND
+
+
+def test_a_page_without_a_place_is_refused() -> None:
+    with pytest.raises(HpcstateError, match="0 places for facts"):
+        reference.rewritten("nothing")

@@ -107,7 +107,9 @@ def test_nodes_started_by_hand_are_named_by_a_variable(
     (tmp_path / "lab.yaml").write_text(text)
     assert names(inventory.groups_beside(str(tmp_path / "lab.py")))["compute"] == []
     monkeypatch.setenv(inventory.ALSO_VARIABLE, "compute-01")
-    assert names(inventory.groups_beside(str(tmp_path / "lab.py")))["compute"] == ["@hpcstate/compute-01"], "with the connector of ours"
+    assert names(inventory.groups_beside(str(tmp_path / "lab.py")))["compute"] == ["@hpcstate/compute-01"], (
+        "with the connector of ours"
+    )
 
 
 @pytest.mark.parametrize(("words", "demanded"), [("deploys/full_stack.py", True), ("debug-inventory", False)])
