@@ -151,7 +151,9 @@ def _plugins(whole: Whole) -> Iterator[Problem]:
     for key in ("AuthType", "AuthAltTypes"):
         if "auth/jwt" in whole.value(key) and "jwt_key=" not in keys and "jwks=" not in keys:
             # src/plugins/auth/jwt/auth_jwt.c, _init_hs256
-            message = f"auth/jwt has no key, and looks for StateSaveLocation/jwt_hs256.key: without it, {_STOP}"
+            message = (
+                f"auth/jwt has no key, and looks for StateSaveLocation/jwt_hs256.key: without it, {_STOP}"
+            )
             yield whole.problem(key, message, "write AuthAltParameters=jwt_key=/path/of/the/key")
     completion, where = whole.value("JobCompType"), whole.value("JobCompLoc")
     for name, what in (("script", "a program"), ("elasticsearch", "a URL"), ("kafka", "a file")):
@@ -224,7 +226,9 @@ def _power_saving(whole: Whole) -> Iterator[Problem]:
         return
     # power_save_exc_setup
     known, all_known = known_nodes(whole)
-    nodes = re.sub(r":[0-9]+", "", whole.values["suspendexcnodes"][0] if "suspendexcnodes" in whole.values else "")
+    nodes = re.sub(
+        r":[0-9]+", "", whole.values["suspendexcnodes"][0] if "suspendexcnodes" in whole.values else ""
+    )
     missing = [name for name in names(nodes) or () if name not in known]
     if missing and all_known and not whole.named("NodeSet"):
         message = f"{listed(missing)} in no NodeName line: slurmctld logs an error"

@@ -5,6 +5,8 @@ The daemons were asked (daemon_cases.py); tests/images/test_lint_in_image.py ask
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 
 from hpcstate.errors import Problem
@@ -21,8 +23,8 @@ BEYOND = {
     "plugin-jobcomp-mysql": "whether a database answers",
     "plugin-jobcomp-script-missing": "which programs there are",
     "plugstack": "plugstack.conf is not linted",
+    "s-restricted-shared": "the gres.conf of the node, which is not given",
     "node-gres-count-word": "the gres.conf of the node, which is not given",
-    "node-gres-restricted": "the gres.conf of the node, which is not given",
 }
 """What stops a daemon and cannot be told from the files: what one would have to know."""
 
@@ -31,6 +33,10 @@ QUIET = {
     "plugin-switch-imex": "the machine",
     "plugin-energy-rapl": "the machine",
     "allow-groups": "which groups there are",
+    "s-bare-energy": "the machine",
+    "s-bare-burst": "the machine",
+    "s-energy-two": "the machine",
+    "s-primary-prog": "which programs there are",
     "m-spool-percent": "the machine",
     "m-power-exc-states": "names of states",
     "core-spec-socket-two": "the machine",
@@ -44,8 +50,9 @@ QUIET = {
 """What is logged only, and the linter says nothing of."""
 
 
-def linted(name: str) -> list[Problem]:
-    return [problem for some in lint_files(CASES[name]).values() for problem in some]
+@cache
+def linted(name: str) -> tuple[Problem, ...]:
+    return tuple(problem for some in lint_files(CASES[name]).values() for problem in some)
 
 
 def is_error(name: str) -> bool:
