@@ -28,6 +28,12 @@ BEYOND = {
 }
 """What stops a daemon and cannot be told from the files: what one would have to know."""
 
+UNSEEN = {
+    "cgroup-disabled-task": "src/plugins/task/cgroup/task_cgroup.c, init",
+    "cgroup-disabled-proctrack": "src/interfaces/cgroup.c, cgroup_g_initialize",
+}
+"""What stops slurmd, by its source, and not here: a throwaway root has no control groups (judge/case.py)."""
+
 QUIET = {
     "requeue-exit": "a list of exit codes",
     "plugin-switch-imex": "the machine",
@@ -67,7 +73,8 @@ def test_every_case_was_recorded_as_it_is() -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_an_error_is_what_stops_a_daemon(name: str) -> None:
-    assert is_error(name) == (RECORDED[name].stops and name not in BEYOND), RECORDED[name].words
+    expected = name in UNSEEN or (RECORDED[name].stops and name not in BEYOND)
+    assert is_error(name) == expected, RECORDED[name].words
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if RECORDED[name].did == "logged"])
@@ -77,9 +84,9 @@ def test_what_is_only_logged_is_a_warning(name: str) -> None:
 
 def test_the_figures() -> None:
     """95 of 100 files that stop a daemon are named, with those of BEYOND; no good file is called wrong."""
-    stop = [name for name in CASES if RECORDED[name].stops]
+    stop = [name for name in CASES if RECORDED[name].stops or name in UNSEEN]
     named = [name for name in stop if is_error(name)]
-    good = [name for name in CASES if not RECORDED[name].stops]
+    good = [name for name in CASES if name not in stop]
     false_alarms = [name for name in good if is_error(name)]
     print(
         f"{len(named)} of {len(stop)} files that stop a daemon; {len(false_alarms)} false of {len(good)} good"
