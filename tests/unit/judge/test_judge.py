@@ -256,7 +256,9 @@ def test_lint_with_an_image_tells_what_its_daemons_say_of_each_file(
 
     monkeypatch.setattr(judge, "judge", answer)
     slurm = "ClusterName=c\nSlurmctldHost=h\nGresTypes=gpu\nInclude nodes.conf\n"
-    files = own_files(tmp_path, slurm=slurm, nodes="NodeName=n[1-2] Gres=gpu:1\n", gres="Name=gpu File=/dev/nvidia0\n")
+    files = own_files(
+        tmp_path, slurm=slurm, nodes="NodeName=n[1-2] Gres=gpu:1\n", gres="Name=gpu File=/dev/nvidia0\n"
+    )
     assert cli.main(["lint", "--image", "hpc-base", *files]) == cli.FINDINGS
     output = capsys.readouterr().out
     assert output.count("slurmd: fatal: no") == 1
