@@ -70,7 +70,9 @@ def _statement_problems(kind: Kind, statement: Statement, own_plugins: bool) -> 
         yield from _pair_problems(kind, statement, pair, own_plugins)
     if statement.rest:
         problem = _syntax_problem(statement)
-        yield replace(problem, severity="warning") if kind in LENIENT else problem
+        # An Include without a name is passed over.
+        harmless = kind in LENIENT or statement.rest.lower() == "include"
+        yield replace(problem, severity="warning") if harmless else problem
 
 
 _NOT_THERE = "the daemons wait a minute for it, and stop"

@@ -373,6 +373,15 @@ def _restricted(node: _Node, merged: Mapping[str, Sequence[_Device]]) -> Iterato
     if restricts and not node.detects and not any(device.cores for device in gpus):
         message = f"needs Cores= on the gpu lines of gres.conf: {_INVALID}"
         yield "slurm", node.record.problem("RestrictedCoresPerGPU", message, "write Cores=0-15")
+    by_cores: dict[str, int] = {}
+    for device in gpus:
+        by_cores[device.cores] = by_cores.get(device.cores, 0) + device.count
+    for text, count in by_cores.items():
+        near = len(numbers(text) or ())
+        if near and restricts * count > near and not node.detects:
+            message = f"is {restricts}, and {count} gpu share the {near} cores {text}: {_INVALID}"
+            hint = f"write {near // count} or less"
+            yield "slurm", node.record.problem("RestrictedCoresPerGPU", message, hint)
 
 
 def _too_many(node: _Node) -> Iterator[Found]:

@@ -190,6 +190,10 @@ def _gres_problems(whole: Whole) -> Iterator[Problem]:
                 message = f"{name} is not in GresTypes: Slurm takes it away, and jobs cannot ask for it"
                 yield record.problem("Gres", message, f"write GresTypes={name}", "warning")
             typed.setdefault(name, set()).add(bool(fields) and not re.match("[0-9]|no_consume", fields[0]))
+        if number(record.attributes.get("restrictedcorespergpu", ""), 0) and "gpu" not in typed:
+            # seen with slurmctld 24.11.5, which ends when such a node registers
+            message = "is set, and the node has no gpu in Gres: slurmctld stops when it registers"
+            yield record.problem("RestrictedCoresPerGPU", message, "remove it")
         for name, kinds in typed.items():
             if len(kinds) > 1:
                 # src/interfaces/gres.c, _foreach_slurm_conf

@@ -50,6 +50,9 @@ def _partition_problems(record: Record) -> Iterator[Problem]:
             message = f"is ignored, because {other} is set too; Slurm logs an error"
             yield record.problem(ignored, message, "keep one of them", "warning")
     modes = record.attributes.get("preemptmode", "").lower().split(",")
+    if len({"cancel", "requeue", "suspend", "on", "off", "cluster"} & set(modes)) > 1:
+        message = "has several modes: the daemons log an error that names GANG, and go on with none"
+        yield record.problem("PreemptMode", message, "keep one of them", "warning")
     if "gang" in modes:
         message = "GANG is of the whole cluster: it is ignored here, and the daemons log an error"
         yield record.problem("PreemptMode", message, "write it in PreemptMode= alone", "warning")

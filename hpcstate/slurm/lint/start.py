@@ -99,6 +99,8 @@ _RANGES: tuple[tuple[str, int, int], ...] = (
     ("bf_max_job_user_part", 0, 2**31),
     ("bf_max_job_assoc", 0, 2**31),
     ("bf_min_age_reserve", 0, 2_592_000),
+    ("bf_min_prio_reserve", 1, 2**32),
+    ("max_rpc_cnt", 0, 1000),
     ("bf_yield_interval", 1, 10_000_000),
     ("bf_yield_sleep", 1, 10_000_000),
     ("bf_topopt_iterations", 2, 2**31),
@@ -109,7 +111,6 @@ _MINIMA = (
     ("batch_sched_delay", 0),
     ("build_queue_timeout", 100),
     ("default_queue_depth", 0),
-    ("max_rpc_cnt", 0),
     ("partition_job_depth", 0),
     ("sched_interval", -1),
     ("sched_max_job_start", 0),
@@ -130,6 +131,14 @@ def _scheduler(whole: Whole) -> Iterator[Problem]:
         if value is not None and not never and not least <= integer(value) <= most:
             message = f"{name}={value} is out of range: Slurm logs an error and takes the default"
             yield whole.problem("SchedulerParameters", message, f"write {least} or more", "warning")
+    prio = option(parameters, "bf_hetjob_prio")
+    if prio is not None and prio[:3] not in ("min", "max", "avg"):
+        message = f"bf_hetjob_prio={prio} is none of min, max and avg: Slurm logs an error"
+        yield whole.problem("SchedulerParameters", message, "write bf_hetjob_prio=min", "warning")
+    limits = (option(parameters, name) or "" for name in ("bf_max_job_user", "bf_max_job_assoc"))
+    if backfill and all(integer(text) > 0 for text in limits):
+        message = "bf_max_job_assoc goes before bf_max_job_user: Slurm logs an error"
+        yield whole.problem("SchedulerParameters", message, "keep one of them", "warning")
     tests = integer(option(parameters, "bf_max_job_test") or "500")
     per_partition = integer(option(parameters, "bf_max_job_part") or "0")
     if backfill and per_partition and per_partition >= tests:
@@ -147,11 +156,18 @@ def _plugins(whole: Whole) -> Iterator[Problem]:
         # src/plugins/topology/3d_torus/hilbert_slurm.c, nodes_to_hilbert_curve; seen with Debian's slurmctld
         message = f"3d_torus needs a Slurm that is built with three dimensions: {_STOP}"
         yield whole.problem("TopologyPlugin", message, "write topology/tree or topology/block")
+    connections = option(whole.value("SlurmctldParameters"), "conmgr_max_connections")
+    if connections is not None and integer(connections) < 1:
+        # src/conmgr/conmgr.c, conmgr_set_params
+        message = f"conmgr_max_connections={connections} allows none: {_STOP}"
+        yield whole.problem("SlurmctldParameters", message, "leave it out")
     keys = whole.value("AuthAltParameters")
     for key in ("AuthType", "AuthAltTypes"):
         if "auth/jwt" in whole.value(key) and "jwt_key=" not in keys and "jwks=" not in keys:
             # src/plugins/auth/jwt/auth_jwt.c, _init_hs256
-            message = f"auth/jwt has no key, and looks for StateSaveLocation/jwt_hs256.key: without it, {_STOP}"
+            message = (
+                f"auth/jwt has no key, and looks for StateSaveLocation/jwt_hs256.key: without it, {_STOP}"
+            )
             yield whole.problem(key, message, "write AuthAltParameters=jwt_key=/path/of/the/key")
     completion, where = whole.value("JobCompType"), whole.value("JobCompLoc")
     for name, what in (("script", "a program"), ("elasticsearch", "a URL"), ("kafka", "a file")):
@@ -224,7 +240,9 @@ def _power_saving(whole: Whole) -> Iterator[Problem]:
         return
     # power_save_exc_setup
     known, all_known = known_nodes(whole)
-    nodes = re.sub(r":[0-9]+", "", whole.values["suspendexcnodes"][0] if "suspendexcnodes" in whole.values else "")
+    nodes = re.sub(
+        r":[0-9]+", "", whole.values["suspendexcnodes"][0] if "suspendexcnodes" in whole.values else ""
+    )
     missing = [name for name in names(nodes) or () if name not in known]
     if missing and all_known and not whole.named("NodeSet"):
         message = f"{listed(missing)} in no NodeName line: slurmctld logs an error"

@@ -20,7 +20,7 @@ _WAITS = "slurmctld waits a minute for it, and stops"
 _NEEDED = (
     ("TopologyPlugin", "topology/(tree|block)", "topology.conf", _WAITS),
     ("NodeFeaturesPlugins", ".*helpers", "helpers.conf", _WAITS),
-    ("BurstBufferType", "burst_buffer/lua", "burst_buffer.lua", "slurmctld stops without it"),
+    ("BurstBufferType", "(.*,)?(burst_buffer/)?lua(,.*)?", "burst_buffer.lua", "slurmctld stops without it"),
     ("JobSubmitPlugins", "(.*,)?(job_submit/)?lua(,.*)?", "job_submit.lua", "slurmctld stops without it"),
     ("JobCompType", "jobcomp/lua", "jobcomp.lua", "slurmctld stops without it"),
     ("JobContainerType", "job_container/tmpfs", "job_container.conf", "slurmd stops without it"),
@@ -95,6 +95,12 @@ def _cgroup(slurm: Whole, cgroup: Whole) -> Iterator[Problem]:
     constrains = any(
         cgroup.value(key) in ("yes", "up", "true", "1") for key in ("ConstrainRAMSpace", "ConstrainSwapSpace")
     )
+    if cgroup.value("CgroupPlugin") == "disabled":
+        # src/plugins/task/cgroup/task_cgroup.c, init; src/interfaces/cgroup.c, cgroup_g_initialize. slurmd's.
+        for key in ("ProctrackType", "TaskPlugin", "JobAcctGatherType"):
+            if "cgroup" in (slurm.value(key) or ("proctrack/cgroup" if key == "ProctrackType" else "")):
+                message = "uses control groups, and cgroup.conf says CgroupPlugin=disabled: slurmd stops"
+                yield slurm.problem(key, message, "take another plugin, or remove CgroupPlugin")
     kills = "overmemorykill" in slurm.value("JobAcctGatherParams").split(",")
     if kills and constrains and "cgroup" in slurm.value("TaskPlugin"):
         message = (

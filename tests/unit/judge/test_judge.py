@@ -147,12 +147,12 @@ def test_a_statement_of_an_included_file_is_named_with_its_origin() -> None:
     ("line", "overrides"),
     [
         ("ProctrackType=proctrack/pgid", {"SlurmdUser": "slurm"}),
-        ("ProctrackType=proctrack/cgroup", {"SlurmdUser": "slurm", "ProctrackType": "proctrack/linuxproc"}),
+        ("ProctrackType=proctrack/cgroup", {"SlurmdUser": "slurm", "ProctrackType": "proctrack/pgid"}),
         (
             "TaskPlugin=task/cgroup,task/affinity\nTaskPluginParam=OOMKillStep",
             {
                 "SlurmdUser": "slurm",
-                "ProctrackType": "proctrack/linuxproc",
+                "ProctrackType": "proctrack/pgid",
                 "TaskPlugin": "task/affinity",
                 "TaskPluginParam": "Verbose",
             },
@@ -256,7 +256,9 @@ def test_lint_with_an_image_tells_what_its_daemons_say_of_each_file(
 
     monkeypatch.setattr(judge, "judge", answer)
     slurm = "ClusterName=c\nSlurmctldHost=h\nGresTypes=gpu\nInclude nodes.conf\n"
-    files = own_files(tmp_path, slurm=slurm, nodes="NodeName=n[1-2] Gres=gpu:1\n", gres="Name=gpu Count=1\n")
+    files = own_files(
+        tmp_path, slurm=slurm, nodes="NodeName=n[1-2] Gres=gpu:1\n", gres="Name=gpu File=/dev/nvidia0\n"
+    )
     assert cli.main(["lint", "--image", "hpc-base", *files]) == cli.FINDINGS
     output = capsys.readouterr().out
     assert output.count("slurmd: fatal: no") == 1

@@ -5,6 +5,8 @@ The daemons were asked (daemon_cases.py); tests/images/test_lint_in_image.py ask
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 
 from hpcstate.errors import Problem
@@ -21,22 +23,35 @@ BEYOND = {
     "plugin-jobcomp-mysql": "whether a database answers",
     "plugin-jobcomp-script-missing": "which programs there are",
     "plugstack": "plugstack.conf is not linted",
+    "s-restricted-shared": "the gres.conf of the node, which is not given",
     "node-gres-count-word": "the gres.conf of the node, which is not given",
-    "node-gres-restricted": "the gres.conf of the node, which is not given",
 }
 """What stops a daemon and cannot be told from the files: what one would have to know."""
+
+UNSEEN = {
+    "cgroup-disabled-task": "src/plugins/task/cgroup/task_cgroup.c, init",
+    "cgroup-disabled-proctrack": "src/interfaces/cgroup.c, cgroup_g_initialize",
+}
+"""What stops slurmd, by its source, and not here: a throwaway root has no control groups (judge/case.py)."""
 
 QUIET = {
     "requeue-exit": "a list of exit codes",
     "plugin-switch-imex": "the machine",
     "plugin-energy-rapl": "the machine",
     "allow-groups": "which groups there are",
+    "s-bare-energy": "the machine",
+    "s-bare-burst": "the machine",
+    "s-energy-two": "the machine",
+    "s-primary-prog": "which programs there are",
     "m-spool-percent": "the machine",
     "m-power-exc-states": "names of states",
     "core-spec-socket-two": "the machine",
     "core-spec-socket-allowed": "the machine",
     "helpers-good": "the machine",
     "helpers-node": "the machine",
+    "w-b33": "the machine",
+    "w-b35": "the machine",
+    "w-b3": "the types are taken away, the devices work",
     "gres-fewer-fpga-file": "the node works with less",
     "gres-type-missing-in-slurm": "the type is taken away, the devices work",
     "gres-autodetect-other-node": "the machine",
@@ -44,8 +59,9 @@ QUIET = {
 """What is logged only, and the linter says nothing of."""
 
 
-def linted(name: str) -> list[Problem]:
-    return [problem for some in lint_files(CASES[name]).values() for problem in some]
+@cache
+def linted(name: str) -> tuple[Problem, ...]:
+    return tuple(problem for some in lint_files(CASES[name]).values() for problem in some)
 
 
 def is_error(name: str) -> bool:
@@ -60,7 +76,8 @@ def test_every_case_was_recorded_as_it_is() -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_an_error_is_what_stops_a_daemon(name: str) -> None:
-    assert is_error(name) == (RECORDED[name].stops and name not in BEYOND), RECORDED[name].words
+    expected = name in UNSEEN or (RECORDED[name].stops and name not in BEYOND)
+    assert is_error(name) == expected, RECORDED[name].words
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if RECORDED[name].did == "logged"])
@@ -70,9 +87,9 @@ def test_what_is_only_logged_is_a_warning(name: str) -> None:
 
 def test_the_figures() -> None:
     """95 of 100 files that stop a daemon are named, with those of BEYOND; no good file is called wrong."""
-    stop = [name for name in CASES if RECORDED[name].stops]
+    stop = [name for name in CASES if RECORDED[name].stops or name in UNSEEN]
     named = [name for name in stop if is_error(name)]
-    good = [name for name in CASES if not RECORDED[name].stops]
+    good = [name for name in CASES if name not in stop]
     false_alarms = [name for name in good if is_error(name)]
     print(
         f"{len(named)} of {len(stop)} files that stop a daemon; {len(false_alarms)} false of {len(good)} good"
