@@ -44,7 +44,7 @@ def convert(address: str, target: Path, toolbox: Any, report: Say = print) -> Ma
     failed, and when the disk is full. Nothing half done stays.
     """
     from hpcstate.artifact.recipe import Recipe
-    from hpcstate.container import build, routes
+    from hpcstate.container import build, routes, trial
     from hpcstate.digest import key_of
 
     began = time.monotonic()
@@ -62,6 +62,8 @@ def convert(address: str, target: Path, toolbox: Any, report: Say = print) -> Ma
         def make(file: Path) -> dict[str, str]:
             definition = routes.whole(source, labels(address, key_of(of)))
             build.write(definition, source, file, made, toolbox, report=report)
+            if address.partition(":")[0] in _REGISTRIES:
+                trial.demand_architecture(file, toolbox, address)
             return {**source.versions, "apptainer": toolbox.versions.get("apptainer", "")}
 
         return Recipe(target, of, make, keep=False).write(made, began)

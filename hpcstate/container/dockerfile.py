@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hpcstate import paths
-from hpcstate.container.dockerfile_values import UnknownValueError, expanded, unset, words
+from hpcstate.container.dockerfile_values import UnknownFormError, expanded, unset, words
 from hpcstate.errors import HpcstateError
 
 KEYWORDS = frozenset(
@@ -197,8 +197,10 @@ def _stages(
 
 def _started(instruction: Instruction, stages: Sequence[_Stage], outer: Mapping[str, str]) -> _Stage:
     parts = [word for word in words(instruction.words) if not word.startswith("--")]
-    name = parts[2].lower() if len(parts) > 2 and parts[1].lower() == "as" else ""
-    stage = _Stage(name)
+    stage = _Stage("")
+    if len(parts) > 2 and parts[1].lower() == "as":
+        # buildah fills in variables here, BuildKit takes none.
+        stage.name = _named(_Stage(""), parts[2], instruction.line, outer).lower()
     image = _named(stage, parts[0] if parts else "", instruction.line, outer)
     stage.parent = _find(stages, image, numbers=False)
     if stage.parent is not None:
@@ -213,7 +215,7 @@ def _named(stage: _Stage, written: str, line: int, values: Mapping[str, str]) ->
     """What ``written`` names; empty where only the engine knows, and what lacks a value is on record."""
     try:
         name = expanded(written, values)
-    except UnknownValueError:
+    except UnknownFormError:
         return ""
     missing = unset(written, values)
     if missing and not _REFERENCE.fullmatch(name):
@@ -261,7 +263,7 @@ def _argument(
         elif equal:
             try:
                 found[name] = expanded(value, {**scope, **found})
-            except UnknownValueError:
+            except UnknownFormError:
                 # A variable without a value is empty in a default (lex.go, ProcessWord).
                 found[name] = ""
         elif name in above:
@@ -279,7 +281,7 @@ def _assigned(text: str, scope: Mapping[str, str]) -> dict[str, str]:
         name, _, value = part.partition("=")
         try:
             found[name] = expanded(value, scope)
-        except UnknownValueError:
+        except UnknownFormError:
             continue
     return found
 

@@ -14,7 +14,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9]|[@*#?]")
 _OPERATION = re.compile(r"(:?[-+?]|##?|%%?|//?)")
 
 
-class UnknownValueError(Exception):
+class UnknownFormError(Exception):
     """A form of a variable that no engine documents, or one that ends a build without a value: what it stands
     for is the engine's to say."""
 
@@ -47,7 +47,7 @@ def words(text: str, escape: str = "\\") -> Iterator[str]:
 def expanded(text: str, values: Mapping[str, str], escape: str = "\\") -> str:
     """``text`` without its quotes, with the ``values`` of its variables.
 
-    A variable without a value is empty, as in the engines. Raises UnknownValueError.
+    A variable without a value is empty, as in the engines. Raises UnknownFormError.
     """
     found, at, quote = "", 0, ""
     while at < len(text):
@@ -75,12 +75,12 @@ def _variable(text: str, at: int, values: Mapping[str, str], escape: str) -> tup
     name = _NAME.match(text, at + 1)
     end = _closing(text, at)
     if name is None or end < 0:
-        raise UnknownValueError(text)
+        raise UnknownFormError(text)
     if name.end() == end:
         return values.get(name[0], ""), end + 1
     operation = _OPERATION.match(text, name.end())
     if operation is None:
-        raise UnknownValueError(text)
+        raise UnknownFormError(text)
     word = expanded(text[operation.end() : end], values, escape)
     return _operated(operation[1], values.get(name[0]), word), end + 1
 
@@ -93,7 +93,7 @@ def _operated(operation: str, value: str | None, word: str) -> str:
         return word if there else ""
     if operation.endswith("?"):
         if not there:
-            raise UnknownValueError(word)
+            raise UnknownFormError(word)
         return value or ""
     value = value or ""
     if operation.startswith("/"):

@@ -19,7 +19,7 @@ from typing import Literal
 from hpcstate import paths
 from hpcstate.artifact.debian import EPOCH
 from hpcstate.container import credentials, progress
-from hpcstate.container.order import Order
+from hpcstate.container.order import BuildOrder
 from hpcstate.container.toolbox import OF_THE_HOST, entered, is_root
 from hpcstate.errors import HpcstateError, from_os
 from hpcstate.files import alone
@@ -149,7 +149,7 @@ def buildkit(engine: Engine) -> bool:
     return engine.name == "docker" and engine.run("buildx", "version", check=False).code == 0
 
 
-def build(engine: Engine, name: str, version: str, order: Order, report: Callable[[str], None]) -> Built:
+def build(engine: Engine, name: str, version: str, order: BuildOrder, report: Callable[[str], None]) -> Built:
     """Build ``order`` as the image of the container ``name``. The digests of the images that it reads are
     recorded.
 
@@ -226,7 +226,7 @@ def failing_step(output: str) -> str:
     return f"STEP {started[-1][0]}: {started[-1][1]}" if started else ""
 
 
-def _run_build(engine: Engine, tag: str, order: Order, report: Callable[[str], None]) -> None:
+def _run_build(engine: Engine, tag: str, order: BuildOrder, report: Callable[[str], None]) -> None:
     shown = [order.context, *{file.parent for file in order.secrets.values()}]
     words = engine.words("build", "--tag", tag, "--file", engine.at(order.file), see=shown)
     for name, value in order.arguments.items():
@@ -270,7 +270,7 @@ def _run_build(engine: Engine, tag: str, order: Order, report: Callable[[str], N
         )
 
 
-def _hidden(order: Order) -> Callable[[str], str]:
+def _hidden(order: BuildOrder) -> Callable[[str], str]:
     """What takes the secrets of ``order`` out of an output: a step may print what it was given."""
     values: set[str] = set()
     for file in order.secrets.values():

@@ -16,7 +16,7 @@ from hpcstate.model.container import BuildSecret, Container
 
 
 @dataclass(frozen=True)
-class Order:
+class BuildOrder:
     """A build of the folder ``context`` by ``file``, up to the stage ``target`` (empty: the last).
 
     ``images`` are those that it reads, ``arguments`` build arguments by name, ``secrets`` files by their id,
@@ -39,7 +39,7 @@ def order(
     *,
     buildkit: bool = False,
     secrets: Mapping[str, Path] | None = None,
-) -> Order:
+) -> BuildOrder:
     """What ``engine`` (``docker``, ``buildah``) is asked for the container ``chosen``. Raises HpcstateError
     when its Dockerfile cannot be read.
     """
@@ -58,7 +58,7 @@ def order(
     remarks = dockerfile_needs.lines(instructions, images, engine, version, buildkit=buildkit)
     if secrets and engine == "docker" and not buildkit:
         remarks.append(f"`secrets`: docker {version} needs BuildKit for them: install docker-buildx")
-    return Order(at, file, images, given, chosen.target, secrets or {}, tuple(remarks))
+    return BuildOrder(at, file, images, given, chosen.target, secrets or {}, tuple(remarks))
 
 
 @contextmanager

@@ -128,20 +128,19 @@ def _start(container: Container, target: Path, toolbox: Toolbox) -> str:
     expected |= dict(container.environment)
     if wrong := environment.differences(expected, found):
         raise HpcstateError("its environment is another one:\n" + tail("\n".join(wrong), 12))
-    _demand_architecture(container, target, toolbox)
+    if container.route == "definition" or container.image:
+        demand_architecture(target, toolbox, f"containers/{container.name}")
     return f"{len(expected)} variables"
 
 
-def _demand_architecture(container: Container, target: Path, toolbox: Toolbox) -> None:
-    """Raises HpcstateError where its shell is a program of another machine: Apptainer 1.4.5 takes any image
-    that a definition or an address names, and calls it the machine's own.
+def demand_architecture(target: Path, toolbox: Toolbox, where: str) -> None:
+    """Raises HpcstateError where the shell of ``target``, made of ``where``, is a program of another machine:
+    Apptainer 1.4.5 takes any image that a definition or an address names, and calls it the machine's own.
     """
-    if container.route != "definition" and not container.image:
-        return
     code, output, _ = _probed(target, toolbox, "od", "-An", "-tu2", "-j18", "-N2", "/bin/sh")
     machine = output.strip()
     if code == 0 and machine in _MACHINES:
-        architecture.demand(_MACHINES[machine], f"containers/{container.name}")
+        architecture.demand(_MACHINES[machine], where)
 
 
 def _probed(target: Path, toolbox: Toolbox, program: str, *words: str) -> tuple[int, str, str]:

@@ -5,13 +5,16 @@ What is right was judged by the engines' own answers; each stands for its kind.
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 
 import pytest
 
 from hpcstate import paths
+from hpcstate.container import context
 from hpcstate.container import engine as container_engine
 from hpcstate.container import inspect as container_inspect
+from hpcstate.container.order import BuildOrder
 from hpcstate.errors import HpcstateError
 from hpcstate.run import run
 from tests.containers.tiny import Workplace
@@ -211,3 +214,52 @@ def test_what_this_engine_lacks_is_said_before_it_fails(
     with pytest.raises(HpcstateError) as failed:
         workplace.build(declared, "run", reports)
     assert said in reports[0] and said in failed.value.hint
+
+
+IGNORED = [
+    "*.md\n**/temp*\nkeep\n!keep/in\na[b-d]e\n",
+    "*\n!x\n!keep\n**/*.md\n!Dockerfile\n",
+    "a\\*\n/q/\n# x\n # x\n./x/../keep\nx/**\n!x/y/b.md\ntemp?\n",
+]
+FILES = (
+    "a.md",
+    "x/a.md",
+    "x/y/b.md",
+    "x/tempo.txt",
+    "tempa",
+    "temp",
+    "keep/in",
+    "keep/out",
+    "a*",
+    "ab",
+    "ace",
+)
+MORE = ("abe", "# x", "q/w/e", "x/y/temp")
+
+
+@pytest.mark.parametrize("text", IGNORED)
+def test_what_an_ignore_file_leaves_out_is_what_buildah_leaves_out(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "context"
+    for name in (*FILES, *MORE):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    (folder / "Dockerfile").write_text("FROM scratch\nCOPY . /ctx/\n")
+    (folder / ".dockerignore").write_text(text)
+    monkeypatch.setattr(container_engine, "STORAGE", tmp_path / "storage")
+    engine = container_engine.buildah()
+    container_engine.build(engine, "ignored", "1", BuildOrder(folder, folder / "Dockerfile"), lambda _: None)
+    container_engine.save(engine, "localhost/hpcstate/ignored:1", tmp_path / "i.tar", lambda _: None)
+    copied: set[str] = set()
+    with tarfile.open(tmp_path / "i.tar") as image:
+        for member in image:
+            stream = image.extractfile(member) if member.isfile() else None
+            try:
+                with tarfile.open(fileobj=stream) as layer:
+                    copied |= {entry.name.removeprefix("ctx/") for entry in layer if entry.isfile()}
+            except (tarfile.TarError, ValueError):
+                continue
+    rules = context.rules(text)
+    every = (*FILES, *MORE, "Dockerfile", ".dockerignore")
+    assert copied == {name for name in every if not context.left_out(name, rules)}

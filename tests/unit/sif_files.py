@@ -30,7 +30,20 @@ def write_sif(
     for number, (kind, text) in enumerate(objects, 1):
         size = len(text)
         table += DESCRIPTOR.pack(
-            _KINDS[kind], True, number, 0xF0000001, 0, at, size, size, now, now, 1000, 1000, b"", b""
+            _KINDS[kind],
+            True,
+            number,
+            0xF0000001,
+            0,
+            at,
+            size,
+            size,
+            now,
+            now,
+            1000,
+            1000,
+            b"oci-config.json" if kind == "JSON" else b"",
+            b"",
         )
         at += size
         data += text

@@ -15,7 +15,7 @@ from hpcstate.artifact.store import Manifest, Store
 from hpcstate.container import build as container_build
 from hpcstate.container import declared as container
 from hpcstate.container import layers as container_layers
-from hpcstate.container import signing
+from hpcstate.container import signing, trial
 from hpcstate.container import toolbox as tools_root
 from hpcstate.container.routes import Source
 from hpcstate.container.toolbox import Toolbox
@@ -195,6 +195,27 @@ def test_a_container_that_complains_or_has_another_environment_fails(
         build(tmp_path)
     assert said in str(failed.value)
     assert nothing_left(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [((0, "   183\n", ""), "its image is for arm64"), ((0, " 62\n", ""), ""), ((1, "", "no file"), "")],
+)
+def test_what_a_definition_fetched_for_another_machine_is_refused(
+    tmp_path: Path,
+    toolbox: FakeToolbox,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: tuple[int, str, str],
+    said: str,
+) -> None:
+    monkeypatch.setattr("hpcstate.container.architecture.own", lambda: "amd64")
+    monkeypatch.setattr("hpcstate.container.trial._probed", lambda *_: answer)
+    refused = ""
+    try:
+        trial.demand_architecture(tmp_path / "a.sif", cast(Toolbox, toolbox), "docker://a")
+    except HpcstateError as error:
+        refused = error.message
+    assert bool(refused) == bool(said) and said in refused
 
 
 def test_a_signature_that_does_not_hold_fails(tmp_path: Path, toolbox: FakeToolbox) -> None:

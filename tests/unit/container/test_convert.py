@@ -27,7 +27,9 @@ def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(tools_root, "toolbox", lambda _store: TOOLBOX)
     monkeypatch.setattr(tools_root, "is_root", lambda: False)
 
-    def write(definition: str, source: object, target: Path, work: Path, toolbox: object) -> None:
+    def write(
+        definition: str, source: object, target: Path, work: Path, toolbox: object, **_: object
+    ) -> None:
         target.write_text(definition)
 
     monkeypatch.setattr(container_build, "write", write)
@@ -68,7 +70,7 @@ def test_an_earlier_file_is_replaced_only_on_demand_and_only_by_a_whole_one(
     assert main(["container", "convert", str(image), str(target)]) == 2
     assert "--force replaces it" in capsys.readouterr().err
 
-    def fails(definition: str, source: object, made: Path, work: Path, toolbox: object) -> None:
+    def fails(definition: str, source: object, made: Path, work: Path, toolbox: object, **_: object) -> None:
         made.write_text("half")
         raise HpcstateError("apptainer build exited with 255:\n    manifest unknown")
 

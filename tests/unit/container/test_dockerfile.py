@@ -78,6 +78,12 @@ PLATFORM = {"TARGETARCH": "amd64", "TARGETOS": "linux"}
         ("FROM a\nARG V=2\nCOPY --from=b:$V p q", "a b:2", "a"),
         ("ARG V=2\nFROM a\nARG V\nCOPY --from=b:${V} p q", "a b:2", "a"),
         ("FROM a AS b\nFROM c AS b\nFROM b", "c", "c"),
+        ("ARG S=one\nFROM a AS ${S}\nFROM b AS x\nFROM $S", "a", "a"),
+        (
+            "ARG R=reg.example\nARG O=me\nARG B=$R/$O/base\nFROM $B",
+            "reg.example/me/base",
+            "reg.example/me/base",
+        ),
         ("FROM scratch AS base\nADD t /\nFROM base\nCOPY --from=x:1 a b", "x:1", ""),
         # Forms of variables.
         ("ARG GPU\nFROM base${GPU:+-gpu}", "base", "base"),

@@ -16,7 +16,7 @@ import pytest
 
 from hpcstate.container import engine
 from hpcstate.container.dockerfile import Images
-from hpcstate.container.order import Order
+from hpcstate.container.order import BuildOrder
 from hpcstate.errors import HpcstateError
 from hpcstate.paths import ROOT
 
@@ -59,7 +59,7 @@ class Machine:
         return self.log.read_text().splitlines() if self.log.exists() else []
 
     def build(self, context: Path, bases: tuple[str, ...] = ("debian:13",)) -> engine.Built:
-        wanted = Order(context, context / "Dockerfile", Images(bases, bases[0] if bases else ""))
+        wanted = BuildOrder(context, context / "Dockerfile", Images(bases, bases[0] if bases else ""))
         return engine.build(engine.find(), "demo", "1", wanted, self.said.append)
 
 
@@ -197,7 +197,7 @@ def test_what_container_yaml_gives_reaches_the_engine(machine: Machine, tmp_path
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets/pip").write_text("t0ken-of-mine\n")
     given = {"arguments": {"TAG": "a b"}, "target": "two", "secrets": {"pip": tmp_path / "secrets/pip"}}
-    wanted = Order(tmp_path, tmp_path / "sub/Dockerfile.gpu", remarks=("line 1: old",), **given)  # type: ignore[arg-type]
+    wanted = BuildOrder(tmp_path, tmp_path / "sub/Dockerfile.gpu", remarks=("line 1: old",), **given)  # type: ignore[arg-type]
     engine.build(engine.find(), "demo", "1", wanted, machine.said.append)
     (build,) = [call for call in machine.calls() if " build " in call and "--tag" in call]
     assert f"--file {tmp_path}/sub/Dockerfile.gpu --build-arg TAG=a b --target two" in build
@@ -267,7 +267,7 @@ def test_a_build_that_is_killed_takes_its_engine_with_it(machine: Machine, tmp_p
         "import sys; from pathlib import Path; from hpcstate.container import engine\n"
         "engine.STORAGE = Path(sys.argv[1]); engine.is_root = lambda: False\n"
         "at = Path(sys.argv[1])\n"
-        "engine.build(engine.find(), 'demo', '1', engine.Order(at, at / 'Dockerfile'), print)\n"
+        "engine.build(engine.find(), 'demo', '1', engine.BuildOrder(at, at / 'Dockerfile'), print)\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, tmp_path], cwd=ROOT, stdout=subprocess.PIPE

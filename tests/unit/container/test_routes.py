@@ -13,7 +13,7 @@ import pytest
 from hpcstate import paths
 from hpcstate.container import engine as container_engine
 from hpcstate.container import routes as container_routes
-from hpcstate.container.order import Order
+from hpcstate.container.order import BuildOrder
 from hpcstate.container.routes import Source
 from hpcstate.digest import file_digest
 from hpcstate.errors import HpcstateError, ProblemsError
@@ -113,7 +113,7 @@ def test_a_dockerfile_becomes_an_archive_with_its_base_on_record(
     built = container_engine.Built("localhost/hpcstate/demo:1", {"base": "b"}, {"buildah": "1.28.2"})
 
     def build(*words: object) -> container_engine.Built:
-        (order,) = (word for word in words if isinstance(word, Order))
+        (order,) = (word for word in words if isinstance(word, BuildOrder))
         seen.extend([*words[1:3], order.context, order.images.used, dict(order.arguments)])
         seen.append({name: file.read_text() for name, file in order.secrets.items()})
         return built

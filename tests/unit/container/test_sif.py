@@ -88,3 +88,9 @@ def test_what_is_no_whole_sif_file_is_refused(
 def test_a_missing_file_is_a_message(tmp_path: Path) -> None:
     with pytest.raises(HpcstateError, match="No such file"):
         sif.read(tmp_path / "none.sif")
+
+
+def test_how_the_image_runs_that_it_was_made_of(tmp_path: Path) -> None:
+    made = write_sif(tmp_path / "a.sif", json=b'{"Env": ["A=b c"], "Cmd": ["sh"]}')
+    assert sif.image_config(made) == {"Env": ["A=b c"], "Cmd": ["sh"]}
+    assert sif.image_config(write_sif(tmp_path / "b.sif")) == {}
