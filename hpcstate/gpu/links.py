@@ -52,7 +52,7 @@ def of_fabric(fabric: Fabric) -> Iterator[tuple[Severity, str, str]]:
     for name, (words, what) in _HEALTH.items():
         said = fabric["health"].get(name, "")
         if said in words and not (told and words[said] == "error"):
-            told = told or name == "summary"
+            told = told or words[said] == "error"
             yield words[said], what.format(said.lower()), DRAINED_RESET
     wrong = fabric["health"].get("incorrect_configuration", "")
     if wrong not in ("", "None", "False"):

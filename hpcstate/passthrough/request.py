@@ -63,8 +63,8 @@ def _without_switches(node: Node, host: PciHost) -> Iterator[Problem]:
     if gpus and set(switches) - set(given):
         yield problem_at(
             f"{node.place}.pcie_passthrough.devices",
-            f"{node.name} gets GPUs of a fabric without its NVSwitches ({', '.join(switches)}): NVLink does not "
-            "work there, and CUDA programs fail with error 802",
+            f"{node.name} gets GPUs of a fabric without its NVSwitches ({', '.join(switches)}): no NVLink, "
+            "and CUDA programs fail with error 802",
             "give it all of them, and nvidia-fabricmanager; one GPU alone works with `options nvidia "
             "NVreg_NvLinkDisable=1` in the node's modprobe.d",
             True,

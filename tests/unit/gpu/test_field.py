@@ -202,6 +202,25 @@ def test_power_explains_why_it_does_not_start() -> None:
     assert "power cables" in found.what
 
 
+@pytest.mark.parametrize(
+    ("health", "severities"),
+    [
+        ({"summary": "Healthy", "bandwidth": "Full", "incorrect_configuration": "None"}, []),
+        ({"summary": "Unhealthy", "route_unhealthy": "True", "access_timeout_recovery": "True"}, ["error"]),
+        ({"summary": "Limited Capacity", "route_unhealthy": "True"}, ["error", "warning"]),
+        ({"summary": "Unhealthy", "bandwidth": "Degraded"}, ["error", "warning"]),
+        ({"incorrect_configuration": "Insufficient NVLinks"}, ["error"]),
+        ({"route_recovery_in_progress": "True"}, ["error"]),
+        ({"bandwidth": "something new"}, []),
+    ],
+)
+def test_health_of_the_fabric_is_told_once(health: dict[str, str], severities: list[str]) -> None:
+    """The words of nvidia-smi -q of a GB200 (Summary, Bandwidth, …), as public tools read them."""
+    gpu = a_gpu(fabric={"state": "Completed", "status": "Success", "health": health})
+    found = findings("n1", a_host(smi=an_smi(gpu, a_gpu(1, SECOND))))
+    assert [finding.severity for finding in found] == severities
+
+
 def fabric(links: dict[int, dict[int, str]], names: dict[int, str] | None = None, **changes: str) -> GpuHost:
     """A node whose GPUs are linked as ``links`` says; ``names`` are models, ``changes`` go for each GPU."""
     gpus: list[NvidiaGpu] = [
