@@ -199,3 +199,11 @@ def test_dumpdb_shows_doits_notes(doit: Doit, tmp_path: Path, monkeypatch: pytes
     code, said = doit("dumpdb", "--db-file", str(tmp_path / "other"))
     assert (code, "Traceback" in said) == (1, False)
     assert "file is not a database" in said
+
+
+def test_a_word_that_is_no_task_is_told_with_the_one_that_was_meant(doit: Doit) -> None:
+    code, said = doit("build_image:tiny")
+    assert code == 3
+    assert "did you mean build_images:tiny?" in said
+    assert 'Invalid parameter: "build_image:tiny"' in said
+    assert "did you mean" not in doit("quite_another")[1]

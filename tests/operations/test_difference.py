@@ -74,6 +74,7 @@ def block(log: str, title: str) -> list[str]:
 
 def test_a_plan_shows_the_differences_as_pyinfras_own_operations_do(folder: Path) -> None:
     done = pyinfra(folder, "--dry", "--diff", "--json")
+    assert json.loads(pyinfra(folder, "--dry", "--json").stdout) == json.loads(done.stdout)
     ours = block(done.stderr, f"Will modify {folder}/changed")
     assert ours == block(done.stderr, f"Will modify {folder}/theirs")
     assert ours == ["@@ -1,2 +1,2 @@", "same", "- old", "+ new"]
