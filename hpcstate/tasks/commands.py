@@ -31,7 +31,7 @@ from hpcstate.tasks.artifacts import Current
 from hpcstate.terminal import folded
 
 
-class Run(DoitsRun):  # type: ignore[misc]
+class RunCommand(DoitsRun):  # type: ignore[misc]
     """A word that is no task is told with the one that was meant."""
 
     name = "run"
@@ -108,7 +108,7 @@ class List(DoitsList):  # type: ignore[misc]
     def _print_task(
         self, template: str, task: Any, status: bool, list_deps: bool, tasks: Mapping[str, Any]
     ) -> None:
-        whole: Any = self.outstream
+        whole: Any = vars(self)["outstream"]
         self.outstream = said = io.StringIO()
         try:
             super()._print_task(template, task, status, False, tasks)

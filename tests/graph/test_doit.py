@@ -14,6 +14,7 @@ from hpcstate import paths
 from hpcstate.artifact.recipe import Recipe
 from hpcstate.artifact.store import Store
 from hpcstate.errors import HpcstateError
+from hpcstate.image import declared
 from hpcstate.tasks import artifacts, images
 
 Doit = Callable[..., tuple[int, str]]
@@ -40,9 +41,9 @@ class Project:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     made = Project(tmp_path)
-    monkeypatch.setattr(images.declared, "names", lambda: ["tiny"])
+    monkeypatch.setattr(declared, "names", lambda: ["tiny"])
     monkeypatch.setattr(
-        images.declared, "load", lambda _: SimpleNamespace(deploy="deploys/base.py", package_names=())
+        declared, "load", lambda _: SimpleNamespace(deploy="deploys/base.py", package_names=())
     )
     monkeypatch.setattr(images, "_image", lambda _: made.recipe(made.image, keep=True))
     monkeypatch.setattr(images, "_seed", lambda _: made.recipe(made.seed, keep=False))

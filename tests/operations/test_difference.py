@@ -113,7 +113,7 @@ def test_what_is_known_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -
     """Slurm's files are read anyway: here, too, FileContents is not recorded, but for one that is missing."""
     monkeypatch.setattr(FakeState.config, "DIFF", True)
     daemon = {"installed": True, "active": False, "enabled": False, "version": ""}
-    facts = {
+    facts: dict[str, Any] = {
         "facts.slurm.SlurmDaemons": dict.fromkeys(("slurmctld", "slurmd", "slurmdbd", "munge"), daemon),
         "facts.slurm.SlurmFiles": {"*": {"slurm.conf": "ClusterName=old\n"}},
     }
