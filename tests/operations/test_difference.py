@@ -105,7 +105,7 @@ def test_a_deploy_shows_each_difference_once(folder: Path) -> None:
 
 def test_without_diff_nothing_is_asked_or_told() -> None:
     """The harness knows no FileContents: asking for it would fail."""
-    facts = {"facts.text_files.TextFiles": {"*": {}}}
+    facts: dict[str, Any] = {"facts.text_files.TextFiles": {"*": {}}}
     assert run(text_files.put, [TextFile("/etc/motd", "hello\n")], facts=facts).commands
 
 
