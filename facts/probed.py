@@ -60,7 +60,7 @@ class ProbedFact(FactBase[T]):
 
         # pyinfra asks getfullargspec, which looks through no wrapper.
         checked.__signature__ = signature  # type: ignore[attr-defined]
-        cls.command = staticmethod(checked)  # type: ignore[method-assign]
+        cls.command = staticmethod(checked)
 
     @staticmethod
     def parse(text: str) -> T:

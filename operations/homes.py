@@ -19,8 +19,10 @@ from hpcstate.node.managed import Managed
 from hpcstate.node.ssh import SSH_HOME, SSH_USER
 from hpcstate.probe.homes import HomesState
 from operations.data_volume import IDLE
+from operations.util import difference
 from operations.util.arguments import operation
 from operations.util.commands import stop_host
+from operations.util.difference import FileWritten
 from operations.util.drain import drain_and_wait
 
 PROGRAM = Path(__file__).with_name("homes.sh")
@@ -148,6 +150,7 @@ def folder(source: str, units: Mapping[str, str], *, force: bool = False) -> Com
     if right and _is_on(found) and kinds[:1] == ["autofs"]:
         host.noop(f"{HOME} is the folder {source} of the hypervisor")
         return
+    difference.show(FileWritten(path, text) for path, text in units.items())
     texts = {
         "mount": units[f"{UNITS}/{MOUNT}"].rstrip("\n"),
         "automount": units[f"{UNITS}/{AUTOMOUNT}"].rstrip("\n"),

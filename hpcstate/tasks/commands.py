@@ -4,6 +4,7 @@ these: ``tool.doit.plugins.command``). Each has the name and the options of doit
 
 from __future__ import annotations
 
+import difflib
 import io
 import json
 import pprint
@@ -20,12 +21,30 @@ from doit.cmd_dumpdb import DumpDB as DoitsDumpDB
 from doit.cmd_forget import Forget as DoitsForget
 from doit.cmd_info import Info as DoitsInfo
 from doit.cmd_list import List as DoitsList
+from doit.cmd_run import Run as DoitsRun
+from doit.exceptions import InvalidCommand
 
 from hpcstate import paths
 from hpcstate.artifact.recipe import forget
 from hpcstate.errors import HpcstateError
 from hpcstate.tasks.artifacts import Current
 from hpcstate.terminal import folded
+
+
+class RunCommand(DoitsRun):  # type: ignore[misc]
+    """A word that is no task is told with the one that was meant."""
+
+    name = "run"
+
+    def execute(self, params: Any, args: list[str]) -> int | None:
+        try:
+            code: int | None = super().execute(params, args)
+        except InvalidCommand as error:
+            names = [task.name for task in getattr(self, "task_list", ())]
+            for near in difflib.get_close_matches(error.not_found or "", names, n=1):
+                print(f"doit: did you mean {near}?", file=sys.stderr)
+            raise
+        return code
 
 
 class Forget(DoitsForget):  # type: ignore[misc]
@@ -89,12 +108,13 @@ class List(DoitsList):  # type: ignore[misc]
     def _print_task(
         self, template: str, task: Any, status: bool, list_deps: bool, tasks: Mapping[str, Any]
     ) -> None:
-        rest, self.outstream = self.outstream, io.StringIO()
+        whole: Any = vars(self)["outstream"]
+        self.outstream = said = io.StringIO()
         try:
             super()._print_task(template, task, status, False, tasks)
-            line = self.outstream.getvalue().rstrip("\n")
+            line = said.getvalue().rstrip("\n")
         finally:
-            self.outstream = rest
+            self.outstream = whole
         if task.doc and line.endswith(task.doc):
             line = "\n".join(folded(line, len(line) - len(task.doc)))
         self.outstream.write(f"{line}\n")

@@ -1,12 +1,13 @@
 """What a change makes of a file, shown as pyinfra's own operations do with ``--diff``.
 
 An operation tells before its first command: pyinfra runs its body that far when it plans. It runs it again
-when it executes; what was shown then is not shown twice. With ``--json`` each operation of the plan has it as
-``files`` too (hpcstate.node.file_change.FileChange).
+when it executes; what was shown then is not shown twice. With ``--dry --json`` each operation has it as
+``files`` (hpcstate.node.file_change.FileChange), with ``--diff`` or without.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -38,13 +39,13 @@ _of_operation: dict[tuple[str, str], dict[str, FileChange]] = {}
 
 
 def wanted() -> bool:
-    """Whether the differences of files are to be shown (``--diff``)."""
-    return bool(state.config.DIFF)
+    """Whether anybody is to see the differences of files: ``--diff``, or a plan in JSON."""
+    return bool(state.config.DIFF) or {"--dry", "--json"} <= {*sys.argv}
 
 
 def show(files: Iterable[FileWritten]) -> None:
-    """Tell what changes in ``files``, in the name of this host; nothing without ``--diff``. What other users
-    of the host cannot read is not shown, nor asked for."""
+    """Tell what changes in ``files``, in the name of this host, where that is wanted. What other users of the
+    host cannot read is not shown, nor asked for."""
     if not wanted():
         return
     for file in files:
@@ -62,7 +63,7 @@ def show(files: Iterable[FileWritten]) -> None:
 
 
 def show_attributes(path: str, before: Mapping[str, str], after: Mapping[str, str]) -> None:
-    """Tell which of mode and owner of ``path`` change; nothing without ``--diff``."""
+    """Tell which of mode and owner of ``path`` change, where that is wanted."""
     if not wanted():
         return
     lines = [f"{name} {before[name]} -> {value}" for name, value in after.items() if before[name] != value]
@@ -72,7 +73,7 @@ def show_attributes(path: str, before: Mapping[str, str], after: Mapping[str, st
 
 
 def show_removed(paths: Iterable[str]) -> None:
-    """Tell that ``paths`` go; nothing without ``--diff``."""
+    """Tell that ``paths`` go, where that is wanted."""
     for path in paths if wanted() else ():
         _tell(FileChange(_node(), path, True, "removed"), f"Will remove {format_text(path, bold=True)}", ())
 
@@ -90,7 +91,7 @@ def _content(path: str) -> str | None:
 def _tell(change: FileChange, title: str, lines: Iterable[str]) -> None:
     _of_operation.setdefault((str(host.current_op_hash), host.name), {})[change.path] = change
     _add_to_json()
-    if change in _told:
+    if change in _told or not state.config.DIFF:
         return
     _told.add(change)
     host.log(title, logger.info)
@@ -100,8 +101,8 @@ def _tell(change: FileChange, title: str, lines: Iterable[str]) -> None:
 
 
 def _add_to_json() -> None:
-    """Have pyinfra's ``--json`` name the files of each operation: it has no place for such, and asks nobody
-    (pyinfra 3.10, pyinfra_cli/prints.py, print_run_json)."""
+    """Have pyinfra's ``--dry --json`` name the files of each operation: it has no place for such, and asks
+    nobody (pyinfra 3.10, pyinfra_cli/prints.py, print_run_json)."""
     if not pyinfra.is_cli:
         return
     from pyinfra_cli import prints  # type: ignore[import-untyped]

@@ -14,6 +14,7 @@ from hpcstate import paths
 from hpcstate.artifact.recipe import Recipe
 from hpcstate.artifact.store import Store
 from hpcstate.errors import HpcstateError
+from hpcstate.image import declared
 from hpcstate.tasks import artifacts, images
 
 Doit = Callable[..., tuple[int, str]]
@@ -40,9 +41,9 @@ class Project:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     made = Project(tmp_path)
-    monkeypatch.setattr(images.declared, "names", lambda: ["tiny"])
+    monkeypatch.setattr(declared, "names", lambda: ["tiny"])
     monkeypatch.setattr(
-        images.declared, "load", lambda _: SimpleNamespace(deploy="deploys/base.py", package_names=())
+        declared, "load", lambda _: SimpleNamespace(deploy="deploys/base.py", package_names=())
     )
     monkeypatch.setattr(images, "_image", lambda _: made.recipe(made.image, keep=True))
     monkeypatch.setattr(images, "_seed", lambda _: made.recipe(made.seed, keep=False))
@@ -199,3 +200,11 @@ def test_dumpdb_shows_doits_notes(doit: Doit, tmp_path: Path, monkeypatch: pytes
     code, said = doit("dumpdb", "--db-file", str(tmp_path / "other"))
     assert (code, "Traceback" in said) == (1, False)
     assert "file is not a database" in said
+
+
+def test_a_word_that_is_no_task_is_told_with_the_one_that_was_meant(doit: Doit) -> None:
+    code, said = doit("build_image:tiny")
+    assert code == 3
+    assert "did you mean build_images:tiny?" in said
+    assert 'Invalid parameter: "build_image:tiny"' in said
+    assert "did you mean" not in doit("quite_another")[1]

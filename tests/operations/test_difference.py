@@ -74,6 +74,7 @@ def block(log: str, title: str) -> list[str]:
 
 def test_a_plan_shows_the_differences_as_pyinfras_own_operations_do(folder: Path) -> None:
     done = pyinfra(folder, "--dry", "--diff", "--json")
+    assert json.loads(pyinfra(folder, "--dry", "--json").stdout) == json.loads(done.stdout)
     ours = block(done.stderr, f"Will modify {folder}/changed")
     assert ours == block(done.stderr, f"Will modify {folder}/theirs")
     assert ours == ["@@ -1,2 +1,2 @@", "same", "- old", "+ new"]
@@ -104,7 +105,7 @@ def test_a_deploy_shows_each_difference_once(folder: Path) -> None:
 
 def test_without_diff_nothing_is_asked_or_told() -> None:
     """The harness knows no FileContents: asking for it would fail."""
-    facts = {"facts.text_files.TextFiles": {"*": {}}}
+    facts: dict[str, Any] = {"facts.text_files.TextFiles": {"*": {}}}
     assert run(text_files.put, [TextFile("/etc/motd", "hello\n")], facts=facts).commands
 
 
@@ -112,7 +113,7 @@ def test_what_is_known_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -
     """Slurm's files are read anyway: here, too, FileContents is not recorded, but for one that is missing."""
     monkeypatch.setattr(FakeState.config, "DIFF", True)
     daemon = {"installed": True, "active": False, "enabled": False, "version": ""}
-    facts = {
+    facts: dict[str, Any] = {
         "facts.slurm.SlurmDaemons": dict.fromkeys(("slurmctld", "slurmd", "slurmdbd", "munge"), daemon),
         "facts.slurm.SlurmFiles": {"*": {"slurm.conf": "ClusterName=old\n"}},
     }
