@@ -215,12 +215,17 @@ def config(file: Path) -> ImageConfig:
         description = _docker(file) if kind(file) == "docker-archive" else _oci(file)
         own = description.get("config") or {}
         architecture.demand(str(description.get("architecture") or ""), paths.shown(file))
-        return ImageConfig(
-            tuple(own.get("Entrypoint") or ()),
-            tuple(own.get("Cmd") or ()),
-            own.get("WorkingDir") or "",
-            tuple(own.get("Env") or ()),
-        )
+        return image_config(own)
+
+
+def image_config(said: Mapping[str, Any]) -> ImageConfig:
+    """The part ``config`` of an image's description (image-spec, config.md)."""
+    return ImageConfig(
+        tuple(said.get("Entrypoint") or ()),
+        tuple(said.get("Cmd") or ()),
+        said.get("WorkingDir") or "",
+        tuple(said.get("Env") or ()),
+    )
 
 
 @contextmanager

@@ -16,9 +16,9 @@ from hpcstate.artifact.debian import EPOCH
 from hpcstate.artifact.imports import code_of
 from hpcstate.artifact.recipe import Recipe
 from hpcstate.artifact.store import Store
+from hpcstate.container import archive, environment, progress, routes, scriptlet, sif, signing, trial
 from hpcstate.container import credentials as container_credentials
 from hpcstate.container import definition as container_definition
-from hpcstate.container import environment, progress, routes, scriptlet, sif, signing, trial
 from hpcstate.container import toolbox as tools_root
 from hpcstate.container.context import entries
 from hpcstate.container.layers import layers
@@ -43,6 +43,7 @@ _LABELLED = ("python:", "base:", "archive:")
 
 _WORK = "/work"
 _TREE = "tree"
+_FIRST = "first.sif"
 
 
 def recipe(container: Container, store: Store, report: Say = print) -> Recipe:
@@ -126,18 +127,31 @@ def write(
     and, of a %post that failed, with its line; and ProblemsError for a definition that would run a part
     of itself on this machine.
     """
-    variables = source.variables or None
-    _apptainer_build(definition, source, target, work, toolbox, squash, variables, report)
-    said = tuple(sif.image_config(target).get("Env") or ())
-    if variables is None and not environment.is_plain(said):
-        # What the image says is known by now: once more, of what is there.
-        first = work / "first.sif"
-        target.replace(first)
-        again = Source(f"Bootstrap: localimage\nFrom: {toolbox.at(first, {work: _WORK})}\n", {})
+    _apptainer_build(definition, source, target, work, toolbox, squash, source.variables, report)
+    if source.variables is None and (again := _again(definition, source, target, work, toolbox)):
+        first = target.replace(work / _FIRST)
         text = routes.whole(again, routes.labels_of(definition))
-        _apptainer_build(text, again, target, work, toolbox, squash, said, report)
+        _apptainer_build(text, again, target, work, toolbox, squash, again.variables, report)
         first.unlink()
     seal(target, toolbox)
+
+
+def _again(definition: str, source: Source, target: Path, work: Path, toolbox: Toolbox) -> Source | None:
+    """What ``target`` has to be made of once more, now that it is known what its image says; None where
+    Apptainer's own conversion is right: each variable is plain, and it is to start in no folder of its own.
+    """
+    image = archive.image_config(sif.image_config(target))
+    # How a definition of the user's runs, that says itself.
+    runs = source.file is None and "\n%runscript\n" not in definition and image.folder not in ("", "/")
+    if environment.is_plain(image.environment) and not runs:
+        return None
+    return Source(
+        f"Bootstrap: localimage\nFrom: {toolbox.at(work / _FIRST, {work: _WORK})}\n",
+        {},
+        runscript=image.runscript() if runs else "",
+        variables=image.environment,
+        folder=image.folder if runs else "",
+    )
 
 
 def _apptainer_build(

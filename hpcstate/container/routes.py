@@ -39,8 +39,8 @@ class Source:
     that more may be added at its end (:func:`whole`). ``binds`` are the host paths that it names and where it
     names them, ``environment`` the variables that Apptainer needs for it. ``labels`` and ``versions`` say
     what went in. ``runscript`` are the commands of ``apptainer run`` where Apptainer's own would not do what
-    the image says. ``variables`` is the ENV of an image, ``NAME=VALUE`` each, where it is known before the
-    build, ``folder`` its WORKDIR; ``file`` the definition as the
+    the image says. ``variables`` is the ENV of an image, ``NAME=VALUE`` each (None: not known before the
+    build), ``folder`` its WORKDIR; ``file`` the definition as the
     user wrote it. ``hint`` is the next step where Apptainer fails.
     """
 
@@ -50,7 +50,7 @@ class Source:
     labels: Mapping[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     runscript: str = ""
-    variables: tuple[str, ...] = ()
+    variables: tuple[str, ...] | None = None
     folder: str = ""
     file: Path | None = None
     hint: str = ""

@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 
 from hpcstate import paths
-from hpcstate.container import context
+from hpcstate.container import build as build_of_containers
+from hpcstate.container import context, routes
 from hpcstate.container import engine as container_engine
 from hpcstate.container import inspect as container_inspect
 from hpcstate.container.order import BuildOrder
+from hpcstate.container.routes import Source
 from hpcstate.errors import HpcstateError
 from hpcstate.run import run
-from tests.containers.tiny import Workplace
+from tests.containers.tiny import Workplace, said_in
 
 TREE = "FROM scratch AS tree\nADD tree.tar /\n"
 
@@ -111,6 +113,22 @@ def test_of_a_definition_too(workplace: Workplace, tree: Path) -> None:
     assert workplace.says("sh", "-c", 'read m </etc/made; echo "$m $T $AFTER"') == "hi `date` it's"
     labels = container_inspect.inspect(paths.container("tiny"), workplace.tools).labels
     assert (labels["own"], labels["team"]) == ("yes", "vision")
+
+
+def test_of_an_image_that_is_fetched_too(workplace: Workplace, tree: Path) -> None:
+    """As `base.image`, but from a file: Apptainer alone reads what it says."""
+    from tests.containers.test_routes import save
+
+    image = save(tree, tree.with_name("fetched.tar"), environment=["PATH=/bin"], folder="/srv/x", a="hello")
+    work = workplace.at / "work"
+    work.mkdir()
+    source = Source("Bootstrap: docker-archive\nFrom: /archive.tar\n", {image: "/archive.tar"})
+    made = work / "made.sif"
+    text = routes.whole(source, {"own": "yes"})
+    build_of_containers.write(text, source, made, work, workplace.tools)
+    assert said_in(workplace.tools, made, verb="run") == "hello from /bin/sh"
+    assert said_in(workplace.tools, made, "pwd", verb="run") == "/srv/x"
+    assert container_inspect.inspect(made, workplace.tools).labels["own"] == "yes"
 
 
 DEFINED = """\

@@ -39,7 +39,9 @@ MADE = {
 """For each route what its container.yaml has, its files, and what is in /etc/made."""
 
 
-def save(tree: Path, file: Path, *, environment: Sequence[str] = ("PATH=/bin",), **greetings: str) -> Path:
+def save(
+    tree: Path, file: Path, *, environment: Sequence[str] = ("PATH=/bin",), folder: str = "", **greetings: str
+) -> Path:
     """Write images of ``tree`` to ``file`` as `docker save` does: the name of each, and what it says."""
     layer = tree.read_bytes()
     members, manifest = {"layer.tar": layer}, []
@@ -51,6 +53,7 @@ def save(tree: Path, file: Path, *, environment: Sequence[str] = ("PATH=/bin",),
                 "Entrypoint": ["/bin/sh", "-c"],
                 "Cmd": [f"echo {greeting} from $0"],
                 "Env": list(environment),
+                "WorkingDir": folder,
             },
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
         }

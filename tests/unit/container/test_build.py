@@ -15,7 +15,7 @@ from hpcstate.artifact.store import Manifest, Store
 from hpcstate.container import build as container_build
 from hpcstate.container import declared as container
 from hpcstate.container import layers as container_layers
-from hpcstate.container import signing, trial
+from hpcstate.container import sif, signing, trial
 from hpcstate.container import toolbox as tools_root
 from hpcstate.container.routes import Source
 from hpcstate.container.toolbox import Toolbox
@@ -412,3 +412,33 @@ def test_a_failing_post_is_told_with_its_line(toolbox: FakeToolbox, tmp_path: Pa
         )
     assert failed.value.where == f"{file}:5"
     assert reports == ["%post (0 s)"]
+
+
+FETCHED = "Bootstrap: docker\nFrom: a\n\n%labels\n    a b\n"
+
+
+@pytest.mark.parametrize(
+    ("config", "definition", "more"),
+    [
+        ({"Env": ["PATH=/bin"], "Cmd": ["sh"], "WorkingDir": "/"}, FETCHED, ()),
+        ({}, FETCHED, ()),
+        ({"Env": ["A=`x`"], "Cmd": ["sh"]}, FETCHED, ("10-docker2singularity.sh",)),
+        ({"WorkingDir": "/srv", "Cmd": ["sh"]}, FETCHED, ("cd /srv || exit", "set -- sh", "/. /srv/\n")),
+        ({"WorkingDir": "/srv", "Cmd": ["sh"]}, FETCHED + "\n%runscript\n    exec x\n", ()),
+    ],
+)
+def test_what_a_fetched_image_says_arrives(
+    tmp_path: Path,
+    toolbox: FakeToolbox,
+    monkeypatch: pytest.MonkeyPatch,
+    config: dict[str, Any],
+    definition: str,
+    more: tuple[str, ...],
+) -> None:
+    monkeypatch.setattr(sif, "image_config", lambda _: config)
+    source = Source(definition, {})
+    container_build.write(definition, source, tmp_path / "a.sif", tmp_path, cast(Toolbox, toolbox))
+    assert toolbox.commands() == ["build"] * (1 + bool(more)) + ["sign"]
+    assert not [part for part in more if part not in toolbox.definition]
+    assert "%labels\n    a b\n" in toolbox.definition
+    assert not (tmp_path / "first.sif").exists() and (tmp_path / "a.sif").exists()
