@@ -193,7 +193,7 @@ def test_each_image_is_in_the_sidecar_and_the_base_is_that_of_the_last_stage(
         engine = container_engine.buildah()
         (workplace.own / "Containerfile").write_text("FROM scratch\nADD tree.tar /\n")
         for name in "abc":
-            words = [
+            words: list[str | Path] = [
                 "build",
                 "--tag",
                 f"localhost/{name}:1",

@@ -66,8 +66,9 @@ class FakeToolbox:
         code, out = self._answer(words)
         if check and code:
             raise HpcstateError(f"apptainer {words[0]} exited with {code}:\n    {out}", hint=hint)
-        for line in out.splitlines() if on_line else ():
-            on_line(line)
+        if on_line:
+            for line in out.splitlines():
+                on_line(line)
         return Result(tuple(words), code, "" if code else out, out if code else "")
 
     def commands(self) -> list[str]:

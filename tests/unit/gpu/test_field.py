@@ -284,7 +284,7 @@ def test_a_gpu_off_nvlink(name: str) -> None:
 
 def test_gpus_in_mig_mode_have_no_nvlink() -> None:
     host = fabric(matrix(8, off={6: "SYS"}))
-    host.smi["gpus"][6].update(mig_mode="Enabled", mig_mode_pending="Enabled")
+    host.smi["gpus"][6]["mig_mode"] = host.smi["gpus"][6]["mig_mode_pending"] = "Enabled"
     assert not [finding for finding in findings("n1", host) if "NVLink" in finding.what]
 
 
