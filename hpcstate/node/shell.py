@@ -9,6 +9,7 @@ import selectors
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 _READ = 1 << 16
 
@@ -69,5 +70,6 @@ class Shell:
     def close(self) -> None:
         """End it, and what it runs with the connection."""
         self._process.kill()
-        with self._process:
+        # What it was too late to write is written when its pipe is closed.
+        with suppress(BrokenPipeError), self._process:
             pass
