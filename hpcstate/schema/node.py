@@ -13,8 +13,9 @@ from hpcstate.model.gres import EXPLICIT
 from hpcstate.model.node import WRITTEN_NODE_KEYS
 from hpcstate.schema.declare import AnyKey, EntriesKey
 from hpcstate.schema.gpu_keys import DeviceKeys, GresKeys, PciePassthroughKeys, SimulatedGpusKeys
-from hpcstate.schema.keys import ControllerKeys, HpcKeys, LoginKeys, WorkerGroupKeys, WorkerKeys
+from hpcstate.schema.keys import HpcKeys
 from hpcstate.schema.mounts import read_own
+from hpcstate.schema.node_keys import ControllerKeys, LoginKeys, WorkerGroupKeys, WorkerKeys
 from hpcstate.schema.section import Section
 
 DEFAULT_IMAGES = {"hpc": "hpc-base", "cloud": "cloud-base"}

@@ -20,6 +20,7 @@ from hpcstate.schema import (
     leaf,
     mail_keys,
     mount_keys,
+    node_keys,
     partition_keys,
     people_keys,
     site_keys,
@@ -63,7 +64,17 @@ def constants() -> dict[str, set[str]]:
 
 def default_arguments() -> Iterator[tuple[str, ast.expr]]:
     """The default that each row of the tables is given, as it is written there, by ``TableKeys.key``."""
-    modules = (keys, gpu_keys, mail_keys, mount_keys, partition_keys, people_keys, accounting_keys, site_keys)
+    modules = (
+        keys,
+        gpu_keys,
+        mail_keys,
+        mount_keys,
+        node_keys,
+        partition_keys,
+        people_keys,
+        accounting_keys,
+        site_keys,
+    )
     written = [found for module in modules for found in ast.parse(inspect.getsource(module)).body]
     for table in [found for found in written if isinstance(found, ast.ClassDef)]:
         for row in [found for found in table.body if isinstance(found, ast.Assign)]:
