@@ -52,7 +52,7 @@ def script(said: Sequence[str]) -> str:
         if name == "PATH":
             lines.append(f"PATH={quoted}")
         elif name == "LANG":
-            lines.append(f'case "${{LANG:-C}}" in C) LANG={quoted} ;; esac')
+            lines.append(f'[ "${{LANG:-C}}" != C ] || LANG={quoted}')
         else:
             lines.append(f'[ -n "${{{name}:-}}" ] || {name}={quoted}')
         lines.append(f"export {name}")
