@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hpcstate import paths, schema
-from hpcstate.schema import keys, reference
+from hpcstate.schema import keys, node_keys, reference
 from hpcstate.schema.declare import Keys
 
 PAGE = (paths.ROOT / "docs" / "cluster-file.md").read_text()
@@ -131,7 +131,7 @@ clusters:
         },
     }
     actual["controller"] = {
-        key: value for key, value in actual["compute_nodes"].items() if key in keys.ControllerKeys.used
+        key: value for key, value in actual["compute_nodes"].items() if key in node_keys.ControllerKeys.used
     }
     for section, defaults in actual.items():
         written = rows(section)
