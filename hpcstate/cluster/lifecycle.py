@@ -7,10 +7,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
-from hpcstate.cluster import reach
+from hpcstate.cluster import drains, reach
 from hpcstate.cluster.boot import wait_for_ssh
 from hpcstate.cluster.leave import DRAIN_SECONDS, Jobs, left, settle
 from hpcstate.errors import HpcstateError
@@ -46,6 +45,7 @@ from hpcstate.node.ssh import Live
 from hpcstate.passthrough.claims import claimed, read_claims, write_claims
 from hpcstate.paths import ClusterPaths, shown
 from hpcstate.probe import pci
+from hpcstate.probe.slurm import nodes_command, parse_nodes
 from hpcstate.run import local
 from hpcstate.terminal import Say
 
@@ -58,13 +58,14 @@ _POLL = 1.0
 
 @dataclass(frozen=True)
 class Started:
-    """What ``start`` did: the nodes it powered on, those that ran already, and where what is there still is
-    not what the file says.
+    """What ``start`` did: the nodes it powered on, those that ran already, where what is there still is not
+    what the file says, and, where it powered nothing on, a line for each drain of ours that was left.
     """
 
     powered_on: tuple[str, ...]
     running: tuple[str, ...]
     differences: tuple[MachineDifference, ...] = ()
+    drains: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:
@@ -113,8 +114,9 @@ def start(
             say(f"powering on {', '.join(powered_on)} under {how}")
         refuse_held(cluster, [node for node in nodes if node.name in powered_on], host)
         ports.refuse_taken(cluster)
-        if not host.ensure_network(cluster, mark) and host.local and (done := firewall.put_back(cluster)):
-            say(done)
+        put_back = ""
+        if not host.ensure_network(cluster, mark) and host.local and (put_back := firewall.put_back(cluster)):
+            say(put_back)
         for line in update_network(host, cluster, mark):
             say(line)
         for each in (*ports.bring(cluster), *backup_timer.bring(cluster, file)):
@@ -147,11 +149,32 @@ def start(
             )
         # Behind everything that may refuse: with another file's addresses nobody would get in any more.
         write_known_hosts(cluster)
-        tries = partial(reach.demand, cluster, nodes, say=say, local=host.local)
-        wait_for_ssh(cluster, nodes, host, say, booting=powered_on, then=lambda live: tries(reach.asks(live)))
+        drained: list[str] = []
+
+        def then(live: Live) -> None:
+            """On the same connections, for opening one takes a second."""
+            if powered_on or put_back:
+                reach.demand(cluster, nodes, reach.asks(live), say, local=host.local)
+            else:
+                drained.extend(_drains_of_ours(live))
+
+        wait_for_ssh(cluster, nodes, host, say, booting=powered_on, then=then)
         different = tuple(differences(host, cluster))
     running = tuple(node.name for node in nodes if node.name not in powered_on)
-    return Started(tuple(powered_on), running, different)
+    return Started(tuple(powered_on), running, different, tuple(drained))
+
+
+def _drains_of_ours(live: Live) -> list[str]:
+    """What a stop or a removal that was killed has left, a line a node; none where slurmctld does not answer
+    or was never there."""
+    if live.cluster.kind != "hpc":
+        return []
+    name = live.cluster.controller.name
+    try:
+        known = parse_nodes(live.run(name, nodes_command(), user="root", check=False).stdout)
+    except HpcstateError:
+        return []
+    return list(drains.left(known, name, others=False).values())
 
 
 def _at_boot(cluster: Cluster, nodes: Sequence[Node], autostart: bool | None) -> dict[str, bool]:

@@ -128,8 +128,7 @@ def _plan(args: argparse.Namespace) -> int:
 def _start(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
-    from hpcstate.cluster import drains, lifecycle
-    from hpcstate.cluster.roll import slurm_nodes
+    from hpcstate.cluster import lifecycle
     from hpcstate.hypervisor import fit
     from hpcstate.hypervisor.machine import summed
     from hpcstate.schema import load
@@ -149,7 +148,7 @@ def _start(args: argparse.Namespace) -> int:
             _say(f"{', '.join(done.powered_on)}: answering on SSH after {took}")
         else:
             _say(f"running already: {', '.join(done.running)}; nothing to do")
-            for line in drains.left(slurm_nodes(cluster), cluster.controller.name, others=False).values():
+            for line in done.drains:
                 _say(line)
         for line in summed(done.differences):
             _say(line)

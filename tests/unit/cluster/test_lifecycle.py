@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from hpcstate.node.known_hosts import write_known_hosts
 from hpcstate.node.secrets import MUNGE_KEY_BYTES, ensure_secrets, known_hosts_line, new_key
 from hpcstate.node.ssh import NotLetInError, OtherHostKeyError, UnreachableError
 from hpcstate.paths import ClusterPaths
+from tests.unit.fake_live import FakeLive
 
 
 @pytest.fixture
@@ -478,3 +480,13 @@ def test_the_logs_outlive_the_cluster(cluster: Cluster, monkeypatch: pytest.Monk
     lifecycle.destroy(cluster, Path("lab.yaml"), lambda _: None, secrets=True)
     assert list(at.root.iterdir()) == [at.logs]
     assert log.read_text() == "this run"
+
+
+def test_a_drain_that_a_killed_stop_left_is_found_and_no_others() -> None:
+    recorded = (paths.ROOT / "tests/facts/slurm.SlurmNodes/quoting_reasons.txt").read_text()
+    assert lifecycle._drains_of_ours(FakeLive(lambda *_: recorded)) == []
+    ours = re.sub(r'"reason": ".*"', '"reason": "hpcstate: stop"', recorded)
+    lines = lifecycle._drains_of_ours(FakeLive(lambda *_: ours))
+    assert lines and all("drained by hpcstate" in line for line in lines)
+    assert lifecycle._drains_of_ours(FakeLive(lambda *_: HpcstateError("silent"))) == []
+    assert lifecycle._drains_of_ours(FakeLive(lambda *_: "absent\n")) == []
