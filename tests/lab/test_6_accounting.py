@@ -8,7 +8,7 @@ from pathlib import Path
 from hpcstate.model import Cluster
 from hpcstate.node.ssh import Live
 from tests.lab.conftest import hpcstate, pyinfra, results
-from tests.lab.test_4_stop import state, wait_for
+from tests.lab.test_6_stop_under_jobs import state, wait_for
 
 UNITS = "systemctl is-active mariadb slurmdbd; systemctl is-enabled mariadb slurmdbd; true"
 SUBMIT = "sbatch --parsable --output=/dev/null --mem=50M --wrap='sleep 900'"

@@ -12,7 +12,7 @@ from hpcstate.model import Cluster
 from hpcstate.node.ssh import Live
 from hpcstate.paths import ClusterPaths
 from tests.lab.conftest import hpcstate, pyinfra
-from tests.lab.test_4_stop import state, wait_for
+from tests.lab.test_6_stop_under_jobs import state, wait_for
 
 ENDED = "srun --mem=32M sh -c 'echo $SLURM_JOB_ID'"
 HELD = "sbatch --parsable --output=/dev/null --hold --mem=50M --wrap=true"

@@ -17,9 +17,9 @@ from hpcstate.hypervisor.mark import Mark
 from hpcstate.model import Cluster
 from hpcstate.node.ssh import Live
 from tests.lab.conftest import hpcstate
-from tests.lab.test_4_stop import state
 from tests.lab.test_6_roll import boot, submit
 from tests.lab.test_6_sizes import TWO_ALIKE, announced, slurm_nodes, up
+from tests.lab.test_6_stop_under_jobs import state
 
 GPUS_AND_CPUS = """\
       - cpu_cores: 2

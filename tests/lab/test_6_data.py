@@ -8,7 +8,7 @@ from hpcstate.model import Cluster
 from hpcstate.node.data_volume import binds
 from hpcstate.node.ssh import Live
 from tests.lab.conftest import hpcstate, pyinfra
-from tests.lab.test_4_stop import state
+from tests.lab.test_6_stop_under_jobs import state
 
 HELD = "sbatch --parsable --output=/dev/null --hold --mem=50M --wrap=true"
 

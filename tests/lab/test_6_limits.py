@@ -10,7 +10,7 @@ import pytest
 from hpcstate.model import Cluster
 from hpcstate.node.ssh import Live
 from tests.lab.conftest import pyinfra, results
-from tests.lab.test_4_stop import wait_for
+from tests.lab.test_6_stop_under_jobs import wait_for
 
 SACCTMGR = "sacctmgr --noheader --parsable2"
 DECLARED = """\

@@ -20,8 +20,8 @@ from hpcstate.hypervisor.daemon import SYSTEM_URI
 from hpcstate.model import Cluster
 from hpcstate.node.ssh import Live
 from tests.lab.conftest import hpcstate
-from tests.lab.test_4_stop import state, wait_for
 from tests.lab.test_6_sizes import slurm_nodes
+from tests.lab.test_6_stop_under_jobs import state, wait_for
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from hpcstate.model import Cluster
 from hpcstate.node.ssh import Live
 from hpcstate.slurm.conf import real_memory_mb
 from tests.lab.conftest import hpcstate, pyinfra, run_shown
-from tests.lab.test_4_stop import state, wait_for
+from tests.lab.test_6_stop_under_jobs import state, wait_for
 
 TWO_ALIKE = """\
       - count: 2

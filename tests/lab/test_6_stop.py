@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hpcstate.node.ssh import Live
 from tests.lab.conftest import hpcstate
-from tests.lab.test_4_stop import NODE, sbatch, slurm_state, state, wait_for
+from tests.lab.test_6_stop_under_jobs import NODE, sbatch, slurm_state, state, wait_for
 
 
 def test_force_leaves_no_ghost_and_the_job_runs_again(live: Live, cluster_file: Path) -> None:
