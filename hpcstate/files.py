@@ -11,6 +11,7 @@ import fcntl
 import os
 import re
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -47,6 +48,21 @@ def write_atomically(path: Path, content: str | bytes, mode: int = 0o644) -> Non
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)  # write(2) names none
         raise
+
+
+def rewrite_page(page: Path, rewritten: Callable[[str], str]) -> int:
+    """Write what ``rewritten`` makes of ``page``, where that is another text, and say so: the exit code of a
+    program that keeps the tables of a document. What it could not do is on standard error."""
+    try:
+        before = page.read_text(encoding="utf-8")
+        after = rewritten(before)
+    except (OSError, HpcstateError) as error:
+        print(f"{page}: {error}", file=sys.stderr)
+        return 2
+    if after != before:
+        write_atomically(page, after)
+    print(f"{page}: {'written' if after != before else 'as it was'}")
+    return 0
 
 
 def copy_sparse(source: Path, target: Path) -> None:

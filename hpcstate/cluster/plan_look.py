@@ -114,12 +114,12 @@ def _with_nodes(description: Description, observed: Observed, say: Say) -> Obser
         for name in _container_names(description)
         if not paths.container(name).is_file() or Manifest.read(paths.sidecar(paths.container(name))) is None
     ]
-    before = _boots(description)
     try:
+        before = _boots(description)
         report = deploy.plan(description, say, only=() if every else running, without=not_built)
+        after = _boots(description)
     except HpcstateError as error:
         return replace(observed, unknown=(*observed.unknown, f"{deploy.FULL_STACK}: {error}"))
-    after = _boots(description)
     # A fact of a node that goes off meanwhile is empty, and everything seems to be missing there.
     lost = [name for name in running if name not in before or before[name] != after.get(name)]
     operations = tuple(_without(each, lost) for each in report.operations)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hpcstate import paths
 from hpcstate.errors import HpcstateError
-from hpcstate.files import write_atomically
+from hpcstate.files import rewrite_page
 from hpcstate.schema.declare import Keys
 from hpcstate.schema.keys import SECTIONS
 
@@ -64,16 +64,7 @@ def rewritten(page: str, sections: Iterable[type[Keys]] = SECTIONS) -> str:
 def main(arguments: Sequence[str]) -> int:
     """Write the tables of the page named in ``arguments``, docs/cluster-file.md if none is. The exit code."""
     path = Path(arguments[0]) if arguments else PAGE
-    try:
-        before = path.read_text()
-        after = rewritten(before)
-    except (OSError, HpcstateError) as error:
-        print(f"{path}: {error}", file=sys.stderr)
-        return 2
-    if after != before:
-        write_atomically(path, after)
-    print(f"{path}: {'written' if after != before else 'as it was'}")
-    return 0
+    return rewrite_page(path, rewritten)
 
 
 def _listed(section: type[Keys], names: Iterable[str]) -> str:

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from pyinfra import logger
 from pyinfra.api.command import StringCommand
 from pyinfra.api.output import echo
 from pyinfra.connectors.ssh import SSHConnector
@@ -65,10 +66,11 @@ class Connector(SSHConnector):
         options.pop("_get_pty", None)
         given = options.pop("_stdin", None)
         line = make_unix_command_for_host(self.state, self.host, command, **options)
+        logger.debug("Running command on %s, in a shell of root: %s", self.host.name, line)
         if print_input:
             echo(f"{self.host.print_prefix}>>> {line}", err=True)
         with self._turn:
-            shell = self._opened()
+            shell = self._opened(timeout)
             if shell is None:
                 return super().run_shell_command(command, print_output, False, **arguments)
             try:
@@ -88,11 +90,11 @@ class Connector(SSHConnector):
                 shell.close()
         return code in codes, output
 
-    def _opened(self) -> RootShell | None:
+    def _opened(self, timeout: int | None) -> RootShell | None:
         """The shell of this connection; None where sudo gives none, and each command is told why."""
         if self._shell is None or self._shell.client is not self.client:
             shell = RootShell(self.client)
-            code, _ = shell.run("true", lambda out, err: read_output_buffers(out, err, None, False, ""))
+            code, _ = shell.run("true", lambda out, err: read_output_buffers(out, err, timeout, False, ""))
             if code != 0:
                 shell.close()
                 return None

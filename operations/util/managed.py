@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hpcstate import paths
-from hpcstate.errors import HpcstateError
-from hpcstate.files import write_atomically
+from hpcstate.files import rewrite_page
 from hpcstate.node.managed import Managed, rewritten
 from operations import (
     accounting,
@@ -68,16 +67,7 @@ ROWS: tuple[Managed, ...] = (
 def main(arguments: Sequence[str]) -> int:
     """Write the table of the page named in ``arguments``, docs/drift.md if none is. The exit code."""
     path = Path(arguments[0]) if arguments else PAGE
-    try:
-        before = path.read_text()
-        after = rewritten(before, ROWS)
-    except (OSError, HpcstateError) as error:
-        print(f"{path}: {error}", file=sys.stderr)
-        return 2
-    if after != before:
-        write_atomically(path, after)
-    print(f"{path}: {'written' if after != before else 'as it was'}")
-    return 0
+    return rewrite_page(path, lambda page: rewritten(page, ROWS))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import operations
 from facts.probed import ProbedFact
 from hpcstate import paths
 from hpcstate.errors import HpcstateError
-from hpcstate.files import write_atomically
+from hpcstate.files import rewrite_page
 
 PAGE = paths.ROOT / "docs" / "pyinfra-and-doit.md"
 COMMAND = "python -m operations.util.reference"
@@ -75,26 +75,14 @@ def rewritten(page: str) -> str:
     """
     for name, rows in (("facts", fact_rows()), ("operations", operation_rows())):
         table = "\n".join((f"| {name[:-1]} | arguments | |", "|---|---|---|", *rows))
-        block = f"<!-- {name} -->\n\n{table}\n\n<!-- end -->"
-        page, count = re.subn(rf"<!-- {name} -->.*?<!-- end -->", lambda _: block, page, flags=re.DOTALL)  # noqa: B023
-        if count != 1:
-            raise HpcstateError(f"{count} places for {name}", hint=f"<!-- {name} --> and <!-- end -->, once")
+        parts = re.split(rf"(?<=<!-- {name} -->).*?(?=<!-- end -->)", page, flags=re.DOTALL)
+        if len(parts) != 2:
+            raise HpcstateError(
+                f"{len(parts) - 1} places for {name}", hint=f"<!-- {name} --> and <!-- end -->, once"
+            )
+        page = f"\n\n{table}\n\n".join(parts)
     return page
 
 
-def main() -> int:
-    """Write the tables of the page. The exit code."""
-    before = PAGE.read_text(encoding="utf-8")
-    try:
-        after = rewritten(before)
-    except HpcstateError as error:
-        print(f"{PAGE}: {error}", file=sys.stderr)
-        return 2
-    if after != before:
-        write_atomically(PAGE, after)
-    print(f"{PAGE}: {'written' if after != before else 'as it was'}")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(rewrite_page(PAGE, rewritten))

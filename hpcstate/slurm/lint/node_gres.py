@@ -390,8 +390,9 @@ def _too_many(node: _Node) -> Iterator[Found]:
         wanted = node.wanted.get(name, {})
         lines = [device for device in node.devices if device.name == name]
         offered, counted = sum(device.count for device in lines), sum(wanted.values())
-        if offered > counted and lines[0].record and not node.detects:
+        record = lines[-1].record
+        if offered > counted and record and not node.detects:
             message = (
                 f"offers {offered} {name}, and Gres of slurm.conf counts {counted}: the rest is not used"
             )
-            yield "gres", lines[-1].record.problem("Name", message, "correct one of them", "warning")  # type: ignore[union-attr]
+            yield "gres", record.problem("Name", message, "correct one of them", "warning")

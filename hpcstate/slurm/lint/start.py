@@ -74,7 +74,7 @@ def _licenses(whole: Whole) -> Iterator[Problem]:
     """src/slurmctld/licenses.c, _build_license_list."""
     value = whole.values["licenses"][0] if "licenses" in whole.values else ""
     for token in re.split("[,;]", value):
-        name, sign, count = re.fullmatch("([^:=]*)([:=]?)(.*)", token, re.DOTALL).groups()  # type: ignore[union-attr]
+        name, sign, count = (*re.split("([:=])", token, maxsplit=1), "", "")[:3]
         if re.search(r"\s", name):
             message = f'"{token}" has a space: {_STOP}'
         elif sign and not re.fullmatch(r"\s*\+?[0-9]*", count):
