@@ -48,7 +48,7 @@ def client() -> Iterator[Client]:
 
 
 def read(out: Any, err: Any) -> CommandOutput:
-    return read_output_buffers(out, err, None, False, "")
+    return read_output_buffers(out, err, 60, False, "")
 
 
 @pytest.mark.parametrize(
