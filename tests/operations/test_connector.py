@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
 import shlex
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,10 +22,16 @@ from pyinfra.connectors.util import CommandOutput, read_output_buffers
 from operations.util.connector import Connector, RootShell, fed, until
 
 
+def end(process: subprocess.Popen[str]) -> None:
+    """With what it runs, which has its pipes."""
+    with suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
 class Client:
     """paramiko's client, as far as it is used here: a program of this machine."""
 
-    def __init__(self, program: str = "sh") -> None:
+    def __init__(self, program: str = "timeout 20 sh") -> None:
         self.program, self.asked = program, list[str]()
         self.processes: list[subprocess.Popen[str]] = []
 
@@ -30,11 +39,17 @@ class Client:
         self.asked.append(command)
         pipe = subprocess.PIPE
         process = subprocess.Popen(
-            shlex.split(self.program), stdin=pipe, stdout=pipe, stderr=pipe, text=True, bufsize=1
+            shlex.split(self.program),
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+            bufsize=1,
+            start_new_session=True,
         )
         self.processes.append(process)
         assert process.stdin is not None
-        process.stdin.channel = SimpleNamespace(close=process.kill)  # type: ignore[attr-defined]
+        process.stdin.channel = SimpleNamespace(close=partial(end, process))  # type: ignore[attr-defined]
         return process.stdin, process.stdout, process.stderr
 
 
@@ -43,12 +58,13 @@ def client() -> Iterator[Client]:
     client = Client()
     yield client
     for process in client.processes:
+        end(process)
         with suppress(OSError), process:
-            process.kill()
+            pass
 
 
 def read(out: Any, err: Any) -> CommandOutput:
-    return read_output_buffers(out, err, 60, False, "")
+    return read_output_buffers(out, err, None, False, "")
 
 
 @pytest.mark.parametrize(
@@ -185,7 +201,7 @@ def test_a_sudo_that_refuses_is_left_to_pyinfra_to_tell(connector: Connector, cl
 def test_a_shell_that_is_gone_is_made_anew(connector: Connector, client: Client) -> None:
     """A node that booted, a connection that was made again."""
     assert connector.run_shell_command(StringCommand("true"), **SUDO)[0] is True
-    client.processes[0].kill()
+    end(client.processes[0])
     client.processes[0].wait()
     assert connector.run_shell_command(StringCommand("true"), **SUDO)[0] is False, (
         "nobody knows whether it ran"
