@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -269,6 +269,25 @@ def without_python(live: Live) -> Iterator[None]:
         yield
 
 
+@fault(
+    "host keys, seff, features, weights and the privacy of a home are gone at once",
+    "first-day.ssh",
+    "first-day.seff",
+    "first-day.constraint",
+    "first-day.nice",
+    "first-day.second_user",
+    needs_nodes=2,
+    needs_gpus=1,
+)
+def without_five(live: Live) -> Iterator[None]:
+    # One day shows all five red: a day takes most of a minute. The long lab has each by itself, below.
+    with ExitStack() as stack:
+        for broken in (without_host_keys, without_seff, open_home):
+            stack.enter_context(broken.injected(live))
+        stack.enter_context(_slurmctld_with(live, lambda text: _without_weights(_without_features(text))))
+        yield
+
+
 @fault("a node does not know the others' host keys", "first-day.ssh", needs_nodes=2)
 def without_host_keys(live: Live) -> Iterator[None]:
     with moved(live, pair(live)[0].name, SSH_KNOWN_HOSTS):
@@ -281,23 +300,30 @@ def without_seff(live: Live) -> Iterator[None]:
         yield
 
 
+def _without_features(text: str) -> str:
+    return re.sub(r" Feature=\S+", "", text)
+
+
+def _without_weights(text: str) -> str:
+    return re.sub(r"(PriorityWeight\w+)=\d+", r"\1=0", text)
+
+
 @contextmanager
-def _slurmctld_with(live: Live, pattern: str, text: str) -> Iterator[None]:
+def _slurmctld_with(live: Live, change: Callable[[str], str]) -> Iterator[None]:
     name = live.cluster.controller.name
-    change = Edit(name, SLURM_CONF, lambda before: re.sub(pattern, text, before))
-    with edited(live, [change], restart=[(name, "slurmctld")]):
+    with edited(live, [Edit(name, SLURM_CONF, change)], restart=[(name, "slurmctld")]):
         yield
 
 
 @fault("slurm.conf gives no node a feature", "first-day.constraint", needs_nodes=2, needs_gpus=1)
 def without_features(live: Live) -> Iterator[None]:
-    with _slurmctld_with(live, r" Feature=\S+", ""):
+    with _slurmctld_with(live, _without_features):
         yield
 
 
 @fault("all weights of priority are 0", "first-day.nice", needs_nodes=2)
 def without_weights(live: Live) -> Iterator[None]:
-    with _slurmctld_with(live, r"(PriorityWeight\w+)=\d+", r"\1=0"):
+    with _slurmctld_with(live, _without_weights):
         yield
 
 
