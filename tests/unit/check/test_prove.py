@@ -19,6 +19,7 @@ from hpcstate.check.prove import result_text, versions_of
 from hpcstate.check.suite import CheckResult, Suites
 from hpcstate.model import Cluster
 from hpcstate.node.ssh import UnreachableError
+from hpcstate.run import Result
 from tests.unit.fake_live import TWO, FakeLive, a_cluster, a_node
 
 FILE = """\
@@ -140,6 +141,7 @@ def test_a_whole_run_is_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(jobs, "START_SECONDS", 0)
+    monkeypatch.setattr("tests.suites.login.run", lambda *_, **__: Result(("ssh",), 255, "", "no network"))
     opened["compute-01"] = UnreachableError("compute-01", "192.168.150.11 does not answer", hint="status")
     assert cli.main(["check", str(file), "--json"]) == 1
     printed, progress = capsys.readouterr()

@@ -63,6 +63,9 @@ def test_what_the_measured_stages_ran_is_said(monkeypatch: pytest.MonkeyPatch) -
         return Result(tuple(words), 0, "87\n" if "report" in words else "", "")
 
     monkeypatch.setattr(stages, "run", coverage)
+    monkeypatch.setenv(stages.LIMIT, "45")
+    assert stages.covered(stages.STAGES) == "" and asked == [], "a run with a limit does not measure"
+    monkeypatch.delenv(stages.LIMIT)
     assert stages.covered([Stage("ruff")]) == "" and asked == []
     said = stages.covered(stages.STAGES)
     assert said == "coverage: 87 % of the lines of hpcstate, facts and operations (unit, lab)"
