@@ -17,7 +17,7 @@ from pathlib import Path
 
 from hpcstate.errors import HpcstateError
 from hpcstate.paths import ROOT
-from hpcstate.run import run
+from hpcstate.run import run, tail
 
 PYTHON = Path("/usr/bin/python3")
 """Debian's own: libvirt-python is compiled against its headers."""
@@ -132,8 +132,24 @@ def _pip(venv: Path, words: Sequence[str]) -> None:
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_ROOT_USER_ACTION": "ignore",
     }
-    run(
+    done = run(
         [venv / "bin/python", pip_program(), "install", "--quiet", "--no-deps", "--no-compile", *words],
         env=environment,
-        hint="if the package index was not reached: pip's own settings (pip.conf, PIP_INDEX_URL) apply",
+        check=False,
     )
+    if done.code:
+        raise HpcstateError(
+            f"pip could not install {'the project itself' if '--editable' in words else 'its packages'}:\n"
+            f"{cause(done.stderr or done.stdout)}",
+            hint="if the package index was not reached: pip's own settings (pip.conf, PIP_INDEX_URL) apply",
+        )
+
+
+def cause(said: str) -> str:
+    """What pip said: of its tries to reach the package index, whose reason is the cause, the last alone."""
+    lines = said.splitlines()
+    tries = [line for line in lines if line.startswith(_TRY)]
+    return tail("\n".join(line for line in lines if line not in tries[:-1]))
+
+
+_TRY = "WARNING: Retrying"

@@ -112,6 +112,16 @@ def test_a_change_of_the_lock_makes_it_anew(project: Path, steps: list[str]) -> 
     assert not (project / ".venv/left_over").exists()
 
 
+def test_of_the_tries_to_reach_the_index_the_last_is_told() -> None:
+    """As pip 23.0 (Debian 12) prints them without a network."""
+    tries = [
+        f"WARNING: Retrying (Retry(total={left})) after connection broken by 'no route'" for left in (1, 0)
+    ]
+    error = "ERROR: No matching distribution found for doit==0.37.0"
+    assert environment.cause("\n".join([*tries, error])).split("\n") == [f"    {tries[1]}", f"    {error}"]
+    assert environment.cause(error) == f"    {error}"
+
+
 @pytest.mark.parametrize(("stop_at", "taken_up"), [(1, "venv"), (3, "venv"), (4, "--editable")])
 def test_an_interrupted_run_is_taken_up(
     project: Path, steps: list[str], monkeypatch: pytest.MonkeyPatch, stop_at: int, taken_up: str
