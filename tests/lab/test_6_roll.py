@@ -88,7 +88,7 @@ def test_a_new_image_goes_through_the_nodes(live: Live, file: Path, cluster: Clu
     waiting = submit(live, "compute-02", 500)
     controller = boot(live, cluster.controller.name)
     with_image(file, other)
-    assert "compute-01: image " in hpcstate("plan", str(file)).stdout
+    assert "controller, compute-01, compute-02: image " in hpcstate("plan", str(file)).stdout
     report = json.loads(hpcstate("roll", "status", str(file), "--json").stdout)
     assert (report["wait"], report["unfinished"]) == (["compute-01", "compute-02"], [])
 
