@@ -27,6 +27,9 @@ _OPTIONS = (
     # What is installed beside hpcstate has no part in what a check says.
     "--disable-plugin-autoload",
     "-pno:faulthandler",
+    # Both collect garbage again and again at the end, which takes seconds in a process that holds much.
+    "-pno:unraisableexception",
+    "-pno:threadexception",
     "-pno:logging",
     f"-p{plugin.__name__}",
 )

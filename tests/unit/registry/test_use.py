@@ -33,10 +33,16 @@ def test_an_open_file_and_a_named_one_are_in_use(tmp_path: Path) -> None:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
-    namer = subprocess.Popen(["sh", "-c", "sleep 60; :", f"{root}/{TWO}"])
+    # Not a shell: a child of it has the same arguments until it is what it becomes.
+    namer = subprocess.Popen(
+        [sys.executable, "-c", "print(flush=True); input()", f"{root}/{TWO}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
     try:
-        assert holder.stdout is not None
-        holder.stdout.readline()
+        for process in (holder, namer):
+            assert process.stdout is not None
+            process.stdout.readline()
         found = registry_use.parse("n1", out(registry_use.node_command(str(root))), str(root))
     finally:
         for process in (holder, namer):
