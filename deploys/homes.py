@@ -12,8 +12,9 @@ from __future__ import annotations
 from pyinfra.context import config, host
 
 from deploys.util.context import is_build, target
+from hpcstate.node.drift import homes_to_be_in_force
 from hpcstate.node.homes import client_files, file_system, source
-from operations import barrier, homes, text_files
+from operations import barrier, homes, in_force, text_files
 from operations.text_files import TextFile
 
 config.SUDO = True
@@ -42,6 +43,9 @@ if not is_build() and host.groups and ("controller" in host.groups or not_the_se
     if not_the_server and not shared:
         homes.unshared(
             name="Homes of its own", node=this.node.name, timeout_s=this.drain_seconds, force=this.force
+        )
+        in_force.mended(
+            name="Folders in homes of its own", wanted=homes_to_be_in_force(this.cluster, this.node)
         )
     if not shared:
         barrier.wait(name="No node needs the controller's homes", what="taken homes of its own")

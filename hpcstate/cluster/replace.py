@@ -223,10 +223,11 @@ def look(cluster: Cluster, *, controller_too: bool = False, only: Sequence[str] 
     )
 
 
-def release_left(cluster: Cluster, work: Due) -> None:
-    """Jobs start again on the nodes that a killed roll has left reserved, and changed nothing of, or all."""
-    if work.reserved:
-        _trial(cluster, "release", work.reserved)
+def release_left(cluster: Cluster, work: Due, but: Sequence[str] = ()) -> None:
+    """Jobs start again on the nodes that a killed roll has left reserved, and changed nothing of, or all;
+    those in ``but`` are reserved again at once."""
+    if names := [name for name in work.reserved if name not in but]:
+        _trial(cluster, "release", names)
 
 
 def replace(
@@ -246,12 +247,12 @@ def replace(
     """
     for line in work.left_lines(cluster):
         say(line)
-    release_left(cluster, work)
     done: list[str] = []
     head = cluster.controller.name
     unfinished = [name for name in work.unfinished if name != head]
     doors = [node.name for node in _logins(cluster)]
     waiting = [name for name in work.wait if name not in (head, *doors)]
+    release_left(cluster, work, () if work.unfinished or head in work.wait else waiting[:1])
     if work.unfinished:
         say(f"{', '.join(work.unfinished)}: going on with the disks that an earlier run made")
     if head in (*work.unfinished, *work.wait):
@@ -267,7 +268,11 @@ def replace(
     while waiting:
         ill = unhealthy(slurm_nodes(cluster))
         passed = [name for name in done if name not in (head, *doors)]
-        batch = next_batch(waiting, total, cluster.roll, ill, first=not passed)
+        try:
+            batch = next_batch(waiting, total, cluster.roll, ill, first=not passed)
+        except HpcstateError:
+            release_left(cluster, work)
+            raise
         waiting = waiting[len(batch) :]
         begun = time.monotonic()
         reached = len(passed) + len(batch)

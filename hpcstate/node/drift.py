@@ -151,6 +151,13 @@ def to_be_in_force(cluster: Cluster, node: Node) -> ToBeInForce:
     )
 
 
+def homes_to_be_in_force(cluster: Cluster, node: Node) -> ToBeInForce:
+    """Of that, what lies in the homes that ``node`` has of its own: it comes to light when others' homes are
+    away from their place."""
+    places = tuple(place for place in to_be_in_force(cluster, node).places if place.path.startswith("/home/"))
+    return ToBeInForce(node.name, (), places, {}, (), "", {}, frozenset())
+
+
 _OF_ALL = tuple(
     # What admins put there stays their group's, so that another one may change it.
     Place(path, "2775", f"root:{base_files.SUDO}", folder=True)

@@ -19,7 +19,7 @@ from hpcstate.hypervisor.daemon import RECORD, SOCKET, SYSTEM_URI, ensure_daemon
 from hpcstate.model import Cluster
 from hpcstate.node.ssh import Live
 from hpcstate.run import run
-from tests.lab.conftest import hpcstate
+from tests.lab.conftest import hpcstate, pyinfra
 from tests.lab.test_6_roll import boot
 from tests.lab.test_6_sizes import slurm_nodes
 
@@ -99,6 +99,7 @@ def test_a_host_key_that_was_changed_on_the_node(deployed: None, cluster_file: P
 def test_the_projects_key_that_was_taken_out_on_the_node(deployed: None, cluster_file: Path) -> None:
     file, name = str(cluster_file), "compute-01"
     hpcstate("ssh", file, name, "--", "echo 'ssh-ed25519 AAAA a person' >.ssh/authorized_keys")
+    hpcstate("ssh", file, name, "--", "sudo rm /etc/ssh/authorized_keys.d/admin")
     refused = hpcstate("ssh", file, name, "--", "true")
     assert refused.returncode == 2 and "does not let the project's key in" in refused.stderr
     begun = time.monotonic()
@@ -109,3 +110,4 @@ def test_the_projects_key_that_was_taken_out_on_the_node(deployed: None, cluster
     assert hpcstate("start", file).returncode == 0
     there = hpcstate("ssh", file, name, "--", "cat .ssh/authorized_keys")
     assert (there.returncode, "a person" in there.stdout) == (0, True)
+    assert pyinfra(cluster_file, "-y").returncode == 0, "the key lies where homes that are away hide no key"

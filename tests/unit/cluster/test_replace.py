@@ -302,6 +302,29 @@ def test_what_a_killed_roll_left_reserved_is_open_again(monkeypatch: pytest.Monk
     assert world.done == ["release compute-02"]
 
 
+@pytest.mark.parametrize(
+    ("left", "released"), [("compute-01", []), ("compute-02", ["release compute-02"])], ids=["first", "later"]
+)
+def test_a_node_that_goes_on_at_once_stays_reserved(
+    monkeypatch: pytest.MonkeyPatch, left: str, released: list[str]
+) -> None:
+    """Between two reservations a job would start on it, and be waited for."""
+    world = World(monkeypatch)
+    work = Due((), ("compute-01", "compute-02"), {}, reserved=(left,))
+    replace.replace(TWO, FILE, work, world.deploy, world.said.append)
+    assert world.done[: len(released) + 1] == [*released, "reserve compute-01"]
+
+
+def test_a_node_that_has_no_room_to_go_is_open_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch)
+    monkeypatch.setattr(replace, "slurm_nodes", lambda _: slurm(compute_01="IDLE", compute_02="DOWN"))
+    with pytest.raises(HpcstateError, match="compute-02 is DOWN"):
+        replace.replace(
+            TWO, FILE, Due((), ("compute-01",), {}, reserved=("compute-01",)), world.deploy, world.said.append
+        )
+    assert world.done == ["release compute-01"]
+
+
 def test_abort(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch, unfinished=["compute-02"])
     assert replace.abort(TWO, FILE, world.said.append) == ["compute-02"]
