@@ -62,8 +62,8 @@ def _host(whole: Whole) -> Iterator[Problem]:
         else:
             continue
         ends = _STOP if key == "DbdHost" else "no slurmdbd takes itself for the backup"
-        severity = "error" if key == "DbdHost" and not whole.value("DbdBackupHost") else "warning"
-        yield whole.problem(key, f"{what}: {ends}", hint, severity)
+        alone = key == "DbdHost" and not whole.value("DbdBackupHost")
+        yield whole.problem(key, f"{what}: {ends}", hint, "error" if alone else "warning")
 
 
 def _storage(whole: Whole) -> Iterator[Problem]:
