@@ -13,6 +13,7 @@ from hpcstate import programs
 from hpcstate.node.base_files import KEYS
 from hpcstate.node.managed import Managed
 from hpcstate.node.users import RECORD, SUDOERS, Step, WantedUsers, obstacles, steps
+from operations.util import difference
 from operations.util.arguments import operation
 from operations.util.commands import stop_host
 
@@ -46,9 +47,24 @@ def state(wanted: WantedUsers) -> Generator[PyinfraCommand, None, None]:
     if not todo:
         host.noop(f"{len(wanted.users)} users and {len(wanted.groups)} groups are as they should be")
         return
+    _show(todo)
     text = programs.command(programs.REPLACE, PROGRAM, record=RECORD, keys=KEYS, sudoers=SUDOERS)
     # Not in argv, which is too short for the keys of many.
     yield StringCommand(text, _stdin=said(todo))
+
+
+def _show(todo: Iterable[Step]) -> None:
+    """Tell what becomes of the files of keys, which are public; that of sudo is not shown."""
+    for action, *words in todo:
+        if action == "keys" and words[1:]:
+            content = "".join(f"{line}\n" for line in words[1:])
+            difference.show([difference.FileWritten(f"{KEYS}/{words[0]}", content)])
+        elif action == "keys":
+            difference.show_removed([f"{KEYS}/{words[0]}"])
+        elif action == "sudoers" and words:
+            difference.show([difference.FileWritten(SUDOERS, "", mode="440")])
+        elif action == "sudoers":
+            difference.show_removed([SUDOERS])
 
 
 def said(todo: Iterable[Step]) -> str:

@@ -14,8 +14,9 @@ from facts.device_holders import DeviceHolders
 from facts.iommu import IommuGroups
 from facts.pci import PciDevices, PciUses
 from facts.vfio import VfioState
-from hpcstate.passthrough import verdict
-from hpcstate.passthrough.verdict import VFIO, PciHost
+from hpcstate.passthrough import kinds, verdict
+from hpcstate.passthrough.kinds import VFIO
+from hpcstate.passthrough.verdict import PciHost
 from operations.util.arguments import operation
 from operations.util.commands import stop_host
 
@@ -68,7 +69,7 @@ def bind(
     if problem := refusal(found, addresses, claimed=claimed, unused=unused, force=force):
         yield stop_host(problem)
         return
-    todo = [address for address in addresses if not verdict.is_vfio(found.devices[address]["driver"])]
+    todo = [address for address in addresses if not kinds.is_vfio(found.devices[address]["driver"])]
     if not todo:
         host.noop(f"{', '.join(addresses)} have vfio-pci")
         return
@@ -118,7 +119,7 @@ def refusal(
             reasons.append(f"{address} is {identifiers}, and not {claimed[address]} as the file says")
             continue
         if missing := [other for other in verdict.companions(found, address) if other not in addresses]:
-            names = ", ".join(verdict.described(found.devices[other]) for other in missing)
+            names = ", ".join(kinds.described(found.devices[other]) for other in missing)
             reasons.append(f"{address} must go together with {names}")
         for obstacle in verdict.obstacles(found, address, unused):
             if obstacle.kind not in passed_over and obstacle.text:

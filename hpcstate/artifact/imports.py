@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from hpcstate import paths
+from hpcstate.artifact.comments import meaning
 from hpcstate.digest import file_digest
 from hpcstate.errors import HpcstateError
 
@@ -24,6 +25,7 @@ LEFT_OUT = {
     "hpcstate.run": "starts the programs that a maker names, with the words and variables that it gives",
     "hpcstate.digest": "makes the keys themselves: another way to make them gives other keys",
     "hpcstate.yaml_files": "reads declarations: what they say is in the keys",
+    "hpcstate.artifact.comments": "makes the keys, as hpcstate.digest does",
     "hpcstate.artifact.recipe": "puts what a maker made where it belongs",
     "hpcstate.artifact.store": "keeps bytes, which are compared with their digest",
     "hpcstate.artifact.cache": "removes what was not used for longest",
@@ -92,11 +94,19 @@ def imported_files(
 
 
 def digests(files: Iterable[Path], root: Path) -> dict[str, str]:
-    """A digest for each of ``files``, by its path below ``root``: of what Python does, else of the bytes."""
-    return {
-        path.relative_to(root).as_posix(): _read(path).digest if path.suffix == ".py" else file_digest(path)
-        for path in sorted(set(files))
-    }
+    """A digest for each of ``files``, by its path below ``root``: of what a program does (Python, shell, HCL;
+    hpcstate.artifact.comments), else of the bytes.
+    """
+    return {path.relative_to(root).as_posix(): _digest(path) for path in sorted(set(files))}
+
+
+def _digest(path: Path) -> str:
+    if path.suffix == ".py":
+        return _read(path).digest
+    if path.suffix in (".sh", ".hcl"):
+        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+        return hashlib.sha256(meaning(text, path.name).encode("utf-8", errors="surrogateescape")).hexdigest()
+    return file_digest(path)
 
 
 def _is_in(name: str, packages: Collection[str]) -> bool:

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import difflib
 import os
+import socket
 import sys
 from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from importlib.metadata import entry_points
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from hpcstate import schema
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster, Description, Node
 from hpcstate.node.ssh import SSH_USER, demand_key
-from hpcstate.paths import ClusterPaths
+from hpcstate.paths import ClusterPaths, shown
 
 Host = tuple[str, dict[str, Any]]
 Groups = dict[str, list[Host]]
@@ -99,11 +102,52 @@ def groups_of(path: Path) -> Groups:
     also = [name for name in os.environ.get(ALSO_VARIABLE, "").split(",") if name]
     try:
         description = schema.load(path)
-        for cluster in description.clusters if _is_pyinfra(sys.argv) else ():
-            demand_key(cluster, path)
-        return connected(groups(description, also))
+        found = groups(description, also)
+        if _is_pyinfra(sys.argv):
+            for cluster in description.clusters:
+                demand_key(cluster, path)
+            _demand_answer(description, found)
+        return connected(found)
     except HpcstateError as error:
         raise SystemExit(str(error)) from None
+
+
+_SSH_PORT = 22
+_ANSWER_SECONDS = 3.0
+
+
+def _demand_answer(description: Description, found: Groups) -> None:
+    """Raises HpcstateError where not one node of the file takes a connection: pyinfra would tell of each that
+    it could not connect, and not why. A cluster on another machine is left to pyinfra: the way there may be
+    in the user's own configuration of SSH.
+    """
+    addresses = sorted({data["ssh_hostname"] for hosts in found.values() for _, data in hosts})
+    if not addresses or any(urlsplit(cluster.uri).netloc for cluster in description.clusters):
+        return
+    if not _no_answer(addresses[0]):
+        return
+    with ThreadPoolExecutor(min(32, len(addresses))) as pool:
+        why = list(pool.map(_no_answer, addresses))
+    if all(why):
+        names = " and ".join(repr(cluster.name) for cluster in description.clusters)
+        nodes = f"{addresses[0]}: {why[0]}" if len(why) == 1 else f"none of {len(why)} nodes, {why[0]}"
+        raise HpcstateError(
+            f"no node of {names} answers by SSH ({nodes})",
+            where=shown(description.path),
+            hint=f"`hpcstate status {shown(description.path)}` says whether they are off, and "
+            f"./hpc up {shown(description.path)} starts them",
+        )
+
+
+def _no_answer(address: str) -> str:
+    """Why nobody takes a connection at ``address``; empty where somebody does."""
+    try:
+        with socket.create_connection((address, _SSH_PORT), timeout=_ANSWER_SECONDS):
+            return ""
+    except TimeoutError:
+        return "no answer"
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
 
 
 CHOICES = (

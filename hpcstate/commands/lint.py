@@ -28,6 +28,8 @@ _BESIDE = (
     "acct_gather.conf",
     "helpers.conf",
     "job_container.conf",
+    "mpi.conf",
+    "oci.conf",
 )
 _DECLINED = {
     "topology.yaml": "it is new in Slurm 25.05, and 24.11 reads topology.conf",

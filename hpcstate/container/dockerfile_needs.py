@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from hpcstate.container.dockerfile import KEYWORDS, Images, Instruction
+from hpcstate.container.dockerfile_values import words
 
 BUILDKIT = "Docker with BuildKit (docker-buildx)"
 
@@ -18,6 +19,8 @@ _FLAGS = {"--link": (1, 41), "--parents": (1, 40), "--exclude": (1, 38)}
 
 _DOCUMENTS = (1, 35)
 PLATFORM_IN_FROM = (1, 37)
+_SEEN = (1, 28)
+"""The newest buildah that was seen to lack what _of_old_buildah tells."""
 _PLATFORM = re.compile(r"\$\{?((?:TARGET|BUILD)(?:PLATFORM|OS|ARCH|VARIANT))\b")
 
 
@@ -53,7 +56,37 @@ def lines(
                 f"keyword {instruction.keyword}",
                 f"line {instruction.line}: {instruction.keyword[:40]}: the reference has no such instruction",
             )
-    return [*found.values(), *_unset(images, engine)]
+    old = engine == "buildah" and release(version) <= _SEEN
+    return [*found.values(), *(_of_old_buildah(instructions, here) if old else ()), *_unset(images, engine)]
+
+
+def _of_old_buildah(instructions: Sequence[Instruction], here: str) -> Iterator[str]:
+    """What buildah 1.28.2 refuses and Docker takes, as it was seen."""
+    stages: dict[str, str] = {}
+    for instruction in instructions:
+        values = [flag.partition("=")[2] for flag in instruction.flags if flag.startswith("--from=")]
+        if instruction.keyword == "FROM":
+            parts = [word for word in words(instruction.words) if not word.startswith("--")]
+            values = parts[:1]
+            if re.search(r"\$\{\w+[-+]", instruction.words):
+                yield (
+                    f"line {instruction.line}: {here} knows ${{NAME:-x}} and ${{NAME:+x}} in FROM, not the"
+                    f" forms without a colon; {BUILDKIT} does"
+                )
+        for value in values:
+            written = stages.get(value.lower(), value)
+            if written != value:
+                yield (
+                    f"line {instruction.line}: {here} takes {value} for another name than that of the stage"
+                    f" {written}: write it alike"
+                )
+            elif instruction.keyword != "FROM" and re.fullmatch(r"\$\{?\w+\}?", value):
+                yield (
+                    f"line {instruction.line}: --from={value}: {here} looks for an image of that name, not"
+                    f" for a stage; {BUILDKIT} knows both"
+                )
+        if instruction.keyword == "FROM" and len(parts) > 2 and parts[1].lower() == "as":
+            stages[parts[2].lower()] = parts[2]
 
 
 def _asked(instruction: Instruction) -> Iterator[tuple[str, tuple[int, ...]]]:

@@ -9,6 +9,7 @@ from ipaddress import IPv4Network
 
 from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor.fit_host import reserve_mb
+from hpcstate.passthrough import kinds
 from hpcstate.passthrough import verdict as pcie
 from hpcstate.passthrough.verdict import PciHost, State, Verdict
 from hpcstate.render import render
@@ -55,7 +56,7 @@ def first_file(name: str, file: str, host: PciHost, size: HostSize) -> str:
     """
     found = pcie.verdicts(host)
     left_out = [
-        _LeftOut(pcie.described(host.devices[verdict.address]), reasons + verdict.notes)
+        _LeftOut(kinds.described(host.devices[verdict.address]), reasons + verdict.notes)
         for verdict in found
         if (reasons := _why_left_out(host, verdict))
     ]
@@ -93,7 +94,7 @@ def _why_left_out(host: PciHost, verdict: Verdict) -> tuple[str, ...]:
     """Why a GPU is not given to a node, with the next steps; empty when it is."""
     if verdict.state is State.BLOCKED:
         return verdict.reasons + verdict.steps
-    why = pcie.why_no_gres(host.devices[verdict.address])
+    why = kinds.why_no_gres(host.devices[verdict.address])
     return (why, "pass it through by hand, as device_type: other") if why else ()
 
 
@@ -115,14 +116,14 @@ def _together(host: PciHost, addresses: list[str]) -> list[tuple[list[str], list
         if address in seen:
             continue
         along = pcie.companions(host, address)
-        gpus = [address, *(other for other in along if pcie.becomes_gres(host.devices[other]))]
+        gpus = [address, *(other for other in along if kinds.becomes_gres(host.devices[other]))]
         found.append((gpus, [other for other in along if other not in gpus]))
         seen |= {address, *along}
     return found
 
 
 def _title(host: PciHost, gpus: list[str]) -> str:
-    return " and ".join(pcie.described(host.devices[gpu]) for gpu in gpus)
+    return " and ".join(kinds.described(host.devices[gpu]) for gpu in gpus)
 
 
 def _devices(host: PciHost, gpus: list[str], along: list[str]) -> str:

@@ -7,7 +7,6 @@ from typing import Any
 
 from hpcstate import paths
 from hpcstate.artifact.imports import DEPLOYED, SHOWS_ONLY, code_of, digests, imported_files
-from hpcstate.digest import file_digests
 from hpcstate.errors import HpcstateError
 from hpcstate.image import seed
 from hpcstate.image.declared import PACKER, ImageSpec
@@ -29,7 +28,7 @@ def inputs(spec: ImageSpec) -> dict[str, Any]:
         deploy = digests(
             imported_files([paths.ROOT / spec.deploy], paths.ROOT, DEPLOYED, SHOWS_ONLY), paths.ROOT
         )
-        files = file_digests([PACKER / "image.pkr.hcl", PACKER / "seed" / "seal.sh"], paths.ROOT)
+        files = digests([PACKER / "image.pkr.hcl", PACKER / "seed" / "seal.sh"], paths.ROOT)
     except FileNotFoundError as error:
         raise HpcstateError(
             "a file that goes into the image is missing", where=str(error.filename), hint=f"see {spec.deploy}"

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hpcstate.artifact.imports import code_of
+from hpcstate.artifact.imports import code_of, digests
 from hpcstate.artifact.recipe import Recipe
 from hpcstate.digest import file_digests
 from hpcstate.errors import HpcstateError
@@ -35,18 +35,17 @@ def inputs(spec: ImageSpec) -> dict[str, Any]:
         "debs": {name: tools.load().debs[name].sha256 for name in sorted(spec.debs)},
         "disk_gb": spec.disk_gb,
         "kernel_parameters": spec.kernel_parameters,
-        "hooks": file_digests(_hook_files(), ROOT),
+        "hooks": digests([HOOKS / name for name in _HOOK_PROGRAMS], ROOT) | file_digests(_hook_files(), ROOT),
     }
 
 
+_HOOK_PROGRAMS = ("essential.sh", "debs.sh", "customize.sh")
+
+
 def _hook_files() -> list[Path]:
+    """What the hooks put into the tree, as it is."""
     folders = (HOOKS / "files", HOOKS / "initramfs")
-    return [
-        HOOKS / "essential.sh",
-        HOOKS / "debs.sh",
-        HOOKS / "customize.sh",
-        *(path for folder in folders for path in folder.rglob("*") if path.is_file()),
-    ]
+    return [path for folder in folders for path in folder.rglob("*") if path.is_file()]
 
 
 def make(spec: ImageSpec, target: Path) -> dict[str, str]:

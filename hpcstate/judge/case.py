@@ -132,9 +132,14 @@ def _controller(whole: Whole) -> tuple[str, str]:
     hosts = whole.named("SlurmctldHost")
     if hosts:
         name, _, address = hosts[0].name.partition("(")
-        return name.strip() or "controller", address.strip(") ")
+        return _host_name(name.strip()), address.strip(") ")
     # Of several names of one machine, the first is the name that this one takes.
-    return _raw(whole, "ControlMachine").partition(",")[0] or "controller", _raw(whole, "ControlAddr")
+    return _host_name(_raw(whole, "ControlMachine").partition(",")[0]), _raw(whole, "ControlAddr")
+
+
+def _host_name(name: str) -> str:
+    """``name``, or another where no machine can be called so: slurmctld then says what is wrong with it."""
+    return name if re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?", name) else "controller"
 
 
 def _host_names(record: Record) -> Iterator[str]:
@@ -180,8 +185,12 @@ def _autodetects(node: str, gres: Sequence[Statement]) -> bool:
     for record in whole.named("NodeName"):
         own = record.attributes.get("autodetect", "")
         if own and node in (names(record.name) or (node,)):
-            return own.lower() != "off"
-    return whole.value("AutoDetect") not in ("", "off")
+            return _LIBRARIES.search(own) is not None
+    return _LIBRARIES.search(whole.value("AutoDetect")) is not None
+
+
+_LIBRARIES = re.compile("nvml|nvidia|rsmi|oneapi|nrt", re.IGNORECASE)
+"""src/interfaces/gres.c, _handle_autodetect_flags: another word finds nothing."""
 
 
 def _job_folders(files: Mapping[str, str]) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from hpcstate.passthrough import kinds
 from hpcstate.passthrough import verdict as pcie
 from hpcstate.passthrough.verdict import PciHost, Verdict
 from hpcstate.terminal import table
@@ -41,7 +42,7 @@ def _data(host: PciHost, verdict: Verdict) -> dict[str, Any]:
     device = host.devices[verdict.address]
     return {
         **device,
-        "device_type": pcie.kind_of(device),
+        "device_type": kinds.kind_of(device),
         "iommu_group": verdict.group,
         "companions": list(verdict.companions),
         "verdict": verdict.state.value,
@@ -55,7 +56,7 @@ def _row(host: PciHost, verdict: Verdict) -> tuple[str, ...]:
     device = host.devices[verdict.address]
     return (
         verdict.address,
-        pcie.described(device).removeprefix(f"{verdict.address} ").strip("()"),
+        kinds.described(device).removeprefix(f"{verdict.address} ").strip("()"),
         "-" if verdict.group is None else str(verdict.group),
         device["driver"] or "-",
         ", ".join(verdict.companions) or "-",

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from hpcstate.errors import Problem, problem_at
 from hpcstate.model import Cluster, Node, PassthroughDevice
+from hpcstate.passthrough import kinds
 from hpcstate.passthrough import verdict as pcie
 from hpcstate.passthrough.verdict import PciHost, Verdict
 
@@ -32,10 +33,10 @@ def _about(place: str, device: PassthroughDevice, node: Node, host: PciHost) -> 
         return
     yield from identity(place, device, host)
     here = host.devices[address]
-    if device.device_type == "gpu" and pcie.is_gpu(here) and not pcie.becomes_gres(here):
+    if device.device_type == "gpu" and kinds.is_gpu(here) and not kinds.becomes_gres(here):
         yield problem_at(
             f"{place}.device_type",
-            f"{pcie.described(here)} does not become a GPU of Slurm: {pcie.why_no_gres(here)}",
+            f"{kinds.described(here)} does not become a GPU of Slurm: {kinds.why_no_gres(here)}",
             "device_type: other passes it through all the same",
         )
     unused = [device.pci_address for device in node.passthrough if not device.in_use]
@@ -43,7 +44,7 @@ def _about(place: str, device: PassthroughDevice, node: Node, host: PciHost) -> 
     given = {device.pci_address for device in node.passthrough}
     missing = [other for other in verdict.companions if other not in given]
     if missing:
-        names = ", ".join(pcie.described(host.devices[other]) for other in missing)
+        names = ", ".join(kinds.described(host.devices[other]) for other in missing)
         yield problem_at(
             f"{place}.pci_address",
             f"{address} must go together with {names}{_group(verdict)}, which this node does not get",
@@ -59,7 +60,7 @@ def _without_switches(node: Node, host: PciHost) -> Iterator[Problem]:
     """A warning where ``node`` gets GPUs that are linked by NVSwitches, and not these."""
     given = [device.pci_address for device in node.passthrough if device.pci_address in host.devices]
     switches = pcie.nvswitches(host)
-    gpus = [address for address in given if pcie.becomes_gres(host.devices[address])]
+    gpus = [address for address in given if kinds.becomes_gres(host.devices[address])]
     if gpus and set(switches) - set(given):
         yield problem_at(
             f"{node.place}.pcie_passthrough.devices",
@@ -91,17 +92,17 @@ def identity(place: str, device: PassthroughDevice, host: PciHost) -> Iterator[P
         if declared and declared != actual:
             yield problem_at(
                 f"{place}.{key}",
-                f"{pcie.described(found)} is not {key} {declared}",
+                f"{kinds.described(found)} is not {key} {declared}",
                 _alike(device, host) or f"write {actual}, if this is the device you mean",
             )
-    kind = pcie.kind_of(found)
+    kind = kinds.kind_of(found)
     # One that does not become a GPU of Slurm goes as any other device.
-    if kind == "gpu" and device.device_type == "other" and not pcie.becomes_gres(found):
+    if kind == "gpu" and device.device_type == "other" and not kinds.becomes_gres(found):
         kind = "other"
     if device.device_type != kind and "gpu" in (device.device_type, kind):
         yield problem_at(
             f"{place}.device_type",
-            f"{pcie.described(found)} is of the kind {kind}, not {device.device_type}",
+            f"{kinds.described(found)} is of the kind {kind}, not {device.device_type}",
             "only a display controller (class 03) or an accelerator (class 12) becomes a GPU of Slurm",
         )
     group = host.group_of(device.pci_address)

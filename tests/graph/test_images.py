@@ -135,7 +135,10 @@ def append(path: Path, text: str) -> None:
 )
 def test_what_rebuilds_what(project: Path, touched: str, rebuilt: set[str]) -> None:
     before = keys()
-    append(project / touched, "\n_touched = 1\n" if touched.endswith(".py") else "\n# touched\n")
+    line = {".py": "_touched = 1", ".sh": "touched=1", ".hcl": "touched {}"}.get(
+        Path(touched).suffix, "# touched"
+    )
+    append(project / touched, f"\n{line}\n")
     assert changed(before, keys()) == rebuilt
 
 
@@ -147,6 +150,15 @@ def test_another_comment_or_docstring_rebuilds_nothing(project: Path) -> None:
         (project / name).write_text(f'"""Other words. {text[3:]}\n\n\n# and a comment\n')
     assert keys() == before
     append(project / "hpcstate/image/disk.py", "print()")
+    assert changed(before, keys()) == {*SEEDS, *IMAGES}
+
+
+def test_a_comment_in_a_program_or_template_rebuilds_nothing(project: Path) -> None:
+    before = keys()
+    for name in ("packer/image.pkr.hcl", "packer/seed/seal.sh", "packer/seed/customize.sh"):
+        append(project / name, "\n\n# a comment\n")
+    assert keys() == before
+    append(project / "packer/seed/customize.sh", "true\n")
     assert changed(before, keys()) == {*SEEDS, *IMAGES}
 
 

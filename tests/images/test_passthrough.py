@@ -20,6 +20,7 @@ from hpcstate import paths, schema
 from hpcstate.check.runner import load_suites, run_check
 from hpcstate.check.suite import Check, Fault
 from hpcstate.node.ssh import Live
+from hpcstate.passthrough import kinds
 from hpcstate.passthrough import report as pcie_report
 from hpcstate.passthrough import verdict as pcie
 from hpcstate.passthrough.verdict import State
@@ -93,8 +94,8 @@ def test_verdicts_on_a_real_bus(hypervisor: Q35) -> None:
     assert pcie.companions(found, GPU) == (COMPANION,)
     assert found.group_of(GPU) == found.group_of(COMPANION) != found.group_of(CARD)
     card = found.devices[CARD]
-    assert pcie.described(card) == f"{CARD} (8086:10d3 Intel Corporation 82574L Gigabit Network Connection)"
-    assert pcie.kind_of(card) == "network"
+    assert kinds.described(card) == f"{CARD} (8086:10d3 Intel Corporation 82574L Gigabit Network Connection)"
+    assert kinds.kind_of(card) == "network"
     assert found.devices[GPU]["bars"][0] == 16 << 20
     gpus = pcie_report.as_text(found, everything=False)
     print(gpus)
@@ -134,7 +135,7 @@ def viable(machine: Q35, address: str) -> tuple[bool, bool]:
     members = [found.devices[member] for member in found.iommu["groups"][group]]
     assert all(device["header_type"] >= 0 for device in members)
     print([(member["address"], member["header_type"], member["driver"]) for member in members], kernel)
-    return kernel, not any(pcie.spoils_group(device) for device in members)
+    return kernel, not any(kinds.spoils_group(device) for device in members)
 
 
 @pytest.mark.parametrize("driver", ["", "uio_pci_generic"])

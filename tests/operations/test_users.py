@@ -16,7 +16,8 @@ from hpcstate import programs
 from hpcstate.model import Group, User
 from hpcstate.node.users import WantedUsers, keys_text, sudoers_text
 from operations import users
-from tests.operations.harness import Outcome, run
+from operations.util import difference
+from tests.operations.harness import FakeState, Outcome, run
 
 FACT = "facts.users.Users"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAefDR2rSyGLYlFIhQw99swjx8UnLhql34ZgUt6R034u a@b"
@@ -387,3 +388,32 @@ def test_only_admins_are_in_the_file_of_sudo() -> None:
     text = sudoers_text([ALICE, replace(ALICE, name="bob", admin=False)])
     assert text.endswith("\nalice ALL=(ALL:ALL) NOPASSWD: ALL\n") and "bob" not in text
     assert sudoers_text([replace(ALICE, admin=False)]) == ""
+
+
+def test_the_keys_that_change_are_shown_and_sudo_is_not(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(FakeState.config, "DIFF", True)
+    other = "ssh-rsa AAAAB3Nz other@b"
+    before = keys_text([other])
+    facts: dict[str, Any] = {
+        FACT: {
+            "*": found(keys={"alice": file(before, "644"), "bob": file(before, "644")}, sudoers=None)
+            | {
+                "noted_users": {
+                    "alice": {"number": 2001, "left": False},
+                    "bob": {"number": 2002, "left": False},
+                }
+            }
+        },
+        "files.FileContents": {"*": before.splitlines()},
+    }
+    told: list[str] = []
+    monkeypatch.setattr(
+        difference, "_tell", lambda change, title, lines: told.append(f"{title} {change.diff}")
+    )
+    assert run(users.state, WANTED, facts=facts).commands
+    text = "\n".join(told)
+    assert f"-{other}" in text and f"+{KEY}" in text and "/alice" in text
+    assert "Will remove" in text and "/bob" in text
+    assert "NOPASSWD" not in text and difference.HIDDEN in text

@@ -10,7 +10,8 @@ import pytest
 from hpcstate.model import Node, PassthroughDevice
 from hpcstate.node.ssh import Live
 from hpcstate.passthrough import verdict as pcie
-from hpcstate.passthrough.verdict import VFIO, PciHost
+from hpcstate.passthrough.kinds import VFIO
+from hpcstate.passthrough.verdict import PciHost
 
 Shell = Callable[[str], str]
 """Runs a script as root somewhere and returns what it prints."""

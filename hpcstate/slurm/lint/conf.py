@@ -302,7 +302,8 @@ def _plugin_problems(
             package = family.elsewhere.get(name)
             if package is not None:
                 have = f"is in Debian's package {package}" if package else "is in no package of Debian 13"
-                yield Problem(line, where, f"{part} {have}: without it, {ends}", "", "warning")
+                severity = "warning" if package or own_plugins else family.severity
+                yield Problem(line, where, f"{part} {have}: without it, {ends}", "", severity)
             continue
         if name in family.new:
             message = f"{part} is new in Slurm {family.new[name]}, and 24.11 does not have it: {ends}"

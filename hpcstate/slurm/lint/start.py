@@ -9,8 +9,9 @@ import re
 from collections.abc import Iterator
 
 from hpcstate.errors import Problem
+from hpcstate.hostlist import refusal
+from hpcstate.slurm.lint import power
 from hpcstate.slurm.lint.defaults import UNITS, integer, option, parts
-from hpcstate.slurm.lint.nodes import known_nodes, listed
 from hpcstate.slurm.lint.tres import weight_problems
 from hpcstate.slurm.read import Record, Whole, names, number
 
@@ -20,6 +21,7 @@ _STOP = "slurmctld stops"
 def problems(whole: Whole) -> Iterator[Problem]:
     """The rules that need nothing that another file may have, then those that do."""
     yield from _licenses(whole)
+    yield from _requeue(whole)
     yield from _scheduler(whole)
     yield from _gres_types(whole)
     yield from _reserved_sockets(whole)
@@ -32,7 +34,7 @@ def problems(whole: Whole) -> Iterator[Problem]:
     if whole.complete:
         yield from _select(whole)
         yield from _plugins(whole)
-        yield from _power_saving(whole)
+        yield from power.problems(whole)
 
 
 def _is_multifactor(whole: Whole) -> bool:
@@ -82,6 +84,26 @@ def _licenses(whole: Whole) -> Iterator[Problem]:
         else:
             continue
         yield whole.problem("Licenses", message, "write Licenses=name:count,name:count")
+
+
+def _requeue(whole: Whole) -> Iterator[Problem]:
+    """src/slurmctld/job_mgr.c, _make_requeue_array: a list of numbers and ranges, read as a host list."""
+    for key in ("RequeueExit", "RequeueExitHold"):
+        if key.lower() not in whole.values:
+            continue
+        value = whole.values[key.lower()][0]
+        codes = None if re.search(r"[][]", value) or refusal(f"[{value}]") else names(f"[{value}]")
+        high = next((code for code in codes or () if integer(code) > _MAX_EXIT), None)
+        if codes is None:
+            message = "is no list of exit codes: slurmctld logs an error, and no job is requeued for it"
+        elif high is not None:
+            message = f"{high} is no exit code, the highest is {_MAX_EXIT}; slurmctld logs an error"
+        else:
+            continue
+        yield whole.problem(key, message, f"write {key}=1-3,142", "warning")
+
+
+_MAX_EXIT = 255
 
 
 _RANGES: tuple[tuple[str, int, int], ...] = (
@@ -209,50 +231,6 @@ def _plugins(whole: Whole) -> Iterator[Problem]:
             if number(whole.value(key), 0):
                 message = "needs a slurmdbd: slurmctld logs an error and ignores it"
                 yield whole.problem(key, message, "set up slurmdbd, or remove it", "warning")
-
-
-def _power_saving(whole: Whole) -> Iterator[Problem]:
-    """src/slurmctld/power_save.c, _init_power_config: power saving stays off, and an error is logged."""
-    times = [
-        whole.value("SuspendTime"),
-        *(r.attributes.get("suspendtime", "") for r in whole.named("PartitionName")),
-    ]
-    if all(value.lower() in ("", "none", "infinite", "-1") for value in times):
-        return
-    for key in ("SuspendProgram", "ResumeProgram"):
-        value = whole.value(key)
-        if not value:
-            message = "is missing, and SuspendTime is set: power saving stays off, slurmctld logs an error"
-            yield whole.problem(key, message, f"write {key}=/path", "warning")
-            return
-        if not value.startswith("/"):
-            message = "is no absolute path: power saving stays off, slurmctld logs an error"
-            yield whole.problem(key, message, "write the whole path, without arguments", "warning")
-            return
-    parameters = whole.value("SlurmctldParameters")
-    if any(
-        integer(option(parameters, f"power_save_{name}") or "") > 60 for name in ("interval", "min_interval")
-    ):
-        message = (
-            "power_save_interval is more than 60 seconds: power saving stays off, slurmctld logs an error"
-        )
-        yield whole.problem("SlurmctldParameters", message, "write 60 or less", "warning")
-        return
-    # power_save_exc_setup
-    known, all_known = known_nodes(whole)
-    nodes = re.sub(
-        r":[0-9]+", "", whole.values["suspendexcnodes"][0] if "suspendexcnodes" in whole.values else ""
-    )
-    missing = [name for name in names(nodes) or () if name not in known]
-    if missing and all_known and not whole.named("NodeSet"):
-        message = f"{listed(missing)} in no NodeName line: slurmctld logs an error"
-        yield whole.problem("SuspendExcNodes", message, "correct the name", "warning")
-    partitions = {record.name for record in whole.named("PartitionName")}
-    raw = whole.values["suspendexcparts"][0] if "suspendexcparts" in whole.values else ""
-    for name in raw.split(","):
-        if name and name not in partitions:
-            message = f"{name} is no partition: slurmctld logs an error and ignores it"
-            yield whole.problem("SuspendExcParts", message, "correct the name", "warning")
 
 
 def _reserved_sockets(whole: Whole) -> Iterator[Problem]:

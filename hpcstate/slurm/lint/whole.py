@@ -11,7 +11,17 @@ from collections.abc import Callable, Iterator, Sequence
 
 from hpcstate.errors import Problem
 from hpcstate.slurm.keys import Kind
-from hpcstate.slurm.lint import defaults, gres, nodes, other_files, partitions, start, topology, tres
+from hpcstate.slurm.lint import (
+    defaults,
+    gres,
+    nodes,
+    other_files,
+    partitions,
+    slurmdbd,
+    start,
+    topology,
+    tres,
+)
 from hpcstate.slurm.read import Statement, Whole, number
 
 
@@ -29,7 +39,7 @@ def problems(kind: Kind, statements: Sequence[Statement]) -> list[Problem]:
         ),
         "cgroup": (_cgroup,),
         "gres": (gres.problems,),
-        "slurmdbd": (_slurmdbd,),
+        "slurmdbd": (slurmdbd.problems,),
         "job_container": (_job_container,),
         "mpi": (),
         "topology": (topology.problems,),
@@ -53,9 +63,12 @@ def _controller(whole: Whole) -> Iterator[Problem]:
         if not re.fullmatch(r"[^()]*(\([^()]*\))?", host.name):
             yield host.problem("SlurmctldHost", "is not name(address): the daemons stop", "close the bracket")
         name = host.name.partition("(")[0]
-        if not name:
-            message = "names no host: slurmctld stops on each"
-            yield host.problem("SlurmctldHost", message, "write SlurmctldHost=name(address)")
+        if not re.fullmatch(r"\s*[A-Za-z0-9_.-]+\s*", name):
+            # src/slurmctld/controller.c, main: the names are compared with the host's, as they are.
+            what = "is empty" if not name.strip() else f"{name} is the name of no host"
+            message = f"{what}: slurmctld stops on each"
+            hint = "write SlurmctldHost=name(address), one line for each host"
+            yield host.problem("SlurmctldHost", message, hint)
         if name in seen:
             yield host.problem("SlurmctldHost", f"{name} is given twice: the daemons stop", "remove one line")
         seen.add(name)
@@ -65,18 +78,6 @@ def _cgroup(whole: Whole) -> Iterator[Problem]:
     if number(whole.value("MemorySwappiness"), 0) > 100:
         message = "is more than 100: Slurm logs an error and takes 100"
         yield whole.problem("MemorySwappiness", message, severity="warning")
-
-
-def _slurmdbd(whole: Whole) -> Iterator[Problem]:
-    """src/slurmdbd/read_config.c, read_slurmdbd_conf."""
-    if not whole.complete:
-        return
-    if not whole.value("StorageType"):
-        hint = "write StorageType=accounting_storage/mysql"
-        yield whole.problem("StorageType", "is missing: slurmdbd stops", hint)
-    if not whole.value("DbdHost"):
-        message = "is missing: slurmdbd logs an error and takes localhost"
-        yield whole.problem("DbdHost", message, "write DbdHost=name", "warning")
 
 
 def _job_container(whole: Whole) -> Iterator[Problem]:

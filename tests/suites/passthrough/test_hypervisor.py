@@ -12,10 +12,12 @@ from hpcstate.check.suite import CheckFailed, RecordProperty, fault
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster
 from hpcstate.node.ssh import Live
+from hpcstate.passthrough import kinds
 from hpcstate.passthrough import request as pcie_request
 from hpcstate.passthrough import verdict as pcie
 from hpcstate.passthrough import vfio as vfio_files
-from hpcstate.passthrough.verdict import VFIO, PciHost
+from hpcstate.passthrough.kinds import VFIO
+from hpcstate.passthrough.verdict import PciHost
 from hpcstate.passthrough.vfio import MODULES_LOAD
 from hpcstate.probe import hugepages as hugepages_probe
 from hpcstate.probe.pci import PciDevice
@@ -47,7 +49,7 @@ def test_devices(live: Live, record_property: RecordProperty) -> None:
     record_property(
         "observed",
         "; ".join(
-            f"{node.name}: {pcie.described(host.devices[device.pci_address])}"
+            f"{node.name}: {kinds.described(host.devices[device.pci_address])}"
             for node, device in wanted(live)
         ),
     )
@@ -202,7 +204,7 @@ def given_back(live: Live) -> Iterator[None]:
 @fault("a declared network card has a default route of the hypervisor", "passthrough.host_free")
 def default_route(live: Live) -> Iterator[None]:
     shell = on_hypervisor(live)
-    address = _virtio(live, seen(live), lambda device: pcie.kind_of(device) == "network")
+    address = _virtio(live, seen(live), lambda device: kinds.kind_of(device) == "network")
     with given_to(shell, address, "virtio-pci"):
         name = f'"$(ls /sys/bus/pci/devices/{address}/virtio*/net)"'
         # With such a metric it loses against any other route: it is only there to be seen.

@@ -11,7 +11,7 @@ from hpcstate.check.suite import CheckFailed, RecordProperty, fault
 from hpcstate.hypervisor.guest_pci import root_ports
 from hpcstate.model import Node, PassthroughDevice
 from hpcstate.node.ssh import Live
-from hpcstate.passthrough.verdict import VFIO, described
+from hpcstate.passthrough.kinds import VFIO, described
 from hpcstate.probe import pci
 from hpcstate.probe.pci import PciDevice
 from tests.suites.pci import given_to, off_the_bus, on_hypervisor, on_node

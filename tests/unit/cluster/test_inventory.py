@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,33 @@ def test_a_cluster_that_was_never_started_ends_pyinfra_in_a_line(
     with pytest.raises(SystemExit) as caught:
         inventory.groups_of(INVENTORIES / "gpu.yaml")
     assert "it was never started here\n  hint: ./hpc up inventories/gpu.yaml makes" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("answering", "ends"), [(0, True), (1, False), (2, False)], ids=["all off", "one is on", "all are on"]
+)
+def test_a_cluster_that_is_off_ends_pyinfra_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, answering: int, ends: bool
+) -> None:
+    """Addresses of this machine, some with somebody who takes connections."""
+    with ExitStack() as stack:
+        taken = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(answering)]
+        port = taken[0].getsockname()[1] if taken else 1
+        monkeypatch.setattr(inventory, "_SSH_PORT", port)
+        monkeypatch.setattr(inventory, "demand_key", lambda cluster, path: None)
+        data = [("a", "127.0.0.2" if answering == 1 else "127.0.0.1"), ("b", "127.0.0.1")]
+        found = {"compute": [(name, {"ssh_hostname": address}) for name, address in data]}
+        monkeypatch.setattr(inventory, "groups", lambda description, also: found)
+        monkeypatch.setattr(inventory, "connected", lambda groups: groups)
+        monkeypatch.setattr("sys.argv", ["/usr/bin/pyinfra", "inventories/gpu.py", "deploys/full_stack.py"])
+        if not ends:
+            assert inventory.groups_of(INVENTORIES / "gpu.yaml") == found
+            return
+        with pytest.raises(SystemExit) as caught:
+            inventory.groups_of(INVENTORIES / "gpu.yaml")
+    said = str(caught.value)
+    assert "no node of " in said and "answers by SSH" in said and "connection refused" in said
+    assert "./hpc up inventories/gpu.yaml starts them" in said
 
 
 def test_a_broken_file_ends_pyinfra_with_its_problems_and_no_traceback(tmp_path: Path) -> None:

@@ -113,6 +113,91 @@ def test_the_images_that_a_build_reads(text: str, used: str, base: str) -> None:
     assert (" ".join(found.used), found.base) == (used, base)
 
 
+JUDGED = {
+    "platform-arg": (
+        "ARG PLATFORM=linux/amd64\nFROM --platform=${PLATFORM} localhost/a:1\nARG PLATFORM\n",
+        "localhost/a:1",
+    ),
+    "arg-tag-no-default": ("ARG TAG\nFROM localhost/a:${TAG:-1}\n", "localhost/a:1"),
+    "from-lower": ("from localhost/a:1 as x\nlabel a=b\n", "localhost/a:1"),
+    "stage-number": (
+        "FROM localhost/a:1\nLABEL a=b\nFROM localhost/b:1\nCOPY --from=0 /whicha /x\n",
+        "localhost/a:1 localhost/b:1",
+    ),
+    "default-latest": ("FROM localhost/a\nLABEL a=b\n", "localhost/a"),
+    "arg-global-later": (
+        "ARG V=1\nFROM localhost/a:1 AS x\nARG V=9\nFROM localhost/b:${V}\n",
+        "localhost/b:1",
+    ),
+    "arg-refers": ("ARG REG=localhost\nARG NAME=${REG}/a\nFROM $NAME:1\n", "localhost/a:1"),
+    "quoted-arg": ('ARG NAME="localhost/a:1"\nFROM ${NAME}\n', "localhost/a:1"),
+    "single-quoted-arg": ("ARG NAME='localhost/a:1'\nFROM ${NAME}\n", "localhost/a:1"),
+    "quoted-from": ('FROM "localhost/a:1"\nLABEL a=b\n', "localhost/a:1"),
+    "continued-from": ("FROM \\\n  localhost/a:1 \\\n  AS x\nLABEL a=b\n", "localhost/a:1"),
+    "comment-in-continuation": ("FROM localhost/a:1\nLABEL a=b \\\n# comment\n  c=d\n", "localhost/a:1"),
+    "blank-in-continuation": ("FROM localhost/a:1\nLABEL a=b \\\n\n  c=d\n", "localhost/a:1"),
+    "crlf": ("FROM localhost/a:1\r\nLABEL a=b\r\n", "localhost/a:1"),
+    "indented": ("  FROM localhost/a:1\n  LABEL a=b\n", "localhost/a:1"),
+    "escape-backtick": ("# escape=`\nFROM localhost/a:1\nLABEL a=b `\n  c=d\n", "localhost/a:1"),
+    "syntax-line": ("# syntax=docker/dockerfile:1.7\n\nFROM localhost/a:1\n", "localhost/a:1"),
+    "onbuild": ("FROM localhost/a:1\nONBUILD COPY f /y\n", "localhost/a:1"),
+    "colon-plus": ("ARG GPU=1\nFROM localhost/a${GPU:+-gpu}:1\n", "localhost/a-gpu:1"),
+    "colon-plus-empty": ("ARG GPU=\nFROM localhost/a${GPU:+-gpu}:1\n", "localhost/a:1"),
+    "nested-default": ("ARG A\nARG B=1\nFROM localhost/a:${A:-$B}\n", "localhost/a:1"),
+    "hash-in-value": ('ARG T=1\nFROM localhost/a:$T\nENV X="a # b"\n', "localhost/a:1"),
+    "targetarch-declared": ("ARG TARGETARCH\nFROM localhost/a:${TARGETARCH}\n", "localhost/a:amd64"),
+    "buildplatform": (
+        "FROM --platform=$BUILDPLATFORM localhost/a:1 AS x\nFROM localhost/b:1\nCOPY --from=x /whicha /x\n",
+        "localhost/a:1 localhost/b:1",
+    ),
+    "three-stages-chain": (
+        "FROM localhost/a:1 AS one\nLABEL a=b\nFROM one AS two\nLABEL a=c\nFROM two\nLABEL a=d\n",
+        "localhost/a:1",
+    ),
+    "unused-between": (
+        "FROM localhost/a:1 AS one\nFROM localhost/b:1 AS unused\nLABEL x=y\nFROM one\nLABEL a=d\n",
+        "localhost/a:1",
+    ),
+    "name-like-image": ("FROM localhost/a:1 AS b\nLABEL a=b\nFROM b\nLABEL c=d\n", "localhost/a:1"),
+    "stage-named-as-image": (
+        "FROM localhost/a:1 AS localhost\nLABEL a=b\nFROM localhost/b:1\n",
+        "localhost/b:1",
+    ),
+    "copy-from-digit-name": (
+        "FROM localhost/a:1 AS 1st\nLABEL a=b\nFROM localhost/b:1\nCOPY --from=1st /whicha /x\n",
+        "localhost/a:1 localhost/b:1",
+    ),
+    "copy-chown-from": (
+        "FROM localhost/a:1 AS x\nLABEL a=b\nFROM localhost/b:1\nCOPY --chown=0:0 --from=x /whicha /x\n",
+        "localhost/a:1 localhost/b:1",
+    ),
+    "add-from": (
+        "FROM localhost/a:1 AS x\nLABEL a=b\nFROM localhost/b:1\nCOPY --from=x --chmod=755 /whicha /x\n",
+        "localhost/a:1 localhost/b:1",
+    ),
+    "json-copy": (
+        'FROM localhost/a:1 AS x\nLABEL a=b\nFROM localhost/b:1\nCOPY --from=x ["/whicha", "/x"]\n',
+        "localhost/a:1 localhost/b:1",
+    ),
+    "arg-two-names": ("ARG N=a T=1\nFROM localhost/$N:$T\n", "localhost/a:1"),
+    "arg-override-twice": ("ARG T=0\nARG T=1\nFROM localhost/a:$T\n", "localhost/a:1"),
+    "brace-only": ("ARG T=1\nFROM localhost/a:${T}\nLABEL x=${UNSET}\n", "localhost/a:1"),
+    "dollar-escaped": ("FROM localhost/a:1\nENV P=\\$HOME\n", "localhost/a:1"),
+    "maintainer": ("FROM localhost/a:1\nMAINTAINER someone <a@b>\n", "localhost/a:1"),
+    "empty-first-lines": ("\n\n# c\n\nARG T=1\n\n# d\nFROM localhost/a:$T\n", "localhost/a:1"),
+    "tab-arg": ("ARG\tT=1\nFROM\tlocalhost/a:$T\tAS\tx\n", "localhost/a:1"),
+    "trailing-backslash-end": ("FROM localhost/a:1\nLABEL a=b \\\n", "localhost/a:1"),
+    "scratch-arg": ("ARG BASE=scratch\nFROM ${BASE}\nCOPY f /f\n", ""),
+}
+"""After the files of others; buildah 1.28.2 built each, and these are the images that it started from."""
+
+
+@pytest.mark.parametrize("name", JUDGED)
+def test_the_images_are_those_that_buildah_started_from(name: str) -> None:
+    text, used = JUDGED[name]
+    assert " ".join(dockerfile.images(dockerfile.parse(text), platform=PLATFORM).used) == used
+
+
 def test_arguments_and_a_target_choose_other_images() -> None:
     read = dockerfile.parse("ARG T=1\nFROM a:$T AS one\nFROM b AS two\nCOPY --from=one x y\nFROM c\n")
     assert dockerfile.images(read, {"T": "9"}, "two").used == ("a:9", "b")
@@ -130,6 +215,13 @@ REMARKS = [
     ("FROM b-$TARGETARCH", "buildah 1.28.2", ["line 1: $TARGETARCH", "`ARG TARGETARCH` stands before"]),
     ("ARG TARGETARCH\nFROM b-$TARGETARCH", "buildah 1.28.2", []),
     ("FROM b-$TARGETARCH", "buildah 1.39.3", []),
+    ("FROM a AS Builder\nFROM b\nCOPY --from=builder x y", "buildah 1.28.2", ["line 3", "stage Builder"]),
+    ("FROM a AS Base\nFROM base", "buildah 1.28.2", ["line 2", "stage Base"]),
+    ("FROM a AS Builder\nFROM b\nCOPY --from=Builder x y", "buildah 1.28.2", []),
+    ("FROM a AS Builder\nFROM b\nCOPY --from=builder x y", "docker 28.2.2 buildkit", []),
+    ("FROM a AS s\nFROM b\nARG I=s\nCOPY --from=$I x y", "buildah 1.28.2", ["line 4: --from=$I", "stage"]),
+    ("FROM a\nARG V=1\nCOPY --from=b:$V x y", "buildah 1.28.2", []),
+    ("ARG T=1\nFROM a:${T-1}", "buildah 1.28.2", ["line 2", "without a colon"]),
     ("FROM b:$TAG", "buildah 1.39.3", ["line 1: $TAG has no value", "`ARG TAG=VALUE`"]),
 ]
 

@@ -316,3 +316,48 @@ def test_instances_are_those_of_their_gpu_in_wide_domains_too() -> None:
         1: "1g.18gb+me",
         0: "1g.24gb-me",
     }
+
+
+FIELD_LINES = {
+    # leptonai/gpud#46, #604, #1174, NVIDIA/open-gpu-kernel-modules#1150 and #1151: what asks for a node to be
+    # drained, by NVIDIA's catalog of Xids, and what does not.
+    "a job's own fault": (
+        "Xid (PCI:0000:41:00): 13, Graphics SM Warp Exception on (GPC 7, TPC 7, SM 0)",
+        "note",
+    ),
+    "after another": (
+        "Xid (PCI:0000:41:00): 45, pid=1, name=python3, Ch 00000001 caused by previous Xid 149",
+        "note",
+    ),
+    "contained": ("Xid (PCI:0000:41:00): 94, pid=1234, name=python3, Contained ECC error", "warning"),
+    "not contained": (
+        "Xid (PCI:0000:41:00): 95, pid=1, name=a, Uncontained: FBHUB (0x3,0x0). RST: Yes",
+        "error",
+    ),
+    "switching": (
+        "Xid (PCI:0000:41:00): 109, pid=1, name=a, errorString CTX SWITCH TIMEOUT, Info 0x58005",
+        "error",
+    ),
+    "system processor": (
+        "Xid (PCI:0000:41:00): 119, pid=1, name=nvidia-smi, Timeout after 6s of waiting",
+        "error",
+    ),
+    "gone": ("GPU 0000:41:00.0: GPU has fallen off the bus.", "error"),
+    "not started": ("GPU 0000:41:00.0: RmInitAdapter failed! (0x22:0x56:894)", "error"),
+    "a wish that is over": (
+        "Xid (PCI:0000:41:00): 154, GPU recovery action changed from 0x2 (Reboot) to 0x0 (None)",
+        "",
+    ),
+    "an assertion of the module": (
+        "GPU0 nvAssertFailedNoLog: Assertion failed: 0 @ g_kern_bus_nvoc.h:2801",
+        "",
+    ),
+    "an introduction": ("GPU at PCI:0000:41:00: GPU-c4c6a1a9-b1a7-c9b9-3d4b-6a6f60f01c0e", ""),
+}
+
+
+@pytest.mark.parametrize("name", FIELD_LINES)
+def test_what_the_module_said_in_public_reports(name: str) -> None:
+    message, severity = FIELD_LINES[name]
+    found = findings("n1", a_host(log=logged(f"NVRM: {message}")))
+    assert [each.severity for each in found] == ([severity] if severity else [])

@@ -9,6 +9,7 @@ import pytest
 from hpcstate import schema
 from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor.first_file import HostSize, first_file
+from hpcstate.passthrough import kinds
 from hpcstate.passthrough import request as pcie_request
 from hpcstate.passthrough import verdict as pcie
 from hpcstate.passthrough.report import as_text
@@ -48,7 +49,7 @@ def asked_for(host: PciHost, *addresses: str, kind: str = "", more: str = "") ->
     """What validate says of a file that gives these devices to one node: its errors."""
     devices = []
     for address in addresses:
-        declared = kind or pcie.kind_of(host.devices[address])
+        declared = kind or kinds.kind_of(host.devices[address])
         devices.append(f'          - {{pci_address: "{address}", device_type: {declared}{more}}}')
     text = (
         "clusters:\n  hpc:\n    name: a\n    network: {subnet: 192.168.150.0/24}\n    controller: {}\n"
@@ -181,9 +182,9 @@ def test_gpus_of_a_fabric_without_its_switches_are_warned_of() -> None:
             "clusters:\n  hpc:\n    name: a\n    network: {subnet: 192.168.150.0/24}\n    controller: {}\n"
             "    compute_nodes:\n    - pcie_passthrough:\n        enabled: true\n        devices:\n"
         )
-        kinds = {address: pcie.kind_of(field.HGX.devices[address]) for address in addresses}
+        types = {address: kinds.kind_of(field.HGX.devices[address]) for address in addresses}
         text += "\n".join(
-            f"        - {{pci_address: '{a}', device_type: {kind}}}" for a, kind in kinds.items()
+            f"        - {{pci_address: '{a}', device_type: {kind}}}" for a, kind in types.items()
         )
         found = pcie_request.findings(schema.parse(text, Path("a.yaml")).clusters, field.HGX)
         return [problem.message for problem in found if problem.is_warning]
@@ -257,7 +258,7 @@ def test_a_domain_that_libvirt_cannot_name_is_left_out_with_a_word() -> None:
 )
 def test_the_kernels_rule(driver: str, header_type: int, class_code: str, viable: bool) -> None:
     found = device("0000:01:00.0", "1234:1111", class_code, driver, header_type=header_type)
-    assert pcie.spoils_group(found) is not viable
+    assert kinds.spoils_group(found) is not viable
 
 
 def card(ids: str, *methods: str, functions: int = 1, class_code: str = "030000") -> PciHost:
@@ -290,7 +291,7 @@ def test_what_a_reset_does_not_bring_back_is_said(on: PciHost, note: str) -> Non
     assert bool(said) == bool(note)
     assert note in said
     found = verdict(on, "0000:01:00.0")
-    if pcie.is_gpu(on.devices["0000:01:00.0"]):
+    if kinds.is_gpu(on.devices["0000:01:00.0"]):
         assert (said in found.notes) == bool(said)
         assert found.state is State.READY
         assert said in as_text(on, everything=False)

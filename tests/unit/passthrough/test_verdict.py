@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from hpcstate.passthrough import kinds
 from hpcstate.passthrough import report as pcie_report
 from hpcstate.passthrough import verdict as pcie
 from hpcstate.passthrough.verdict import PciHost, State, Verdict
@@ -119,7 +120,7 @@ def test_only_gpus_are_judged_unless_everything_is_asked_for() -> None:
     ],
 )
 def test_kinds(class_code: str, kind: str) -> None:
-    assert pcie.kind_of(device("0000:00:00.0", "0000:0000", class_code)) == kind
+    assert kinds.kind_of(device("0000:00:00.0", "0000:0000", class_code)) == kind
 
 
 def test_names_with_quotes_are_quoted_in_yaml() -> None:

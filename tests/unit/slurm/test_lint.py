@@ -118,7 +118,7 @@ BAD: list[tuple[Kind, str, str, str]] = [
     ("slurm", "PluginDir=/opt/slurm\nSelectType=select/mine", "warning", "SelectType"),
     ("slurm", "SelectType=cons_tres", "error", "SelectType"),
     ("slurm", "MpiDefault=lam", "warning", "MpiDefault"),
-    ("slurm", "JobCompType=jobcomp/kafka\nJobCompLoc=/a", "warning", "JobCompType"),
+    ("slurm", "JobCompType=jobcomp/kafka\nJobCompLoc=/a", "error", "JobCompType"),
     ("slurm", "AuthAltTypes=auth/jwt\nAuthAltParameters=jwt_key=/a", "warning", "AuthAltTypes"),
     ("slurm", "AccountingStorageType=accounting_storage/mysql", "error", "AccountingStorageType"),
     ("slurm", "NodeName=n1 State=UP", "error", "NodeName=n1 State"),

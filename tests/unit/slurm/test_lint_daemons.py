@@ -25,6 +25,13 @@ BEYOND = {
     "plugstack": "plugstack.conf is not linted",
     "s-restricted-shared": "the gres.conf of the node, which is not given",
     "node-gres-count-word": "the gres.conf of the node, which is not given",
+    "field-gres-socket": "the gres.conf of the node, which is not given",
+    "field-gres-space": "the gres.conf of the node, which is not given",
+    "field-gres-mig": "the gres.conf of the node, which is not given",
+    "field-jwt-no-file": "which packages there are: it is in one of its own",
+    "field-gather-profile": "which packages there are: it is in one of its own",
+    "field-gather-energy-ipmi": "which packages there are: it is in one of its own",
+    "field-gather-hdf5": "which packages there are: it is in one of its own",
 }
 """What stops a daemon and cannot be told from the files: what one would have to know."""
 
@@ -35,7 +42,6 @@ UNSEEN = {
 """What stops slurmd, by its source, and not here: a throwaway root has no control groups (judge/case.py)."""
 
 QUIET = {
-    "requeue-exit": "a list of exit codes",
     "plugin-switch-imex": "the machine",
     "plugin-energy-rapl": "the machine",
     "allow-groups": "which groups there are",
@@ -44,7 +50,6 @@ QUIET = {
     "s-energy-two": "the machine",
     "s-primary-prog": "which programs there are",
     "m-spool-percent": "the machine",
-    "m-power-exc-states": "names of states",
     "core-spec-socket-two": "the machine",
     "core-spec-socket-allowed": "the machine",
     "helpers-good": "the machine",
@@ -55,6 +60,9 @@ QUIET = {
     "gres-fewer-fpga-file": "the node works with less",
     "gres-type-missing-in-slurm": "the type is taken away, the devices work",
     "gres-autodetect-other-node": "the machine",
+    "field-cpus-cores": "the machine",
+    "field-helpers-mig": "which programs there are",
+    "field-helpers-mutual": "which programs there are",
 }
 """What is logged only, and the linter says nothing of."""
 
