@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from hpcstate.model import (
     Acceleration,
+    AccountingSettings,
     BackupSettings,
     Cluster,
     ContainerSettings,
@@ -18,7 +19,7 @@ from hpcstate.model import (
     RollSettings,
 )
 from hpcstate.schema import leaf
-from hpcstate.schema.accounting_keys import AccountingKeys, AccountKeys, AccountUserKeys, QosKeys
+from hpcstate.schema.accounting_keys import AccountKeys, AccountUserKeys, QosKeys
 from hpcstate.schema.declare import EntriesKey, Keys, ListKey, MappingKey, SectionKey, ValueKey
 from hpcstate.schema.gpu_keys import DeviceKeys, GresKeys, PciePassthroughKeys, SimulatedGpusKeys
 from hpcstate.schema.libvirt_uri import libvirt_uri
@@ -27,6 +28,7 @@ from hpcstate.schema.mount_keys import MountKeys, NodeMountKeys, folder, scratch
 from hpcstate.schema.node_keys import ControllerKeys, LoginKeys, WorkerGroupKeys, WorkerKeys
 from hpcstate.schema.partition_keys import PartitionKeys
 from hpcstate.schema.people_keys import GroupKeys, UserKeys
+from hpcstate.schema.reservation_keys import ReservationKeys
 from hpcstate.schema.site_keys import SiteKeys
 
 
@@ -287,6 +289,22 @@ class BackupKeys(Keys, title="backup"):
 _CLUSTER_EARLIER = ("ssh", "container_registry")
 
 
+class AccountingKeys(Keys, title="accounting"):
+    enabled = ValueKey(
+        "the controller runs slurmdbd and MariaDB, and every job is recorded there, see accounting.md; "
+        "`false` turns both off and keeps what they recorded. Where `slurm_config.parameters` say where jobs "
+        "are recorded (`AccountingStorageType`, `...Host`, `...Port`) it is `false`",
+        leaf.boolean,
+        AccountingSettings.on,
+    )
+    accounts = EntriesKey("who is charged for jobs, see accounting.accounts", AccountKeys)
+    users = EntriesKey("what people may use, see accounting.users", AccountUserKeys)
+    qos = EntriesKey("kinds of service that jobs ask for, see accounting.qos", QosKeys)
+    reservations = EntriesKey(
+        "nodes and other resources kept for some, see accounting.reservations", ReservationKeys
+    )
+
+
 class HpcKeys(
     Keys, title="clusters.hpc", labels=("description",), earlier=(*_CLUSTER_EARLIER, "gres_config")
 ):
@@ -429,6 +447,7 @@ SECTIONS: tuple[type[Keys], ...] = (
     AccountKeys,
     AccountUserKeys,
     QosKeys,
+    ReservationKeys,
     RollKeys,
     BackupKeys,
     MailKeys,
