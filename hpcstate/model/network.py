@@ -10,7 +10,7 @@ Forward = Literal["nat", "route", "none"]
 """libvirt's forward modes (formatnetwork, "Connectivity"): nodes reach out behind the host's address, with
 their own, or not at all."""
 
-Protocol = Literal["tcp"]
+Protocol = Literal["tcp", "udp"]
 
 
 EVERY_ADDRESS = IPv4Address("0.0.0.0")
@@ -28,10 +28,10 @@ class PortForward:
     protocol: Protocol = "tcp"
     address: IPv4Address = EVERY_ADDRESS
 
-    def meets(self, address: IPv4Address, port: int) -> bool:
+    def meets(self, address: IPv4Address, port: int, protocol: Protocol) -> bool:
         """Whether nobody can listen at both, this and ``port`` of ``address`` (bind(2), EADDRINUSE)."""
         same = self.address == address or EVERY_ADDRESS in (self.address, address)
-        return self.host == port and same
+        return (self.host, self.protocol) == (port, protocol) and same
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def _check_pair(first: Cluster, second: Cluster, report: Report) -> None:
             "each cluster has a libvirt network of its own",
         )
     for position, port in enumerate(second.network.ports):
-        if any(port.meets(other.address, other.host) for other in first.network.ports):
+        if any(port.meets(other.address, other.host, other.protocol) for other in first.network.ports):
             report.error(
                 f"{here}.network.ports[{position}].host",
                 f"the port {port.host} of {port.address} leads into the cluster {first.kind} already",

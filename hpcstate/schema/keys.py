@@ -47,8 +47,8 @@ class PortKeys(Keys, title="network.ports"):
         None,
         default_text="the first login node; without any, the controller or the control plane",
     )
-    port = ValueKey("the port of the node", leaf.PORT, PortForward.port)
-    protocol = ValueKey("`tcp`: what forwards knows no other", leaf.protocol, PortForward.protocol)
+    port = ValueKey("the port of the node; with `udp` it must be given", leaf.PORT, PortForward.port)
+    protocol = ValueKey("`tcp` or `udp`", leaf.protocol, PortForward.protocol)
     address = ValueKey(
         "the address of the hypervisor that listens; `0.0.0.0` for all of them",
         leaf.address,

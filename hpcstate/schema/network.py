@@ -57,8 +57,12 @@ def read_ports(section: Section, nodes: Sequence[Node]) -> tuple[PortForward, ..
         if port.node not in names:
             hint = closest(port.node, names) or f"nodes: {', '.join(names[:10])}"
             entry.report.error(entry.at(PortKeys.node), f"no node is called {port.node!r}", hint)
+        if port.protocol == "udp" and PortKeys.port not in entry:
+            entry.report.error(
+                entry.at(PortKeys.port), "is missing: 22 is a port of TCP", "write the UDP port of the node"
+            )
         for position, other in enumerate(ports):
-            if port.host and port.meets(other.address, other.host):
+            if port.host and port.meets(other.address, other.host, other.protocol):
                 entry.report.error(
                     entry.at(PortKeys.host),
                     f"the port {port.host} of {port.address} is that of ports[{position}] already",

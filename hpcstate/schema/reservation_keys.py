@@ -105,7 +105,7 @@ class ReservationKeys(Keys, title="accounting.reservations"):
         "how many nodes, which Slurm chooses, in place of `nodes`",
         leaf.integer(1, 65_536),
         Reservation.node_count,
-        default_text="as said by `nodes`, `tres` or `partition`",
+        default_text="as many as the others give",
     )
     partition = ValueKey(
         "of which partition; alone: all of its nodes, also later ones",

@@ -37,6 +37,7 @@ def read_reservations(
             )
         flags = tuple(sorted(set(entry.values(ReservationKeys.flags))))
         start, end, lasts = _times(entry, flags)
+        tres = entry.value(ReservationKeys.tres)
         found[name] = Reservation(
             name,
             start,
@@ -49,7 +50,7 @@ def read_reservations(
             entry.value(ReservationKeys.node_count),
             entry.value(ReservationKeys.partition),
             entry.value(ReservationKeys.features),
-            entry.value(ReservationKeys.tres) or {},
+            tres or {},
             flags,
         )
         _check_people(entry, people, accounts)
