@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Literal
 
-Forward = Literal["nat", "route", "none"]
+Forward = Literal["nat", "route", "none", "bridge"]
 """libvirt's forward modes (formatnetwork, "Connectivity"): nodes reach out behind the host's address, with
-their own, or not at all."""
+their own, or not at all; ``bridge``: they are in the site's network, by a bridge that the host has."""
 
 Protocol = Literal["tcp", "udp"]
 
@@ -40,6 +40,9 @@ class Network:
 
     ``forward`` is libvirt's forward mode. ``dns_servers`` are forwarders for the nodes, empty for the host's
     own. ``ports`` are the ports of the hypervisor that lead to nodes.
+
+    With ``bridge`` all of it is the site's: the bridge, the subnet, in which others are too, the router and
+    the DNS servers; nodes have their addresses from their seeds, not from libvirt.
     """
 
     name: str
@@ -49,3 +52,8 @@ class Network:
     forward: Forward = "nat"
     dns_servers: tuple[IPv4Address, ...] = ()
     ports: tuple[PortForward, ...] = ()
+
+    @property
+    def is_of_the_site(self) -> bool:
+        """Whether others than the cluster are in ``subnet``."""
+        return self.forward == "bridge"

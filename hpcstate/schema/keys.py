@@ -66,19 +66,23 @@ class NetworkKeys(
         required=True,
     )
     bridge = ValueKey(
-        "the bridge on the host, at most 15 characters",
+        "the bridge on the host, at most 15 characters; with `forward: bridge` one that is there",
         leaf.BRIDGE,
         None,
         default_text="`virbr-` and a digest of the cluster's name",
     )
     name = ValueKey("the libvirt network", leaf.NETWORK_NAME, None, default_text="the cluster's name")
     gateway = ValueKey(
-        "the host's address in the network", leaf.address, None, default_text="the first address"
+        "the host's address in the network; with `forward: bridge` the site's router",
+        leaf.address,
+        None,
+        default_text="the first address",
     )
     dns_servers = ListKey("a list of addresses", leaf.address, default_text="the host's")
     forward = ValueKey(
         "`nat`: nodes reach out behind the host's address; `route`: with their own, so that the router "
-        "of the LAN needs a route to `subnet` through the host; `none`: they do not",
+        "of the LAN needs a route to `subnet` through the host; `none`: they do not; `bridge`: they are in "
+        "the site's network, by a bridge that the host has, see network.md",
         leaf.forward,
         Network.forward,
     )

@@ -101,11 +101,8 @@ class ReservationKeys(Keys, title="accounting.reservations"):
     groups = ListKey("Unix groups in place of `users`", account_name)
     accounts = ListKey("accounts whose jobs may use it", SLURM_NAME)
     nodes = ListKey("names or host lists, or `ALL`", node_names)
-    node_count = ValueKey(
-        "how many nodes, which Slurm chooses, in place of `nodes`",
-        leaf.integer(1, 65_536),
-        Reservation.node_count,
-        default_text="as many as the others give",
+    node_count = ValueKey[int | None](
+        "how many nodes, which Slurm chooses, in place of `nodes`", leaf.integer(1, 65_536), None
     )
     partition = ValueKey(
         "of which partition; alone: all of its nodes, also later ones",

@@ -47,7 +47,7 @@ def read_reservations(
             entry.values(ReservationKeys.groups),
             entry.values(ReservationKeys.accounts),
             _nodes(entry, nodes),
-            entry.value(ReservationKeys.node_count),
+            entry.value(ReservationKeys.node_count) or 0,
             entry.value(ReservationKeys.partition),
             entry.value(ReservationKeys.features),
             tres or {},

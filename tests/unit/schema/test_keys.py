@@ -46,7 +46,7 @@ DERIVED = {
     "Cluster": {"home", "home_path", "scratch"},
     "Mount": {"place"},
     "Node": {"named", "data_gb"},
-    "Reservation": {"minutes"},
+    "Reservation": {"minutes", "node_count"},
     "Share": {"percent"},
 }
 """What follows from other keys, from how a value is written, or from a node's role."""
