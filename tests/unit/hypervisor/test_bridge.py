@@ -12,7 +12,7 @@ import pytest
 
 from hpcstate import schema
 from hpcstate.errors import ProblemsError
-from hpcstate.hypervisor import firewall, fit_host
+from hpcstate.hypervisor import firewall, fit, fit_host
 from hpcstate.hypervisor import xml as objects
 from hpcstate.hypervisor.fit_host import Bridges
 from hpcstate.hypervisor.machine import network_differences, network_updates
@@ -140,3 +140,9 @@ def test_two_clusters_may_share_the_bridge_but_no_address() -> None:
     first, _, second = both.partition("  cloud:")
     apart = f"{first}  cloud:{second.replace('10.1.2.11', '10.1.2.31').replace('10.1.2.21', '10.1.2.41')}"
     assert read(file=apart).network.is_of_the_site
+
+
+def test_the_hosts_own_route_to_the_site_is_no_obstacle() -> None:
+    route = fit.Route(SITE.network.subnet, "eno1", "")
+    assert list(fit._route_findings(SITE, (route,))) == []
+    assert list(fit._route_findings(OWN, (route,))) != []
