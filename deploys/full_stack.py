@@ -7,8 +7,9 @@ controller takes note of their new cores and GRES; slurmdbd and its database com
 records jobs there; what it no longer enforces leaves slurmdbd behind it; compute nodes follow, because they
 register with it. People come when the homes that they get are in their place: on the data volume, or on each
 node's own disk. The registry of containers comes late: it may have much to send, and nothing else waits for
-it; when it is there, Slurm is told what the nodes run. What is left as it is gets named last. Behind
-all of that come the deploys of the site.
+it; when it is there, Slurm is told what the nodes run. Reservations come behind what they reserve,
+and slurmctld may refuse one. What is left as it is gets named last. Behind all of that come the deploys of
+the site.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ include("work.py")
 include("timers.py")
 include("registry.py")
 include("runs.py")
+include("reservations.py")
 include("named.py")
 if not is_build():
     for path in target().cluster.site.deploys:

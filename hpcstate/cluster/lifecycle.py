@@ -227,6 +227,26 @@ def _renew_cidata(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, sa
     for node in strange:
         say(f"{node.name} was made with other keys: it gets the new ones as it boots")
         host.volumes.remove_cidata(cluster, node)
+    _renew_addresses(cluster, [node for node in nodes if node not in strange], host, say)
+
+
+def _renew_addresses(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, say: Say) -> None:
+    """Nodes whose CD gives them another address in a site's network than the file get a new one as they boot.
+
+    Raises HpcstateError when such a node runs, or is saved: it keeps the address that it has.
+    """
+    moved = [node for node in nodes if host.volumes.has_other_address(cluster, node)]
+    states = {node.name: host.state(cluster, node) for node in moved}
+    awake = [name for name, state in states.items() if state not in _OFF or state == "saved"]
+    if awake:
+        raise HpcstateError(
+            f"nodes that run would get other addresses: {', '.join(awake)}",
+            where=f".clusters.{cluster.kind}.network",
+            hint="put the addresses back in the file, `hpcstate stop FILE`, change them, then `start`",
+        )
+    for node in moved:
+        say(f"{node.name} gets the address {node.address} as it boots")
+        host.volumes.remove_cidata(cluster, node)
 
 
 @contextmanager

@@ -111,6 +111,8 @@ def put_back(cluster: Cluster) -> str:
     there, where nobody can see them, and where it has none. libvirtd makes them anew as it reloads.
     """
     bridge = cluster.network.bridge
+    if cluster.network.is_of_the_site:
+        return ""  # libvirt makes no rules for a bridge that is not its own
     if look().has_rules_of(bridge) is not False:
         return ""
     reload_daemon()
@@ -159,7 +161,7 @@ def decide(cluster: Cluster, failures: Sequence[Failure], firewall: Firewall) ->
             f"{what}: this host forwards nothing (net.ipv4.ip_forward is 0)",
             "sudo sysctl net.ipv4.ip_forward=1: something set it back after libvirt had set it",
         )
-    if firewall.has_rules_of(bridge) is False:
+    if not cluster.network.is_of_the_site and firewall.has_rules_of(bridge) is False:
         return f"{what}: libvirt's firewall rules for {bridge} are gone", "sudo systemctl reload libvirtd"
     if firewall.drops:
         backend = ""

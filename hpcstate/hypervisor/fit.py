@@ -276,6 +276,8 @@ def _memory_findings(clusters: Iterable[Cluster], host: HostState) -> Iterator[P
 
 def _route_findings(cluster: Cluster, routes: tuple[Route, ...] | None) -> Iterator[Problem]:
     place = _place(cluster, "network.subnet")
+    if cluster.network.is_of_the_site:
+        return  # the host's own route to it, by whatever card, is the right one
     if routes is None:
         yield problem_at(
             place, "the host's routes are not checked: no program 'ip'", "install iproute2", True

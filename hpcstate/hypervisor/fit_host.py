@@ -56,13 +56,14 @@ _NET = Path("/sys/class/net")
 
 @dataclass(frozen=True)
 class Bridges:
-    """``interfaces`` of the host by name, those among them that are ``bridges``, and libvirt's ``networks``
-    by their bridges; None when it could not be asked.
+    """``interfaces`` of the host by name, those among them that are ``bridges`` and that are ``up``, and
+    libvirt's ``networks`` by their bridges; None when it could not be asked.
     """
 
     interfaces: frozenset[str] = frozenset()
     bridges: frozenset[str] = frozenset()
     networks: Mapping[str, NetworkOfBridge] | None = None
+    up: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,7 @@ def look() -> HostAccess:
             frozenset(path.name for path in _NET.iterdir()),
             frozenset(path.parent.name for path in _NET.glob("*/bridge")),
             networks,
+            frozenset(path.name for path in _NET.iterdir() if _is_up(path)),
         ),
         running=running,
         unreadable=unreadable_for_qemu,
@@ -173,11 +175,33 @@ def _access(cluster: Cluster, access: HostAccess) -> Iterator[Problem]:
         )
 
 
+def _is_up(interface: Path) -> bool:
+    """Whether ``interface`` of /sys/class/net is up (IFF_UP of linux/if.h), with a carrier or without."""
+    try:
+        return bool(int((interface / "flags").read_text(), 16) & 1)
+    except (OSError, ValueError):
+        return False
+
+
 def _bridge(cluster: Cluster, bridges: Bridges) -> Iterator[Problem]:
     from hpcstate.hypervisor.xml import cluster_uuid
 
     name = cluster.network.bridge
     place = f".clusters.{cluster.kind}.network.bridge"
+    if cluster.network.is_of_the_site:
+        if name not in bridges.interfaces:
+            there = ", ".join(sorted(bridges.bridges))
+            way = (
+                f"with a card of the site's network in it (interfaces(5), or systemd-networkd): {name} "
+                "is made by who has this host, docs/network.md"
+            )
+            hint = f"it has {there}" if there else way
+            yield problem_at(place, f"this host has no bridge {name}", hint)
+        elif name not in bridges.bridges:
+            yield problem_at(place, f"{name} is no bridge", "ip -d link show type bridge lists them")
+        elif name not in bridges.up:
+            yield problem_at(place, f"the bridge {name} is down", f"ip link set {name} up")
+        return
     owner = None if bridges.networks is None else bridges.networks.get(name)
     is_ours = owner is not None and owner.uuid == cluster_uuid(cluster, "network")
     if owner is not None and not is_ours:
@@ -209,7 +233,12 @@ def _rivals(cluster: Cluster, access: HostAccess) -> Iterator[Problem]:
     """What others on this host hold of what the machines and the network of ``cluster`` need."""
     networks = access.bridges.networks or {}
     network = networks.get(cluster.network.bridge)
-    if (network is None or not network.is_active) and (said := dns_in_the_way(cluster, access.dns)):
+    own_dns = not cluster.network.is_of_the_site
+    if (
+        own_dns
+        and (network is None or not network.is_active)
+        and (said := dns_in_the_way(cluster, access.dns))
+    ):
         yield problem_at(f".clusters.{cluster.kind}.network", *said)
     if access.hypervisors and cluster.acceleration.enable_kvm:
         yield problem_at(

@@ -361,6 +361,16 @@ def network_differences(rendered: str, found: str) -> list[MachineDifference]:
         for row in NETWORK
         if row.read(there) != row.read(wanted)
     ]
+    if "bridge" in (
+        ours := _attribute(wanted, "forward", "mode"),
+        theirs := _attribute(there, "forward", "mode"),
+    ):
+        # What libvirt knows of a network of its own is nothing to it in one of the site.
+        rows = [row for row in rows if row.name in ("bridge", "forward")]
+        if ours != theirs:
+            wording = f"{ours or 'none'}: recreate the network"
+            rows = [MachineDifference(name, "forward", theirs or "none", wording, "stop")]
+        return rows
     updates = network_updates(rendered, found)
     if updates:
         before, after = (len(_hosts(root)) + len(_names(root)) for root in (there, wanted))

@@ -49,6 +49,12 @@ def differences(host: LibvirtHost, cluster: Cluster) -> list[MachineDifference]:
         hidden = ("address", "leases and names") if moving else ()
         every += [row for row in network_differences(wanted, there) if row.name not in hidden]
         every += moving
+    if cluster.network.is_of_the_site:
+        every += [
+            MachineDifference(node.name, "address", "another one", str(node.address), "stop")
+            for node in cluster.nodes
+            if host.volumes.has_other_address(cluster, node)
+        ]
     domains = host.domains(cluster)
     defined_as = {name: domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE) for name, domain in domains.items()}
     for node in cluster.nodes:

@@ -8,8 +8,8 @@ reject is enough (nft(8), VERDICT STATEMENT). Rules within libvirt's chains go w
 DROP of Docker's or firewalld's forward chains stands before all that. A connection that the host itself opens
 is forwarded by nobody: systemd-socket-proxyd(8) takes each that comes and opens one to the node. So it works
 with every backend, in isolated networks too, and from the host itself; it is there again after a boot, and
-the nodes' own firewall lets the gateway in. What it costs: TCP only, and nodes see the host's address instead
-of the client's.
+the nodes' own firewall lets the gateway in. For UDP a program of ours does the same (ports_udp.py). What it
+costs: nodes see the host's address instead of the client's.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -30,13 +30,14 @@ from hpcstate.host.packages import sudo_allowed
 from hpcstate.hypervisor.machine import MachineDifference
 from hpcstate.hypervisor.mark import owner_of
 from hpcstate.model import Cluster, PortForward
-from hpcstate.model.network import EVERY_ADDRESS
+from hpcstate.model.network import EVERY_ADDRESS, Protocol
 from hpcstate.programs import command
 from hpcstate.render import render
 from hpcstate.run import run
 
 _LOG = logging.getLogger("hpcstate.hypervisor.ports")
 _PROGRAM = Path(__file__).with_name("ports.sh")
+_RELAY = Path(__file__).with_name("ports_udp.py")
 _SECONDS = 60.0
 
 Shell = Callable[[str], str]
@@ -59,6 +60,7 @@ class Unit:
     target: str
     digest: str
     on: bool
+    protocol: Protocol = "tcp"
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Listener:
     address: IPv4Address
     port: int
     program: str = ""
+    protocol: Protocol = "tcp"
 
 
 @dataclass(frozen=True)
@@ -85,18 +88,19 @@ def parse(text: str) -> Seen:
         kind, _, rest = line.partition(" ")
         if kind == "port":
             units.append(_unit(rest.split()))
-        elif kind == "listen" and (listener := _listener(rest)):
-            listeners.append(listener)
+        elif kind in ("listen", "listen-udp") and (listener := _listener(rest)):
+            udp = kind == "listen-udp"
+            listeners.append(replace(listener, protocol="udp") if udp else listener)
     return Seen(tuple(units), tuple(listeners))
 
 
 def _unit(words: Sequence[str]) -> Unit:
     state, digest, name, *mark = words
     try:
-        owner, cluster, address, host, node, target = mark
-        return Unit(
-            name, owner, cluster, IPv4Address(address), int(host), node, target, digest, state == "on"
-        )
+        owner, cluster, address, host, node, target, *protocol = mark
+        at, port = IPv4Address(address), int(host)
+        unit = Unit(name, owner, cluster, at, port, node, target, digest, state == "on")
+        return replace(unit, protocol="udp") if protocol == ["udp"] else unit
     except ValueError:
         return Unit(name, "", "", EVERY_ADDRESS, 0, "", "", digest, state == "on")
 
@@ -121,15 +125,20 @@ def _listener(text: str) -> Listener | None:
 def unit_name(cluster: Cluster, port: PortForward) -> str:
     """The units of ``port``, without their suffixes."""
     own = "" if port.address == EVERY_ADDRESS else f"-{port.address}"
-    return f"hpcstate-port-{cluster.name}-{port.host}{own}"
+    udp = "-udp" if port.protocol == "udp" else ""
+    return f"hpcstate-port-{cluster.name}-{port.host}{own}{udp}"
 
 
-def texts(cluster: Cluster, port: PortForward, owner: str) -> tuple[str, str]:
-    """The socket unit of ``port`` and its service."""
+def texts(cluster: Cluster, port: PortForward, owner: str) -> tuple[str, ...]:
+    """The socket unit of ``port`` and its service, and for UDP the program of that."""
     words = {"cluster": cluster, "port": port, "owner": owner, "target": _target(cluster, port)}
-    return render("libvirt/port.socket.j2", **words), render(
-        "libvirt/port.service.j2", **words, unit=unit_name(cluster, port)
+    udp = port.protocol == "udp"
+    template = "libvirt/port-udp" if udp else "libvirt/port"
+    units = (
+        render(f"{template}.socket.j2", **words),
+        render(f"{template}.service.j2", **words, unit=unit_name(cluster, port)),
     )
+    return (*units, _RELAY.read_text(encoding="utf-8")) if udp else units
 
 
 def _target(cluster: Cluster, port: PortForward) -> str:
@@ -159,27 +168,29 @@ def differences_of(cluster: Cluster, seen: Seen, owner: str) -> list[MachineDiff
     for name, port in wanted.items():
         unit, should = there.get(name), f"{port.node}:{port.port}"
         if unit is None:
-            rows.append(_row(port.address, port.host, "", should))
+            rows.append(_row(port, "", should))
         elif not unit.on:
-            rows.append(_row(port.address, port.host, "off", should))
+            rows.append(_row(port, "off", should))
         elif unit.digest != _digest(texts(cluster, port, owner)):
             found = f"{unit.node}:{unit.target.rpartition(':')[2]}"
             other = f"other units for {found}" if found == should else found
-            rows.append(_row(port.address, port.host, other, should))
+            rows.append(_row(port, other, should))
     rows += [
-        _row(unit.address, unit.host, f"{unit.node}:{unit.target.rpartition(':')[2]}", "")
+        _row(unit, f"{unit.node}:{unit.target.rpartition(':')[2]}", "")
         for name, unit in there.items()
         if name not in wanted
     ]
     return rows
 
 
-def _row(address: IPv4Address, host: int, found: str, wanted: str) -> MachineDifference:
-    return MachineDifference("hypervisor", f"port {_at(address, host)}", found, wanted, "live")
+def _row(port: PortForward | Unit, found: str, wanted: str) -> MachineDifference:
+    at = _at(port.address, port.host, port.protocol)
+    return MachineDifference("hypervisor", f"port {at}", found, wanted, "live")
 
 
-def _at(address: IPv4Address, port: int) -> str:
-    return str(port) if address == EVERY_ADDRESS else f"{address}:{port}"
+def _at(address: IPv4Address, port: int, protocol: Protocol) -> str:
+    at = str(port) if address == EVERY_ADDRESS else f"{address}:{port}"
+    return at if protocol == "tcp" else f"{at}/{protocol}"
 
 
 def conflicts(cluster: Cluster, seen: Seen, owner: str) -> Iterator[tuple[str, str, str]]:
@@ -187,16 +198,17 @@ def conflicts(cluster: Cluster, seen: Seen, owner: str) -> Iterator[tuple[str, s
     there = own(cluster, seen, owner)
     others = [unit for unit in seen.units if unit.name not in there]
     # systemd listens itself where a unit is on: such a line is ours, whatever ss calls its program.
-    ours = {(unit.address, unit.host) for unit in there.values() if unit.on}
+    ours = {(unit.address, unit.host, unit.protocol) for unit in there.values() if unit.on}
     for position, port in enumerate(cluster.network.ports):
         place = f".clusters.{cluster.kind}.network.ports[{position}].host"
-        at = _at(port.address, port.host)
-        taken = [unit for unit in others if unit.on and port.meets(unit.address, unit.host)]
+        at = _at(port.address, port.host, port.protocol)
+        taken = [unit for unit in others if unit.on and port.meets(unit.address, unit.host, unit.protocol)]
         same_name = [unit for unit in others if unit.name == unit_name(cluster, port)]
         listening = [
             each
             for each in seen.listeners
-            if port.meets(each.address, each.port) and (each.address, each.port) not in ours
+            if port.meets(each.address, each.port, each.protocol)
+            and (each.address, each.port, each.protocol) not in ours
         ]
         if same_name:
             whose = (
@@ -215,8 +227,9 @@ def conflicts(cluster: Cluster, seen: Seen, owner: str) -> Iterator[tuple[str, s
             program = listening[0].program or "a program"
             yield (
                 place,
-                f"{program} listens on port {_at(listening[0].address, port.host)} of the hypervisor",
-                f"take another port (ss -ltnp sport = :{port.host}), or end that program",
+                f"{program} listens on port {_at(listening[0].address, port.host, port.protocol)} of the "
+                "hypervisor",
+                f"take another port (ss -l{port.protocol[0]}np sport = :{port.host}), or end that program",
             )
 
 
@@ -319,7 +332,8 @@ def bring(cluster: Cluster) -> list[MachineDifference]:
         unit, written = there.get(name), texts(cluster, port, owner)
         if unit is None or not unit.on or unit.digest != _digest(written):
             listen = f"{port.address}:{port.host}"
-            _as_root(cluster, "put", name, *written, listen, _target(cluster, port))
+            socket, service, *program = written
+            _as_root(cluster, "put", name, socket, service, listen, _target(cluster, port), *program)
     return rows
 
 

@@ -21,7 +21,7 @@ from hpcstate.hypervisor import xml as objects
 from hpcstate.hypervisor.lookup import found
 from hpcstate.hypervisor.mark import RECORD, RECORD_BYTES, Mark, PoolRecord, Stranger, owner_of
 from hpcstate.model import Cluster, Node
-from hpcstate.node.cidata import seed_of, write_cidata
+from hpcstate.node.cidata import has_network_of, seed_of, write_cidata
 from hpcstate.paths import ROOT, ClusterPaths, sidecar
 
 
@@ -133,6 +133,13 @@ class LibvirtVolumes:
     def has_other_keys(self, cluster: Cluster, node: Node) -> bool:
         """Whether the CD of the node was made for another host key than that below build/, or for none."""
         return self.has_cd(cluster, node) and not self.opened_by(cluster, node)
+
+    def has_other_address(self, cluster: Cluster, node: Node) -> bool:
+        """Whether the CD of the node gives it another address in a site's network than the file, or one
+        where DHCP should."""
+        pool = self.pool(cluster)
+        volume = None if pool is None else found(pool.storageVolLookupByName, f"{node.name}.iso")
+        return volume is not None and not has_network_of(cluster, node, self._download(volume))
 
     def made(self, pool: libvirt.virStoragePool) -> tuple[list[libvirt.virStorageVol], list[str]]:
         """The volumes of the cluster's own ``pool`` that were made for it, and the names of the others."""

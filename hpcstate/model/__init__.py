@@ -13,6 +13,7 @@ from hpcstate.model.mount import Mount
 from hpcstate.model.network import Network, PortForward
 from hpcstate.model.node import Node, Role
 from hpcstate.model.partition import Partition
+from hpcstate.model.reservation import Reservation
 from hpcstate.model.roll import RollSettings, Share
 from hpcstate.model.site import Site
 
@@ -40,6 +41,7 @@ __all__ = [
     "PassthroughDevice",
     "PortForward",
     "Qos",
+    "Reservation",
     "Role",
     "RollSettings",
     "Share",

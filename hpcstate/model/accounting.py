@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from hpcstate.model.reservation import Reservation
+
 Setting = int | float | str | tuple[str, ...] | Mapping[str, int]
 """A limit, share or flag as the file has it: a number (minutes for a time, seconds for ``grace_time``), a
 word, names, or TRES to counts (``mem`` in MiB)."""
@@ -48,12 +50,13 @@ class Qos:
 @dataclass(frozen=True)
 class AccountingSettings:
     """``on``: the controller runs slurmdbd and its database, and Slurm records its jobs there. Accounts stand
-    behind their parents."""
+    behind their parents. ``reservations`` are slurmctld's, and need neither."""
 
     on: bool = True
     accounts: tuple[SlurmAccount, ...] = ()
     users: tuple[AccountUser, ...] = ()
     qos: tuple[Qos, ...] = ()
+    reservations: tuple[Reservation, ...] = ()
 
     @property
     def declared(self) -> bool:

@@ -131,6 +131,14 @@ class Cluster:
         """The nodes that declare GPUs, real or simulated."""
         return tuple(node for node in self.nodes if node.gres_types)
 
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """Who is trusted as a part of the cluster, as addresses or a subnet: whoever is in a network of its
+        own, but of a site's the nodes alone."""
+        if self.network.is_of_the_site:
+            return tuple(str(node.address) for node in self.nodes)
+        return (str(self.network.subnet),)
+
     def packages_of(self, node: Node) -> tuple[str, ...]:
         """The Debian packages that the file adds to ``node``: those of all nodes, and its own."""
         return tuple(sorted({*self.packages, *node.packages}))

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Literal
 
-Forward = Literal["nat", "route", "none"]
+Forward = Literal["nat", "route", "none", "bridge"]
 """libvirt's forward modes (formatnetwork, "Connectivity"): nodes reach out behind the host's address, with
-their own, or not at all."""
+their own, or not at all; ``bridge``: they are in the site's network, by a bridge that the host has."""
 
-Protocol = Literal["tcp"]
+Protocol = Literal["tcp", "udp"]
 
 
 EVERY_ADDRESS = IPv4Address("0.0.0.0")
@@ -28,10 +28,10 @@ class PortForward:
     protocol: Protocol = "tcp"
     address: IPv4Address = EVERY_ADDRESS
 
-    def meets(self, address: IPv4Address, port: int) -> bool:
+    def meets(self, address: IPv4Address, port: int, protocol: Protocol) -> bool:
         """Whether nobody can listen at both, this and ``port`` of ``address`` (bind(2), EADDRINUSE)."""
         same = self.address == address or EVERY_ADDRESS in (self.address, address)
-        return self.host == port and same
+        return (self.host, self.protocol) == (port, protocol) and same
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,9 @@ class Network:
 
     ``forward`` is libvirt's forward mode. ``dns_servers`` are forwarders for the nodes, empty for the host's
     own. ``ports`` are the ports of the hypervisor that lead to nodes.
+
+    With ``bridge`` all of it is the site's: the bridge, the subnet, in which others are too, the router and
+    the DNS servers; nodes have their addresses from their seeds, not from libvirt.
     """
 
     name: str
@@ -49,3 +52,8 @@ class Network:
     forward: Forward = "nat"
     dns_servers: tuple[IPv4Address, ...] = ()
     ports: tuple[PortForward, ...] = ()
+
+    @property
+    def is_of_the_site(self) -> bool:
+        """Whether others than the cluster are in ``subnet``."""
+        return self.forward == "bridge"

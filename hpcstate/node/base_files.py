@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from hpcstate.model import Cluster, Node
 from hpcstate.node.homes import owns_homes
@@ -90,7 +90,7 @@ def login_files(cluster: Cluster, node: Node) -> Mapping[str, str]:
     sshd = render(
         "base/sshd.conf.j2",
         **words,
-        subnet=cluster.network.subnet,
+        subnet=",".join(cluster.peers),
         known_hosts=SSH_KNOWN_HOSTS,
         equiv=SHOSTS_EQUIV,
         behind_port=behind_port,
@@ -133,10 +133,15 @@ def controller_files(cluster: Cluster) -> Mapping[str, str]:
     return {LOGROTATE: rotation, **({JOB_SUBMIT: job_submit()} if refuses_mail(cluster) else {})}
 
 
+def _nft_set(peers: Sequence[str]) -> str:
+    """``peers`` as nft(8) takes them."""
+    return peers[0] if len(peers) == 1 else f"{{ {', '.join(peers)} }}"
+
+
 @of_site
 def cluster_files(cluster: Cluster, node: Node) -> Mapping[str, str]:
     """Path to content of all the files of ``node``: the image's, and those that tell of the cluster."""
-    subnet = str(cluster.network.subnet)
+    peers = cluster.peers
     serves = cluster.home == "nfs" and node is cluster.controller
     homes_for = [str(other.address) for other in cluster.others] if serves else []
     return {
@@ -145,12 +150,13 @@ def cluster_files(cluster: Cluster, node: Node) -> Mapping[str, str]:
         **(service_files() if cluster.kind == "hpc" else {}),
         **(controller_files(cluster) if cluster.kind == "hpc" and node is cluster.controller else {}),
         HOSTS: render("base/hosts.j2", cluster_name=cluster.name, nodes=cluster.nodes),
-        FIREWALL: render("base/nftables.conf.j2", subnet=subnet, homes_for=homes_for),
+        FIREWALL: render("base/nftables.conf.j2", subnet=_nft_set(peers), homes_for=homes_for),
         TMPFILES: tmpfiles(owns=owns_homes(cluster, node)),
         CHRONY: render(
             "base/chrony.conf.j2",
             is_controller=node is cluster.controller,
-            subnet=subnet,
+            peers=peers,
+            subnet=cluster.network.subnet,  # for a template of the site's own
             controller_address=cluster.controller.address,
         ),
     }

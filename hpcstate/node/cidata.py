@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
 from hpcstate.model import Cluster, Node
@@ -14,11 +15,23 @@ from hpcstate.paths import ClusterPaths
 from hpcstate.render import render
 from hpcstate.run import run
 
+SITE_MARK = "# hpcstate: the address of"
+"""What the CD of a node in a site's network has, and no other."""
+
+
+@dataclass(frozen=True)
+class SiteAddress:
+    """Where a node is in the network of a site, which tells it nothing: ``address`` with the subnet."""
+
+    address: IPv4Interface
+    gateway: IPv4Address
+    dns_servers: tuple[IPv4Address, ...]
+
 
 @dataclass(frozen=True)
 class CloudInit:
     """What one node gets. ``mac`` matches its network card; empty for the only card of a build VM.
-    ``home`` is that of ``user``, empty for the usual one."""
+    ``home`` is that of ``user``, empty for the usual one. ``site`` is None where DHCP tells the address."""
 
     hostname: str
     user: str
@@ -26,6 +39,7 @@ class CloudInit:
     host_key: KeyPair
     mac: str = ""
     home: str = ""
+    site: SiteAddress | None = None
 
     @property
     def instance_id(self) -> str:
@@ -50,7 +64,30 @@ def seed_of(cluster: Cluster, node: Node) -> CloudInit:
         host_key=host_key(cluster, node.name),
         mac=node.mac,
         home=SSH_HOME,
+        site=_site_address(cluster, node),
     )
+
+
+def _site_address(cluster: Cluster, node: Node) -> SiteAddress | None:
+    network = cluster.network
+    if not network.is_of_the_site:
+        return None
+    address = IPv4Interface(f"{node.address}/{network.subnet.prefixlen}")
+    return SiteAddress(address, network.gateway, network.dns_servers)
+
+
+def site_network(hostname: str, mac: str, site: SiteAddress) -> str:
+    """The file of systemd-networkd that gives a node its address."""
+    return render("cloud-init/site.network.j2", hostname=hostname, mac=mac, site=site)
+
+
+def has_network_of(cluster: Cluster, node: Node, content: bytes) -> bool:
+    """Whether a CD with ``content`` gives ``node`` the address that the file says: ISO 9660 stores files
+    uncompressed and in one piece."""
+    site = _site_address(cluster, node)
+    if site is None:
+        return SITE_MARK.encode() not in content
+    return site_network(node.name, node.mac, site).encode() in content
 
 
 def write_cidata(data: CloudInit, iso: Path) -> None:
@@ -80,6 +117,7 @@ def _plain_files(data: CloudInit) -> dict[str, str]:
         "hostname": data.hostname + "\n",
         "user": data.user + "\n",
         **({"home": data.home + "\n"} if data.home else {}),
+        **({"network": site_network(data.hostname, data.mac, data.site)} if data.site else {}),
         "authorized_keys": data.authorized_key + "\n",
         "ssh_host_ed25519_key": data.host_key.private,
         "ssh_host_ed25519_key.pub": data.host_key.public + "\n",

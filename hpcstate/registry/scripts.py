@@ -170,9 +170,10 @@ def remove(files: Sequence[str]) -> str:
     return _change("remove", *files)
 
 
-def serve(subnet: str) -> str:
-    """Let the nodes of ``subnet`` read this node's containers, until :func:`stop_serving`, or six hours."""
-    return _change("serve", subnet)
+def serve(peers: str) -> str:
+    """Let ``peers`` (addresses, or a subnet) read this node's containers, until :func:`stop_serving`, or
+    six hours."""
+    return _change("serve", peers)
 
 
 def stop_serving() -> str:

@@ -59,7 +59,7 @@ def relay(
     share = way.kib_per_s(PER_SOURCE)
 
     def serve(node: str) -> None:
-        live.run(node, scripts.serve(str(live.cluster.network.subnet)), user="root")
+        live.run(node, scripts.serve(" ".join(live.cluster.peers)), user="root")
         serving.append(node)
         slots.extend([node] * PER_SOURCE)
 

@@ -4,20 +4,21 @@ much."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from hpcstate.model import AccountingSettings, AccountUser, Node, Qos, SlurmAccount, SlurmConfig, User
+from hpcstate.model import AccountingSettings, AccountUser, Group, Node, Qos, SlurmAccount, SlurmConfig, User
 from hpcstate.model.accounting import DEFAULT_ACCOUNT, Setting
 from hpcstate.schema.accounting_keys import (
-    AccountingKeys,
     AccountKeys,
     AccountUserKeys,
     QosKeys,
     setting_rows,
 )
 from hpcstate.schema.declare import Keys, ListKey
-from hpcstate.schema.keys import HpcKeys
+from hpcstate.schema.keys import AccountingKeys, HpcKeys
 from hpcstate.schema.leaf import closest
 from hpcstate.schema.people_keys import UserKeys
+from hpcstate.schema.reservations import read_reservations
 from hpcstate.schema.section import Section
 
 _OF_OTHERS = ("accountingstoragetype", "accountingstoragehost", "accountingstorageport")
@@ -33,14 +34,18 @@ _ROOT = SlurmAccount.parent
 
 
 def read_accounting(
-    cluster: Section, slurm: SlurmConfig, nodes: Sequence[Node], people: Sequence[User]
+    cluster: Section,
+    slurm: SlurmConfig,
+    nodes: Sequence[Node],
+    people: Sequence[User],
+    groups: Sequence[Group] = (),
 ) -> AccountingSettings:
     """The section, its defaults where it is absent. A file whose ``slurm_config.parameters`` say where jobs
     are recorded has no database of its own; one that asks for both is reported, and so is one that declares
     accounts without a database.
 
-    ``people`` are ``users`` of the cluster. Without ``nodes``, which could not be placed, TRES are not
-    checked.
+    ``people`` and ``groups`` are ``users`` and ``groups`` of the cluster. Without ``nodes``, which could not
+    be placed, TRES are not checked.
     """
     section = cluster.section(HpcKeys.accounting)
     enabled = section.value(AccountingKeys.enabled)
@@ -67,7 +72,9 @@ def read_accounting(
     accounts = reader.read_accounts(section, tuple(each.name for each in qos))
     settings = AccountingSettings(on, accounts, reader.read_users(section, accounts, qos, people), qos)
     _check_people(cluster, settings, people)
-    return settings
+    known = tuple(account.name for account in accounts) if settings.declared else None
+    reserved = read_reservations(section, AccountingKeys.reservations, slurm, nodes, (people, groups), known)
+    return replace(settings, reservations=reserved)
 
 
 class _Reader:

@@ -6,12 +6,12 @@ import math
 import re
 from collections.abc import Mapping
 
-from hpcstate.model import AccountingSettings, AccountUser, Qos, SlurmAccount
+from hpcstate.model import AccountUser, Qos, SlurmAccount
 from hpcstate.model.accounting import DEFAULT_ACCOUNT, Setting
 from hpcstate.model.partition import minutes
 from hpcstate.schema import leaf
 from hpcstate.schema.account import account_name
-from hpcstate.schema.declare import EntriesKey, Keys, ListKey, ValueKey
+from hpcstate.schema.declare import Keys, ListKey, ValueKey
 from hpcstate.schema.leaf import LeafError
 
 MAX_NUMBER = 1_000_000_000
@@ -242,19 +242,6 @@ class QosKeys(Keys, title="accounting.qos"):
     max_submit_jobs_per_user = AccountKeys.max_submit_jobs.but("how many jobs of each user run or wait")
     max_submit_jobs_per_account = AccountKeys.max_submit_jobs.but("how many of each account")
     max_wall = AccountKeys.max_wall.but("as for an account")
-
-
-class AccountingKeys(Keys, title="accounting"):
-    enabled = ValueKey(
-        "the controller runs slurmdbd and MariaDB, and every job is recorded there, see accounting.md; "
-        "`false` turns both off and keeps what they recorded. Where `slurm_config.parameters` say where jobs "
-        "are recorded (`AccountingStorageType`, `...Host`, `...Port`) it is `false`",
-        leaf.boolean,
-        AccountingSettings.on,
-    )
-    accounts = EntriesKey("who is charged for jobs, see accounting.accounts", AccountKeys)
-    users = EntriesKey("what people may use, see accounting.users", AccountUserKeys)
-    qos = EntriesKey("kinds of service that jobs ask for, see accounting.qos", QosKeys)
 
 
 NOT_SETTINGS = ("name", "parent", "description", "organization", "accounts", "default_account", "admin_level")

@@ -69,6 +69,8 @@ def place_nodes(
     named = list(node_names(entries))
     _check_names(named, report)
     taken = {network.gateway, *_declared_addresses(network, named, report)}
+    if network.is_of_the_site:
+        _demand_addresses(entries, report)
     logins = [each for each in named if each[0].role == "login"]
     addresses = _addresses(subnet, [each for each in named if each not in logins], taken)
     addresses |= _addresses(subnet, logins, taken)
@@ -202,6 +204,17 @@ def _declared_addresses(
         else:
             taken[address] = name
     return taken
+
+
+def _demand_addresses(entries: Sequence[Entry], report: Report) -> None:
+    """In a network of the site nobody but the file knows which addresses are the cluster's."""
+    for entry in entries:
+        if entry.address is None and entry.count:
+            report.error(
+                f"{entry.place}.ip",
+                "is missing: with forward: bridge each node has an address that the site gave it",
+                "add ip; with count it is that of the first one, and those behind it are the others'",
+            )
 
 
 def _nth(first: IPv4Address, position: int) -> IPv4Address:

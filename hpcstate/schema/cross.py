@@ -49,13 +49,23 @@ def _check_pair(first: Cluster, second: Cluster, report: Report) -> None:
             f"the cluster {first.kind} has the same name {first.name!r}",
             "libvirt domains and build/ folders are named after it",
         )
-    if first.network.subnet.overlaps(second.network.subnet):
+    both = first.network.is_of_the_site and second.network.is_of_the_site
+    if both:
+        taken = {node.address: node.name for node in first.nodes}
+        for each in second.nodes:
+            if each.address in taken:
+                report.error(
+                    f"{each.place}.ip",
+                    f"{each.address} is that of {first.name}-{taken[each.address]}",
+                    "give each node an address of its own",
+                )
+    elif first.network.subnet.overlaps(second.network.subnet):
         report.error(
             f"{here}.network.subnet",
             f"{second.network.subnet} overlaps {first.network.subnet} of the cluster {first.kind}",
             "take subnets without common addresses",
         )
-    if first.network.bridge == second.network.bridge:
+    if first.network.bridge == second.network.bridge and not both:
         report.error(
             f"{here}.network.bridge",
             f"the bridge {first.network.bridge!r} belongs to the cluster {first.kind}",
@@ -68,7 +78,7 @@ def _check_pair(first: Cluster, second: Cluster, report: Report) -> None:
             "each cluster has a libvirt network of its own",
         )
     for position, port in enumerate(second.network.ports):
-        if any(port.meets(other.address, other.host) for other in first.network.ports):
+        if any(port.meets(other.address, other.host, other.protocol) for other in first.network.ports):
             report.error(
                 f"{here}.network.ports[{position}].host",
                 f"the port {port.host} of {port.address} leads into the cluster {first.kind} already",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from hpcstate.model import (
     Acceleration,
+    AccountingSettings,
     BackupSettings,
     Cluster,
     ContainerSettings,
@@ -18,7 +19,7 @@ from hpcstate.model import (
     RollSettings,
 )
 from hpcstate.schema import leaf
-from hpcstate.schema.accounting_keys import AccountingKeys, AccountKeys, AccountUserKeys, QosKeys
+from hpcstate.schema.accounting_keys import AccountKeys, AccountUserKeys, QosKeys
 from hpcstate.schema.declare import EntriesKey, Keys, ListKey, MappingKey, SectionKey, ValueKey
 from hpcstate.schema.gpu_keys import DeviceKeys, GresKeys, PciePassthroughKeys, SimulatedGpusKeys
 from hpcstate.schema.libvirt_uri import libvirt_uri
@@ -27,6 +28,7 @@ from hpcstate.schema.mount_keys import MountKeys, NodeMountKeys, folder, scratch
 from hpcstate.schema.node_keys import ControllerKeys, LoginKeys, WorkerGroupKeys, WorkerKeys
 from hpcstate.schema.partition_keys import PartitionKeys
 from hpcstate.schema.people_keys import GroupKeys, UserKeys
+from hpcstate.schema.reservation_keys import ReservationKeys
 from hpcstate.schema.site_keys import SiteKeys
 
 
@@ -45,8 +47,8 @@ class PortKeys(Keys, title="network.ports"):
         None,
         default_text="the first login node; without any, the controller or the control plane",
     )
-    port = ValueKey("the port of the node", leaf.PORT, PortForward.port)
-    protocol = ValueKey("`tcp`: what forwards knows no other", leaf.protocol, PortForward.protocol)
+    port = ValueKey("the port of the node; with `udp` it must be given", leaf.PORT, PortForward.port)
+    protocol = ValueKey("`tcp` or `udp`", leaf.protocol, PortForward.protocol)
     address = ValueKey(
         "the address of the hypervisor that listens; `0.0.0.0` for all of them",
         leaf.address,
@@ -64,19 +66,23 @@ class NetworkKeys(
         required=True,
     )
     bridge = ValueKey(
-        "the bridge on the host, at most 15 characters",
+        "the bridge on the host, at most 15 characters; with `forward: bridge` one that is there",
         leaf.BRIDGE,
         None,
         default_text="`virbr-` and a digest of the cluster's name",
     )
     name = ValueKey("the libvirt network", leaf.NETWORK_NAME, None, default_text="the cluster's name")
     gateway = ValueKey(
-        "the host's address in the network", leaf.address, None, default_text="the first address"
+        "the host's address in the network; with `forward: bridge` the site's router",
+        leaf.address,
+        None,
+        default_text="the first address",
     )
     dns_servers = ListKey("a list of addresses", leaf.address, default_text="the host's")
     forward = ValueKey(
         "`nat`: nodes reach out behind the host's address; `route`: with their own, so that the router "
-        "of the LAN needs a route to `subnet` through the host; `none`: they do not",
+        "of the LAN needs a route to `subnet` through the host; `none`: they do not; `bridge`: they are in "
+        "the site's network, by a bridge that the host has, see network.md",
         leaf.forward,
         Network.forward,
     )
@@ -287,6 +293,22 @@ class BackupKeys(Keys, title="backup"):
 _CLUSTER_EARLIER = ("ssh", "container_registry")
 
 
+class AccountingKeys(Keys, title="accounting"):
+    enabled = ValueKey(
+        "the controller runs slurmdbd and MariaDB, and every job is recorded there, see accounting.md; "
+        "`false` turns both off and keeps what they recorded. Where `slurm_config.parameters` say where jobs "
+        "are recorded (`AccountingStorageType`, `...Host`, `...Port`) it is `false`",
+        leaf.boolean,
+        AccountingSettings.on,
+    )
+    accounts = EntriesKey("who is charged for jobs, see accounting.accounts", AccountKeys)
+    users = EntriesKey("what people may use, see accounting.users", AccountUserKeys)
+    qos = EntriesKey("kinds of service that jobs ask for, see accounting.qos", QosKeys)
+    reservations = EntriesKey(
+        "nodes and other resources kept for some, see accounting.reservations", ReservationKeys
+    )
+
+
 class HpcKeys(
     Keys, title="clusters.hpc", labels=("description",), earlier=(*_CLUSTER_EARLIER, "gres_config")
 ):
@@ -429,6 +451,7 @@ SECTIONS: tuple[type[Keys], ...] = (
     AccountKeys,
     AccountUserKeys,
     QosKeys,
+    ReservationKeys,
     RollKeys,
     BackupKeys,
     MailKeys,

@@ -37,7 +37,28 @@ def read_network(section: Section, cluster_name: str) -> Network | None:
             f"{gateway} is not an address for a host of {subnet}",
             f"leave it out for {subnet[1]}",
         )
+    if forward == "bridge":
+        _demand_site(section)
     return Network(name, subnet, bridge, gateway or subnet[1], forward, dns_servers)
+
+
+def _demand_site(section: Section) -> None:
+    """What only the site knows of its network; a guess of ours would take somebody's address."""
+    for key, what in (
+        (NetworkKeys.bridge, "the bridge of this host (ip link show type bridge)"),
+        (NetworkKeys.gateway, "the router of the site's network"),
+        (NetworkKeys.dns_servers, "the DNS servers of the site"),
+    ):
+        if key not in section:
+            section.report.error(
+                section.at(key), f"is missing: with forward: bridge it names {what}", f"add {key.name!r}"
+            )
+    if section.entries(NetworkKeys.ports):
+        section.report.error(
+            section.at(NetworkKeys.ports),
+            "with forward: bridge nodes are reached at their own addresses",
+            "leave ports out",
+        )
 
 
 def read_ports(section: Section, nodes: Sequence[Node]) -> tuple[PortForward, ...]:
@@ -57,8 +78,12 @@ def read_ports(section: Section, nodes: Sequence[Node]) -> tuple[PortForward, ..
         if port.node not in names:
             hint = closest(port.node, names) or f"nodes: {', '.join(names[:10])}"
             entry.report.error(entry.at(PortKeys.node), f"no node is called {port.node!r}", hint)
+        if port.protocol == "udp" and PortKeys.port not in entry:
+            entry.report.error(
+                entry.at(PortKeys.port), "is missing: 22 is a port of TCP", "write the UDP port of the node"
+            )
         for position, other in enumerate(ports):
-            if port.host and port.meets(other.address, other.host):
+            if port.host and port.meets(other.address, other.host, other.protocol):
                 entry.report.error(
                     entry.at(PortKeys.host),
                     f"the port {port.host} of {port.address} is that of ports[{position}] already",

@@ -27,6 +27,7 @@ from operations import (
     packages,
     quotas,
     registry,
+    reservations,
     services,
     slurm,
     text_files,
@@ -60,6 +61,7 @@ ROWS: tuple[Managed, ...] = (
     *node_runs.MANAGED,
     *packages.MANAGED,
     *timers.MANAGED,
+    *reservations.MANAGED,
 )
 """In the order of the page."""
 

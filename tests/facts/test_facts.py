@@ -69,6 +69,7 @@ MODULES = (
     "associations",
     "timers",
     "quotas",
+    "reservations",
 )
 
 

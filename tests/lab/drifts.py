@@ -193,6 +193,11 @@ BREAKS: Mapping[str, Break] = {
         "sacctmgr --noheader --parsable2 show assoc user=alice format=account | grep -q '^physics$' "
         "&& sacctmgr --noheader --parsable2 show qos short format=maxwall | grep -q '^00:30:00$'",
     ),
+    "slurm.reservations": Break(
+        "controller",
+        "scontrol update reservationname=maintenance users=alice flags-=maint",
+        "scontrol --oneliner show reservation maintenance | grep -q 'Flags=MAINT.* Users=root '",
+    ),
     "accounting.database": Break(
         "controller",
         "mariadb -e \"REVOKE ALL PRIVILEGES ON slurm_acct_db.* FROM 'slurm'@'localhost'\"",

@@ -74,6 +74,7 @@ FULL_STACK = [
     ("timers.py | Timers", set()),
     ("registry.py | Registry of containers", ALL),
     ("runs.py | Slurm's note of what the node runs", set()),
+    ("reservations.py | Reservations", set()),
     ("named.py | What is left as it is", set()),
     ("named.py | What Apptainer lacks", set()),
 ]

@@ -129,6 +129,15 @@ def test_libvirt_accepts_what_the_inventories_become(inventory: Path, tmp_path: 
                 judge(objects.domain_xml(cluster, node, host), "domain", tmp_path)
 
 
+def test_libvirt_accepts_a_network_of_the_site(tmp_path: Path) -> None:
+    text = (
+        "clusters: {hpc: {name: site, network: {subnet: 10.1.2.0/24, forward: bridge, bridge: br0, "
+        "gateway: 10.1.2.1, dns_servers: [10.1.2.1]}, controller: {ip: 10.1.2.9}, "
+        "compute_nodes: [{ip: 10.1.2.10}]}}\n"
+    )
+    judge(objects.network_xml(schema.parse(text, Path("site.yaml")).clusters[0]), "network", tmp_path)
+
+
 @pytest.mark.parametrize("broken", ["<address type='pci' slot='0x20'/>", "<rom bar='perhaps'/>", "<color/>"])
 def test_libvirt_refuses_a_broken_hostdev(broken: str, tmp_path: Path) -> None:
     xml = CASES["gpu-and-audio"].xml().replace("</hostdev>", f"{broken}</hostdev>", 1)

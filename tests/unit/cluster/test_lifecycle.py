@@ -50,6 +50,7 @@ class Hypervisor:
 
     def __init__(self, state: str = "running", other_keys: Sequence[str] = ()) -> None:
         self.of_all, self.other_keys = state, other_keys
+        self.other_addresses: Sequence[str] = ()
         self.removed: list[str] = []
         self.volumes = self
         self.crashes: dict[str, int] = {}
@@ -75,6 +76,9 @@ class Hypervisor:
 
     def has_other_keys(self, _cluster: Cluster, node: Node) -> bool:
         return node.name in self.other_keys
+
+    def has_other_address(self, _cluster: Cluster, node: Node) -> bool:
+        return node.name in self.other_addresses
 
     def remove_cidata(self, _cluster: Cluster, node: Node) -> None:
         self.removed.append(node.name)
@@ -176,6 +180,19 @@ def test_a_saved_node_would_not_boot_and_gets_no_keys(cluster: Cluster) -> None:
     with pytest.raises(HpcstateError, match=r"saved with other keys.*: compute-01") as caught:
         lifecycle._renew_cidata(cluster, cluster.nodes, host, print)  # type: ignore[arg-type]
     assert "virsh managedsave-remove gpu-compute-01" in caught.value.hint
+    assert host.removed == []
+
+
+@pytest.mark.parametrize("state", ["stopped", "running", "saved"])
+def test_nodes_of_a_site_get_another_address_when_they_boot(cluster: Cluster, state: str) -> None:
+    host = Hypervisor(state)
+    host.other_addresses = ["compute-01"]
+    if state == "stopped":
+        lifecycle._renew_cidata(cluster, cluster.nodes, host, print)  # type: ignore[arg-type]
+        assert host.removed == ["compute-01"]
+        return
+    with pytest.raises(HpcstateError, match="would get other addresses: compute-01"):
+        lifecycle._renew_cidata(cluster, cluster.nodes, host, print)  # type: ignore[arg-type]
     assert host.removed == []
 
 
@@ -368,7 +385,7 @@ def test_a_start_that_is_refused_leaves_known_hosts(
         take=lambda *_, **__: [],
         state=lambda *_: "running",
         ensure_network=lambda *_: True,
-        volumes=SimpleNamespace(has_other_keys=lambda *_: False),
+        volumes=SimpleNamespace(has_other_keys=lambda *_: False, has_other_address=lambda *_: False),
     )
     monkeypatch.setattr(lifecycle, "connected", lambda *_: nullcontext(host))
     monkeypatch.setattr(lifecycle, "differences", lambda *_: [])

@@ -238,3 +238,54 @@ def test_the_program_without_systemd_leads_a_connection_to_the_node(tmp_path: Pa
             run_program(tmp_path, "remove", "hpcstate-port-a-1")
             run_program(tmp_path, "remove", "hpcstate-port-a-2")
         assert ports.parse(run_program(tmp_path, "look").stdout).units == ()
+
+
+DNS = PortForward(5353, "compute-02", 53, "udp")
+
+
+def test_a_port_of_udp_is_no_port_of_tcp(monkeypatch: pytest.MonkeyPatch) -> None:
+    dns = with_ports(DNS)
+    assert said(dns, made(DNS)) == []
+    assert said(dns) == ["port 5353/udp: - compute-02:53 live"]
+    tcp = Seen(listeners=(Listener(IPv4Address("0.0.0.0"), 5353, "web"),))
+    assert in_the_way(dns, tcp) == []
+    udp = ports.parse('listen-udp 0.0.0.0:5353 users:(("avahi-daemon",pid=1,fd=3))\n')
+    assert in_the_way(dns, udp) == [(PLACE, "avahi-daemon listens on port 5353/udp of the hypervisor")]
+    assert in_the_way(with_ports(PortForward(5353, "compute-02", 53)), udp) == []
+    same = PortForward(5353, "compute-02", 80)
+    assert ports.unit_name(dns, same) != ports.unit_name(dns, DNS)
+
+
+@pytest.mark.skipif(not shutil.which("systemd-socket-activate"), reason="Debian's package systemd")
+def test_datagrams_go_to_the_node_and_answers_back_to_who_asked(tmp_path: Path) -> None:
+    relay = Path(ports.__file__).with_name("ports_udp.py").read_text()
+    kind = (socket.AF_INET, socket.SOCK_DGRAM)
+    with socket.socket(*kind) as node, socket.socket(*kind) as a, socket.socket(*kind) as b:
+        for each in (node, a, b):
+            each.bind(("127.0.0.1", 0))
+            each.settimeout(30)
+        with socket.socket(*kind) as free:
+            free.bind(("0.0.0.0", 0))
+            port = free.getsockname()[1]
+        target = f"127.0.0.1:{node.getsockname()[1]}"
+        done = run_program(
+            tmp_path, "put", "hpcstate-port-a-1-udp", "s\n", "t\n", f"0.0.0.0:{port}", target, relay
+        )
+        assert done.returncode == 0, done.stderr
+        try:
+            # 127.0.0.2 is the host's too: the answer has to come from where the question went.
+            a.connect(("127.0.0.2", port))
+            b.connect(("127.0.0.1", port))
+            for number in range(3):
+                for client, name in ((a, b"a"), (b, b"b")):
+                    client.send(name + bytes([number]))
+                questions = dict(node.recvfrom(100) for _ in range(2))
+                for question, address in questions.items():
+                    node.sendto(b"re:" + question, address)
+                assert a.recv(100) == b"re:a" + bytes([number])
+                assert b.recv(100) == b"re:b" + bytes([number])
+            assert ports.parse(run_program(tmp_path, "look").stdout).units[0].on
+        finally:
+            run_program(tmp_path, "remove", "hpcstate-port-a-1-udp")
+        assert ports.parse(run_program(tmp_path, "look").stdout).units == ()
+        assert list((tmp_path / "run/hpcstate/ports").iterdir()) == []

@@ -23,6 +23,7 @@ from hpcstate.schema import (
     node_keys,
     partition_keys,
     people_keys,
+    reservation_keys,
     site_keys,
 )
 from hpcstate.schema.addresses import place_nodes
@@ -45,6 +46,7 @@ DERIVED = {
     "Cluster": {"home", "home_path", "scratch"},
     "Mount": {"place"},
     "Node": {"named", "data_gb"},
+    "Reservation": {"minutes", "node_count"},
     "Share": {"percent"},
 }
 """What follows from other keys, from how a value is written, or from a node's role."""
@@ -73,6 +75,7 @@ def default_arguments() -> Iterator[tuple[str, ast.expr]]:
         partition_keys,
         people_keys,
         accounting_keys,
+        reservation_keys,
         site_keys,
     )
     written = [found for module in modules for found in ast.parse(inspect.getsource(module)).body]

@@ -411,7 +411,8 @@ def test_every_key_that_is_accepted_is_read(monkeypatch: pytest.MonkeyPatch) -> 
         more="    slurm_config: {partitions: [{name: a}]}\n    login_nodes: [{}]\n"
         "    users: [{name: alice, uid: 2001}]\n    groups: [{name: physics, gid: 3001}]\n"
         "    storage: {mounts: [{type: nfs, server: nas, path: /x, mount_point: /x}]}\n"
-        "    accounting: {accounts: [{name: ml}], users: [{name: alice}], qos: [{name: high}]}\n"
+        "    accounting: {accounts: [{name: ml}], users: [{name: alice}], qos: [{name: high}],\n"
+        "      reservations: [{name: r, start: now, duration: UNLIMITED, users: [alice], node_count: 1}]}\n"
         "    backup: {every: daily, path: /mnt/x}\n    mail: {relay: smtp, sender: a@b}\n",
     )
     for section in keys.SECTIONS:
