@@ -63,6 +63,7 @@ forget)
     if [ -n "$left" ]; then dpkg --purge $left >/dev/null; fi
     rm -rf /var/lib/sss /var/log/sssd
     rmdir /etc/sssd/conf.d /etc/sssd 2>/dev/null || :
+    userdel sssd 2>/dev/null || :
   fi
   rm -f "$record"
   ;;

@@ -64,7 +64,7 @@ if [ -n "$owns" ]; then
   make
 else
   # shellcheck disable=SC2016 # that of the inner shell
-  timeout -s KILL 10 setpriv --reuid "$uid" --regid "$gid" --clear-groups sh -c ': >"$1/$2"' sh "$wanted" "$uid"
+  timeout -s KILL 10 setpriv --reuid "$uid" --regid "$gid" --clear-groups sh -c ': >"$1/$2"' sh "$wanted" "$uid" 2>/dev/null
   until there || [ "$patience" -le 0 ]; do
     sleep 1
     patience=$((patience - 1))

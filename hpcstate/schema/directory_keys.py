@@ -85,8 +85,8 @@ class LdapKeys(Keys, title="directory.ldap"):
         LdapDirectory.schema,
     )
     tls = ValueKey(
-        "`required`: nothing is said before the connection is encrypted and the server's certificate verified; "
-        "`none`: in the clear, where everybody on the way may let themselves in",
+        "`required`: nothing is said before the connection is encrypted and the server's certificate "
+        "verified; `none`: in the clear, where everybody on the way may let themselves in",
         ldap_tls,
         LdapDirectory.tls,
     )
