@@ -23,7 +23,7 @@ _SECONDS = 180
 
 
 def test_directory(live: Live, cluster: Cluster, record_property: RecordProperty) -> None:
-    """The directory answers every node, by a certificate that it verifies, and says the same on all of them"""
+    """The directory answers every node, by a certificate that is verified, and says the same on all"""
     directory = cluster.directory
     if directory is None:
         pytest.skip("the cluster file has no directory")
