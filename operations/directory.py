@@ -78,7 +78,8 @@ def _off(found: DirectoryState, *, early: bool) -> Generator[PyinfraCommand, Non
     if not found["record"] or (early and not found["conf"]):
         host.noop("there is no directory of people")
         return
-    difference.show_removed(host.get_fact(TextFiles, paths=FILES))
+    present = host.get_fact(TextFiles, paths=FILES)
+    difference.show_removed(present)
     yield _command("off" if early else "forget")
 
 

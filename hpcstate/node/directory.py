@@ -72,12 +72,12 @@ def files(cluster: Cluster, node: Node) -> Mapping[str, tuple[str, str]]:
     directory = cluster.directory
     if directory is None:
         return {}
-    words = {"homes": HOME, "wanted": WANTED, "least": directory.min_id}
-    mounted = "yes" if cluster.home != "local" else ""
     own = programs.command(
         Path(__file__).with_name("directory_home.sh"),
-        **words,
-        mounted=mounted,
+        homes=HOME,
+        wanted=WANTED,
+        least=directory.min_id,
+        mounted="yes" if cluster.home != "local" else "",
         owns="yes" if owns_homes(cluster, node) else "",
     )
     keys = programs.command(Path(__file__).with_name("directory_keys.sh"))

@@ -150,7 +150,11 @@ def test_the_way_in_is_laid_out_where_homes_may_be_away(tmp_path: Path) -> None:
     key.parent.mkdir(parents=True)
     key.with_name(f"{key.name}.pub").write_text("ssh-ed25519 AAAA hpcstate\n")
     planned = plan(tmp_path, inventory_of("gpu"), "deploys/users.py")
-    assert planned == [("hpcstate's own key", ALL), ("Users and groups", set())]
+    assert planned == [
+        ("hpcstate's own key", ALL),
+        ("What the directory leaves to the file", set()),
+        ("Users and groups", set()),
+    ]
 
 
 def test_only_nodes_that_are_given_a_gpu_are_asked_for_their_bus(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hpcstate.node.ssh import Live
 from hpcstate.terminal import plural
 from tests.suites.breaking import last_worker, mode, moved, stopped
 
-PROGRAM = Path(__file__).parent.parent / "directory_look.sh"
+PROGRAM = Path(__file__).with_name("directory_look.sh")
 LONGEST = 15
 """Seconds that one may wait who asks for a name that nobody has: sssd.conf bounds each of its steps."""
 
