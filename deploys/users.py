@@ -11,11 +11,12 @@ from __future__ import annotations
 from pyinfra.context import config
 
 from deploys.util.context import is_build, target
+from deploys.util.directory_files import directory_files
 from hpcstate.node.base_files import KEYS
 from hpcstate.node.ssh import JOB_USER, SSH_USER
 from hpcstate.node.users import keys_text, wanted_users
 from hpcstate.paths import ClusterPaths
-from operations import text_files, users
+from operations import directory, text_files, users
 from operations.text_files import TextFile
 
 config.SUDO = True
@@ -31,4 +32,5 @@ if not is_build() and target().cluster.kind == "hpc":
             name="hpcstate's own key",
             files=[TextFile(f"{KEYS}/{user}", text) for user in (SSH_USER, JOB_USER)],
         )
+    directory.state(name="What the directory leaves to the file", files=directory_files(this), early=True)
     users.state(name="Users and groups", wanted=wanted_users(this.cluster, this.node))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from pyinfra.context import config
 
 from deploys.util.context import is_build, target
-from hpcstate.node import mail, work_files
+from hpcstate.node import directory, mail, work_files
 from operations import packages, text_files
 from operations.text_files import TextFile
 
@@ -28,7 +28,8 @@ if not is_build() and target().cluster.kind == "hpc":
     )
     sends = this.cluster.mail is not None and this.node is this.cluster.controller
     of_mail = [mail.PACKAGE] if sends else []
+    of_directory = directory.PACKAGES if this.cluster.directory else ()
     packages.added(
         name="Packages of the file",
-        wanted=tuple(sorted({*this.cluster.packages_of(this.node), *of_mail})),
+        wanted=tuple(sorted({*this.cluster.packages_of(this.node), *of_mail, *of_directory})),
     )

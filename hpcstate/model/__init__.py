@@ -5,6 +5,7 @@ from hpcstate.model.accounting import AccountingSettings, AccountUser, Qos, Slur
 from hpcstate.model.backup import BackupSettings
 from hpcstate.model.cluster import Cluster, Description, Home, Metadata, SlurmConfig
 from hpcstate.model.container import Container, ContainerSettings, ContainerTest
+from hpcstate.model.directory import LdapDirectory
 from hpcstate.model.gpu import PassthroughDevice, SimulatedGpus
 from hpcstate.model.gres import AutoDetect, GresSettings
 from hpcstate.model.hardware import Acceleration, CpuTopology
@@ -32,6 +33,7 @@ __all__ = [
     "GresSettings",
     "Group",
     "Home",
+    "LdapDirectory",
     "MailSettings",
     "Metadata",
     "Mount",

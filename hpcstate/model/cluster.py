@@ -12,6 +12,7 @@ from hpcstate.model.account import Group, User
 from hpcstate.model.accounting import AccountingSettings
 from hpcstate.model.backup import BackupSettings
 from hpcstate.model.container import ContainerSettings
+from hpcstate.model.directory import LdapDirectory
 from hpcstate.model.hardware import Acceleration
 from hpcstate.model.mail import MailSettings
 from hpcstate.model.network import Network
@@ -83,6 +84,7 @@ class Cluster:
     home_quota_gb: int = 0
     backup: BackupSettings | None = None
     mail: MailSettings | None = None
+    directory: LdapDirectory | None = None
 
     @property
     def templates(self) -> Mapping[str, str]:

@@ -36,6 +36,12 @@ PAM = f"/etc/pam.d/{PAM_SERVICE}"
 and newer take their name from sshd's file (PAMServiceName, sshd_config(5)), so that Debian's own file
 stays as it is."""
 
+KEYS_OF_DIRECTORY = "/usr/local/lib/hpcstate/hpcstate-directory-keys"
+"""What sshd asks for the keys of people who are in the directory only (hpcstate.node.directory)."""
+
+HOME_AT_LOGIN = "/usr/local/lib/hpcstate/hpcstate-directory-home"
+"""What makes their home, or asks for it, as they log in."""
+
 CLOSED = "The controller is for admins: log in on"
 """What one is told who logs in on a controller beside login nodes; their names follow."""
 
@@ -63,7 +69,15 @@ def image_files() -> Mapping[str, str]:
     keys where Debian's does until then.
     """
     return {
-        SSHD: render("base/sshd.conf.j2", keys="", service="", behind_port="", hostbased=False),
+        SSHD: render(
+            "base/sshd.conf.j2",
+            keys="",
+            service="",
+            behind_port="",
+            hostbased=False,
+            refuses=False,
+            directory="",
+        ),
         SYSUSERS: render("base/sysusers.conf.j2", user=JOB_USER, uid=JOB_UID),
         TMPFILES: tmpfiles(owns=True),
         SYSCTL: render("base/sysctl.conf.j2", sysctls=SYSCTLS),
@@ -80,9 +94,12 @@ def tmpfiles(*, owns: bool) -> str:
 @of_site
 def login_files(cluster: Cluster, node: Node) -> Mapping[str, str]:
     """Path to content of what lets people in on ``node`` of a Slurm cluster; on a compute node only who has a
-    job there, on a controller beside login nodes only who may become root."""
+    job there, on a controller beside login nodes only who may become root. People of a directory get their
+    home where they log in."""
     computes, closed = node.role == "compute", cluster.is_closed(node)
-    own_rules = PAM_SERVICE if computes or closed else ""
+    directory = cluster.directory is not None and not closed
+    home_at_login = HOME_AT_LOGIN if directory and (not computes or owns_homes(cluster, node)) else ""
+    own_rules = PAM_SERVICE if computes or closed or home_at_login else ""
     words = {"keys": KEYS, "admin": SSH_USER, "sudo": SUDO, "service": own_rules}
     behind_port = next(
         (cluster.network.gateway for port in cluster.network.ports if port.node == node.name), ""
@@ -95,13 +112,17 @@ def login_files(cluster: Cluster, node: Node) -> Mapping[str, str]:
         equiv=SHOSTS_EQUIV,
         behind_port=behind_port,
         hostbased=computes,
+        refuses=computes or closed,
+        directory=KEYS_OF_DIRECTORY if directory else "",
     )
     rules = {}
     if computes:
-        rules[PAM] = render("base/pam-sshd.j2", sshd=SSHD, **words)
+        rules[PAM] = render("base/pam-sshd.j2", sshd=SSHD, home_at_login=home_at_login, **words)
     elif closed:
         logins = " or ".join(each.name for each in cluster.login_nodes)
         rules[PAM] = render("base/pam-sshd-closed.j2", sshd=SSHD, logins=logins, refusal=CLOSED, **words)
+    elif home_at_login:
+        rules[PAM] = render("base/pam-sshd-login.j2", sshd=SSHD, home_at_login=home_at_login)
     hosts = [word for each in cluster.nodes for word in (each.name, str(each.address))]
     return {
         **rules,

@@ -67,7 +67,7 @@ def read_accounting(
                     if elsewhere
                     else "leave out `enabled: false`",
                 )
-    reader = _Reader(_tres(slurm, nodes) if nodes else ())
+    reader = _Reader(_tres(slurm, nodes) if nodes else (), directory=HpcKeys.directory in cluster)
     qos = reader.read_qos(section)
     accounts = reader.read_accounts(section, tuple(each.name for each in qos))
     settings = AccountingSettings(on, accounts, reader.read_users(section, accounts, qos, people), qos)
@@ -78,10 +78,12 @@ def read_accounting(
 
 
 class _Reader:
-    """Reads the settings. ``tres``: the names of what the cluster counts, empty where not known."""
+    """Reads the settings. ``tres``: the names of what the cluster counts, empty where not known.
+    ``directory``: people may also come from there."""
 
-    def __init__(self, tres: Sequence[str]) -> None:
+    def __init__(self, tres: Sequence[str], *, directory: bool) -> None:
         self._tres = tuple(tres)
+        self._directory = directory
 
     def read_qos(self, section: Section) -> tuple[Qos, ...]:
         """The QOS of the file."""
@@ -136,7 +138,7 @@ class _Reader:
         for entry in section.sections(AccountingKeys.users):
             name = entry.value(AccountUserKeys.name)
             _once(entry, entry.at(AccountUserKeys.name), name, found)
-            if name and name not in (*persons, "hpc"):
+            if name and name not in (*persons, "hpc") and not self._directory:
                 entry.report.warning(
                     entry.at(AccountUserKeys.name),
                     f"{name} is none of `users`",

@@ -22,6 +22,7 @@ from hpcstate.schema.accounting import read_accounting
 from hpcstate.schema.addresses import place_nodes
 from hpcstate.schema.backup import read_backup
 from hpcstate.schema.containers import read_containers
+from hpcstate.schema.directory import read_directory
 from hpcstate.schema.keys import CloudKeys, HpcKeys, RollKeys, StorageKeys, VirtioFsKeys
 from hpcstate.schema.mail import read_mail
 from hpcstate.schema.mounts import check_host_folder, read_shared, with_mounts
@@ -111,6 +112,7 @@ def read_cluster(section: Section, kind: Literal["hpc", "cloud"], folder: Path) 
         quota,
         read_backup(section, home) if kind == "hpc" else None,
         read_mail(section, slurm) if kind == "hpc" else None,
+        read_directory(section, home, accounting) if kind == "hpc" else None,
     )
 
 

@@ -21,6 +21,7 @@ from hpcstate.model import (
 from hpcstate.schema import leaf
 from hpcstate.schema.accounting_keys import AccountKeys, AccountUserKeys, QosKeys
 from hpcstate.schema.declare import EntriesKey, Keys, ListKey, MappingKey, SectionKey, ValueKey
+from hpcstate.schema.directory_keys import DirectoryKeys, LdapKeys
 from hpcstate.schema.gpu_keys import DeviceKeys, GresKeys, PciePassthroughKeys, SimulatedGpusKeys
 from hpcstate.schema.libvirt_uri import libvirt_uri
 from hpcstate.schema.mail_keys import MailKeys
@@ -365,6 +366,7 @@ class HpcKeys(
     )
     users = EntriesKey("people who may log in, see users", UserKeys)
     groups = EntriesKey("groups that users share, see groups", GroupKeys)
+    directory = SectionKey("people of an LDAP directory beside `users`, see directory.ldap", DirectoryKeys)
     site = SectionKey("your own deploys and templates, see site", SiteKeys)
 
 
@@ -457,6 +459,8 @@ SECTIONS: tuple[type[Keys], ...] = (
     MailKeys,
     UserKeys,
     GroupKeys,
+    DirectoryKeys,
+    LdapKeys,
     SiteKeys,
 )
 """All tables; those of the outer sections come first."""

@@ -64,6 +64,7 @@ MODULES = (
     "mounts",
     "root_disk",
     "users",
+    "directory",
     "accounting",
     "packages",
     "associations",

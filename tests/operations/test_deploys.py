@@ -58,6 +58,7 @@ FULL_STACK = [
     ("data.py | Quotas of users", set()),
     ("data.py | To whom the homes are served", {"controller"}),
     ("data.py | Homes are served", {"controller"}),
+    ("users.py | What the directory leaves to the file", set()),
     ("users.py | Users and groups", set()),
     ("accounting.py | slurmdbd and its database", {"controller"}),
     ("controller.py | slurmctld and its configuration", {"controller"}),
@@ -71,6 +72,7 @@ FULL_STACK = [
     ("compute.py | slurmd and its configuration", NODES),
     ("work.py | seff, modules, message of the day", ALL),
     ("work.py | Packages of the file", set()),
+    ("directory.py | People of the directory", set()),
     ("timers.py | Timers", set()),
     ("registry.py | Registry of containers", ALL),
     ("runs.py | Slurm's note of what the node runs", set()),
@@ -149,7 +151,11 @@ def test_the_way_in_is_laid_out_where_homes_may_be_away(tmp_path: Path) -> None:
     key.parent.mkdir(parents=True)
     key.with_name(f"{key.name}.pub").write_text("ssh-ed25519 AAAA hpcstate\n")
     planned = plan(tmp_path, inventory_of("gpu"), "deploys/users.py")
-    assert planned == [("hpcstate's own key", ALL), ("Users and groups", set())]
+    assert planned == [
+        ("hpcstate's own key", ALL),
+        ("What the directory leaves to the file", set()),
+        ("Users and groups", set()),
+    ]
 
 
 def test_only_nodes_that_are_given_a_gpu_are_asked_for_their_bus(tmp_path: Path) -> None:

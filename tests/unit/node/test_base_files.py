@@ -90,9 +90,21 @@ def test_pam_slurm_adopt_works_in_our_service_and_lets_nobody_in_by_failing() ->
 
 def test_an_account_that_ended_is_refused_before_all() -> None:
     lines = [line for line in PAM.splitlines() if line.startswith(("account", "@include"))]
-    assert lines.index("@include common-account") < next(
+    assert lines.index("account    substack     common-account") < next(
         number for number, line in enumerate(lines) if "pam_succeed_if" in line
     )
+
+
+def test_what_another_package_adds_to_debians_rules_does_not_end_ours() -> None:
+    """libpam-sss has `account sufficient pam_localuser.so` in common-account: included as text, it would let
+    every account of the node's own files in (pam.conf(5), substack)."""
+    closed = replace(CLUSTER.workers[0], name="login-01", role="login", simulated_gpus=None)
+    cluster = replace(CLUSTER, nodes=(*CLUSTER.nodes, closed))
+    for node in (cluster.controller, cluster.workers[0]):
+        rules = base_files.cluster_files(cluster, node)[base_files.PAM]
+        assert "@include common-account" not in rules and "@include sshd" not in rules
+        kinds = [line.split()[:2] for line in rules.splitlines() if line.startswith("account")]
+        assert not [kind for kind in kinds if kind[1] in ("include", "sufficient")]
 
 
 def test_no_included_file_brings_pam_systemd() -> None:
@@ -165,7 +177,7 @@ def test_beside_login_nodes_the_controller_is_for_who_may_become_root() -> None:
     assert f"PAMServiceName {base_files.PAM_SERVICE}\n" in sshd
     assert f"PerSourcePenaltyExemptList {cluster.network.subnet}\n" in sshd
     assert "HostbasedAuthentication" not in sshd
-    assert rules.index("@include sshd") < rules.index("pam_succeed_if")
+    assert rules.index("account    substack     sshd") < rules.index("pam_succeed_if")
 
     def denied(module: str) -> bool:
         return module == "pam_deny.so"

@@ -15,6 +15,7 @@ from hpcstate import model, schema
 from hpcstate.commands import arguments
 from hpcstate.schema import (
     accounting_keys,
+    directory_keys,
     gpu_keys,
     keys,
     leaf,
@@ -68,6 +69,7 @@ def default_arguments() -> Iterator[tuple[str, ast.expr]]:
     """The default that each row of the tables is given, as it is written there, by ``TableKeys.key``."""
     modules = (
         keys,
+        directory_keys,
         gpu_keys,
         mail_keys,
         mount_keys,

@@ -413,7 +413,8 @@ def test_every_key_that_is_accepted_is_read(monkeypatch: pytest.MonkeyPatch) -> 
         "    storage: {mounts: [{type: nfs, server: nas, path: /x, mount_point: /x}]}\n"
         "    accounting: {accounts: [{name: ml}], users: [{name: alice}], qos: [{name: high}],\n"
         "      reservations: [{name: r, start: now, duration: UNLIMITED, users: [alice], node_count: 1}]}\n"
-        "    backup: {every: daily, path: /mnt/x}\n    mail: {relay: smtp, sender: a@b}\n",
+        "    backup: {every: daily, path: /mnt/x}\n    mail: {relay: smtp, sender: a@b}\n"
+        "    directory: {ldap: {uri: ['ldaps://x'], base: dc=x}}\n",
     )
     for section in keys.SECTIONS:
         # These are read in the place of the key they stand for.
