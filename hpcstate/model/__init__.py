@@ -8,6 +8,7 @@ from hpcstate.model.container import Container, ContainerSettings, ContainerTest
 from hpcstate.model.gpu import PassthroughDevice, SimulatedGpus
 from hpcstate.model.gres import AutoDetect, GresSettings
 from hpcstate.model.hardware import Acceleration, CpuTopology
+from hpcstate.model.health import HealthCheck, HealthSettings
 from hpcstate.model.mail import MailSettings
 from hpcstate.model.mount import Mount
 from hpcstate.model.network import Network, PortForward
@@ -30,6 +31,8 @@ __all__ = [
     "Description",
     "GresSettings",
     "Group",
+    "HealthCheck",
+    "HealthSettings",
     "Home",
     "MailSettings",
     "Metadata",

@@ -13,6 +13,7 @@ from hpcstate.model.accounting import AccountingSettings
 from hpcstate.model.backup import BackupSettings
 from hpcstate.model.container import ContainerSettings
 from hpcstate.model.hardware import Acceleration
+from hpcstate.model.health import HealthSettings
 from hpcstate.model.mail import MailSettings
 from hpcstate.model.network import Network
 from hpcstate.model.node import Node
@@ -83,6 +84,7 @@ class Cluster:
     home_quota_gb: int = 0
     backup: BackupSettings | None = None
     mail: MailSettings | None = None
+    health: HealthSettings = field(default_factory=HealthSettings)
 
     @property
     def templates(self) -> Mapping[str, str]:

@@ -16,6 +16,7 @@ from hpcstate.commands import arguments
 from hpcstate.schema import (
     accounting_keys,
     gpu_keys,
+    health_keys,
     keys,
     leaf,
     mail_keys,
@@ -67,6 +68,7 @@ def default_arguments() -> Iterator[tuple[str, ast.expr]]:
     modules = (
         keys,
         gpu_keys,
+        health_keys,
         mail_keys,
         mount_keys,
         node_keys,
