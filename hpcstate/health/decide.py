@@ -182,7 +182,7 @@ def plan(
     ]
     said += [f"half of the cluster or more fails {name} at once: nobody is drained for it" for name in paused]
     refused = memory.refused if mine.drained and mine.reason.startswith(_PROLOG) else None
-    lifted = check_of(mine.reason) if mine.drained else refused.check if refused else ""
+    lifted = refused.check if refused else check_of(mine.reason) if mine.drained else ""
     sound = {each.check for each in results if each.result == "ok"}
     drain, resume = "", False
     if not mine.drained:

@@ -1,0 +1,5 @@
+"""placeholder"""
+
+
+def main(arguments: list[str]) -> int:
+    return 0
