@@ -38,7 +38,7 @@ _PROLOG = "Prolog error"
 
 
 @dataclass(frozen=True)
-class Rule:
+class Policy:
     """What the declared list says of a check, as far as it matters here (hpcstate.model.health)."""
 
     name: str
@@ -47,7 +47,7 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Result:
+class Look:
     """What a check found: ``result`` is ``ok``, ``failed``, or ``broken`` where it could not say.
     ``blame`` says whether the node or a user is the problem."""
 
@@ -75,16 +75,16 @@ class Seen:
 class Memory:
     """What a node remembers from one look to the next: how often each check ``failed``, one behind the
     other; the checks of which draining is ``paused``; whether slurmctld may have something of ours
-    (``told``); and the Result with which a prolog ``refused`` a job."""
+    (``told``); and the Look with which a prolog ``refused`` a job."""
 
     failed: Mapping[str, int] = field(default_factory=dict)
     paused: tuple[str, ...] = ()
     told: bool = True
-    refused: Result | None = None
+    refused: Look | None = None
 
 
 @dataclass(frozen=True)
-class Plan:
+class Consequence:
     """What is to be done with the node: the new ``memory``; ``drain`` is the reason of a drain, empty for
     none; ``resume`` ends one; ``comment`` is a new Comment, None where it stays; ``requeue``: its jobs wait
     again. ``said`` are lines for the log."""
@@ -97,7 +97,7 @@ class Plan:
     said: tuple[str, ...] = ()
 
 
-def reason(result: Result) -> str:
+def reason(result: Look) -> str:
     """The reason of a drain: who is the problem, which check, and what it found."""
     text = f"{PREFIX}{result.blame}: {result.check}: {' '.join(result.detail.split())}"
     return text if len(text) <= _LENGTH else text[: _LENGTH - 1] + "…"
@@ -136,18 +136,18 @@ def is_widespread(check: str, me: str, nodes: Mapping[str, Seen]) -> bool:
     return others >= 1 and (others + 1) * 2 >= len({*nodes, me})
 
 
-def has_to_ask(results: Sequence[Result], memory: Memory) -> bool:
+def has_to_ask(results: Sequence[Look], memory: Memory) -> bool:
     """Whether slurmctld has to be asked: where all is well, and nothing of ours is there, it need not."""
     return memory.told or memory.refused is not None or any(each.result == "failed" for each in results)
 
 
 def plan(
-    rules: Sequence[Rule],
-    results: Sequence[Result],
+    rules: Sequence[Policy],
+    results: Sequence[Look],
     memory: Memory,
     me: str,
     nodes: Mapping[str, Seen] | None,
-) -> Plan:
+) -> Consequence:
     """What follows from ``results`` of a look at the node ``me``.
 
     ``nodes`` are those of slurmctld, None where it was not asked or does not answer: then nothing is done but
@@ -170,7 +170,7 @@ def plan(
     ]
     if nodes is None:
         asked = has_to_ask(results, memory)
-        return Plan(replace(memory, failed=failed, told=memory.told or asked), said=tuple(said))
+        return Consequence(replace(memory, failed=failed, told=memory.told or asked), said=tuple(said))
     mine = nodes.get(me, Seen((), "", ""))
     # A user's problem is not the node's: the next job of somebody else is not to wait for it.
     draining = [each for each in now if known[each.check].on_fail != "note" and each.blame == "node"]
@@ -192,7 +192,7 @@ def plan(
         still = due or ([refused] if refused and lifted not in sound else [])
         drain, resume = (reason(still[0]), False) if still else ("", True)
     ours = bool(now or drain) or (mine.drained and bool(lifted) and not resume)
-    return Plan(
+    return Consequence(
         Memory(failed, paused, told=ours, refused=None),
         drain=drain if drain != mine.reason else "",
         resume=resume,
@@ -212,8 +212,8 @@ def _comment(there: str, names: Sequence[str], paused: Sequence[str]) -> str | N
     return wanted if wanted != there else None
 
 
-def refuses(rules: Sequence[Rule], results: Sequence[Result], paused: Sequence[str]) -> Result | None:
-    """The Result for which a prolog refuses its job, None when it may run: a failed check that would drain,
+def refuses(rules: Sequence[Policy], results: Sequence[Look], paused: Sequence[str]) -> Look | None:
+    """The Look for which a prolog refuses its job, None when it may run: a failed check that would drain,
     the node being the problem, and not one that half of the cluster fails."""
     drains = {rule.name for rule in rules if rule.on_fail != "note"}
     return next(

@@ -7,6 +7,7 @@ own.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -69,6 +70,8 @@ def config(cluster: Cluster, node: Node) -> str:
         "full_percent": cluster.health.full_percent,
         "inodes_percent": cluster.health.inodes_percent,
         "clock_s": cluster.health.clock_s,
+        "gpu_container": next((name for name in cluster.containers.deploy if "cuda" in name), ""),
+        "programs": hashlib.sha256("".join(modules().values()).encode()).hexdigest(),
         "checks": [
             {
                 "name": check.name,

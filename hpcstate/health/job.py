@@ -20,9 +20,9 @@ from typing import Any
 
 from hpcstate.health import gpus, processes
 from hpcstate.health.checks import CHECKS
-from hpcstate.health.decide import Result, refuses
+from hpcstate.health.decide import Look, refuses
 from hpcstate.health.node import REFUSED, append, now, read_memory, write
-from hpcstate.health.run import Check, due, read_config, run
+from hpcstate.health.run import NodeCheck, due, read_config, run
 
 EVENTS = Path("/var/log/slurm/job_events.jsonl")
 JOBS = Path("/var/spool/hpcstate/jobs")
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
 def prolog(
     event: dict[str, Any],
     words: Mapping[str, Any],
-    checks: Sequence[Check],
+    checks: Sequence[NodeCheck],
     job: int,
     uid: int,
     gid: int,
@@ -80,7 +80,7 @@ def prolog(
 
 
 def epilog(
-    event: dict[str, Any], words: Mapping[str, Any], checks: Sequence[Check], job: int, uid: int
+    event: dict[str, Any], words: Mapping[str, Any], checks: Sequence[NodeCheck], job: int, uid: int
 ) -> int:
     """Look at what the job left, record what its tasks said, and remove its folder."""
     jobs = processes.running_jobs() - {job}
@@ -88,8 +88,8 @@ def epilog(
     own = [check for check in due(checks, "epilog", jobs) if check.own]
     results = run(own, words, CHECKS, context="epilog", longest=LONGEST)
     if any(check.name == "leftover" and "epilog" in check.contexts for check in checks):
-        left = Result("leftover", "failed", "; ".join(remains)[:300], "user")
-        results.insert(0, left if remains else Result("leftover", "ok"))
+        left = Look("leftover", "failed", "; ".join(remains)[:300], "user")
+        results.insert(0, left if remains else Look("leftover", "ok"))
     tasks = sorted(steps(JOBS / str(job) / "tasks", uid), key=lambda found: found[0])
     for time, step, mpi in tasks:
         said = {"checks": [], "gpus": [], "remains": [], "mpi": mpi}
@@ -99,7 +99,7 @@ def epilog(
     return 0
 
 
-def told(results: Sequence[Result]) -> dict[str, Any]:
+def told(results: Sequence[Look]) -> dict[str, Any]:
     """The checks as an event has them."""
     return {"checks": [asdict(each) for each in results]}
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcstate.health.checks import CHECKS
-from hpcstate.health.decide import SINFO, Memory, Plan, Result, Seen, has_to_ask, parse, plan
+from hpcstate.health.decide import SINFO, Consequence, Look, Memory, Seen, has_to_ask, parse, plan
 from hpcstate.health.processes import running_jobs
 from hpcstate.health.run import due, read_config, run
 
@@ -75,7 +75,7 @@ def read_memory() -> Memory:
     except (OSError, ValueError, KeyError, TypeError):
         memory = Memory()
     try:
-        refused = Result(**json.loads(REFUSED.read_text(encoding="utf-8")))
+        refused = Look(**json.loads(REFUSED.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return memory
     return Memory(memory.failed, memory.paused, memory.told, refused)
@@ -105,7 +105,7 @@ def ask() -> dict[str, Seen] | None:
     return parse(done.stdout)
 
 
-def act(node: str, found: Plan) -> bool:
+def act(node: str, found: Consequence) -> bool:
     """Tell slurmctld; whether it took it."""
     words = []
     if found.comment is not None:
@@ -113,7 +113,7 @@ def act(node: str, found: Plan) -> bool:
     if found.drain:
         words += ["state=drain", f"reason={found.drain}"]
     if found.resume:
-        words.append("state=resume")
+        words += ["state=resume", "reason=none"]  # Slurm keeps the reason of a drain that is over
     if not words:
         return True
     done = slurm("scontrol", "update", f"nodename={node}", *words) is not None
@@ -141,7 +141,7 @@ def slurm(*words: str) -> str | None:
         return None
 
 
-def record(node: str, results: Sequence[Result], found: Plan) -> None:
+def record(node: str, results: Sequence[Look], found: Consequence) -> None:
     """What was found and done, to the system's log and to a file of JSON lines, where it is anything."""
     said = list(found.said)
     if found.drain:

@@ -20,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hpcstate.health.decide import Result, Rule
+from hpcstate.health.decide import Look, Policy
 
 CONFIG = Path("/etc/hpcstate/health.json")
 """What the deploy says of this node; the last file to be removed."""
@@ -33,7 +33,7 @@ _LONGEST = 300
 
 
 @dataclass(frozen=True)
-class Check:
+class NodeCheck:
     """A check of the declared list as the node has it: see hpcstate.model.HealthCheck."""
 
     name: str
@@ -45,22 +45,22 @@ class Check:
     own: bool
 
     @property
-    def rule(self) -> Rule:
+    def rule(self) -> Policy:
         """What decides about it."""
-        return Rule(self.name, self.on_fail, self.after)
+        return Policy(self.name, self.on_fail, self.after)
 
 
-def read_config(path: Path = CONFIG) -> tuple[dict[str, Any], tuple[Check, ...]]:
+def read_config(path: Path = CONFIG) -> tuple[dict[str, Any], tuple[NodeCheck, ...]]:
     """What the deploy wrote: words about the node, and its checks. Raises OSError, ValueError, TypeError."""
     words = json.loads(path.read_text(encoding="utf-8"))
     checks = tuple(
-        Check(**{**each, "contexts": tuple(each["contexts"]), "states": tuple(each["states"])})
+        NodeCheck(**{**each, "contexts": tuple(each["contexts"]), "states": tuple(each["states"])})
         for each in words["checks"]
     )
     return words, checks
 
 
-def due(checks: Iterable[Check], context: str, jobs: Sequence[int] | set[int]) -> tuple[Check, ...]:
+def due(checks: Iterable[NodeCheck], context: str, jobs: Sequence[int] | set[int]) -> tuple[NodeCheck, ...]:
     """The checks of ``context``, of those that may run beside ``jobs``."""
     state = "allocated" if jobs else "idle"
     return tuple(
@@ -69,20 +69,20 @@ def due(checks: Iterable[Check], context: str, jobs: Sequence[int] | set[int]) -
 
 
 def run(
-    checks: Sequence[Check],
+    checks: Sequence[NodeCheck],
     words: Mapping[str, Any],
     ours: Mapping[str, Callable[[Mapping[str, Any]], Iterable[Any]]],
     *,
     context: str,
     longest: float,
-) -> list[Result]:
+) -> list[Look]:
     """What the ``checks`` found, in their order; all of them within ``longest`` seconds.
 
     One that does not end, dies, raises, or is not known is ``broken``. A process that cannot be ended, for
     the kernel waits for a device, is left behind: nobody waits for it.
     """
     begun = time.monotonic()
-    started: dict[int, tuple[Check, int, float]] = {}
+    started: dict[int, tuple[NodeCheck, int, float]] = {}
     for check in checks:
         reading, writing = os.pipe()
         pid = os.fork()
@@ -130,7 +130,7 @@ def _reap(pid: int) -> None:
 
 
 def _child(
-    check: Check,
+    check: NodeCheck,
     words: Mapping[str, Any],
     ours: Mapping[str, Callable[[Mapping[str, Any]], Iterable[Any]]],
     context: str,
@@ -157,7 +157,9 @@ def _child(
 
 
 def _ours(
-    check: Check, words: Mapping[str, Any], ours: Mapping[str, Callable[[Mapping[str, Any]], Iterable[Any]]]
+    check: NodeCheck,
+    words: Mapping[str, Any],
+    ours: Mapping[str, Callable[[Mapping[str, Any]], Iterable[Any]]],
 ) -> dict[str, str]:
     wrong = list(islice(ours[check.name](words), 10))
     # The node's problem stands first, where both have one.
@@ -168,7 +170,7 @@ def _ours(
     return {"result": "failed", "detail": "; ".join(each.detail for each in same), "blame": wrong[0].blame}
 
 
-def _own(check: Check, context: str) -> dict[str, str]:
+def _own(check: NodeCheck, context: str) -> dict[str, str]:
     """A program of the user's: 0 is sound, 1 failed, anything else broken."""
     done = subprocess.run(
         (str(OWN / check.name),),
@@ -191,12 +193,12 @@ def _own(check: Check, context: str) -> dict[str, str]:
     return {"result": result, "detail": line.removeprefix("user:").strip(), "blame": blame}
 
 
-def _result(check: Check, said: bytes, over: bool, seconds: float) -> Result:
+def _result(check: NodeCheck, said: bytes, over: bool, seconds: float) -> Look:
     if over:
-        return Result(check.name, "broken", f"it did not end in {min(check.timeout_s, seconds):.0f} s")
+        return Look(check.name, "broken", f"it did not end in {min(check.timeout_s, seconds):.0f} s")
     try:
         found = json.loads(said)
     except ValueError:
-        return Result(check.name, "broken", "it died")
+        return Look(check.name, "broken", "it died")
     detail = " ".join(str(found["detail"]).split())
-    return Result(check.name, found["result"], detail[:_LONGEST], found["blame"])
+    return Look(check.name, found["result"], detail[:_LONGEST], found["blame"])

@@ -9,9 +9,9 @@ import pytest
 from hpcstate.health.decide import (
     PREFIX,
     SEPARATOR,
+    Look,
     Memory,
-    Result,
-    Rule,
+    Policy,
     Seen,
     check_of,
     failing,
@@ -25,10 +25,10 @@ from hpcstate.health.decide import (
 )
 from hpcstate.slurm.change import REASON_PREFIX
 
-RULES = (Rule("disk", "drain", 2), Rule("link", "note", 1), Rule("own", "requeue", 1))
+RULES = (Policy("disk", "drain", 2), Policy("link", "note", 1), Policy("own", "requeue", 1))
 CALM = Memory(told=False)
 IDLE = Seen(("IDLE",), "", "")
-DISK = Result("disk", "failed", "/var is full")
+DISK = Look("disk", "failed", "/var is full")
 OURS = Seen(("IDLE", "DRAIN"), f"{PREFIX}failing disk", reason(DISK))
 NODES = {"a": IDLE, "b": IDLE, "c": IDLE, "d": IDLE}
 
@@ -46,29 +46,29 @@ def test_it_fails_twice_before_it_drains_and_says_so_at_once() -> None:
     assert (first.drain, first.comment) == ("", f"{PREFIX}failing disk")
     second = plan(RULES, [DISK], first.memory, "a", {**NODES, "a": Seen(("IDLE",), str(first.comment), "")})
     assert (second.drain, second.comment, second.resume) == (reason(DISK), None, False)
-    between = plan(RULES, [Result("disk", "ok")], first.memory, "a", NODES)
+    between = plan(RULES, [Look("disk", "ok")], first.memory, "a", NODES)
     assert between.memory.failed == {} and not between.memory.told
 
 
 def test_what_is_noted_only_or_a_users_never_drains() -> None:
-    for result in (Result("link", "failed", "down"), Result("own", "failed", "he left files", "user")):
+    for result in (Look("link", "failed", "down"), Look("own", "failed", "he left files", "user")):
         found = plan(RULES, [result], Memory({result.check: 9}), "a", NODES)
         assert (found.drain, found.requeue) == ("", False) and result.check in str(found.comment)
 
 
 @pytest.mark.parametrize("detail", ["it did not end in 10 s", "exit code 2", "Traceback …", ""])
 def test_a_broken_check_never_drains_nor_lifts(detail: str) -> None:
-    broken = Result("disk", "broken", detail)
+    broken = Look("disk", "broken", detail)
     assert plan(RULES, [broken], Memory({"disk": 9}), "a", NODES).drain == ""
     assert not plan(RULES, [broken], CALM, "a", {**NODES, "a": OURS}).resume
     assert refuses(RULES, [broken], ()) is None
 
 
 def test_it_lifts_only_its_own_drain_and_only_after_the_same_check() -> None:
-    sound = [Result("disk", "ok"), Result("link", "ok")]
+    sound = [Look("disk", "ok"), Look("link", "ok")]
     lifted = plan(RULES, sound, Memory({"disk": 3}), "a", {**NODES, "a": OURS})
     assert (lifted.resume, lifted.comment, lifted.memory.told) == (True, "", False)
-    assert not plan(RULES, [Result("link", "ok")], CALM, "a", {**NODES, "a": OURS}).resume
+    assert not plan(RULES, [Look("link", "ok")], CALM, "a", {**NODES, "a": OURS}).resume
     for other in (
         "",
         "broken fan",
@@ -83,7 +83,7 @@ def test_it_lifts_only_its_own_drain_and_only_after_the_same_check() -> None:
 
 
 def test_one_drain_of_ours_gives_way_to_the_next() -> None:
-    results = [Result("disk", "ok"), Result("own", "failed", "no licence")]
+    results = [Look("disk", "ok"), Look("own", "failed", "no licence")]
     found = plan(RULES, results, CALM, "a", {**NODES, "a": OURS})
     assert (found.resume, check_of(found.drain), found.requeue) == (False, "own", True)
 
@@ -120,7 +120,7 @@ def test_one_node_alone_is_not_half_of_a_small_cluster(nodes: dict[str, Seen], a
 
 
 def test_it_asks_slurmctld_only_where_it_has_to() -> None:
-    sound = [Result("disk", "ok"), Result("link", "broken")]
+    sound = [Look("disk", "ok"), Look("link", "broken")]
     assert not has_to_ask(sound, CALM) and has_to_ask(sound, Memory()) and has_to_ask([DISK], CALM)
     assert has_to_ask(sound, Memory(told=False, refused=DISK))
 
@@ -133,7 +133,7 @@ def test_a_silent_slurmctld_changes_nothing_but_the_count() -> None:
         {"disk": 2},
         True,
     )
-    calm = plan(RULES, [Result("disk", "ok")], CALM, "a", None)
+    calm = plan(RULES, [Look("disk", "ok")], CALM, "a", None)
     assert calm.memory == CALM and calm.said == ()
 
 
@@ -141,19 +141,19 @@ def test_slurms_drain_after_our_prolog_becomes_ours() -> None:
     by_slurm = {**NODES, "a": Seen(("IDLE", "DRAIN"), "", "Prolog error")}
     mine = Memory(refused=DISK)
     assert plan(RULES, [DISK], mine, "a", by_slurm).drain == reason(DISK)
-    assert plan(RULES, [Result("disk", "ok")], mine, "a", by_slurm).resume
-    assert plan(RULES, [Result("disk", "broken")], mine, "a", by_slurm).drain == reason(DISK)
+    assert plan(RULES, [Look("disk", "ok")], mine, "a", by_slurm).resume
+    assert plan(RULES, [Look("disk", "broken")], mine, "a", by_slurm).drain == reason(DISK)
     # A prolog of somebody else failed.
-    assert not plan(RULES, [Result("disk", "ok")], Memory(), "a", by_slurm).resume
+    assert not plan(RULES, [Look("disk", "ok")], Memory(), "a", by_slurm).resume
     # Somebody has given it another reason meanwhile.
     other = {**NODES, "a": Seen(("IDLE", "DRAIN"), "", "fan")}
     assert plan(RULES, [DISK], mine, "a", other).drain == ""
 
 
 def test_a_prolog_refuses_what_would_drain() -> None:
-    assert refuses(RULES, [Result("link", "failed"), DISK], ()) == DISK
+    assert refuses(RULES, [Look("link", "failed"), DISK], ()) == DISK
     assert refuses(RULES, [DISK], ("disk",)) is None
-    assert refuses(RULES, [Result("disk", "failed", "", "user")], ()) is None
+    assert refuses(RULES, [Look("disk", "failed", "", "user")], ()) is None
 
 
 def test_active_checks_lift_what_they_drained() -> None:
