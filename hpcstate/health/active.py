@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hpcstate.health.decide import ACTIVE, Look, Seen, may_resume, reason
+from hpcstate.health.decide import ACTIVE, AtSlurm, Look, may_resume, reason
 from hpcstate.health.node import append, ask, now, slurm
 from hpcstate.health.past import good, judge
 
@@ -125,7 +125,7 @@ def drains(found: Sequence[Measured]) -> dict[str, str]:
     return reasons
 
 
-def idle(nodes: Mapping[str, Seen]) -> list[str]:
+def idle(nodes: Mapping[str, AtSlurm]) -> list[str]:
     """The nodes that have no jobs, and may get some."""
     return [name for name, seen in nodes.items() if seen.states == ("IDLE",)]
 
@@ -243,7 +243,7 @@ def read_past() -> list[dict[str, Any]]:
     return [each for each in found if isinstance(each, dict)]
 
 
-def finish(found: Sequence[Measured], nodes: Mapping[str, Seen]) -> int:
+def finish(found: Sequence[Measured], nodes: Mapping[str, AtSlurm]) -> int:
     """Record, act and say."""
     RECORD.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     for each in found:

@@ -58,7 +58,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Seen:
+class AtSlurm:
     """A node as slurmctld has it."""
 
     states: tuple[str, ...]
@@ -109,26 +109,26 @@ def check_of(text: str) -> str:
     return found["check"] if found else ""
 
 
-def parse(text: str) -> dict[str, Seen]:
+def parse(text: str) -> dict[str, AtSlurm]:
     """What SINFO printed; a node of several partitions stands there once for each."""
-    nodes: dict[str, Seen] = {}
+    nodes: dict[str, AtSlurm] = {}
     for block in text.split(SEPARATOR + "\n"):
         words = block.split(SEPARATOR)
         if len(words) == 4:
             name, states, comment, why = (word.strip() for word in words)
             parts = tuple(re.findall(r"[A-Z_]+", states.upper()))
-            nodes[name] = Seen(parts, "" if comment == "(null)" else comment, "" if why == "none" else why)
+            nodes[name] = AtSlurm(parts, "" if comment == "(null)" else comment, "" if why == "none" else why)
     return nodes
 
 
-def failing(node: Seen) -> set[str]:
+def failing(node: AtSlurm) -> set[str]:
     """The checks that ``node`` says it fails, by its Comment or the reason of its drain."""
     found = _FAILING.match(node.comment)
     names = set(found["checks"].split(",")) if found else set()
     return names | ({check_of(node.reason)} - {""} if node.drained else set())
 
 
-def is_widespread(check: str, me: str, nodes: Mapping[str, Seen]) -> bool:
+def is_widespread(check: str, me: str, nodes: Mapping[str, AtSlurm]) -> bool:
     """Whether half of the cluster or more fails ``check`` at once, this node ``me`` among them: then it is
     rather the check, a server or the network, and drained nodes would help nobody. One node alone is
     none."""
@@ -146,7 +146,7 @@ def plan(
     results: Sequence[Look],
     memory: Memory,
     me: str,
-    nodes: Mapping[str, Seen] | None,
+    nodes: Mapping[str, AtSlurm] | None,
 ) -> Consequence:
     """What follows from ``results`` of a look at the node ``me``.
 
@@ -171,7 +171,7 @@ def plan(
     if nodes is None:
         asked = has_to_ask(results, memory)
         return Consequence(replace(memory, failed=failed, told=memory.told or asked), said=tuple(said))
-    mine = nodes.get(me, Seen((), "", ""))
+    mine = nodes.get(me, AtSlurm((), "", ""))
     # A user's problem is not the node's: the next job of somebody else is not to wait for it.
     draining = [each for each in now if known[each.check].on_fail != "note" and each.blame == "node"]
     paused = tuple(each.check for each in draining if is_widespread(each.check, me, nodes))
@@ -229,6 +229,6 @@ def refuses(rules: Sequence[Policy], results: Sequence[Look], paused: Sequence[s
     )
 
 
-def may_resume(node: Seen, passed: Sequence[str]) -> bool:
+def may_resume(node: AtSlurm, passed: Sequence[str]) -> bool:
     """Whether the active checks ``passed`` end the drain of ``node``: one of ours, for one of them."""
     return node.drained and check_of(node.reason) in {f"{ACTIVE}{name}" for name in passed}

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcstate.health.checks import CHECKS
-from hpcstate.health.decide import SINFO, Consequence, Look, Memory, Seen, has_to_ask, parse, plan
+from hpcstate.health.decide import SINFO, AtSlurm, Consequence, Look, Memory, has_to_ask, parse, plan
 from hpcstate.health.processes import running_jobs
 from hpcstate.health.run import due, read_config, run
 
@@ -89,7 +89,7 @@ def write(path: Path, value: Any) -> None:
     new.replace(path)
 
 
-def ask() -> dict[str, Seen] | None:
+def ask() -> dict[str, AtSlurm] | None:
     """The nodes as slurmctld has them; None where it does not answer in time."""
     try:
         done = subprocess.run(

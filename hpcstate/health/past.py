@@ -28,14 +28,14 @@ _NORMAL = 1.4826
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Comparison:
     """Whether a figure is ``sound``, and why not, or what it was held against."""
 
     sound: bool
     detail: str
 
 
-def judge(value: float, past: Sequence[float], *, unit: str = "") -> Verdict:
+def judge(value: float, past: Sequence[float], *, unit: str = "") -> Comparison:
     """Whether ``value`` (more is better) is what a node with the ``past`` figures gives, the oldest first.
 
     Too slow is a figure that is more than SLOWER below the median, and by more than SPREADS spreads. A change
@@ -44,14 +44,14 @@ def judge(value: float, past: Sequence[float], *, unit: str = "") -> Verdict:
     recent = list(past)[-KEPT:]
     shown = f"{value:.4g}{' ' + unit if unit else ''}"
     if len(recent) < LEAST:
-        return Verdict(True, f"{shown}; {len(recent)} runs before it, too few to compare")
+        return Comparison(True, f"{shown}; {len(recent)} runs before it, too few to compare")
     usual = median(recent)
     spread = _NORMAL * median(abs(each - usual) for each in recent)
     low = usual - max(SLOWER * usual, SPREADS * spread)
     compared = f"{shown}, usually {usual:.4g} ± {spread:.2g}"
     if value < low:
-        return Verdict(False, f"{compared}: {100 * (1 - value / usual):.0f} % slower than its own past")
-    return Verdict(True, compared)
+        return Comparison(False, f"{compared}: {100 * (1 - value / usual):.0f} % slower than its own past")
+    return Comparison(True, compared)
 
 
 def good(runs: Sequence[tuple[float, bool]]) -> list[float]:

@@ -9,10 +9,10 @@ import pytest
 from hpcstate.health.decide import (
     PREFIX,
     SEPARATOR,
+    AtSlurm,
     Look,
     Memory,
     Policy,
-    Seen,
     check_of,
     failing,
     has_to_ask,
@@ -27,9 +27,9 @@ from hpcstate.slurm.change import REASON_PREFIX
 
 RULES = (Policy("disk", "drain", 2), Policy("link", "note", 1), Policy("own", "requeue", 1))
 CALM = Memory(told=False)
-IDLE = Seen(("IDLE",), "", "")
+IDLE = AtSlurm(("IDLE",), "", "")
 DISK = Look("disk", "failed", "/var is full")
-OURS = Seen(("IDLE", "DRAIN"), f"{PREFIX}failing disk", reason(DISK))
+OURS = AtSlurm(("IDLE", "DRAIN"), f"{PREFIX}failing disk", reason(DISK))
 NODES = {"a": IDLE, "b": IDLE, "c": IDLE, "d": IDLE}
 
 
@@ -44,7 +44,9 @@ def test_a_deploy_does_not_take_the_drain_for_its_own() -> None:
 def test_it_fails_twice_before_it_drains_and_says_so_at_once() -> None:
     first = plan(RULES, [DISK], CALM, "a", NODES)
     assert (first.drain, first.comment) == ("", f"{PREFIX}failing disk")
-    second = plan(RULES, [DISK], first.memory, "a", {**NODES, "a": Seen(("IDLE",), str(first.comment), "")})
+    second = plan(
+        RULES, [DISK], first.memory, "a", {**NODES, "a": AtSlurm(("IDLE",), str(first.comment), "")}
+    )
     assert (second.drain, second.comment, second.resume) == (reason(DISK), None, False)
     between = plan(RULES, [Look("disk", "ok")], first.memory, "a", NODES)
     assert between.memory.failed == {} and not between.memory.told
@@ -76,7 +78,7 @@ def test_it_lifts_only_its_own_drain_and_only_after_the_same_check() -> None:
         "Not responding",
         f"{PREFIX}node: active-memory: slow",
     ):
-        seen = Seen(("IDLE", "DRAIN"), "", other)
+        seen = AtSlurm(("IDLE", "DRAIN"), "", other)
         found = plan(RULES, sound, CALM, "a", {**NODES, "a": seen})
         assert (found.resume, found.drain) == (False, "")
         assert plan(RULES, [DISK], Memory({"disk": 9}), "a", {**NODES, "a": seen}).drain == ""
@@ -89,12 +91,12 @@ def test_one_drain_of_ours_gives_way_to_the_next() -> None:
 
 
 def test_the_comment_of_somebody_else_stays() -> None:
-    theirs = {**NODES, "a": Seen(("IDLE",), "rack 7", "")}
+    theirs = {**NODES, "a": AtSlurm(("IDLE",), "rack 7", "")}
     assert plan(RULES, [DISK], CALM, "a", theirs).comment is None
 
 
 def test_half_of_the_cluster_pauses_it() -> None:
-    noted = Seen(("IDLE",), f"{PREFIX}failing link,disk", "")
+    noted = AtSlurm(("IDLE",), f"{PREFIX}failing link,disk", "")
     for others, paused in ((0, False), (1, True), (3, True)):
         nodes = {**NODES, **dict.fromkeys("bcd"[:others], noted)}
         found = plan(RULES, [DISK], Memory({"disk": 5}), "a", nodes)
@@ -115,7 +117,7 @@ def test_half_of_the_cluster_pauses_it() -> None:
 @pytest.mark.parametrize(
     ("nodes", "alone"), [({"a": IDLE}, True), ({"a": IDLE, "b": IDLE}, True), ({}, True)]
 )
-def test_one_node_alone_is_not_half_of_a_small_cluster(nodes: dict[str, Seen], alone: bool) -> None:
+def test_one_node_alone_is_not_half_of_a_small_cluster(nodes: dict[str, AtSlurm], alone: bool) -> None:
     assert (plan(RULES, [DISK], Memory({"disk": 1}), "a", nodes).drain != "") == alone
 
 
@@ -138,7 +140,7 @@ def test_a_silent_slurmctld_changes_nothing_but_the_count() -> None:
 
 
 def test_slurms_drain_after_our_prolog_becomes_ours() -> None:
-    by_slurm = {**NODES, "a": Seen(("IDLE", "DRAIN"), "", "Prolog error")}
+    by_slurm = {**NODES, "a": AtSlurm(("IDLE", "DRAIN"), "", "Prolog error")}
     mine = Memory(refused=DISK)
     assert plan(RULES, [DISK], mine, "a", by_slurm).drain == reason(DISK)
     assert plan(RULES, [Look("disk", "ok")], mine, "a", by_slurm).resume
@@ -146,7 +148,7 @@ def test_slurms_drain_after_our_prolog_becomes_ours() -> None:
     # A prolog of somebody else failed.
     assert not plan(RULES, [Look("disk", "ok")], Memory(), "a", by_slurm).resume
     # Somebody has given it another reason meanwhile.
-    other = {**NODES, "a": Seen(("IDLE", "DRAIN"), "", "fan")}
+    other = {**NODES, "a": AtSlurm(("IDLE", "DRAIN"), "", "fan")}
     assert plan(RULES, [DISK], mine, "a", other).drain == ""
 
 
@@ -157,7 +159,7 @@ def test_a_prolog_refuses_what_would_drain() -> None:
 
 
 def test_active_checks_lift_what_they_drained() -> None:
-    slow = Seen(("IDLE", "DRAIN"), "", f"{PREFIX}node: active-memory: half as fast")
+    slow = AtSlurm(("IDLE", "DRAIN"), "", f"{PREFIX}node: active-memory: half as fast")
     assert may_resume(slow, ["disk", "memory"]) and not may_resume(slow, ["disk"])
     assert not may_resume(OURS, ["disk"]) and not may_resume(replace(slow, states=("IDLE",)), ["memory"])
 
@@ -168,6 +170,6 @@ def test_sinfo_is_read() -> None:
 
     text = line("a", "idle+drain", "(null)", "fan\nof the left | side") + line("b", "IDLE*", "", "none")
     assert parse(text + line("b", "IDLE*", "", "none") + "nonsense\n") == {
-        "a": Seen(("IDLE", "DRAIN"), "", "fan\nof the left | side"),
-        "b": Seen(("IDLE",), "", ""),
+        "a": AtSlurm(("IDLE", "DRAIN"), "", "fan\nof the left | side"),
+        "b": AtSlurm(("IDLE",), "", ""),
     }
