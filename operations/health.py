@@ -43,9 +43,9 @@ def tidy(own: Sequence[str], modules: Sequence[str]) -> str:
 
 
 @operation()
-def off(node: str) -> Generator[PyinfraCommand, None, None]:
-    """Nothing watches this host any more, and nothing is left of it: files, records, the node's Comment. A
-    drain of health's ends with it, for nobody would look again."""
+def off(node: str, more: Sequence[str] = ()) -> Generator[PyinfraCommand, None, None]:
+    """Nothing watches this host any more, and nothing is left of it: files, those of ``more`` too, records,
+    the node's Comment. A drain of health's ends with it, for nobody would look again."""
     if not host.get_fact(TextFiles, paths=(CONFIG,)):
         host.noop("nothing watches the health of this node")
         return
@@ -53,7 +53,7 @@ def off(node: str) -> Generator[PyinfraCommand, None, None]:
     yield StringCommand(
         programs.command(
             Path(__file__).with_name("health_off.sh"),
-            arguments=(PROLOG, EPILOG, LOGROTATE, CONFIG),
+            arguments=(PROLOG, EPILOG, *more, LOGROTATE, CONFIG),
             node=node,
             prefix=PREFIX,
             folders=f"{FOLDER} {OWN} {EVENTS} /var/lib/hpcstate/health",
