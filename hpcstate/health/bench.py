@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
 def _pair(folder: Path) -> int:
     """Build the program with MPI, and become it. What is built goes with the job's /tmp, or now."""
     built = folder / "bench"
-    done = _run(("mpicc", "-O2", "-DWITH_MPI", "-o", str(built), str(SOURCE)), 60)
+    done = _run(("mpicc", "-O2", "-DWITH_MPI", "-o", str(built), str(SOURCE)), 60, silent=True)
     if "error" in done:
         print(json.dumps({"skipped": f"mpicc: {done['error']}"}))
         shutil.rmtree(folder, ignore_errors=True)
@@ -134,7 +134,8 @@ def _run(words: Sequence[str], seconds: int, *, silent: bool = False) -> dict[st
     except OSError as error:
         return {"error": f"{error.strerror}"}
     if done.returncode:
-        said = (done.stderr or done.stdout).strip().rpartition("\n")[2]
+        lines = (done.stderr or done.stdout).strip().splitlines() or [""]
+        said = next((line for line in lines if "error" in line.lower()), lines[-1])
         return {"error": f"it ended with {done.returncode}: {said[:200]}"}
     if silent:
         return {}

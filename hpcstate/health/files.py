@@ -36,6 +36,7 @@ PROGRAMS: Mapping[str, str] = {"check": "node", "job": "job", "active": "active"
 SLURMCTLD_PORT = 6817
 """slurm.conf(5), SlurmctldPort."""
 
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _HERE = Path(__file__).parent
 Files = dict[str, tuple[str, str]]
 """Path to content and mode."""
@@ -102,10 +103,12 @@ def modules() -> Mapping[str, str]:
 
 def launcher(module: str) -> str:
     """The text of a program: ``-I``, so that nothing of anybody's is imported, and ``-B``, so that nothing is
-    left beside the modules."""
+    left beside the modules. slurmd gives its programs, and srun --export=NONE its tasks, no PATH."""
     return (
         "#!/usr/bin/python3 -IB\n"
+        "import os\n"
         "import sys\n\n"
+        f'os.environ["PATH"] = "{_PATH}"\n'
         f'sys.path.insert(0, "{FOLDER}")\n'
         f"from hpcstate.health.{module} import main\n\n"
         "sys.exit(main(sys.argv[1:]))\n"

@@ -116,11 +116,13 @@ def steps(folder: Path, uid: int) -> Iterator[tuple[str, str, dict[str, str]]]:
             descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError:
             continue
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             seen = os.fstat(descriptor)
             if not stat.S_ISREG(seen.st_mode) or seen.st_uid != uid:
                 continue
-            text = file.read(_LARGEST).decode(errors="replace")
+            text = os.read(descriptor, _LARGEST).decode(errors="replace")
+        finally:
+            os.close(descriptor)
         time, mpi = step(text)
         yield time or now(), name, mpi
 
