@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -88,8 +89,9 @@ def _text(entry: Section, path: Path) -> str:
     """The text of a program; empty, and reported, where it is none."""
     place, text = entry.at(OwnCheckKeys.program), ""
     try:
-        if path.stat().st_size > LARGEST:
-            entry.report.error(place, f"{path} is larger than {LARGEST // 1024} KiB")
+        seen = path.stat()
+        if not stat.S_ISREG(seen.st_mode) or seen.st_size > LARGEST:
+            entry.report.error(place, f"{path} is no file of at most {LARGEST // 1024} KiB")
             return ""
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:

@@ -151,3 +151,24 @@ def test_the_program_measures(tmp_path: Path) -> None:
     assert not (tmp_path / "file").exists()
     for words in ((), ("disk", "/no/such/file", "4"), ("pair", "1")):
         assert subprocess.run([built, *words], capture_output=True, check=False, timeout=60).returncode != 0
+
+
+def test_a_job_of_somebody_ends_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """srun, squeue and scancel are programs here: ours waits until it is cancelled."""
+    programs = {
+        "srun": f"i=0; while [ ! -e {tmp_path}/cancelled ] && [ $i -lt 300 ]; do sleep 0.1; "
+        "i=$((i+1)); done; "
+        f"[ -e {tmp_path}/cancelled ] || echo '{{}}'; exit 1",
+        "squeue": "echo 'train|Resources'",
+        "scancel": f'echo "$*" >>{tmp_path}/cancelled',
+    }
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(active, "_POLL", 0.1)
+    found = active.measure(["a", "b"], "light", [])
+    assert (tmp_path / "cancelled").read_text().splitlines()[0] == f"--name={active.NAME}"
+    assert {each.result for each in found} == {"none"}
+    assert "others needed the node" in {each.detail for each in found}
+    assert drains(found) == {}
