@@ -8,14 +8,15 @@ import json
 import os
 import sys
 import time
+from typing import Any
 
-import torch  # type: ignore[import-not-found]
+import torch
 
 SIZE = 4096
 ROUNDS = 10
 
 
-def product():
+def product() -> dict[str, Any]:
     torch.backends.cuda.matmul.allow_tf32 = False
     wrong, slowest = 0, None
     for index in range(torch.cuda.device_count()):
@@ -38,7 +39,7 @@ def product():
     return {"gpu_tflop_s": slowest or 0.0, "gpus": torch.cuda.device_count(), "wrong": wrong}
 
 
-def _sum(rank, size, port):
+def _sum(rank: int, size: int, port: int) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.distributed.init_process_group("nccl", rank=rank, world_size=size)
     torch.cuda.set_device(rank)
@@ -51,7 +52,7 @@ def _sum(rank, size, port):
         sys.exit(1)
 
 
-def nccl():
+def nccl() -> dict[str, Any]:
     size = torch.cuda.device_count()
     try:
         torch.multiprocessing.spawn(_sum, args=(size, 29400 + os.getpid() % 500), nprocs=size)

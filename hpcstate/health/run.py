@@ -117,9 +117,9 @@ def run(
 
 def _reap(pid: int) -> None:
     """End the whole group of a child, and take note of its end if it is one."""
-    for what in (lambda: os.killpg(pid, signal.SIGKILL), lambda: os.kill(pid, signal.SIGKILL)):
+    for kill in (os.killpg, os.kill):
         with contextlib.suppress(OSError):
-            what()
+            kill(pid, signal.SIGKILL)
     for _ in range(20):
         try:
             if os.waitpid(pid, os.WNOHANG)[0]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from hpcstate.model import HealthCheck, HealthSettings, SlurmConfig
-from hpcstate.model.health import CHECKS, Context, NodeState, OnFail
+from hpcstate.model.health import CHECKS, Context, NodeState
 from hpcstate.schema.health_keys import HealthKeys, OwnCheckKeys
 from hpcstate.schema.keys import HpcKeys
 from hpcstate.schema.section import Section
@@ -72,7 +72,7 @@ def _own(section: Section, folder: Path) -> Iterator[HealthCheck]:
             name=name,
             title="",
             contexts=contexts or HealthCheck.contexts,
-            on_fail=cast(OnFail, entry.value(OwnCheckKeys.on_fail)),
+            on_fail=entry.value(OwnCheckKeys.on_fail),
             timeout_s=entry.value(OwnCheckKeys.timeout_s),
             after=entry.value(OwnCheckKeys.after),
             states=cast(tuple[NodeState, ...], entry.values(OwnCheckKeys.states)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import cast, get_args
 
 from hpcstate.model import HealthCheck, HealthSettings
 from hpcstate.model.health import CHECKS, Context, NodeState, OnFail
@@ -26,6 +26,11 @@ def node_states(value: str) -> tuple[str, ...]:
     return words
 
 
+def on_failure(value: str) -> OnFail:
+    """``on_fail`` of a check."""
+    return cast(OnFail, leaf.choice(*get_args(OnFail))(value))
+
+
 class OwnCheckKeys(Keys, title="own_checks"):
     name = ValueKey("its name, in reasons of drains and in the record", CHECK_NAME, "", required=True)
     program = ValueKey(
@@ -41,7 +46,7 @@ class OwnCheckKeys(Keys, title="own_checks"):
     )
     on_fail = ValueKey(
         "`drain` the node, `requeue` its jobs as well, or `note` it in the node's Comment",
-        leaf.choice(*get_args(OnFail)),
+        on_failure,
         HealthCheck.on_fail,
     )
     timeout_s = ValueKey(
