@@ -24,6 +24,6 @@ if not is_build() and host.groups:
     mounts.state(name="Mounts", mounts=[units(mount) for mount in wanted])
     if makes := scratch.files(this.cluster, this.node):
         text_files.put(
-            name="What makes the scratch folder of a job",
+            name="What runs before each task",
             files=[TextFile(path, content, "755") for path, content in makes.items()],
         )

@@ -22,7 +22,8 @@ MANAGED = (
     Managed(
         "timers",
         "what systemd starts again and again on the controller: the removal of scratch folders of jobs that "
-        "have ended (`storage.scratch`); one that the cluster file has no more goes",
+        "have ended (`storage.scratch`), active checks (`health.active_every_h`); one that the cluster file "
+        "has no more goes",
         f"{UNITS}/hpcstate-*.timer, with a line of ours, and their services; {PROGRAMS}",
         "digest and mode of the files, systemctl",
         "mended",

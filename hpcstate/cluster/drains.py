@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
+from hpcstate.health.decide import ACTIVE, PREFIX, check_of
 from hpcstate.probe.slurm import SlurmNode
 from hpcstate.slurm.change import REASON_PREFIX
 
@@ -33,6 +34,12 @@ def _line(name: str, node: SlurmNode, controller: str) -> str:
         since = f" since {datetime.fromtimestamp(node['reason_since']).astimezone():%Y-%m-%d %H:%M}"
     if node["reason"].startswith(REASON_PREFIX):
         return f"{name} is drained by hpcstate{since} ({node['reason']}): the next `./hpc up` lifts that"
+    if node["reason"].startswith(PREFIX):
+        passes = "when that passes" if not check_of(node["reason"]).startswith(ACTIVE) else "by `--active`"
+        return (
+            f"{name} is drained by its health check{since} ({node['reason']}): the same check lifts that, "
+            f"{passes} (docs/health.md)"
+        )
     known = node["reason_user"] and not node["reason"].endswith(_SLURMS)
     by = f" by {node['reason_user']}" if known else ""
     return (

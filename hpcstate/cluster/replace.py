@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcstate import programs
-from hpcstate.cluster import controller, disks, lifecycle
+from hpcstate.cluster import active, controller, disks, lifecycle
 from hpcstate.cluster.leave import DRAIN_SECONDS
 from hpcstate.cluster.roll import AWAY, back_after, slurm_nodes, wait_for_slurm
 from hpcstate.errors import HpcstateError
@@ -333,6 +333,7 @@ def _batch(
             raise HpcstateError(f"the deploy failed on {', '.join(failed)}", where=cluster.name)
         for name in names:
             wait_for_slurm(cluster, name, ())
+            active.gate(cluster, name, say)
             _try(cluster, cluster_node(cluster, name))
     except HpcstateError as error:
         say(f"{', '.join(names)} did not pass: {error.message.splitlines()[0]}")

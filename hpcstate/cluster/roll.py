@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcstate.cluster import lifecycle
+from hpcstate.cluster import active, lifecycle
 from hpcstate.cluster.leave import DRAIN_SECONDS
 from hpcstate.errors import HpcstateError
+from hpcstate.health.decide import PREFIX
 from hpcstate.hypervisor.machine import MachineDifference, shrinks
 from hpcstate.hypervisor.observed import refuse_addresses, refuse_other_identity
 from hpcstate.model import Cluster
@@ -77,6 +78,7 @@ def roll(cluster: Cluster, file: Path, names: Sequence[str], say: Say) -> None:
         lifecycle.stop(cluster, file, say, [name], jobs="drain", timeout_s=DRAIN_SECONDS)
         lifecycle.start(cluster, file, say, [name])
         wait_for_slurm(cluster, name, names[number:])
+        active.gate(cluster, name, say)
         say(f"{name}: as the file has it after {time.monotonic() - begun:.0f} s")
 
 
@@ -88,11 +90,12 @@ def refuse_drained(cluster: Cluster, names: Sequence[str]) -> None:
 
 
 def of_others(nodes: Mapping[str, SlurmNode]) -> dict[str, str]:
-    """The nodes that somebody else drained, with the reason."""
+    """The nodes that somebody else drained, with the reason. One that its health check drained may go off and
+    on: that may mend it, and the check lifts its drain."""
     return {
         name: node["reason"]
         for name, node in nodes.items()
-        if "DRAIN" in node["states"] and not node["reason"].startswith(REASON_PREFIX)
+        if "DRAIN" in node["states"] and not node["reason"].startswith((REASON_PREFIX, PREFIX))
     }
 
 

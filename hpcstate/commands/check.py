@@ -17,6 +17,7 @@ from hpcstate.terminal import plural
 
 if TYPE_CHECKING:
     from hpcstate.check.suite import Check, CheckResult, Suites
+    from hpcstate.model import Cluster
 
 _STDOUT = Path("-")
 
@@ -63,6 +64,19 @@ def register(subparsers: Any) -> None:
         default=[],
         help="also the checks of your own in this folder (docs/checks.md tells how to write one)",
     )
+    which.add_argument(
+        "--active",
+        action="store_true",
+        help="instead: measure nodes that have no jobs, by jobs of the lowest priority (docs/health.md)",
+    )
+    which.add_argument("--deep", action="store_true", help="with --active: the deep set, minutes a node")
+    which.add_argument(
+        "--node",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="with --active: only this node (repeatable)",
+    )
     which.add_argument("--list", action="store_true", help="list the checks and their faults, run nothing")
     to = parser.add_argument_group("what to leave")
     to.add_argument(
@@ -92,6 +106,10 @@ def run(args: argparse.Namespace) -> int:
 
     _demand_outputs(args)
     description = load(args.file)
+    if args.active:
+        return active(args, slurm_cluster(description))
+    if args.deep or args.node:
+        raise HpcstateError("--deep and --node are for --active", hint="add --active, or leave them out")
     suites = load_suites(more=args.checks)
     checks = fitting(_chosen(suites, args.suite, args.check), args.k)
     if args.list:
@@ -144,6 +162,24 @@ def run(args: argparse.Namespace) -> int:
         else:
             write_atomically(args.json, text + "\n")
     return exit_code(proof.results)
+
+
+def active(args: argparse.Namespace, cluster: Cluster) -> int:
+    """Measure the nodes; exit code 1 where one failed."""
+    from hpcstate.cluster.active import run as measure
+    from hpcstate.cluster.active import text
+    from hpcstate.files import write_atomically
+    from hpcstate.node.ssh import Live
+
+    with Live(cluster) as live:
+        found = measure(cluster, live, deep=args.deep, names=args.node)
+    if args.json == _STDOUT:
+        print(json.dumps(found, indent=2))
+    else:
+        print("\n".join(map(text, found)) or "no node without jobs")
+        if args.json is not None:
+            write_atomically(args.json, json.dumps(found, indent=2))
+    return int(any(each.get("result") == "failed" for each in found))
 
 
 def _demand_outputs(args: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ from hpcstate.model.directory import LdapDirectory
 from hpcstate.model.gpu import PassthroughDevice, SimulatedGpus
 from hpcstate.model.gres import AutoDetect, GresSettings
 from hpcstate.model.hardware import Acceleration, CpuTopology
+from hpcstate.model.health import HealthCheck, HealthSettings
 from hpcstate.model.mail import MailSettings
 from hpcstate.model.mount import Mount
 from hpcstate.model.network import Network, PortForward
@@ -32,6 +33,8 @@ __all__ = [
     "Description",
     "GresSettings",
     "Group",
+    "HealthCheck",
+    "HealthSettings",
     "Home",
     "LdapDirectory",
     "MailSettings",

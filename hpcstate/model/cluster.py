@@ -14,6 +14,7 @@ from hpcstate.model.backup import BackupSettings
 from hpcstate.model.container import ContainerSettings
 from hpcstate.model.directory import LdapDirectory
 from hpcstate.model.hardware import Acceleration
+from hpcstate.model.health import HealthSettings
 from hpcstate.model.mail import MailSettings
 from hpcstate.model.network import Network
 from hpcstate.model.node import Node
@@ -85,6 +86,7 @@ class Cluster:
     backup: BackupSettings | None = None
     mail: MailSettings | None = None
     directory: LdapDirectory | None = None
+    health: HealthSettings = field(default_factory=HealthSettings)
 
     @property
     def templates(self) -> Mapping[str, str]:

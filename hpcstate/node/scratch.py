@@ -18,6 +18,9 @@ from hpcstate.node.data_volume import TOP
 from hpcstate.node.homes import SCRATCH_SERVED as SERVED
 from hpcstate.slurm.conf import TASK_PROLOG
 
+EVENTS = "/var/spool/hpcstate/jobs"
+"""Where a node keeps what it saw of a job, until its epilog, where nodes are watched."""
+
 SWEEP = "hpcstate-scratch"
 """The timer on the controller that removes them."""
 
@@ -31,6 +34,7 @@ MAKE = f"mountpoint -q {TOP} && mkdir -p {SERVED} && chmod 1777 {SERVED}"
 """The command that makes the place on the data volume."""
 
 _TASK_PROLOG = Path(__file__).with_name("task_prolog.sh")
+_TASK_EVENT = Path(__file__).with_name("task_event.sh")
 
 
 def is_served(cluster: Cluster) -> bool:
@@ -54,10 +58,17 @@ def mounts(cluster: Cluster, node: Node) -> tuple[Mount, ...]:
 def files(cluster: Cluster, node: Node) -> dict[str, str]:
     """Path to content of what slurmd of ``node`` runs before each task; it is harmless while slurm.conf does
     not name it."""
-    if not cluster.scratch or node is cluster.controller:
+    if node is cluster.controller:
         return {}
-    words = {"scratch": cluster.scratch, "prefix": prefix(cluster)}
-    return {TASK_PROLOG: f"#!/bin/sh\n{programs.command(_TASK_PROLOG, **words)}\n"}
+    parts: list[Path] = []
+    words = {}
+    if cluster.health.on and node.role == "compute":
+        parts.append(_TASK_EVENT)
+        words["events"] = EVENTS
+    if cluster.scratch:
+        parts.append(_TASK_PROLOG)
+        words |= {"scratch": cluster.scratch, "prefix": prefix(cluster)}
+    return {TASK_PROLOG: f"#!/bin/sh\n{programs.command(*parts, **words)}\n"} if parts else {}
 
 
 def sweep(cluster: Cluster) -> str:

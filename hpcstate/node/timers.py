@@ -10,9 +10,13 @@ from hpcstate.model import Cluster, Node
 from hpcstate.node import scratch
 from hpcstate.node.data_volume import UNITS
 from hpcstate.render import render
+from hpcstate.slurm.conf import HEALTH_PROGRAM
 
 MARK = "hpcstate: timer"
 """The line by which a timer is known as one of ours, when the cluster file has it no more."""
+
+ACTIVE = "hpcstate-active"
+"""The timer of the active checks (``health.active_every_h``)."""
 
 PROGRAMS = "/usr/local/lib/hpcstate"
 """The folder of what our timers start."""
@@ -58,6 +62,16 @@ def timers(cluster: Cluster, node: Node) -> tuple[Timer, ...]:
                 scratch.sweep(cluster),
                 seconds=scratch.SWEEP_SECONDS,
                 longest=scratch.SWEEP_LONGEST,
+            )
+        )
+    if cluster.health.on and cluster.health.active_every_h and node is cluster.controller:
+        found.append(
+            _every(
+                ACTIVE,
+                "Active checks of nodes without jobs",
+                f"#!/bin/sh\nexec {HEALTH_PROGRAM.rpartition('/')[0]}/active\n",
+                seconds=cluster.health.active_every_h * 3600,
+                longest=3600,
             )
         )
     return tuple(found)

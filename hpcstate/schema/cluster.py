@@ -12,6 +12,7 @@ from hpcstate.model import (
     AccountingSettings,
     Cluster,
     ContainerSettings,
+    HealthSettings,
     Home,
     Node,
     RollSettings,
@@ -23,6 +24,7 @@ from hpcstate.schema.addresses import place_nodes
 from hpcstate.schema.backup import read_backup
 from hpcstate.schema.containers import read_containers
 from hpcstate.schema.directory import read_directory
+from hpcstate.schema.health import read_health
 from hpcstate.schema.keys import CloudKeys, HpcKeys, RollKeys, StorageKeys, VirtioFsKeys
 from hpcstate.schema.mail import read_mail
 from hpcstate.schema.mounts import check_host_folder, read_shared, with_mounts
@@ -85,6 +87,7 @@ def read_cluster(section: Section, kind: Literal["hpc", "cloud"], folder: Path) 
     site = read_site(section.section(keys.site), folder)
     scratch = read_scratch(storage, kind, home, slurm, nodes)
     quota = _read_quota(section, storage, home, users)
+    health = read_health(section, slurm, folder) if kind == "hpc" else HealthSettings()
     if network is None or not nodes:
         return None
     network = replace(network, ports=read_ports(about_network, nodes))
@@ -113,6 +116,7 @@ def read_cluster(section: Section, kind: Literal["hpc", "cloud"], folder: Path) 
         read_backup(section, home) if kind == "hpc" else None,
         read_mail(section, slurm) if kind == "hpc" else None,
         read_directory(section, home, accounting) if kind == "hpc" else None,
+        health,
     )
 
 

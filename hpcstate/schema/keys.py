@@ -23,6 +23,7 @@ from hpcstate.schema.accounting_keys import AccountKeys, AccountUserKeys, QosKey
 from hpcstate.schema.declare import EntriesKey, Keys, ListKey, MappingKey, SectionKey, ValueKey
 from hpcstate.schema.directory_keys import DirectoryKeys, LdapKeys
 from hpcstate.schema.gpu_keys import DeviceKeys, GresKeys, PciePassthroughKeys, SimulatedGpusKeys
+from hpcstate.schema.health_keys import HealthKeys, OwnCheckKeys
 from hpcstate.schema.libvirt_uri import libvirt_uri
 from hpcstate.schema.mail_keys import MailKeys
 from hpcstate.schema.mount_keys import MountKeys, NodeMountKeys, folder, scratch
@@ -358,6 +359,7 @@ class HpcKeys(
     mail = SectionKey(
         "the relay of mails about jobs, see mail; without it who asks for one is told", MailKeys
     )
+    health = SectionKey("how nodes are watched, see health and health.md", HealthKeys)
     packages = ListKey(
         "a list of Debian packages that every node has (`[htop, r-base-core]`), installed from the nodes' "
         "mirror, without recommended ones. One that is taken out of the list is removed, if it was not there "
@@ -457,6 +459,8 @@ SECTIONS: tuple[type[Keys], ...] = (
     RollKeys,
     BackupKeys,
     MailKeys,
+    HealthKeys,
+    OwnCheckKeys,
     UserKeys,
     GroupKeys,
     DirectoryKeys,

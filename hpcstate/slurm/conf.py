@@ -30,7 +30,18 @@ MAIL_PROG = f"{CONF_DIRECTORY}/mail_prog.sh"
 """What slurmctld runs to send a mail, where the file has a relay."""
 
 TASK_PROLOG = f"{CONF_DIRECTORY}/task_prolog.sh"
-"""What slurmd runs before each task, as the job's user, where jobs have a scratch folder."""
+"""What slurmd runs before each task, as the job's user, where jobs have a scratch folder or nodes are
+watched."""
+
+PROLOG = f"{CONF_DIRECTORY}/prolog.sh"
+EPILOG = f"{CONF_DIRECTORY}/epilog.sh"
+"""What slurmd runs before and after each job, as root, where nodes are watched."""
+
+HEALTH_PROGRAM = "/usr/local/lib/hpcstate/health/check"
+"""What slurmd runs again and again, as root, where nodes are watched."""
+
+PROLOG_SECONDS = 90
+"""Slurm's own limit of prolog and epilog: it drains the node (PrologEpilogTimeout). Theirs are shorter."""
 
 JOB_RECORD = "jobcomp.log"
 """The file in the folder of slurmctld's state that gets a line for each job that ended (JobCompLoc)."""
@@ -186,7 +197,7 @@ def _sections(cluster: Cluster) -> tuple[ConfSection, ...]:
         ("SelectType", "select/cons_tres"),
         ("SelectTypeParameters", "CR_Core_Memory"),
         ("DefMemPerCPU", str(_memory_per_cpu_mb(cluster.workers))),
-        ("SchedulerParameters", "extra_constraints"),
+        ("SchedulerParameters", ",".join(_scheduler(cluster))),
     ]
     if types := _gres_types(cluster):
         resources[:0] = [("GresTypes", ",".join(types)), *_tres(cluster)]
@@ -223,9 +234,10 @@ def _sections(cluster: Cluster) -> tuple[ConfSection, ...]:
                 ("JobContainerType", "job_container/tmpfs"),
                 ("PrologFlags", "Contain"),
                 ("TmpFS", JOB_TMP),
-                *([("TaskProlog", TASK_PROLOG)] if cluster.scratch else []),
+                *([("TaskProlog", TASK_PROLOG)] if cluster.scratch or cluster.health.on else []),
             ),
         ),
+        *([ConfSection("Health of the nodes", _health(cluster))] if cluster.health.on else []),
         ConfSection("Limits and priorities", _priorities(cluster)),
         ConfSection("What is left of a job that ended", _remains(cluster)),
         *([ConfSection("Accounting", _accounting(cluster))] if cluster.accounting.on else []),
@@ -244,6 +256,24 @@ def _sections(cluster: Cluster) -> tuple[ConfSection, ...]:
         ConfSection(
             "Reboots (`scontrol reboot`)", (("RebootProgram", "/usr/sbin/reboot"), ("ResumeTimeout", "600"))
         ),
+    )
+
+
+def _scheduler(cluster: Cluster) -> tuple[str, ...]:
+    """``nohold_on_prolog_fail``: a job that a node's prolog refused waits for another node, without being
+    held (slurm.conf(5), SchedulerParameters)."""
+    return ("extra_constraints", *(("nohold_on_prolog_fail",) if cluster.health.on else ()))
+
+
+def _health(cluster: Cluster) -> tuple[tuple[str, str], ...]:
+    """What slurmd runs to see whether a node is well, and beside each job."""
+    return (
+        ("HealthCheckProgram", HEALTH_PROGRAM),
+        ("HealthCheckInterval", str(cluster.health.interval_s)),
+        ("HealthCheckNodeState", ",".join(cluster.health.node_state)),
+        ("Prolog", PROLOG),
+        ("Epilog", EPILOG),
+        ("PrologEpilogTimeout", str(PROLOG_SECONDS)),
     )
 
 

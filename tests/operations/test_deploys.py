@@ -70,6 +70,7 @@ FULL_STACK = [
     ("associations.py | Accounts, users and QOS", set()),
     ("compute.py | cgroup controllers", NODES),
     ("compute.py | slurmd and its configuration", NODES),
+    ("health_off.py | Nothing watches the node", set()),
     ("work.py | seff, modules, message of the day", ALL),
     ("work.py | Packages of the file", set()),
     ("directory.py | People of the directory", set()),

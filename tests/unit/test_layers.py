@@ -66,6 +66,7 @@ FLOORS = (
     ("artifact", "slurm", "passthrough"),
     ("node", "container"),
     ("image", "hypervisor", "registry", "gpu", "check"),
+    ("health",),
     ("judge", "cluster"),
     ("commands", "tasks"),
 )

@@ -39,6 +39,20 @@ RESUME = "`sudo scontrol update nodename=compute-01 state=resume` on controller"
             ["compute-01 is drained (no reason given), and stays so: when that is over, " + RESUME],
         ),
         (
+            node("IDLE+DRAIN", "hpcstate-health: node: mounts: /home is not mounted"),
+            [
+                "compute-01 is drained by its health check (hpcstate-health: node: mounts: /home is not "
+                "mounted): the same check lifts that, when that passes (docs/health.md)"
+            ],
+        ),
+        (
+            node("IDLE+DRAIN", "hpcstate-health: node: active-memory: 3 wrong results"),
+            [
+                "compute-01 is drained by its health check (hpcstate-health: node: active-memory: 3 wrong "
+                "results): the same check lifts that, by `--active` (docs/health.md)"
+            ],
+        ),
+        (
             node("IDLE+DRAIN", "hpcstate: stop"),
             ["compute-01 is drained by hpcstate (hpcstate: stop): the next `./hpc up` lifts that"],
         ),
