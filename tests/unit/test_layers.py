@@ -66,7 +66,7 @@ FLOORS = (
     ("artifact", "slurm", "passthrough"),
     ("node", "container"),
     ("image", "hypervisor", "registry", "gpu", "check"),
-    ("judge", "cluster"),
+    ("judge", "cluster", "diagnose"),
     ("commands", "tasks"),
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
