@@ -23,9 +23,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     one = subparsers.add_parser(
         "diagnose",
         help="why a job failed: what was first, where, how sure, and what to do",
-        description="Why a job failed: Slurm's record, the job's output, the logs of its nodes and what prolog "
-        "and epilog wrote, joined (docs/diagnosis.md). Changes nothing. Exit codes: 0 the job did not fail, 1 it "
-        "did, 2 it could not be looked at.",
+        description="Why a job failed: Slurm's record, the job's output, the logs of its nodes and what "
+        "prolog and epilog wrote, joined (docs/diagnosis.md). Changes nothing. Exit codes: 0 the job did not "
+        "fail, 1 it did, 2 it could not be looked at.",
     )
     _add_arguments(one)
     one.add_argument("--json", action="store_true", help="for programs")
@@ -33,8 +33,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     page = subparsers.add_parser(
         "report",
         help="one page about one job: timeline, asked and used, placement, end of its output, diagnosis",
-        description="Write one page about one job, which needs no other file (docs/diagnosis.md). The end of the "
-        "job's output is in it: give it to whom may read that. Exit codes as those of diagnose.",
+        description="Write one page about one job, which needs no other file (docs/diagnosis.md). The end of "
+        "the job's output is in it: give it to whom may read that. Exit codes as those of diagnose.",
     )
     _add_arguments(page)
     page.add_argument(

@@ -1,11 +1,10 @@
 """Reads on a node what it knows of a job: the job's output, slurmd's log, the kernel's, prolog and epilog.
 
-A program: ``python3 -I collect.py '{"job": 12, ...}'`` prints one JSON object. It needs Debian's Python alone and
-nothing of hpcstate: ``hpcstate diagnose`` sends its text over SSH, diagnose_training_failure imports it. It changes
-nothing. Its memory is bounded: of a large file it keeps the first lines, the last ones and windows around what may
-be a message. A job's output is opened as the job's user: its path is that user's word, and root may be nobody on
-his file server.
-"""
+A program: ``python3 -I collect.py '{"job": 12, ...}'`` prints one JSON object. It needs Debian's Python
+alone and nothing of hpcstate: ``hpcstate diagnose`` sends its text over SSH, diagnose_training_failure
+imports it. It changes nothing. Its memory is bounded: of a large file it keeps the first lines, the last
+ones and windows around what may be a message. A job's output is opened as the job's user: its path is that
+user's word, and root may be nobody on his file server."""
 
 from __future__ import annotations
 
@@ -22,6 +21,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, BinaryIO
 
 HEAD, TAIL, WINDOWS = 60, 600, 2400
@@ -43,21 +43,26 @@ TRIGGER = re.compile(
     re.I,
 )
 KERNEL = re.compile(
-    r"oom-kill|Out of memory|out of memory|Killed process|NVRM: Xid|SXid|segfault at|general protection|I/O error|"
-    r"EXT4-fs.*error|XFS.*(?:error|Corruption)|BTRFS.*error|critical (?:medium|target)|nvme.*(?:timeout|reset)|"
-    r"read-only|not responding|mlx[45]|NIC Link is Down|Link is Down|PCIe Bus Error|AER:|mce:|EDAC|invalid opcode"
+    r"oom-kill|Out of memory|out of memory|Killed process|NVRM: Xid|SXid|segfault at|general protection|"
+    r"I/O error|"
+    r"EXT4-fs.*error|XFS.*(?:error|Corruption)|BTRFS.*error|critical (?:medium|target)|"
+    r"nvme.*(?:timeout|reset)|"
+    r"read-only|not responding|mlx[45]|NIC Link is Down|Link is Down|PCIe Bus Error|AER:|mce:|EDAC|"
+    r"invalid opcode"
 )
 
 
 def collect(asked: dict[str, Any]) -> dict[str, Any]:
-    """What this node knows. ``asked``: ``job`` (number), ``paths`` of its output (may have wildcards of glob), ``user``
-    and ``folder`` of the job, ``since`` and ``until`` (seconds since 1970; until 0: now)."""
+    """What this node knows. ``asked``: ``job`` (number), ``paths`` of its output (may have wildcards of
+    glob), ``user`` and ``folder`` of the job, ``since`` and ``until`` (seconds since 1970; until 0:
+    now)."""
     found: dict[str, Any] = {"node": socket.gethostname().partition(".")[0], "files": [], "missing": []}
     with _as_user(str(asked.get("user") or ""), found["missing"]):
         names: list[str] = []
         for path in asked.get("paths") or ():
-            full = os.path.join(str(asked.get("folder") or "/"), str(path))
-            names += sorted(glob.glob(full))[:64] if glob.has_magic(full) else [full]
+            full = str(Path(str(asked.get("folder") or "/"), str(path)))
+            # Path.glob takes no pattern that begins at /.
+            names += sorted(glob.glob(full))[:64] if glob.has_magic(full) else [full]  # noqa: PTH207
         for name in dict.fromkeys(names):
             try:
                 found["files"].append(read(name))
@@ -70,8 +75,8 @@ def collect(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def read(name: str) -> dict[str, Any]:
-    """The lines of the file ``name`` that are kept, each with its number. Raises OSError, also for what is no plain
-    file (a pipe would never end)."""
+    """The lines of the file ``name`` that are kept, each with its number. Raises OSError, also for what is
+    no plain file (a pipe would never end)."""
     # Without O_NONBLOCK a pipe that nobody writes to would be waited for.
     handle = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     with os.fdopen(handle, "rb") as file:
@@ -184,9 +189,9 @@ def _grep(
     rows: deque[tuple[int, str]] = deque(maxlen=LOG_LINES)
     try:
         for name in (f"{path}.1", path):
-            if name != path and not os.path.exists(name):
+            if name != path and not Path(name).exists():
                 continue
-            with open(name, "rb") as file:
+            with Path(name).open("rb") as file:
                 for number, raw in enumerate(_lines(file, os.fstat(file.fileno()).st_size), 1):
                     if raw is not None and pattern.search(text := raw.decode("utf-8", "replace")):
                         rows.append((number if name == path else 0, text))

@@ -1,10 +1,9 @@
-"""What failed first: evidence of all sources is weighed, and one cause is named, or none. Pure; standard library
-only.
+"""What failed first: evidence of all sources is weighed, and one cause is named, or none. Pure; standard
+library only.
 
-The order of what counts: what Slurm and the kernel recorded of this job; what says by itself what failed; an
-exception in the program's own words; how something ended; what follows from the end of another task. Of equal
-weight, the first counts: by time where both have one from the same log, else by place.
-"""
+The order of what counts: what Slurm and the kernel recorded of this job; what says by itself what failed;
+an exception in the program's own words; how something ended; what follows from the end of another task. Of
+equal weight, the first counts: by time where both have one from the same log, else by place."""
 
 from __future__ import annotations
 
@@ -42,7 +41,8 @@ WEIGHTS = {
 """How much each kind of evidence counts."""
 
 _WEAK = ("missing-file", "missing-software", "permission")
-"""What scripts say of things that they can do without: it counts where it ended a program, or stands at the end."""
+"""What scripts say of things that they can do without: it counts where it ended a program, or stands at the
+end."""
 _WAITING = ("collective-timeout", "network")
 _LATE = 40
 """Lines before the end within which such a message is the last thing that was said."""
@@ -52,8 +52,8 @@ _KEPT = 4
 
 @dataclass(frozen=True)
 class Evidence:
-    """A line (or what Slurm recorded: a line of source ``record``) that speaks for ``cause``, with ``weight``.
-    ``origin`` is the rule's source, ``index`` its place among all lines."""
+    """A line (or what Slurm recorded: a line of source ``record``) that speaks for ``cause``, with
+    ``weight``. ``origin`` is the rule's source, ``index`` its place among all lines."""
 
     cause: Cause
     tier: Tier
@@ -70,9 +70,9 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Why a job failed. ``node`` (empty) and ``rank`` (None) where it began, if that is known; ``evidence`` the
-    first line that says so and others for it; ``effects`` what followed; ``notes`` what else should be known;
-    ``looked`` and ``missing`` what was read and what could not be."""
+    """Why a job failed. ``node`` (empty) and ``rank`` (None) where it began, if that is known; ``evidence``
+    the first line that says so and others for it; ``effects`` what followed; ``notes`` what else should be
+    known; ``looked`` and ``missing`` what was read and what could not be."""
 
     cause: Cause
     sure: Sure
@@ -97,8 +97,8 @@ class _Weighed:
 def diagnose(
     lines: Sequence[Line], record: JobRecord | None = None, events: Sequence[JobEvent] = ()
 ) -> Diagnosis:
-    """What ``lines`` of a job's output, of its nodes' kernels and of slurmd, its ``record`` and the ``events`` on its
-    nodes come to."""
+    """What ``lines`` of a job's output, of its nodes' kernels and of slurmd, its ``record`` and the
+    ``events`` on its nodes come to."""
     weighed = _Weighed()
     own = [line for line in lines if line.source == "job"]
     traced = tracebacks(own)
@@ -153,14 +153,15 @@ def _not_failed(record: JobRecord, weighed: _Weighed) -> Diagnosis:
 _LAUNCH = re.compile(r"launch.?fail|JobHoldMaxRequeue|prolog|BadConstraints.*held|JobHeldAdmin", re.I)
 
 
-# --- evidence ---------------------------------------------------------------------------------------------------
+# --- evidence
+# ---------------------------------------------------------------------------------------------------
 
 
 def _by_rules(
     lines: Sequence[Line], own: Sequence[Line], traced: Sequence[Traceback], weighed: _Weighed
 ) -> None:
     ends = {id(one.line): one for one in traced}
-    last = {path: number for path, number in _last_lines(own).items()}
+    last = _last_lines(own)
     counted: dict[tuple[int, int | None], int] = {}
     for index, line in enumerate(lines):
         traceback = ends.get(id(line))
@@ -192,7 +193,8 @@ def _by_rules(
 
 
 _COUNTED = re.compile(
-    r"\b(?:no|0|zero) (?:error|failure|exception|fatal|killed|warning|abort)|(?:error|failure|exception)s?\s*[:=]\s*0\b",
+    r"\b(?:no|0|zero) (?:error|failure|exception|fatal|killed|warning|abort)|"
+    r"(?:error|failure|exception)s?\s*[:=]\s*0\b",
     re.I,
 )
 """Programs that count, and found none."""
@@ -243,7 +245,7 @@ def _weight(rule: Rule, line: Line, traceback: Traceback | None, last: int) -> i
 
 def _of_traceback(traceback: Traceback, index: int) -> Evidence:
     """What an exception is whose words no rule knows."""
-    cause = causes()["program"]
+    cause = causes()["exit-code" if traceback.wraps else "program"]
     tier: Tier = "effect" if traceback.wraps else "program"
     weight = WEIGHTS["effect" if traceback.wraps else "program"]
     return Evidence(
@@ -342,7 +344,8 @@ def _by_end(record: JobRecord, add) -> None:  # type: ignore[no-untyped-def]
     ended = record.ended
     if ended.signal == OUTPUT_SIGNAL and not ended.code:
         add(
-            "missing-file", "node", f"ended with signal {OUTPUT_SIGNAL} before it began: {' '.join(record.outputs)}",
+            "missing-file", "node",
+            f"ended with signal {OUTPUT_SIGNAL} before it began, its output: {' '.join(record.outputs)}",
             "likely", steps=_OUTPUT_STEPS,
         )  # fmt: skip
         return
@@ -367,8 +370,8 @@ def _by_end(record: JobRecord, add) -> None:  # type: ignore[no-untyped-def]
 OUTPUT_SIGNAL = 53
 """What slurmstepd ends a batch job with that cannot open its output, as sacct shows it (``0:53``)."""
 _OUTPUT_STEPS = (
-    "the folder of the job's output is not there on its first node, or not writable: make it before the job is "
-    "submitted (Slurm makes none), or give --output another"
+    "the folder of the job's output is not there on its first node, or not writable: make it before the job "
+    "is submitted (Slurm makes none), or give --output another"
 )
 _CRASHES = (4, 6, 7, 8, 11)
 
@@ -399,7 +402,8 @@ def _by_codes(failed: Sequence[Failed], weighed: _Weighed) -> None:
     )
 
 
-# --- the choice ---------------------------------------------------------------------------------------------------
+# --- the choice
+# ---------------------------------------------------------------------------------------------------
 
 
 def _best(found: Sequence[Evidence]) -> Evidence | None:

@@ -2,10 +2,9 @@
 """``diagnose_training_failure.py [JOBID]`` on a node: why a job failed, by what this node knows of it.
 
 Installed as /opt/slurm/bin/diagnose_training_failure.py, beside the rules of ``hpcstate diagnose``
-(/opt/slurm/lib/hpcstate: the same files). It needs Debian's Python alone, changes nothing, and reads what its user
-may read: of the logs of other nodes nothing, and where it is not root not the kernel's. ``hpcstate diagnose`` on
-the workstation reads all nodes.
-"""
+(/opt/slurm/lib/hpcstate: the same files). It needs Debian's Python alone, changes nothing, and reads what
+its user may read: of the logs of other nodes nothing, and where it is not root not the kernel's. ``hpcstate
+diagnose`` on the workstation reads all nodes."""
 
 from __future__ import annotations
 
@@ -17,10 +16,12 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
-LIBRARY = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "lib")
-if os.path.isdir(os.path.join(LIBRARY, "hpcstate")):
-    sys.path.insert(0, LIBRARY)
+sys.dont_write_bytecode = True
+LIBRARY = Path(__file__).resolve().parent.parent / "lib"
+if (LIBRARY / "hpcstate").is_dir():
+    sys.path.insert(0, str(LIBRARY))
 
 from hpcstate.diagnose import collect, lines, output_paths, record, sources, text  # noqa: E402
 from hpcstate.diagnose.decide import diagnose  # noqa: E402
@@ -33,13 +34,11 @@ def main(arguments: list[str]) -> int:
     """Exit codes: 0 the job did not fail, 1 it did, 2 it could not be looked at."""
     parser = argparse.ArgumentParser(
         prog="diagnose_training_failure",
-        description="Why a job failed: Slurm's record, its output and what this node logged. Without a number, "
-        "your last job that failed.",
+        description="Why a job failed: Slurm's record, its output and what this node logged. Without a "
+        "number, your last job that failed.",
     )
     parser.add_argument("job", nargs="?", metavar="JOBID", help="123, or of an array 123_4")
-    parser.add_argument(
-        "--log", action="append", default=[], metavar="FILE", help="read this output (repeatable)"
-    )
+    parser.add_argument("--log", action="append", default=[], metavar="FILE", help="read this (repeatable)")
     parser.add_argument("--no-slurm", action="store_true", help="judge the --log alone")
     parser.add_argument("--json", action="store_true", help="for programs")
     args = parser.parse_args(arguments)

@@ -1,5 +1,5 @@
-"""What prolog, epilog and task prolog wrote of a job on its nodes: a JSON object a line. Pure; standard library
-only."""
+"""What prolog, epilog and task prolog wrote of a job on its nodes: a JSON object a line. Pure; standard
+library only."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class EventCheck:
 
 @dataclass(frozen=True)
 class JobEvent:
-    """One of a job's events on ``node``: ``what`` is prolog, epilog or task_prolog, ``time`` text of ISO 8601,
-    ``remains`` what was left behind. ``place`` is ``file:line``."""
+    """One of a job's events on ``node``: ``what`` is prolog, epilog or task_prolog, ``time`` text of ISO
+    8601, ``remains`` what was left behind. ``place`` is ``file:line``."""
 
     what: str
     time: str
@@ -37,8 +37,8 @@ class JobEvent:
 
 
 def parse(rows: Iterable[tuple[int, str]], job: int, node: str = "", path: str = PATH) -> list[JobEvent]:
-    """The events of ``job`` in the numbered ``rows``; what is no object, or of another job, is left out. A line
-    may be cut short by a full disk, and a later version may add keys."""
+    """The events of ``job`` in the numbered ``rows``; what is no object, or of another job, is left out. A
+    line may be cut short by a full disk, and a later version may add keys."""
     found = []
     for number, text in rows:
         try:

@@ -1,5 +1,5 @@
-"""The lines of logs: what a terminal's control sequences, progress bars and launchers add to them is taken off,
-what they tell (time, node, rank) is kept. Pure; standard library only."""
+"""The lines of logs: what a terminal's control sequences, progress bars and launchers add to them is taken
+off, what they tell (time, node, rank) is kept. Pure; standard library only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from typing import Literal
 
 Source = Literal["job", "kernel", "slurm", "events", "record"]
-"""job: its output. kernel: a node's. slurm: slurmd's log on a node. events: prolog and epilog. record: sacct."""
+"""job: its output. kernel: a node's. slurm: slurmd's log on a node. events: prolog and epilog. record:
+sacct."""
 
 LONGEST = 2000
 """Characters of a line that are kept; what is behind is no message."""

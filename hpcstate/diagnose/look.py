@@ -61,7 +61,8 @@ def look(
     missing += [text for text in answers.values() if isinstance(text, str)]
     good = {name: found for name, found in answers.items() if isinstance(found, dict)}
     if cluster.controller.name not in names and cluster.controller.name in good:
-        # It is asked for the output in a shared home when the job's nodes are gone; its own logs are not the job's.
+        # It is asked for the output in a shared home when the job's nodes are gone; its own logs are not
+        # the job's.
         good[cluster.controller.name] = {
             **good[cluster.controller.name],
             "kernel": [],
@@ -80,7 +81,8 @@ def recorded(live: Live, cluster: Cluster, job: str) -> JobRecord:
         raise HpcstateError(
             f"sacct ended with {done.code}: {done.stderr.strip() or 'it said nothing'}",
             where=cluster.controller.name,
-            hint="`hpcstate check FILE --suite accounting` tells what is down; without `accounting` nobody records jobs",
+            hint="`hpcstate check FILE --suite accounting` tells what is down; without `accounting` nobody "
+            "records jobs",
         )
     try:
         found = record.find(record.parse(done.stdout), job)

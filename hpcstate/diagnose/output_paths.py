@@ -10,10 +10,9 @@ _PATTERN = re.compile(r"%(?P<width>\d*)(?P<key>[%a-zA-Z])")
 
 
 def expanded(path: str, record: JobRecord, first_node: str = "") -> str:
-    """``path`` with what is known of ``record`` (sbatch(1), "filename pattern"): ``%j %A %a %J %x %u %N %n %t %s %b``.
-    What differs from task to task or is not known becomes ``*``, and what glob would take for a sign is
-    protected. A path with a backslash is not expanded.
-    """
+    """``path`` with what is known of ``record`` (sbatch(1), "filename pattern"): ``%j %A %a %J %x %u %N %n
+    %t %s %b``. What differs from task to task or is not known becomes ``*``, and what glob would take for a
+    sign is protected. A path with a backslash is not expanded."""
     if "\\" in path:
         return _literal(path.replace("\\", ""))
     task = record.array_task

@@ -32,8 +32,8 @@ class Bar:
 
 @dataclass(frozen=True)
 class Amount:
-    """A resource: what was asked for, given, and used, as text; ``share`` of it that was used in percent, None
-    where that is not measured."""
+    """A resource: what was asked for, given, and used, as text; ``share`` of it that was used in percent,
+    None where that is not measured."""
 
     name: str
     asked: str
@@ -43,8 +43,8 @@ class Amount:
 
 
 def page(record: JobRecord, collected: Collected, found: Diagnosis) -> str:
-    """The page of the job of ``record``: when and where it ran, what it asked for and used, the end of its output,
-    and the diagnosis."""
+    """The page of the job of ``record``: when and where it ran, what it asked for and used, the end of its
+    output, and the diagnosis."""
     bars = timeline(record)
     return render(
         TEMPLATE,
@@ -86,7 +86,8 @@ def clock(seconds: float) -> str:
 
 
 def timeline(record: JobRecord) -> list[Bar]:
-    """What the job did when: it waited, it ran, and each of its steps. Empty where it has not begun to wait."""
+    """What the job did when: it waited, it ran, and each of its steps. Empty where it has not begun to
+    wait."""
     ends = [record.end, record.start, *(step.end for step in record.steps)]
     end = max(ends)
     whole = end - record.submit

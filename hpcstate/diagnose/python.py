@@ -1,5 +1,5 @@
-"""Tracebacks of Python: the exception that was first, also where another was raised while it was handled. Pure;
-standard library only."""
+"""Tracebacks of Python: the exception that was first, also where another was raised while it was handled.
+Pure; standard library only."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from hpcstate.diagnose.lines import Line
 
 _HEAD = "Traceback (most recent call last):"
-_EXCEPTION = re.compile(
-    r"^(?P<type>(?:[A-Za-z_][\w]*\.)*[A-Z]\w*(?:Error|Exception|Exit|Interrupt|Warning|Failure|Timeout|[A-Z]\w*)?)(?:: (?P<said>.*)|:?$)"
-)
+_EXCEPTION = re.compile(r"^(?P<type>(?:[A-Za-z_]\w*\.)*[A-Z]\w*)(?:: (?P<said>.*)|:?$)")
 _LOCATION = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+)(?:, in (?P<name>.+))?')
 _CHAINED = re.compile(
     r"During handling of the above exception, another exception occurred|"
@@ -20,7 +18,8 @@ _CHAINED = re.compile(
 )
 
 WRAPPERS = (
-    "ChildFailedError", "CalledProcessError", "ProcessExitedException", "ProcessRaisedException", "SystemExit",
+    "ChildFailedError", "CalledProcessError", "ProcessExitedException", "ProcessRaisedException",
+    "SystemExit",
     "SignalException", "KeyboardInterrupt", "BrokenProcessPool", "ActorDiedError", "WorkerCrashedError",
     "RendezvousClosedError", "DistBackendError", "DistNetworkError", "DistStoreError", "BrokenPipeError",
     "ConnectionResetError", "ConnectionRefusedError", "EOFError", "RayTaskError",
@@ -30,9 +29,9 @@ WRAPPERS = (
 
 @dataclass(frozen=True)
 class Traceback:
-    """An exception that ended a program or thread: its ``type`` and what it ``said``, the ``line`` that has it, the
-    ``place`` in the program that raised it (``file:line``), ``first`` the index of its first line. ``wraps``:
-    it tells of another process's failure."""
+    """An exception that ended a program or thread: its ``type`` and what it ``said``, the ``line`` that has
+    it, the ``place`` in the program that raised it (``file:line``), ``first`` the index of its first line.
+    ``wraps``: it tells of another process's failure."""
 
     type: str
     said: str

@@ -1,5 +1,5 @@
-"""What the launchers and the watchdogs of a parallel job say of its ranks: which failed first, which one the others
-waited for. Pure; standard library only."""
+"""What the launchers and the watchdogs of a parallel job say of its ranks: which failed first, which one
+the others waited for. Pure; standard library only."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from hpcstate.diagnose.lines import Line
 
 @dataclass(frozen=True)
 class Failed:
-    """A task that failed, as its launcher says: ``line`` tells. ``code`` is its exit code, the signal's number
-    negative; ``time`` seconds since 1970 where the launcher gives it."""
+    """A task that failed, as its launcher says: ``line`` tells. ``code`` is its exit code, the signal's
+    number negative; ``time`` seconds since 1970 where the launcher gives it."""
 
     line: Line
     rank: int | None = None
@@ -31,9 +31,9 @@ _FIELD = re.compile(r"^\s*(time|host|rank|exitcode|error_file|traceback)\s*: (.*
 
 
 def of_torchrun(lines: Sequence[Line]) -> list[Failed]:
-    """The rows of torchrun's table, by time (torch/distributed/elastic/multiprocessing/errors/__init__.py): the
-    one under "Root Cause" is the agent's own first; where agents of several nodes write one, the first by time
-    is the first."""
+    """The rows of torchrun's table, by time (torch/distributed/elastic/multiprocessing/errors/__init__.py):
+    the one under "Root Cause" is the agent's own first; where agents of several nodes write one, the first
+    by time is the first."""
     rows: list[Failed] = []
     current: Failed | None = None
     root = False
@@ -77,7 +77,8 @@ def _with(row: Failed, name: str, value: str, line: Line) -> Failed:
 
 _SRUN = re.compile(
     r"srun: error: (?P<node>\S+): tasks? (?P<ranks>\d[\d,-]*): "
-    r"(?P<what>Exited with exit code (?P<code>\d+)|Out Of Memory|Killed|Terminated|Segmentation fault|Aborted|"
+    r"(?P<what>Exited with exit code (?P<code>\d+)|Out Of Memory|Killed|Terminated|Segmentation fault|"
+    r"Aborted|"
     r"Bus error|Floating point exception|Illegal instruction|User defined signal \d|[A-Z][\w ()]+)"
 )
 _MPIRUN = re.compile(
@@ -129,7 +130,8 @@ _TIMEOUT = re.compile(
     r"Watchdog caught collective operation timeout: WorkNCCL\((?:SeqNum=(?P<seq>\d+), )?OpType=(?P<op>\w+)"
 )
 _QUEUE = re.compile(
-    r"(?:\[(?:PG (?P<group>ID \d+|\d+|\w+)[^\]]*?)?\s*Rank \d+\]).*last enqueued(?: NCCL)? work: (?P<last>-?\d+)"
+    r"(?:\[(?:PG (?P<group>ID \d+|\d+|\w+)[^\]]*?)?\s*Rank \d+\])"
+    r".*last enqueued(?: NCCL)? work: (?P<last>-?\d+)"
 )
 _WORLD = re.compile(
     r"(?:world[ _]?size|nranks|WORLD_SIZE|num_processes|num_gpus)\W{1,3}(\d+)|rank \d+ nranks (\d+)", re.I
@@ -148,8 +150,8 @@ class Waited:
 
 
 def waited(lines: Sequence[Line], tasks: int = 0) -> Waited | None:
-    """Who kept the others waiting, where NCCL's watchdog of PyTorch timed out; None where it did not. ``tasks``
-    is the number of ranks where it is known."""
+    """Who kept the others waiting, where NCCL's watchdog of PyTorch timed out; None where it did not.
+    ``tasks`` is the number of ranks where it is known."""
     groups: dict[str, _Group] = defaultdict(_Group)
     first: Line | None = None
     world = tasks

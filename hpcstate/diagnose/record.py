@@ -1,8 +1,7 @@
 """What Slurm recorded of a job: the answer of ``sacct --json`` as types. Pure; standard library only.
 
-The forms are those of data_parser v0.0.42 (Slurm 24.11), as its real sacct prints them; the older ones, in which
-a number is no object and a state no list, are read too.
-"""
+The forms are those of data_parser v0.0.42 (Slurm 24.11), as its real sacct prints them; the older ones, in
+which a number is no object and a state no list, are read too."""
 
 from __future__ import annotations
 
@@ -62,11 +61,11 @@ class Step:
 
 @dataclass(frozen=True)
 class JobRecord:
-    """One run of a job. ``nodes`` is Slurm's host list, ``outputs`` are paths as Slurm has them, not expanded.
+    """One run of a job. ``nodes`` is Slurm's host list, ``outputs`` are paths as Slurm has them, not
+    expanded.
 
-    Times in seconds since 1970 (0: not yet), ``limit_s`` seconds (None: none). ``asked`` and ``had`` are TRES by
-    name (``cpu``, ``mem`` in MiB, ``node``, ``gres/gpu``).
-    """
+    Times in seconds since 1970 (0: not yet), ``limit_s`` seconds (None: none). ``asked`` and ``had`` are
+    TRES by name (``cpu``, ``mem`` in MiB, ``node``, ``gres/gpu``)."""
 
     job: int
     name: str = ""
@@ -196,7 +195,7 @@ def _ended(value: Any) -> Ended:
 
 
 def _tres(value: Any) -> dict[str, int]:
-    found = {}
+    found: dict[str, int] = {}
     for row in value or ():
         if isinstance(row, dict):
             name = str(row.get("type") or "")

@@ -1,5 +1,5 @@
-"""What was collected (collect.py, sacct) as the lines, records and events that are judged. Pure; standard library
-only."""
+"""What was collected (collect.py, sacct) as the lines, records and events that are judged. Pure; standard
+library only."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Collected:
 
 
 def request(record: JobRecord, paths: Sequence[str]) -> dict[str, Any]:
-    """What collect.py is asked about ``record``; its output is at ``paths``, none of them for a node that is not
-    asked for it."""
+    """What collect.py is asked about ``record``; its output is at ``paths``, none of them for a node that
+    is not asked for it."""
     return {
         "job": record.job,
         "paths": list(paths),
@@ -96,8 +96,8 @@ _OF_JOB = re.compile(r"/job_(\d+)(?:/|$)")
 
 
 def of_this_job(kernel: Sequence[Line], job: int) -> list[Line]:
-    """The lines of a kernel without the out-of-memory kills of other jobs and services: the kernel names the cgroup
-    of the task (mm/oom_kill.c, dump_global_header), and Slurm's is ``…/job_N/step_…``."""
+    """The lines of a kernel without the out-of-memory kills of other jobs and services: the kernel names
+    the cgroup of the task (mm/oom_kill.c, dump_global_header), and Slurm's is ``…/job_N/step_…``."""
     kept, other = [], False
     for line in kernel:
         if found := _MEMCG.search(line.text):

@@ -1,13 +1,14 @@
-"""How well the rules read logs that nobody of hpcstate wrote: macro-F1 and the confusion table of the samples.
+"""How well the rules read logs that nobody of hpcstate wrote: macro-F1 and the confusion table of the
+samples.
 
-``python -m tests.unit.diagnose.measure [dev|test]`` prints them. A sample is an excerpt of a public thread or
-document (its name is in its first line) with the cause that its own resolution, a maintainer or its reporter gave;
-"message" where the thread has none and the message itself is all there is. Samples are short, of programs' own
-messages; threads of GitHub are of their authors, under GitHub's terms.
+``python -m tests.unit.diagnose.measure [dev|test]`` prints them. A sample is an excerpt of a public thread
+or document (its name is in its first line) with the cause that its own resolution, a maintainer or its
+reporter gave; "message" where the thread has none and the message itself is all there is. Samples are
+short, of programs' own messages; threads of GitHub are of their authors, under GitHub's terms.
 
-The halves are not of one draw: dev was there when the rules were written, test was collected after they were
-committed, from other threads, and is read by nothing but this (docs/diagnosis.md has the figures of that day).
-"""
+The halves are not of one draw: dev was there when the rules were written, test was collected after they
+were committed, from other threads, and is read by nothing but this (docs/diagnosis.md has the figures of
+that day)."""
 
 from __future__ import annotations
 
@@ -74,9 +75,8 @@ def main(names: Sequence[str]) -> int:
         found = samples(name)
         rows = [(sample.cause, said(sample)) for sample in found]
         right = sum(a == b for a, b in rows)
-        print(
-            f"{name}: {len(rows)} samples, macro-F1 {macro_f1(rows):.3f}, right {right} ({right / len(rows):.1%})"
-        )
+        share = f"right {right} ({right / len(rows):.1%})"
+        print(f"{name}: {len(rows)} samples, macro-F1 {macro_f1(rows):.3f}, {share}")
         for (cause, told), count in sorted(table(rows).items()):
             print(f"  {cause:<20} {told:<20} {count:3}{'' if cause == told else '  <'}")
         for sample, (cause, told) in zip(found, rows, strict=True):
