@@ -131,7 +131,7 @@ def _succeeded(record: JobRecord) -> bool:
 
 def _not_failed(record: JobRecord, weighed: _Weighed) -> Diagnosis:
     """A job that runs, waits or was well: nobody is accused, and what its nodes have is told."""
-    held = record.state in ("PENDING", "REQUEUE_HOLD", "SPECIAL_EXIT") and _LAUNCH.search(record.reason)
+    held = record.state in ("PENDING", "SPECIAL_EXIT") and _LAUNCH.search(record.reason)
     if held:
         best = _best(weighed.found)
         cause = best.cause if best and best.weight >= WEIGHTS["node"] else causes()["launch"]
@@ -336,6 +336,8 @@ def _by_record(record: JobRecord, weighed: _Weighed) -> None:
     if "CANCELLED" in states:
         by = f" by {record.killed_by}" if record.killed_by else ""
         add("cancelled", "cancelled", f"state CANCELLED{by}")
+    if record.waits:
+        weighed.notes.append("the job was requeued: this is its last run; now it is " + record.waits)
     if states & {"FAILED", "CANCELLED", "COMPLETED"}:
         _by_end(record, add)
 

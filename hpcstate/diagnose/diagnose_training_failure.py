@@ -57,8 +57,7 @@ def main(arguments: list[str]) -> int:
     if known is None:
         print(f"diagnose_training_failure: job {job or ''} is not recorded", file=sys.stderr)
         return 2
-    first = _first_node(known)
-    paths = args.log or output_paths.candidates(known, first)
+    paths = args.log or output_paths.candidates(known)
     answer = collect.collect(sources.request(known, paths))
     node = str(answer["node"])
     others = () if known.nodes in ("", node) else (f"the logs of other nodes than {node} of {known.nodes}",)
@@ -98,16 +97,6 @@ def _last() -> str:
     if not found:
         raise ValueError("no job of yours failed in the last 14 days: give a number")
     return found[-1]
-
-
-def _first_node(known: record.JobRecord) -> str:
-    """The node on which the batch script ran; empty where it is not known."""
-    if not known.nodes:
-        return ""
-    try:
-        return _run(["scontrol", "show", "hostnames", known.nodes]).split()[0]
-    except (OSError, ValueError, IndexError, subprocess.TimeoutExpired):
-        return re.split(r"[,\[]", known.nodes)[0]
 
 
 def _run(words: list[str]) -> str:

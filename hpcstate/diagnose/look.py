@@ -43,7 +43,7 @@ def look(
     asked = list(dict.fromkeys([*names[:MOST_NODES], cluster.controller.name]))
     missing = [f"the logs of {len(names) - MOST_NODES} more nodes"] if len(names) > MOST_NODES else []
     missing += [f"{name}: the cluster file has no such node" for name in _nodes(known) if name not in ours]
-    paths = output_paths.candidates(known, names[0] if names else "")
+    paths = output_paths.candidates(known)
     ask = script(sources.request(known, paths))
 
     def answer(name: str) -> dict[str, Any] | str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 PARSER = "v0.0.42"
@@ -87,6 +87,7 @@ class JobRecord:
     array_job: int = 0
     array_task: int | None = None
     restarts: int = 0
+    waits: str = ""
     killed_by: str = ""
     command: str = ""
     asked: Mapping[str, int] = field(default_factory=dict)
@@ -95,13 +96,16 @@ class JobRecord:
 
     @property
     def state(self) -> str:
-        """Its state in one word."""
+        """Its state in one word; that of a run that was requeued is PENDING to sacct, with a flag beside
+        it."""
+        if "REQUEUED" in self.states:
+            return "REQUEUED"
         return self.states[0] if self.states else "UNKNOWN"
 
     @property
     def over(self) -> bool:
         """Whether it has ended."""
-        return self.state not in ("PENDING", "RUNNING", "SUSPENDED", "CONFIGURING", "COMPLETING", "REQUEUED")
+        return self.state not in ("PENDING", "RUNNING", "SUSPENDED", "CONFIGURING", "COMPLETING")
 
     @property
     def label(self) -> str:
@@ -110,29 +114,34 @@ class JobRecord:
 
 
 def parse(text: str) -> list[JobRecord]:
-    """The jobs in what ``sacct_words`` printed, the last run of each, in the order in which they are.
+    """The runs of jobs in what ``sacct_words`` printed, in their order; a job that was requeued has several.
 
     Raises ValueError for what is no answer of sacct.
     """
     data = json.loads(text)
     if not isinstance(data, dict) or not isinstance(data.get("jobs"), list):
         raise ValueError("no list of jobs")
-    found: dict[int, JobRecord] = {}
-    for row in data["jobs"]:
-        if isinstance(row, dict):
-            made = _job(row)
-            known = found.get(made.job)
-            if known is None or made.submit >= known.submit:
-                found[made.job] = made
-    return list(found.values())
+    return [_job(row) for row in data["jobs"] if isinstance(row, dict)]
 
 
 def find(records: Sequence[JobRecord], job: str) -> JobRecord | None:
-    """The one that ``job`` names, as 12 or 12_3. An array's number alone names its first task that failed."""
-    exact = next((one for one in records if job in (one.label, str(one.job))), None)
-    of_array = [one for one in records if str(one.array_job) == job]
-    bad = next((one for one in of_array if one.over and one.state != "COMPLETED"), None)
-    return bad or exact or (of_array[0] if of_array else None)
+    """The one that ``job`` names, as 12 or 12_3. An array's number alone names its first task that
+    failed; of a job that was requeued the last run that began is it."""
+    labels = dict.fromkeys(
+        one.label for one in records if job in (one.label, str(one.job), str(one.array_job))
+    )
+    last = [_last([one for one in records if one.label == label]) for label in labels]
+    bad = next((one for one in last if one.over and one.state != "COMPLETED"), None)
+    return bad or next(iter(last), None)
+
+
+def _last(runs: Sequence[JobRecord]) -> JobRecord:
+    """The last of a job's ``runs`` that began: one that waits to be run again says nothing of why it must."""
+    ordered = sorted(runs, key=lambda one: one.submit)
+    begun = [one for one in ordered if one.start]
+    if begun and not ordered[-1].start:
+        return replace(begun[-1], waits=ordered[-1].state)
+    return ordered[-1]
 
 
 def _job(row: Mapping[str, Any]) -> JobRecord:
@@ -142,7 +151,8 @@ def _job(row: Mapping[str, Any]) -> JobRecord:
     task = _optional(array.get("task_id"))
     limit = _optional(time.get("limit"))
     # Slurm gives both where both are one file; a file is read once.
-    paths = [str(row.get(f"std{name}_expanded") or row.get(f"std{name}") or "") for name in ("out", "err")]
+    # sacct's own expansion knows no task, and of a node only its NodeName: the pattern is what counts.
+    paths = [str(row.get(f"std{name}") or row.get(f"std{name}_expanded") or "") for name in ("out", "err")]
     return JobRecord(
         job=_number(row.get("job_id")),
         name=str(row.get("name") or ""),

@@ -1,4 +1,5 @@
-"""What failed first: the cause before what followed from it, who is suspected, and nobody where nothing failed."""
+"""What failed first: the cause before what followed from it, who is suspected, and nobody where nothing
+failed."""
 
 from __future__ import annotations
 
@@ -17,8 +18,9 @@ from tests.unit.diagnose.measure import macro_f1, samples
 
 JOB = JobRecord(12, "train", "alice", states=("FAILED",), ended=Ended(1), nodes="n[1-2]", start=100, end=400)
 WATCHDOG = (
-    "[rank{rank}]:[E321 ProcessGroupNCCL.cpp:607] [Rank {rank}] Watchdog caught collective operation timeout: "
-    "WorkNCCL(SeqNum={seq}, OpType={op}, NumelIn=4, NumelOut=4, Timeout(ms)=600000) ran for 600060 milliseconds"
+    "[rank{rank}]:[E321 ProcessGroupNCCL.cpp:607] [Rank {rank}] Watchdog caught collective operation "
+    "timeout: "
+    "WorkNCCL(SeqNum={seq}, OpType={op}, NumelIn=4, NumelOut=4, Timeout(ms)=600000) ran for 600060 ms"
 )
 
 
@@ -67,9 +69,10 @@ CASES = {
         3,
     ),
     "the first of torchrun's table": (
-        "Failures:\n[1]:\n  time      : 2026-01-01_10:00:09\n  host      : n2\n  rank      : 5 (local_rank: 1)\n"
-        "  exitcode  : -11 (pid: 5)\nRoot Cause (first observed failure):\n[0]:\n  time      : "
-        "2026-01-01_10:00:04\n  host      : n1\n  rank      : 3 (local_rank: 3)\n  exitcode  : -11 (pid: 3)\n",
+        "Failures:\n[1]:\n  time      : 2026-01-01_10:00:09\n  host      : n2\n  rank      : 5 (local_rank: 1)"
+        "\n  exitcode  : -11 (pid: 5)\nRoot Cause (first observed failure):\n[0]:\n  time      : "
+        "2026-01-01_10:00:04\n  host      : n1\n  rank      : 3 (local_rank: 3)\n  exitcode  : -11 (pid: 3)"
+        "\n",
         "crash",
         3,
     ),
@@ -85,7 +88,11 @@ CASES = {
         "disk-full",
         None,
     ),
-    "colours": ("\x1b[31mslurmstepd: error: Detected 1 oom_kill event\x1b[0m in StepId=12.0\n", "memory", None),
+    "colours": (
+        "\x1b[31mslurmstepd: error: Detected 1 oom_kill event\x1b[0m in StepId=12.0\n",
+        "memory",
+        None,
+    ),
 }
 
 
