@@ -1,4 +1,5 @@
-"""What people of a Slurm cluster work with: packages that the file adds, seff, modules, message of the day.
+"""What people of a Slurm cluster work with: packages that the file adds, seff, what says why a job failed,
+modules, message of the day.
 
     pyinfra inventories/gpu.py deploys/work.py
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 from pyinfra.context import config
 
 from deploys.util.context import is_build, target
+from hpcstate.diagnose import deployed
 from hpcstate.node import directory, mail, work_files
 from operations import packages, text_files
 from operations.text_files import TextFile
@@ -24,6 +26,10 @@ if not is_build() and target().cluster.kind == "hpc":
         files=[
             TextFile(path, content, work_files.MODES.get(path, "644"))
             for path, content in work_files.files(this.cluster, this.node).items()
+        ]
+        + [
+            TextFile(path, content, deployed.MODES.get(path, "644"))
+            for path, content in deployed.files().items()
         ],
     )
     sends = this.cluster.mail is not None and this.node is this.cluster.controller

@@ -26,10 +26,10 @@ MANAGED = (
     Managed(
         "files",
         "names of the nodes, SSH with their host keys, firewall, time, users, tmpfiles, sysctl, drop-ins of "
-        "units; settings and policy of Apptainer, public key, container-exec; seff, the path "
-        "of modules; on the controller what slurmctld asks about jobs, rotation of its record, the message "
-        "of the day",
-        "/etc, /usr/bin/container-exec, /usr/local/bin",
+        "units; settings and policy of Apptainer, public key, container-exec; seff, "
+        "diagnose_training_failure, the path of modules; on the controller what slurmctld asks about jobs, "
+        "rotation of its record, the message of the day",
+        "/etc, /usr/bin/container-exec, /usr/local/bin, /opt/slurm",
         "content by digest, mode, owner; a mark where what has to follow did not succeed",
         "mended",
     ),

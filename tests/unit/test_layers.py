@@ -67,7 +67,7 @@ FLOORS = (
     ("node", "container"),
     ("image", "hypervisor", "registry", "gpu", "check"),
     ("health",),
-    ("judge", "cluster"),
+    ("judge", "cluster", "diagnose"),
     ("commands", "tasks"),
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
