@@ -24,7 +24,8 @@ FAILING = {
     "time limit": ("--mem=50M --time=1", "sleep 300", "time-limit"),
     "one rank dies": (
         "--mem=50M --ntasks=2 --nodes=2",
-        "srun --kill-on-bad-exit sh -c 'if [ \"$SLURM_PROCID\" = 1 ]; then sleep 2; kill -SEGV $$; fi; sleep 60'",
+        "srun --kill-on-bad-exit sh -c "
+        "'if [ \"$SLURM_PROCID\" = 1 ]; then sleep 2; kill -SEGV $$; fi; sleep 60'",
         "crash",
     ),
     "no GPU": (

@@ -37,7 +37,8 @@ def state(found: dict[str, Any], *wanted: Reservation) -> Outcome:
 
 def told(outcome: Outcome) -> list[str]:
     (command,) = outcome.raw
-    text: str = command.connector_arguments["_stdin"]  # type: ignore[attr-defined]
+    text = command.connector_arguments["_stdin"]
+    assert isinstance(text, str)
     return [line.split("\x1f")[0] for line in text.splitlines()]
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from hpcstate import programs
 from hpcstate.model import Group, User
+from hpcstate.node.file_change import HIDDEN
 from hpcstate.node.users import WantedUsers, keys_text, sudoers_text
 from operations import users
 from operations.util import difference
@@ -416,4 +417,4 @@ def test_the_keys_that_change_are_shown_and_sudo_is_not(
     text = "\n".join(told)
     assert f"-{other}" in text and f"+{KEY}" in text and "/alice" in text
     assert "Will remove" in text and "/bob" in text
-    assert "NOPASSWD" not in text and difference.HIDDEN in text
+    assert "NOPASSWD" not in text and HIDDEN in text

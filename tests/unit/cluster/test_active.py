@@ -115,8 +115,7 @@ def test_no_gate(cluster: Cluster, name: str) -> None:
 
 def test_a_node_that_health_drained_may_go_off_and_on() -> None:
     def drained(reason: str) -> SlurmNode:
-        known: Any = {"states": ["IDLE", "DRAIN"], "reason": reason}
-        return known
+        return cast(SlurmNode, {"states": ["IDLE", "DRAIN"], "reason": reason})
 
     nodes = {
         "a": drained("fan"),

@@ -69,10 +69,10 @@ CASES = {
         3,
     ),
     "the first of torchrun's table": (
-        "Failures:\n[1]:\n  time      : 2026-01-01_10:00:09\n  host      : n2\n  rank      : 5 (local_rank: 1)"
-        "\n  exitcode  : -11 (pid: 5)\nRoot Cause (first observed failure):\n[0]:\n  time      : "
-        "2026-01-01_10:00:04\n  host      : n1\n  rank      : 3 (local_rank: 3)\n  exitcode  : -11 (pid: 3)"
-        "\n",
+        "Failures:\n[1]:\n  time      : 2026-01-01_10:00:09\n  host      : n2\n  rank      : 5 "
+        "(local_rank: 1)\n  exitcode  : -11 (pid: 5)\nRoot Cause (first observed failure):\n[0]:\n"
+        "  time      : 2026-01-01_10:00:04\n  host      : n1\n  rank      : 3 "
+        "(local_rank: 3)\n  exitcode  : -11 (pid: 3)\n",
         "crash",
         3,
     ),

@@ -122,7 +122,12 @@ def test_it_records_drains_and_lifts(
 ) -> None:
     told: list[str] = []
     monkeypatch.setattr(active, "RECORD", tmp_path / "state" / "active.jsonl")
-    monkeypatch.setattr(active, "slurm", lambda *words: told.append(" ".join(words)) or "")
+
+    def slurm(*words: str) -> str:
+        told.append(" ".join(words))
+        return ""
+
+    monkeypatch.setattr(active, "slurm", slurm)
     nodes = {
         "a": AtSlurm(("IDLE",), "", ""),
         "b": AtSlurm(("IDLE", "DRAIN"), "", f"{PREFIX}node: active-memory: 3 wrong results"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate.health import checks
+from hpcstate.health import checks, gpus
 from hpcstate.health.checks import Room, Wrong, clock_off, full, less_memory, link, mount_of, mountinfo
 from hpcstate.model.health import CHECKS
 
@@ -83,7 +83,12 @@ def test_file_systems(path: str, room: Room, said: list[str], blame: str) -> Non
 
 def test_real_file_systems_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
-    monkeypatch.setattr(checks, "_room", lambda path: looked.append(path) or Room(0, 0))
+
+    def room(path: str) -> Room:
+        looked.append(path)
+        return Room(0, 0)
+
+    monkeypatch.setattr(checks, "_room", room)
     assert not words(checks.filesystems({"full_percent": 97, "inodes_percent": 97})) and "/" in looked
 
 
@@ -91,7 +96,12 @@ def test_servers_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     text = MOUNTINFO.replace(" /home ", " /var/tmp ")
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: text)
     looked: list[str] = []
-    monkeypatch.setattr(checks, "_room", lambda path: looked.append(path) or Room(0, 0))
+
+    def room(path: str) -> Room:
+        looked.append(path)
+        return Room(0, 0)
+
+    monkeypatch.setattr(checks, "_room", room)
     list(checks.filesystems({"full_percent": 97, "inodes_percent": 97}))
     assert "/var/tmp" not in looked and "/dev/shm" in looked
 
@@ -155,7 +165,7 @@ def test_container_programs(fuse: None) -> None:
 
 
 def test_a_node_without_gpus_asks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks.gpus, "on_the_bus", lambda: 0)
+    monkeypatch.setattr(gpus, "on_the_bus", lambda: 0)
     if Path("/proc/driver/nvidia/version").exists():
         pytest.skip("this machine has a GPU")
     monkeypatch.setattr(checks, "_shell", lambda _: pytest.fail("it asked"))

@@ -7,6 +7,7 @@ import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,13 +24,13 @@ SECRET = "s#c;r=e\"t%'\\ x"
 PEM = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n"
 
 
-def with_directory(cluster: Cluster = GPU, **changes: object) -> Cluster:
+def with_directory(cluster: Cluster = GPU, **changes: Any) -> Cluster:
     found = replace(
         cluster,
         home="nfs",
         users=(User("alice", 7001),),
         groups=(Group("physics", 3001),),
-        directory=replace(LDAP, **changes),  # type: ignore[arg-type]
+        directory=replace(LDAP, **changes),
     )
     login = replace(GPU.workers[0], name="login-01", role="login", simulated_gpus=None)
     return replace(found, nodes=(*found.nodes, login))
@@ -107,7 +108,7 @@ def test_bases_of_people_and_groups() -> None:
         ),
     ],
 )
-def test_who_may_log_in(changes: dict[str, object], keys: dict[str, str]) -> None:
+def test_who_may_log_in(changes: dict[str, Any], keys: dict[str, str]) -> None:
     found = domain(with_directory(**changes))
     about = ("access_provider", "simple_allow_groups", "ldap_access_order", "ldap_access_filter")
     assert {key: found[key] for key in about if key in found} == keys
@@ -153,7 +154,7 @@ def test_files_of_this_machine_that_cannot_be(
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(HpcstateError, match=said) as caught:
-        directory.secrets(with_directory(**{key: path}))
+        directory.secrets(with_directory(GPU, **{key: path}))
     assert f"directory.ldap.{key}" in str(caught.value) and "\x07" not in str(caught.value)
 
 

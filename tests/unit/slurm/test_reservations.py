@@ -99,7 +99,7 @@ def test_what_was_recorded_of_five_is_what_is_wanted_of_them() -> None:
     assert difference(wanted, found) == found_none
 
 
-CREATED = {
+CREATED: dict[str, tuple[dict[str, Any], str]] = {
     "once": (
         {},
         "StartTime=2026-12-01T08:00:00 EndTime=2026-12-01T10:00:00 Users=root Nodes=n1",
@@ -244,7 +244,8 @@ def test_what_left_the_file_goes_when_no_job_needs_it() -> None:
 def test_those_of_others_are_named_and_left() -> None:
     hand = there(made(), mark=None, users=["alice"])
     roll = there(made(), mark=None)
-    found = state(r=hand, **{"hpcstate-roll-n2": roll, "x": hand})
+    found = state(r=hand, x=hand)
+    found["found"]["hpcstate-roll-n2"] = roll
     same_name = difference([made()], found)
     assert same_name.steps == ()
     assert same_name.named[0].startswith("the reservation r was made by hand, and stays as it is")
