@@ -12,11 +12,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from hpcstate.diagnose.events import JobEvent
-from hpcstate.diagnose.lines import Line
+from hpcstate.diagnose.lines import LogLine
 from hpcstate.diagnose.python import Traceback, tracebacks
 from hpcstate.diagnose.ranks import Failed, Waited, of_launchers, of_torchrun, waited
 from hpcstate.diagnose.record import SIGNALS, Ended, JobRecord
-from hpcstate.diagnose.rules import Cause, Rule, Sure, Tier, causes, rules
+from hpcstate.diagnose.rules import Cause, CauseRule, Sure, Tier, causes, rules
 from hpcstate.gpu.xids import judged
 
 WEIGHTS = {
@@ -59,7 +59,7 @@ class Evidence:
     tier: Tier
     sure: Sure
     weight: int
-    line: Line
+    line: LogLine
     index: int
     origin: str = ""
     node: str = ""
@@ -95,7 +95,7 @@ class _Weighed:
 
 
 def diagnose(
-    lines: Sequence[Line], record: JobRecord | None = None, events: Sequence[JobEvent] = ()
+    lines: Sequence[LogLine], record: JobRecord | None = None, events: Sequence[JobEvent] = ()
 ) -> Diagnosis:
     """What ``lines`` of a job's output, of its nodes' kernels and of slurmd, its ``record`` and the
     ``events`` on its nodes come to."""
@@ -158,7 +158,7 @@ _LAUNCH = re.compile(r"launch.?fail|JobHoldMaxRequeue|prolog|BadConstraints.*hel
 
 
 def _by_rules(
-    lines: Sequence[Line], own: Sequence[Line], traced: Sequence[Traceback], weighed: _Weighed
+    lines: Sequence[LogLine], own: Sequence[LogLine], traced: Sequence[Traceback], weighed: _Weighed
 ) -> None:
     ends = {id(one.line): one for one in traced}
     last = _last_lines(own)
@@ -200,7 +200,7 @@ _COUNTED = re.compile(
 """Programs that count, and found none."""
 
 
-def _rule(line: Line) -> tuple[Rule | None, re.Match[str] | None]:
+def _rule(line: LogLine) -> tuple[CauseRule | None, re.Match[str] | None]:
     if _COUNTED.search(line.text):
         return None, None
     for rule in rules():
@@ -209,12 +209,12 @@ def _rule(line: Line) -> tuple[Rule | None, re.Match[str] | None]:
     return None, None
 
 
-def _last_lines(lines: Iterable[Line]) -> dict[str, int]:
+def _last_lines(lines: Iterable[LogLine]) -> dict[str, int]:
     """The number of the last line of each file that has something to say."""
     return {line.path: line.number for line in lines if line.text.strip()}
 
 
-def _weight(rule: Rule, line: Line, traceback: Traceback | None, last: int) -> int:
+def _weight(rule: CauseRule, line: LogLine, traceback: Traceback | None, last: int) -> int:
     name = rule.cause.name
     if rule.tier == "effect":
         return WEIGHTS["cancelled"] if name == "cancelled" and "JOB " in line.text else WEIGHTS["effect"]
@@ -258,7 +258,7 @@ _XID = re.compile(r"NVRM: Xid \((?:PCI:)?(?P<address>[^ )]+)[^)]*\): (?P<number>
 _PROCESS = re.compile(r"^pid='?[^,]*'?,\s*(?:name=[^,]*,\s*)?")
 
 
-def _by_xids(lines: Sequence[Line], weighed: _Weighed) -> None:
+def _by_xids(lines: Sequence[LogLine], weighed: _Weighed) -> None:
     """Xids of the kernel's log, judged by the table of NVIDIA's catalog (hpcstate/gpu/xids.toml)."""
     for index, line in enumerate(lines):
         if not (found := _XID.search(line.text)):
@@ -284,7 +284,7 @@ def _by_events(events: Sequence[JobEvent], weighed: _Weighed) -> None:
         bad = [check for check in event.checks if not check.ok]
         for check in bad:
             said = f"{event.what}: check {check.name} failed: {check.detail}"
-            line = Line(said, "events", event.place.rpartition(":")[0], node=event.node)
+            line = LogLine(said, "events", event.place.rpartition(":")[0], node=event.node)
             name = "gpu-hardware" if "gpu" in check.name.lower() else "launch"
             if check.blame != "node" or event.what != "prolog":
                 weighed.notes.append(f"{event.node} {said}")
@@ -303,7 +303,7 @@ def _by_record(record: JobRecord, weighed: _Weighed) -> None:
     """What Slurm recorded (slurm.conf(5), sacct(1): JOB STATE CODES)."""
 
     def add(cause: str, weight: str, said: str, sure: Sure = "certain", node: str = "", **more: str) -> None:
-        line = Line(said, "record", "sacct", node=node)
+        line = LogLine(said, "record", "sacct", node=node)
         weighed.found.append(
             Evidence(causes()[cause], "cause", sure, WEIGHTS[weight], line, 1 << 30, "sacct(1)", node, **more)  # type: ignore[arg-type]
         )

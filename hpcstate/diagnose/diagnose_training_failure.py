@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _of_files(args: argparse.Namespace) -> int:
-    rows: list[lines.Line] = []
+    rows: list[lines.LogLine] = []
     for path in args.log:
         try:
             kept = collect.read(path)

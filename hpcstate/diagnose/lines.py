@@ -33,7 +33,7 @@ TRIGGER = re.compile(
 
 
 @dataclass(frozen=True)
-class Line:
+class LogLine:
     """A line of ``source``: its ``text`` without what belongs to terminals and launchers, and its place.
 
     ``path`` and ``number`` (from 1; 0: not known) say where it is, ``node`` whose it is, ``rank`` which task
@@ -98,13 +98,13 @@ def stamped(text: str) -> float | None:
     return None
 
 
-def of_job(rows: Iterable[tuple[int, str]], path: str, node: str = "") -> list[Line]:
+def of_job(rows: Iterable[tuple[int, str]], path: str, node: str = "") -> list[LogLine]:
     """The numbered ``rows`` of a job's output as lines."""
     texts = [(number, text) for number, raw in rows for text in clean(raw)]
     labelled = _has_labels([text for _, text in texts])
     lines = []
     for number, text in texts:
-        line = Line(text, "job", path, number, node, time=stamped(text))
+        line = LogLine(text, "job", path, number, node, time=stamped(text))
         lines.append(_unlabelled(line, labelled))
     return lines
 
@@ -115,7 +115,7 @@ def _has_labels(texts: Sequence[str]) -> bool:
     return len(labels) > 1 and sum(labels.values()) * 2 > len(texts)
 
 
-def _unlabelled(line: Line, labelled: bool) -> Line:
+def _unlabelled(line: LogLine, labelled: bool) -> LogLine:
     text, rank = line.text, line.rank
     for pattern in (*((_SRUN_LABEL,) if labelled else ()), *_LABELS):
         if found := pattern.match(text):
@@ -125,6 +125,6 @@ def _unlabelled(line: Line, labelled: bool) -> Line:
     return line if text is line.text and rank is None else replace(line, text=text, rank=rank)
 
 
-def of_text(text: str, path: str = "", node: str = "") -> list[Line]:
+def of_text(text: str, path: str = "", node: str = "") -> list[LogLine]:
     """The lines of a whole ``text`` of a job."""
     return of_job(enumerate(text.split("\n"), 1), path, node)

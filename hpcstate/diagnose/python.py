@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hpcstate.diagnose.lines import Line
+from hpcstate.diagnose.lines import LogLine
 
 _HEAD = "Traceback (most recent call last):"
 _EXCEPTION = re.compile(r"^(?P<type>(?:[A-Za-z_]\w*\.)*[A-Z]\w*)(?:: (?P<said>.*)|:?$)")
@@ -35,13 +35,13 @@ class Traceback:
 
     type: str
     said: str
-    line: Line
+    line: LogLine
     index: int
     place: str
     wraps: bool
 
 
-def tracebacks(lines: Sequence[Line]) -> list[Traceback]:
+def tracebacks(lines: Sequence[LogLine]) -> list[Traceback]:
     """The exceptions in ``lines`` that began a chain, in the order in which they are; those of several ranks
     may be mixed, and each line goes to its own."""
     found: list[Traceback] = []

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from hpcstate.diagnose.lines import Line
+from hpcstate.diagnose.lines import LogLine
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Failed:
     """A task that failed, as its launcher says: ``line`` tells. ``code`` is its exit code, the signal's
     number negative; ``time`` seconds since 1970 where the launcher gives it."""
 
-    line: Line
+    line: LogLine
     rank: int | None = None
     node: str = ""
     code: int | None = None
@@ -30,7 +30,7 @@ _HEAD = re.compile(r"^\s*(?P<root>Root Cause \(first observed failure\):|Other F
 _FIELD = re.compile(r"^\s*(time|host|rank|exitcode|error_file|traceback)\s*: (.*)$")
 
 
-def of_torchrun(lines: Sequence[Line]) -> list[Failed]:
+def of_torchrun(lines: Sequence[LogLine]) -> list[Failed]:
     """The rows of torchrun's table, by time (torch/distributed/elastic/multiprocessing/errors/__init__.py):
     the one under "Root Cause" is the agent's own first; where agents of several nodes write one, the first
     by time is the first."""
@@ -56,7 +56,7 @@ def of_torchrun(lines: Sequence[Line]) -> list[Failed]:
     return sorted(known, key=lambda row: (row.time is None, row.time or 0, not row.first))
 
 
-def _with(row: Failed, name: str, value: str, line: Line) -> Failed:
+def _with(row: Failed, name: str, value: str, line: LogLine) -> Failed:
     number = re.match(r"-?\d+", value)
     if name == "time":
         try:
@@ -96,7 +96,7 @@ _DEEPSPEED = re.compile(r"\[launch\.py.*(?:exits with return code = (?P<code>-?\
 _SIGNALS = {"Killed": 9, "Terminated": 15, "Segmentation fault": 11, "Aborted": 6, "Bus error": 7}
 
 
-def of_launchers(lines: Iterable[Line]) -> list[Failed]:
+def of_launchers(lines: Iterable[LogLine]) -> list[Failed]:
     """What srun, mpirun and torchrun's agent say in a line of a task that failed, in their order."""
     found = []
     for line in lines:
@@ -121,7 +121,7 @@ def of_launchers(lines: Iterable[Line]) -> list[Failed]:
 class _Group:
     """What the ranks of one process group said of their collectives."""
 
-    reported: dict[int, Line] = field(default_factory=dict)
+    reported: dict[int, LogLine] = field(default_factory=dict)
     enqueued: dict[int, int] = field(default_factory=dict)
     operations: dict[int, dict[int, str]] = field(default_factory=lambda: defaultdict(dict))
 
@@ -146,14 +146,14 @@ class Waited:
     reported: tuple[int, ...]
     suspects: tuple[int, ...]
     why: str
-    line: Line
+    line: LogLine
 
 
-def waited(lines: Sequence[Line], tasks: int = 0) -> Waited | None:
+def waited(lines: Sequence[LogLine], tasks: int = 0) -> Waited | None:
     """Who kept the others waiting, where NCCL's watchdog of PyTorch timed out; None where it did not.
     ``tasks`` is the number of ranks where it is known."""
     groups: dict[str, _Group] = defaultdict(_Group)
-    first: Line | None = None
+    first: LogLine | None = None
     world = tasks
     whole = _Group()
     for line in lines:

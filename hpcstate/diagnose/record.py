@@ -45,7 +45,7 @@ class Ended:
 
 
 @dataclass(frozen=True)
-class Step:
+class JobStep:
     """A step of a job. ``states`` as Slurm has them, ``tasks`` their number, times in seconds since 1970 (0:
     not yet), ``memory`` the most that one task of it used in bytes, None where it was not measured."""
 
@@ -92,7 +92,7 @@ class JobRecord:
     command: str = ""
     asked: Mapping[str, int] = field(default_factory=dict)
     had: Mapping[str, int] = field(default_factory=dict)
-    steps: tuple[Step, ...] = ()
+    steps: tuple[JobStep, ...] = ()
 
     @property
     def state(self) -> str:
@@ -182,10 +182,10 @@ def _job(row: Mapping[str, Any]) -> JobRecord:
     )
 
 
-def _step(row: Mapping[str, Any]) -> Step:
+def _step(row: Mapping[str, Any]) -> JobStep:
     named, time, nodes = _map(row.get("step")), _map(row.get("time")), _map(row.get("nodes"))
     most = _map(_map(row.get("tres")).get("requested")).get("max")
-    return Step(
+    return JobStep(
         name=str(
             _map(named.get("id")).get("step_id") or named.get("id") or named.get("name") or ""
         ).rpartition(".")[2],

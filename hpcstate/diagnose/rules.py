@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from hpcstate.diagnose.lines import Line
+from hpcstate.diagnose.lines import LogLine
 
 TABLE = Path(__file__).with_name("rules.toml")
 
@@ -32,7 +32,7 @@ class Cause:
 
 
 @dataclass(frozen=True)
-class Rule:
+class CauseRule:
     """What a line means that has ``pattern`` and not ``unless``, in one of the sources ``within``. ``origin``
     is where the text comes from, ``steps`` stand for the cause's own where they are not empty."""
 
@@ -46,7 +46,7 @@ class Rule:
     steps: str
     origin: str
 
-    def fits(self, line: Line) -> re.Match[str] | None:
+    def fits(self, line: LogLine) -> re.Match[str] | None:
         """The match in ``line``, if it is what the rule is about."""
         if line.source not in self.within:
             return None
@@ -62,11 +62,11 @@ def causes() -> Mapping[str, Cause]:
 
 
 @cache
-def rules() -> tuple[Rule, ...]:
+def rules() -> tuple[CauseRule, ...]:
     """The rules in their order."""
     known = causes()
     return tuple(
-        Rule(
+        CauseRule(
             number,
             known[row["cause"]],
             row["tier"],

@@ -10,7 +10,7 @@ from typing import Any
 
 from hpcstate.diagnose import events, lines
 from hpcstate.diagnose.decide import Diagnosis, diagnose, with_sources
-from hpcstate.diagnose.lines import Line
+from hpcstate.diagnose.lines import LogLine
 from hpcstate.diagnose.record import JobRecord
 
 SLURMD_LOG = "/var/log/slurm/slurmd.log"
@@ -33,7 +33,7 @@ class Collected:
     """All that is known of a job."""
 
     outputs: tuple[OutputFile, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[LogLine, ...]
     events: tuple[events.JobEvent, ...]
     looked: tuple[str, ...]
     missing: tuple[str, ...]
@@ -55,7 +55,7 @@ def request(record: JobRecord, paths: Sequence[str]) -> dict[str, Any]:
 def gathered(answers: Mapping[str, Mapping[str, Any]], job: int, missing: Sequence[str] = ()) -> Collected:
     """The ``answers`` of collect.py by node. A file that several nodes have (a shared home) counts once."""
     outputs: dict[tuple[str, int], OutputFile] = {}
-    found: list[Line] = []
+    found: list[LogLine] = []
     happened: list[events.JobEvent] = []
     looked, not_read = [], list(missing)
     readable = {str(file["path"]) for answer in answers.values() for file in answer.get("files", ())}
@@ -74,12 +74,14 @@ def gathered(answers: Mapping[str, Mapping[str, Any]], job: int, missing: Sequen
             if not any(text.startswith(f"{path}:") for path in readable)
         ]
         kernel = [
-            Line(str(text), "kernel", "kernel log", 0, node, time=float(at))
+            LogLine(str(text), "kernel", "kernel log", 0, node, time=float(at))
             for at, text in answer.get("kernel", ())
         ]
         found += of_this_job(kernel, job)
         found += [
-            Line(str(text), "slurm", SLURMD_LOG, int(number), node, time=lines.stamped(str(text).lstrip("[")))
+            LogLine(
+                str(text), "slurm", SLURMD_LOG, int(number), node, time=lines.stamped(str(text).lstrip("["))
+            )
             for number, text in answer.get("slurm", ())
         ]
         happened += events.parse(
@@ -95,7 +97,7 @@ _MEMCG = re.compile(r"oom-kill:constraint=(?P<constraint>\w+).*?task_memcg=(?P<g
 _OF_JOB = re.compile(r"/job_(\d+)(?:/|$)")
 
 
-def of_this_job(kernel: Sequence[Line], job: int) -> list[Line]:
+def of_this_job(kernel: Sequence[LogLine], job: int) -> list[LogLine]:
     """The lines of a kernel without the out-of-memory kills of other jobs and services: the kernel names
     the cgroup of the task (mm/oom_kill.c, dump_global_header), and Slurm's is ``…/job_N/step_…``."""
     kept, other = [], False

@@ -61,7 +61,13 @@ def answer_problems(found: AccountingState, cluster_name: str) -> list[str]:
     return problems
 
 
-@fault("slurmdbd is stopped", "accounting.answers", "accounting.recorded")
+@fault(
+    "slurmdbd is stopped",
+    "accounting.answers",
+    "accounting.recorded",
+    "diagnosis.failed_job",
+    "diagnosis.healthy_job",
+)
 def slurmdbd_stopped(live: Live) -> Iterator[None]:
     with stopped(live, live.cluster.controller.name, "slurmdbd"):
         yield

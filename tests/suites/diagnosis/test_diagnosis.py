@@ -16,7 +16,7 @@ from hpcstate.diagnose.text import as_text
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster, Node
 from hpcstate.node.ssh import Live
-from tests.suites.breaking import last_worker, moved, stopped
+from tests.suites.breaking import last_worker, moved
 
 LOG = "slurmstepd: error: Detected 1 oom_kill event in StepId=1.0"
 MODULE = "hpcstate_no_such_module"
@@ -47,12 +47,6 @@ def without_program(live: Live) -> Iterator[None]:
         yield
 
 
-@fault("Python is gone from a node", "diagnosis.program")
-def without_python(live: Live) -> Iterator[None]:
-    with moved(live, last_worker(live).name, "/usr/bin/python3"):
-        yield
-
-
 def test_failed_job(live: Live, cluster: Cluster, controller: Node, record_property: RecordProperty) -> None:
     """A job that lacks a Python module is diagnosed as that, with the line of its output"""
     _demand_accounting(cluster)
@@ -79,12 +73,6 @@ def test_healthy_job(live: Live, cluster: Cluster, controller: Node, record_prop
             f"job {job}: nothing", as_text(found), "`hpcstate diagnose` shows the rule that fitted"
         )
     record_property("observed", f"job {job}: {found.summary}")
-
-
-@fault("slurmdbd is stopped", "diagnosis.failed_job", "diagnosis.healthy_job")
-def slurmdbd_stopped(live: Live) -> Iterator[None]:
-    with stopped(live, live.cluster.controller.name, "slurmdbd"):
-        yield
 
 
 def _demand_accounting(cluster: Cluster) -> None:

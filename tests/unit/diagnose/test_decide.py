@@ -9,8 +9,8 @@ import pytest
 
 from hpcstate.diagnose.decide import Diagnosis, diagnose
 from hpcstate.diagnose.events import parse as parse_events
-from hpcstate.diagnose.lines import Line, of_text
-from hpcstate.diagnose.record import Ended, JobRecord, Step
+from hpcstate.diagnose.lines import LogLine, of_text
+from hpcstate.diagnose.record import Ended, JobRecord, JobStep
 from hpcstate.diagnose.rules import causes, rules
 from hpcstate.diagnose.sources import of_this_job
 from hpcstate.diagnose.text import as_dict, as_text
@@ -134,7 +134,7 @@ def test_who_kept_the_others_waiting(text: str, rank: int | None, words: str) ->
 RECORDS = [
     (replace(JOB, states=("OUT_OF_MEMORY",), ended=Ended(0, 125)), "", "memory", "certain"),
     (
-        replace(JOB, steps=(Step("0", ("OUT_OF_MEMORY",), Ended(0, 9), "n2", 4),)),
+        replace(JOB, steps=(JobStep("0", ("OUT_OF_MEMORY",), Ended(0, 9), "n2", 4),)),
         "Killed\n",
         "memory",
         "certain",
@@ -168,8 +168,8 @@ def test_what_slurm_recorded(record: JobRecord, text: str, cause: str, sure: str
     assert (found.cause.name, found.sure) == (cause, sure)
 
 
-def kernel(*texts: str) -> list[Line]:
-    return [Line(text, "kernel", "kernel log", node="n2", time=200.0) for text in texts]
+def kernel(*texts: str) -> list[LogLine]:
+    return [LogLine(text, "kernel", "kernel log", node="n2", time=200.0) for text in texts]
 
 
 def test_an_xid_of_the_time_is_the_cause_and_its_node_the_place() -> None:
