@@ -73,8 +73,13 @@ def look(
     return known, collected, sources.judge(collected, known)
 
 
+class NotRecordedError(HpcstateError):
+    """Slurm has no record of a job, perhaps not yet."""
+
+
 def recorded(live: Live, cluster: Cluster, job: str) -> JobRecord:
-    """Slurm's record of ``job``; raises HpcstateError where there is none."""
+    """Slurm's record of ``job``; raises NotRecordedError where there is none, HpcstateError where sacct does
+    not answer."""
     words = shlex.join(record.sacct_words(job))
     done = live.run(cluster.controller.name, words, user="root", timeout=SECONDS, check=False)
     if done.code:
@@ -91,7 +96,7 @@ def recorded(live: Live, cluster: Cluster, job: str) -> JobRecord:
             f"sacct gave no answer that is known: {error}", where=cluster.controller.name
         ) from error
     if found is None:
-        raise HpcstateError(
+        raise NotRecordedError(
             f"job {job} is not recorded",
             where=cluster.name,
             hint="`sacct` on the controller lists what is; a job from before accounting was on is not",

@@ -11,7 +11,7 @@ import pytest
 from hpcstate.check.suite import DEPLOY_AGAIN, CheckFailed, RecordProperty, fault
 from hpcstate.diagnose.decide import Diagnosis
 from hpcstate.diagnose.deployed import PROGRAM
-from hpcstate.diagnose.look import look
+from hpcstate.diagnose.look import NotRecordedError, look
 from hpcstate.diagnose.text import as_text
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster, Node
@@ -22,6 +22,8 @@ LOG = "slurmstepd: error: Detected 1 oom_kill event in StepId=1.0"
 MODULE = "hpcstate_no_such_module"
 RECORD_SECONDS = 60
 """How long a job that has ended may be on its way to the database."""
+ANSWER_SECONDS = 10
+"""The same, where nobody answers who could tell."""
 
 
 def test_program(live: Live, record_property: RecordProperty) -> None:
@@ -92,21 +94,19 @@ def _ended(live: Live, controller: Node, command: str) -> str:
 
 def _looked(live: Live, cluster: Cluster, job: str) -> Diagnosis:
     """What is said of ``job`` when its record has come."""
-    end = time.monotonic() + RECORD_SECONDS
+    begun = time.monotonic()
+    end = begun + RECORD_SECONDS
     while True:
+        seen = f"job {job} is not recorded"
         try:
             _, _, found = look(live, cluster, job, lambda said: None)
-            waits = found.record is None or not found.record.over
+            if found.record is not None and found.record.over:
+                return found
+            seen = as_text(found)
+        except NotRecordedError:
+            pass
         except HpcstateError as error:
-            if time.monotonic() > end:
-                raise CheckFailed(
-                    f"job {job} is recorded", error.message, "does accounting.recorded pass?"
-                ) from error
-            waits = True
-        if not waits:
-            return found
+            seen, end = error.message, begun + ANSWER_SECONDS
         if time.monotonic() > end:
-            raise CheckFailed(
-                f"job {job} is recorded as ended", as_text(found), "does accounting.recorded pass?"
-            )
+            raise CheckFailed(f"job {job} is recorded as ended", seen, "does accounting.recorded pass?")
         time.sleep(3)
