@@ -8,7 +8,7 @@ equal weight, the first counts: by time where both have one from the same log, e
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from hpcstate.diagnose.events import JobEvent
@@ -266,6 +266,7 @@ def _by_xids(lines: Sequence[LogLine], weighed: _Weighed) -> None:
         number, rest = int(found["number"]), _PROCESS.sub("", found["rest"])
         known = judged(number, rest)
         origin = f"hpcstate/gpu/xids.toml, Xid {number}: {known.meaning}"
+        tier: Tier
         if known.severity == "error":
             cause, tier, weight = causes()["gpu-hardware"], "cause", WEIGHTS["hardware"]
         elif known.severity == "note":
@@ -275,7 +276,7 @@ def _by_xids(lines: Sequence[LogLine], weighed: _Weighed) -> None:
             continue
         sure: Sure = "certain" if known.severity == "error" else "likely"
         weighed.found.append(
-            Evidence(cause, tier, sure, weight, line, index, origin, line.node, None, known.step)  # type: ignore[arg-type]
+            Evidence(cause, tier, sure, weight, line, index, origin, line.node, None, known.step)
         )
 
 
@@ -302,10 +303,30 @@ def _by_events(events: Sequence[JobEvent], weighed: _Weighed) -> None:
 def _by_record(record: JobRecord, weighed: _Weighed) -> None:
     """What Slurm recorded (slurm.conf(5), sacct(1): JOB STATE CODES)."""
 
-    def add(cause: str, weight: str, said: str, sure: Sure = "certain", node: str = "", **more: str) -> None:
+    def add(
+        cause: str,
+        weight: str,
+        said: str,
+        sure: Sure = "certain",
+        node: str = "",
+        steps: str = "",
+        place: str = "",
+    ) -> None:
         line = LogLine(said, "record", "sacct", node=node)
         weighed.found.append(
-            Evidence(causes()[cause], "cause", sure, WEIGHTS[weight], line, 1 << 30, "sacct(1)", node, **more)  # type: ignore[arg-type]
+            Evidence(
+                causes()[cause],
+                "cause",
+                sure,
+                WEIGHTS[weight],
+                line,
+                1 << 30,
+                "sacct(1)",
+                node,
+                None,
+                steps,
+                place,
+            )
         )
 
     states = set(record.states)
@@ -342,7 +363,7 @@ def _by_record(record: JobRecord, weighed: _Weighed) -> None:
         _by_end(record, add)
 
 
-def _by_end(record: JobRecord, add) -> None:  # type: ignore[no-untyped-def]
+def _by_end(record: JobRecord, add: Callable[..., None]) -> None:
     ended = record.ended
     if ended.signal == OUTPUT_SIGNAL and not ended.code:
         add(

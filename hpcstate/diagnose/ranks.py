@@ -103,7 +103,8 @@ def of_launchers(lines: Iterable[LogLine]) -> list[Failed]:
         text = line.text
         if said := _SRUN.search(text):
             signal = next((number for word, number in _SIGNALS.items() if said["what"].startswith(word)), 0)
-            rank = int(re.match(r"\d+", said["ranks"])[0])  # type: ignore[index]
+            first = re.search(r"\d+", said["ranks"])
+            rank = int(first[0]) if first else None
             code = int(said["code"]) if said["code"] else -signal if signal else None
             found.append(Failed(line, rank, said["node"], code, error=said["what"]))
         elif said := _MPIRUN.search(text):
