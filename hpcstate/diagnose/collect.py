@@ -95,9 +95,14 @@ def read(name: str) -> dict[str, Any]:
     }
 
 
-def _kept(file: BinaryIO, size: int):  # type: ignore[no-untyped-def]
-    head: list[tuple[int, str]] = []
-    windows: list[tuple[int, str]] = []
+_Rows = list[tuple[int, str]]
+
+
+def _kept(file: BinaryIO, size: int) -> tuple[_Rows, _Rows, _Rows, int, bool]:
+    """The first lines, those around what may be a message, and the last, each with its number; how many lines
+    there were, and whether all of them were read."""
+    head: _Rows = []
+    windows: _Rows = []
     tail: deque[tuple[int, str]] = deque(maxlen=TAIL)
     before: deque[tuple[int, str]] = deque(maxlen=BEFORE)
     after, number, whole = 0, 0, True
