@@ -44,8 +44,8 @@ def pytest_sessionstart() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """What a failed test left on the nodes is not the next one's: its jobs end, and its drains are lifted
-    before its fixtures deploy what they put back.
+    """What a failed test left on the nodes is not the next one's: its jobs end, and its drains and a roll's
+    reservations are lifted before its fixtures deploy what they put back.
     """
     report = yield
     live = getattr(item, "funcargs", {}).get("live")
@@ -61,6 +61,9 @@ RECOVER = """
 scancel --user=hpc
 for node in $(sinfo --noheader --Node --states=drain,down --format=%N | sort -u); do
     scontrol update NodeName="$node" State=RESUME
+done
+for reservation in $(scontrol --oneliner show reservations | grep -o "hpcstate-roll-[^ ]*"); do
+    scontrol delete ReservationName="$reservation"
 done
 """
 
