@@ -46,6 +46,7 @@ include("work.py")
 include("timers.py")
 include("registry.py")
 include("runs.py")
+include("monitoring.py")
 include("named.py")
 if not is_build():
     for path in target().cluster.site.deploys:

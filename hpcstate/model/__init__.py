@@ -9,6 +9,7 @@ from hpcstate.model.gpu import PassthroughDevice, SimulatedGpus
 from hpcstate.model.gres import AutoDetect, GresSettings
 from hpcstate.model.hardware import Acceleration, CpuTopology
 from hpcstate.model.mail import MailSettings
+from hpcstate.model.monitoring import AlertReceiver, MonitoringSettings
 from hpcstate.model.mount import Mount
 from hpcstate.model.network import Network, PortForward
 from hpcstate.model.node import Node, Role
@@ -20,6 +21,7 @@ __all__ = [
     "Acceleration",
     "AccountUser",
     "AccountingSettings",
+    "AlertReceiver",
     "AutoDetect",
     "BackupSettings",
     "Cluster",
@@ -33,6 +35,7 @@ __all__ = [
     "Home",
     "MailSettings",
     "Metadata",
+    "MonitoringSettings",
     "Mount",
     "Network",
     "Node",

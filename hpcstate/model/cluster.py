@@ -14,6 +14,7 @@ from hpcstate.model.backup import BackupSettings
 from hpcstate.model.container import ContainerSettings
 from hpcstate.model.hardware import Acceleration
 from hpcstate.model.mail import MailSettings
+from hpcstate.model.monitoring import MonitoringSettings
 from hpcstate.model.network import Network
 from hpcstate.model.node import Node
 from hpcstate.model.partition import Partition
@@ -83,6 +84,7 @@ class Cluster:
     home_quota_gb: int = 0
     backup: BackupSettings | None = None
     mail: MailSettings | None = None
+    monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)
 
     @property
     def templates(self) -> Mapping[str, str]:

@@ -23,6 +23,7 @@ from hpcstate.schema.declare import EntriesKey, Keys, ListKey, MappingKey, Secti
 from hpcstate.schema.gpu_keys import DeviceKeys, GresKeys, PciePassthroughKeys, SimulatedGpusKeys
 from hpcstate.schema.libvirt_uri import libvirt_uri
 from hpcstate.schema.mail_keys import MailKeys
+from hpcstate.schema.monitoring_keys import MonitoringKeys, ReceiverKeys
 from hpcstate.schema.mount_keys import MountKeys, NodeMountKeys, folder, scratch
 from hpcstate.schema.node_keys import ControllerKeys, LoginKeys, WorkerGroupKeys, WorkerKeys
 from hpcstate.schema.partition_keys import PartitionKeys
@@ -335,6 +336,9 @@ class HpcKeys(
     mail = SectionKey(
         "the relay of mails about jobs, see mail; without it who asks for one is told", MailKeys
     )
+    monitoring = SectionKey(
+        "metrics, alerts and a page of them, see monitoring and monitoring.md", MonitoringKeys
+    )
     packages = ListKey(
         "a list of Debian packages that every node has (`[htop, r-base-core]`), installed from the nodes' "
         "mirror, without recommended ones. One that is taken out of the list is removed, if it was not there "
@@ -432,6 +436,8 @@ SECTIONS: tuple[type[Keys], ...] = (
     RollKeys,
     BackupKeys,
     MailKeys,
+    MonitoringKeys,
+    ReceiverKeys,
     UserKeys,
     GroupKeys,
     SiteKeys,

@@ -20,6 +20,7 @@ from operations import (
     homes,
     in_force,
     mig,
+    monitoring,
     mounts,
     munge,
     node_runs,
@@ -60,6 +61,7 @@ ROWS: tuple[Managed, ...] = (
     *node_runs.MANAGED,
     *packages.MANAGED,
     *timers.MANAGED,
+    *monitoring.MANAGED,
 )
 """In the order of the page."""
 
