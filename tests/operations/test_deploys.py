@@ -78,6 +78,8 @@ FULL_STACK = [
     ("registry.py | Registry of containers", ALL),
     ("runs.py | Slurm's note of what the node runs", set()),
     ("reservations.py | Reservations", set()),
+    ("monitoring.py | Packages of what watches", set()),
+    ("monitoring.py | Nothing watches that the file has not", set()),
     ("named.py | What is left as it is", set()),
     ("named.py | What Apptainer lacks", set()),
 ]
