@@ -465,7 +465,7 @@ def ask() -> list[Sample]:
     return found
 
 
-class Kept:
+class LastAnswer:
     """The last answer, and for how long it counts."""
 
     def __init__(
@@ -501,7 +501,7 @@ def main() -> None:
     words.add_argument("--port", type=int, required=True)
     words.add_argument("--interval", type=float, required=True)
     given = words.parse_args()
-    kept = Kept(given.interval)
+    kept = LastAnswer(given.interval)
 
     class Collector:
         """What prometheus_client asks for each scrape."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hpcstate.monitoring import slurm_exporter as exporter
-from hpcstate.monitoring.slurm_exporter import MARK, Kept, Sample, jobs, node_states, nodes, scheduler
+from hpcstate.monitoring.slurm_exporter import MARK, LastAnswer, Sample, jobs, node_states, nodes, scheduler
 
 HERE = Path(__file__).parent
 
@@ -133,7 +133,7 @@ def test_slurm_is_asked_no_more_often_than_the_interval_and_a_tenth_of_the_time(
         clock["now"] += 6.0
         return [Sample("x", len(asked))]
 
-    kept = Kept(30, ask, lambda: clock["now"])
+    kept = LastAnswer(30, ask, lambda: clock["now"])
     assert [sample.value for sample in kept.samples()] == [1]
     clock["now"] = 59.0
     assert kept.samples()[0].value == 1
