@@ -24,10 +24,14 @@ RECORD = "/etc/hpcstate/packages-monitoring"
 
 
 def _then(file: files.MonitoringFile) -> str:
-    """What has to follow a new content. Units that do not run yet are started later."""
+    """What has to follow a new content. Units that do not run yet are started later; one whose new file is
+    refused goes on with the old one."""
     if file.restarts:
         return f"systemctl try-restart {' '.join(file.restarts)}"
-    return f"systemctl try-reload-or-restart {' '.join(file.reloads)}" if file.reloads else ""
+    if not file.reloads:
+        return ""
+    judged = f"{file.judge} >&2 && " if file.judge else ""
+    return f"{judged}systemctl try-reload-or-restart {' '.join(file.reloads)}"
 
 
 if not is_build() and target().cluster.kind == "hpc":

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Generator, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path
 
 from pyinfra.api.command import PyinfraCommand, StringCommand
 from pyinfra.context import host
 
 from facts.monitoring import DatabaseGrants
 from facts.text_files import TextFiles
+from hpcstate import programs
 from hpcstate.monitoring import places
 from hpcstate.node.managed import Managed
 from operations.util import difference
@@ -56,16 +57,12 @@ def off(
         host.noop("nothing watches this host")
         return
     difference.show_removed(present)
-    names = " ".join(map(shlex.quote, units))
-    # One that is not installed has no file to be disabled.
     yield StringCommand(
-        f'for unit in {names}; do ! systemctl --quiet cat "$unit" >/dev/null 2>&1 || '
-        'systemctl disable --quiet --now "$unit"; done'
+        programs.command(
+            Path(__file__).with_name("monitoring_off.sh"),
+            arguments=files,
+            drop=f"DROP USER IF EXISTS `{USER}`@`localhost`",
+            units=" ".join(units),
+            folders=" ".join(folders),
+        )
     )
-    drop = f"DROP USER IF EXISTS `{USER}`@`localhost`"
-    yield StringCommand(f"! systemctl --quiet is-active mariadb || mariadb --execute {shlex.quote(drop)}")
-    yield StringCommand("rm -rf", *map(shlex.quote, folders))
-    yield StringCommand("rm -f", *map(shlex.quote, files), "&& systemctl daemon-reload")
-    made = sorted({str(PurePosixPath(path).parent) for path in files if ".service.d/" in path})
-    if made:
-        yield StringCommand("rmdir --ignore-fail-on-non-empty", *map(shlex.quote, made), "2>/dev/null || :")

@@ -1,4 +1,5 @@
-"""Prometheus' own tools judge the files of what watches a cluster: promtool and amtool of the nodes' image.
+"""Prometheus' own tools judge the files of what watches a cluster: promtool of the nodes' image, amtool too
+where that has it. (Alertmanager is no part of hpcstate's image: its amtool reads the file on the controller.)
 
 They are taken out of it once, with the libraries that they need, and read the files in a folder that is made
 as the controller's would be.
@@ -58,11 +59,12 @@ def judge(texts: Mapping[str, str], tools: Mapping[str, tuple[str, ...]]) -> lis
         for path, text in texts.items():
             write_atomically(folder / path, text, mode=0o600)
         said: list[str] = []
-        for tool, *words in (
+        calls = (
             ("promtool", "check", "config", "--lint=none", "prometheus.yml"),
             ("promtool", "check", "web-config", "web.yml", "web-people.yml"),
             ("amtool", "check-config", "alertmanager.yml"),
-        ):
+        )
+        for tool, *words in (call for call in calls if call[0] in tools):
             done = run([*tools[tool], *words], cwd=folder, timeout=_SECONDS, check=False)
             if done.code != 0:
                 lines = [line.strip() for line in (done.stdout + done.stderr).splitlines()]
@@ -76,8 +78,8 @@ def _is_well(line: str) -> bool:
 
 
 def tools(image: Path) -> dict[str, tuple[str, ...]]:
-    """promtool and amtool of ``image``: their names to the words that start them here, by the image's own
-    loader and libraries. Raises JudgeUnavailableError when it is not built, or has them not."""
+    """promtool of ``image``, and amtool if it has it: their names to the words that start them here, by the
+    image's own loader and libraries. Raises JudgeUnavailableError when it is not built or lacks promtool."""
     key = image_key(image)
     if not key:
         message = f"the image {shown(image)} is not built here"
@@ -98,13 +100,15 @@ def tools(image: Path) -> dict[str, tuple[str, ...]]:
 
 
 def started(root: Path) -> dict[str, tuple[str, ...]]:
-    """The words that start the tools below ``root``. Raises JudgeUnavailableError for one that is missing."""
-    found: dict[str, tuple[str, ...]] = {}
-    for program in PROGRAMS:
-        path = root / program.lstrip("/")
-        if not path.is_file():
-            raise JudgeUnavailableError(
-                f"the image has no {path.name}", hint="`./hpc build_images` builds the image anew"
-            )
-        found[path.name] = (str(root / _LOADER), "--library-path", str(root / _LIBRARIES), str(path))
+    """The words that start the tools below ``root``. Raises JudgeUnavailableError without promtool."""
+    paths = [root / program.lstrip("/") for program in PROGRAMS]
+    found: dict[str, tuple[str, ...]] = {
+        path.name: (str(root / _LOADER), "--library-path", str(root / _LIBRARIES), str(path))
+        for path in paths
+        if path.is_file()
+    }
+    if "promtool" not in found:
+        raise JudgeUnavailableError(
+            "the image has no promtool", hint="`./hpc build_images` builds the image anew"
+        )
     return found

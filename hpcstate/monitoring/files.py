@@ -7,7 +7,7 @@ same anywhere (hpcstate.judge.monitoring).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,11 +35,20 @@ MEMORY_MB: Mapping[Watcher, int] = {
     places.NODE: 96,
     places.PROCESS: 64,
     places.SLURM: 192,
+    places.JOBS: 96,
     places.DATABASE: 64,
     places.ALERTS: 128,
 }
 """What each may take before the kernel ends it: a leak must not become the node's. They are ended first where
 memory is short (OOMScoreAdjust)."""
+
+_DESCRIPTIONS: Mapping[Watcher, str] = {
+    places.SLURM: "Metrics of Slurm for Prometheus",
+    places.JOBS: "Metrics of the jobs on this node for Prometheus",
+}
+
+_MODULES: Mapping[Watcher, str] = {places.SLURM: "slurm_exporter", places.JOBS: "job_exporter"}
+"""The module of hpcstate.monitoring that each of OURS is."""
 
 SERVER_SHARE = 4
 """Prometheus may take a quarter of the controller's memory."""
@@ -48,7 +57,8 @@ SERVER_SHARE = 4
 @dataclass(frozen=True)
 class MonitoringFile:
     """A file on a node: ``secret`` ones are for root and the group of the exporters. ``restarts`` are the
-    units that have to be restarted where it changes, ``reloads`` those that read it again."""
+    units that have to be restarted where it changes, ``reloads`` those that read it again.
+    ``judge`` are words that judge it on the node first."""
 
     path: str
     content: str
@@ -56,6 +66,7 @@ class MonitoringFile:
     mode: str = ""
     restarts: tuple[str, ...] = ()
     reloads: tuple[str, ...] = ()
+    judge: str = ""
 
 
 def drop_in(watcher: Watcher) -> str:
@@ -79,7 +90,7 @@ def unit_files(cluster: Cluster, node: Node) -> Mapping[str, str]:
             mounts="/srv/hpcstate" if watcher in (places.SERVER, places.ALERTS) else "",
             slurm=watcher is places.SLURM,
             user=_user(cluster, watcher),
-            description="Metrics of Slurm for Prometheus",
+            description=_DESCRIPTIONS.get(watcher, ""),
         )
         for watcher in watchers(cluster, node)
     }
@@ -161,13 +172,18 @@ def _command(cluster: Cluster, node: Node, watcher: Watcher) -> tuple[str, ...]:
         )
     host, port = at.split(":")
     return (
-        places.SLURM_PROGRAM,
+        "/usr/bin/python3",
+        # Nothing of a user's is imported; of a folder it starts __main__.py all the same.
+        "-I",
+        places.EXPORTERS,
+        _MODULES[watcher],
         f"--address={host}",
         f"--port={port}",
         f"--certificate={places.CERTIFICATE}",
         f"--key={places.KEY}",
         f"--authority={places.AUTHORITY}",
-        f"--interval={settings.interval_s}",
+        # A scrape may come a little early.
+        f"--interval={settings.interval_s - 1}",
     )
 
 
@@ -191,10 +207,7 @@ def files(cluster: Cluster, node: Node, known: Credentials) -> tuple[MonitoringF
         ),
         MonitoringFile(places.STATIC, static_metrics(cluster, node, own.not_after)),
     ]
-    if places.SLURM in there:
-        found.append(
-            MonitoringFile(places.SLURM_PROGRAM, slurm_program(), mode="755", restarts=(places.SLURM.unit,))
-        )
+    found += programs(there)
     if places.DATABASE in there:
         found.append(
             MonitoringFile(
@@ -213,7 +226,13 @@ def _server_files(cluster: Cluster, known: Credentials) -> list[MonitoringFile]:
         MonitoringFile(places.SCRAPE_PASSWORD, f"{known.scrape_password}\n", secret=True),
         MonitoringFile(places.PROMETHEUS, prometheus(cluster), reloads=server),
         *(MonitoringFile(path, text, reloads=server) for path, text in rules(cluster).items()),
-        MonitoringFile(places.ALERTMANAGER, alertmanager(cluster), secret=True, reloads=alerts),
+        MonitoringFile(
+            places.ALERTMANAGER,
+            alertmanager(cluster),
+            secret=True,
+            reloads=alerts,
+            judge=f"amtool check-config {places.ALERTMANAGER}",
+        ),
     ]
 
 
@@ -223,10 +242,27 @@ def _web(hashes: Mapping[str, str]) -> str:
     )
 
 
-def slurm_program() -> str:
-    """The text of what asks Slurm, by Debian's own Python: nothing of a user's is imported (``-I``)."""
-    text = Path(__file__).with_name("slurm_exporter.py").read_text(encoding="utf-8")
-    return f"#!/usr/bin/python3 -I\n{text}"
+def programs(there: Sequence[Watcher]) -> list[MonitoringFile]:
+    """The programs of those of OURS that are ``there``, run by Debian's own Python, and what they share."""
+    ours = [watcher for watcher in places.OURS if watcher in there]
+    if not ours:
+        return []
+    shared = tuple(watcher.unit for watcher in ours)
+    return [
+        *(_program(_module(_MODULES[each]), _MODULES[each], (each.unit,)) for each in ours),
+        _program(_module("exporter"), "exporter", shared),
+        _program(places.EXPORTERS_START, "start", shared),
+    ]
+
+
+def _program(path: str, name: str, units: tuple[str, ...]) -> MonitoringFile:
+    text = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
+    return MonitoringFile(path, text, restarts=units)
+
+
+def _module(name: str) -> str:
+    """Where a module of this package is on nodes."""
+    return f"{places.EXPORTERS}/hpcstate/monitoring/{name}.py"
 
 
 @of_site
@@ -240,6 +276,7 @@ def prometheus(cluster: Cluster) -> str:
         places.PROCESS: "process",
         places.DATABASE: "mysqld",
         places.SLURM: "slurm",
+        places.JOBS: "cgroup",
     }
     for node in cluster.nodes:
         for watcher in watchers(cluster, node):
@@ -255,7 +292,7 @@ def prometheus(cluster: Cluster) -> str:
         alertmanager=f"{places.listen(cluster)}:{places.ALERTS.port}",
         controller=cluster.controller.name,
         scraper=places.SCRAPER,
-        by_certificate=("slurm",),
+        by_certificate=("slurm", "cgroup"),
         of_controller=("prometheus", "alertmanager", "mysqld", "slurm"),
     )
 
@@ -265,11 +302,13 @@ def rules(cluster: Cluster) -> Mapping[str, str]:
     """Path to content of the rules: alerts, and the names of metrics that published dashboards expect."""
     words = {
         "interval_s": cluster.monitoring.interval_s,
+        "window_s": max(120, 4 * cluster.monitoring.interval_s),
         "accounting": cluster.accounting.on,
     }
     return {
         f"{places.RULES}/alerts.yml": render("monitoring/alerts.yml.j2", **words),
         f"{places.RULES}/vpenso.yml": render("monitoring/vpenso.yml.j2", **words),
+        f"{places.RULES}/jobs.yml": render("monitoring/jobs.yml.j2", **words),
     }
 
 
@@ -321,7 +360,7 @@ def not_wanted(cluster: Cluster, node: Node) -> Unused:
         places.ALERTS: (places.ALERTMANAGER,),
         places.PROCESS: (places.PROCESSES,),
         places.DATABASE: (places.MYSQLD,),
-        places.SLURM: (places.SLURM_PROGRAM,),
+        **{watcher: (_module(module),) for watcher, module in _MODULES.items()},
         places.NODE: (
             places.STATIC,
             places.WEB,
@@ -337,6 +376,7 @@ def not_wanted(cluster: Cluster, node: Node) -> Unused:
         *((places.DATA, places.RULES) if places.SERVER in gone else ()),
         *((places.ALERTS_DATA,) if places.ALERTS in gone else ()),
         *((places.FOLDER,) if places.NODE in gone else ()),
+        *((places.EXPORTERS,) if set(places.OURS) <= set(gone) else ()),
     ]
     units = [f"{watcher.unit}.service" for watcher in gone]
     if places.NODE in gone:

@@ -1,8 +1,9 @@
 """Where the programs that watch a cluster are: their units, packages, ports and files. Pure.
 
-All are Debian's but for what asks Slurm. Prometheus and Alertmanager run on the controller; whoever is in
-``allow_from`` reaches them. What they ask runs on every node and answers the controller alone: the firewall
-says so, and each answers by TLS, to who knows a password or shows a certificate of the cluster's.
+All are Debian's but for what tells of Slurm and of its jobs. Prometheus and Alertmanager run on the
+controller; whoever is in ``allow_from`` reaches them. What they ask runs on every node and answers the
+controller alone: the firewall says so, and each answers by TLS, to who knows a password or shows a
+certificate of the cluster's.
 """
 
 from __future__ import annotations
@@ -45,8 +46,10 @@ OWNER = "root:prometheus"
 SCRAPER = "scrape"
 """The name by which Prometheus logs in at what it asks."""
 
-PROGRAMS = "/usr/local/lib/hpcstate"
-SLURM_PROGRAM = f"{PROGRAMS}/slurm-exporter"
+EXPORTERS = "/usr/local/lib/hpcstate/exporters"
+"""The folder of the programs that are ours: Python modules below their package, and what starts them."""
+
+EXPORTERS_START = f"{EXPORTERS}/__main__.py"
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,10 @@ PROCESS = Watcher("prometheus-process-exporter", ("prometheus-process-exporter",
 DATABASE = Watcher("prometheus-mysqld-exporter", ("prometheus-mysqld-exporter",), 9104, outside=False)
 SLURM = Watcher("hpcstate-slurm-exporter", ("python3-prometheus-client",), 9341, outside=False)
 
-ALL = (SERVER, ALERTS, NODE, PROCESS, DATABASE, SLURM)
-OURS = (SLURM,)
+JOBS = Watcher("hpcstate-job-exporter", ("python3-prometheus-client",), 9342)
+
+ALL = (SERVER, ALERTS, NODE, PROCESS, DATABASE, SLURM, JOBS)
+OURS = (SLURM, JOBS)
 """Those whose units and programs are ours."""
 
 COLLECTORS_ON = ("prometheus-node-exporter-apt.timer",)
@@ -91,6 +96,7 @@ def watchers(cluster: Cluster, node: Node) -> tuple[Watcher, ...]:
     return (
         NODE,
         PROCESS,
+        *((JOBS,) if node.role == "compute" else ()),
         *((SLURM,) if controls else ()),
         *((DATABASE,) if controls and cluster.accounting.on else ()),
         *((ALERTS, SERVER) if controls else ()),

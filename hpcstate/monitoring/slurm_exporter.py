@@ -6,28 +6,29 @@ with ``hpcstate_`` has no name there. Not told, since no command of 24.11 says i
 memory, nodes by user and account, how many nodes a job that waits wants,
 and the base state of a job that squeue shows by a flag (COMPLETING).
 
-One squeue, one sinfo, one sdiag make an answer, and it is kept: for ``--interval`` seconds, and ten times
-as long as it took. Never squeue's JSON, which takes minutes for a long queue.
+One squeue, one sinfo, one sdiag make an answer, and it is kept (hpcstate.monitoring.exporter). Never squeue's
+JSON, which takes minutes for a long queue.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
+
+from hpcstate.monitoring.exporter import Sample, serve
 
 MARK = "\x1f"
 """Between two fields: no name in Slurm has the unit separator."""
 
 JOB_FIELDS = (
+    "JobID",
     "State",
     "Partition",
     "UserName",
@@ -53,8 +54,6 @@ NODE_FIELDS = (
     "Reason",
 )
 COMMAND_SECONDS = 60
-REST = 10
-"""An answer is kept so many times as long as it took: Slurm is busy with us a tenth of the time at most."""
 
 
 def fields(names: tuple[str, ...]) -> str:
@@ -67,14 +66,6 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "sinfo": ("sinfo", "-aN", "-h", "-O", fields(NODE_FIELDS)),
     "sdiag": ("sdiag", "--json"),
 }
-
-
-class Sample(NamedTuple):
-    """One number, its name and its labels."""
-
-    name: str
-    value: float
-    labels: tuple[tuple[str, str], ...] = ()
 
 
 _JOB_STATES = {
@@ -146,7 +137,7 @@ def jobs(text: str) -> Iterator[Sample]:
     partitions: dict[str, _Jobs] = defaultdict(_Jobs)
     dependent = eligible = 0
     for line in text.splitlines():
-        state, names, user, account, cpus, _, reason, tres, _ = line.split(MARK)
+        number, state, names, user, account, cpus, _, reason, tres, _ = line.split(MARK)
         counts = _JOB_STATES.get(state.strip(), ())
         held = "pending" in counts and reason in _HELD
         if "pending" in counts:
@@ -157,6 +148,9 @@ def jobs(text: str) -> Iterator[Sample]:
         found += [partitions[name] for name in names.split(",")]
         for each in found:
             each.add(counts, held, _number(cpus), tres)
+        if _HOLDS & set(counts):
+            labels = (("jobid", number), ("user", user), ("account", _account(account)), ("partition", names))
+            yield Sample("hpcstate_slurm_job_info", 1, labels)
     yield from everything.samples("slurm_")
     yield Sample("hpcstate_slurm_jobs_dependency", dependent)
     yield Sample("hpcstate_slurm_jobs_eligible", eligible)
@@ -164,9 +158,14 @@ def jobs(text: str) -> Iterator[Sample]:
         # ``user`` is what dashboards of vpenso's exporter ask for.
         yield from each.samples("slurm_user_", ("username", name), ("user", name))
     for name, each in accounts.items():
-        yield from each.samples("slurm_account_", ("account", "" if name == "(null)" else name))
+        yield from each.samples("slurm_account_", ("account", _account(name)))
     for name, each in partitions.items():
         yield from each.samples("slurm_partition_", ("partition", name))
+
+
+def _account(name: str) -> str:
+    """Without accounting a job has none."""
+    return "" if name == "(null)" else name
 
 
 _NODE_STATES = {
@@ -465,72 +464,6 @@ def ask() -> list[Sample]:
     return found
 
 
-class LastAnswer:
-    """The last answer, and for how long it counts."""
-
-    def __init__(
-        self,
-        interval: float,
-        ask: Callable[[], list[Sample]] = ask,
-        now: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._interval, self._ask, self._now = interval, ask, now
-        self._samples: list[Sample] = []
-        self._until = float("-inf")
-        self._turn = threading.Lock()
-
-    def samples(self) -> list[Sample]:
-        """The answer that is kept, or a new one. Who comes while Slurm is asked waits for that answer."""
-        with self._turn:
-            began = self._now()
-            if began >= self._until:
-                self._samples = self._ask()
-                took = self._now() - began
-                self._until = began + max(self._interval, REST * took)
-            return self._samples
-
-
 def main() -> None:
-    """Answer Prometheus, which shows a certificate of the cluster's authority, until somebody ends it."""
-    from prometheus_client import REGISTRY, start_http_server
-    from prometheus_client.core import GaugeMetricFamily
-
-    words = argparse.ArgumentParser()
-    for name in ("address", "certificate", "key", "authority"):
-        words.add_argument(f"--{name}", required=True)
-    words.add_argument("--port", type=int, required=True)
-    words.add_argument("--interval", type=float, required=True)
-    given = words.parse_args()
-    kept = LastAnswer(given.interval)
-
-    class Collector:
-        """What prometheus_client asks for each scrape."""
-
-        def describe(self) -> list[Any]:
-            """Nothing: else it would ask Slurm as it starts."""
-            return []
-
-        def collect(self) -> Iterator[Any]:
-            """The samples, by their names."""
-            families: dict[str, Any] = {}
-            for name, value, labels in kept.samples():
-                if name not in families:
-                    keys = [key for key, _ in labels]
-                    families[name] = GaugeMetricFamily(name, name.replace("_", " "), labels=keys)
-                families[name].add_metric([text for _, text in labels], value)
-            yield from families.values()
-
-    REGISTRY.register(Collector())
-    start_http_server(
-        given.port,
-        given.address,
-        certfile=given.certificate,
-        keyfile=given.key,
-        client_cafile=given.authority,
-        client_auth_required=True,
-    )
-    threading.Event().wait()
-
-
-if __name__ == "__main__":
-    main()
+    """Answer Prometheus until somebody ends it."""
+    serve(ask)

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from hpcstate import programs
 from hpcstate.monitoring import places
+from hpcstate.paths import ROOT
 from operations import monitoring
 from tests.operations.harness import Outcome, run
 
@@ -44,10 +52,47 @@ def test_where_nothing_watches_nothing_is_done() -> None:
     assert (done.commands, len(done.noops)) == ([], 1)
 
 
-def test_what_is_left_of_another_file_goes_and_the_units_first() -> None:
+def test_what_is_left_of_another_file_goes() -> None:
     state = {"sha256": "0", "mode": "644", "owner": "root:root", "pending": False}
-    commands = [str(command) for command in off({places.PROMETHEUS: state}).commands]
-    assert "systemctl disable" in commands[0] and "prometheus.service" in commands[0]
-    assert "DROP USER IF EXISTS `prometheus`@`localhost`" in commands[1]
-    assert commands[2] == f"rm -rf {places.DATA}"
-    assert places.PROMETHEUS in commands[3] and commands[3].endswith("systemctl daemon-reload")
+    (command,) = map(str, off({places.PROMETHEUS: state}).commands)
+    assert f"set -- {places.PROMETHEUS} " in command
+    assert "units=prometheus.service" in command and f"folders={places.DATA}" in command
+
+
+@pytest.mark.parametrize("database", [True, False])
+def test_the_units_go_first_and_the_files_last(tmp_path: Path, database: bool) -> None:
+    """With a systemctl that knows one of two units."""
+    log = tmp_path / "log"
+    there = tmp_path / "x.service.d" / "hpcstate.conf"
+    other = tmp_path / "y.service.d" / "hpcstate.conf"
+    for path in (there, other, other.with_name("of-somebody-else.conf"), tmp_path / "data" / "wal"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("x")
+    programs_of_the_host = {
+        "systemctl": f'test -e {there} || echo late >>{log}; echo "$*" >>{log}; case $* in *is-active*) '
+        f"exit {0 if database else 3};; *cat*gone*) exit 1;; esac",
+        "mariadb": f'echo "mariadb $*" >>{log}',
+    }
+    for name, text in programs_of_the_host.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    text = programs.command(
+        ROOT / "operations" / "monitoring_off.sh",
+        arguments=(there, other),
+        drop="DROP USER x",
+        units="prometheus.service gone.service",
+        folders=f"{tmp_path}/data {tmp_path}/never-there",
+    )
+    env = {"PATH": f"{tmp_path}:{os.defpath}"}
+    subprocess.run(["dash", "-c", text], env=env, check=True, timeout=60)
+    assert log.read_text().splitlines() == [
+        "--quiet cat prometheus.service",
+        "disable --quiet --now prometheus.service",
+        "--quiet cat gone.service",
+        "--quiet is-active mariadb",
+        *(["mariadb --execute DROP USER x"] if database else []),
+        "late",
+        "daemon-reload",
+    ]
+    assert not there.parent.exists() and not (tmp_path / "data").exists()
+    assert [each.name for each in other.parent.iterdir()] == ["of-somebody-else.conf"]

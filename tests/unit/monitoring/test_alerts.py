@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate.monitoring import files
+from hpcstate.monitoring import files, job_exporter
 from tests.unit.monitoring.watched import cluster as watched
 
 PROMTOOL = shutil.which("promtool")
@@ -270,6 +270,59 @@ def test_the_alerts_fire_on_their_faults_and_on_nothing_else(tmp_path: Path) -> 
         [str(PROMTOOL), "test", "rules", str(file)], capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+INFO = (
+    'hpcstate_slurm_job_info{job="slurm",instance="controller",jobid="4",'
+    'user="bob",account="ml",partition="gpu"}'
+)
+OF_NODE = 'jobid="4",job="cgroup",instance="n1"'
+"""What a node and Slurm's exporter tell of a job; job 5 is one that slurmctld does not know."""
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed here")
+def test_what_nodes_tell_of_a_job_gets_its_user_and_account(tmp_path: Path) -> None:
+    (tmp_path / "jobs.yml").write_text(rendered(tmp_path)["jobs.yml"])
+    series = {
+        INFO: "1x20",
+        f"cgroup_memory_used_bytes{{{OF_NODE}}}": "1000x20",
+        'cgroup_memory_used_bytes{jobid="4",job="cgroup",instance="n2"}': "3000x20",
+        'cgroup_memory_used_bytes{jobid="5",job="cgroup",instance="n2"}': "7x20",
+        f"cgroup_cpu_total_seconds{{{OF_NODE}}}": "0+120x20",
+        f"cgroup_pressure_memory_stalled_seconds_total{{{OF_NODE}}}": "0+30x20",
+    }
+    labels = '{jobid="4",job="cgroup",instance="%s",user="bob",account="ml",partition="gpu"}'
+    expected: dict[str, list[tuple[str, float]]] = {
+        "job:memory_used_bytes": [("n1", 1000), ("n2", 3000)],
+        "job:cpus_used": [("n1", 2)],
+        "job:pressure_memory_stalled": [("n1", 0.5)],
+    }
+    case: dict[str, object] = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [
+            {
+                "expr": name,
+                "eval_time": "15m",
+                "exp_samples": [
+                    {"labels": name + labels % instance, "value": value} for instance, value in samples
+                ],
+            }
+            for name, samples in expected.items()
+        ],
+    }
+    file = tmp_path / "tests.yml"
+    file.write_text(json.dumps({"rule_files": ["jobs.yml"], "evaluation_interval": "1m", "tests": [case]}))
+    done = subprocess.run(
+        [str(PROMTOOL), "test", "rules", str(file)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_rule_of_jobs_asks_for_what_the_nodes_tell(tmp_path: Path) -> None:
+    asked = set(re.findall(r"\bcgroup_\w+", rendered(tmp_path)["jobs.yml"].partition("groups:")[2]))
+    told = set(re.findall(r'"(cgroup_\w+)"', Path(str(job_exporter.__file__)).read_text()))
+    assert asked - told == {name for name in asked if name.startswith("cgroup_pressure_")}
 
 
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed here")

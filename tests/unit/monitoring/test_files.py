@@ -42,7 +42,10 @@ def test_a_file_that_says_nothing_of_it_has_nothing_of_it(tmp_path: Path) -> Non
         assert files.unit_files(of, node) == {}
         assert files.files(of, node, credentials(of)) == ()
         gone = files.not_wanted(of, node)
-        assert set(gone.folders) == {places.DATA, places.RULES, places.ALERTS_DATA, places.FOLDER}
+        assert set(gone.folders) == {
+            *(places.DATA, places.RULES, places.ALERTS_DATA, places.FOLDER),
+            places.EXPORTERS,
+        }
         assert "9100" not in base_files.cluster_files(of, node)[base_files.FIREWALL]
 
 
@@ -61,9 +64,9 @@ def test_nothing_of_it_listens_everywhere(of: Cluster) -> None:
 
 def test_the_firewall_lets_the_controller_ask_and_people_look(of: Cluster) -> None:
     worker = base_files.cluster_files(of, of.workers[0])[base_files.FIREWALL]
-    assert "tcp dport { 9100, 9256 } ip saddr { 192.168.150.10 } accept" in worker
-    assert "tcp dport { 9100, 9256 } drop" in worker
-    assert worker.index("9256 } drop") < worker.index("ip saddr 192.168.150.0/24 accept")
+    assert "tcp dport { 9100, 9256, 9342 } ip saddr { 192.168.150.10 } accept" in worker
+    assert "tcp dport { 9100, 9256, 9342 } drop" in worker
+    assert worker.index("9342 } drop") < worker.index("ip saddr 192.168.150.0/24 accept")
     controller = base_files.cluster_files(of, of.controller)[base_files.FIREWALL]
     assert "tcp dport { 9093, 9090 } ip saddr { 192.168.150.1 } accept" in controller.replace(
         "9090, 9093", "9093, 9090"
@@ -140,6 +143,24 @@ def test_a_fault_in_a_file_is_found_by_them(
     assert old in texts[path]
     texts[path] = texts[path].replace(old, new, 1)
     assert said in "\n".join(watching.judge(texts, TOOLS))
+
+
+def test_an_image_without_alertmanager_judges_the_rest(tmp_path: Path) -> None:
+    """hpcstate's own image: packer/hpc-base/image.yaml has prometheus, and no alertmanager."""
+    image = (paths.ROOT / "packer/hpc-base/image.yaml").read_text()
+    assert "  monitoring: [prometheus, prometheus-node-exporter]\n" in image
+    promtool = tmp_path / "usr/bin/promtool"
+    promtool.parent.mkdir(parents=True)
+    promtool.write_text("")
+    assert set(watching.started(tmp_path)) == {"promtool"}
+    no_fault = {"promtool": ("true",)}
+    assert watching.judge({"alertmanager.yml": "no: {"}, no_fault) == []
+
+
+def test_the_controller_judges_alertmanagers_file_before_it_is_read_again(of: Cluster) -> None:
+    found = files.files(of, of.controller, credentials(of))
+    judged = {file.path: file.judge for file in found if file.judge}
+    assert judged == {places.ALERTMANAGER: f"amtool check-config {places.ALERTMANAGER}"}
 
 
 def test_a_root_without_the_tools_says_so(tmp_path: Path) -> None:

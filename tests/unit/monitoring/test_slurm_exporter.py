@@ -1,17 +1,20 @@
 """Slurm's metrics: what Slurm 24.11.5 really said, and what the exporter makes of it.
 
 squeue.txt, sinfo.txt and sdiag.json were recorded from slurmctld 24.11.5 of Debian 13: a held job of alice's,
-a held array of bob's in two partitions, a drained node with a reason that has odd characters.
+a held array of bob's in two partitions, two running jobs of another array; a drained node with a reason that
+has odd characters.
 """
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from hpcstate.monitoring import slurm_exporter as exporter
-from hpcstate.monitoring.slurm_exporter import MARK, LastAnswer, Sample, jobs, node_states, nodes, scheduler
+from hpcstate.monitoring.exporter import LastAnswer, Sample
+from hpcstate.monitoring.slurm_exporter import MARK, jobs, node_states, nodes, scheduler
 
 HERE = Path(__file__).parent
 
@@ -38,19 +41,33 @@ def of_nodes() -> dict[str, float]:
 
 
 def test_jobs_are_counted_by_state_user_account_and_partition(queue: dict[str, float]) -> None:
-    assert queue["slurm_jobs"] == queue["slurm_jobs_pending"] == queue["slurm_jobs_hold"] == 5
+    assert queue["slurm_jobs"] == 7
+    assert queue["slurm_jobs_pending"] == queue["slurm_jobs_hold"] == 5
     assert queue['slurm_user_jobs_pending{username="bob",user="bob"}'] == 4
     assert queue['slurm_partition_jobs{partition="debug"}'] == 4
-    assert queue['slurm_partition_jobs{partition="gpu"}'] == 5
+    assert queue['slurm_partition_jobs{partition="gpu"}'] == 7
     assert queue['slurm_account_jobs_pending{account=""}'] == 5
-    assert queue["slurm_jobs_cpus_alloc"] == queue["slurm_jobs_running"] == 0
+    assert queue["slurm_jobs_cpus_alloc"] == queue["slurm_jobs_running"] == 2
+    assert queue["slurm_jobs_memory_alloc"] == 200 << 20
     assert queue["hpcstate_slurm_jobs_eligible"] == 0
+
+
+NUMBERS = count(1)
+
+
+def test_whose_a_job_is_is_told_of_those_that_run_by_the_number_of_their_cgroup(
+    queue: dict[str, float],
+) -> None:
+    """3030 is 3029_7: slurmd's log had ``Launching batch job 3030``."""
+    told = {name for name in queue if "job_info" in name}
+    words = 'user="bob",account="",partition="gpu"'
+    assert told == {f'hpcstate_slurm_job_info{{jobid="{jobid}",{words}}}' for jobid in (3029, 3030)}
 
 
 def job(
     state: str, reason: str = "None", tres: str = "cpu=2,mem=1.50G,node=1,gres/gpu=1,gres/gpu:a=1"
 ) -> str:
-    return MARK.join((state, "gpu", "ann", "physics", "2", "1", reason, tres, "")) + "\n"
+    return MARK.join((str(next(NUMBERS)), state, "gpu", "ann", "physics", "2", "1", reason, tres, "")) + "\n"
 
 
 def test_what_running_jobs_have_is_added_up() -> None:
