@@ -50,6 +50,17 @@ _DESCRIPTIONS: Mapping[Watcher, str] = {
 _MODULES: Mapping[Watcher, str] = {places.SLURM: "slurm_exporter", places.JOBS: "job_exporter"}
 """The module of hpcstate.monitoring that each of OURS is."""
 
+JOB_NAMES: Mapping[Watcher, str] = {
+    places.SERVER: "prometheus",
+    places.ALERTS: "alertmanager",
+    places.NODE: "node",
+    places.PROCESS: "process",
+    places.DATABASE: "mysqld",
+    places.SLURM: "slurm",
+    places.JOBS: "cgroup",
+}
+"""What Prometheus calls each: the label ``job`` of its metrics."""
+
 SERVER_SHARE = 4
 """Prometheus may take a quarter of the controller's memory."""
 
@@ -269,21 +280,12 @@ def _module(name: str) -> str:
 def prometheus(cluster: Cluster) -> str:
     """prometheus.yml: whom it asks, by the nodes of the model."""
     jobs: dict[str, list[dict[str, str]]] = {}
-    named = {
-        places.SERVER: "prometheus",
-        places.ALERTS: "alertmanager",
-        places.NODE: "node",
-        places.PROCESS: "process",
-        places.DATABASE: "mysqld",
-        places.SLURM: "slurm",
-        places.JOBS: "cgroup",
-    }
     for node in cluster.nodes:
         for watcher in watchers(cluster, node):
             at_listen = watcher in (places.SERVER, places.ALERTS)
             host = places.listen(cluster) if at_listen else node.name if watcher.outside else "127.0.0.1"
             target = {"at": f"{host}:{watcher.port}", "node": node.name, "role": node.role}
-            jobs.setdefault(named[watcher], []).append(target)
+            jobs.setdefault(JOB_NAMES[watcher], []).append(target)
     return render(
         "monitoring/prometheus.yml.j2",
         cluster=cluster,
