@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcstate.model import Cluster, Node
+from hpcstate.model.backup import Every
 from hpcstate.monitoring import places
 from hpcstate.monitoring.places import Watcher, watchers
 from hpcstate.monitoring.secrets import Credentials
@@ -60,6 +61,9 @@ JOB_NAMES: Mapping[Watcher, str] = {
     places.JOBS: "cgroup",
 }
 """What Prometheus calls each: the label ``job`` of its metrics."""
+
+_PERIODS_S: Mapping[Every, int] = {"hourly": 3600, "daily": 86400, "weekly": 7 * 86400}
+"""A backup is too old, when it is older than two of them, and an hour."""
 
 SERVER_SHARE = 4
 """Prometheus may take a quarter of the controller's memory."""
@@ -306,6 +310,7 @@ def rules(cluster: Cluster) -> Mapping[str, str]:
         "interval_s": cluster.monitoring.interval_s,
         "window_s": max(120, 4 * cluster.monitoring.interval_s),
         "accounting": cluster.accounting.on,
+        "backup_s": 2 * _PERIODS_S[cluster.backup.every] + 3600 if cluster.backup else 0,
     }
     return {
         f"{places.RULES}/alerts.yml": render("monitoring/alerts.yml.j2", **words),
@@ -343,6 +348,12 @@ def static_metrics(cluster: Cluster, node: Node, not_after: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+def backup_metrics(taken_s: int) -> str:
+    """What node exporter tells of a backup that was taken at ``taken_s``, in seconds since 1970."""
+    name = "hpcstate_backup_taken_timestamp_seconds"
+    return f"# HELP {name} when the last backup was taken\n# TYPE {name} gauge\n{name} {taken_s}\n"
+
+
 @dataclass(frozen=True)
 class Unused:
     """What must not be on a node: ``files`` that tell that it was, ``folders`` and ``units`` that go then."""
@@ -365,6 +376,7 @@ def not_wanted(cluster: Cluster, node: Node) -> Unused:
         **{watcher: (_module(module),) for watcher, module in _MODULES.items()},
         places.NODE: (
             places.STATIC,
+            places.BACKUP,
             places.WEB,
             places.CERTIFICATE,
             places.KEY,

@@ -35,6 +35,9 @@ TEXTFILES = "/var/lib/prometheus/node-exporter"
 
 STATIC = f"{TEXTFILES}/hpcstate.prom"
 
+BACKUP = f"{TEXTFILES}/hpcstate-backup.prom"
+"""When the last backup was taken; on the controller, by who took it (hpcstate.cluster.backup)."""
+
 DATA = "/srv/hpcstate/prometheus"
 """Prometheus' database: on the data volume, so that it never fills the disk of the system."""
 

@@ -45,7 +45,16 @@ def unit_labels(name: str, role: str) -> dict[str, str]:
     return {"name": f"{name}.service", "state": "active", "instance": "n1", "role": role}
 
 
+BACKUP = 'hpcstate_backup_taken_timestamp_seconds{instance="controller"}'
+
 CASES = [
+    # Daily: two days and an hour.
+    Case("BackupTooOld", "48h", {BACKUP: "0x4000"}),
+    Case("BackupTooOld", "50h", {BACKUP: "0x4000"}, [{"instance": "controller"}]),
+    Case("BackupTooOld", "60h", {BACKUP: f"0x2800 {2800 * 60}x1000"}),
+    Case("BackupMissing", "50h", {BACKUP: "0x4000"}),
+    Case("BackupMissing", "48h", {"up": "1x4000"}),
+    Case("BackupMissing", "50h", {"up": "1x4000"}, [{}]),
     Case("NodeDown", "2m", {'up{job="node",instance="n1",role="compute"}': "0x20"}),
     Case("NodeDown", "4m", {'up{job="node",instance="n1",role="compute"}': "0x20"}, [NODE]),
     Case("NodeDown", "9m", {'up{job="node",instance="n1",role="compute"}': "0 0 0 0 0 1 1 1 1 1 1"}),
@@ -230,6 +239,11 @@ def rendered(folder: Path) -> dict[str, str]:
 def severities(text: str) -> dict[str, str]:
     """Severity by alert."""
     return dict(re.findall(r"alert: (\w+)[\s\S]*?severity: (\w+)", text))
+
+
+def test_a_cluster_that_is_not_backed_up_by_itself_has_no_alert_of_it(tmp_path: Path) -> None:
+    of = watched(tmp_path, "    monitoring: {enabled: true}\n")
+    assert not [text for text in files.rules(of).values() if "Backup" in text]
 
 
 def test_every_alert_has_a_case_that_fires_and_says_what_to_do(tmp_path: Path) -> None:
