@@ -161,6 +161,22 @@ def test_the_way_in_is_laid_out_where_homes_may_be_away(tmp_path: Path) -> None:
     ]
 
 
+def test_a_cluster_that_is_watched_has_its_units_before_its_packages(tmp_path: Path) -> None:
+    """Debian's packages start what they bring, which would listen everywhere."""
+    file = tmp_path / "watched.yaml"
+    good = (paths.ROOT / "inventories" / "gpu.yaml").read_text()
+    file.write_text(f"{good}    monitoring: {{enabled: true}}\n")
+    planned = plan(tmp_path, INVENTORY.format(file=str(file)), "deploys/monitoring.py")
+    assert planned == [
+        ("How systemd runs what watches", ALL),
+        ("Packages of what watches", ALL),
+        ("MariaDB lets its exporter in", {"controller"}),
+        ("What watches this node", ALL),
+        ("What watches runs", ALL),
+        ("Nothing watches that the file has not", set()),
+    ]
+
+
 def test_only_nodes_that_are_given_a_gpu_are_asked_for_their_bus(tmp_path: Path) -> None:
     planned = plan(tmp_path, inventory_of("passthrough"), "deploys/full_stack.py")
     assert planned[10:12] == [("nvidia.py | NVIDIA's driver", set()), FULL_STACK[10]]
