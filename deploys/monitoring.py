@@ -41,7 +41,10 @@ if not is_build() and target().cluster.kind == "hpc":
     if there:
         text_files.put(
             name="How systemd runs what watches",
-            files=[TextFile(path, text, then="systemctl daemon-reload") for path, text in units.items()],
+            files=[
+                TextFile(files.drop_in(each), units[files.drop_in(each)], then=files.count_unit(each))
+                for each in there
+            ],
         )
     packages.added(
         name="Packages of what watches", wanted=places.packages(this.cluster, this.node), record=RECORD

@@ -111,6 +111,14 @@ def unit_files(cluster: Cluster, node: Node) -> Mapping[str, str]:
     }
 
 
+def count_unit(watcher: Watcher) -> str:
+    """The command that makes a new unit file count. One that runs by the old one starts anew; one that does
+    not run is started later, and may not be installed yet."""
+    unit = f"{watcher.unit}.service"
+    restart = f"! systemctl --quiet is-active {unit} || systemctl restart {unit}"
+    return f"systemctl daemon-reload && {{ {restart}; }}"
+
+
 def _user(cluster: Cluster, watcher: Watcher) -> str:
     """As whom a program of ours runs. PrivateData hides what others do from everybody but Slurm's own user
     (slurm.conf(5))."""

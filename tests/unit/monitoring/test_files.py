@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,29 @@ def test_a_file_that_says_nothing_of_it_has_nothing_of_it(tmp_path: Path) -> Non
             places.EXPORTERS,
         }
         assert "9100" not in base_files.cluster_files(of, node)[base_files.FIREWALL]
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_what_runs_by_an_old_unit_file_starts_anew(tmp_path: Path, runs: bool) -> None:
+    """Else another retention or interval of the file would count after the next boot."""
+    log = tmp_path / "log"
+    systemctl = tmp_path / "systemctl"
+    answer = f"case $* in *is-active*) exit {0 if runs else 3};; esac"
+    systemctl.write_text(f'#!/bin/sh\necho "$*" >>{log}\n{answer}\n')
+    systemctl.chmod(0o755)
+    env = {"PATH": f"{tmp_path}:{os.defpath}"}
+    subprocess.run(["dash", "-c", files.count_unit(places.SERVER)], env=env, check=True, timeout=30)
+    assert log.read_text().splitlines() == [
+        "daemon-reload",
+        "--quiet is-active prometheus.service",
+        *(["restart prometheus.service"] if runs else []),
+    ]
+
+
+def test_every_watcher_has_its_unit_file(of: Cluster) -> None:
+    for node in of.nodes:
+        paths_of = {files.drop_in(watcher) for watcher in places.watchers(of, node)}
+        assert set(files.unit_files(of, node)) == paths_of
 
 
 def test_nothing_of_it_listens_everywhere(of: Cluster) -> None:
