@@ -5,6 +5,7 @@ from __future__ import annotations
 from pyinfra.context import config, host
 
 from deploys.util.context import is_build, target
+from hpcstate.monitoring import places
 from hpcstate.node import base_files, known_hosts
 from hpcstate.node.drift import to_be_in_force
 from operations import homes, in_force, services, text_files
@@ -32,8 +33,9 @@ OF_A_CLUSTER = (
     "slurmdbd.service",
     "munge.service",
     "mariadb.service",
-    "prometheus.service",
-    "prometheus-node-exporter.service",
+    *(f"{watcher.unit}.service" for watcher in places.ALL if watcher not in places.OURS),
+    *places.COLLECTORS_ON,
+    *places.COLLECTORS_OFF,
     "containerd.service",
     "nfs-server.service",
     "fsidd.service",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pyinfra.api.exceptions import DeployError
 from pyinfra.context import config, host
 
 from deploys.util.context import is_build, target
+from deploys.util.relay import relay_password
 from deploys.util.slurm_files import slurm_files
 from hpcstate.model import Cluster
 from hpcstate.node import mail
@@ -19,13 +19,8 @@ config.SUDO = True
 
 def _password(cluster: Cluster) -> list[TextFile]:
     """The password of the relay, for slurmctld alone; it travels on standard input. Raises DeployError."""
-    if cluster.mail is None or cluster.mail.password_file is None:
+    if not (line := relay_password(cluster)):
         return []
-    try:
-        line = cluster.mail.password_file.read_text(encoding="utf-8").partition("\n")[0]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
-        raise DeployError(f"mail.password_file: {cluster.mail.password_file}: {reason}") from None
     user = slurm_user(cluster)
     return [TextFile(mail.PASSWORD, f"{line}\n", "600", owner=f"{user}:{user}")]
 

@@ -51,6 +51,7 @@ include("timers.py")
 include("registry.py")
 include("runs.py")
 include("reservations.py")
+include("monitoring.py")
 include("named.py")
 if not is_build():
     for path in target().cluster.site.deploys:

@@ -113,6 +113,11 @@ class ClusterPaths:
         """The cluster's munge key (1024 random bytes)."""
         return self.secrets / "munge.key"
 
+    @property
+    def monitoring(self) -> Path:
+        """Passwords and certificates of what watches the cluster (hpcstate.monitoring.secrets)."""
+        return self.secrets / "monitoring"
+
     def host_key(self, node: str) -> Path:
         """The SSH host key (ed25519) that cloud-init gives to ``node``."""
         return self.secrets / f"host_key.{node}"

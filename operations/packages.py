@@ -34,10 +34,11 @@ MANAGED = (
 
 
 @operation()
-def added(wanted: Sequence[str]) -> Generator[PyinfraCommand, None, None]:
+def added(wanted: Sequence[str], record: str = RECORD) -> Generator[PyinfraCommand, None, None]:
     """The packages ``wanted`` are installed, in any version; those that were installed for an earlier file
-    are removed, where nothing that is not ours needs them: that is named."""
-    found = difference(wanted, host.get_fact(AddedPackages, names=tuple(wanted), record=RECORD))
+    are removed, where nothing that is not ours needs them: that is named. ``record`` is the file on the host
+    that says which were."""
+    found = difference(wanted, host.get_fact(AddedPackages, names=tuple(wanted), record=record))
     for text in found.stays:
         name_once(host, text)
     if not found.steps:
@@ -45,7 +46,7 @@ def added(wanted: Sequence[str]) -> Generator[PyinfraCommand, None, None]:
         return
     for step in found.steps:
         yield StringCommand(
-            programs.command(programs.REPLACE, PROGRAM, arguments=step, record=RECORD, apt_get=APT_GET)
+            programs.command(programs.REPLACE, PROGRAM, arguments=step, record=record, apt_get=APT_GET)
         )
 
 

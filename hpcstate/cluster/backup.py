@@ -23,6 +23,8 @@ from hpcstate.cluster.backup_archive import FORMAT, BackupManifest, Lock, Writer
 from hpcstate.cluster.backup_decide import SlurmRecord, parse
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster
+from hpcstate.monitoring import files as monitoring_files
+from hpcstate.monitoring import places
 from hpcstate.node.data_volume import HOME, TOP
 from hpcstate.node.ssh import Live
 from hpcstate.paths import ClusterPaths, shown
@@ -129,10 +131,20 @@ def take(cluster: Cluster, file: Path, target: Path, wish: Wish, say: Say) -> Ba
                     parts=tuple(archive.parts),
                 )
                 archive.finish(manifest)
+            tell(cluster, live, taken_s)
         finally:
             with suppress(HpcstateError):
                 live.run(name, ask(cluster, "clear"), user="root")
     return manifest
+
+
+def tell(cluster: Cluster, live: Live, taken_s: int) -> None:
+    """What watches the cluster, if anything does, gets to know of a backup that was taken at ``taken_s``. It
+    is a backup all the same where that cannot be told."""
+    if places.watchers(cluster, cluster.controller):
+        with suppress(HpcstateError):
+            text = monitoring_files.backup_metrics(taken_s)
+            live.put(cluster.controller.name, places.BACKUP, text, mode=0o644)
 
 
 def _demand(cluster: Cluster, seen: SlurmRecord) -> None:

@@ -65,8 +65,7 @@ def make(image: Path, target: Path) -> dict[str, str]:
     work = target.parent
     root = work / "root"
     root.mkdir()
-    with _disk(image, work) as disk:
-        _copy(f"{disk}?offset={ROOT_START * SECTOR}", root)
+    take_out(image, _WANTED, root, work)
     if not (root / "usr/sbin/slurmctld").is_symlink() and not (root / "usr/sbin/slurmctld").is_file():
         raise HpcstateError("this image has no slurmctld", where=str(image))
     for name in _MERGED:
@@ -74,6 +73,13 @@ def make(image: Path, target: Path) -> dict[str, str]:
     with tarfile.open(target, "w") as tar:
         tar.add(root, arcname=".", filter=_anybody)
     return {}
+
+
+def take_out(image: Path, wanted: Sequence[str], root: Path, work: Path) -> None:
+    """Copy the files and folders ``wanted`` of ``image``, and what they need, to the folder ``root``; those
+    that it has not are left out. ``work`` is a folder for what passes."""
+    with _disk(image, work) as disk:
+        _copy(f"{disk}?offset={ROOT_START * SECTOR}", wanted, root)
 
 
 def _anybody(member: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -120,9 +126,9 @@ def _disk(image: Path, work: Path) -> Iterator[Path]:
     yield raw
 
 
-def _copy(file_system: str, root: Path) -> None:
-    """Copy what is wanted, and what it needs, from ``file_system`` (debugfs's name of it) to ``root``."""
-    waiting, seen = list(_WANTED), set(_WANTED)
+def _copy(file_system: str, wanted: Sequence[str], root: Path) -> None:
+    """Copy what is ``wanted``, and what it needs, from ``file_system`` (debugfs's name of it) to ``root``."""
+    waiting, seen = list(wanted), set(wanted)
     while waiting:
         _debugfs_copy(file_system, waiting, root)
         found = {path for name in waiting for path in _needs(root, name)}

@@ -11,6 +11,7 @@ from hpcstate.model.gres import AutoDetect, GresSettings
 from hpcstate.model.hardware import Acceleration, CpuTopology
 from hpcstate.model.health import HealthCheck, HealthSettings
 from hpcstate.model.mail import MailSettings
+from hpcstate.model.monitoring import AlertReceiver, MonitoringSettings
 from hpcstate.model.mount import Mount
 from hpcstate.model.network import Network, PortForward
 from hpcstate.model.node import Node, Role
@@ -23,6 +24,7 @@ __all__ = [
     "Acceleration",
     "AccountUser",
     "AccountingSettings",
+    "AlertReceiver",
     "AutoDetect",
     "BackupSettings",
     "Cluster",
@@ -39,6 +41,7 @@ __all__ = [
     "LdapDirectory",
     "MailSettings",
     "Metadata",
+    "MonitoringSettings",
     "Mount",
     "Network",
     "Node",

@@ -16,6 +16,7 @@ from hpcstate.model.directory import LdapDirectory
 from hpcstate.model.hardware import Acceleration
 from hpcstate.model.health import HealthSettings
 from hpcstate.model.mail import MailSettings
+from hpcstate.model.monitoring import MonitoringSettings
 from hpcstate.model.network import Network
 from hpcstate.model.node import Node
 from hpcstate.model.partition import Partition
@@ -87,6 +88,7 @@ class Cluster:
     mail: MailSettings | None = None
     directory: LdapDirectory | None = None
     health: HealthSettings = field(default_factory=HealthSettings)
+    monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)
 
     @property
     def templates(self) -> Mapping[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from hpcstate.model import Cluster, Node
+from hpcstate.monitoring.places import guarded
 from hpcstate.node.homes import owns_homes
 from hpcstate.node.ssh import JOB_USER, SSH_USER
 from hpcstate.render import of_site, render
@@ -81,7 +82,7 @@ def image_files() -> Mapping[str, str]:
         SYSUSERS: render("base/sysusers.conf.j2", user=JOB_USER, uid=JOB_UID),
         TMPFILES: tmpfiles(owns=True),
         SYSCTL: render("base/sysctl.conf.j2", sysctls=SYSCTLS),
-        FIREWALL: render("base/nftables.conf.j2", subnet="", homes_for=()),
+        FIREWALL: render("base/nftables.conf.j2", subnet="", homes_for=(), guarded={}),
     }
 
 
@@ -171,7 +172,12 @@ def cluster_files(cluster: Cluster, node: Node) -> Mapping[str, str]:
         **(service_files() if cluster.kind == "hpc" else {}),
         **(controller_files(cluster) if cluster.kind == "hpc" and node is cluster.controller else {}),
         HOSTS: render("base/hosts.j2", cluster_name=cluster.name, nodes=cluster.nodes),
-        FIREWALL: render("base/nftables.conf.j2", subnet=_nft_set(peers), homes_for=homes_for),
+        FIREWALL: render(
+            "base/nftables.conf.j2",
+            subnet=_nft_set(peers),
+            homes_for=homes_for,
+            guarded=guarded(cluster, node),
+        ),
         TMPFILES: tmpfiles(owns=owns_homes(cluster, node)),
         CHRONY: render(
             "base/chrony.conf.j2",

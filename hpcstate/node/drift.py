@@ -14,6 +14,7 @@ from typing import Any
 
 from hpcstate import programs
 from hpcstate.model import Cluster, Node
+from hpcstate.monitoring import places
 from hpcstate.node import apptainer_files, base_files
 from hpcstate.node.base_files import JOB_UID
 from hpcstate.node.homes import owns_homes
@@ -144,6 +145,7 @@ def to_be_in_force(cluster: Cluster, node: Node) -> ToBeInForce:
             *(("munge",) if hpc else ()),
             *(("slurmctld",) if hpc and controls else ("slurmd",) if hpc and computes else ()),
             *(("mariadb", "slurmdbd") if hpc and controls and cluster.accounting.on else ()),
+            *(each.unit for each in places.watchers(cluster, node) if each not in places.OURS),
         ),
         time_source="" if controls else str(cluster.controller.address),
         beside={**_BESIDE, **(_BESIDE_SLURM if hpc else {})},

@@ -14,6 +14,7 @@ from hpcstate.model import (
     ContainerSettings,
     HealthSettings,
     Home,
+    MonitoringSettings,
     Node,
     RollSettings,
     User,
@@ -27,6 +28,7 @@ from hpcstate.schema.directory import read_directory
 from hpcstate.schema.health import read_health
 from hpcstate.schema.keys import CloudKeys, HpcKeys, RollKeys, StorageKeys, VirtioFsKeys
 from hpcstate.schema.mail import read_mail
+from hpcstate.schema.monitoring import read_monitoring
 from hpcstate.schema.mounts import check_host_folder, read_shared, with_mounts
 from hpcstate.schema.network import read_acceleration, read_network, read_ports
 from hpcstate.schema.node import DEFAULT_IMAGES, read_head, read_logins, read_workers
@@ -91,6 +93,7 @@ def read_cluster(section: Section, kind: Literal["hpc", "cloud"], folder: Path) 
     if network is None or not nodes:
         return None
     network = replace(network, ports=read_ports(about_network, nodes))
+    mail = read_mail(section, slurm) if kind == "hpc" else None
     _warn_topology(section.report, section.at(keys.hardware), acceleration, nodes)
     _check_memory(section.report, section.at(keys.hardware), acceleration, nodes)
     return Cluster(
@@ -114,9 +117,10 @@ def read_cluster(section: Section, kind: Literal["hpc", "cloud"], folder: Path) 
         scratch,
         quota,
         read_backup(section, home) if kind == "hpc" else None,
-        read_mail(section, slurm) if kind == "hpc" else None,
+        mail,
         read_directory(section, home, accounting) if kind == "hpc" else None,
         health,
+        read_monitoring(section, nodes[0].address, mail) if kind == "hpc" else MonitoringSettings(),
     )
 
 

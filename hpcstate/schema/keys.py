@@ -26,6 +26,7 @@ from hpcstate.schema.gpu_keys import DeviceKeys, GresKeys, PciePassthroughKeys, 
 from hpcstate.schema.health_keys import HealthKeys, OwnCheckKeys
 from hpcstate.schema.libvirt_uri import libvirt_uri
 from hpcstate.schema.mail_keys import MailKeys
+from hpcstate.schema.monitoring_keys import MonitoringKeys, ReceiverKeys
 from hpcstate.schema.mount_keys import MountKeys, NodeMountKeys, folder, scratch
 from hpcstate.schema.node_keys import ControllerKeys, LoginKeys, WorkerGroupKeys, WorkerKeys
 from hpcstate.schema.partition_keys import PartitionKeys
@@ -360,6 +361,7 @@ class HpcKeys(
         "the relay of mails about jobs, see mail; without it who asks for one is told", MailKeys
     )
     health = SectionKey("how nodes are watched, see health and health.md", HealthKeys)
+    monitoring = SectionKey("metrics and alerts, see monitoring and monitoring.md", MonitoringKeys)
     packages = ListKey(
         "a list of Debian packages that every node has (`[htop, r-base-core]`), installed from the nodes' "
         "mirror, without recommended ones. One that is taken out of the list is removed, if it was not there "
@@ -461,6 +463,8 @@ SECTIONS: tuple[type[Keys], ...] = (
     MailKeys,
     HealthKeys,
     OwnCheckKeys,
+    MonitoringKeys,
+    ReceiverKeys,
     UserKeys,
     GroupKeys,
     DirectoryKeys,

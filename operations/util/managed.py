@@ -21,6 +21,7 @@ from operations import (
     homes,
     in_force,
     mig,
+    monitoring,
     mounts,
     munge,
     node_runs,
@@ -64,6 +65,7 @@ ROWS: tuple[Managed, ...] = (
     *packages.MANAGED,
     *timers.MANAGED,
     *reservations.MANAGED,
+    *monitoring.MANAGED,
 )
 """In the order of the page."""
 

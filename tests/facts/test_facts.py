@@ -51,6 +51,7 @@ MODULES = (
     "iommu",
     "vfio",
     "text_files",
+    "monitoring",
     "nvidia",
     "apt",
     "apptainer",

@@ -7,15 +7,10 @@ slapd, sssd-ldap, libnss-sss, libpam-sss, ca-certificates, and all that they nee
 
 from __future__ import annotations
 
-import hashlib
-import os
 import subprocess
 import time
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
@@ -25,11 +20,9 @@ from hpcstate.model import Cluster
 from hpcstate.node.ssh import CONNECT_SECONDS, Live, ssh_command
 from hpcstate.paths import ClusterPaths
 from tests.lab.conftest import outcomes, pyinfra, results
+from tests.lab.mirror import DEBS, mirror
 from tests.suites.login import REFUSAL
 
-DEBS = os.environ.get("HPCSTATE_LAB_DEBS", "")
-GATEWAY, PORT = "192.168.170.1", 8099
-SOURCES = "/etc/apt/sources.list.d/lab.sources"
 PASSWORD = "lab secret"
 DIRECTORY = """    directory:
       ldap:
@@ -47,6 +40,7 @@ TRACES = (
     "grep -c AuthorizedKeysCommand /etc/ssh/sshd_config.d/10-hpcstate.conf"
 )
 
+__all__ = ["mirror"]
 pytestmark = pytest.mark.skipif(not DEBS, reason="HPCSTATE_LAB_DEBS names no folder of packages")
 
 
@@ -54,32 +48,6 @@ pytestmark = pytest.mark.skipif(not DEBS, reason="HPCSTATE_LAB_DEBS names no fol
 def live(deployed: None, cluster: Cluster) -> Iterator[Live]:
     with Live(cluster) as live:
         yield live
-
-
-@pytest.fixture(scope="module")
-def mirror(live: Live) -> Iterator[None]:
-    """The folder of packages as a source of the nodes."""
-    folder = Path(DEBS)
-    entries = []
-    for deb in sorted(folder.glob("*.deb")):
-        fields = subprocess.run(
-            ["dpkg-deb", "--field", deb], check=True, capture_output=True, text=True
-        ).stdout
-        digest = hashlib.sha256(deb.read_bytes()).hexdigest()
-        entries.append(f"{fields}Filename: ./{deb.name}\nSize: {deb.stat().st_size}\nSHA256: {digest}\n")
-    (folder / "Packages").write_text("\n".join(entries))
-    handler = partial(SimpleHTTPRequestHandler, directory=DEBS)
-    server = ThreadingHTTPServer((GATEWAY, PORT), handler)
-    Thread(target=server.serve_forever, daemon=True).start()
-    text = f"Types: deb\nURIs: http://{GATEWAY}:{PORT}/\nSuites: ./\nTrusted: yes\n"
-    for node in live.nodes:
-        live.put(node.name, SOURCES, text, mode=0o644)
-    live.run_each(
-        {node.name: "apt-get -q update" for node in live.nodes}, user="root", timeout=300, check=False
-    )
-    yield
-    live.run_each({node.name: f"rm -f {SOURCES}" for node in live.nodes}, user="root")
-    server.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -78,6 +78,8 @@ FULL_STACK = [
     ("registry.py | Registry of containers", ALL),
     ("runs.py | Slurm's note of what the node runs", set()),
     ("reservations.py | Reservations", set()),
+    ("monitoring.py | Packages of what watches", set()),
+    ("monitoring.py | Nothing watches that the file has not", set()),
     ("named.py | What is left as it is", set()),
     ("named.py | What Apptainer lacks", set()),
 ]
@@ -156,6 +158,22 @@ def test_the_way_in_is_laid_out_where_homes_may_be_away(tmp_path: Path) -> None:
         ("hpcstate's own key", ALL),
         ("What the directory leaves to the file", set()),
         ("Users and groups", set()),
+    ]
+
+
+def test_a_cluster_that_is_watched_has_its_units_before_its_packages(tmp_path: Path) -> None:
+    """Debian's packages start what they bring, which would listen everywhere."""
+    file = tmp_path / "watched.yaml"
+    good = (paths.ROOT / "inventories" / "gpu.yaml").read_text()
+    file.write_text(f"{good}    monitoring: {{enabled: true}}\n")
+    planned = plan(tmp_path, INVENTORY.format(file=str(file)), "deploys/monitoring.py")
+    assert planned == [
+        ("How systemd runs what watches", ALL),
+        ("Packages of what watches", ALL),
+        ("MariaDB lets its exporter in", {"controller"}),
+        ("What watches this node", ALL),
+        ("What watches runs", ALL),
+        ("Nothing watches that the file has not", set()),
     ]
 
 

@@ -63,7 +63,7 @@ FLOORS = (
     (GROUND,),
     ("model",),
     ("schema", "probe", "host"),
-    ("artifact", "slurm", "passthrough"),
+    ("artifact", "slurm", "passthrough", "monitoring"),
     ("node", "container"),
     ("image", "hypervisor", "registry", "gpu", "check"),
     ("health",),

@@ -415,6 +415,7 @@ def test_every_key_that_is_accepted_is_read(monkeypatch: pytest.MonkeyPatch) -> 
         "      reservations: [{name: r, start: now, duration: UNLIMITED, users: [alice], node_count: 1}]}\n"
         "    backup: {every: daily, path: /mnt/x}\n    mail: {relay: smtp, sender: a@b}\n"
         "    directory: {ldap: {uri: ['ldaps://x'], base: dc=x}}\n"
+        "    monitoring: {receivers: [{webhook: 'https://chat.example.org/1'}]}\n"
         f"    health: {{own_checks: [{{name: fan, program: {paths.ROOT / 'hpc'}}}]}}\n",
     )
     for section in keys.SECTIONS:

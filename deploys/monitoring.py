@@ -1,0 +1,80 @@
+"""What watches a Slurm cluster: exporters on all nodes, Prometheus and Alertmanager on the controller.
+
+    pyinfra inventories/gpu.py deploys/monitoring.py
+
+Behind what jobs need: where it fails on a node, jobs run all the same. Units come before the packages, which
+start what they bring: nothing listens wider for a moment. Never in an image.
+"""
+
+from __future__ import annotations
+
+from pyinfra.context import config
+
+from deploys.util.context import is_build, target
+from deploys.util.monitoring_files import known
+from deploys.util.relay import relay_password
+from hpcstate.monitoring import files, places
+from operations import monitoring, packages, services, text_files
+from operations.text_files import TextFile
+
+config.SUDO = True
+
+RECORD = "/etc/hpcstate/packages-monitoring"
+"""The packages that were installed for it: they go with it."""
+
+
+def _then(file: files.MonitoringFile) -> str:
+    """What has to follow a new content. Units that do not run yet are started later; one whose new file is
+    refused goes on with the old one."""
+    if file.restarts:
+        return f"systemctl try-restart {' '.join(file.restarts)}"
+    if not file.reloads:
+        return ""
+    judged = f"{file.judge} >&2 && " if file.judge else ""
+    return f"{judged}systemctl try-reload-or-restart {' '.join(file.reloads)}"
+
+
+if not is_build() and target().cluster.kind == "hpc":
+    this = target()
+    there = places.watchers(this.cluster, this.node)
+    units = files.unit_files(this.cluster, this.node)
+    if there:
+        text_files.put(
+            name="How systemd runs what watches",
+            files=[
+                TextFile(files.drop_in(each), units[files.drop_in(each)], then=files.count_unit(each))
+                for each in there
+            ],
+        )
+    packages.added(
+        name="Packages of what watches", wanted=places.packages(this.cluster, this.node), record=RECORD
+    )
+    if there:
+        found = files.files(this.cluster, this.node, known(this.cluster))
+        if places.DATABASE in there:
+            monitoring.database_user(name="MariaDB lets its exporter in")
+        texts = [
+            TextFile(
+                file.path,
+                file.content,
+                file.mode or ("640" if file.secret else "644"),
+                _then(file),
+                places.OWNER if file.secret else TextFile.owner,
+            )
+            for file in found
+        ]
+        if places.ALERTS in there and (line := relay_password(this.cluster)):
+            texts.append(TextFile(places.MAIL_PASSWORD, f"{line}\n", "640", owner=places.OWNER))
+        text_files.put(name="What watches this node", files=texts)
+        services.state(
+            name="What watches runs",
+            on=(*(f"{watcher.unit}.service" for watcher in there), *places.COLLECTORS_ON),
+            off=places.COLLECTORS_OFF,
+        )
+    unused = files.not_wanted(this.cluster, this.node)
+    monitoring.off(
+        name="Nothing watches that the file has not",
+        files=unused.files,
+        folders=unused.folders,
+        units=unused.units,
+    )

@@ -1,0 +1,1 @@
+"""How a cluster is watched: what collects, keeps and judges metrics, and who may look."""

@@ -1,0 +1,406 @@
+"""The files of what watches a cluster. Pure: model and credentials in, text out; nothing where it is off.
+
+Prometheus' files name each other by paths below their own folder, so that promtool and amtool read them the
+same anywhere (hpcstate.judge.monitoring).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpcstate.model import Cluster, Node
+from hpcstate.model.backup import Every
+from hpcstate.monitoring import places
+from hpcstate.monitoring.places import Watcher, watchers
+from hpcstate.monitoring.secrets import Credentials
+from hpcstate.render import of_site, render
+
+UNITS_WATCHED = (
+    "slurmctld",
+    "slurmd",
+    "slurmdbd",
+    "mariadb",
+    "munge",
+    "chrony",
+    "nftables",
+    "ssh",
+    "nfs-server",
+    *(watcher.unit for watcher in places.ALL),
+)
+"""The services whose state node exporter tells."""
+
+MEMORY_MB: Mapping[Watcher, int] = {
+    places.NODE: 96,
+    places.PROCESS: 64,
+    places.SLURM: 192,
+    places.JOBS: 96,
+    places.DATABASE: 64,
+    places.ALERTS: 128,
+}
+"""What each may take before the kernel ends it: a leak must not become the node's. They are ended first where
+memory is short (OOMScoreAdjust)."""
+
+_DESCRIPTIONS: Mapping[Watcher, str] = {
+    places.SLURM: "Metrics of Slurm for Prometheus",
+    places.JOBS: "Metrics of the jobs on this node for Prometheus",
+}
+
+_MODULES: Mapping[Watcher, str] = {places.SLURM: "slurm_exporter", places.JOBS: "job_exporter"}
+"""The module of hpcstate.monitoring that each of OURS is."""
+
+JOB_NAMES: Mapping[Watcher, str] = {
+    places.SERVER: "prometheus",
+    places.ALERTS: "alertmanager",
+    places.NODE: "node",
+    places.PROCESS: "process",
+    places.DATABASE: "mysqld",
+    places.SLURM: "slurm",
+    places.JOBS: "cgroup",
+}
+"""What Prometheus calls each: the label ``job`` of its metrics."""
+
+_PERIODS_S: Mapping[Every, int] = {"hourly": 3600, "daily": 86400, "weekly": 7 * 86400}
+"""A backup is too old, when it is older than two of them, and an hour."""
+
+SERVER_SHARE = 4
+"""Prometheus may take a quarter of the controller's memory."""
+
+
+@dataclass(frozen=True)
+class MonitoringFile:
+    """A file on a node: ``secret`` ones are for root and the group of the exporters. ``restarts`` are the
+    units that have to be restarted where it changes, ``reloads`` those that read it again.
+    ``judge`` are words that judge it on the node first."""
+
+    path: str
+    content: str
+    secret: bool = False
+    mode: str = ""
+    restarts: tuple[str, ...] = ()
+    reloads: tuple[str, ...] = ()
+    judge: str = ""
+
+
+def drop_in(watcher: Watcher) -> str:
+    """The path of our drop-in for Debian's unit, or of the unit that is ours."""
+    if watcher in places.OURS:
+        return f"/etc/systemd/system/{watcher.unit}.service"
+    return f"/etc/systemd/system/{watcher.unit}.service.d/hpcstate.conf"
+
+
+@of_site
+def unit_files(cluster: Cluster, node: Node) -> Mapping[str, str]:
+    """Path to content of what systemd is told of them. Before the packages are installed, which start what
+    they bring: it listens nowhere else by then."""
+    return {
+        drop_in(watcher): render(
+            f"monitoring/{'unit' if watcher in places.OURS else 'drop-in'}.conf.j2",
+            watcher=watcher,
+            command=_command(cluster, node, watcher),
+            memory_mb=_memory_mb(cluster, watcher),
+            before=_before(watcher),
+            mounts="/srv/hpcstate" if watcher in (places.SERVER, places.ALERTS) else "",
+            slurm=watcher is places.SLURM,
+            user=_user(cluster, watcher),
+            description=_DESCRIPTIONS.get(watcher, ""),
+        )
+        for watcher in watchers(cluster, node)
+    }
+
+
+def count_unit(watcher: Watcher) -> str:
+    """The command that makes a new unit file count. One that runs by the old one starts anew; one that does
+    not run is started later, and may not be installed yet."""
+    unit = f"{watcher.unit}.service"
+    restart = f"! systemctl --quiet is-active {unit} || systemctl restart {unit}"
+    return f"systemctl daemon-reload && {{ {restart}; }}"
+
+
+def _user(cluster: Cluster, watcher: Watcher) -> str:
+    """As whom a program of ours runs. PrivateData hides what others do from everybody but Slurm's own user
+    (slurm.conf(5))."""
+    given = {key.lower(): value for key, value in (cluster.slurm.parameters if cluster.slurm else {}).items()}
+    hidden = "privatedata" in given and watcher is places.SLURM
+    return given.get("slurmuser", "slurm") if hidden else "prometheus"
+
+
+def _memory_mb(cluster: Cluster, watcher: Watcher) -> int:
+    if watcher is places.SERVER:
+        return max(256, cluster.controller.memory_mb // SERVER_SHARE)
+    return MEMORY_MB[watcher]
+
+
+def _before(watcher: Watcher) -> str:
+    """The folder that it writes to, made for it."""
+    return {places.SERVER: places.DATA, places.ALERTS: places.ALERTS_DATA}.get(watcher, "")
+
+
+def _command(cluster: Cluster, node: Node, watcher: Watcher) -> tuple[str, ...]:
+    """The words of ExecStart; none needs quotes."""
+    settings = cluster.monitoring
+    at = f"{node.address if watcher.outside else '127.0.0.1'}:{watcher.port}"
+    people = f"{places.listen(cluster)}:{watcher.port}"
+    if watcher is places.NODE:
+        units = "|".join(UNITS_WATCHED)
+        return (
+            "/usr/bin/prometheus-node-exporter",
+            f"--web.listen-address={at}",
+            f"--web.config.file={places.WEB}",
+            "--collector.systemd",
+            f"--collector.systemd.unit-include=({units})[.]service",
+            *(f"--no-collector.{name}" for name in ("arp", "bonding", "ipvs", "schedstat", "softnet", "zfs")),
+        )
+    if watcher is places.PROCESS:
+        return (
+            "/usr/bin/prometheus-process-exporter",
+            f"-config.path={places.PROCESSES}",
+            f"-web.listen-address={at}",
+            f"-web.config.file={places.WEB}",
+            # Of each thread its own metrics would be most of them.
+            "-threads=false",
+        )
+    if watcher is places.DATABASE:
+        return (
+            "/usr/bin/prometheus-mysqld-exporter",
+            f"--config.my-cnf={places.MYSQLD}",
+            f"--web.listen-address={at}",
+            f"--web.config.file={places.WEB}",
+            # There is no replication, and it would need another right.
+            "--no-collect.slave_status",
+        )
+    if watcher is places.ALERTS:
+        return (
+            "/usr/bin/prometheus-alertmanager",
+            f"--config.file={places.ALERTMANAGER}",
+            f"--storage.path={places.ALERTS_DATA}",
+            f"--web.listen-address={people}",
+            f"--web.external-url=https://{people}/",
+            f"--web.config.file={places.WEB_PEOPLE}",
+            # Its gossip would listen on 0.0.0.0:9094.
+            "--cluster.listen-address=",
+        )
+    if watcher is places.SERVER:
+        return (
+            "/usr/bin/prometheus",
+            f"--config.file={places.PROMETHEUS}",
+            f"--storage.tsdb.path={places.DATA}",
+            f"--storage.tsdb.retention.time={settings.retention_days}d",
+            f"--storage.tsdb.retention.size={settings.retention_gb}GB",
+            f"--web.listen-address={people}",
+            f"--web.external-url=https://{people}/",
+            f"--web.config.file={places.WEB_PEOPLE}",
+        )
+    host, port = at.split(":")
+    return (
+        "/usr/bin/python3",
+        # Nothing of a user's is imported; of a folder it starts __main__.py all the same.
+        "-I",
+        places.EXPORTERS,
+        _MODULES[watcher],
+        f"--address={host}",
+        f"--port={port}",
+        f"--certificate={places.CERTIFICATE}",
+        f"--key={places.KEY}",
+        f"--authority={places.AUTHORITY}",
+        # A scrape may come a little early.
+        f"--interval={settings.interval_s - 1}",
+    )
+
+
+@of_site
+def files(cluster: Cluster, node: Node, known: Credentials) -> tuple[MonitoringFile, ...]:
+    """The files of ``node``, but for those that systemd reads."""
+    there = watchers(cluster, node)
+    if not there:
+        return ()
+    own = known.nodes[node.name]
+    hashes = {places.SCRAPER: known.hashes[places.SCRAPER]}
+    asked = tuple(watcher.unit for watcher in there)
+    found = [
+        MonitoringFile(places.AUTHORITY, known.authority, restarts=asked),
+        MonitoringFile(places.CERTIFICATE, own.certificate, restarts=asked),
+        MonitoringFile(places.KEY, own.key, secret=True, restarts=asked),
+        # It is read again at each request (exporter-toolkit).
+        MonitoringFile(places.WEB, _web(hashes), secret=True),
+        MonitoringFile(
+            places.PROCESSES, render("monitoring/processes.yml.j2"), restarts=(places.PROCESS.unit,)
+        ),
+        MonitoringFile(places.STATIC, static_metrics(cluster, node, own.not_after)),
+    ]
+    found += programs(there)
+    if places.DATABASE in there:
+        found.append(
+            MonitoringFile(
+                places.MYSQLD, render("monitoring/mysqld.cnf.j2"), restarts=(places.DATABASE.unit,)
+            )
+        )
+    if places.SERVER in there:
+        found += _server_files(cluster, known)
+    return tuple(found)
+
+
+def _server_files(cluster: Cluster, known: Credentials) -> list[MonitoringFile]:
+    server, alerts = (places.SERVER.unit,), (places.ALERTS.unit,)
+    return [
+        MonitoringFile(places.WEB_PEOPLE, _web(known.hashes), secret=True),
+        MonitoringFile(places.SCRAPE_PASSWORD, f"{known.scrape_password}\n", secret=True),
+        MonitoringFile(places.PROMETHEUS, prometheus(cluster), reloads=server),
+        *(MonitoringFile(path, text, reloads=server) for path, text in rules(cluster).items()),
+        MonitoringFile(
+            places.ALERTMANAGER,
+            alertmanager(cluster),
+            secret=True,
+            reloads=alerts,
+            judge=f"amtool check-config {places.ALERTMANAGER}",
+        ),
+    ]
+
+
+def _web(hashes: Mapping[str, str]) -> str:
+    return render(
+        "monitoring/web.yml.j2", certificate="tls/node.crt", key="tls/node.key", hashes=dict(hashes)
+    )
+
+
+def programs(there: Sequence[Watcher]) -> list[MonitoringFile]:
+    """The programs of those of OURS that are ``there``, run by Debian's own Python, and what they share."""
+    ours = [watcher for watcher in places.OURS if watcher in there]
+    if not ours:
+        return []
+    shared = tuple(watcher.unit for watcher in ours)
+    return [
+        *(_program(_module(_MODULES[each]), _MODULES[each], (each.unit,)) for each in ours),
+        _program(_module("exporter"), "exporter", shared),
+        _program(places.EXPORTERS_START, "start", shared),
+    ]
+
+
+def _program(path: str, name: str, units: tuple[str, ...]) -> MonitoringFile:
+    text = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
+    return MonitoringFile(path, text, restarts=units)
+
+
+def _module(name: str) -> str:
+    """Where a module of this package is on nodes."""
+    return f"{places.EXPORTERS}/hpcstate/monitoring/{name}.py"
+
+
+@of_site
+def prometheus(cluster: Cluster) -> str:
+    """prometheus.yml: whom it asks, by the nodes of the model."""
+    jobs: dict[str, list[dict[str, str]]] = {}
+    for node in cluster.nodes:
+        for watcher in watchers(cluster, node):
+            at_listen = watcher in (places.SERVER, places.ALERTS)
+            host = places.listen(cluster) if at_listen else node.name if watcher.outside else "127.0.0.1"
+            target = {"at": f"{host}:{watcher.port}", "node": node.name, "role": node.role}
+            jobs.setdefault(JOB_NAMES[watcher], []).append(target)
+    return render(
+        "monitoring/prometheus.yml.j2",
+        cluster=cluster,
+        jobs=jobs,
+        interval_s=cluster.monitoring.interval_s,
+        alertmanager=f"{places.listen(cluster)}:{places.ALERTS.port}",
+        controller=cluster.controller.name,
+        scraper=places.SCRAPER,
+        by_certificate=("slurm", "cgroup"),
+        of_controller=("prometheus", "alertmanager", "mysqld", "slurm"),
+    )
+
+
+@of_site
+def rules(cluster: Cluster) -> Mapping[str, str]:
+    """Path to content of the rules: alerts, and the names of metrics that published dashboards expect."""
+    words = {
+        "interval_s": cluster.monitoring.interval_s,
+        "window_s": max(120, 4 * cluster.monitoring.interval_s),
+        "accounting": cluster.accounting.on,
+        "backup_s": 2 * _PERIODS_S[cluster.backup.every] + 3600 if cluster.backup else 0,
+    }
+    return {
+        f"{places.RULES}/alerts.yml": render("monitoring/alerts.yml.j2", **words),
+        f"{places.RULES}/vpenso.yml": render("monitoring/vpenso.yml.j2", **words),
+        f"{places.RULES}/jobs.yml": render("monitoring/jobs.yml.j2", **words),
+    }
+
+
+@of_site
+def alertmanager(cluster: Cluster) -> str:
+    """alertmanager.yml: who is told of what."""
+    return render(
+        "monitoring/alertmanager.yml.j2",
+        receivers=cluster.monitoring.receivers,
+        mail=cluster.mail,
+        password=places.MAIL_PASSWORD if cluster.mail and cluster.mail.password_file else "",
+        cluster=cluster.name,
+    )
+
+
+def static_metrics(cluster: Cluster, node: Node, not_after: int) -> str:
+    """What the deploy knows of a node and no program finds out: for node exporter's textfile collector."""
+    simulated = node.simulated_gpus.count if node.simulated_gpus else 0
+    declared = len(node.gres_types)
+    name = json.dumps(places.CERTIFICATE)
+    values = (
+        ("certificate_not_after_timestamp_seconds", f"{{file={name}}}", "when it ends", not_after),
+        ("gpus_declared", "", "GPUs that the cluster file gives to this node", declared),
+        ("gpus_simulated", "", "those of them that are simulated", simulated),
+    )
+    lines = []
+    for metric, labels, meaning, value in values:
+        full = f"hpcstate_{metric}"
+        lines += [f"# HELP {full} {meaning}", f"# TYPE {full} gauge", f"{full}{labels} {value}"]
+    return "\n".join(lines) + "\n"
+
+
+def backup_metrics(taken_s: int) -> str:
+    """What node exporter tells of a backup that was taken at ``taken_s``, in seconds since 1970."""
+    name = "hpcstate_backup_taken_timestamp_seconds"
+    return f"# HELP {name} when the last backup was taken\n# TYPE {name} gauge\n{name} {taken_s}\n"
+
+
+@dataclass(frozen=True)
+class Unused:
+    """What must not be on a node: ``files`` that tell that it was, ``folders`` and ``units`` that go then."""
+
+    files: tuple[str, ...]
+    folders: tuple[str, ...]
+    units: tuple[str, ...]
+
+
+def not_wanted(cluster: Cluster, node: Node) -> Unused:
+    """What watched ``node`` by another file: all of it where the file has it off; what another role has, and
+    what is for a database or a mail that the file has no more."""
+    there = watchers(cluster, node)
+    gone = [watcher for watcher in places.ALL if watcher not in there]
+    own: dict[Watcher, tuple[str, ...]] = {
+        places.SERVER: (places.PROMETHEUS, places.SCRAPE_PASSWORD, places.WEB_PEOPLE),
+        places.ALERTS: (places.ALERTMANAGER,),
+        places.PROCESS: (places.PROCESSES,),
+        places.DATABASE: (places.MYSQLD,),
+        **{watcher: (_module(module),) for watcher, module in _MODULES.items()},
+        places.NODE: (
+            places.STATIC,
+            places.BACKUP,
+            places.WEB,
+            places.CERTIFICATE,
+            places.KEY,
+            places.AUTHORITY,
+        ),
+    }
+    found = [path for watcher in gone for path in (drop_in(watcher), *own[watcher])]
+    if not (cluster.mail and cluster.mail.password_file and there):
+        found.append(places.MAIL_PASSWORD)
+    folders = [
+        *((places.DATA, places.RULES) if places.SERVER in gone else ()),
+        *((places.ALERTS_DATA,) if places.ALERTS in gone else ()),
+        *((places.FOLDER,) if places.NODE in gone else ()),
+        *((places.EXPORTERS,) if set(places.OURS) <= set(gone) else ()),
+    ]
+    units = [f"{watcher.unit}.service" for watcher in gone]
+    if places.NODE in gone:
+        units += [*places.COLLECTORS_ON, *places.COLLECTORS_OFF]
+    return Unused(tuple(found), tuple(folders), tuple(units))

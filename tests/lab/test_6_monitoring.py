@@ -1,0 +1,139 @@
+"""A cluster that is watched: it comes, the checks pass, an alert reaches somebody and clears, it goes.
+The long lab. Never run yet.
+
+HPCSTATE_LAB_DEBS names a folder with the packages of trixie that hpcstate.monitoring.places lists, and all
+that they need. Without it this is skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from hpcstate import schema
+from hpcstate.check.runner import load_suites, run_checks
+from hpcstate.model import Cluster, Description
+from hpcstate.monitoring import places
+from hpcstate.node.ssh import Live
+from tests.lab.conftest import outcomes, pyinfra, results
+from tests.lab.mirror import DEBS, GATEWAY, mirror
+
+HOOK = 8098
+ON = f"""    monitoring:
+      enabled: true
+      interval_s: 10
+      receivers:
+        - webhook: http://{GATEWAY}:{HOOK}/alerts
+"""
+BEFORE = "    slurm_config:"
+MINUTES = 10
+"""How long an alert may take: SlurmdDown waits two minutes, Alertmanager's groups half of one, and what has
+ended is told after five (group_interval)."""
+
+__all__ = ["mirror"]
+pytestmark = pytest.mark.skipif(not DEBS, reason="HPCSTATE_LAB_DEBS names no folder of packages")
+
+
+@pytest.fixture(scope="module")
+def live(deployed: None, cluster: Cluster) -> Iterator[Live]:
+    with Live(cluster) as live:
+        yield live
+
+
+@pytest.fixture(scope="module")
+def told() -> Iterator[list[tuple[str, str, str]]]:
+    """Status, name and instance of each alert that the receiver got."""
+    found: list[tuple[str, str, str]] = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            for each in json.loads(self.rfile.read(int(self.headers["Content-Length"])))["alerts"]:
+                labels = each["labels"]
+                found.append((each["status"], labels["alertname"], labels.get("instance", "")))
+            self.send_response(200)
+            self.end_headers()
+
+    server = ThreadingHTTPServer((GATEWAY, HOOK), Receiver)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield found
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def watched(mirror: None, told: object, description: Description) -> Iterator[Path]:
+    """The cluster file with monitoring on, deployed; put back and deployed again at the end."""
+    text = description.path.read_text()
+    assert text.count(BEFORE) == 1
+    description.path.write_text(text.replace(BEFORE, ON + BEFORE))
+    try:
+        done = pyinfra(description.path, "-y")
+        assert done.returncode == 0, done.stderr[-3000:]
+        yield description.path
+    finally:
+        description.path.write_text(text)
+        assert pyinfra(description.path, "-y").returncode == 0
+
+
+def wait(done: Callable[[], bool], what: str) -> None:
+    limit = time.monotonic() + 60 * MINUTES
+    while not done():
+        assert time.monotonic() < limit, what
+        time.sleep(5)
+
+
+def test_a_second_deploy_changes_nothing(watched: Path) -> None:
+    again = pyinfra(watched, "--json", "-y")
+    assert (again.returncode, results(again.stdout)) == (0, {})
+
+
+def test_the_checks_pass(live: Live, watched: Path) -> None:
+    cluster = schema.load(watched).clusters[0]
+    with Live(cluster) as now:
+        found = outcomes(run_checks(load_suites().select(suite="monitoring"), now, print))
+    assert all(each.startswith("passed") for each in found.values()), found
+
+
+def test_a_stopped_slurmd_is_told_and_so_is_its_end(
+    live: Live, watched: Path, told: list[tuple[str, str, str]]
+) -> None:
+    alert = ("SlurmdDown", "compute-02")
+    live.run("compute-02", "systemctl stop slurmd", user="root")
+    try:
+        wait(lambda: ("firing", *alert) in told, f"no alert: {told}")
+    finally:
+        live.run("compute-02", "systemctl start slurmd", user="root")
+    wait(lambda: ("resolved", *alert) in told, f"it does not clear: {told}")
+
+
+def test_what_watches_is_small(live: Live, watched: Path) -> None:
+    """Issue 20: under 150 MiB on a compute node, when idle. PSS, in KiB."""
+    units = " ".join(each.unit for each in (places.NODE, places.PROCESS, places.JOBS))
+    ask = (
+        f"for unit in {units}; do cat /proc/$(systemctl show --value -p MainPID $unit)/smaps_rollup; done "
+        "| awk '/^Pss:/ {sum += $2} END {print sum}'"
+    )
+    assert 0 < int(live.run("compute-01", ask, user="root").stdout) < 150 * 1024
+
+
+def test_off_leaves_no_trace(live: Live, description: Description, watched: Path) -> None:
+    text = watched.read_text()
+    watched.write_text(text.replace(ON, ""))
+    try:
+        assert pyinfra(watched, "-y").returncode == 0
+        paths = " ".join((places.FOLDER, places.EXPORTERS, places.DATA, places.ALERTS_DATA))
+        ports = "|".join(str(each.port) for each in places.ALL)
+        for name in ("controller", "compute-01", "compute-02"):
+            found = live.run(name, f"ls -d {paths} 2>/dev/null", user="root", check=False).stdout
+            assert found == "", (name, found)
+            listening = live.run(name, f"ss -Hltn | grep -E ':({ports}) '", user="root", check=False).stdout
+            assert listening == "", (name, listening)
+            left = live.run(name, "ls /etc/systemd/system/prometheus*.d 2>/dev/null", check=False).stdout
+            assert left == "", (name, left)
+    finally:
+        watched.write_text(text)

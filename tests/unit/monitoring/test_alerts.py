@@ -1,0 +1,375 @@
+"""Each alert by promtool: it fires on its fault, when it should and not before, and not where all is well."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from hpcstate.monitoring import files, job_exporter
+from tests.unit.monitoring.watched import cluster as watched
+
+PROMTOOL = shutil.which("promtool")
+UNIT = "node_systemd_unit_state"
+BLANK = "9223372036854775794"
+"""What DCGM says where it has no value (dcgm_structs.h, DCGM_INT64_BLANK and above)."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """``series`` (name to promtool's notation of values, a value a minute) make ``alert`` fire ``at`` a time
+    for these ``fires`` (a set of labels each), none is that it stays quiet."""
+
+    alert: str
+    at: str
+    series: dict[str, str]
+    fires: list[dict[str, str]] = field(default_factory=list)
+
+
+DRAINED = "hpcstate_slurm_node_drained_since_timestamp_seconds"
+NODE = {"instance": "n1", "job": "node", "role": "compute"}
+DISK = '{mountpoint="/",fstype="ext4",instance="n1"}'
+XID = {"gpu": "0", "instance": "n1"}
+
+
+def unit(name: str, role: str) -> str:
+    return f'{UNIT}{{name="{name}.service",state="active",instance="n1",role="{role}"}}'
+
+
+def unit_labels(name: str, role: str) -> dict[str, str]:
+    return {"name": f"{name}.service", "state": "active", "instance": "n1", "role": role}
+
+
+BACKUP = 'hpcstate_backup_taken_timestamp_seconds{instance="controller"}'
+
+CASES = [
+    # Daily: two days and an hour.
+    Case("BackupTooOld", "48h", {BACKUP: "0x4000"}),
+    Case("BackupTooOld", "50h", {BACKUP: "0x4000"}, [{"instance": "controller"}]),
+    Case("BackupTooOld", "60h", {BACKUP: f"0x2800 {2800 * 60}x1000"}),
+    Case("BackupMissing", "50h", {BACKUP: "0x4000"}),
+    Case("BackupMissing", "48h", {"up": "1x4000"}),
+    Case("BackupMissing", "50h", {"up": "1x4000"}, [{}]),
+    Case("NodeDown", "2m", {'up{job="node",instance="n1",role="compute"}': "0x20"}),
+    Case("NodeDown", "4m", {'up{job="node",instance="n1",role="compute"}': "0x20"}, [NODE]),
+    Case("NodeDown", "9m", {'up{job="node",instance="n1",role="compute"}': "0 0 0 0 0 1 1 1 1 1 1"}),
+    Case(
+        "ExporterDown",
+        "6m",
+        {'up{job="mysqld",instance="n1"}': "0x20"},
+        [{"job": "mysqld", "instance": "n1"}],
+    ),
+    Case("ExporterDown", "6m", {'up{job="node",instance="n1"}': "0x20"}),
+    Case("MungeDown", "2m", {unit("munge", "compute"): "0x20"}, [unit_labels("munge", "compute")]),
+    Case("MungeDown", "2m", {unit("munge", "compute"): "1x20"}),
+    Case("SlurmdDown", "3m", {unit("slurmd", "compute"): "0x20"}, [unit_labels("slurmd", "compute")]),
+    # A controller has a slurmd of the image that never runs.
+    Case("SlurmdDown", "3m", {unit("slurmd", "controller"): "0x20"}),
+    Case(
+        "SlurmctldDown",
+        "3m",
+        {unit("slurmctld", "controller"): "0x9"},
+        [unit_labels("slurmctld", "controller")],
+    ),
+    Case("SlurmctldDown", "3m", {unit("slurmctld", "compute"): "0x9"}),
+    # The daemon runs, and does not answer.
+    Case(
+        "SlurmctldDown",
+        "3m",
+        {unit("slurmctld", "controller"): "1x9", 'hpcstate_slurm_answers{command="squeue"}': "0x9"},
+        [{"command": "squeue"}],
+    ),
+    Case(
+        "SlurmdbdDown", "3m", {unit("slurmdbd", "controller"): "0x9"}, [unit_labels("slurmdbd", "controller")]
+    ),
+    Case("MariaDBDown", "3m", {'mysql_up{instance="n1"}': "0x9"}, [{"instance": "n1"}]),
+    Case("SlurmdbdQueue", "11m", {"slurm_slurmdbd_queue_size": "5000x20"}, [{}]),
+    Case("ClockSkew", "4m", {'node_time_seconds{instance="n1"}': "30+60x20"}, [{"instance": "n1"}]),
+    Case("ClockSkew", "4m", {'node_time_seconds{instance="n1"}': "1+60x20"}),
+    Case(
+        "DiskFilling",
+        "11m",
+        {
+            f"node_filesystem_avail_bytes{DISK}": "5x20",
+            f"node_filesystem_size_bytes{DISK}": "100x20",
+            f"node_filesystem_readonly{DISK}": "0x20",
+        },
+        [{"mountpoint": "/", "fstype": "ext4", "instance": "n1"}],
+    ),
+    Case(
+        "DiskFull",
+        "3m",
+        {
+            f"node_filesystem_avail_bytes{DISK}": "1x20",
+            f"node_filesystem_size_bytes{DISK}": "100x20",
+            f"node_filesystem_readonly{DISK}": "0x20",
+        },
+        [{"mountpoint": "/", "fstype": "ext4", "instance": "n1"}],
+    ),
+    # An image that is mounted read-only is always full.
+    Case(
+        "DiskFilling",
+        "11m",
+        {
+            f"node_filesystem_avail_bytes{DISK}": "0x20",
+            f"node_filesystem_size_bytes{DISK}": "100x20",
+            f"node_filesystem_readonly{DISK}": "1x20",
+        },
+    ),
+    Case(
+        "CertificateEnds",
+        "1m",
+        {'hpcstate_certificate_not_after_timestamp_seconds{instance="n1",file="f"}': "2500000x9"},
+        [{"instance": "n1", "file": "f"}],
+    ),
+    Case(
+        "CertificateEnds",
+        "1m",
+        {'hpcstate_certificate_not_after_timestamp_seconds{instance="n1",file="f"}': "2700000x9"},
+    ),
+    Case(
+        "NodeDrained",
+        "13h",
+        {'hpcstate_slurm_node_drained_since_timestamp_seconds{node="n1",user="bob",reason="fan"}': "0x900"},
+        [{"node": "n1", "user": "bob", "reason": "fan"}],
+    ),
+    Case(
+        "NodeDrained",
+        "11h",
+        {'hpcstate_slurm_node_drained_since_timestamp_seconds{node="n1",user="bob",reason="fan"}': "0x900"},
+    ),
+    Case(
+        "NodeNotResponding",
+        "6m",
+        {'hpcstate_slurm_node_state{node="n1",state="noresp"}': "1x20"},
+        [{"node": "n1"}],
+    ),
+    Case("NodeNotResponding", "6m", {'hpcstate_slurm_node_state{node="n1",state="drain"}': "1x20"}),
+    Case(
+        "QueueStuck",
+        "90m",
+        {
+            "hpcstate_slurm_jobs_eligible": "3x99",
+            "slurm_sdiag_jobs_started": "7x99",
+            "slurm_nodes_idle": "1x99",
+        },
+        [{}],
+    ),
+    Case(
+        "QueueStuck",
+        "90m",
+        {
+            "hpcstate_slurm_jobs_eligible": "3x99",
+            "slurm_sdiag_jobs_started": "7x60 8x39",
+            "slurm_nodes_idle": "1x99",
+        },
+    ),
+    Case(
+        "QueueStuck",
+        "90m",
+        {
+            "hpcstate_slurm_jobs_eligible": "3x99",
+            "slurm_sdiag_jobs_started": "7x99",
+            "slurm_nodes_idle": "0x99",
+        },
+    ),
+    Case(
+        "SlurmSlow",
+        "11m",
+        {'hpcstate_slurm_asked_seconds{command="squeue"}': "20x20"},
+        [{"command": "squeue"}],
+    ),
+    Case(
+        "NodesOutOfStep",
+        "61m",
+        {
+            'hpcstate_slurm_node_runs{node="n1",key="image",runs="a"}': "1x99",
+            'hpcstate_slurm_node_runs{node="n2",key="image",runs="b"}': "1x99",
+        },
+        [{"key": "image"}],
+    ),
+    # Configurations differ by the role of a node.
+    Case(
+        "NodesOutOfStep",
+        "61m",
+        {
+            'hpcstate_slurm_node_runs{node="n1",key="configuration",runs="a"}': "1x99",
+            'hpcstate_slurm_node_runs{node="n2",key="configuration",runs="b"}': "1x99",
+            'hpcstate_slurm_node_runs{node="n1",key="image",runs="a"}': "1x99",
+            'hpcstate_slurm_node_runs{node="n2",key="image",runs="a"}': "1x99",
+        },
+    ),
+    Case(
+        "GpuMissing",
+        "6m",
+        {
+            'slurm_node_gpus{node="n1",instance="controller",job="slurm"}': "1x20",
+            'hpcstate_gpus_declared{instance="n1",job="node"}': "2x20",
+        },
+        [{"instance": "n1", "node": "n1", "job": "slurm"}],
+    ),
+    Case(
+        "GpuMissing",
+        "6m",
+        {
+            'slurm_node_gpus{node="n1",instance="controller",job="slurm"}': "2x20",
+            'hpcstate_gpus_declared{instance="n1",job="node"}': "2x20",
+        },
+    ),
+    # The gauge keeps its last number: an old one is none.
+    Case("GpuXid", "20m", {'DCGM_FI_DEV_XID_ERRORS{gpu="0",instance="n1"}': "79x30"}),
+    Case("GpuXid", "20m", {'DCGM_FI_DEV_XID_ERRORS{gpu="0",instance="n1"}': "0x15 79x15"}, [XID]),
+    Case("GpuXid", "40m", {'DCGM_FI_DEV_XID_ERRORS{gpu="0",instance="n1"}': "0x15 79x30"}),
+    Case("GpuMemoryErrors", "5m", {'DCGM_FI_DEV_ROW_REMAP_FAILURE{gpu="0",instance="n1"}': "1x9"}, [XID]),
+    Case("GpuMemoryErrors", "5m", {'DCGM_FI_DEV_ROW_REMAP_FAILURE{gpu="0",instance="n1"}': f"{BLANK}x9"}),
+    Case("GpuHot", "6m", {'DCGM_FI_DEV_GPU_TEMP{gpu="0",instance="n1"}': "95x9"}, [XID]),
+    Case("GpuHot", "6m", {'DCGM_FI_DEV_GPU_TEMP{gpu="0",instance="n1"}': f"{BLANK}x9"}),
+]
+
+
+def rendered(folder: Path) -> dict[str, str]:
+    return {Path(path).name: text for path, text in files.rules(watched(folder)).items()}
+
+
+def severities(text: str) -> dict[str, str]:
+    """Severity by alert."""
+    return dict(re.findall(r"alert: (\w+)[\s\S]*?severity: (\w+)", text))
+
+
+def test_a_cluster_that_is_not_backed_up_by_itself_has_no_alert_of_it(tmp_path: Path) -> None:
+    of = watched(tmp_path, "    monitoring: {enabled: true}\n")
+    assert not [text for text in files.rules(of).values() if "Backup" in text]
+
+
+def test_every_alert_has_a_case_that_fires_and_says_what_to_do(tmp_path: Path) -> None:
+    text = rendered(tmp_path)["alerts.yml"]
+    alerts = re.findall(r"- alert: (\w+)", text)
+    assert {case.alert for case in CASES if case.fires} == set(alerts)
+    assert text.count("          next: ") == text.count("          summary: ") == len(alerts)
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed here")
+def test_the_alerts_fire_on_their_faults_and_on_nothing_else(tmp_path: Path) -> None:
+    rules = rendered(tmp_path)
+    severity = severities(rules["alerts.yml"])
+    # What an alert says is not what is tested here.
+    (tmp_path / "alerts.yml").write_text(
+        re.sub(r"(?m)^        annotations:\n(?:          .*\n)+", "", rules["alerts.yml"])
+    )
+    tests = [
+        {
+            "interval": "1m",
+            "name": f"{number} {case.alert} at {case.at}",
+            "input_series": [{"series": name, "values": values} for name, values in case.series.items()],
+            "alert_rule_test": [
+                {
+                    "eval_time": case.at,
+                    "alertname": case.alert,
+                    "exp_alerts": [
+                        {"exp_labels": {**each, "severity": severity[case.alert]}} for each in case.fires
+                    ],
+                }
+            ],
+        }
+        for number, case in enumerate(CASES)
+    ]
+    file = tmp_path / "tests.yml"
+    file.write_text(json.dumps({"rule_files": ["alerts.yml"], "evaluation_interval": "1m", "tests": tests}))
+    done = subprocess.run(
+        [str(PROMTOOL), "test", "rules", str(file)], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+INFO = (
+    'hpcstate_slurm_job_info{job="slurm",instance="controller",jobid="4",'
+    'user="bob",account="ml",partition="gpu"}'
+)
+OF_NODE = 'jobid="4",job="cgroup",instance="n1"'
+"""What a node and Slurm's exporter tell of a job; job 5 is one that slurmctld does not know."""
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed here")
+def test_what_nodes_tell_of_a_job_gets_its_user_and_account(tmp_path: Path) -> None:
+    (tmp_path / "jobs.yml").write_text(rendered(tmp_path)["jobs.yml"])
+    series = {
+        INFO: "1x20",
+        f"cgroup_memory_used_bytes{{{OF_NODE}}}": "1000x20",
+        'cgroup_memory_used_bytes{jobid="4",job="cgroup",instance="n2"}': "3000x20",
+        'cgroup_memory_used_bytes{jobid="5",job="cgroup",instance="n2"}': "7x20",
+        f"cgroup_cpu_total_seconds{{{OF_NODE}}}": "0+120x20",
+        f"cgroup_pressure_memory_stalled_seconds_total{{{OF_NODE}}}": "0+30x20",
+    }
+    labels = '{jobid="4",job="cgroup",instance="%s",user="bob",account="ml",partition="gpu"}'
+    expected: dict[str, list[tuple[str, float]]] = {
+        "job:memory_used_bytes": [("n1", 1000), ("n2", 3000)],
+        "job:cpus_used": [("n1", 2)],
+        "job:pressure_memory_stalled": [("n1", 0.5)],
+    }
+    case: dict[str, object] = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [
+            {
+                "expr": name,
+                "eval_time": "15m",
+                "exp_samples": [
+                    {"labels": name + labels % instance, "value": value} for instance, value in samples
+                ],
+            }
+            for name, samples in expected.items()
+        ],
+    }
+    file = tmp_path / "tests.yml"
+    file.write_text(json.dumps({"rule_files": ["jobs.yml"], "evaluation_interval": "1m", "tests": [case]}))
+    done = subprocess.run(
+        [str(PROMTOOL), "test", "rules", str(file)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_rule_of_jobs_asks_for_what_the_nodes_tell(tmp_path: Path) -> None:
+    asked = set(re.findall(r"\bcgroup_\w+", rendered(tmp_path)["jobs.yml"].partition("groups:")[2]))
+    told = set(re.findall(r'"(cgroup_\w+)"', Path(str(job_exporter.__file__)).read_text()))
+    assert asked - told == {name for name in asked if name.startswith("cgroup_pressure_")}
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed here")
+def test_what_the_alerts_say_is_text_for_a_person(tmp_path: Path) -> None:
+    (tmp_path / "alerts.yml").write_text(rendered(tmp_path)["alerts.yml"])
+    case = {
+        "interval": "1m",
+        "input_series": [
+            {
+                "series": f'{DRAINED}{{node="n1",user="bob",reason="fan"}}',
+                "values": "0x900",
+            }
+        ],
+        "alert_rule_test": [
+            {
+                "eval_time": "13h",
+                "alertname": "NodeDrained",
+                "exp_alerts": [
+                    {
+                        "exp_labels": {"node": "n1", "user": "bob", "reason": "fan", "severity": "warning"},
+                        "exp_annotations": {
+                            "summary": "n1 is drained for 13h 0m 0s, by bob: fan",
+                            "next": "scontrol update node=NODE state=resume gives it back, "
+                            "once the reason is gone",
+                        },
+                    }
+                ],
+            }
+        ],
+    }
+    file = tmp_path / "tests.yml"
+    file.write_text(json.dumps({"rule_files": ["alerts.yml"], "tests": [case]}))
+    done = subprocess.run(
+        [str(PROMTOOL), "test", "rules", str(file)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
