@@ -74,4 +74,8 @@ else:
         text_files.absent(name="No rules of login of another role", paths=[base_files.PAM])
     # Before the services, which may be masked, and before munge's key, which belongs to an account.
     in_force.mended(name="What is in force", wanted=to_be_in_force(this.cluster, this.node))
-    services.state(name="Firewall and time are on", on=("nftables.service", "chrony.service"))
+    rotated = ("logrotate.timer",) if base_files.LOGROTATE in files else ()
+    services.state(
+        name="Firewall, time and rotation of logs are on",
+        on=("nftables.service", "chrony.service", *rotated),
+    )

@@ -48,3 +48,12 @@ class SlurmDaemons(ProbedFact[dict[str, SlurmDaemon]]):
 
     command = staticmethod(slurm.daemons_command)
     parse = staticmethod(slurm.parse_daemons)
+
+
+class SlurmFilesRead(ProbedFact[dict[str, list[str]]]):
+    """The ``*.conf`` in ``directory`` that slurmctld and slurmd of this host may have read, by daemon: those
+    changed before its main process started. [] for a daemon that does not run.
+    """
+
+    command = staticmethod(slurm.read_command)
+    parse = staticmethod(slurm.parse_read)

@@ -17,8 +17,8 @@ from operations.util.arguments import operation
 MANAGED = (
     Managed(
         "services",
-        "firewall and time run, and start at boot",
-        "nftables.service, chrony.service",
+        "firewall, time and rotation of logs run, and start at boot",
+        "nftables.service, chrony.service, logrotate.timer where Slurm keeps a record of jobs",
         "systemctl is-enabled, is-active",
         "mended",
     ),

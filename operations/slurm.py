@@ -14,7 +14,7 @@ from pyinfra.api.command import PyinfraCommand, StringCommand
 from pyinfra.context import host
 
 from facts.gpu import GpuDevices
-from facts.slurm import SlurmDaemons, SlurmFiles, SlurmJobs, SlurmNodes
+from facts.slurm import SlurmDaemons, SlurmFiles, SlurmFilesRead, SlurmJobs, SlurmNodes
 from hpcstate.gpu import mig
 from hpcstate.node.managed import Managed
 from hpcstate.probe.slurm import SlurmDaemon, SlurmNode
@@ -22,7 +22,7 @@ from hpcstate.slurm import change as slurm_change
 from hpcstate.slurm.change import Act
 from hpcstate.slurm.conf import CONF_DIRECTORY
 from hpcstate.slurm.gres import DeclaredGres, assign_declared
-from hpcstate.slurm.impact import Impact, Level, combine, impact
+from hpcstate.slurm.impact import Impact, Level, owed
 from operations import gres
 from operations.util import difference
 from operations.util.arguments import operation
@@ -101,7 +101,7 @@ def controller_daemon(files: Mapping[str, str], *, force: bool = False) -> Comma
     under jobs (a node's cores or GRES, the state directory) stops the host while jobs hold the nodes
     concerned, unless ``force``. When slurmctld refuses the files, the old ones come back.
     """
-    pending = _pending(files)
+    pending = _pending(files, "slurmctld")
     daemons = host.get_fact(SlurmDaemons)
     daemon = daemons["slurmctld"]
     if not daemon["installed"]:
@@ -142,7 +142,7 @@ def vacate(
     Stopped, because a slurmd with old GRES would make its node INVALID under the new slurm.conf, and Slurm
     would put a reason of its own in the place of ours (node_mgr.c, validate_node_specs), which we never lift.
     """
-    pending = _pending(_expected(node, files, declared))
+    pending = _pending(_expected(node, files, declared), "slurmd")
     slurmd = host.get_fact(SlurmDaemons)["slurmd"]
     split = [] if declared.simulated or not declared else mig.different(declared, host.get_fact(GpuDevices))
     if not slurmd["active"] or (pending.impact.slurmd(node) < Level.RESTART and not split):
@@ -179,7 +179,7 @@ def compute_daemon(
         yield from gres.refuse(assignment)
         return
     desired = {**files, "gres.conf": assignment.text}
-    pending = _pending(desired)
+    pending = _pending(desired, "slurmd")
     daemons = host.get_fact(SlurmDaemons)
     daemon = daemons["slurmd"]
     if not daemon["installed"]:
@@ -268,14 +268,17 @@ def _expected(node: str, files: Mapping[str, str], declared: DeclaredGres) -> Ma
     return {**files, "gres.conf": assignment.text}
 
 
-def _pending(desired: Mapping[str, str]) -> Pending:
-    """The difference between ``desired`` and this host. Files that we do not know are left alone."""
+def _pending(desired: Mapping[str, str], daemon: str) -> Pending:
+    """The difference between ``desired`` and this host, whose ``daemon`` reads it. Files that we do not know
+    are left alone.
+    """
     current = host.get_fact(SlurmFiles, directory=CONF_DIRECTORY)
     applied = host.get_fact(SlurmFiles, directory=slurm_change.APPLIED)
+    read = host.get_fact(SlurmFilesRead, directory=CONF_DIRECTORY)
     return Pending(
         files={name: content for name, content in desired.items() if current.get(name) != content},
         current=current,
-        impact=combine(impact(applied.get(name, ""), content, name) for name, content in desired.items()),
+        impact=owed(applied, current, read[daemon], desired),
         recorded=all(applied.get(name) == content for name, content in desired.items()),
     )
 

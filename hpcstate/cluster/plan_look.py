@@ -3,7 +3,7 @@ nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -37,10 +37,17 @@ from hpcstate.node.ssh import Live
 from hpcstate.paths import ClusterPaths
 from hpcstate.probe import running_jobs
 from hpcstate.probe.running_jobs import RunningJob
-from hpcstate.probe.slurm import files_command, nodes_command, parse_files, parse_nodes
+from hpcstate.probe.slurm import (
+    files_command,
+    nodes_command,
+    parse_files,
+    parse_nodes,
+    parse_read,
+    read_command,
+)
 from hpcstate.slurm.change import APPLIED
-from hpcstate.slurm.conf import configuration
-from hpcstate.slurm.impact import Impact, combine, impact
+from hpcstate.slurm.conf import CONF_DIRECTORY, configuration
+from hpcstate.slurm.impact import Impact, owed
 from hpcstate.terminal import Say
 
 _SECONDS = 60.0
@@ -266,9 +273,13 @@ def slurm_of(live: Live, unknown: list[str]) -> SlurmSeen:
     """What the controller says. Raises HpcstateError when it does not answer; that slurmctld does not goes to
     ``unknown``."""
     controller = live.cluster.controller.name
-    said = live.run(controller, files_command(APPLIED), user="root", timeout=_SECONDS).stdout
-    applied = parse_files(said)
-    changes = slurm_changes(applied, configuration(live.cluster)) if applied else Impact()
+    applied, current = (
+        parse_files(live.run(controller, files_command(folder), user="root", timeout=_SECONDS).stdout)
+        for folder in (APPLIED, CONF_DIRECTORY)
+    )
+    said = live.run(controller, read_command(CONF_DIRECTORY), user="root", timeout=_SECONDS).stdout
+    read = parse_read(said)["slurmctld"]
+    changes = owed(applied, current, read, configuration(live.cluster)) if applied else Impact()
     answer = live.run(controller, running_jobs.command(APPLIED), user="root", timeout=_SECONDS).stdout
     nodes = live.run(controller, nodes_command(), user="root", timeout=_SECONDS, check=False).stdout
     jobs: tuple[RunningJob, ...] | None = None
@@ -282,8 +293,3 @@ def slurm_of(live: Live, unknown: list[str]) -> SlurmSeen:
     except HpcstateError as error:
         unknown.append(f"Slurm of {live.cluster.name}: {error}")
     return SlurmSeen(changes, jobs, lines, theirs)
-
-
-def slurm_changes(applied: Mapping[str, str], wanted: Mapping[str, str]) -> Impact:
-    """What it asks of the daemons to bring the files ``applied`` to those ``wanted``; pure."""
-    return combine(impact(applied.get(name, ""), text, name) for name, text in wanted.items())

@@ -10,6 +10,18 @@ top=${top:?} device=${device:?} record=${record:?} unit=${unit:?} root=${root-}
 PATH=$PATH:/usr/sbin:/sbin
 export LC_ALL=C
 
+# quotaon -p says "is on" where blocks are only counted, too (quota 4.06). So the kernel is asked: Q_XGETQSTAT for users,
+# whose flags have the bit FS_QUOTA_UDQ_ENFD (quotactl(2), linux/dqblk_xfs.h).
+holds() {
+  python3 - "$device" <<'END'
+import ctypes, sys
+
+state = ctypes.create_string_buffer(256)
+failed = ctypes.CDLL(None).quotactl(0x5805 << 8, sys.argv[1].encode(), 0, state)
+sys.exit(1 if failed or not state.raw[2] & 2 else 0)
+END
+}
+
 case " $(dumpe2fs -h "$device" 2>/dev/null | sed -n 's/^Filesystem features: *//p') " in
 '  ') ;;
 *' quota '*) echo 'feature yes' ;;
@@ -17,8 +29,7 @@ case " $(dumpe2fs -h "$device" 2>/dev/null | sed -n 's/^Filesystem features: *//
 esac
 if command -v setquota >/dev/null; then
   echo programs
-  # It ends with 0 whatever it says; what is off is said on standard error.
-  if quotaon -p -u "$top" 2>/dev/null | grep -q '^user quota on .* is on'; then echo on; fi
+  if holds 2>/dev/null; then echo on; fi
   repquota -u -n -O csv "$top" 2>/dev/null | sed '1d; /^$/d; s/^/row /'
 fi
 if [ -f "$root$record" ]; then sed 's/^/record /' "$root$record"; fi

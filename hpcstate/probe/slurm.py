@@ -217,6 +217,26 @@ def daemons_command() -> str:
     )
 
 
+def read_command(directory: str) -> str:
+    """Which ``*.conf`` of ``directory`` each daemon may have read."""
+    return programs.command(Path(__file__).with_name("slurm_read.sh"), arguments=[directory])
+
+
+def parse_read(text: str) -> dict[str, list[str]]:
+    """The names of the files that were changed before the daemon started, by daemon (``slurmctld``,
+    ``slurmd``); [] for one that does not run.
+
+    Raises HpcstateError for a line that is not of the program.
+    """
+    read: dict[str, list[str]] = {"slurmctld": [], "slurmd": []}
+    for line in text.splitlines():
+        daemon, _, name = line.partition(" ")
+        if daemon not in read or not name:
+            raise HpcstateError(f"this is no answer of slurm_read.sh: {line!r}")
+        read[daemon].append(name)
+    return {daemon: sorted(names) for daemon, names in read.items()}
+
+
 def parse_daemons(text: str) -> dict[str, SlurmDaemon]:
     """Each daemon of DAEMONS, by name; one that is absent is neither installed, active nor enabled.
 

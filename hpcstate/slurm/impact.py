@@ -7,7 +7,7 @@ each key, with its source.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
@@ -109,6 +109,23 @@ def impact(old: str, new: str, file_name: str) -> Impact:
     """
     before, after = meaning(old, file_name), meaning(new, file_name)
     return Impact((*_parameter_changes(before, after, file_name), *_record_changes(before, after, file_name)))
+
+
+def owed(
+    applied: Mapping[str, str], current: Mapping[str, str], read: Collection[str], wanted: Mapping[str, str]
+) -> Impact:
+    """What bringing a host to the files ``wanted`` (name to content) asks of its daemons.
+
+    ``applied`` are those that were recorded when we last had a daemon take them, ``current`` those that lie
+    there. Where somebody changed one of them by hand and then started the daemon, or had it read its files
+    anew (it is among the names ``read``), the daemon may have either: a file put back would not be enough.
+    """
+    by_hand = {name: text for name, text in current.items() if name in read}
+    return combine(
+        impact(text, content, name)
+        for name, content in wanted.items()
+        for text in dict.fromkeys((applied.get(name, ""), by_hand.get(name, applied.get(name, ""))))
+    )
 
 
 @cache

@@ -32,7 +32,7 @@ def look(tools: Path, root: Path) -> quotas.QuotasState:
 
 def test_limits_that_hold(tools: Path, tmp_path: Path) -> None:
     stand_in(tools, "setquota", "exit 1")
-    stand_in(tools, "quotaon", "echo 'user quota on /top (/dev/x) is on'")
+    stand_in(tools, "python3", '[ "$1 $2" = "- /dev/x" ]')
     stand_in(tools, "repquota", f"cat <<'END'\n{CSV}END\n")
     (tmp_path / "record").write_text("2001\n")
     (tmp_path / "a").write_text("x")
@@ -40,6 +40,16 @@ def test_limits_that_hold(tools: Path, tmp_path: Path) -> None:
     assert found["programs"] and found["on"] and found["feature"] == "yes" and found["enabled"]
     assert (found["limits"], found["record"]) == ({2001: 2097152}, [2001])
     assert len(found["boot"]) == 64
+
+
+def test_limits_that_only_count(tools: Path, tmp_path: Path) -> None:
+    """quotaoff on an ext4 with the feature: `quotaon -p` goes on to say that they are on."""
+    stand_in(tools, "setquota", "exit 1")
+    stand_in(tools, "quotaon", "echo 'user quota on /top (/dev/x) is on'")
+    stand_in(tools, "python3", "exit 1")
+    stand_in(tools, "repquota", f"cat <<'END'\n{CSV}END\n")
+    found = look(tools, tmp_path)
+    assert found["programs"] and not found["on"]
 
 
 def test_a_node_without_the_programs(tools: Path, tmp_path: Path) -> None:

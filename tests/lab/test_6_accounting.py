@@ -3,6 +3,7 @@ long lab."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from hpcstate.model import Cluster
@@ -21,7 +22,7 @@ def test_off_and_on_under_a_job(live: Live, cluster: Cluster, cluster_file: Path
     runs = live.run(controller, SUBMIT, user="hpc").stdout.strip()
     assert wait_for(live, runs, "RUNNING")
     before = cluster_file.read_text()
-    off = before.replace("    slurm_config:\n", "    accounting: {enabled: false}\n    slurm_config:\n", 1)
+    off = re.sub(r"(?m)^    accounting:\n(      .*\n)+", "    accounting: {enabled: false}\n", before)
     assert off != before
     try:
         cluster_file.write_text(off)

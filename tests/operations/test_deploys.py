@@ -43,7 +43,7 @@ FULL_STACK = [
     ("base.py | Names, time, users, firewall and SSH", ALL),
     ("base.py | No rules of login of another role", set()),
     ("base.py | What is in force", ALL),
-    ("base.py | Firewall and time are on", ALL),
+    ("base.py | Firewall, time and rotation of logs are on", ALL),
     ("munge.py | The cluster's munge key", ALL),
     ("munge.py | munge is on", ALL),
     ("containers.py | Apptainer is installed", ALL),

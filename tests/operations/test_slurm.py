@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gevent  # type: ignore[import-untyped]
@@ -66,8 +66,11 @@ def facts(
     node: Any = IDLE,
     jobs: Any = (),
     gpus: int = 2,
+    read: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The facts of a host; ``node`` and ``jobs`` may be {"sequence": […]} of successive answers."""
+    """The facts of a host, whose daemons started after the files ``read`` were changed.
+
+    ``node`` and ``jobs`` may be {"sequence": […]} of successive answers."""
     nodes = {NODE: node} if node and "sequence" not in node else {}
     if isinstance(node, dict) and "sequence" in node:
         nodes = {"sequence": [{NODE: answer} for answer in node["sequence"]]}
@@ -75,6 +78,9 @@ def facts(
         "facts.slurm.SlurmFiles": {
             "directory=/etc/slurm": dict(current),
             f"directory={slurm_change.APPLIED}": dict(current if applied is None else applied),
+        },
+        "facts.slurm.SlurmFilesRead": {
+            "directory=/etc/slurm": {"slurmctld": list(read), "slurmd": list(read)}
         },
         "facts.slurm.SlurmDaemons": {"slurmctld": slurmctld, "slurmd": slurmd},
         "facts.slurm.SlurmNodes": nodes,
@@ -146,6 +152,14 @@ def test_a_changed_port_restarts_slurmctld() -> None:
 
 def test_a_file_changed_by_hand_is_put_back_without_disturbing_slurmctld() -> None:
     outcome = controller(facts({**FILES, "slurm.conf": "# empty\n"}, FILES, slurmctld=daemon()))
+    assert kinds(outcome) == ["stage slurm.conf", "script: nothing"]
+
+
+def test_a_file_changed_by_hand_that_slurmctld_read_is_put_back_and_read_again() -> None:
+    by_hand = changed(FILES, "SlurmdTimeout=60", "SlurmdTimeout=300")
+    outcome = controller(facts(by_hand, FILES, slurmctld=daemon(), read=["slurm.conf"]))
+    assert kinds(outcome) == ["stage slurm.conf", "script: reconfigure"]
+    outcome = controller(facts(by_hand, FILES, slurmctld=daemon(), read=["gres.conf"]))
     assert kinds(outcome) == ["stage slurm.conf", "script: nothing"]
 
 
@@ -269,6 +283,12 @@ def test_a_gres_conf_changed_by_hand_under_jobs_is_put_back_and_nothing_restarts
     by_hand = {**ON_NODE, "gres.conf": GRES.replace("nvidia1", "nvidia7")}
     outcome = compute(facts(by_hand, ON_NODE, slurmd=daemon(), jobs=[7]))
     assert kinds(outcome) == ["stage gres.conf", "script: nothing"]
+
+
+def test_a_gres_conf_changed_by_hand_that_slurmd_read_is_put_back_when_the_jobs_have_ended() -> None:
+    by_hand = {**ON_NODE, "gres.conf": GRES.replace("nvidia1", "nvidia7")}
+    outcome = compute(facts(by_hand, ON_NODE, slurmd=daemon(), read=["gres.conf"]))
+    assert kinds(outcome)[0].startswith(DRAIN) and "script: restart wait" in kinds(outcome)
 
 
 def test_a_node_that_was_vacated_is_started_and_resumed() -> None:

@@ -15,6 +15,8 @@ from hpcstate.node.ssh import Live
 from hpcstate.probe import mounts
 from hpcstate.probe.mounts import MountsState
 
+SILENT = "does not answer in"
+
 WAIT_S = SECONDS + 15
 """How long a mount may take that somebody looks at for the first time."""
 
@@ -43,8 +45,7 @@ def test_mounts(live: Live, cluster: Cluster, record_property: RecordProperty) -
         raise CheckFailed(
             f"each mount is there within {WAIT_S} s, from where the cluster file says, for whom it says",
             "; ".join(wrong),
-            "systemctl status of the .mount and .automount on the node, the server's exports; a folder of "
-            "the host comes as its node goes off and on (hpcstate plan FILE tells); " + DEPLOY_AGAIN,
+            next_step(wrong),
         )
     observed = [f"{mount.mount_point} from {mount.source}" for node in having for mount in node.mounts]
     record_property("observed", ", ".join(dict.fromkeys(observed)))
@@ -84,7 +85,7 @@ def wrongs(wanted: tuple[Mount, ...], said: Mapping[str, list[str]], state: Moun
         place, made = mount.mount_point, units(mount)
         real = [each for each in state["mounts"].get(place, []) if each["type"] != "autofs"]
         if "yes" not in said.get(place, []):
-            yield f"{place} does not answer in {WAIT_S} s ({mount.source})"
+            yield f"{place} {SILENT} {WAIT_S} s ({mount.source})"
         elif not real:
             yield f"{place} is a folder of the node's own disk"
         elif real[-1]["type"] not in made.types or real[-1]["source"] != made.source:
@@ -93,6 +94,17 @@ def wrongs(wanted: tuple[Mount, ...], said: Mapping[str, list[str]], state: Moun
             yield f"{place} can be written to"
         elif not {"nosuid", "nodev"} <= set(real[-1]["options"]):
             yield f"{place} has it without nosuid, nodev"
+
+
+def next_step(wrong: list[str]) -> str:
+    """What to do: a deploy mends no server."""
+    look = "systemctl status of the .mount and .automount on the node, the server and its exports"
+    if all(SILENT in each for each in wrong):
+        return look
+    return (
+        f"{look}; a folder of the host comes as its node goes off and on (hpcstate plan FILE tells); "
+        + DEPLOY_AGAIN
+    )
 
 
 def _question(node: Node) -> str:

@@ -22,7 +22,7 @@ from hpcstate.cluster.plan import (
     changed_inputs,
     plan_of,
 )
-from hpcstate.cluster.plan_look import slurm_changes, slurm_of
+from hpcstate.cluster.plan_look import slurm_of
 from hpcstate.cluster.plan_text import as_text, changed_since, in_short, read_saved, to_dict
 from hpcstate.cluster.pyinfra import DeployReport, Operation
 from hpcstate.errors import HpcstateError
@@ -31,6 +31,7 @@ from hpcstate.model import Description
 from hpcstate.node.file_change import FileChange
 from hpcstate.probe.running_jobs import RunningJob, time_left
 from hpcstate.slurm.conf import configuration
+from hpcstate.slurm.impact import owed
 from tests.unit.fake_live import FakeLive
 
 JOB = RunningJob(7, "alice", ("compute-01",), 3600)
@@ -178,19 +179,19 @@ def test_what_slurm_is_told_and_who_is_drained_for_it(description: Description) 
     wanted = configuration(cluster)
     old = wanted["slurm.conf"].replace("ReturnToService=2", "ReturnToService=1")
     assert old != wanted["slurm.conf"]
-    small = slurm_changes({**wanted, "slurm.conf": old}, wanted)
+    small = owed({**wanted, "slurm.conf": old}, wanted, (), wanted)
     made = plan_of(description, seen(slurm={"gpu": SlurmSeen(small, (JOB,))}))
     assert [(step.what, step.does, step.jobs) for step in made.steps] == [
         ("slurmctld on controller", "reconfigure", ())
     ]
     assert made.steps[0].why == "ReturnToService"
-    large = slurm_changes(
-        {**wanted, "slurm.conf": wanted["slurm.conf"] + "AuthInfo=cred_expire=130\n"}, wanted
+    large = owed(
+        {**wanted, "slurm.conf": wanted["slurm.conf"] + "AuthInfo=cred_expire=130\n"}, wanted, (), wanted
     )
     made = plan_of(description, seen(slurm={"gpu": SlurmSeen(large, (JOB, ELSEWHERE))}))
     assert ("slurmd on compute-01", (JOB,)) in [(step.what, step.jobs) for step in made.steps]
     assert made.jobs == (JOB, ELSEWHERE)
-    assert slurm_changes(wanted, wanted).changes == ()
+    assert owed(wanted, wanted, (), wanted).changes == ()
 
 
 def test_an_operation_that_drains_names_the_jobs(description: Description) -> None:
@@ -253,6 +254,8 @@ def controller_says(applied: str, jobs: str, nodes: str = "") -> FakeLive:
     def answer(_: str, script: str) -> str:
         if "squeue" in script:
             return jobs
+        if "newerct" in script:
+            return ""
         return nodes if "show nodes" in script else applied
 
     return FakeLive(answer)
