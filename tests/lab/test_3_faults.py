@@ -61,8 +61,8 @@ NOT_IN_THE_LAB = (
 )
 """What these look at is not in the lab's file: a mail server, the systemd of a workstation, a watch over the
 nodes (tests/lab/test_6_health.py turns it on), a directory (test_6_directory.py), ports of the host
-(test_6_changes.py), metrics (test_6_monitoring.py). Those of mail, backup, directory and ports are tried with stand-ins, too
-(tests/unit/check)."""
+(test_6_changes.py), metrics (test_6_monitoring.py). Those of mail, backup, directory and ports are tried with
+stand-ins, too (tests/unit/check)."""
 
 
 def undeclared(result: CheckResult) -> str:
