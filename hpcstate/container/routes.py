@@ -165,13 +165,16 @@ def of_archive(
 
 def of_registry(address: str, toolbox: SeesPaths) -> Source:
     """The image at ``address`` (``docker://…``, ``oras://…`` or ``library://…``)."""
+    from hpcstate.container import deffile
+
     transport, _, rest = address.partition("://")
     # Apptainer's library names a digest `:sha256.…` (apptainer-pull(1)).
     origin = rest.replace("@sha256:", ":sha256.") if transport == "library" else rest
     digest = rest.partition("@")[2]
     versions = {f"base:{rest.partition('@')[0]}": digest} if digest else {}
+    library = f"Library: {deffile.SYLABS}\n" if transport == "library" else ""
     return Source(
-        _header(transport, origin),
+        _header(transport, origin) + library,
         {**network(), **_cache()},
         _cache_variable(toolbox),
         {"org.opencontainers.image.base.name": rest, **_digest_label(digest)},
@@ -187,10 +190,10 @@ def whole(
     entry_point: Sequence[str] = (),
 ) -> str:
     """The definition of ``of`` with what container.yaml says; what that leaves out stays."""
-    from hpcstate.container import definition as container_definition
+    from hpcstate.container import deffile
 
     # Apptainer would run that of the definition first, and what stands in container.yaml never.
-    own = container_definition.without(of.definition, "runscript") if entry_point else of.definition
+    own = deffile.without(of.definition, "runscript") if entry_point else of.definition
     parts = [own.rstrip("\n") + "\n"]
     if every := {**of.labels, **labels}:
         parts.append(_section("labels", [f"{name} {value}" for name, value in every.items()]))

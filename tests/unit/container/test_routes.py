@@ -66,7 +66,11 @@ def source(chosen: Container, work: Path) -> Source:
     [
         (f"docker://reg.example/a/b:1@{DIGEST}", f"Bootstrap: docker\nFrom: reg.example/a/b:1@{DIGEST}\n"),
         (f"oras://127.0.0.1:5000/x@{DIGEST}", f"Bootstrap: oras\nFrom: 127.0.0.1:5000/x@{DIGEST}\n"),
-        (f"library://me/all/x@{DIGEST}", f"Bootstrap: library\nFrom: me/all/x:{DIGEST.replace(':', '.')}\n"),
+        (
+            f"library://me/all/x@{DIGEST}",
+            f"Bootstrap: library\nFrom: me/all/x:{DIGEST.replace(':', '.')}\n"
+            "Library: https://library.sylabs.io\n",
+        ),
     ],
 )
 def test_an_image_of_a_registry(folder: Path, tmp_path: Path, address: str, header: str) -> None:
