@@ -27,7 +27,7 @@ _STAGE = re.compile(r"^bootstrap:", re.IGNORECASE)
 _SECTION = re.compile(r"^\s*%(\S*)\s*(.*?)\s*$")
 
 
-class Line(NamedTuple):
+class DefinitionLine(NamedTuple):
     """A line with its number and the section that it is in (``part``, empty: the header); of the start of a
     section (``%post``) or a line of the header (``from``) the key and the value.
     """
@@ -40,7 +40,7 @@ class Line(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Stage:
+class DefinitionStage:
     """A stage: the number of its first line; of its header each key with its line and value, where of a key
     that comes twice the last counts; and the number of its first section's line (0: it has none).
     """
@@ -65,7 +65,7 @@ class Stage:
         return name
 
 
-def scanned(lines: Sequence[str]) -> Iterator[Line]:
+def scanned(lines: Sequence[str]) -> Iterator[DefinitionLine]:
     """Each of ``lines``. A further `Bootstrap:` at the start of a line begins the next stage, whatever it
     stands in; files from a stage are not the host's.
     """
@@ -79,10 +79,10 @@ def scanned(lines: Sequence[str]) -> Iterator[Line]:
                 section = FROM_A_STAGE
         elif (header := _HEADER.match(line)) and (not section or _STAGE.match(line)):
             section, key, value = "", header[1].lower(), header[2]
-        yield Line(number, line, section, key, value)
+        yield DefinitionLine(number, line, section, key, value)
 
 
-def stages(lines: Sequence[str]) -> list[Stage]:
+def stages(lines: Sequence[str]) -> list[DefinitionStage]:
     """The stages of ``lines``, one at least. What stands before the first `Bootstrap:` is a stage of its own,
     unless it is nothing but comments.
     """
@@ -100,7 +100,7 @@ def stages(lines: Sequence[str]) -> list[Stage]:
             sections[-1] = sections[-1] or number
         elif key:
             headers[-1][key] = (number, value)
-    return [Stage(*each) for each in zip(starts, headers, sections, strict=True)]
+    return [DefinitionStage(*each) for each in zip(starts, headers, sections, strict=True)]
 
 
 def begins_stage(line: str) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hpcstate import paths
-from hpcstate.container import architecture, archive, deffile, sif, template
+from hpcstate.container import archive, deffile, origin, template
 from hpcstate.container.credentials import registry_of
 from hpcstate.errors import HpcstateError, Problem, ProblemsError
 
@@ -41,8 +41,6 @@ SECTIONS = frozenset(
 ON_THE_HOST = frozenset({"pre", "setup"})
 """What Apptainer runs outside the container, with the rights of whoever builds."""
 
-_LOCAL = frozenset({"docker-archive", "localimage", "oci", "oci-archive"})
-_FETCHED = frozenset({"docker", "oras"})
 _WRITTEN = re.compile(r"^\s*%(\S*)")
 _SOURCE = re.compile(r'^\s*(?:"([^"]*)"|([^\s"\']+))(?=\s|$)', re.ASCII)
 """The host's file of a line of %files, in quotes or without blanks."""
@@ -132,9 +130,9 @@ def bases(path: Path, given: Mapping[str, str] | None = None) -> dict[str, str]:
         if not value or agent == "scratch":
             continue
         image, _, pinned = stage.image.partition("@")
-        file = path.parent / value.partition(":")[0]
+        file = path.parent / (origin.beside(agent, value)[0] if agent in origin.BESIDE else value)
         whole = file.is_file() or (file / archive.INDEX).is_file()
-        if not pinned and agent in _LOCAL and whole:
+        if not pinned and agent in origin.BESIDE and whole:
             pinned = f"sha256:{archive.digest(file)}"
         # A label has no blanks in its name.
         found[f"base:{''.join(image.split())}"] = pinned or "not pinned"
@@ -146,7 +144,7 @@ def registries(lines: Sequence[str]) -> set[str]:
     return {
         registry_of(stage.image)
         for stage in deffile.stages(lines)
-        if stage.of("bootstrap") in _FETCHED and stage.of("from")
+        if stage.of("bootstrap") in origin.FETCHED and stage.of("from")
     }
 
 
@@ -180,7 +178,9 @@ def check(lines: Sequence[str], folder: Path) -> list[Problem]:
     return sorted([*found, *_library(stages)], key=lambda problem: problem.line)
 
 
-def _stage(stage: deffile.Stage, before: Sequence[deffile.Stage], folder: Path, last: bool) -> list[Problem]:
+def _stage(
+    stage: deffile.DefinitionStage, before: Sequence[deffile.DefinitionStage], folder: Path, last: bool
+) -> list[Problem]:
     """What is wrong in the header of ``stage``."""
     if "bootstrap" not in stage.header:
         if last:
@@ -194,7 +194,7 @@ def _stage(stage: deffile.Stage, before: Sequence[deffile.Stage], folder: Path, 
     number, agent = stage.header["bootstrap"]
     found = _agent(number, agent)
     if "from" in stage.header:
-        return found + _origin(stage.header["from"][0], stage, folder)
+        return found + origin.problems(stage.header["from"][0], stage, folder)
     misplaced = any("from" in other.header for other in before if "bootstrap" not in other.header)
     if agent in AGENTS - {"scratch"} and not misplaced:
         found.append(Problem(number, "From", "the header does not say which image"))
@@ -217,7 +217,7 @@ def _agent(number: int, value: str) -> list[Problem]:
     return [Problem(number, "Bootstrap", f"there is no bootstrap {value!r}", hint)]
 
 
-def _library(stages: Sequence[deffile.Stage]) -> list[Problem]:
+def _library(stages: Sequence[deffile.DefinitionStage]) -> list[Problem]:
     """What is wrong with the address of the library, which is one for all stages (build_linux.go)."""
     needing = [stage.header["bootstrap"][0] for stage in stages if stage.of("bootstrap") == "library"]
     named = [stage.header["library"] for stage in stages if "library" in stage.header]
@@ -231,7 +231,7 @@ def _library(stages: Sequence[deffile.Stage]) -> list[Problem]:
     ]
 
 
-def _from_a_stage(number: int, line: str, stages: Sequence[deffile.Stage]) -> list[Problem]:
+def _from_a_stage(number: int, line: str, stages: Sequence[deffile.DefinitionStage]) -> list[Problem]:
     """What is wrong with the stage of a `%files from STAGE` (internal/pkg/build/build.go, findStageIndex)."""
     name = deffile.copied_from(line)
     if not name:
@@ -286,7 +286,7 @@ def _local(lines: Sequence[str]) -> list[tuple[int, str, str]]:
     return [
         (*stage.header["from"][:1], stage.of("bootstrap"), stage.of("from"))
         for stage in deffile.stages(lines)
-        if stage.of("bootstrap") in _LOCAL and "from" in stage.header
+        if stage.of("bootstrap") in origin.BESIDE and "from" in stage.header
     ]
 
 
@@ -324,69 +324,6 @@ def _app(number: int, section: str, app: str) -> list[Problem]:
     return []
 
 
-def _origin(number: int, stage: deffile.Stage, folder: Path) -> list[Problem]:
-    value, agent = stage.of("from"), stage.of("bootstrap")
-    if value.endswith("\\"):
-        return []
-    if not value:
-        return [] if agent == "scratch" else [Problem(number, "From", "it names no image")]
-    if agent in _LOCAL:
-        file = folder / value.partition(":")[0]
-        if not _inside(file, folder):
-            return [Problem(number, "From", f"{value} leads out of the folder", _COPY)]
-        if not file.exists():
-            return [Problem(number, "From", f"there is no {value} beside it")]
-        return _other_machine(number, file, agent)
-    if agent in _FETCHED:
-        return _reference(number, stage)
-    return []
-
-
-_NAME = re.compile(r"[a-z0-9_./-]+(:[A-Za-z0-9_.-]{1,128})?(@sha256:[0-9a-f]{64})?")
-"""An image behind its registry, by the reader that Apptainer has (go-containerregistry, pkg/name)."""
-
-
-def _reference(number: int, stage: deffile.Stage) -> list[Problem]:
-    """What is wrong with the name of an image of a registry: Apptainer says it when the stages before are
-    built.
-    """
-    for key in ("registry", "namespace", "from"):
-        scheme, address, rest = stage.of(key).partition("://")
-        if address:
-            message = f"Apptainer takes {scheme!r} for the name of a registry"
-            hint = f"{key.capitalize()}: {rest}"
-            return [Problem(stage.header[key][0], key.capitalize(), message, hint)]
-    first, slash, rest = stage.image.partition("/")
-    host = slash and ("." in first or ":" in first or first == "localhost")
-    if _NAME.fullmatch(rest if host else stage.image):
-        return []
-    value = stage.of("from")
-    hint = "it is [REGISTRY/]NAME[:TAG][@sha256:…], the digest with 64 digits"
-    if re.search(r"\sas\s", value, re.IGNORECASE):
-        hint = "a stage is named by a line of its own: `Stage: NAME`"
-    elif value != value.strip("\"'"):
-        hint = "write it without quotes"
-    elif "$" in value:
-        hint = "{{ NAME }} and %arguments are for values; Apptainer knows no variables here"
-    elif value != value.lower():
-        hint = "the names of images have small letters only"
-    return [Problem(number, "From", f"{value} is no name of an image", hint)]
-
-
-def _other_machine(number: int, file: Path, agent: str) -> list[Problem]:
-    """Whether the image ``file`` is for another architecture: Apptainer 1.4.5 does not look."""
-    try:
-        if agent == "localimage":
-            if file.is_file() and file.suffix == ".sif" and file.stat().st_size:
-                architecture.demand(sif.read(file).architecture, file.name)
-        elif file.is_dir() or file.stat().st_size:
-            archive.config(file)
-    except HpcstateError as error:
-        return [Problem(number, "From", f"{file.name}: {error.message}", error.hint)]
-    return []
-
-
-_COPY = "only what lies in the container's folder goes in: copy it there"
 _OF_HOST_FILES = ("files", "appfiles")
 
 
@@ -405,18 +342,16 @@ def _files(number: int, line: str, folder: Path, part: str) -> list[Problem]:
         return [Problem(number, "%files", f"write the name plainly or in double quotes: {line.strip()[:60]}")]
     found = list(folder.glob(source)) if not source.startswith("/") else []
     if source.startswith("/") or ".." in Path(source).parts:
-        return [Problem(number, "%files", f"{source} leads out of the folder", _COPY)]
+        return [Problem(number, "%files", f"{source} leads out of the folder", origin.COPY)]
     for file in found:
-        if outside := next((inner for inner in (file, *file.rglob("*")) if not _inside(inner, folder)), None):
+        if outside := next(
+            (inner for inner in (file, *file.rglob("*")) if not origin.inside(inner, folder)), None
+        ):
             name = outside.relative_to(folder)
-            return [Problem(number, "%files", f"{name} is a link that leads out of the folder", _COPY)]
+            return [Problem(number, "%files", f"{name} is a link that leads out of the folder", origin.COPY)]
     if not found:
         return [Problem(number, "%files", f"there is no {source} beside it")]
     return []
-
-
-def _inside(file: Path, folder: Path) -> bool:
-    return file.resolve().is_relative_to(folder.resolve())
 
 
 def _source(line: str) -> str:

@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "data/table.csv").touch()
     (tmp_path / "data/with space").touch()
     (tmp_path / "data/out").symlink_to("/etc/hostname")
-    (tmp_path / "base.sif").touch()
+    (tmp_path / "base.sif").write_bytes(b"hsqs")
     return tmp_path
 
 
@@ -290,6 +290,48 @@ def test_an_image_of_another_machine_is_refused(folder: Path, agent: str) -> Non
             (folder / "image" / name).write_text(json.dumps(content))
     ((line, place, message),) = problems(folder, f"Bootstrap: {agent}\nFrom: image\n")
     assert (line, place) == (2, "From") and "for arm64, not for" in message
+
+
+TWO = [{"digest": "sha256:m", "annotations": {"org.opencontainers.image.ref.name": name}} for name in "xy"]
+
+
+@pytest.mark.parametrize(
+    ("agent", "origin", "said"),
+    [
+        ("docker-archive", "d.tar", ""),
+        ("docker-archive", "d.tar:demo:1", ""),
+        ("docker-archive", "o.tar", ""),
+        ("docker-archive", "d.tar:demo:2", "no image called 'demo:2'"),
+        ("docker-archive", "two.tar", "there are 2 images in it: x; y"),
+        ("docker-archive", "empty", "no tar archive"),
+        ("docker-archive", "layout", "is a folder"),
+        ("oci-archive", "o.tar:x", ""),
+        ("oci-archive", "d.tar", "is a docker-archive"),
+        ("oci", "layout", ""),
+        ("oci", "layout/", ""),
+        ("oci", "layout:x", ""),
+        ("oci", "layout@sha256:m", ""),
+        ("oci", "layout@sha256:n", "no image called 'sha256:n'"),
+        ("oci", "o.tar", "is a file"),
+        ("localimage", "d.tar", "no image that Apptainer knows"),
+        ("localimage", "empty", "no image that Apptainer knows"),
+        ("localimage", "pointer.sif", "no image that Apptainer knows"),
+        ("localimage", "data", ""),
+    ],
+)
+def test_an_image_beside_it_is_looked_into(folder: Path, agent: str, origin: str, said: str) -> None:
+    from tests.unit.container.test_archive import DOCKER, OCI, written
+
+    written(folder / "d.tar", DOCKER)
+    written(folder / "o.tar", OCI)
+    written(folder / "two.tar", {**OCI, "index.json": {"manifests": TWO}})
+    for name, content in OCI.items():
+        (folder / "layout" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "layout" / name).write_text(json.dumps(content))
+    (folder / "empty").touch()
+    (folder / "pointer.sif").write_text("version https://git-lfs.github.com/spec/v1\n")
+    found = problems(folder, f"Bootstrap: {agent}\nFrom: {origin}\n")
+    assert [said in message for _, _, message in found] == ([True] if said else [])
 
 
 VALUED = """\
