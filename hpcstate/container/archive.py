@@ -132,8 +132,9 @@ def packed(file: Path, work: Path) -> Path:
     made = work / "packed.tar"
     try:
         with tarfile.open(made, "w") as tar:
+            # With its folders: Apptainer 1.4.5 unpacks no file whose folder the tar does not name.
             for path in sorted(file.rglob("*")):
-                if path.is_file():
+                if path.is_file() or path.is_dir():
                     tar.add(path, path.relative_to(file).as_posix(), recursive=False)
     except OSError as error:
         raise from_os(error) from error
@@ -153,12 +154,48 @@ def _unzstd(stream: Any) -> Any:
     return out_of(["zstd", "--decompress", "--stdout"], stream, hint="the archive is cut off or damaged")
 
 
+def readable(file: Path, image: str, work: Path) -> Path:
+    """What Apptainer 1.4.5 can read of ``file``, made in the folder ``work`` where it cannot read that: a
+    folder packed, a compressed one not compressed, with no other image than ``image``, and with its folders.
+
+    Raises HpcstateError as :func:`packed`, :func:`uncompressed` and :func:`of_one_image` do.
+    """
+    return _with_folders(of_one_image(uncompressed(packed(file, work), work), image, work), work)
+
+
 def of_one_image(file: Path, image: str, work: Path) -> Path:
     """``file``, or a copy of it in ``work`` that has no other image than ``image`` (empty: there must be one
-    only). Apptainer 1.4.5 takes no name with a docker-archive: it looks for a file called FILE:NAME.
+    only). Apptainer 1.4.5 takes no name with an archive: it looks for a file called FILE:NAME.
 
-    Raises HpcstateError when there is no such image, with the names of those there are when several could be
-    meant, and when the disk is full.
+    Raises HpcstateError as :func:`demand_one` does, and when the disk is full.
+    """
+    described, content, chosen, count = _chosen(file, image)
+    if count == 1:
+        return file
+    alone = [chosen] if described == _MANIFEST else {**content, "manifests": [chosen]}
+    return _with(file, described, json.dumps(alone).encode(), work / "one-image.tar")
+
+
+def demand_one(file: Path, image: str = "") -> None:
+    """Raises HpcstateError when ``file``, an archive or a folder in the layout of OCI, has no image called
+    ``image``, by its name or its digest; with the names of those there are when several could be meant.
+    """
+    _chosen(file, image)
+
+
+def digest_of(folder: Path, image: str) -> str:
+    """The digest of ``image`` in the ``folder`` in the layout of OCI. Raises as :func:`demand_one` does."""
+    return str(_chosen(folder, image)[2]["digest"])
+
+
+def has_layout(file: Path) -> bool:
+    """Whether ``file`` is in the layout of OCI, whatever else it is."""
+    return {"oci-layout", INDEX} <= set(_members(file, ("oci-layout", INDEX)))
+
+
+def _chosen(file: Path, image: str) -> tuple[str, Any, Any, int]:
+    """The name and the content of what describes the images of ``file``, the entry of ``image`` in it, and
+    how many there are.
     """
     of = kind(file)
     described = _MANIFEST if of == "docker-archive" else INDEX
@@ -166,7 +203,9 @@ def of_one_image(file: Path, image: str, work: Path) -> Path:
         content = _json(file, described)
         entries = content if of == "docker-archive" else content["manifests"]
         named = [(_names(entry), entry) for entry in entries]
-    chosen = [entry for names, entry in named if not image or image in names]
+    chosen = [
+        entry for names, entry in named if not image or image in names or image == entry.get("digest", "")
+    ]
     if image and not chosen:
         raise _absent(file, image)
     if len(chosen) != 1:
@@ -176,10 +215,7 @@ def of_one_image(file: Path, image: str, work: Path) -> Path:
             where=paths.shown(file),
             hint=f"say which: {of}:FILE:NAME; or `docker save NAME` into a file of its own",
         )
-    if len(named) == 1:
-        return file
-    alone = chosen if of == "docker-archive" else {**content, "manifests": chosen}
-    return _with(file, described, json.dumps(alone).encode(), work / "one-image.tar")
+    return described, content, chosen[0], len(named)
 
 
 def _names(entry: Mapping[str, Any]) -> list[str]:
@@ -190,14 +226,40 @@ def _names(entry: Mapping[str, Any]) -> list[str]:
 
 
 def _with(file: Path, name: str, content: bytes, target: Path) -> Path:
-    """A copy of the tar ``file`` at ``target``, whose member ``name`` has ``content``."""
+    """A copy of the tar ``file`` at ``target``, whose member ``name`` has ``content``. One of Docker 25 has
+    the layout of OCI besides, which Apptainer would read first: without that.
+    """
     try:
         with tarfile.open(file) as source, tarfile.open(target, "w") as copy:
             for member in source:
-                if member.name.removeprefix("./") == name:
+                plain = member.name.removeprefix("./")
+                if plain == name:
                     member.size = len(content)
                     copy.addfile(member, io.BytesIO(content))
-                else:
+                elif name != _MANIFEST or plain != "oci-layout":
+                    copy.addfile(member, source.extractfile(member) if member.isreg() else None)
+    except OSError as error:
+        raise from_os(error) from error
+    return target
+
+
+_BLOBS = ("blobs", "blobs/sha256")
+
+
+def _with_folders(file: Path, work: Path) -> Path:
+    """``file``, or a copy of it in ``work`` with the folders that it does not name."""
+    try:
+        with tarfile.open(file) as source:
+            names = {member.name.removeprefix("./").rstrip("/") for member in source}
+            if "oci-layout" not in names or set(_BLOBS) <= names:
+                return file
+            target = work / "with-folders.tar"
+            with tarfile.open(target, "w") as copy:
+                for name in _BLOBS:
+                    folder = tarfile.TarInfo(name)
+                    folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+                    copy.addfile(folder)
+                for member in source:
                     copy.addfile(member, source.extractfile(member) if member.isreg() else None)
     except OSError as error:
         raise from_os(error) from error
@@ -207,12 +269,13 @@ def _with(file: Path, name: str, content: bytes, target: Path) -> Path:
 _REFERENCE = "org.opencontainers.image.ref.name"
 
 
-def config(file: Path) -> ImageConfig:
-    """How the first image of ``file`` runs. Raises HpcstateError when the archive is damaged or has none, and
-    for an image of another architecture than this machine's.
+def config(file: Path, image: str = "") -> ImageConfig:
+    """How ``image`` of ``file`` runs, empty: its first one. Raises HpcstateError when the archive is damaged
+    or has none, and for an image of another architecture than this machine's.
     """
+    entry = _chosen(file, image)[2] if image else None
     with _described(file):
-        description = _docker(file) if kind(file) == "docker-archive" else _oci(file)
+        description = _docker(file, entry) if kind(file) == "docker-archive" else _oci(file, entry)
         own = description.get("config") or {}
         architecture.demand(str(description.get("architecture") or ""), paths.shown(file))
         return image_config(own)
@@ -239,12 +302,12 @@ def _described(file: Path) -> Iterator[None]:
         ) from error
 
 
-def _docker(file: Path) -> dict[str, Any]:
-    return dict(_json(file, _json(file, _MANIFEST)[0]["Config"]))
+def _docker(file: Path, entry: Any) -> dict[str, Any]:
+    return dict(_json(file, (entry or _json(file, _MANIFEST)[0])["Config"]))
 
 
-def _oci(file: Path) -> dict[str, Any]:
-    found = _json(file, _blob(_json(file, INDEX)["manifests"][0]))
+def _oci(file: Path, entry: Any) -> dict[str, Any]:
+    found = _json(file, _blob(entry or _json(file, INDEX)["manifests"][0]))
     if "manifests" in found:
         found = _json(file, _blob(_of_this_machine(file, found["manifests"])))
     return dict(_json(file, _blob(found["config"])))

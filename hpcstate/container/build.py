@@ -217,10 +217,11 @@ def _apptainer_build(
             hint = f"is its name right? if it is private: docker login {' or '.join(sorted(fetched))}"
         said = f"apptainer build exited with {done.code}:\n{tail(done.stderr)}"
         where = ""
-        if source.file and "%post" in done.stderr:
+        section = scriptlet.ended(done.stderr)
+        if source.file and section:
             line, text = scriptlet.failing(source.file.read_text(errors="replace"), done.stderr)
             where = f"{paths.shown(source.file)}:{line}" if line else paths.shown(source.file)
-            said = f"%post failed at {text!r}:\n{tail(done.stderr)}" if text else said
+            said = f"{section} failed at {text!r}:\n{tail(done.stderr)}" if text else said
         raise HpcstateError(said, where=where, hint=hint)
 
 

@@ -162,13 +162,12 @@ def image(address: str) -> str:
 def _of_file(file: Path, name: str, work: Path, toolbox: SeesPaths, expected: str) -> Source:
     from hpcstate.container import archive, routes
 
-    whole = archive.packed(file, work)
-    kind = archive.kind(whole)
+    kind = archive.kind(archive.packed(file, work))
     if expected not in ("", "oci", kind):
         raise HpcstateError(
             f"this is no {expected} but of the kind {kind}", where=str(file), hint=f"{kind}:{file}"
         )
-    plain = archive.of_one_image(archive.uncompressed(whole, work), name, work)
+    plain = archive.readable(file, name, work)
     versions = {f"archive:{file.name}": f"sha256:{archive.digest(file)}"}
     return routes.of_archive(kind, plain.absolute(), toolbox, versions=versions)
 

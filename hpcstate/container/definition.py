@@ -8,12 +8,12 @@ keeps no line numbers, refuses every bootstrap but Docker's, and takes an unknow
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hpcstate import paths
-from hpcstate.container import architecture, archive, sif, template
-from hpcstate.container.credentials import host_of, registry_of
+from hpcstate.container import archive, deffile, origin, template
+from hpcstate.container.credentials import registry_of
 from hpcstate.errors import HpcstateError, Problem, ProblemsError
 
 AGENTS = frozenset(
@@ -31,6 +31,7 @@ KEYS = frozenset(
     | {"setopt", "stage", "updateurl", "user"}
 )
 """Of a header (pkg/build/types/parser/deffile.go, validHeaders); `otherurl` has a number besides."""
+_LATER = frozenset({"buildargs", "filename", "frontend", "target"})
 INSTALLERS = frozenset({"arch", "busybox", "debootstrap", "dnf", "yum", "zypper"})
 """They run programs outside the container: what they fetched (busybox), or a package manager."""
 SECTIONS = frozenset(
@@ -40,14 +41,10 @@ SECTIONS = frozenset(
 ON_THE_HOST = frozenset({"pre", "setup"})
 """What Apptainer runs outside the container, with the rights of whoever builds."""
 
-_LOCAL = frozenset({"docker-archive", "localimage", "oci", "oci-archive"})
-_FETCHED = frozenset({"docker", "oras"})
-_HEADER = re.compile(r"^\s*([A-Za-z]\w*)\s*:\s*([^#]*?)\s*(#.*)?$")
-_STAGE = re.compile(r"^bootstrap:", re.IGNORECASE)
-_SECTION = re.compile(r"^\s*%(\S*)\s*(.*?)\s*$")
-_SOURCE = re.compile(r'^\s*(?:"([^"]*)"|([^\s"\']+))(?=\s|$)')
+_WRITTEN = re.compile(r"^\s*%(\S*)")
+_SOURCE = re.compile(r'^\s*(?:"([^"]*)"|([^\s"\']+))(?=\s|$)', re.ASCII)
 """The host's file of a line of %files, in quotes or without blanks."""
-_READ_BY_A_SHELL = re.compile(r"[^\w\s./*?\[\]@%+=:,-]")
+_READ_BY_A_SHELL = re.compile(r"[^\w ./*?\[\]@%+=:,#-]|^#")
 """Apptainer expands names as a shell does; of that, patterns are enough (files.go, expandPath)."""
 
 
@@ -82,8 +79,8 @@ def demand_harmless(text: str, where: str) -> None:
     """
     found: list[Problem] = []
     for number, line in enumerate(text.split("\n"), 1):
-        if section := _SECTION.match(line):
-            found += _section(number, section[1], section[2])
+        if _WRITTEN.match(line):
+            found += _section(number, line)
         if strange := _strange(line):
             message = f"{', '.join(strange)} is no character of a definition"
             found.append(Problem(number, "character", message, "write it as text, without it"))
@@ -128,81 +125,127 @@ def bases(path: Path, given: Mapping[str, str] | None = None) -> dict[str, str]:
     the one it is pinned to, that of a file beside it, or "not pinned". :func:`checked` has found it sound.
     """
     found: dict[str, str] = {}
-    agent = ""
-    for _, _, _, key, value in _scanned(_lines(_read(path), path, given or {})):
-        if key == "bootstrap":
-            agent = value
-        elif key == "from":
-            image, _, pinned = value.partition("@")
-            file = path.parent / value.partition(":")[0]
-            whole = file.is_file() or (file / archive.INDEX).is_file()
-            if not pinned and agent in _LOCAL and whole:
-                pinned = f"sha256:{archive.digest(file)}"
-            # A label has no blanks in its name.
-            found[f"base:{''.join(image.split())}"] = pinned or "not pinned"
+    for stage in deffile.stages(_lines(_read(path), path, given or {})):
+        value, agent = stage.of("from"), stage.of("bootstrap")
+        if not value or agent == "scratch":
+            continue
+        image, _, pinned = stage.image.partition("@")
+        file = path.parent / (origin.beside(agent, value)[0] if agent in origin.BESIDE else value)
+        whole = file.is_file() or (file / archive.INDEX).is_file()
+        if not pinned and agent in origin.BESIDE and whole:
+            pinned = f"sha256:{archive.digest(file)}"
+        # A label has no blanks in its name.
+        found[f"base:{''.join(image.split())}"] = pinned or "not pinned"
     return found
 
 
 def registries(lines: Sequence[str]) -> set[str]:
     """The registries of images (host and port) that the definition ``lines`` fetches from."""
-    stages: list[dict[str, str]] = []
-    for _, _, _, key, value in _scanned(lines):
-        if key == "bootstrap":
-            stages.append({})
-        if key in ("bootstrap", "from", "registry") and stages:
-            stages[-1][key] = value.partition("://")[2] or value
     return {
-        host_of(stage["registry"]) if "registry" in stage else registry_of(stage.get("from", ""))
-        for stage in stages
-        if stage["bootstrap"] in _FETCHED
+        registry_of(stage.image)
+        for stage in deffile.stages(lines)
+        if stage.of("bootstrap") in origin.FETCHED and stage.of("from")
     }
 
 
 def check(lines: Sequence[str], folder: Path) -> list[Problem]:
     """What is wrong in the definition ``lines``; ``folder`` is where its files are."""
     found: list[Problem] = []
-    agents: list[tuple[int, str]] = []
-    origins = 0
-    staged = any(_STAGE.match(line) for line in lines)
-    for number, line, part, key, value in _scanned(lines):
+    stages = deffile.stages(lines)
+    for number, line, part, key, value in deffile.scanned(lines):
         if key.startswith("%"):
-            found += _section(number, key.removeprefix("%"), value)
-        elif key == "bootstrap":
-            agents.append((number, value))
-            if value in INSTALLERS:
-                message = f"{value} runs programs on this machine, outside the container"
-                hint = (
-                    "container.yaml without a definition builds from Debian's packages; or Bootstrap: docker"
-                )
-                found.append(Problem(number, "Bootstrap", message, hint))
-            elif value in ELSEWHERE:
-                message = f"{value} does not work where Apptainer builds"
-                found.append(Problem(number, "Bootstrap", message, ELSEWHERE[value]))
-            elif value not in AGENTS:
-                message = f"there is no bootstrap {value!r}"
-                found.append(Problem(number, "Bootstrap", message, f"there are: {_list(AGENTS)}"))
-        elif key and key.rstrip("0123456789") not in KEYS | {"otherurl"}:
-            found.append(Problem(number, key, "no header has this keyword", f"there are: {_list(KEYS)}"))
-        elif key and not agents and staged:
-            message = "it stands before Bootstrap, where Apptainer begins to read: it does not count"
-            found.append(Problem(number, key.capitalize(), message, "write Bootstrap first, then the others"))
-            origins += key == "from"
-        elif key == "from":
-            origins += 1
-            found += _origin(number, value, agents[-1][1] if agents else "", folder)
+            found += _section(number, line)
+            if part == deffile.FROM_A_STAGE:
+                found += _from_a_stage(number, line, stages)
+        elif key and value.endswith("\\"):
+            message = "its `\\` is followed by nothing that continues it: Apptainer forgets the line or ends"
+            hint = "write the value on one line, or go on in the very next one, without a comment between"
+            found.append(Problem(number, key.capitalize(), message, hint))
+        elif key and key not in KEYS and not re.fullmatch(r"otherurl\d+", key):
+            hint = f"{key} is a keyword of Apptainer 1.5" if key in _LATER else f"there are: {_list(KEYS)}"
+            found.append(Problem(number, key, "no header has this keyword", hint))
         elif not key and not part and line.strip() and not line.lstrip().startswith("#"):
             found.append(Problem(number, "header", f"no `Key: value`: {line.strip()[:60]!r}"))
         elif part in _OF_HOST_FILES and not key:
             found += _files(number, line, folder, part)
-    if not agents:
+    for number in deffile.too_long(lines):
+        message = f"this part is longer than Apptainer can read ({deffile.LONGEST >> 10} KiB)"
         found.append(
-            Problem(
-                1, "Bootstrap", "the header does not say where to start", "Bootstrap: docker and From: IMAGE"
-            )
+            Problem(number, "section", message, "put what is long into a file, and that into %files")
         )
-    if agents and not origins and agents[0][1] in AGENTS - {"scratch"}:
-        found.append(Problem(agents[0][0], "From", "the header does not say which image"))
+    for index, stage in enumerate(stages):
+        found += _stage(stage, stages[:index], folder, last=index + 1 == len(stages))
+    return sorted([*found, *_library(stages)], key=lambda problem: problem.line)
+
+
+def _stage(
+    stage: deffile.DefinitionStage, before: Sequence[deffile.DefinitionStage], folder: Path, last: bool
+) -> list[Problem]:
+    """What is wrong in the header of ``stage``."""
+    if "bootstrap" not in stage.header:
+        if last:
+            message = "the header does not say where to start"
+            return [Problem(1, "Bootstrap", message, "Bootstrap: docker and From: IMAGE")]
+        message = "it stands before Bootstrap, where Apptainer begins to read"
+        hint = "write Bootstrap first, then the others"
+        early = [(number, key.capitalize()) for key, (number, _) in stage.header.items()]
+        early += [(stage.section, "section")] if stage.section else []
+        return [Problem(number, name, message, hint) for number, name in early]
+    number, agent = stage.header["bootstrap"]
+    found = _agent(number, agent)
+    if "from" in stage.header:
+        return found + origin.problems(stage.header["from"][0], stage, folder)
+    misplaced = any("from" in other.header for other in before if "bootstrap" not in other.header)
+    if agent in AGENTS - {"scratch"} and not misplaced:
+        found.append(Problem(number, "From", "the header does not say which image"))
     return found
+
+
+def _agent(number: int, value: str) -> list[Problem]:
+    if value in AGENTS:
+        return []
+    if value in INSTALLERS:
+        message = f"{value} runs programs on this machine, outside the container"
+        hint = "container.yaml without a definition builds from Debian's packages; or Bootstrap: docker"
+        return [Problem(number, "Bootstrap", message, hint)]
+    if value in ELSEWHERE:
+        return [
+            Problem(number, "Bootstrap", f"{value} does not work where Apptainer builds", ELSEWHERE[value])
+        ]
+    meant = value.lower().strip("\"'")
+    hint = f"write {meant}" if meant in AGENTS else f"there are: {_list(AGENTS)}"
+    return [Problem(number, "Bootstrap", f"there is no bootstrap {value!r}", hint)]
+
+
+def _library(stages: Sequence[deffile.DefinitionStage]) -> list[Problem]:
+    """What is wrong with the address of the library, which is one for all stages (build_linux.go)."""
+    needing = [stage.header["bootstrap"][0] for stage in stages if stage.of("bootstrap") == "library"]
+    named = [stage.header["library"] for stage in stages if "library" in stage.header]
+    hint = f"write `Library: {deffile.SYLABS}` in the header; or take Bootstrap: docker, or oras"
+    if needing and not named:
+        return [Problem(needing[0], "Bootstrap", "Apptainer comes without a library", hint)]
+    return [
+        Problem(number, "Library", f"{value} is no address of the web", hint)
+        for number, value in named
+        if needing and not re.match(r"https?://", value)
+    ]
+
+
+def _from_a_stage(number: int, line: str, stages: Sequence[deffile.DefinitionStage]) -> list[Problem]:
+    """What is wrong with the stage of a `%files from STAGE` (internal/pkg/build/build.go, findStageIndex)."""
+    name = deffile.copied_from(line)
+    if not name:
+        message = "by what stands behind it, Apptainer copies nothing of this section"
+        return [Problem(number, "%files", message, "write %files and nothing more, or %files from STAGE")]
+    names = [stage.of("stage") for stage in stages]
+    own = max(index for index, stage in enumerate(stages) if stage.number <= number)
+    if name not in names:
+        known = ", ".join(name for name in names if name)
+        hint = f"there are: {known}" if known else "`Stage: NAME` in a header names one"
+        return [Problem(number, "%files", f"there is no stage {name!r}", hint)]
+    if names.index(name) > own:
+        return [Problem(number, "%files", f"the stage {name!r} is built after this one", "write it before")]
+    return []
 
 
 def located(
@@ -212,11 +255,10 @@ def located(
     place where it goes: without one, Apptainer would take that where it sees the file.
     """
     made: list[str] = []
-    agent = ""
-    for _, line, part, key, value in _scanned(lines):
-        if key == "bootstrap":
-            agent = value
-        if key == "from" and agent in _LOCAL:
+    places = {number: value for number, _, value in _local(lines)}
+    for number, line, part, key, _ in deffile.scanned(lines):
+        if number in places:
+            value = places[number]
             made.append(f"From: {(moved or {}).get(value, f'{own}/{value}')}")
         elif part in _OF_HOST_FILES and not key and (source := _source(line)):
             made += _placed(line, source, folder, own, part)
@@ -237,117 +279,60 @@ def _placed(line: str, source: str, folder: Path, own: str, part: str) -> list[s
 
 def local(path: Path, given: Mapping[str, str] | None = None) -> list[tuple[int, str, str]]:
     """The images beside the definition ``path`` that its stages start from: line, bootstrap, and `From`."""
-    found, agent = [], ""
-    for number, _, _, key, value in _scanned(_lines(_read(path), path, given or {})):
-        if key == "bootstrap":
-            agent = value
-        elif key == "from" and agent in _LOCAL:
-            found.append((number, agent, value))
-    return found
+    return _local(_lines(_read(path), path, given or {}))
 
 
-def without(text: str, name: str) -> str:
-    """The definition ``text`` without its sections ``name`` (``runscript``)."""
-    kept, dropped = [], False
-    for line in text.split("\n"):
-        if section := _SECTION.match(line):
-            dropped = section[1].lower().strip("%") == name
-        elif _STAGE.match(line):
-            dropped = False
-        kept += [] if dropped else [line]
-    return "\n".join(kept)
+def _local(lines: Sequence[str]) -> list[tuple[int, str, str]]:
+    return [
+        (*stage.header["from"][:1], stage.of("bootstrap"), stage.of("from"))
+        for stage in deffile.stages(lines)
+        if stage.of("bootstrap") in origin.BESIDE and "from" in stage.header
+    ]
 
 
-def _joined(lines: Sequence[str]) -> Iterator[str]:
-    """``lines`` with what continues a line of a header in that line, by the reader of Apptainer (doHeader): a
-    comment, an empty line, a section or a stage ends it. There are as many as before.
-    """
-    waiting: list[str] = []
-    text, header = "", True
-    for line in lines:
-        plain = line.partition("#")[0].strip() if header else ""
-        starts = bool(_SECTION.match(line) or _STAGE.match(line))
-        if waiting and (starts or not plain):
-            yield from [text, *waiting[1:]]
-            waiting, text = [], ""
-        header = bool(_STAGE.match(line)) or (header and not _SECTION.match(line))
-        if header and (waiting or plain.endswith("\\")):
-            plain = line.partition("#")[0].strip()
-            text += plain.removesuffix("\\")
-            waiting.append("")
-            if not plain.endswith("\\"):
-                yield from [text, *waiting[1:]]
-                waiting, text = [], ""
-        else:
-            yield line
-    if waiting:
-        yield from [text, *waiting[1:]]
-
-
-def _scanned(lines: Sequence[str]) -> Iterator[tuple[int, str, str, str, str]]:
-    """Each line with its number, the section that it is in (empty: the header), and of the start of a section
-    (``%post``) or a line of the header (``from``) the key and the value. A further `Bootstrap:` at the start
-    of a line begins the next stage; files from a stage are not the host's.
-    """
-    section = ""
-    for number, line in enumerate(_joined(lines), 1):
-        key, value = "", ""
-        if entered := _SECTION.match(line):
-            section, value = entered[1].lower(), entered[2]
-            key = f"%{section}"
-            if section == "files" and value.partition("#")[0].split()[:1] == ["from"]:
-                section = "files from a stage"
-        elif (header := _HEADER.match(line)) and (not section or _STAGE.match(line)):
-            section, key, value = "", header[1].lower(), header[2]
-        yield number, line, section, key, value
-
-
-def _section(number: int, written: str, words: str) -> list[Problem]:
-    name = written.lower()
+def _section(number: int, line: str) -> list[Problem]:
+    """What is wrong in the ``line`` that begins a section."""
+    written = _WRITTEN.match(line)
+    place = f"%{written[1].lower()}" if written else "%"
+    name = place.lstrip("%")
     # Apptainer takes all that stands before the name away: %%setup is %setup.
     if name.strip("%") in ON_THE_HOST:
         hint = "use %files for files, and %post for commands inside the container"
         message = "its commands run on this machine, outside the container"
-        return [Problem(number, f"%{name}", message, hint)]
+        return [Problem(number, place, message, hint)]
     if name not in SECTIONS:
-        return [Problem(number, f"%{name}", "there is no such section", f"there are: {_list(SECTIONS)}")]
-    if name.startswith("app") and not words:
-        return [Problem(number, f"%{name}", "it does not say of which app", f"%{name} NAME")]
+        return [Problem(number, place, "there is no such section", f"there are: {_list(SECTIONS)}")]
+    own, _, words = line.lstrip("%").partition(" ")
+    if own.lower() != name:
+        where = "before" if not line.startswith("%") else "behind"
+        message = f"there is a blank {where} it for which Apptainer knows no such section"
+        hint = "begin the line with it" if where == "before" else "write one blank, no tabulator, or nothing"
+        return [Problem(number, place, message, hint)]
+    return _app(number, own, words.partition(" ")[0]) if name.startswith("app") else []
+
+
+def _app(number: int, section: str, app: str) -> list[Problem]:
+    place = f"%{section}"
+    if section != section.lower():
+        return [Problem(number, place, "Apptainer knows it in small letters only", place.lower())]
+    if not app:
+        return [
+            Problem(number, place, "it does not say of which app", f"{place} NAME, with one blank between")
+        ]
+    if ".." in app.split("/"):
+        return [Problem(number, place, f"{app} leads out of the container", f"{place} NAME, a plain word")]
     return []
 
 
-def _origin(number: int, value: str, agent: str, folder: Path) -> list[Problem]:
-    if not value:
-        return [Problem(number, "From", "it names no image")]
-    if agent in _LOCAL:
-        file = folder / value.partition(":")[0]
-        if not _inside(file, folder):
-            return [Problem(number, "From", f"{value} leads out of the folder", _COPY)]
-        if not file.exists():
-            return [Problem(number, "From", f"there is no {value} beside it")]
-        return _other_machine(number, file, agent)
-    return []
-
-
-def _other_machine(number: int, file: Path, agent: str) -> list[Problem]:
-    """Whether the image ``file`` is for another architecture: Apptainer 1.4.5 does not look."""
-    try:
-        if agent == "localimage":
-            if file.is_file() and file.suffix == ".sif" and file.stat().st_size:
-                architecture.demand(sif.read(file).architecture, file.name)
-        elif file.is_dir() or file.stat().st_size:
-            archive.config(file)
-    except HpcstateError as error:
-        return [Problem(number, "From", f"{file.name}: {error.message}", error.hint)]
-    return []
-
-
-_COPY = "only what lies in the container's folder goes in: copy it there"
 _OF_HOST_FILES = ("files", "appfiles")
 
 
 def _files(number: int, line: str, folder: Path, part: str) -> list[Problem]:
-    if part == "appfiles" and re.search(r"[\"*?\[]", line.partition("#")[0]):
+    plain = line.partition("#")[0]
+    if part == "appfiles" and ".." in re.split(r"[\s/]", plain.strip().partition(" ")[2]):
+        message = f"{plain.split()[-1]} leads out of the app"
+        return [Problem(number, "%appfiles", message, "name a place below the app's folder")]
+    if part == "appfiles" and re.search(r"[\"*?\[]", plain):
         message = "in %appfiles Apptainer knows neither quotes nor patterns"
         return [Problem(number, "%appfiles", message, "name one file a line, without blanks in its name")]
     if not line.strip() or line.lstrip().startswith("#"):
@@ -357,18 +342,16 @@ def _files(number: int, line: str, folder: Path, part: str) -> list[Problem]:
         return [Problem(number, "%files", f"write the name plainly or in double quotes: {line.strip()[:60]}")]
     found = list(folder.glob(source)) if not source.startswith("/") else []
     if source.startswith("/") or ".." in Path(source).parts:
-        return [Problem(number, "%files", f"{source} leads out of the folder", _COPY)]
+        return [Problem(number, "%files", f"{source} leads out of the folder", origin.COPY)]
     for file in found:
-        if outside := next((inner for inner in (file, *file.rglob("*")) if not _inside(inner, folder)), None):
+        if outside := next(
+            (inner for inner in (file, *file.rglob("*")) if not origin.inside(inner, folder)), None
+        ):
             name = outside.relative_to(folder)
-            return [Problem(number, "%files", f"{name} is a link that leads out of the folder", _COPY)]
+            return [Problem(number, "%files", f"{name} is a link that leads out of the folder", origin.COPY)]
     if not found:
         return [Problem(number, "%files", f"there is no {source} beside it")]
     return []
-
-
-def _inside(file: Path, folder: Path) -> bool:
-    return file.resolve().is_relative_to(folder.resolve())
 
 
 def _source(line: str) -> str:

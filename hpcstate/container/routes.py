@@ -97,6 +97,7 @@ def definition(chosen: Container, work: Path, toolbox: SeesPaths, report: Say) -
     """The definition of ``chosen``, checked. Raises as :func:`source` does."""
     from hpcstate.container import archive as container_archive
     from hpcstate.container import definition as container_definition
+    from hpcstate.container import origin
 
     at = declared.folder(chosen.name)
     binds = {at: _OWN}
@@ -104,12 +105,15 @@ def definition(chosen: Container, work: Path, toolbox: SeesPaths, report: Say) -
     given = dict(chosen.arguments)
     moved: dict[str, str] = {}
     for number, agent, name in container_definition.local(file, given):
-        if agent not in ("docker-archive", "oci-archive") or not (at / name).is_file():
+        own, image = origin.beside(agent, name)
+        if agent == "oci" and image and (at / own).is_dir():
+            moved[name] = f"{toolbox.at(at / own, binds)}@{container_archive.digest_of(at / own, image)}"
+        if agent not in ("docker-archive", "oci-archive") or not (at / own).is_file():
             continue
         aside = work / f"unpacked-{number}"
         aside.mkdir()
-        plain = container_archive.uncompressed(at / name, aside)
-        if plain != at / name:
+        plain = container_archive.readable(at / own, image, aside)
+        if plain != at / own or image:
             binds[plain] = f"{_ARCHIVE}/{number}.tar"
             moved[name] = toolbox.at(plain, binds)
     text = container_definition.checked(file, toolbox.at(at, binds), given, moved)
@@ -130,8 +134,7 @@ def converted(chosen: Container, work: Path, toolbox: SeesPaths, report: Say) ->
     if chosen.image:
         return of_registry(chosen.image, toolbox)
     file = declared.folder(chosen.name) / chosen.archive
-    whole = container_archive.packed(file, work)
-    plain = container_archive.of_one_image(container_archive.uncompressed(whole, work), "", work)
+    plain = container_archive.readable(file, "", work)
     versions = {f"archive:{file.name}": f"sha256:{container_archive.digest(file)}"}
     return of_archive(container_archive.kind(plain), plain, toolbox, versions=versions)
 
@@ -165,13 +168,16 @@ def of_archive(
 
 def of_registry(address: str, toolbox: SeesPaths) -> Source:
     """The image at ``address`` (``docker://…``, ``oras://…`` or ``library://…``)."""
+    from hpcstate.container import deffile
+
     transport, _, rest = address.partition("://")
     # Apptainer's library names a digest `:sha256.…` (apptainer-pull(1)).
     origin = rest.replace("@sha256:", ":sha256.") if transport == "library" else rest
     digest = rest.partition("@")[2]
     versions = {f"base:{rest.partition('@')[0]}": digest} if digest else {}
+    library = f"Library: {deffile.SYLABS}\n" if transport == "library" else ""
     return Source(
-        _header(transport, origin),
+        _header(transport, origin) + library,
         {**network(), **_cache()},
         _cache_variable(toolbox),
         {"org.opencontainers.image.base.name": rest, **_digest_label(digest)},
@@ -187,10 +193,10 @@ def whole(
     entry_point: Sequence[str] = (),
 ) -> str:
     """The definition of ``of`` with what container.yaml says; what that leaves out stays."""
-    from hpcstate.container import definition as container_definition
+    from hpcstate.container import deffile
 
     # Apptainer would run that of the definition first, and what stands in container.yaml never.
-    own = container_definition.without(of.definition, "runscript") if entry_point else of.definition
+    own = deffile.without(of.definition, "runscript") if entry_point else of.definition
     parts = [own.rstrip("\n") + "\n"]
     if every := {**of.labels, **labels}:
         parts.append(_section("labels", [f"{name} {value}" for name, value in every.items()]))

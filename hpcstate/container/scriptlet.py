@@ -1,29 +1,44 @@
-"""The line of a definition's %post at which a build ended.
+"""The line of a definition's %post, %appinstall or %test at which a build ended.
 
-Apptainer runs a section by `/bin/sh -ex /.post.script` (internal/pkg/build/stage.go), in an environment of
-its own: the shell says the commands that it starts (``+ words``), and the number of a line only for errors
-that are its own.
+Apptainer runs %post by `/bin/sh -ex /.post.script` (internal/pkg/build/stage.go), in an environment of its
+own, and what the apps install in the same script behind it (internal/pkg/build/apps/apps.go, HandlePost): the
+shell says the commands that it starts (``+ words``), and the number of a line only for its own errors.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-_SECTION = re.compile(r"^\s*%+(\S+)")
+_SECTION = re.compile(r"^\s*%+(\S+)[ ]*(\S*)")
 _STAGE = re.compile(r"^bootstrap:", re.IGNORECASE)
-_STARTED = "Running post scriptlet"
 _OWN = re.compile(r"/\.post\.script: (?:line )?(\d+):")
+_OWN_OF_A_TEST = re.compile(r"/\.singularity\.d/test: (?:line )?(\d+):")
+_BEFORE_AN_APP = 5
+"""Lines of Apptainer's that enter the app: an empty one, `cd /`, `. …/01-base.sh`, an empty one, `cd …`."""
+_BEHIND_AN_APP = 3
 _TRACED = re.compile(r"^\++ (.+)$")
 _WORD = re.compile(r"[\w./=:@%+-]{2,}")
 
 
-def failing(definition: str, output: str) -> tuple[int, str]:
-    """The line (1-based) of ``definition``, and its text, at which the %post ended whose build said
-    ``output``. 0 where it is not known, with the command that was started last, if any.
+def ended(output: str) -> str:
+    """The section (``%post``, ``%test``) whose commands ended the build that said ``output``; empty where it
+    was none of them.
     """
-    scripts = _scripts(definition.split("\n"))
-    *before, said = output.split(_STARTED)
+    if "%post" in output:
+        return "%post"
+    return "%test" if "failed to execute %test" in output else ""
+
+
+def failing(definition: str, output: str) -> tuple[int, str]:
+    """The line (1-based) of ``definition``, and its text, at which the %post, the %appinstall or the %test
+    ended whose build said ``output``. 0 where it is not known, with the command that was started last, if any.
+    """
+    stages = _stages(definition.split("\n"))
+    if ended(output) == "%test":
+        return _of_a_test([stage["test"] for stage in stages if "test" in stage], output)
+    scripts = [script for stage in stages if (script := _script(stage))]
+    *before, said = output.split("Running post scriptlet")
     if not before or len(before) > len(scripts):
         return 0, ""
     script = scripts[len(before) - 1]
@@ -38,21 +53,46 @@ def failing(definition: str, output: str) -> tuple[int, str]:
     return found if found[0] else _place(script, command)
 
 
-def _scripts(lines: Sequence[str]) -> list[list[tuple[int, str]]]:
-    """The %post of each stage that has one: its lines with their numbers. What comes twice is joined."""
-    found: list[list[tuple[int, str]]] = []
-    section, fresh = "", True
+_Lines = list[tuple[int, str]]
+
+
+def _of_a_test(tests: Sequence[_Lines], output: str) -> tuple[int, str]:
+    """The last error of a test's shell: Apptainer writes `#!` and an empty line before it (metadata.go)."""
+    *before, said = output.split("Running testscript")
+    numbers = _OWN_OF_A_TEST.findall(said)
+    if not numbers or not 0 < len(before) <= len(tests):
+        return 0, ""
+    script = tests[len(before) - 1]
+    at = int(numbers[-1]) - (2 if script and script[0][1].strip().startswith("#!") else 3)
+    return (script[at][0], script[at][1].strip()) if 0 <= at < len(script) else (0, "")
+
+
+def _stages(lines: Sequence[str]) -> list[dict[str, _Lines]]:
+    """The sections of each stage, those of an app by their name and that of the app: their lines with their
+    numbers. What comes twice is joined.
+    """
+    stages: list[dict[str, _Lines]] = [{}]
+    section: _Lines = []
     for number, line in enumerate(lines, 1):
         if _STAGE.match(line):
-            section, fresh = "", True
+            stages.append({})
+            section = []
         elif named := _SECTION.match(line):
-            section = named[1].lower()
-            if section == "post" and fresh:
-                found.append([])
-                fresh = False
-        elif section == "post":
-            found[-1].append((number, line))
-    return found
+            name = named[1].lower()
+            section = stages[-1].setdefault(f"{name} {named[2]}" if name.startswith("app") else name, [])
+        else:
+            section.append((number, line))
+    return stages
+
+
+def _script(stage: Mapping[str, _Lines]) -> _Lines:
+    """The %post of ``stage`` with what its apps install, as Apptainer joins them; lines of its own have 0."""
+    apps = dict.fromkeys(name.partition(" ")[2] for name in stage if name.startswith("app"))
+    script = list(stage.get("post", ()))
+    for app in apps:
+        script += [(0, "")] * _BEFORE_AN_APP
+        script += [*stage.get(f"appinstall {app}", ()), *[(0, "")] * _BEHIND_AN_APP]
+    return script
 
 
 def _place(script: Sequence[tuple[int, str]], command: str) -> tuple[int, str]:

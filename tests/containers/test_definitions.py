@@ -4,6 +4,7 @@ and the values that it fills in are those that are filled in here.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hpcstate.container import definition as container_definition
 from hpcstate.container import template as container_template
 from hpcstate.container.toolbox import Toolbox
 from hpcstate.errors import ProblemsError
+from hpcstate.files import remove_tree
 from hpcstate.run import run
 
 HEADER = "Bootstrap: localimage\nFrom: base\n"
@@ -47,6 +49,66 @@ HARMLESS = {
 }
 """What looks like it and is not run; all but the last is refused here."""
 
+ONE = f"{HEADER}Stage: one\n%post\n    echo 1 >/etc/st\n\n"
+MADE = "%post\n    echo made >/etc/made\n"
+
+TAKEN = {
+    "a header in odd letters": "# by\n  BOOTSTRAP :localimage\n\n FrOm\t: base # here\n" + MADE,
+    "the last From of a header": HEADER.replace("From: base", "From: none\nFrom: base") + MADE,
+    "a Bootstrap that is not at the start": "From: base\n  Bootstrap: localimage\n" + MADE,
+    "a value over three lines": HEADER + "Include: a \\ # one\n  b \\\n  c\n" + MADE,
+    "scratch without a From": "Bootstrap: scratch\nFrom:\n",
+    "lines of Windows": (HEADER + MADE).replace("\n", "\r\n"),
+    "a section twice": HEADER + "%post\n    echo ma >/etc/x\n%labels\n    a b\n" + MADE,
+    "two signs": HEADER + "%" + MADE,
+    "a comment behind a section": HEADER + MADE.replace("\n", " # why\n", 1),
+    "files of a stage": ONE + HEADER + "%files of one # why\n    /etc/st /etc/made\n",
+    "files of the first of two stages": ONE
+    + ONE.replace("1", "2")
+    + HEADER
+    + "%files from one\n    /etc/st /etc/made\n",
+    "a stage named by a value": ONE.replace("one\n", "{{ s }}\n%arguments\n    s=one\n")
+    + HEADER
+    + "%files from one\n    /etc/st /etc/made\n",
+    "a name with a number sign": HEADER + "%files\n    x#y /etc/made\n",
+    "an app": HEADER + "%appinstall a/b c\n    echo 1 >in\n%appfiles foo\n    x#y\n".replace("#y", "y"),
+}
+"""What Apptainer builds: so does hpcstate, to the same /etc/made."""
+
+NOT_TAKEN = {
+    "nothing": "",
+    "a mark of byte order": "\ufeff" + HEADER,
+    "another letter in a bootstrap": HEADER.replace("local", "Local"),
+    "no From in the second stage": ONE + "Bootstrap: docker\n" + MADE,
+    "a name with a stage": "Bootstrap: docker\nFrom: golang:1.18 as builder\n",
+    "a name in quotes": 'Bootstrap: docker\nFrom: "debian:12"\n',
+    "a name with a capital": "Bootstrap: docker\nFrom: Debian:12\n",
+    "a scheme": "Bootstrap: docker\nFrom: docker://debian:12\n",
+    "no library": "Bootstrap: library\nFrom: lolcow\n",
+    "a library without a scheme": "Bootstrap: library\nLibrary: x.invalid\nFrom: lolcow\n",
+    "a value that begins on the next line": HEADER + "Include: \\\n  vim\n",
+    "a comment within a value": HEADER + "Include: a \\\n# b\nIncludeCmd: yes\n",
+    "a number behind a keyword": HEADER + "From2: base\n",
+    "a section before all": "%help\n    words\n" + HEADER,
+    "a section that is indented": HEADER + "  " + MADE,
+    "a tabulator behind a section": HEADER + MADE.replace("\n", "\t\n", 1),
+    "a blank of Unicode before a section": HEADER + "\u00a0" + MADE,
+    "a section of 70 KiB": HEADER + "%post\n" + "    : a long line, and one more\n" * 2500,
+    "an app with two blanks": HEADER + "%appinstall  foo\n    true\n",
+    "an app with a capital": HEADER + "%appInstall foo\n    true\n",
+    "a stage that is not there": ONE + HEADER + "%files from 0\n    /etc/st /etc/made\n",
+    "a stage that comes later": HEADER + "%files from one\n    /etc/st /etc/made\n" + ONE,
+}
+"""What Apptainer does not build, by itself and not by a command of the user's: refused here, at once."""
+
+LOST = {
+    "two blanks": HEADER + "%files  \n    x#y /etc/made\n",
+    "a word": HEADER + "%files all\n    x#y /etc/made\n",
+    "no stage": ONE + HEADER + "%files from\n    x#y /etc/made\n",
+    "two stages": ONE + HEADER + "%files from one two\n    /etc/st /etc/made\n",
+}
+"""What Apptainer builds without the files that it names, and says nothing: refused here."""
+
 VALUES = """\
 %arguments
     one=1
@@ -70,6 +132,8 @@ def folder(tmp_path: Path, tree: Path) -> Path:
     base.mkdir()
     run(["tar", "-xf", tree, "-C", base])
     (base / "etc/hosts").touch()
+    for name in ("x#y", "xy"):
+        (tmp_path / name).write_text("a file\n")
     return tmp_path
 
 
@@ -79,16 +143,26 @@ def build(tools: Toolbox, folder: Path, text: str) -> tuple[int, bool, str]:
     """
     (folder / "raw.def").write_text(text.replace("From: base", "From: /work/base"), newline="")
     binds = {folder: "/work"}
-    words = ["build", "--force", "--sandbox", "/work/made", "/work/raw.def"]
-    done = tools.apptainer(words, binds=binds, environment={"APPTAINER_TMPDIR": "/work"}, check=False)
+    remove_tree(folder / "made")
+    line = "cd /work && exec apptainer build --force --sandbox made raw.def"
+    environment = {"APPTAINER_TMPDIR": "/work", "HOME": "/work", "PATH": os.environ["PATH"]}
+    done = run(tools.words(["sh", "-c", line], binds), env=environment, check=False)
     made = folder / "made/etc/made"
     return done.code, (folder / "outside").exists(), made.read_text() if made.exists() else done.stderr
 
 
-def refused(folder: Path, text: str) -> bool:
+def text_of(file: Path) -> str:
+    return file.read_text() if file.is_file() else ""
+
+
+def checked(folder: Path, text: str) -> str:
     (folder / "container.def").write_text(text, newline="")
+    return container_definition.checked(folder / "container.def", "/work")
+
+
+def refused(folder: Path, text: str) -> bool:
     try:
-        container_definition.checked(folder / "container.def", "/own")
+        checked(folder, text)
     except ProblemsError:
         return True
     return False
@@ -106,6 +180,31 @@ def test_what_apptainer_runs_outside_of_the_container_is_refused(
 def test_what_only_looks_like_it(text: str, folder: Path, tools: Toolbox) -> None:
     assert not build(tools, folder, HEADER + text)[1]
     assert refused(folder, HEADER + text) is ("# %setup" not in text)
+
+
+@pytest.mark.parametrize("text", TAKEN.values(), ids=TAKEN)
+def test_what_apptainer_builds_is_taken_and_means_the_same(text: str, folder: Path, tools: Toolbox) -> None:
+    made = []
+    for definition in (text, checked(folder, text)):
+        code, _, said = build(tools, folder, definition)
+        assert code == 0, said
+        made.append(
+            {name: text_of(folder / "made" / name) for name in ("etc/made", "etc/x", "scif/apps/foo/xy")}
+        )
+    assert made[0] == made[1] and (any(made[0].values()) or "scratch" in text)
+
+
+@pytest.mark.parametrize("text", NOT_TAKEN.values(), ids=NOT_TAKEN)
+def test_what_apptainer_does_not_build_is_refused(text: str, folder: Path, tools: Toolbox) -> None:
+    assert build(tools, folder, text)[0], "Apptainer builds it: is this case still one?"
+    assert refused(folder, text)
+
+
+@pytest.mark.parametrize("text", LOST.values(), ids=LOST)
+def test_what_apptainer_loses_is_refused(text: str, folder: Path, tools: Toolbox) -> None:
+    assert build(tools, folder, text)[0] == 0
+    assert not (folder / "made/etc/made").exists(), "Apptainer copies it: is this case still one?"
+    assert refused(folder, text)
 
 
 def test_the_values_are_those_that_apptainer_fills_in(folder: Path, tools: Toolbox) -> None:

@@ -64,6 +64,9 @@ def test_a_folder_of_oci_and_an_archive_by_zstd(tmp_path: Path) -> None:
     assert archive.config(folder) == EXPECTED
     packed = archive.packed(folder, tmp_path)
     assert archive.kind(packed) == "oci-archive" and archive.config(packed) == EXPECTED
+    # Apptainer 1.4.5 makes no folders on its own when it unpacks.
+    with tarfile.open(packed) as tar:
+        assert {"blobs", "blobs/sha256"} < set(tar.getnames())
     assert archive.digest(folder) == archive.digest(folder / "index.json")
     with pytest.raises(HpcstateError, match="this folder is no image"):
         archive.packed(tmp_path, tmp_path)
@@ -75,6 +78,23 @@ def test_a_folder_of_oci_and_an_archive_by_zstd(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-20])
     with pytest.raises(HpcstateError, match="zstd"):
         archive.uncompressed(file, tmp_path)
+
+
+def test_what_apptainer_cannot_read_is_made_readable(tmp_path: Path) -> None:
+    file = written(tmp_path / "image.tar.gz", OCI, "w:gz")
+    made = archive.readable(file, "x", tmp_path)
+    with tarfile.open(made, "r:") as tar:
+        names = tar.getnames()
+    assert names.index("blobs/sha256") < names.index(blob("m"))
+    assert archive.readable(made, "", tmp_path) == made
+
+
+def test_one_of_two_images_of_docker_25_is_not_read_as_oci(tmp_path: Path) -> None:
+    two = [{"Config": "c.json", "RepoTags": ["a:1"]}, {"Config": "c.json", "RepoTags": ["b:2"]}]
+    file = written(tmp_path / "image.tar", {**OCI, **DOCKER, "manifest.json": two})
+    made = archive.readable(file, "b:2", tmp_path)
+    assert archive.has_layout(file) and not archive.has_layout(made)
+    assert archive.config(made, "b:2") == EXPECTED
 
 
 @pytest.mark.parametrize("content", [DOCKER, OCI], ids=["docker", "oci"])

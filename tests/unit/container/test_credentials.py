@@ -40,8 +40,8 @@ def test_the_registry_of_an_image(image: str, registry: str) -> None:
     [
         ("Bootstrap: docker\nFrom: debian:13\n", "docker.io"),
         ("Bootstrap: docker\nFrom: a\n%post\nBootstrap: oras\nFrom: r.example/b\n", "docker.io r.example"),
-        ("Bootstrap: docker\nRegistry: http://r.example:5000\nFrom: team/a\n", "r.example:5000"),
-        ("Bootstrap: docker\nRegistry: mirror\nFrom: team/a\n", "mirror"),
+        ("Bootstrap: docker\nRegistry: r.example:5000/\nFrom: team/a\n", "r.example:5000"),
+        ("Bootstrap: docker\nRegistry: mirror\nFrom: team/a\n", "docker.io"),
         (
             "Bootstrap: docker\nFrom: a\nRegistry: r.example\n%post\nBootstrap: docker\nFrom: b\n",
             "docker.io r.example",

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate.container import definition
+from hpcstate.container import deffile, definition
 from hpcstate.errors import HpcstateError, ProblemsError
 
 GOOD = """\
 # a comment
 Bootstrap: docker
-From: debian@sha256:00
+From: debian@sha256:{digest}
 
 %arguments
     version=1
@@ -30,7 +30,7 @@ From: debian@sha256:00
     exec sh "$@"
 %appinstall foo
     true
-"""
+""".replace("{digest}", "0" * 64)
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "data/table.csv").touch()
     (tmp_path / "data/with space").touch()
     (tmp_path / "data/out").symlink_to("/etc/hostname")
-    (tmp_path / "base.sif").touch()
+    (tmp_path / "base.sif").write_bytes(b"hsqs")
     return tmp_path
 
 
@@ -135,8 +135,7 @@ def test_what_is_wrong_is_said_with_its_line(
         ("# c\nBootstrap: docker   # local\nFrom: a   # base\n", None),
         ("Bootstrap: docker\nFrom: reg.example/\\\n   a:1\n%post\n true", "From: reg.example/a:1\n\n%post"),
         ("Bootstrap: docker\nFrom: a\nInclude: x \\ # c\n y \\\n z\n", "Include: x y z\n\n"),
-        ("Bootstrap: docker\nFrom: a\\\n\n%post\n", "From: a\n\n%post"),
-        ("Bootstrap: docker\nFrom: a\\\n%post\n true \\\n", "From: a\n%post\n true \\\n"),
+        ("Bootstrap: docker\nFrom: a\n%post\n true \\\n", "From: a\n%post\n true \\\n"),
         ("Bootstrap: docker\nFrom: a\nIncludeCmd: yes\nOtherURL1: http://x\n", None),
         (
             "Bootstrap: docker\nFrom: a\n%files\n  data/t*\n",
@@ -155,6 +154,110 @@ def test_what_apptainer_takes_is_taken(folder: Path, text: str, made: str | None
     assert (text if made is None else made) in definition.checked(folder / "container.def", "/container")
 
 
+LOCAL = "Bootstrap: localimage\nFrom: base.sif\n"
+ONE = LOCAL + "Stage: one\n%post\n true\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "place", "said"),
+    [
+        (LOCAL + "Include: \\\n  vim\n", 3, "Include", "followed by nothing"),
+        (LOCAL + "Include: a \\\n# more\n\n", 3, "Include", "followed by nothing"),
+        ("Bootstrap: localimage\nFrom: base.sif\\\n%post\n true\n", 2, "From", "followed by nothing"),
+        (LOCAL + "OtherURL: http://x\n", 3, "otherurl", "no header has this keyword"),
+        (LOCAL + "From2: base.sif\n", 3, "from2", "no header has this keyword"),
+        ("%help\n words\n" + LOCAL, 1, "section", "stands before Bootstrap"),
+        (ONE + "Bootstrap: docker\n%post\n true\n", 6, "From", "does not say which image"),
+        ("Bootstrap: Docker\nFrom: debian\n", 1, "Bootstrap", "no bootstrap 'Docker'"),
+        (ONE + "Bootstrap: docker\nFrom: go:1 as builder\n", 7, "From", "is no name of an image"),
+        ("Bootstrap: docker\nFrom: Debian:12\n", 2, "From", "is no name of an image"),
+        ('Bootstrap: docker\nFrom: "debian:12"\n', 2, "From", "is no name of an image"),
+        ("Bootstrap: docker\nFrom: debian: 12\n", 2, "From", "is no name of an image"),
+        ("Bootstrap: docker\nFrom: ${BASE}\n", 2, "From", "is no name of an image"),
+        ("Bootstrap: docker\nFrom: debian@sha256:abc\n", 2, "From", "is no name of an image"),
+        ("Bootstrap: docker\nFrom: docker://debian:12\n", 2, "From", "for the name of a registry"),
+        ("Bootstrap: oras\nFrom: oras://ghcr.io/a/b:1\n", 2, "From", "for the name of a registry"),
+        (
+            "Bootstrap: docker\nFrom: a\nRegistry: https://ghcr.io\n",
+            3,
+            "Registry",
+            "for the name of a registry",
+        ),
+        ("Bootstrap: library\nFrom: lolcow\n", 1, "Bootstrap", "comes without a library"),
+        ("Bootstrap: library\nLibrary: x.org\nFrom: lolcow\n", 2, "Library", "no address of the web"),
+        (LOCAL + "  %post\n true\n", 3, "%post", "a blank before it"),
+        (LOCAL + "\u00a0%post\n true\n", 3, "%post", "a blank before it"),
+        (LOCAL + "%post\t\n true\n", 3, "%post", "a blank behind it"),
+        (LOCAL + "%files\tfrom one\n /a /b\n", 3, "%files", "a blank behind it"),
+        (LOCAL + "%appinstall\tfoo\n true\n", 3, "%appinstall", "a blank behind it"),
+        (LOCAL + "%appinstall  foo\n true\n", 3, "%appinstall", "of which app"),
+        (LOCAL + "%appInstall foo\n true\n", 3, "%appInstall", "in small letters only"),
+        (LOCAL + "%appinstall ../../x\n true\n", 3, "%appinstall", "out of the container"),
+        (LOCAL + "%appfiles x\n base.sif lib/../../../../etc/x\n", 4, "%appfiles", "out of the app"),
+        (LOCAL + "%post\n" + " : a long line\n" * 5000, 3, "section", "longer than Apptainer can read"),
+        (LOCAL + "%files  \n base.sif /x\n", 3, "%files", "copies nothing"),
+        (LOCAL + "%files all\n base.sif /x\n", 3, "%files", "copies nothing"),
+        (ONE + LOCAL + "%files from\n /a /b\n", 8, "%files", "copies nothing"),
+        (ONE + LOCAL + "%files from one as x\n /a /b\n", 8, "%files", "copies nothing"),
+        (ONE + LOCAL + "%files from One\n /a /b\n", 8, "%files", "no stage 'One'"),
+        (ONE + LOCAL + "%files from 0\n /a /b\n", 8, "%files", "no stage '0'"),
+        (LOCAL + "%files from one\n /a /b\n" + ONE, 3, "%files", "built after this one"),
+        (LOCAL + "%files\n base.sif\u00a0/x\n", 4, "%files", "plainly"),
+    ],
+)
+def test_what_apptainer_refuses_or_loses_is_refused(
+    folder: Path, text: str, line: int, place: str, said: str
+) -> None:
+    (found_line, found_place, message), *_ = problems(folder, text)
+    assert (found_line, found_place) == (line, place)
+    assert said in message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Bootstrap: scratch\nFrom:\n",
+        "Bootstrap: scratch\n%files\n data/table.csv /x\n",
+        LOCAL + "%%post\n true\n",
+        LOCAL + "%post # why\n true\n",
+        LOCAL + "%files # why\n data/table.csv /x\n",
+        LOCAL + "%files \n data/table.csv /x\n",
+        LOCAL + "%files\n x#y /x\n",
+        LOCAL + "%appinstall a/b c\n true\n",
+        ONE + LOCAL + "%files FROM one # why\n /etc/shadow /x\n",
+        ONE + LOCAL + "%files  of   one\n /etc/shadow /x\n",
+        ONE + ONE + LOCAL + "%files from one\n /a /b\n",
+        LOCAL + "Stage: me\n%files from me\n /a /b\n",
+        LOCAL + "%post\n" + " : a long line\n" * 4000 + "%post\n" + " : a long line\n" * 4000,
+        "Bootstrap: docker\nFrom: //debian\nRegistry: ghcr.io/\nNamespace: a\n",
+        "Bootstrap: library\nFrom: library://lolcow\nLibrary: https://library.sylabs.io\n",
+        "Bootstrap: docker\nFrom: none.tar\n Bootstrap: localimage\nFrom: base.sif\n",
+    ],
+)
+def test_what_looks_odd_and_is_right_is_taken(folder: Path, text: str) -> None:
+    (folder / "x#y").touch()
+    assert problems(folder, text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("Bootstrap: docker\nFrom: a:1\nFrom: b:1\n", ["base:b:1"]),
+        ("Bootstrap: docker\nFrom: t:1\nRegistry: ghcr.io/\nNamespace: g\n", ["base:ghcr.io/g/t:1"]),
+        ("Bootstrap: scratch\nFrom: scratch\n", []),
+        ("From: base.sif\n Bootstrap: localimage\n", ["base:base.sif"]),
+    ],
+)
+def test_the_base_is_that_of_apptainer(folder: Path, text: str, names: list[str]) -> None:
+    (folder / "container.def").write_text(text, encoding="utf-8")
+    assert list(definition.bases(folder / "container.def")) == names
+
+
+def test_a_local_base_is_found_wherever_its_line_stands(folder: Path) -> None:
+    text = "From: base.sif\n Bootstrap: localimage\n"
+    assert definition.located(text.splitlines(), folder, "/own")[0] == "From: /own/base.sif"
+
+
 def test_arguments_come_before_the_defaults(folder: Path) -> None:
     (folder / "container.def").write_text(
         "Bootstrap: docker\nFrom: debian:{{ tag }}\n%arguments\n tag=12\n%post\n echo {{ word }}\n"
@@ -169,7 +272,7 @@ def test_arguments_come_before_the_defaults(folder: Path) -> None:
 
 def test_without_a_section() -> None:
     text = "Bootstrap: docker\nFrom: a\n%runscript\n exec x\n%post\n true\n%RunScript -c sh\n y\n"
-    assert definition.without(text, "runscript") == "Bootstrap: docker\nFrom: a\n%post\n true"
+    assert deffile.without(text, "runscript") == "Bootstrap: docker\nFrom: a\n%post\n true"
 
 
 @pytest.mark.parametrize("agent", ["docker-archive", "oci", "oci-archive"])
@@ -187,6 +290,48 @@ def test_an_image_of_another_machine_is_refused(folder: Path, agent: str) -> Non
             (folder / "image" / name).write_text(json.dumps(content))
     ((line, place, message),) = problems(folder, f"Bootstrap: {agent}\nFrom: image\n")
     assert (line, place) == (2, "From") and "for arm64, not for" in message
+
+
+TWO = [{"digest": "sha256:m", "annotations": {"org.opencontainers.image.ref.name": name}} for name in "xy"]
+
+
+@pytest.mark.parametrize(
+    ("agent", "origin", "said"),
+    [
+        ("docker-archive", "d.tar", ""),
+        ("docker-archive", "d.tar:demo:1", ""),
+        ("docker-archive", "o.tar", ""),
+        ("docker-archive", "d.tar:demo:2", "no image called 'demo:2'"),
+        ("docker-archive", "two.tar", "there are 2 images in it: x; y"),
+        ("docker-archive", "empty", "no tar archive"),
+        ("docker-archive", "layout", "is a folder"),
+        ("oci-archive", "o.tar:x", ""),
+        ("oci-archive", "d.tar", "is a docker-archive"),
+        ("oci", "layout", ""),
+        ("oci", "layout/", ""),
+        ("oci", "layout:x", ""),
+        ("oci", "layout@sha256:m", ""),
+        ("oci", "layout@sha256:n", "no image called 'sha256:n'"),
+        ("oci", "o.tar", "is a file"),
+        ("localimage", "d.tar", "no image that Apptainer knows"),
+        ("localimage", "empty", "no image that Apptainer knows"),
+        ("localimage", "pointer.sif", "no image that Apptainer knows"),
+        ("localimage", "data", ""),
+    ],
+)
+def test_an_image_beside_it_is_looked_into(folder: Path, agent: str, origin: str, said: str) -> None:
+    from tests.unit.container.test_archive import DOCKER, OCI, written
+
+    written(folder / "d.tar", DOCKER)
+    written(folder / "o.tar", OCI)
+    written(folder / "two.tar", {**OCI, "index.json": {"manifests": TWO}})
+    for name, content in OCI.items():
+        (folder / "layout" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "layout" / name).write_text(json.dumps(content))
+    (folder / "empty").touch()
+    (folder / "pointer.sif").write_text("version https://git-lfs.github.com/spec/v1\n")
+    found = problems(folder, f"Bootstrap: {agent}\nFrom: {origin}\n")
+    assert [said in message for _, _, message in found] == ([True] if said else [])
 
 
 VALUED = """\

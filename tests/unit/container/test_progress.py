@@ -86,3 +86,45 @@ STARTED = "INFO:    Running post scriptlet\n"
 )
 def test_the_line_at_which_a_post_ended(output: str, line: int, text: str) -> None:
     assert scriptlet.failing(TWO, output) == (line, text)
+
+
+APPS = """\
+Bootstrap: docker
+From: a
+%post
+    true
+%appinstall one
+    make one
+%apprun two
+    exec two
+%appinstall two
+    echo two
+    make two
+%test
+    test -e /bin/sh
+    nosuch --all
+"""
+POST = "FATAL: while running %post section: exit status 1\n"
+TEST = "INFO:    Running testscript\n"
+FAILED = "FATAL: While performing build: failed to execute %test script: exit status 127\n"
+
+
+@pytest.mark.parametrize(
+    ("definition", "output", "line"),
+    [
+        (APPS, STARTED + "+ true\n+ make one\n/.post.script: 7: make: not found\n" + POST, 6),
+        (APPS, STARTED + "+ true\n+ make one\n+ make two\n/.post.script: 17: make: not found\n" + POST, 11),
+        (APPS, STARTED + "+ true\n+ make one\n+ make two\nmake: *** Error\n" + POST, 11),
+        (APPS.replace("%post\n    true\n", ""), STARTED + "/.post.script: 6: make: not found\n" + POST, 4),
+        (APPS, STARTED + "+ make two\n" + TEST + "/.singularity.d/test: 4: nosuch: not found\n" + FAILED, 14),
+        (
+            APPS.replace("%test\n", "%test\n#!/bin/bash\n"),
+            TEST + "/.singularity.d/test: line 4: nosuch: command not found\n" + FAILED,
+            15,
+        ),
+        (APPS, TEST + FAILED, 0),
+        (APPS, "FATAL: failed to execute %test script: exit status 1", 0),
+    ],
+)
+def test_the_line_at_which_an_app_or_a_test_ended(definition: str, output: str, line: int) -> None:
+    assert scriptlet.failing(definition, output)[0] == line

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hpcstate import paths
+from hpcstate.container import archive as container_archive
 from hpcstate.container import engine as container_engine
 from hpcstate.container import routes as container_routes
 from hpcstate.container.order import BuildOrder
@@ -66,7 +67,11 @@ def source(chosen: Container, work: Path) -> Source:
     [
         (f"docker://reg.example/a/b:1@{DIGEST}", f"Bootstrap: docker\nFrom: reg.example/a/b:1@{DIGEST}\n"),
         (f"oras://127.0.0.1:5000/x@{DIGEST}", f"Bootstrap: oras\nFrom: 127.0.0.1:5000/x@{DIGEST}\n"),
-        (f"library://me/all/x@{DIGEST}", f"Bootstrap: library\nFrom: me/all/x:{DIGEST.replace(':', '.')}\n"),
+        (
+            f"library://me/all/x@{DIGEST}",
+            f"Bootstrap: library\nFrom: me/all/x:{DIGEST.replace(':', '.')}\n"
+            "Library: https://library.sylabs.io\n",
+        ),
     ],
 )
 def test_an_image_of_a_registry(folder: Path, tmp_path: Path, address: str, header: str) -> None:
@@ -96,6 +101,27 @@ def test_a_definition_finds_its_folder(folder: Path, tmp_path: Path) -> None:
     assert "  /container/x.txt /opt/\n" in found.definition
     assert found.versions == {"base:debian": "not pinned"}
     assert found.binds[folder] == "/container"
+
+
+def test_one_image_of_an_archive_or_a_folder_is_found_by_its_name(folder: Path, tmp_path: Path) -> None:
+    from tests.unit.container.test_archive import DOCKER, OCI, REFERENCE, written
+
+    two = [{"Config": "c.json", "RepoTags": ["a:1"]}, {"Config": "c.json", "RepoTags": ["b:2"]}]
+    written(folder / "image.tar", {**DOCKER, "manifest.json": two})
+    entries = [{"digest": "sha256:m", "annotations": {REFERENCE: "x"}}, {"digest": "sha256:n"}]
+    for name, content in {**OCI, "index.json": {"manifests": entries}}.items():
+        (folder / "layout" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "layout" / name).write_text(json.dumps(content))
+    (folder / "container.def").write_text(
+        "Bootstrap: docker-archive\nFrom: image.tar:b:2\n\nBootstrap: oci\nFrom: layout:x\n"
+    )
+    found = source(declared("definition"), tmp_path)
+    assert "From: /archive/2.tar\n" in found.definition
+    assert "From: /container/layout@sha256:m\n" in found.definition
+    (alone,) = (file for file, at in found.binds.items() if at == "/archive/2.tar")
+    container_archive.demand_one(alone, "b:2")
+    with pytest.raises(HpcstateError, match="no image called 'a:1'"):
+        container_archive.demand_one(alone, "a:1")
 
 
 def test_a_wrong_definition_is_refused_before_anything_runs(folder: Path, tmp_path: Path) -> None:
