@@ -12,7 +12,16 @@ from datetime import UTC, datetime
 
 from hpcstate.gpu import links
 from hpcstate.gpu.steps import DRAINED_REBOOT, DRAINED_RESET, POWER, REPLACE
-from hpcstate.gpu.xids import LINKED, TELLS_RECOVERY, Severity, judged, known_xids
+from hpcstate.gpu.xids import (
+    LINKED,
+    RECOVERY,
+    TELLS_RECOVERY,
+    Severity,
+    judged,
+    known_xids,
+    recovery,
+    took_back,
+)
 from hpcstate.probe import gpu as gpu_probe
 from hpcstate.probe import nvidia_smi, nvidia_topology
 from hpcstate.probe import xid as xid_probe
@@ -22,17 +31,7 @@ from hpcstate.probe.nvidia_smi_xml import NvidiaGpu
 from hpcstate.probe.nvidia_topology import NvidiaTopology
 from hpcstate.probe.xid import FailureKind, GpuFailure, KernelLog, SwitchError, Xid
 
-_RECOVERY: dict[str, tuple[Severity, str]] = {
-    "Reset": ("error", "end all its programs and reset it (nvidia-smi -r -i {index})"),
-    "Reboot": ("error", DRAINED_REBOOT),
-    "Drain P2P": ("error", "end the jobs that use several GPUs, then look again: it will ask for a reset"),
-    "Drain and Reset": (
-        "error",
-        "no new jobs; running ones may finish, then reset it (nvidia-smi -r -i {index})",
-    ),
-}
-"""NVIDIA GPU Memory Error Management, Error Recovery and Response Flags."""
-
+_UNKNOWN_WISH = "Xid 154 of this GPU says more; the documents of this driver say what is to be done"
 
 _OfGpu = Iterator[tuple[Severity, str, str]]
 
@@ -52,9 +51,9 @@ def _broken(gpu: NvidiaGpu) -> _OfGpu:
         where = ", ".join(sorted(name for name, text in gpu["unreadable"].items() if text == reason))
         step = POWER if reason.startswith("GPU is lost") else DRAINED_RESET
         yield "error" if dead else "warning", f"it cannot be read: {reason} (in {where})", step
-    if gpu["recovery_action"] in _RECOVERY:
-        severity, step = _RECOVERY[gpu["recovery_action"]]
-        yield severity, f"the driver asks for: {gpu['recovery_action']}", step
+    if gpu["recovery_action"] and (wish := recovery(gpu["recovery_action"])) != "None":
+        step = RECOVERY.get(wish, _UNKNOWN_WISH).format(one=" -i {index}")
+        yield "error", f"the driver asks for: {gpu['recovery_action']}", step
 
 
 def _memory(gpu: NvidiaGpu) -> _OfGpu:
@@ -349,7 +348,7 @@ def _xids(host: GpuHost) -> _Said:
     settled = {
         gpu["address"]
         for gpu in host.smi["gpus"]
-        if tells and gpu["recovery_action"] == "None" and not gpu["unreadable"]
+        if tells and recovery(gpu["recovery_action"]) == "None" and not gpu["unreadable"]
     }
     for xid in host.log["xids"]:
         severity = judged(xid["number"], xid["text"]).severity
@@ -359,7 +358,7 @@ def _xids(host: GpuHost) -> _Said:
     for (address, number, _), several in grouped.items():
         last = several[-1]
         known = judged(number, last["text"])
-        if number == 154 and last["text"].endswith("(None)"):
+        if number == 154 and took_back(last["text"]):
             continue  # the driver took back what it had asked for
         if number in LINKED and known.severity == "error" and address in settled:
             known = replace(
