@@ -145,53 +145,63 @@ def test_what_nvidia_smi_says(name: str) -> None:
 
 PADDED = "NETIR_LINK_EVT  Fatal   XC0 i0 Link 09 (0x026525c6 0x00000000 0x00000000 0x00000000)"
 LOGGED: Mapping[str, tuple[list[str], list[str], str, str]] = {
-    # name: what the kernel logged of the first GPU, severities, part of what is said, part of the step
+    # name: what the kernel logged behind the address of the first GPU, severities, part of what is said, part of the step
     "a wish that grew": (
-        ["Xid (PCI:0000:41:00): 154, GPU recovery action changed from 0x1 (GPU Reset Required) to 0x2 (Node Reboot "
+        ["154, GPU recovery action changed from 0x1 (GPU Reset Required) to 0x2 (Node Reboot "
          "Required)"],
         ["error"], "154", "reboot it",
     ),
     "a wish that grew from P2P": (
-        ["Xid (PCI:0000:41:00): 154, GPU recovery action changed from 0x3 (Drain P2P) to 0x1 (GPU Reset Required)"],
+        ["154, GPU recovery action changed from 0x3 (Drain P2P) to 0x1 (GPU Reset Required)"],
         ["error"], "154", "reset it",
     ),
     "a reset of the function": (
-        ["Xid (PCI:0000:41:00): 154, GPU recovery action changed from 0x0 (None) to 0x1 (PF FLR)"],
+        ["154, GPU recovery action changed from 0x0 (None) to 0x1 (PF FLR)"],
         ["error"], "PF FLR", "reset it",
     ),
     "a reboot by another name": (
-        ["Xid (PCI:0000:41:00): 154, GPU recovery action changed from 0x0 (None) to 0x2 (OS Reboot)"],
+        ["154, GPU recovery action changed from 0x0 (None) to 0x2 (OS Reboot)"],
         ["error"], "OS Reboot", "reboot it",
     ),
     "the other nodes' memory": (
-        ["Xid (PCI:0000:41:00): 154, GPU recovery action changed from 0x0 (None) to 0x5 (Recover IMEX Domain)"],
+        ["154, GPU recovery action changed from 0x0 (None) to 0x5 (Recover IMEX Domain)"],
         ["error"], "IMEX", "nvidia-imex",
     ),
     "a link down by software, padded": (
-        [f"Xid (PCI:0000:41:00): 149, {PADDED}"], ["warning"], "by software or the host", "watch",
+        [f"149, {PADDED}"], ["warning"], "by software or the host", "watch",
     ),
     "a harmless one, padded": (
-        ["Xid (PCI:0000:41:00): 144, SAW_MVB         Nonfatal XC0 i0 Link 00 (0x00000001 0x00000004 0x00000000)"],
+        ["144, SAW_MVB         Nonfatal XC0 i0 Link 00 (0x00000001 0x00000004 0x00000000)"],
         ["note"], "not fatal", "nothing",
     ),
     "charged to a process": (
-        ["Xid (PCI:0000:41:00): 145, pid=4242, name=python3, RLW_REMAP Nonfatal XC0 i0 Link 00 (0x00000004 "
+        ["145, pid=4242, name=python3, RLW_REMAP Nonfatal XC0 i0 Link 00 (0x00000004 "
          "0x00000001 0x00000000 0x00000000)"],
         ["note"], "not fatal", "",
     ),
     "one word of registers": (
-        ["Xid (PCI:0000:41:00): 149, NETIR_LINK_DOWN Nonfatal XC1 i2 Link 17 (0xdeadbeef)"], ["note"], "", "",
+        ["149, NETIR_LINK_DOWN Nonfatal XC1 i2 Link 17 (0xdeadbeef)"], ["note"], "", "",
     ),
-    "the interface itself": (["Xid (PCI:0000:41:00): 149, NETIR_INT  Fatal   XC0 i0 Link -1"], ["error"], "", ""),
-    "DRAM": (["Xid (PCI:0000:41:00): 171, Uncorrectable DRAM error"], ["warning"], "DRAM", "48"),
+    "the interface itself": (["149, NETIR_INT  Fatal   XC0 i0 Link -1"], ["error"], "", ""),
+    "the link to Grace": (["173, C2C fatal link failure"], ["error"], "Grace", "reset"),
+    "a process was ended": (["174, Ch 00000010"], ["note"], "", "nothing"),
+    "memory that the GSP waits for": (
+        ["175, pid=1, name=a, Timeout after 6s of waiting"], ["error"], "memory", "reset",
+    ),
+    "corrected on PCIe": (["176, words"], ["warning"], "PCIe", ""),
+    "DRAM": (["171, Uncorrectable DRAM error"], ["warning"], "DRAM", "48"),
     "Ampere's instance": (
-        ["Xid (PCI:0000:41:00 GPU-I:05 GPU-CI:00): 94, pid=7194, name=a, Contained: CE User Channel (0x9). RST: No"],
+        ["GPU-I:05 GPU-CI:00): 94, pid=7194, name=a, Contained: CE User Channel (0x9). RST: No"],
         ["warning"], "contained", "",
     ),
     "a number that no table has": (
-        ["Xid (PCI:0000:41:00): 51, BAD_TSG encountered on runlist: 0 with error code: 4"], ["warning"], "51", "",
+        ["51, BAD_TSG encountered on runlist: 0 with error code: 4"], ["warning"], "51", "",
     ),
 }  # fmt: skip
+
+
+def _after(line: str) -> str:
+    return f"): {line}" if line[0].isdigit() else f" {line}"
 
 
 @pytest.mark.parametrize("name", LOGGED)
@@ -199,7 +209,7 @@ def test_what_the_kernel_logged(name: str) -> None:
     lines, severities, what, step = LOGGED[name]
     # A driver that does not tell what it asks for now: the log alone counts.
     here = an_smi(a_gpu(recovery_action=""), a_gpu(1, SECOND), library_version=DRIVER)
-    found = said(here, *(f"NVRM: {line}" for line in lines))
+    found = said(here, *(f"NVRM: Xid (PCI:0000:41:00{_after(line)}" for line in lines))
     assert short(found) == severities
     assert all(what in finding.what and step in finding.step for finding in found)
     assert {finding.address for finding in found} == {FIRST}
