@@ -293,13 +293,16 @@ _REFUSED: dict[FailureKind, tuple[str, str]] = {
     ),
     "power": ("its power cables are not attached", "power off and check them"),
     "bar": (
-        "the node's firmware gave its memory no address (a BAR of 0 M), so that the driver does not start it",
+        "the node's firmware gave its memory no address (BAR), so that the driver does not start it",
         "a node has too few address bits for such a GPU: cpu_model: host-passthrough under "
         "hardware.acceleration, then stop and start the node (hpcstate validate adds up); on a machine of "
         "its own: Above 4G Decoding in the firmware",
     ),
 }
 """Why the driver does not start a GPU, and what ends it."""
+
+_SOME = "a GPU's "
+"""Whose it is where the module did not say which GPU it means."""
 
 
 def _failures(host: GpuHost) -> _Said:
@@ -317,11 +320,11 @@ def _failures(host: GpuHost) -> _Said:
         if kind == "off_the_bus" and address not in off_the_bus:
             yield "error", address, f"it has fallen off the bus ({when})", known_xids()[79].step
         elif kind == "init" and not {address, ""} & explained:
-            what = f"the driver could not start it ({when}): {failure['text']}"
+            what = f"the driver could not start {'it' if address else 'a GPU'} ({when}): {failure['text']}"
             yield "error", address, what, DRAINED_REBOOT
         elif kind in _REFUSED:
             what, step = _REFUSED[kind]
-            yield "error", address, f"{what} ({when})", step
+            yield "error", address, f"{what if address else what.replace('its ', _SOME)} ({when})", step
         elif kind == "nvlink":
             yield "error", "", f"NVLink did not find the other ends of its links ({when})", DRAINED_REBOOT
     mismatch = log["mismatch"]

@@ -222,6 +222,41 @@ def test_a_wish_that_a_reset_fulfilled_is_over() -> None:
     assert short(said(smi(action("Reset")), wish)) == ["error", "error"]
 
 
+NOT_STARTED = {
+    # kernel-open/nvidia/nv-pci.c: a region without an address is invalid whatever its size.
+    "a region with a size and no address": (
+        "NVRM: This PCI I/O region assigned to your NVIDIA device is invalid:\n"
+        "    NVRM: BAR1 is 131072M @ 0x0 (PCI:0000:41:00.0)",
+        FIRST, "gave its memory no address",
+    ),
+    "a region that was made larger": (
+        "NVRM: FATAL: Failed to re-allocate BAR1.", "", "gave a GPU's memory no address",
+    ),
+    "not to be enabled": ("NVRM: pci_enable_device failed, aborting", "", "could not start a GPU"),
+    "no interrupt": ("NVRM: Can't find an IRQ for your NVIDIA card!", "", "could not start a GPU"),
+    "registers that another driver holds": (
+        "NVRM: request_mem_region failed for 16M @ 0xfb000000. This can\n"
+        "    NVRM: occur when a driver such as rivatv is loaded and claims\n"
+        "    NVRM: ownership of the device's registers.",
+        "", "could not start a GPU",
+    ),
+    "asleep for ever": (
+        "nvidia 0000:41:00.0: Unable to change power state from D3cold to D0, device inaccessible",
+        FIRST, "fallen off the bus",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NOT_STARTED)
+def test_why_the_module_has_no_gpu(name: str) -> None:
+    """The module is not loaded then: to deploy the driver again would change nothing."""
+    message, address, what = NOT_STARTED[name]
+    log = xid.parse(f"== journal\n1.0 n kernel: {message}\n")
+    (found,) = findings("n1", a_host(some_gpus(driver="", devices=[], bus=[FIRST]), log=log))
+    assert (found.severity, found.address) == ("error", address)
+    assert what in found.what
+
+
 def test_a_gpu_that_nvidia_smi_cannot_open_is_named() -> None:
     message = "Unable to determine the device handle for GPU1: 0000:81:00.0: Unknown Error"
     here = nvidia_smi.parse(f"== query\n{message}\n== end 255\n")
