@@ -42,6 +42,7 @@ def of_gpu(gpu: NvidiaGpu) -> _OfGpu:
     yield from _memory(gpu)
     yield from links.of_fabric(gpu["fabric"])
     yield from _modes(gpu)
+    yield from _held(gpu)
 
 
 def _broken(gpu: NvidiaGpu) -> _OfGpu:
@@ -83,6 +84,31 @@ def _memory(gpu: NvidiaGpu) -> _OfGpu:
             "warning",
             f"{gpu['ecc_uncorrected_volatile']} uncorrectable memory errors since the driver was loaded",
             "jobs of that time may have died of them; the Xids and the pending rows say what is to be done",
+        )
+
+
+_SLOWED = {
+    "power_brake": ("an external power brake slows it down", "look at the power supply of its machine"),
+    "thermal": ("heat slows it down", "look at the cooling of its machine"),
+    "hardware": ("its hardware slows it down: heat, or too little power", "look at power and cooling"),
+}
+_LICENCE_STEP = (
+    "systemctl status nvidia-gridd: it needs a token (/etc/nvidia/ClientConfigToken) and the right time"
+)
+
+
+def _held(gpu: NvidiaGpu) -> _OfGpu:
+    """What keeps a GPU that works from its speed."""
+    for reason in gpu["slowed_by"]:
+        yield "warning", *_SLOWED[reason]
+    if gpu["licence"] == "Unlicensed (Restricted)":
+        # NVIDIA AI Enterprise, vGPU for Compute Licensing: after 20 minutes "reduced to an idle level".
+        yield "error", "this virtual GPU has no licence, and is slowed down to nothing", _LICENCE_STEP
+    elif gpu["licence"].startswith("Unlicensed"):
+        yield (
+            "warning",
+            "this virtual GPU has no licence yet: it is slowed down after 20 minutes",
+            _LICENCE_STEP,
         )
 
 
@@ -258,7 +284,14 @@ def _missing(host: GpuHost) -> _Said:
             f"its device file {nodeless['file']} is missing",
             f"nvidia-modprobe -c {number} (as nvidia-persistenced does at boot)",
         )
-    known = {device["address"] for device in (*gpus["devices"], *gpus["nodeless"])}
+    known = {device["address"] for device in (*gpus["devices"], *gpus["nodeless"])} | set(gpus["excluded"])
+    for address in gpus["excluded"]:
+        yield (
+            "warning",
+            address,
+            "the driver was told to leave it out",
+            "if it is to be used: take it out of NVreg_ExcludedGpus in /etc/modprobe.d, and reboot",
+        )
     for address in gpus["bus"]:
         if address not in known:
             yield (

@@ -12,13 +12,14 @@ import pytest
 
 from hpcstate.gpu.findings import Finding, findings, unusable
 from hpcstate.probe import nvidia_smi, xid
+from hpcstate.probe.gpu import device_of
 from tests.unit.gpu_hosts import FIRST, SECOND, a_gpu, a_host, an_smi, some_gpus
 
 DRIVER = "595.45.04"
 
 
 def smi(of_first: str, *, after: str = "", code: int = 0) -> nvidia_smi.NvidiaSmi:
-    """What ``nvidia-smi -q -x`` says of a healthy GPU and of one with ``of_first`` before what it says else."""
+    """What ``nvidia-smi -q -x`` says of a healthy GPU, and of one of which it says ``of_first`` first."""
     gpus = "".join(
         f'<gpu id="0000{address.upper()}">{more}<product_name>NVIDIA H200 NVL</product_name>'
         f"<uuid>GPU-{minor}</uuid><minor_number>{minor}</minor_number>"
@@ -119,9 +120,35 @@ SAID_BY_SMI: Mapping[str, tuple[str, list[str], str, str]] = {
     "an action of a driver to come": (action("Exorcise"), ["error"], "Exorcise", "Xid 154"),
     "a vGPU tells no action": (action("N/A"), [], "", ""),
     "vGPU with its licence": (virtual("Licensed (Expiry: 2027-1-7 16:1:44 GMT)"), [], "", ""),
+    "vGPU without, in its first minutes": (
+        virtual("Unlicensed (Unrestricted)"),
+        ["warning"],
+        "no licence yet",
+        "gridd",
+    ),
+    "vGPU without, slowed to idle": (virtual("Unlicensed (Restricted)"), ["error"], "no licence", "gridd"),
     "passed through, as every GPU": (virtual("Unlicensed (Restricted)", "Pass-Through"), [], "", ""),
     "bare metal": (virtual("N/A", "None"), [], "", ""),
     "held by its own power limit": (clocks(sw_power_cap="Active", hw_slowdown="Not Active"), [], "", ""),
+    "held by the power brake": (
+        clocks(hw_slowdown="Active", hw_thermal_slowdown="Not Active", hw_power_brake_slowdown="Active"),
+        ["warning"],
+        "power brake",
+        "power supply",
+    ),
+    "too hot": (
+        clocks(hw_slowdown="Active", hw_thermal_slowdown="Active", hw_power_brake_slowdown="Not Active"),
+        ["warning"],
+        "heat",
+        "cooling",
+    ),
+    "slowed, older driver": (
+        "<clocks_throttle_reasons><clocks_throttle_reason_hw_slowdown>Active"
+        "</clocks_throttle_reason_hw_slowdown></clocks_throttle_reasons>",
+        ["warning"],
+        "slows it down",
+        "power",
+    ),
     "what a user may not see": (
         "<persistence_mode>Insufficient Permissions</persistence_mode>",
         [],
@@ -145,7 +172,7 @@ def test_what_nvidia_smi_says(name: str) -> None:
 
 PADDED = "NETIR_LINK_EVT  Fatal   XC0 i0 Link 09 (0x026525c6 0x00000000 0x00000000 0x00000000)"
 LOGGED: Mapping[str, tuple[list[str], list[str], str, str]] = {
-    # name: what the kernel logged behind the address of the first GPU, severities, part of what is said, part of the step
+    # name: what was logged behind the first GPU's address, severities, part of what is said, part of the step
     "a wish that grew": (
         ["154, GPU recovery action changed from 0x1 (GPU Reset Required) to 0x2 (Node Reboot "
          "Required)"],
@@ -216,8 +243,11 @@ def test_what_the_kernel_logged(name: str) -> None:
 
 
 def test_a_wish_that_a_reset_fulfilled_is_over() -> None:
-    """The driver starts a GPU anew without a wish, and logs nothing of it (gpu.c: the old action is unknown)."""
-    wish = "NVRM: Xid (PCI:0000:41:00): 154, GPU recovery action changed from 0x0 (None) to 0x1 (GPU Reset Required)"
+    """The driver starts a GPU anew without a wish, and logs nothing of it (gpu.c: the old one is unknown)."""
+    wish = (
+        "NVRM: Xid (PCI:0000:41:00): 154, "
+        "GPU recovery action changed from 0x0 (None) to 0x1 (GPU Reset Required)"
+    )
     assert short(said(smi(""), wish)) == ["warning"]
     assert short(said(smi(action("Reset")), wish)) == ["error", "error"]
 
@@ -262,3 +292,24 @@ def test_a_gpu_that_nvidia_smi_cannot_open_is_named() -> None:
     here = nvidia_smi.parse(f"== query\n{message}\n== end 255\n")
     lost = unusable("n1", a_host(smi=here))
     assert set(lost) == {SECOND}
+
+
+def test_one_that_hides_from_jobs_is_not_offered() -> None:
+    """NVreg_ExcludedGpus: it is in /proc with a number, and the module refuses to open it."""
+    from hpcstate.probe.gpu import parse
+
+    found = parse(
+        "bus 0000:41:00.0\nbus 0000:81:00.0\n"
+        "driver NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  595.45.04  Release Build\n"
+        "gpu 0000:41:00.0|0x2330|0|0-7|NVIDIA H100 80GB HBM3|No\n"
+        "gpu 0000:81:00.0|0x2330|1|0-7|NVIDIA H100 80GB HBM3|Yes\n"
+        "node c3 0 /dev/nvidia0\nnode c3 1 /dev/nvidia1\n"
+    )
+    assert found["devices"] == [
+        device_of("/dev/nvidia0", 195, 0, "2330", address=FIRST, model="NVIDIA H100 80GB HBM3")
+    ]
+    (said_of_it,) = findings(
+        "n1", a_host(found, an_smi(a_gpu(), driver_version=DRIVER, library_version=DRIVER))
+    )
+    assert (said_of_it.severity, said_of_it.address) == ("warning", SECOND)
+    assert "NVreg_ExcludedGpus" in said_of_it.step
