@@ -95,6 +95,7 @@ def test_pci_devices_of_a_q35_guest(sysfs: Path, tools: Path, tmp_path: Path) ->
         "reset_methods": ["flr", "bus"],
         "sriov_vfs": 0,
         "bars": [16 << 20, 4096],
+        "unassigned": [],
     }
     assert devices["0000:02:00.0"]["driver"] == ""
     assert devices["0000:02:00.0"]["numa_node"] == -1
