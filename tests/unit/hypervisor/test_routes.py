@@ -115,7 +115,7 @@ def test_output_that_is_no_list_of_rules(output: str) -> None:
 
 
 def test_init_takes_no_network_that_would_be_lost() -> None:
-    """Beside a wider route of the main table one of ours works, beside one that is asked first it does not."""
+    """Beside a wider route of the main table one of ours works, but not beside one that is asked first."""
     to_main = RouteRule(50, to=IPv4Network("192.168.152.0/24"))
     rules = (to_main, RouteRule(100, table="52"), RouteRule(32766))
     wide = (Route(IPv4Network("192.168.0.0/16"), "ts0", table="52"),)
