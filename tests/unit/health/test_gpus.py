@@ -58,7 +58,7 @@ def test_nvidia_smis_words_become_values() -> None:
     assert (found["index"], found["name"], found["memory.used"]) == (0, "NVIDIA H100 80GB HBM3", 4)
     assert found["ecc.errors.uncorrected.volatile.total"] is None
     assert gpus.csv("No devices were found\n") == []
-    # A GPU that waits for a reset, and GB10, whose memory is the system's: without brackets in drivers of 580.
+    # A GPU that waits for a reset, and GB10, whose memory is the system's; brackets differ between drivers.
     waits = "1, GPU-b, NVIDIA H200 NVL, [GPU requires reset], [GPU requires reset], [N/A], 0, 143771, [N/A]"
     shared = "0, GPU-c, NVIDIA GB10, P0, 41, 0, N/A, [Not Supported], N/A"
     first, second = gpus.csv(f"{waits}\n{shared}\n")
