@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the file, and say what it has."""
     from hpcstate import schema
     from hpcstate.files import write_atomically
-    from hpcstate.hypervisor import fit
+    from hpcstate.hypervisor import fit, routes
     from hpcstate.hypervisor.first_file import HostSize, first_file
 
     file: Path = args.file
@@ -55,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
         hostname=socket.gethostname(),
         cpus=len(os.sched_getaffinity(0)),
         memory_mb=state.memory_mb,
-        networks=tuple(route.network for route in state.routes or ()),
+        networks=tuple(route.network for route in state.routes or () if route.kind != "throw"),
+        is_lost=lambda subnet: any(routes.captures(subnet, state.routes or (), state.rules or ())),
     )
     text = first_file(file.stem, str(file), state.pci, size)
     (cluster,) = schema.parse(text, file).clusters

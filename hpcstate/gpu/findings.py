@@ -12,7 +12,16 @@ from datetime import UTC, datetime
 
 from hpcstate.gpu import links
 from hpcstate.gpu.steps import DRAINED_REBOOT, DRAINED_RESET, POWER, REPLACE
-from hpcstate.gpu.xids import LINKED, TELLS_RECOVERY, Severity, judged, known_xids
+from hpcstate.gpu.xids import (
+    LINKED,
+    RECOVERY,
+    TELLS_RECOVERY,
+    Severity,
+    judged,
+    known_xids,
+    recovery,
+    took_back,
+)
 from hpcstate.probe import gpu as gpu_probe
 from hpcstate.probe import nvidia_smi, nvidia_topology
 from hpcstate.probe import xid as xid_probe
@@ -22,17 +31,7 @@ from hpcstate.probe.nvidia_smi_xml import NvidiaGpu
 from hpcstate.probe.nvidia_topology import NvidiaTopology
 from hpcstate.probe.xid import FailureKind, GpuFailure, KernelLog, SwitchError, Xid
 
-_RECOVERY: dict[str, tuple[Severity, str]] = {
-    "Reset": ("error", "end all its programs and reset it (nvidia-smi -r -i {index})"),
-    "Reboot": ("error", DRAINED_REBOOT),
-    "Drain P2P": ("error", "end the jobs that use several GPUs, then look again: it will ask for a reset"),
-    "Drain and Reset": (
-        "error",
-        "no new jobs; running ones may finish, then reset it (nvidia-smi -r -i {index})",
-    ),
-}
-"""NVIDIA GPU Memory Error Management, Error Recovery and Response Flags."""
-
+_UNKNOWN_WISH = "Xid 154 of this GPU says more; the documents of this driver say what is to be done"
 
 _OfGpu = Iterator[tuple[Severity, str, str]]
 
@@ -43,6 +42,7 @@ def of_gpu(gpu: NvidiaGpu) -> _OfGpu:
     yield from _memory(gpu)
     yield from links.of_fabric(gpu["fabric"])
     yield from _modes(gpu)
+    yield from _held(gpu)
 
 
 def _broken(gpu: NvidiaGpu) -> _OfGpu:
@@ -52,9 +52,9 @@ def _broken(gpu: NvidiaGpu) -> _OfGpu:
         where = ", ".join(sorted(name for name, text in gpu["unreadable"].items() if text == reason))
         step = POWER if reason.startswith("GPU is lost") else DRAINED_RESET
         yield "error" if dead else "warning", f"it cannot be read: {reason} (in {where})", step
-    if gpu["recovery_action"] in _RECOVERY:
-        severity, step = _RECOVERY[gpu["recovery_action"]]
-        yield severity, f"the driver asks for: {gpu['recovery_action']}", step
+    if gpu["recovery_action"] and (wish := recovery(gpu["recovery_action"])) != "None":
+        step = RECOVERY.get(wish, _UNKNOWN_WISH).format(one=" -i {index}")
+        yield "error", f"the driver asks for: {gpu['recovery_action']}", step
 
 
 def _memory(gpu: NvidiaGpu) -> _OfGpu:
@@ -84,6 +84,31 @@ def _memory(gpu: NvidiaGpu) -> _OfGpu:
             "warning",
             f"{gpu['ecc_uncorrected_volatile']} uncorrectable memory errors since the driver was loaded",
             "jobs of that time may have died of them; the Xids and the pending rows say what is to be done",
+        )
+
+
+_SLOWED = {
+    "power_brake": ("an external power brake slows it down", "look at the power supply of its machine"),
+    "thermal": ("heat slows it down", "look at the cooling of its machine"),
+    "hardware": ("its hardware slows it down: heat, or too little power", "look at power and cooling"),
+}
+_LICENCE_STEP = (
+    "systemctl status nvidia-gridd: it needs a token (/etc/nvidia/ClientConfigToken) and the right time"
+)
+
+
+def _held(gpu: NvidiaGpu) -> _OfGpu:
+    """What keeps a GPU that works from its speed."""
+    for reason in gpu["slowed_by"]:
+        yield "warning", *_SLOWED[reason]
+    if gpu["licence"] == "Unlicensed (Restricted)":
+        # NVIDIA AI Enterprise, vGPU for Compute Licensing: after 20 minutes "reduced to an idle level".
+        yield "error", "this virtual GPU has no licence, and is slowed down to nothing", _LICENCE_STEP
+    elif gpu["licence"].startswith("Unlicensed"):
+        yield (
+            "warning",
+            "this virtual GPU has no licence yet: it is slowed down after 20 minutes",
+            _LICENCE_STEP,
         )
 
 
@@ -259,7 +284,14 @@ def _missing(host: GpuHost) -> _Said:
             f"its device file {nodeless['file']} is missing",
             f"nvidia-modprobe -c {number} (as nvidia-persistenced does at boot)",
         )
-    known = {device["address"] for device in (*gpus["devices"], *gpus["nodeless"])}
+    known = {device["address"] for device in (*gpus["devices"], *gpus["nodeless"])} | set(gpus["excluded"])
+    for address in gpus["excluded"]:
+        yield (
+            "warning",
+            address,
+            "the driver was told to leave it out",
+            "if it is to be used: take it out of NVreg_ExcludedGpus in /etc/modprobe.d, and reboot",
+        )
     for address in gpus["bus"]:
         if address not in known:
             yield (
@@ -294,13 +326,16 @@ _REFUSED: dict[FailureKind, tuple[str, str]] = {
     ),
     "power": ("its power cables are not attached", "power off and check them"),
     "bar": (
-        "the node's firmware gave its memory no address (a BAR of 0 M), so that the driver does not start it",
+        "the node's firmware gave its memory no address (BAR), so that the driver does not start it",
         "a node has too few address bits for such a GPU: cpu_model: host-passthrough under "
         "hardware.acceleration, then stop and start the node (hpcstate validate adds up); on a machine of "
         "its own: Above 4G Decoding in the firmware",
     ),
 }
 """Why the driver does not start a GPU, and what ends it."""
+
+_SOME = "a GPU's "
+"""Whose it is where the module did not say which GPU it means."""
 
 
 def _failures(host: GpuHost) -> _Said:
@@ -318,11 +353,11 @@ def _failures(host: GpuHost) -> _Said:
         if kind == "off_the_bus" and address not in off_the_bus:
             yield "error", address, f"it has fallen off the bus ({when})", known_xids()[79].step
         elif kind == "init" and not {address, ""} & explained:
-            what = f"the driver could not start it ({when}): {failure['text']}"
+            what = f"the driver could not start {'it' if address else 'a GPU'} ({when}): {failure['text']}"
             yield "error", address, what, DRAINED_REBOOT
         elif kind in _REFUSED:
             what, step = _REFUSED[kind]
-            yield "error", address, f"{what} ({when})", step
+            yield "error", address, f"{what if address else what.replace('its ', _SOME)} ({when})", step
         elif kind == "nvlink":
             yield "error", "", f"NVLink did not find the other ends of its links ({when})", DRAINED_REBOOT
     mismatch = log["mismatch"]
@@ -349,7 +384,7 @@ def _xids(host: GpuHost) -> _Said:
     settled = {
         gpu["address"]
         for gpu in host.smi["gpus"]
-        if tells and gpu["recovery_action"] == "None" and not gpu["unreadable"]
+        if tells and recovery(gpu["recovery_action"]) == "None" and not gpu["unreadable"]
     }
     for xid in host.log["xids"]:
         severity = judged(xid["number"], xid["text"]).severity
@@ -359,7 +394,7 @@ def _xids(host: GpuHost) -> _Said:
     for (address, number, _), several in grouped.items():
         last = several[-1]
         known = judged(number, last["text"])
-        if number == 154 and last["text"].endswith("(None)"):
+        if number == 154 and took_back(last["text"]):
             continue  # the driver took back what it had asked for
         if number in LINKED and known.severity == "error" and address in settled:
             known = replace(

@@ -48,28 +48,69 @@ def judged(number: int, text: str) -> KnownXid:
     if number == 74:
         return _nvlink(text, known)
     if number == 154:
-        action = next((action for action in RECOVERY if action in text), "")
-        return replace(known, step=RECOVERY[action]) if action else known
+        step = RECOVERY.get(recovery(_wished(text)), "").format(one="")
+        return replace(known, step=step) if step else known
     return known
 
 
-RECOVERY = {
-    "Drain P2P": "end the jobs that use several GPUs, then look again: it will ask for a reset",
-    "Drain and Reset": "no new jobs; running ones may finish, then reset it (nvidia-smi -r)",
-    "GPU Reset Required": "end all its programs and reset it (nvidia-smi -r)",
-    "Node Reboot Required": "drain the node, wait for its jobs and reboot it",
-}
-"""The texts of Xid 154 (NVIDIA's catalog), but for None: what ends each."""
+Recovery = Literal[
+    "None", "Reset", "Reboot", "Drain P2P", "Drain and Reset", "Recover IMEX Domain", "unknown"
+]
 
-LINKED = frozenset({48, 62, 63, 64, 74, 79, 94, 95, 109, 110, 120, 136, 143, *range(144, 151), 155, 156, 158})
-"""Xids that set the GPU's recovery action, which is None again when they are mended ("Xid 154 linkage")."""
+RECOVERY: Mapping[str, str] = {
+    "Reset": "end all its programs and reset it (nvidia-smi -r{one})",
+    "Reboot": "drain the node, wait for its jobs and reboot it",
+    "Drain P2P": "end the jobs that use several GPUs, then look again: it will ask for a reset",
+    "Drain and Reset": "no new jobs; running ones may finish, then reset it (nvidia-smi -r{one})",
+    "Recover IMEX Domain": (
+        "end the jobs that share memory with GPUs of other nodes, and start nvidia-imex again on all of them"
+    ),
+}
+"""What ends each wish of a driver (NVIDIA GPU Memory Error Management, Error Recovery and Response Flags);
+``{one}`` stands for nvidia-smi's option that names the GPU."""
+
+_WORDS: tuple[tuple[str, Recovery], ...] = (
+    ("none", "None"),
+    ("reboot", "Reboot"),
+    ("drain and reset", "Drain and Reset"),
+    ("p2p", "Drain P2P"),
+    ("imex", "Recover IMEX Domain"),
+    ("reset", "Reset"),
+    ("flr", "Reset"),
+)
+
+
+def recovery(words: str) -> Recovery:
+    """The wish that ``words`` mean. The kernel module, nvidia-smi and NVML name it differently, and so do
+    drivers: ``GPU Reset Required``, ``PF FLR`` (reset of the PCI function), ``Reset``, ``GPU_RESET``.
+    """
+    plain = words.lower().replace("_", " ")
+    return next((wish for word, wish in _WORDS if word in plain), "unknown")
+
+
+def _wished(text: str) -> str:
+    """The words for the new wish in the text of an Xid 154 (open-gpu-kernel-modules 595, gpu.c)."""
+    said = re.search(r" to 0x[0-9a-f]+ \(([^()]*)\)", text, re.I)
+    return said[1] if said else ""
+
+
+def took_back(text: str) -> bool:
+    """Whether an Xid 154 says that the driver asks for nothing any more."""
+    return recovery(_wished(text)) == "None"
+
+
+LINKED = frozenset(
+    {48, 62, 63, 64, 74, 79, 94, 95, 109, 110, 120, 136, 143, *range(144, 151), 154, 155, 156, 158}
+)
+"""Xids that set the GPU's recovery action, which is None again when they are mended ("Xid 154 linkage"), and
+the one that tells of it: a GPU that was reset starts without a wish, and no Xid says so."""
 
 TELLS_RECOVERY = 575
 """The driver from which all of them do."""
 
 _NVLINK5 = range(144, 151)
 _MESSAGE5 = re.compile(
-    r"(?P<unit>\S+) (?P<severity>Fatal|Non-?fatal|Link[ -]?Fatal)\b"
+    r"(?P<unit>\S+(?: \w+)??)\s+(?P<severity>Fatal|Non-?fatal|Link[ -]?Fatal)\b"
     r"(?:[^(]*\((?P<info>0x[0-9a-f]+)(?: (?P<status>0x[0-9a-f]+))?)?",
     re.I,
 )

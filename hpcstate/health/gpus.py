@@ -15,6 +15,7 @@ LIMIT = 8
 """Seconds for each call of nvidia-smi: more means that a GPU or the driver hangs, an error itself."""
 
 _MARKER = Path("/etc/hpcstate/simulated-gpus.json")
+_NO_VALUE = ("N/A", "Not Supported", "Not Available", "Insufficient Permissions")
 _FIELDS = (
     "index",
     "uuid",
@@ -76,7 +77,9 @@ def state() -> list[dict[str, Any]]:
 
 
 def csv(text: str) -> list[dict[str, Any]]:
-    """What nvidia-smi printed, a line for each GPU; numbers as numbers, what it does not know as None."""
+    """What nvidia-smi printed, a line for each GPU; numbers as numbers, what a GPU does not have as None, and
+    why a value cannot be read (``GPU requires reset``) in its place.
+    """
     found = []
     for line in text.splitlines():
         values = [_value(word.strip()) for word in line.split(",")]
@@ -86,7 +89,8 @@ def csv(text: str) -> list[dict[str, Any]]:
 
 
 def _value(word: str) -> int | str | None:
-    if word.startswith("["):  # [N/A], [Not Supported], [Unknown Error]
+    word = word.removeprefix("[").removesuffix("]")  # [N/A], [Unknown Error]; drivers differ in the brackets
+    if word in _NO_VALUE:
         return None
     return int(word) if word.isdecimal() else word
 

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
+from ipaddress import IPv4Network
 from threading import Thread
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from hpcstate.errors import HpcstateError
 from hpcstate.host.packages import kvm_works
 from hpcstate.hypervisor import xml as objects
 from hpcstate.hypervisor.compare import passed_through
-from hpcstate.hypervisor.lookup import found
+from hpcstate.hypervisor.lookup import found, subnets_of
 from hpcstate.hypervisor.mark import NAMESPACE, PREFIX, Mark, Stranger, owner_of
 from hpcstate.hypervisor.messages import LOG, refused
 from hpcstate.hypervisor.own import disk_before, keeping_names, with_disk_before, with_mark
@@ -104,6 +105,7 @@ class NetworkOfBridge(NamedTuple):
     name: str
     uuid: str
     is_active: bool = True
+    subnets: tuple[IPv4Network, ...] = ()
 
 
 class LibvirtHost:
@@ -296,7 +298,9 @@ class LibvirtHost:
         networks = self.connection.listAllNetworks()
         found_names = {network: _bridge_name(network) for network in networks}
         return {
-            bridge: NetworkOfBridge(network.name(), network.UUIDString(), bool(network.isActive()))
+            bridge: NetworkOfBridge(
+                network.name(), network.UUIDString(), bool(network.isActive()), subnets_of(network.XMLDesc())
+            )
             for network, bridge in found_names.items()
             if bridge
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 
@@ -24,12 +24,14 @@ _FIRST_HOST = 11
 
 @dataclass(frozen=True)
 class HostSize:
-    """How large the host is, and the networks that its routes take."""
+    """How large the host is, and the networks that its routes take; ``is_lost`` says of a network whether a
+    table that is asked first takes it away."""
 
     hostname: str
     cpus: int
     memory_mb: int
     networks: tuple[IPv4Network, ...] = ()
+    is_lost: Callable[[IPv4Network], bool] = lambda _: False
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def first_file(name: str, file: str, host: PciHost, size: HostSize) -> str:
         if (reasons := _why_left_out(host, verdict))
     ]
     usable = _together(host, [verdict.address for verdict in found if not _why_left_out(host, verdict)])
-    number = _free_subnet(size.networks)
+    number = _free_subnet(size)
     count = len(usable) or 2
     cores = max((size.cpus - 2) // count, 2)
     kept_gb = -(-reserve_mb(size.memory_mb) // 1024)
@@ -135,13 +137,15 @@ def _devices(host: PciHost, gpus: list[str], along: list[str]) -> str:
     return "\n".join([*entries, *([pcie.yaml_of(host, *along)] if along else [])])
 
 
-def _free_subnet(networks: Iterable[IPv4Network]) -> int:
-    taken = [network for network in networks if network.prefixlen]  # not the default route
+def _free_subnet(size: HostSize) -> int:
+    taken = [network for network in size.networks if network.prefixlen]  # not the default route
     # Beside a wider route (a VPN's 0.0.0.0/1, 192.168.0.0/16) a network of our own works: one that is free of
     # them is better.
     for width in (0, 24):
         for number in _SUBNETS:
             wanted = IPv4Network(f"192.168.{number}.0/24")
+            if size.is_lost(wanted):
+                continue
             if not any(network.overlaps(wanted) for network in taken if network.prefixlen >= width):
                 return number
     raise HpcstateError(

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Network
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from hpcstate import paths
 from hpcstate.errors import HpcstateError, Problem, ProblemsError, line_of, problem_at
-from hpcstate.hypervisor import fit_host
+from hpcstate.hypervisor import fit_host, routes
 from hpcstate.hypervisor.fit_host import HostAccess, look
 from hpcstate.hypervisor.placement import placements
+from hpcstate.hypervisor.routes import ROUTES, RULES, Route, RouteRule, parse_routes, parse_rules
 from hpcstate.hypervisor.xml import cluster_uuid, shares
 from hpcstate.model import Cluster, Description, Node
 from hpcstate.passthrough import claims, request, verdict
@@ -27,18 +26,6 @@ from hpcstate.probe import cpus, hugepages
 from hpcstate.probe.cpus import HostCell
 from hpcstate.probe.hugepages import Hugepages
 from hpcstate.run import local, run, which
-
-
-@dataclass(frozen=True)
-class Route:
-    """A route of the host. ``gateway`` is empty on a directly connected network; ``table`` is the routing
-    table that it is in, empty for the main one.
-    """
-
-    network: IPv4Network
-    device: str
-    gateway: str = ""
-    table: str = ""
 
 
 def exists(path: Path) -> bool:
@@ -53,9 +40,9 @@ def exists(path: Path) -> bool:
 class HostState:
     """What the checks look at. ``memory_mb`` is MiB.
 
-    ``routes`` is None where they cannot be read, ``pci`` None when PCI devices and their ROM files are not to
-    be checked; ``claims`` reads what was claimed at the first start of the cluster of a name; ``exists``
-    tells whether a path does.
+    ``routes`` and ``rules`` are None where they cannot be read, ``pci`` where PCI devices and ROM files are
+    not to be checked; ``claims`` reads what was claimed at the first start of the cluster of a name;
+    ``exists`` tells whether a path does.
     """
 
     routes: tuple[Route, ...] | None
@@ -66,6 +53,7 @@ class HostState:
     access: HostAccess = field(default_factory=HostAccess)
     claims: Callable[[str], Mapping[str, str]] = lambda _: {}
     exists: Callable[[Path], bool] = exists
+    rules: tuple[RouteRule, ...] | None = None
 
 
 def host_state(
@@ -75,6 +63,7 @@ def host_state(
     devices = verdict.local_host(sysfs) if pcie_devices else None
     return HostState(
         routes=parse_routes(run(ROUTES).stdout) if which("ip") else None,
+        rules=parse_rules(run(RULES).stdout) if which("ip") else None,
         memory_mb=parse_memory((proc / "meminfo").read_text()),
         cpus=len(os.sched_getaffinity(0)),
         pci=devices,
@@ -89,32 +78,6 @@ def host_state(
         access=look(),
         claims=lambda name: read_claims(paths.ClusterPaths.of(name).claims),
     )
-
-
-ROUTES = ("ip", "-4", "-json", "route", "show", "table", "all")
-_OF_NO_NETWORK = ("local", "broadcast", "multicast", "anycast")
-
-
-def parse_routes(text: str) -> tuple[Route, ...]:
-    """The routes in the output of ``ROUTES`` (ip-route(8)), of all tables: a VPN has one of its own. Without
-    default routes, and without the host's own addresses, each of which is in a network of the main table.
-
-    Raises HpcstateError when ``text`` is no such output.
-    """
-    try:
-        found = json.loads(text or "[]")
-        return tuple(
-            Route(
-                IPv4Network(entry["dst"]),
-                entry.get("dev", ""),
-                entry.get("gateway", ""),
-                str(entry.get("table", "")).replace("main", ""),
-            )
-            for entry in found
-            if entry["dst"] not in ("default", "0.0.0.0/0") and entry.get("type") not in _OF_NO_NETWORK
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise HpcstateError(f"the output of 'ip -json route' is not understood: {error}") from error
 
 
 def parse_memory(text: str) -> int:
@@ -194,7 +157,7 @@ def host_findings(
             )
             continue
         if cluster.nodes:
-            findings.extend(_route_findings(cluster, host.routes))
+            findings.extend(routes.findings(cluster, host.routes, host.rules))
         for node in {node.place: node for node in cluster.nodes}.values():
             findings.extend(_node_findings(node, host))
         findings.extend(_share_findings(cluster, host))
@@ -271,38 +234,6 @@ def _memory_findings(clusters: Iterable[Cluster], host: HostState) -> Iterator[P
             f"{host.memory_mb / 1024:.1f} GiB",
             "lower memory_gb, or set auto_start: false on nodes that need not run",
             True,
-        )
-
-
-def _route_findings(cluster: Cluster, routes: tuple[Route, ...] | None) -> Iterator[Problem]:
-    place = _place(cluster, "network.subnet")
-    if cluster.network.is_of_the_site:
-        return  # the host's own route to it, by whatever card, is the right one
-    if routes is None:
-        yield problem_at(
-            place, "the host's routes are not checked: no program 'ip'", "install iproute2", True
-        )
-        return
-    subnet = cluster.network.subnet
-    for route in routes:
-        if route.device == cluster.network.bridge or not route.network.overlaps(subnet):
-            continue
-        # The narrowest route wins: a wider one (a VPN's 0.0.0.0/1) still works beside a network of our own.
-        wider = route.network.prefixlen < subnet.prefixlen
-        table = f" of table {route.table}" if route.table else ""
-        hint = "take a free subnet (ip route show table all)"
-        if wider:
-            hint = "hosts of it that have addresses of the subnet cannot be reached while the cluster runs"
-        if wider and route.table:
-            hint += (
-                "; if a rule asks that table before the main one (ip rule), the nodes cannot: add the subnet "
-            )
-            hint += f"there (ip rule add to {subnet} lookup main priority 100)"
-        yield problem_at(
-            place,
-            f"{subnet} overlaps the host's route to {route.network} on {route.device or 'no device'}{table}",
-            hint,
-            wider,
         )
 
 

@@ -135,6 +135,7 @@ def findings(
         yield from _access(cluster, access)
         if cluster.nodes:
             yield from _bridge(cluster, access.bridges)
+            yield from _networks_that_are_off(cluster, access.bridges.networks or {})
             yield from _rivals(cluster, access)
         yield from (problem_at(*finding) for finding in access.ports(cluster))
         try:
@@ -227,6 +228,23 @@ def _bridge(cluster: Cluster, bridges: Bridges) -> Iterator[Problem]:
             else "fine if it is this cluster's; else take another name",
             not known,
         )
+
+
+def _networks_that_are_off(cluster: Cluster, networks: Mapping[str, NetworkOfBridge]) -> Iterator[Problem]:
+    """Others' networks of the same subnet: no route tells of one that is off, and libvirt starts only one of
+    both (networkCheckRouteCollision of bridge_driver_linux.c).
+    """
+    from hpcstate.hypervisor.xml import cluster_uuid
+
+    for network in () if cluster.network.is_of_the_site else networks.values():
+        same = [subnet for subnet in network.subnets if subnet.overlaps(cluster.network.subnet)]
+        if same and not network.is_active and network.uuid != cluster_uuid(cluster, "network"):
+            yield problem_at(
+                f".clusters.{cluster.kind}.network.subnet",
+                f"libvirt's network {network.name}, which is off, has {same[0]}: only one of both can be on",
+                f"take a free subnet; or, if nobody needs it: virsh net-undefine {network.name}",
+                True,
+            )
 
 
 def _rivals(cluster: Cluster, access: HostAccess) -> Iterator[Problem]:

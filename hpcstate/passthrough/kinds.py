@@ -65,7 +65,7 @@ def stays(device: PciDevice) -> bool:
     """Whether it stays with the host when its IOMMU group goes to a guest: a bridge to another bus, a host or
     ISA bridge. An NVSwitch, which has the class of a bridge too, goes.
     """
-    if device["header_type"] > 0:
+    if device["header_type"] in (1, 2):
         return True
     return device["class_code"].startswith("06") and not device["class_code"].startswith(NVSWITCH)
 

@@ -89,10 +89,10 @@ class PciHost:
 class Obstacle:
     """Why a device cannot go to a guest. ``kind`` tells what it is about: the IOMMU, what ``held`` it, a
     ``guest`` that is not libvirt's, a ``use`` of the host's own, one that it ``may`` have, its ``group``,
-    virtual functions (``sriov``), its ``domain``.
+    virtual functions (``sriov``), its ``domain``, that it is ``dead``.
     """
 
-    kind: Literal["iommu", "held", "guest", "use", "may", "group", "sriov", "domain"]
+    kind: Literal["iommu", "held", "guest", "use", "may", "group", "sriov", "domain", "dead"]
     text: str
     step: str = ""
 
@@ -171,6 +171,7 @@ def obstacles(host: PciHost, address: str, unused: Collection[str] = ()) -> list
                     "switch Intel's VMD off in the firmware, for the slot of this device at least",
                 )
             )
+        found += _dead(host, device)
         if holder := host.held.get(where):
             found.append(Obstacle("held", f"{where} is held by {holder}, which runs", f"stop {holder} first"))
         found += _open_by(host, device)
@@ -316,17 +317,68 @@ def _maybe_used(host: PciHost, device: PciDevice) -> list[Obstacle]:
     ]
 
 
+_LEAST_APERTURE = 64 << 20
+"""Bytes: each GPU of NVIDIA that CUDA 12 knows has more than that behind its second register (BAR1), and up
+to that behind the first."""
+
+
+def _dead(host: PciHost, device: PciDevice) -> list[Obstacle]:
+    """A device that does not answer, or has no addresses: no guest's driver could start it."""
+    where = device["address"]
+    if device["header_type"] == pci.GONE:
+        return [
+            Obstacle(
+                "dead",
+                f"{where} does not answer on the bus (rev ff): it fell off it, or did not wake up",
+                "power the host off and on; if it comes again, check power, slot and riser, and "
+                "`pcie_port_pm=off` on the kernel command line",
+            )
+        ]
+    if device["unassigned"]:
+        # pci_enable_resources() of the kernel refuses to enable it, and vfio-pci to open it.
+        missing = f"{where} has a region of {_size(max(device['unassigned']))} without an address"
+    elif (
+        _is_nvidia(device) and not device["physfn"] and 0 < max(device["bars"], default=0) <= _LEAST_APERTURE
+    ):
+        missing = f"{where} has no address for its memory (BAR1)"
+    else:
+        return []
+    step = "switch Above 4G Decoding on in the firmware; `pci=realloc` on the kernel command line may help"
+    return [Obstacle("dead", missing, step)]
+
+
+def _size(count: int) -> str:
+    if count < 1 << 20:
+        return f"{count} bytes"
+    return f"{count >> 20} MiB" if count < 1 << 30 else f"{count >> 30} GiB"
+
+
+def _is_nvidia(device: PciDevice) -> bool:
+    return device["vendor"] == NVIDIA and is_gpu(device)
+
+
 def _virtual_functions(host: PciHost, device: PciDevice) -> list[Obstacle]:
-    """A function with virtual ones does not go: it makes them, and they end with it."""
+    """A function with virtual ones does not go: it makes them, and they end with it. One of NVIDIA's GPUs is
+    nothing by itself (Virtual GPU Software User Guide, SR-IOV: the host's driver gives it a type).
+    """
+    if device["physfn"] and _is_nvidia(device):
+        return [
+            Obstacle(
+                "sriov",
+                f"{device['address']} is a virtual function of the GPU {device['physfn']}: it works with "
+                "NVIDIA's vGPU software on the host alone",
+                f"give the whole GPU: echo 0 >/sys/bus/pci/devices/{device['physfn']}/sriov_numvfs",
+            )
+        ]
     own = [other["address"] for other in host.devices.values() if other["physfn"] == device["address"]]
     if not own:
         return []
+    remove = f"echo 0 >/sys/bus/pci/devices/{device['address']}/sriov_numvfs"
     return [
         Obstacle(
             "sriov",
             f"{device['address']} has virtual functions: {', '.join(own)}",
-            "give these to guests; or remove them: "
-            f"echo 0 >/sys/bus/pci/devices/{device['address']}/sriov_numvfs",
+            remove if _is_nvidia(device) else f"give these to guests; or remove them: {remove}",
         )
     ]
 

@@ -52,7 +52,8 @@ class Gpus(TypedDict):
     """``driver`` is the version of NVIDIA's kernel driver, empty when it is not loaded.
 
     ``bus`` are the PCI addresses of NVIDIA's GPUs on the host's bus, whatever their driver. ``nodeless`` are
-    GPUs of the driver without a device node. ``autodetect`` are the values of gres.conf's AutoDetect that
+    GPUs of the driver without a device node, ``excluded`` those that it was told to leave out
+    (NVreg_ExcludedGpus) and refuses to open. ``autodetect`` are the values of gres.conf's AutoDetect that
     slurmd of this host can obey; ``nvml_library`` is whether NVML's library is there, which ``nvml`` needs.
     """
 
@@ -60,6 +61,7 @@ class Gpus(TypedDict):
     devices: list[GpuDevice]
     bus: list[str]
     nodeless: list[Nodeless]
+    excluded: list[str]
     autodetect: list[str]
     nvml_library: bool
 
@@ -70,6 +72,7 @@ class _DriverGpu(NamedTuple):
     minor: int
     cpus: str
     model: str
+    excluded: bool
 
 
 def device_of(
@@ -117,11 +120,11 @@ def parse(text: str) -> Gpus:
     if "driver" in lines:
         version = re.search(r"\s(\d+(?:\.\d+)+)\s", lines["driver"][0])
         driver = version[1] if version else "unknown"
-        devices, nodeless = _of_driver(lines)
+        devices, nodeless, excluded = _of_driver(lines)
     else:
         types = _marker_types("\n".join(lines["marker"])) if "marker" in lines else {}
         nodes = _nodes(lines)
-        driver, nodeless = "", []
+        driver, nodeless, excluded = "", [], []
         devices = [
             device_of(*nodes[number], kind, simulated=True)
             for number, kind in sorted(types.items())
@@ -134,15 +137,17 @@ def parse(text: str) -> Gpus:
         devices=devices,
         bus=lines.get("bus", []),
         nodeless=nodeless,
+        excluded=excluded,
         autodetect=[name for name in AUTODETECT_PLUGINS if name in plugins and (name != "nvml" or library)],
         nvml_library=library,
     )
 
 
-def _of_driver(lines: dict[str, list[str]]) -> tuple[list[GpuDevice], list[Nodeless]]:
+def _of_driver(lines: dict[str, list[str]]) -> tuple[list[GpuDevice], list[Nodeless], list[str]]:
     nodes = _nodes(lines)
     cores = _core_of_cpu(lines.get("cpu", []))
-    gpus = sorted(filter(None, map(_driver_gpu, lines.get("gpu", []))), key=lambda gpu: gpu.minor)
+    found = sorted(filter(None, map(_driver_gpu, lines.get("gpu", []))), key=lambda gpu: gpu.minor)
+    gpus = [gpu for gpu in found if not gpu.excluded]
     minors = {gpu.address: gpu.minor for gpu in gpus}
     instances = mig_instances(lines.get("cap", []), lines.get("index", []), lines.get("lgi", []), minors)
     devices, nodeless = [], []
@@ -155,16 +160,16 @@ def _of_driver(lines: dict[str, list[str]]) -> tuple[list[GpuDevice], list[Nodel
         device["cores"] = near if len(near) < len(set(cores.values())) else []
         device["mig"] = instances.get(gpu.minor, [])
         devices.append(device)
-    return devices, nodeless
+    return devices, nodeless, [gpu.address for gpu in found if gpu.excluded]
 
 
 def _driver_gpu(line: str) -> _DriverGpu | None:
     """A GPU of /proc/driver/nvidia/gpus; None for one that the driver did not start: it has no minor."""
     fields = [field.strip() for field in line.split("|")]
-    if len(fields) != 5 or not fields[2].isdigit():
+    if len(fields) not in (5, 6) or not fields[2].isdigit():  # drivers before 450 do not tell the last
         return None
-    address, device, minor, cpus, model = fields
-    return _DriverGpu(address, device.removeprefix("0x"), int(minor), cpus, model)
+    address, device, minor, cpus, model = fields[:5]
+    return _DriverGpu(address, device.removeprefix("0x"), int(minor), cpus, model, fields[5:] == ["Yes"])
 
 
 def _core_of_cpu(lines: list[str]) -> dict[int, int]:

@@ -2,7 +2,7 @@
 #   bus ADDRESS                         an NVIDIA GPU on PCI
 #   plugin NAME, library                Slurm's gpu plugins, NVML's library
 #   driver TEXT                         NVIDIA's driver, with for each of its GPUs
-#   gpu ADDRESS|DEVICE ID|MINOR|CPUS|MODEL
+#   gpu ADDRESS|DEVICE ID|MINOR|CPUS|MODEL|EXCLUDED
 #   cpu NUMBER PACKAGE CORE             where the driver is loaded
 #   cap PATH MINOR, index LINE, lgi LINE    MIG: capabilities, and nvidia-smi's words for GPUs and instances
 #   marker LINE                         the file that says which GPUs are simulated
@@ -32,18 +32,19 @@ if [ -r "$driver/version" ]; then
   printf 'driver %s\n' "$line"
   for file in "$driver"/gpus/*/information; do
     [ -r "$file" ] || continue
-    minor='' model='' id='' cpus=''
+    minor='' model='' id='' cpus='' excluded=''
     while IFS= read -r line; do
       case $line in
       "Device Minor:"*) minor=${line#*:} ;;
       "Model:"*) model=${line#*:} ;;
+      "GPU Excluded:"*) excluded=${line#*:} ;;
       esac
     done <"$file"
     address=${file%/information} address=${address##*/}
     device=$root/sys/bus/pci/devices/$address
     read -r id 2>/dev/null <"$device/device"
     read -r cpus 2>/dev/null <"$device/local_cpulist"
-    printf 'gpu %s|%s|%s|%s|%s\n' "$address" "$id" "$minor" "$cpus" "$model"
+    printf 'gpu %s|%s|%s|%s|%s|%s\n' "$address" "$id" "$minor" "$cpus" "$model" "$excluded"
   done
   for topology in "$root"/sys/devices/system/cpu/cpu[0-9]*/topology; do
     [ -r "$topology/core_id" ] || continue

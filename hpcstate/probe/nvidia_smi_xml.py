@@ -58,8 +58,10 @@ class NvidiaGpu(TypedDict):
     (``Enabled``). ``ecc_uncorrected_volatile`` counts since the driver was loaded, ``…_aggregate`` over the
     GPU's life. ``recovery_action`` is ``None``, ``Reset``, ``Reboot``, ``Drain P2P`` or ``Drain and Reset``;
     drivers up to 550 tell only the second and the last, as gpu_reset_status. ``repair_pending`` are parts
-    that a reset repairs (``channel``, ``tpc``; newer than 575). ``unreadable`` are the elements in whose
-    place NVML put an error, with that error.
+    that a reset repairs (``channel``, ``tpc``; newer than 575). ``licence`` is the status of a virtual GPU's
+    (``Unlicensed (Restricted)``), empty for a real one; ``slowed_by`` is why the hardware slows it down now
+    (``power_brake``, ``thermal``, or ``hardware`` where that is not told apart). ``unreadable`` are the
+    elements in whose place NVML put an error, with that error.
     """
 
     index: int
@@ -85,6 +87,8 @@ class NvidiaGpu(TypedDict):
     repair_pending: list[str]
     unrepairable_memory: bool | None
     fabric: Fabric
+    licence: str
+    slowed_by: list[str]
     unreadable: dict[str, str]
 
 
@@ -133,6 +137,8 @@ def gpu_of(index: int, gpu: ElementTree.Element, names: MigNames) -> NvidiaGpu:
         ],
         unrepairable_memory=_flag(gpu, "ecc_errors/unrepairable_memory"),
         fabric=_fabric(gpu),
+        licence=_licence(gpu),
+        slowed_by=_slowed_by(gpu),
         unreadable={
             element.tag: text
             for element in gpu.iter()
@@ -162,6 +168,31 @@ def _fabric(gpu: ElementTree.Element) -> Fabric:
         status=text_of(gpu, "fabric/status"),
         health={name: text for name, text in fields.items() if text},
     )
+
+
+def _licence(gpu: ElementTree.Element) -> str:
+    """A real GPU has one for graphics, if any: nothing that computes needs it."""
+    if text_of(gpu, "gpu_virtualization_mode/virtualization_mode").upper() != "VGPU":
+        return ""
+    # Its name before vGPU software 11 was grid_licensed_product.
+    return text_of(gpu, "vgpu_software_licensed_product/license_status") or text_of(
+        gpu, "grid_licensed_product/license_status"
+    )
+
+
+def _slowed_by(gpu: ElementTree.Element) -> list[str]:
+    """The hardware's reasons; those of software (power cap, idle) are how a healthy GPU works. The elements
+    were called clocks_throttle_reasons up to driver 530.
+    """
+
+    def active(reason: str) -> bool:
+        return "Active" in (
+            text_of(gpu, f"clocks_{kind}_reasons/clocks_{kind}_reason_{reason}")
+            for kind in ("event", "throttle")
+        )
+
+    told = [reason for reason in ("power_brake", "thermal") if active(f"hw_{reason}_slowdown")]
+    return told or (["hardware"] if active("hw_slowdown") else [])
 
 
 def _recovery_action(gpu: ElementTree.Element) -> str:

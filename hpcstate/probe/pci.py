@@ -16,6 +16,13 @@ _LINE = re.compile(
 _BARS = 6
 """The lines of ``resource`` that are base address registers; the expansion ROM follows (pci-sysfs.c)."""
 
+_UNSET = 0x20000000
+"""IORESOURCE_UNSET of linux/ioport.h: neither the firmware nor the kernel found an address."""
+
+GONE = 0x7F
+"""The header type of a device that does not answer: each byte of its configuration space reads 0xFF, as lspci
+shows by "rev ff"."""
+
 PCI_IDS = "/usr/share/misc/pci.ids"
 
 
@@ -24,11 +31,13 @@ class PciDevice(TypedDict):
     (base class, subclass, programming interface: ``030200`` is a 3D controller).
 
     ``driver`` is empty when none is bound; ``numa_node`` is -1 when the host has no such knowledge;
-    ``header_type`` is 0 for an endpoint, 1 and 2 for bridges to another bus, -1 where it cannot be read;
+    ``header_type`` is 0 for an endpoint, 1 and 2 for bridges to another bus, -1 where it cannot be read, GONE
+    for a device that does not answer;
     ``physfn`` is the address of the function that a virtual one (SR-IOV) belongs to, empty for others.
     ``boot_vga`` tells the display that the firmware used; ``reset_methods`` are in the kernel's order,
     empty when it cannot be reset; ``sriov_vfs`` is how many virtual functions it could have, ``bars`` the
-    sizes in bytes of its memory and I/O regions. The names are empty where pci.ids has none.
+    sizes in bytes of its memory and I/O regions, ``unassigned`` of those without an address. The names are
+    empty where pci.ids has none.
     """
 
     address: str
@@ -47,6 +56,7 @@ class PciDevice(TypedDict):
     reset_methods: list[str]
     sriov_vfs: int
     bars: list[int]
+    unassigned: list[int]
 
 
 def command(sysfs: str = "/sys", pci_ids: str = PCI_IDS) -> str:
@@ -99,6 +109,7 @@ def _device(address: str, fields: dict[str, str], names: dict[str, str]) -> PciD
             reset_methods=fields.get("reset_method", "").split(),
             sriov_vfs=int(fields.get("sriov_totalvfs", "0")),
             bars=_bars(fields.get("resource", "")),
+            unassigned=_bars(fields.get("resource", ""), _UNSET),
         )
     except (KeyError, ValueError) as error:
         raise HpcstateError(
@@ -110,11 +121,11 @@ def _header_type(byte: str) -> int:
     return int(byte) & 0x7F if byte else -1
 
 
-def _bars(resource: str) -> list[int]:
-    """Sizes from lines of start, end and flags; a register that is not there is all zero."""
+def _bars(resource: str, mask: int = -1) -> list[int]:
+    """Sizes from lines of start, end and flags, where a flag is of ``mask``; what is not there is zero."""
     sizes = []
     for line in resource.splitlines()[:_BARS]:
         start, end, flags = (int(word, 16) for word in line.split())
-        if flags:
+        if flags & mask:
             sizes.append(end - start + 1)
     return sizes

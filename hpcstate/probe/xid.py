@@ -41,13 +41,14 @@ FailureKind = Literal[
 that are not open, or another release of the driver; a region of its memory has no address; its power cables
 are not attached; NVLink did not find its other end."""
 
+# The module names a region only where it is invalid: of no size, or at no address (nv-pci.c of 595).
 _FAILURES: dict[FailureKind, str] = {
-    "init": r"RmInitAdapter failed",
-    "off_the_bus": r"fallen off the bus",
+    "init": r"RmInitAdapter failed|pci_enable_device failed|Can't find an IRQ|request_mem_region failed",
+    "off_the_bus": r"fallen off the bus|from D3\w+ to D0, device inaccessible",
     "open_module": r"requires use of the NVIDIA open kernel modules",
     "closed_module": r"is not supported by open nvidia\.ko",
     "other_release": r"through the NVIDIA .* Legacy drivers|not supported by the NVIDIA .* driver release",
-    "bar": r"BAR[0-5] is 0M",
+    "bar": r"BAR[0-5] is \d+M @|Failed to re-allocate BAR",
     "power": r"does not have the necessary power cables",
     "nvlink": r"post ?RxDet(?:ect)?LinkMask",
 }

@@ -29,8 +29,12 @@ keep() {
     function finish(kind) {
       if (message ~ /NVRM: Xid/) kind = of_xid(message)
       else if (message ~ /nvidia-nvswitch.*SXid.*(Fatal|Non-fatal)/) kind = of_switch(message)
+      else if (match(message, /nvidia [0-9a-f:.]*: Unable to change power state from D3[a-z]* to D0/))
+        kind = substr(message, RSTART)
       else if (message ~ /NVRM:.*(API mismatch|the version [0-9]|RmInitAdapter failed|fallen off|open kernel modules)/ ||
-               message ~ /NVRM:.*(BAR[0-5] is 0M|power cables|PostRxDetectLinkMask|postRxDetLinkMask)/ ||
+               message ~ /NVRM:.*(power cables|PostRxDetectLinkMask|postRxDetLinkMask)/ ||
+               message ~ /NVRM:.*(BAR[0-5] is [0-9]*M @|Failed to re-allocate BAR)/ ||
+               message ~ /NVRM:.*(pci_enable_device failed|find an IRQ|request_mem_region failed)/ ||
                message ~ /NVRM:.*(Legacy drivers|is not supported by)/)
         kind = substr(message, index(message, "NVRM:"))
       else

@@ -257,7 +257,8 @@ _POWER = (
 def _why_missing(gpus: Gpus, declared: int) -> str:
     """The reason, as far as the facts tell it, and the next step; ``declared`` GPUs were promised."""
     known = [device["address"] for device in gpus["devices"]] + [gpu["address"] for gpu in gpus["nodeless"]]
-    silent = ", ".join(address for address in gpus["bus"] if address not in known)
+    left_out = ", ".join(gpus["excluded"])
+    silent = ", ".join(address for address in gpus["bus"] if address not in (*known, *gpus["excluded"]))
     if gpus["bus"] and not gpus["driver"]:
         return (
             f"NVIDIA's driver is not loaded, and the bus has NVIDIA's GPU at {silent}: `modprobe nvidia` and "
@@ -269,6 +270,10 @@ def _why_missing(gpus: Gpus, declared: int) -> str:
             f"The driver has the GPU at {gpu['address']}, and its device file {gpu['file']} is missing: "
             f"`nvidia-modprobe -c {gpu['file'].removeprefix('/dev/nvidia')}` makes it, "
             "nvidia-persistenced does so at every boot."
+        )
+    if left_out:
+        return (
+            f"The driver was told to leave out the GPU at {left_out}: NVreg_ExcludedGpus in /etc/modprobe.d."
         )
     if silent:
         return (

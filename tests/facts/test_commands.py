@@ -95,6 +95,7 @@ def test_pci_devices_of_a_q35_guest(sysfs: Path, tools: Path, tmp_path: Path) ->
         "reset_methods": ["flr", "bus"],
         "sriov_vfs": 0,
         "bars": [16 << 20, 4096],
+        "unassigned": [],
     }
     assert devices["0000:02:00.0"]["driver"] == ""
     assert devices["0000:02:00.0"]["numa_node"] == -1
@@ -410,7 +411,7 @@ def test_gpus_of_the_driver(tools: Path, tmp_path: Path) -> None:
     for minor, address in enumerate(("0000:41:00.0", "0000:01:00.0")):
         tree = {
             driver / "gpus" / address / "information": f"Model: \t\t NVIDIA A100-SXM4-40GB\nIRQ:   \t\t 16\n"
-            f"Bus Location: \t {address}\nDevice Minor: \t {minor}\n",
+            f"Bus Location: \t {address}\nDevice Minor: \t {minor}\nGPU Excluded:\t No\n",
             root / "sys/bus/pci/devices" / address / "vendor": "0x10de\n",
             root / "sys/bus/pci/devices" / address / "device": f"0x280{minor}\n",
             root / "sys/bus/pci/devices" / address / "class": "0x030200\n",
@@ -438,7 +439,10 @@ def test_gpus_of_the_driver(tools: Path, tmp_path: Path) -> None:
         'case "$*" in *query-gpu*) echo "0, 00000000:41:00.0" ;; "mig -lgi") '
         'echo "|   0  MIG 3g.20gb          9        1          4:4     |" ;; *) exit 2 ;; esac',
     )
-    found = gpu.parse(run(gpu.command(str(root)), tools, tmp_path))
+    asked = run(gpu.command(str(root)), tools, tmp_path)
+    left_out = gpu.parse(asked.replace("\t No\n", "\t Yes\n", 1))
+    assert (left_out["excluded"], len(left_out["devices"])) == (["0000:01:00.0"], 1)
+    found = gpu.parse(asked)
     assert (found["driver"], found["nodeless"], found["nvml_library"]) == ("550.163.01", [], True)
     assert (found["autodetect"], found["bus"]) == (["nvidia"], ["0000:01:00.0", "0000:41:00.0"])
     assert [(d["file"][-7:], d["gres_type"], d["cores"], d["model"]) for d in found["devices"]] == [

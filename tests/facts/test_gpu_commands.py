@@ -213,6 +213,30 @@ def test_messages_of_several_lines_stay_whole(tools: Path, tmp_path: Path) -> No
     ]
 
 
+FAILURES = (
+    # kernel-open/nvidia/nv-pci.c of 595, and the kernel's own line of a device that does not wake up
+    ("NVRM: This PCI I/O region assigned to your NVIDIA device is invalid:", ""),
+    ("NVRM: BAR1 is 131072M @ 0x0 (PCI:0000:01:00.0)", "bar"),
+    ("NVRM: FATAL: Failed to re-allocate BAR1.", "bar"),
+    ("NVRM: pci_enable_device failed, aborting", "init"),
+    ("NVRM: Can't find an IRQ for your NVIDIA card!", "init"),
+    ("NVRM: request_mem_region failed for 16M @ 0xfb000000. This can", "init"),
+    (
+        "nvidia 0000:01:00.0: Unable to change power state from D3cold to D0, device inaccessible",
+        "off_the_bus",
+    ),
+    ("nvme 0000:02:00.0: Unable to change power state from D3cold to D0, device inaccessible", ""),
+    ("nvidia 0000:01:00.0: enabling device (0000 -> 0003)", ""),
+)
+
+
+def test_each_failure_reaches_the_facts(tools: Path, tmp_path: Path) -> None:
+    lines = [f"{at}.0 n kernel: {line}" for at, (line, _) in enumerate((*FAILURES, *FAILURES))]
+    journal(tools, tuple(lines))
+    log = xid.parse(run(xid.command(), tools, tmp_path))
+    assert [failure["kind"] for failure in log["failures"]] == [kind for _, kind in FAILURES if kind]
+
+
 def test_kinds_are_bounded(tools: Path, tmp_path: Path) -> None:
     lines = [
         f"{at}.0 n kernel: NVRM: Xid (PCI:0000:01:00): 31, {'abcdefghij'[at % 10]} {'klmnopqrst'[at // 10]}"

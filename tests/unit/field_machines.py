@@ -8,12 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 from hpcstate.passthrough.verdict import PciHost
+from hpcstate.probe.pci import GONE
 from tests.unit.pci_hosts import device, host
 
 
 def machine(lines: str, **more: Any) -> PciHost:
     """The host of ``lines``. Words after the group: ``boot_vga``, ``bridge`` (header type 1), ``physfn=…``,
-    ``held=NAME``, ``use=WORDS`` (blanks as underscores).
+    ``held=NAME``, ``use=WORDS`` (blanks as underscores), ``gone`` (rev ff), ``bars=16+256`` and
+    ``unset=256`` (MiB).
     """
     devices, groups, uses, held = [], dict[int, list[str]](), dict[str, list[str]](), dict[str, str]()
     for line in lines.strip().splitlines():
@@ -25,6 +27,12 @@ def machine(lines: str, **more: Any) -> PciHost:
                 extra["boot_vga"] = True
             elif key == "physfn":
                 extra["physfn"] = value
+            elif key == "gone":
+                extra["header_type"] = GONE
+            elif key == "bars":
+                extra["bars"] = [int(size) << 20 for size in value.split("+")]
+            elif key == "unset":
+                extra["unassigned"] = [int(value) << 20]
             elif key == "held":
                 held[address] = value
             elif key == "use":
@@ -108,3 +116,39 @@ TWO_MAKERS = machine("""
 0000:06:00.0 030000 1002:7480 amdgpu 1
 """)
 """Behind a switch without ACS: one GPU becomes a GRES, the other does not and must go along."""
+
+_TURING = """
+0000:00:01.0 060400 8086:1901 pcieport 2 bridge
+0000:01:00.0 030000 10de:1e84 nvidia 2 bars=16+256+32{gpu}
+0000:01:00.1 040300 10de:10f8 snd_hda_intel 2{gpu}
+0000:01:00.2 0c0330 10de:1ad8 xhci_hcd 2
+0000:01:00.3 0c8000 10de:1ad9 nvidia-gpu 2
+"""
+
+USB_C = machine(_TURING.format(gpu=""))
+"""A card with sound, a USB controller and its Type-C port, behind a root port of its group; a small BAR1."""
+
+REV_FF = machine(_TURING.format(gpu=" gone"))
+"""The same after a reset that it did not survive: lspci says "rev ff", and its driver keeps its name."""
+
+NO_BAR1 = machine("0000:41:00.0 030200 10de:2330 - 5 bars=16")
+"""A kernel that found no room for 128 GiB forgets the region: the line of its sysfs is zero."""
+
+UNASSIGNED = machine("0000:41:00.0 030000 10de:2b85 nvidia 5 bars=64+32768+32 unset=32768")
+"""One that keeps it, marked: "BAR 1 [mem size 0x800000000 64bit pref]: not assigned"."""
+
+VGPU_HOST = machine("""
+0000:41:00.0 030200 10de:2235 nvidia 5 bars=16+65536+32
+0000:41:00.4 030200 10de:2235 nvidia 6 physfn=0000:41:00.0
+0000:41:00.5 030200 10de:2235 nvidia 7 physfn=0000:41:00.0
+""")
+"""A40 whose virtual functions were made for NVIDIA's vGPU software."""
+
+A16 = machine("""
+0000:c1:00.0 060400 10b5:8747 pcieport 40 bridge
+0000:c2:08.0 060400 10b5:8747 pcieport 40 bridge
+0000:c2:09.0 060400 10b5:8747 pcieport 40 bridge
+0000:c3:00.0 030200 10de:25b6 nvidia 40 bars=16+16384+32
+0000:c4:00.0 030200 10de:25b6 nvidia 40 bars=16+16384+32
+""")
+"""Two of the GPUs of one card behind its own switch, on a board that does not isolate them (no ACS)."""

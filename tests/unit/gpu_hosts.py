@@ -45,6 +45,8 @@ def a_gpu(index: int = 0, address: str = FIRST, **changes: Any) -> NvidiaGpu:
         repair_pending=[],
         unrepairable_memory=None,
         fabric={"state": "", "status": "", "health": {}},
+        licence="",
+        slowed_by=[],
         unreadable={},
     )
     return {**gpu, **changes}  # type: ignore[typeddict-item]  # the keys are those of a test
@@ -60,6 +62,7 @@ def some_gpus(**changes: Any) -> Gpus:
         ],
         bus=[FIRST, SECOND],
         nodeless=[],
+        excluded=[],
         autodetect=[],
         nvml_library=True,
     )

@@ -31,6 +31,7 @@ def device(address: str, ids: str, class_code: str, driver: str = "", **more: An
         reset_methods=["flr", "bus"],
         sriov_vfs=0,
         bars=[],
+        unassigned=[],
     )
     return {**plain, **more}  # type: ignore[typeddict-item]
 

@@ -405,7 +405,7 @@ def test_the_table_of_xids_is_whole() -> None:
     # What NVIDIA's catalog resolves with a reset, a restart of the node, or power.
     assert {number for number in known if known[number].severity == "error"} == {
         46, 48, 54, 62, 64, 74, 79, 95, 109, 110, 119, 120, 136, 140, 143, *range(144, 152), 154, 155, 156,
-        158, 159, 167, 169,
+        158, 159, 167, 169, 173, 175,
     }  # fmt: skip
     assert all(row.severity in ("error", "warning", "note") for row in known.values())
     assert all(row.meaning and row.step for row in known.values())

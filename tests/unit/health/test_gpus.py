@@ -58,6 +58,16 @@ def test_nvidia_smis_words_become_values() -> None:
     assert (found["index"], found["name"], found["memory.used"]) == (0, "NVIDIA H100 80GB HBM3", 4)
     assert found["ecc.errors.uncorrected.volatile.total"] is None
     assert gpus.csv("No devices were found\n") == []
+    # A GPU that waits for a reset, and GB10, whose memory is the system's; brackets differ between drivers.
+    waits = "1, GPU-b, NVIDIA H200 NVL, [GPU requires reset], [GPU requires reset], [N/A], 0, 143771, [N/A]"
+    shared = "0, GPU-c, NVIDIA GB10, P0, 41, 0, N/A, [Not Supported], N/A"
+    first, second = gpus.csv(f"{waits}\n{shared}\n")
+    assert (first["pstate"], first["temperature.gpu"], first["utilization.gpu"]) == (
+        "GPU requires reset",
+        "GPU requires reset",
+        None,
+    )
+    assert [second[name] for name in ("memory.used", "memory.total", "temperature.gpu")] == [None, None, 41]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 from hpcstate import schema
 from hpcstate.errors import ProblemsError
-from hpcstate.hypervisor import firewall, fit, fit_host
+from hpcstate.hypervisor import firewall, fit_host, routes
 from hpcstate.hypervisor import xml as objects
 from hpcstate.hypervisor.fit_host import Bridges
 from hpcstate.hypervisor.machine import network_differences, network_updates
@@ -143,6 +143,6 @@ def test_two_clusters_may_share_the_bridge_but_no_address() -> None:
 
 
 def test_the_hosts_own_route_to_the_site_is_no_obstacle() -> None:
-    route = fit.Route(SITE.network.subnet, "eno1", "")
-    assert list(fit._route_findings(SITE, (route,))) == []
-    assert list(fit._route_findings(OWN, (route,))) != []
+    route = routes.Route(SITE.network.subnet, "eno1", "")
+    assert list(routes.findings(SITE, (route,), None)) == []
+    assert list(routes.findings(OWN, (route,), None)) != []

@@ -296,7 +296,7 @@ def test_routes_are_read_from_iproute2() -> None:
     assert validate.parse_routes(json.dumps(output)) == (
         Route(IPv4Network("192.0.2.0/24"), "eth0"),
         Route(IPv4Network("198.51.100.7/32"), "eth0", "192.0.2.9"),
-        Route(IPv4Network("10.0.0.0/8"), ""),
+        Route(IPv4Network("10.0.0.0/8"), "", kind="blackhole"),
     )
     assert validate.parse_routes("") == ()
 
@@ -365,14 +365,15 @@ def test_routes_of_all_tables_are_read_and_addresses_of_the_host_are_none() -> N
         {"dst": "192.168.0.0/16", "dev": "wg0", "table": "51820"},
         {"dst": "0.0.0.0/1", "dev": "tun0", "gateway": "10.8.0.1"},
         {"type": "unreachable", "dst": "10.0.0.0/8", "dev": "lo", "table": "220"},
-        {"type": "local", "dst": "192.168.150.1", "dev": "virbr0", "table": "local"},
+        {"type": "local", "dst": "10.8.0.2", "dev": "tun0", "table": "local"},
         {"type": "broadcast", "dst": "192.168.150.255", "dev": "virbr0", "table": "local"},
         {"type": "multicast", "dst": "224.0.0.0/4", "dev": "eth0", "table": "local"},
     ]
     assert validate.parse_routes(json.dumps(output)) == (
+        Route(IPv4Network("0.0.0.0/0"), "wg0", table="51820"),
         Route(IPv4Network("192.168.0.0/16"), "wg0", table="51820"),
         Route(IPv4Network("0.0.0.0/1"), "tun0", "10.8.0.1"),
-        Route(IPv4Network("10.0.0.0/8"), "lo", table="220"),
+        Route(IPv4Network("10.0.0.0/8"), "lo", table="220", kind="unreachable"),
     )
     assert validate.ROUTES[-3:] == ("show", "table", "all")
 

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ from hpcstate.hypervisor.fit_host import (
     reserve_mb,
     unreadable_for_qemu,
 )
+from hpcstate.hypervisor.lookup import subnets_of
 from hpcstate.hypervisor.mark import Stranger
 from hpcstate.hypervisor.xml import cluster_uuid
 from hpcstate.model import Cluster
@@ -298,11 +300,46 @@ def test_a_cluster_that_runs_is_stopped_by_nothing_but_libvirt() -> None:
     assert "may not use libvirt" in message
 
 
+@pytest.mark.parametrize(
+    ("subnet", "is_active", "warned"),
+    [
+        ("192.168.152.0/24", False, True),
+        ("192.168.152.128/25", False, True),
+        ("192.168.122.0/24", False, False),
+        ("192.168.152.0/24", True, False),  # its route tells
+    ],
+)
+def test_a_network_that_is_off_may_have_the_subnet(subnet: str, is_active: bool, warned: bool) -> None:
+    (cluster,) = schema.load(GPU).clusters
+    named = replace(cluster, network=replace(cluster.network, subnet=IPv4Network("192.168.152.0/24")))
+    other = NetworkOfBridge("default", "1", is_active, (IPv4Network(subnet),))
+    access = HostAccess(bridges=Bridges(frozenset(), frozenset(), {"virbr7": other}))
+    problems = [p for p in validate_host.findings([named], access, 65536) if "default" in p.message]
+    assert [problem.severity for problem in problems] == (["warning"] if warned else [])
+    ours = other._replace(uuid=cluster_uuid(named, "network"))
+    access = HostAccess(bridges=Bridges(frozenset(), frozenset(), {"virbr7": ours}))
+    assert [p for p in validate_host.findings([named], access, 65536) if "default" in p.message] == []
+
+
+@pytest.mark.parametrize(
+    ("xml", "subnets"),
+    [
+        ("<network><name>a</name></network>", []),
+        ("<network><ip address='10.1.2.1' netmask='255.255.254.0'/></network>", ["10.1.2.0/23"]),
+        ("<network><ip address='10.1.2.1' prefix='24'/><ip family='ipv6' address='fd00::1' prefix='64'/>"
+         "<ip family='ipv4' address='10.9.0.1'/></network>", ["10.1.2.0/24", "10.0.0.0/8"]),
+    ],
+)  # fmt: skip
+def test_subnets_of_a_network(xml: str, subnets: list[str]) -> None:
+    assert [str(subnet) for subnet in subnets_of(xml)] == subnets
+
+
 def test_what_libvirt_says_runs() -> None:
     """libvirt's own test driver: one machine, which runs, and one network; asked read-only."""
     with connect("test:///default", read_only=True) as libvirt:
         (uuid,) = libvirt.running_uuids()
         assert libvirt.bridges()["virbr0"][::2] == ("default", True)
+        assert libvirt.bridges()["virbr0"].subnets == (IPv4Network("192.168.122.0/24"),)
         assert libvirt.connection.lookupByUUIDString(uuid).name() == "test"
 
 

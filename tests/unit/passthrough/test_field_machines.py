@@ -31,6 +31,12 @@ ALL = {
     "Grace": field.GRACE,
     "VMD": field.VMD,
     "two makers": field.TWO_MAKERS,
+    "USB-C": field.USB_C,
+    "rev ff": field.REV_FF,
+    "no BAR1": field.NO_BAR1,
+    "unassigned": field.UNASSIGNED,
+    "vGPU host": field.VGPU_HOST,
+    "A16": field.A16,
 }
 
 
@@ -303,3 +309,47 @@ def test_what_a_reset_does_not_bring_back_is_said(on: PciHost, note: str) -> Non
     ).clusters
     warned = [problem for problem in pcie_request.findings([cluster], on) if problem.message == said]
     assert [problem.severity for problem in warned] == (["warning"] if said else [])
+
+
+@pytest.mark.parametrize(
+    ("on", "address", "reason", "step"),
+    [
+        (field.REV_FF, "0000:01:00.0", "does not answer on the bus (rev ff)", "power the host off"),
+        (field.NO_BAR1, "0000:41:00.0", "no address for its memory (BAR1)", "Above 4G Decoding"),
+        (field.UNASSIGNED, "0000:41:00.0", "a region of 32 GiB without an address", "Above 4G Decoding"),
+        (field.VGPU_HOST, "0000:41:00.4", "vGPU software", "echo 0 >/sys/bus/pci/devices/0000:41:00.0/sriov"),
+        (
+            field.VGPU_HOST,
+            "0000:41:00.0",
+            "has virtual functions",
+            "echo 0 >/sys/bus/pci/devices/0000:41:00.0",
+        ),
+    ],
+)
+def test_what_no_guest_could_start_stays(on: PciHost, address: str, reason: str, step: str) -> None:
+    found = verdict(on, address)
+    assert found.state is State.BLOCKED
+    assert any(reason in said for said in found.reasons)
+    assert [step in said for said in found.steps] == [True] * len(found.steps)
+    assert given(written(on)) == []
+    assert any(reason in message for message in asked_for(on, address, *found.companions))
+
+
+def test_a_dead_card_is_no_bridge() -> None:
+    """Its sound goes along with it as before: 0x7F is no header type of a bridge."""
+    assert pcie.companions(field.REV_FF, "0000:01:00.0") == pcie.companions(field.USB_C, "0000:01:00.0")
+
+
+@pytest.mark.parametrize(
+    ("on", "address", "along"),
+    [
+        (field.USB_C, "0000:01:00.0", ("0000:01:00.1", "0000:01:00.2", "0000:01:00.3")),
+        (field.A16, "0000:c3:00.0", ("0000:c4:00.0",)),
+    ],
+)
+def test_cards_of_several_functions_and_gpus_go_whole(
+    on: PciHost, address: str, along: tuple[str, ...]
+) -> None:
+    found = verdict(on, address)
+    assert (found.state, found.companions) == (State.BIND, along)
+    assert set(given(written(on))) == {address, *along}
