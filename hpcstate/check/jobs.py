@@ -246,8 +246,10 @@ def _away_first(live: Live) -> str:
 
 
 def skip_if_busy(live: Live) -> None:
-    """Skip the check when jobs that no check started are in the cluster."""
-    text = live.run(live.cluster.controller.name, "squeue --noheader --format='%j|%i|%u|%T'").stdout
+    """Skip the check when jobs that no check started are in the cluster. Where squeue cannot tell, what the
+    check found stands."""
+    ask = "squeue --noheader --format='%j|%i|%u|%T'"
+    text = live.run(live.cluster.controller.name, ask, check=False).stdout
     others = [row.split("|") for row in text.splitlines() if row and not row.startswith(_NAME)]
     if others:
         _, job_id, user, state = others[0]
