@@ -92,17 +92,33 @@ def demand_harmless(text: str, where: str) -> None:
 
 
 def _read(path: Path) -> str:
+    content = b""
     try:
+        content = path.read_bytes()
         # A file of Windows: Apptainer takes the two characters for one line break, too.
-        return path.read_bytes().decode("utf-8").replace("\r\n", "\n")
-    except (OSError, UnicodeDecodeError) as error:
+        text = content.decode("utf-8").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        number = content.count(b"\n", 0, error.start) + 1
+        message = f"the byte 0x{content[error.start]:02x} is no character of UTF-8"
+        hint = f"iconv --from-code=LATIN1 --to-code=UTF-8 {path.name}, if it is of an old editor"
+        raise ProblemsError(paths.shown(path), (Problem(number, "character", message, hint),)) from error
+    except OSError as error:
         raise HpcstateError(f"cannot be read: {error}", where=paths.shown(path)) from error
+    if text.startswith("\ufeff"):
+        message = "it begins with a mark of byte order, behind which Apptainer knows no keyword"
+        problem = Problem(1, "character", message, "save it as UTF-8 without BOM")
+        raise ProblemsError(paths.shown(path), (problem,))
+    return text
 
 
 def _lines(text: str, path: Path, given: Mapping[str, str]) -> list[str]:
     """The lines of the definition ``text`` with their values. Raises ProblemsError for one that has none."""
     try:
-        return template.filled(text.removesuffix("\n"), given).split("\n")
+        filled = template.filled(text.removesuffix("\n"), given)
+        if template.stages(filled) != template.stages(text):
+            message = "a value makes a line with Bootstrap: of itself, which Apptainer would not read as one"
+            raise ProblemsError(paths.shown(path), (Problem(1, "stage", message, "write the stage out"),))
+        return filled.split("\n")
     except template.UnknownValueError as error:
         hint = (
             f"give it a default:  %arguments, and {error.name}=VALUE below it;"

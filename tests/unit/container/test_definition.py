@@ -268,6 +268,9 @@ def test_arguments_come_before_the_defaults(folder: Path) -> None:
     assert definition.bases(folder / "container.def", given) == {"base:debian:13": "not pinned"}
     with pytest.raises(ProblemsError, match=r"\{\{ other \}\}: no line uses this value"):
         definition.checked(folder / "container.def", "/container", {**given, "other": "1"})
+    (folder / "container.def").write_text(START + "%post\n true # {{ word }}\n")
+    with pytest.raises(ProblemsError, match=r"\{\{ word \}\}: no line uses this value"):
+        definition.checked(folder / "container.def", "/container", {"word": "1"})
 
 
 def test_without_a_section() -> None:
@@ -370,6 +373,7 @@ START = "Bootstrap: docker\nFrom: a\n"
         (START + "%arguments\n B=busybox\n\nBootstrap: {{ B }}\n", 6, "no %arguments of this stage has it"),
         ("Bootstrap: {{ B }}\nMirrorURL: x\n%arguments\n B=busybox\n", 1, "runs programs on this"),
         (START + "%arguments\n A={{B}}\n B={{C}}\n C=x\n%post\n {{A}}\n", 8, "would replace this"),
+        (START + "%arguments\n S=Bootstrap: docker\n%post\n true\n{{ S }}\n", 1, "makes a line with Boot"),
         (START + "%post\n echo {{ X }}\n", 4, "no %arguments of this stage has it"),
         (START + "%post\n true\x85%setup\n", 4, "no character of a definition"),
         (START + "%post\n true\r%setup\n", 4, "no character of a definition"),
@@ -394,6 +398,21 @@ def test_all_problems_come_at_once_and_name_the_file(folder: Path) -> None:
         definition.checked(folder / "container.def", "/container")
     assert [problem.line for problem in raised.value.problems] == [1, 3]
     assert "container.def:3: error: %nope" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "said"),
+    [
+        (b"Bootstrap: docker\nFrom: a\n# Andr\xe9\n", 3, "the byte 0xe9 is no character"),
+        (b"\xef\xbb\xbfBootstrap: docker\nFrom: a\n", 1, "a mark of byte order"),
+    ],
+)
+def test_another_encoding_is_told_with_its_line(folder: Path, content: bytes, line: int, said: str) -> None:
+    (folder / "container.def").write_bytes(content)
+    with pytest.raises(ProblemsError) as raised:
+        definition.checked(folder / "container.def", "/container")
+    ((found, message),) = ((problem.line, problem.message) for problem in raised.value.problems)
+    assert found == line and said in message
 
 
 def test_a_file_that_cannot_be_read_is_a_message(folder: Path) -> None:
