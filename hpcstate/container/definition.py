@@ -7,9 +7,10 @@ keeps no line numbers, refuses every bootstrap but Docker's, and takes an unknow
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from hpcstate import paths
 from hpcstate.container import archive, deffile, origin, template
@@ -289,8 +290,7 @@ def _placed(line: str, source: str, folder: Path, own: str, part: str) -> list[s
         return [f"    {own}/{source} {' '.join(plain[1:]) or source}"]
     if _SOURCE.sub("", line, count=1).strip():
         return [line.replace(source, f"{own}/{source}", 1)]
-    names = sorted(file.relative_to(folder).as_posix() for file in folder.glob(source))
-    return [f'    "{own}/{name}" "/{name}"' for name in names]
+    return [f'    "{own}/{name}" "/{name}"' for name in _matching(folder, source)]
 
 
 def local(path: Path, given: Mapping[str, str] | None = None) -> list[tuple[int, str, str]]:
@@ -356,7 +356,7 @@ def _files(number: int, line: str, folder: Path, part: str) -> list[Problem]:
     source = _source(line)
     if not source or _READ_BY_A_SHELL.search(source):
         return [Problem(number, "%files", f"write the name plainly or in double quotes: {line.strip()[:60]}")]
-    found = list(folder.glob(source)) if not source.startswith("/") else []
+    found = [folder / name for name in _matching(folder, source)]
     if source.startswith("/") or ".." in Path(source).parts:
         return [Problem(number, "%files", f"{source} leads out of the folder", origin.COPY)]
     for file in found:
@@ -368,6 +368,17 @@ def _files(number: int, line: str, folder: Path, part: str) -> list[Problem]:
     if not found:
         return [Problem(number, "%files", f"there is no {source} beside it")]
     return []
+
+
+def _matching(folder: Path, source: str) -> list[str]:
+    """What the pattern ``source`` names in ``folder``, as for a shell: not what begins with a dot, and ``**``
+    is ``*``.
+    """
+    if source.startswith("/"):
+        return []
+    # Path.glob takes hidden files, too, and fails at ".".
+    found = glob.glob(source, root_dir=folder)  # noqa: PTH207
+    return sorted(PurePosixPath(name).as_posix() for name in found)
 
 
 def _source(line: str) -> str:

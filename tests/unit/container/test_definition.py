@@ -173,6 +173,8 @@ ONE = LOCAL + "Stage: one\n%post\n true\n"
         ("Bootstrap: docker\nFrom: Debian:12\n", 2, "From", "is no name of an image"),
         ('Bootstrap: docker\nFrom: "debian:12"\n', 2, "From", "is no name of an image"),
         ("Bootstrap: docker\nFrom: debian: 12\n", 2, "From", "is no name of an image"),
+        ("Bootstrap: docker\nFrom: host:port/a/b\n", 2, "From", "is no name of an image"),
+        ("Bootstrap: docker\nFrom: ghcr.io/a/b:1+2\n", 2, "From", "is no name of an image"),
         ("Bootstrap: docker\nFrom: ${BASE}\n", 2, "From", "is no name of an image"),
         ("Bootstrap: docker\nFrom: debian@sha256:abc\n", 2, "From", "is no name of an image"),
         ("Bootstrap: docker\nFrom: docker://debian:12\n", 2, "From", "for the name of a registry"),
@@ -223,12 +225,15 @@ def test_what_apptainer_refuses_or_loses_is_refused(
         LOCAL + "%files # why\n data/table.csv /x\n",
         LOCAL + "%files \n data/table.csv /x\n",
         LOCAL + "%files\n x#y /x\n",
+        LOCAL + "%files\n tree/. /x\n ./tree /y\n tree/** /z\n",
         LOCAL + "%appinstall a/b c\n true\n",
         ONE + LOCAL + "%files FROM one # why\n /etc/shadow /x\n",
         ONE + LOCAL + "%files  of   one\n /etc/shadow /x\n",
         ONE + ONE + LOCAL + "%files from one\n /a /b\n",
         LOCAL + "Stage: me\n%files from me\n /a /b\n",
         LOCAL + "%post\n" + " : a long line\n" * 4000 + "%post\n" + " : a long line\n" * 4000,
+        "Bootstrap: docker\nFrom: ubuntu:\n",
+        "Bootstrap: docker\nFrom: localhost:5000/a__b/c.d-e:V_1\n",
         "Bootstrap: docker\nFrom: //debian\nRegistry: ghcr.io/\nNamespace: a\n",
         "Bootstrap: library\nFrom: library://lolcow\nLibrary: https://library.sylabs.io\n",
         "Bootstrap: docker\nFrom: none.tar\n Bootstrap: localimage\nFrom: base.sif\n",
@@ -236,7 +241,25 @@ def test_what_apptainer_refuses_or_loses_is_refused(
 )
 def test_what_looks_odd_and_is_right_is_taken(folder: Path, text: str) -> None:
     (folder / "x#y").touch()
+    (folder / "tree").mkdir()
+    (folder / "tree/a").touch()
+    (folder / "tree/.hidden").touch()
     assert problems(folder, text) == []
+
+
+def test_the_whole_folder_and_patterns_are_those_of_a_shell(folder: Path) -> None:
+    (folder / "data/out").unlink()
+    assert problems(folder, LOCAL + "%files\n . /opt\n ./\n") == []
+    (folder / "data/.hidden").touch()
+    lines = (LOCAL + "%files\n data/*\n data/[ab\n .\n").splitlines()
+    assert definition.located(lines, folder, "/own")[3:] == [
+        '    "/own/data/table.csv" "/data/table.csv"',
+        '    "/own/data/with space" "/data/with space"',
+        '    "/own/." "/."',
+    ]
+    assert [message for _, _, message in problems(folder, LOCAL + "%files\n data/[ab /x\n")] == [
+        "there is no data/[ab beside it"
+    ]
 
 
 @pytest.mark.parametrize(
