@@ -7,9 +7,10 @@ keeps no line numbers, refuses every bootstrap but Docker's, and takes an unknow
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from hpcstate import paths
 from hpcstate.container import archive, deffile, origin, template
@@ -92,17 +93,33 @@ def demand_harmless(text: str, where: str) -> None:
 
 
 def _read(path: Path) -> str:
+    content = b""
     try:
+        content = path.read_bytes()
         # A file of Windows: Apptainer takes the two characters for one line break, too.
-        return path.read_bytes().decode("utf-8").replace("\r\n", "\n")
-    except (OSError, UnicodeDecodeError) as error:
+        text = content.decode("utf-8").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        number = content.count(b"\n", 0, error.start) + 1
+        message = f"the byte 0x{content[error.start]:02x} is no character of UTF-8"
+        hint = f"iconv --from-code=LATIN1 --to-code=UTF-8 {path.name}, if it is of an old editor"
+        raise ProblemsError(paths.shown(path), (Problem(number, "character", message, hint),)) from error
+    except OSError as error:
         raise HpcstateError(f"cannot be read: {error}", where=paths.shown(path)) from error
+    if text.startswith("\ufeff"):
+        message = "it begins with a mark of byte order, behind which Apptainer knows no keyword"
+        problem = Problem(1, "character", message, "save it as UTF-8 without BOM")
+        raise ProblemsError(paths.shown(path), (problem,))
+    return text
 
 
 def _lines(text: str, path: Path, given: Mapping[str, str]) -> list[str]:
     """The lines of the definition ``text`` with their values. Raises ProblemsError for one that has none."""
     try:
-        return template.filled(text.removesuffix("\n"), given).split("\n")
+        filled = template.filled(text.removesuffix("\n"), given)
+        if template.stages(filled) != template.stages(text):
+            message = "a value makes a line with Bootstrap: of itself, which Apptainer would not read as one"
+            raise ProblemsError(paths.shown(path), (Problem(1, "stage", message, "write the stage out"),))
+        return filled.split("\n")
     except template.UnknownValueError as error:
         hint = (
             f"give it a default:  %arguments, and {error.name}=VALUE below it;"
@@ -273,8 +290,7 @@ def _placed(line: str, source: str, folder: Path, own: str, part: str) -> list[s
         return [f"    {own}/{source} {' '.join(plain[1:]) or source}"]
     if _SOURCE.sub("", line, count=1).strip():
         return [line.replace(source, f"{own}/{source}", 1)]
-    names = sorted(file.relative_to(folder).as_posix() for file in folder.glob(source))
-    return [f'    "{own}/{name}" "/{name}"' for name in names]
+    return [f'    "{own}/{name}" "/{name}"' for name in _matching(folder, source)]
 
 
 def local(path: Path, given: Mapping[str, str] | None = None) -> list[tuple[int, str, str]]:
@@ -340,7 +356,7 @@ def _files(number: int, line: str, folder: Path, part: str) -> list[Problem]:
     source = _source(line)
     if not source or _READ_BY_A_SHELL.search(source):
         return [Problem(number, "%files", f"write the name plainly or in double quotes: {line.strip()[:60]}")]
-    found = list(folder.glob(source)) if not source.startswith("/") else []
+    found = [folder / name for name in _matching(folder, source)]
     if source.startswith("/") or ".." in Path(source).parts:
         return [Problem(number, "%files", f"{source} leads out of the folder", origin.COPY)]
     for file in found:
@@ -352,6 +368,17 @@ def _files(number: int, line: str, folder: Path, part: str) -> list[Problem]:
     if not found:
         return [Problem(number, "%files", f"there is no {source} beside it")]
     return []
+
+
+def _matching(folder: Path, source: str) -> list[str]:
+    """What the pattern ``source`` names in ``folder``, as for a shell: not what begins with a dot, and ``**``
+    is ``*``.
+    """
+    if source.startswith("/"):
+        return []
+    # Path.glob takes hidden files, too, and fails at ".".
+    found = glob.glob(source, root_dir=folder)  # noqa: PTH207
+    return sorted(PurePosixPath(name).as_posix() for name in found)
 
 
 def _source(line: str) -> str:

@@ -39,7 +39,8 @@ def problems(number: int, stage: deffile.DefinitionStage, folder: Path) -> list[
     return []
 
 
-_NAME = re.compile(r"[a-z0-9_./-]+(:[A-Za-z0-9_.-]{1,128})?(@sha256:[0-9a-f]{64})?")
+_HOST = re.compile(r"[A-Za-z0-9_.-]+(:[0-9]+)?")
+_NAME = re.compile(r"[a-z0-9_./-]+(:[A-Za-z0-9_.-]{0,128})?(@sha256:[0-9a-f]{64})?")
 """An image behind its registry, by the reader that Apptainer has (go-containerregistry, pkg/name)."""
 
 
@@ -55,7 +56,7 @@ def _reference(number: int, stage: deffile.DefinitionStage) -> list[Problem]:
             return [Problem(stage.header[key][0], key.capitalize(), message, hint)]
     first, slash, rest = stage.image.partition("/")
     host = slash and ("." in first or ":" in first or first == "localhost")
-    if _NAME.fullmatch(rest if host else stage.image):
+    if _NAME.fullmatch(rest if host else stage.image) and (not host or _HOST.fullmatch(first)):
         return []
     value = stage.of("from")
     hint = "it is [REGISTRY/]NAME[:TAG][@sha256:…], the digest with 64 digits"

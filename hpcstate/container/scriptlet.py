@@ -32,7 +32,8 @@ def ended(output: str) -> str:
 
 def failing(definition: str, output: str) -> tuple[int, str]:
     """The line (1-based) of ``definition``, and its text, at which the %post, the %appinstall or the %test
-    ended whose build said ``output``. 0 where it is not known, with the command that was started last, if any.
+    ended whose build said ``output``. 0 where it is not known, with the command that was started last, if
+    any.
     """
     stages = _stages(definition.split("\n"))
     if ended(output) == "%test":

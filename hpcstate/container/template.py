@@ -27,8 +27,13 @@ class UnknownValueError(Exception):
 
 
 def names(text: str) -> set[str]:
-    """The values that ``text`` asks for, also within the defaults of others."""
-    return {found[1] for found in _VALUE.finditer(text)}
+    """The values that ``text`` asks for, also within the defaults of others, but not within comments."""
+    return {found[1] for found in active(text)}
+
+
+def stages(text: str) -> int:
+    """How many lines of ``text`` begin a stage. Apptainer fills each in by itself: no value makes one."""
+    return len(_STAGE.findall(text))
 
 
 def filled(text: str, given: Mapping[str, str] | None = None) -> str:

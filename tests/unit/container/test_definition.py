@@ -173,6 +173,8 @@ ONE = LOCAL + "Stage: one\n%post\n true\n"
         ("Bootstrap: docker\nFrom: Debian:12\n", 2, "From", "is no name of an image"),
         ('Bootstrap: docker\nFrom: "debian:12"\n', 2, "From", "is no name of an image"),
         ("Bootstrap: docker\nFrom: debian: 12\n", 2, "From", "is no name of an image"),
+        ("Bootstrap: docker\nFrom: host:port/a/b\n", 2, "From", "is no name of an image"),
+        ("Bootstrap: docker\nFrom: ghcr.io/a/b:1+2\n", 2, "From", "is no name of an image"),
         ("Bootstrap: docker\nFrom: ${BASE}\n", 2, "From", "is no name of an image"),
         ("Bootstrap: docker\nFrom: debian@sha256:abc\n", 2, "From", "is no name of an image"),
         ("Bootstrap: docker\nFrom: docker://debian:12\n", 2, "From", "for the name of a registry"),
@@ -223,12 +225,15 @@ def test_what_apptainer_refuses_or_loses_is_refused(
         LOCAL + "%files # why\n data/table.csv /x\n",
         LOCAL + "%files \n data/table.csv /x\n",
         LOCAL + "%files\n x#y /x\n",
+        LOCAL + "%files\n tree/. /x\n ./tree /y\n tree/** /z\n",
         LOCAL + "%appinstall a/b c\n true\n",
         ONE + LOCAL + "%files FROM one # why\n /etc/shadow /x\n",
         ONE + LOCAL + "%files  of   one\n /etc/shadow /x\n",
         ONE + ONE + LOCAL + "%files from one\n /a /b\n",
         LOCAL + "Stage: me\n%files from me\n /a /b\n",
         LOCAL + "%post\n" + " : a long line\n" * 4000 + "%post\n" + " : a long line\n" * 4000,
+        "Bootstrap: docker\nFrom: ubuntu:\n",
+        "Bootstrap: docker\nFrom: localhost:5000/a__b/c.d-e:V_1\n",
         "Bootstrap: docker\nFrom: //debian\nRegistry: ghcr.io/\nNamespace: a\n",
         "Bootstrap: library\nFrom: library://lolcow\nLibrary: https://library.sylabs.io\n",
         "Bootstrap: docker\nFrom: none.tar\n Bootstrap: localimage\nFrom: base.sif\n",
@@ -236,7 +241,25 @@ def test_what_apptainer_refuses_or_loses_is_refused(
 )
 def test_what_looks_odd_and_is_right_is_taken(folder: Path, text: str) -> None:
     (folder / "x#y").touch()
+    (folder / "tree").mkdir()
+    (folder / "tree/a").touch()
+    (folder / "tree/.hidden").touch()
     assert problems(folder, text) == []
+
+
+def test_the_whole_folder_and_patterns_are_those_of_a_shell(folder: Path) -> None:
+    (folder / "data/out").unlink()
+    assert problems(folder, LOCAL + "%files\n . /opt\n ./\n") == []
+    (folder / "data/.hidden").touch()
+    lines = (LOCAL + "%files\n data/*\n data/[ab\n .\n").splitlines()
+    assert definition.located(lines, folder, "/own")[3:] == [
+        '    "/own/data/table.csv" "/data/table.csv"',
+        '    "/own/data/with space" "/data/with space"',
+        '    "/own/." "/."',
+    ]
+    assert [message for _, _, message in problems(folder, LOCAL + "%files\n data/[ab /x\n")] == [
+        "there is no data/[ab beside it"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -268,6 +291,9 @@ def test_arguments_come_before_the_defaults(folder: Path) -> None:
     assert definition.bases(folder / "container.def", given) == {"base:debian:13": "not pinned"}
     with pytest.raises(ProblemsError, match=r"\{\{ other \}\}: no line uses this value"):
         definition.checked(folder / "container.def", "/container", {**given, "other": "1"})
+    (folder / "container.def").write_text(START + "%post\n true # {{ word }}\n")
+    with pytest.raises(ProblemsError, match=r"\{\{ word \}\}: no line uses this value"):
+        definition.checked(folder / "container.def", "/container", {"word": "1"})
 
 
 def test_without_a_section() -> None:
@@ -370,6 +396,7 @@ START = "Bootstrap: docker\nFrom: a\n"
         (START + "%arguments\n B=busybox\n\nBootstrap: {{ B }}\n", 6, "no %arguments of this stage has it"),
         ("Bootstrap: {{ B }}\nMirrorURL: x\n%arguments\n B=busybox\n", 1, "runs programs on this"),
         (START + "%arguments\n A={{B}}\n B={{C}}\n C=x\n%post\n {{A}}\n", 8, "would replace this"),
+        (START + "%arguments\n S=Bootstrap: docker\n%post\n true\n{{ S }}\n", 1, "makes a line with Boot"),
         (START + "%post\n echo {{ X }}\n", 4, "no %arguments of this stage has it"),
         (START + "%post\n true\x85%setup\n", 4, "no character of a definition"),
         (START + "%post\n true\r%setup\n", 4, "no character of a definition"),
@@ -394,6 +421,21 @@ def test_all_problems_come_at_once_and_name_the_file(folder: Path) -> None:
         definition.checked(folder / "container.def", "/container")
     assert [problem.line for problem in raised.value.problems] == [1, 3]
     assert "container.def:3: error: %nope" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "said"),
+    [
+        (b"Bootstrap: docker\nFrom: a\n# Andr\xe9\n", 3, "the byte 0xe9 is no character"),
+        (b"\xef\xbb\xbfBootstrap: docker\nFrom: a\n", 1, "a mark of byte order"),
+    ],
+)
+def test_another_encoding_is_told_with_its_line(folder: Path, content: bytes, line: int, said: str) -> None:
+    (folder / "container.def").write_bytes(content)
+    with pytest.raises(ProblemsError) as raised:
+        definition.checked(folder / "container.def", "/container")
+    ((found, message),) = ((problem.line, problem.message) for problem in raised.value.problems)
+    assert found == line and said in message
 
 
 def test_a_file_that_cannot_be_read_is_a_message(folder: Path) -> None:
