@@ -292,23 +292,31 @@ def _missing(host: GpuHost) -> _Said:
             "the driver was told to leave it out",
             "if it is to be used: take it out of NVreg_ExcludedGpus in /etc/modprobe.d, and reboot",
         )
+    failures = host.log["failures"]
+    why = next((failure["text"] for failure in reversed(failures) if _is_nameless(failure)), "")
     for address in gpus["bus"]:
         if address not in known:
             yield (
                 "error",
                 address,
-                "it is on the bus, and the driver has not started it",
+                f"it is on the bus, and the driver has not started it{why and f': {why}'}",
                 "dmesg | grep NVRM tells why; lspci -k shows whether another driver has it (vfio-pci)",
             )
-    listed = {gpu["address"] for gpu in host.smi["gpus"]}
+    told = {gpu["address"] for gpu in host.smi["gpus"]}
+    told |= {failure["address"] for failure in failures if failure["kind"] == "init"}
     for device in gpus["devices"]:
-        if host.smi["state"] == "ok" and device["address"] not in listed:
+        if host.smi["state"] == "ok" and device["address"] not in told:
             yield (
                 "error",
                 device["address"],
                 "the driver has it, and nvidia-smi does not list it",
                 DRAINED_REBOOT,
             )
+
+
+def _is_nameless(failure: GpuFailure) -> bool:
+    """Whether the module did not say which GPU it could not start: one that it has not is meant."""
+    return not failure["address"] and failure["kind"] in ("init", "bar")
 
 
 _REFUSED: dict[FailureKind, tuple[str, str]] = {
@@ -346,13 +354,29 @@ def _failures(host: GpuHost) -> _Said:
     last: dict[tuple[str, str], GpuFailure] = {
         (failure["address"], failure["kind"]): failure for failure in log["failures"]
     }
-    explained = {address for address, kind in last if kind in _REFUSED}
+    explained = {at for at, kind in last if kind in _REFUSED and (at or not host.gpus["driver"])}
     off_the_bus = {xid["address"] for xid in log["xids"] if xid["number"] == 79}
+    # nvidia-smi has each GPU started that it reads.
+    works = {
+        gpu["address"] for gpu in host.smi["gpus"] if host.smi["state"] == "ok" and not gpu["unreadable"]
+    }
     for (address, kind), failure in last.items():
         when = _time(failure["time"])
+        if _is_nameless(failure) and host.gpus["driver"]:
+            continue  # _missing
+        if kind == "init" and {address, ""} & explained:
+            continue
         if kind == "off_the_bus" and address not in off_the_bus:
             yield "error", address, f"it has fallen off the bus ({when})", known_xids()[79].step
-        elif kind == "init" and not {address, ""} & explained:
+        elif kind == "init" and address in works:
+            what = f"the driver could not start it ({when}), and has it now: {failure['text']}"
+            yield (
+                "warning",
+                address,
+                what,
+                "if it comes again: look at power, slot and riser, or ask the vendor",
+            )
+        elif kind == "init":
             what = f"the driver could not start {'it' if address else 'a GPU'} ({when}): {failure['text']}"
             yield "error", address, what, DRAINED_REBOOT
         elif kind in _REFUSED:

@@ -63,7 +63,7 @@ def host_state(
     devices = verdict.local_host(sysfs) if pcie_devices else None
     return HostState(
         routes=parse_routes(run(ROUTES).stdout) if which("ip") else None,
-        rules=parse_rules(run(RULES).stdout) if which("ip") else None,
+        rules=read_rules(),
         memory_mb=parse_memory((proc / "meminfo").read_text()),
         cpus=len(os.sched_getaffinity(0)),
         pci=devices,
@@ -78,6 +78,14 @@ def host_state(
         access=look(),
         claims=lambda name: read_claims(paths.ClusterPaths.of(name).claims),
     )
+
+
+def read_rules() -> tuple[RouteRule, ...] | None:
+    """The rules of this host; None without ip(8), and where the kernel has no tables to choose from
+    (CONFIG_IP_MULTIPLE_TABLES: it refuses to list them).
+    """
+    listed = run(RULES, check=False) if which("ip") else None
+    return parse_rules(listed.stdout) if listed is not None and listed.code == 0 else None
 
 
 def parse_memory(text: str) -> int:

@@ -343,7 +343,7 @@ FIELD_LINES = {
         "error",
     ),
     "gone": ("GPU 0000:41:00.0: GPU has fallen off the bus.", "error"),
-    "not started": ("GPU 0000:41:00.0: RmInitAdapter failed! (0x22:0x56:894)", "error"),
+    "not started at first": ("GPU 0000:41:00.0: RmInitAdapter failed! (0x22:0x56:894)", "warning"),
     "a wish that is over": (
         "Xid (PCI:0000:41:00): 154, GPU recovery action changed from 0x2 (Reboot) to 0x0 (None)",
         "",

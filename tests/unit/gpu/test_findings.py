@@ -315,7 +315,8 @@ WRONG: dict[str, tuple[GpuHost, str, str, str, str]] = {
     ),
     "not initialised": (
         a_host(
-            log=a_log(failures=[{"time": 1.0, "kind": "init", "address": FIRST, "text": "(0x62:0x65:2522)"}])
+            smi=an_smi(a_gpu(1, SECOND)),
+            log=a_log(failures=[{"time": 1.0, "kind": "init", "address": FIRST, "text": "(0x62:0x65:2522)"}]),
         ),
         "error",
         FIRST,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import pytest
 
 from hpcstate.gpu.findings import Finding, findings, unusable
-from hpcstate.probe import nvidia_smi, xid
+from hpcstate.probe import nvidia_smi, nvidia_topology, xid
 from hpcstate.probe.gpu import device_of
 from tests.unit.gpu_hosts import FIRST, SECOND, a_gpu, a_host, an_smi, some_gpus
 
@@ -313,3 +313,48 @@ def test_one_that_hides_from_jobs_is_not_offered() -> None:
     )
     assert (said_of_it.severity, said_of_it.address) == ("warning", SECOND)
     assert "NVreg_ExcludedGpus" in said_of_it.step
+
+
+@pytest.mark.parametrize(
+    "message", ["pci_enable_device failed, aborting", "FATAL: Failed to re-allocate BAR1."]
+)
+def test_a_failure_without_a_name_is_of_the_gpu_that_is_not_started(message: str) -> None:
+    """The other one works, and gets jobs."""
+    log = xid.parse(f"== journal\n1.0 n kernel: NVRM: {message}\n")
+    one = some_gpus(devices=some_gpus()["devices"][:1])
+    host = a_host(one, an_smi(a_gpu()), log)
+    (found,) = findings("n1", host)
+    assert (found.severity, found.address) == ("error", SECOND)
+    assert message in found.what
+    assert unusable("n1", host) == {}
+    assert findings("n1", a_host(log=log)) == ()  # both work: it was before
+
+
+def test_a_gpu_that_could_not_be_started_once_works() -> None:
+    """The log keeps the failure until the next boot; nvidia-smi would not read the GPU if it lasted."""
+    line = "== journal\n1.0 n kernel: NVRM: GPU 0000:41:00.0: RmInitAdapter failed! (0x62:0x40:1860)\n"
+    assert unusable("n1", a_host(log=xid.parse(line))) == {}
+    for smi_now in (an_smi(a_gpu(1, SECOND)), an_smi(state="failed", code=6, gpus=[])):
+        assert FIRST in unusable("n1", a_host(smi=smi_now, log=xid.parse(line)))
+
+
+GB200 = """== topo
+\t\x1b[4mGPU0\tGPU1\tGPU2\tGPU3\tNIC0\tCPU Affinity\tNUMA Affinity\tGPU NUMA ID\x1b[0m
+GPU0\t X \tNV18\tNV18\tNV18\tNODE\t0-71\t0\t\t2
+GPU1\tNV18\t X \tNV18\tNV18\tNODE\t0-71\t0\t\t10
+GPU2\tNV18\tNV18\t X \tNV18\tSYS\t\t1\t\t18
+GPU3\tNV18\tNV18\tNV18\t X \tSYS\t\t1\t\t26
+NIC0\tNODE\tNODE\tSYS\tSYS\t X \t\t\t\t
+== end 0
+"""
+
+
+def test_the_matrix_of_a_gb200_has_a_column_more() -> None:
+    found = nvidia_topology.parse(GB200)
+    assert [(row["cpu_affinity"], row["numa_affinity"]) for row in found["gpus"]] == [
+        ("0-71", "0"),
+        ("0-71", "0"),
+        ("", "1"),
+        ("", "1"),
+    ]
+    assert found["gpus"][3]["links"] == {0: "NV18", 1: "NV18", 2: "NV18"}

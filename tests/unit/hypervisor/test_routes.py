@@ -17,10 +17,11 @@ import pytest
 
 from hpcstate import schema
 from hpcstate.errors import HpcstateError, Problem
-from hpcstate.hypervisor import routes
+from hpcstate.hypervisor import fit, routes
 from hpcstate.hypervisor.first_file import HostSize, first_file
 from hpcstate.hypervisor.routes import Route, RouteRule
 from hpcstate.paths import ROOT
+from hpcstate.run import Result
 from tests.unit.pci_hosts import WORKSTATION
 
 JUDGED = json.loads(Path(__file__).with_name("routes_judged.json").read_text())
@@ -127,3 +128,25 @@ def test_init_takes_no_network_that_would_be_lost() -> None:
     assert "subnet: 192.168.152.0/24" in first_file("a", "a.yaml", WORKSTATION, size)
     with pytest.raises(HpcstateError, match="all overlap"):
         first_file("a", "a.yaml", WORKSTATION, replace(size, is_lost=lambda _: True))
+
+
+@pytest.mark.parametrize(
+    ("code", "printed", "rules"),
+    [
+        (0, '[{"priority":32766,"src":"all","table":"main"}]', (RouteRule(32766),)),
+        (2, "", None),  # RTNETLINK answers: Operation not supported
+        (255, "", None),
+    ],
+)
+def test_a_kernel_without_rules(
+    code: int, printed: str, rules: tuple[RouteRule, ...] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ip(words: tuple[str, ...], *, check: bool) -> Result:
+        assert (words, check) == (routes.RULES, False)
+        return Result(words, code, printed, "")
+
+    monkeypatch.setattr(fit, "which", lambda _: "/sbin/ip")
+    monkeypatch.setattr(fit, "run", ip)
+    assert fit.read_rules() == rules
+    monkeypatch.setattr(fit, "which", lambda _: None)
+    assert fit.read_rules() is None
