@@ -172,7 +172,10 @@ def check(lines: Sequence[str], folder: Path) -> list[Problem]:
     """What is wrong in the definition ``lines``; ``folder`` is where its files are."""
     found: list[Problem] = []
     stages = deffile.stages(lines)
+    idle = deffile.without_commands(lines, ON_THE_HOST)
     for number, line, part, key, value in deffile.scanned(lines):
+        if number in idle:
+            continue
         if key.startswith("%"):
             found += _section(number, line)
             if part == deffile.FROM_A_STAGE:
@@ -272,12 +275,16 @@ def located(
     lines: Sequence[str], folder: Path, own: str, moved: Mapping[str, str] | None = None
 ) -> list[str]:
     """``lines`` with the host files that they name relative to ``folder`` below ``own``, and each with the
-    place where it goes: without one, Apptainer would take that where it sees the file.
+    place where it goes: without one, Apptainer would take that where it sees the file. What would run on
+    this machine and has no commands is left out.
     """
     made: list[str] = []
     places = {number: value for number, _, value in _local(lines)}
+    idle = deffile.without_commands(lines, ON_THE_HOST)
     for number, line, part, key, _ in deffile.scanned(lines):
-        if number in places:
+        if number in idle:
+            made.append("")
+        elif number in places:
             value = places[number]
             made.append(f"From: {(moved or {}).get(value, f'{own}/{value}')}")
         elif part in _OF_HOST_FILES and not key and (source := _source(line)):

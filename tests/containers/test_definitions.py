@@ -74,6 +74,7 @@ TAKEN = {
     + HEADER
     + "%files from one\n    /etc/st /etc/made\n",
     "a name with a number sign": HEADER + "%files\n    x#y /etc/made\n",
+    "a setup without commands": HEADER + "%setup\n    # none\n\n" + MADE,
     "an app": HEADER + "%appinstall a/b c\n    echo 1 >in\n%appfiles foo\n    x#y\n".replace("#y", "y"),
 }
 """What Apptainer builds: so does hpcstate, to the same /etc/made."""
