@@ -8,7 +8,7 @@ tests/containers/test_definitions.py compares.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -103,9 +103,19 @@ def stages(lines: Sequence[str]) -> list[DefinitionStage]:
     return [DefinitionStage(*each) for each in zip(starts, headers, sections, strict=True)]
 
 
-def begins_stage(line: str) -> bool:
-    """Whether ``line`` begins a stage."""
-    return bool(_STAGE.match(line))
+def without_commands(lines: Sequence[str], names: Collection[str]) -> set[int]:
+    """The numbers of the lines of those sections ``names`` that have nothing but comments and empty lines."""
+    found: set[int] = set()
+    block: set[int] = set()
+    idle = False
+    for number, text, _, key, _ in scanned(lines):
+        if key.startswith("%") or _STAGE.match(text):
+            found |= block if idle else set()
+            block, idle = set(), text.startswith("%") and key.removeprefix("%") in names
+        elif text.strip() and not text.lstrip().startswith("#"):
+            idle = False
+        block.add(number)
+    return found | (block if idle else set())
 
 
 def copied_from(line: str) -> str | None:

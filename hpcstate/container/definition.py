@@ -54,10 +54,11 @@ def checked(
     own: str,
     given: Mapping[str, str] | None = None,
     moved: Mapping[str, str] | None = None,
+    folder: Path | None = None,
 ) -> str:
     """The definition ``path`` with its values filled in, those ``given`` first, its host files made absolute
-    below ``own``, the place where Apptainer sees the folder of ``path``; ``moved`` are those that it sees
-    elsewhere.
+    below ``own``, the place where Apptainer sees the ``folder`` that they are in (None: that of ``path``);
+    ``moved`` are those that it sees elsewhere.
 
     Raises HpcstateError when it cannot be read, and ProblemsError with what is wrong in it and where.
     """
@@ -67,9 +68,10 @@ def checked(
         hint = "write {{ NAME }} where it belongs, or leave it out"
         problem = Problem(1, f"{{{{ {unused[0]} }}}}", "no line uses this value of `arguments`", hint)
         raise ProblemsError(paths.shown(path), (problem,))
-    if problems := check(lines, path.parent):
+    folder = folder or path.parent
+    if problems := check(lines, folder):
         raise ProblemsError(paths.shown(path), tuple(problems))
-    made = "\n".join(located(lines, path.parent, own, moved)) + "\n"
+    made = "\n".join(located(lines, folder, own, moved)) + "\n"
     demand_harmless(made, paths.shown(path))
     return made
 
@@ -137,9 +139,10 @@ def _strange(line: str) -> list[str]:
     return sorted({repr(character) for character in line if character in _STRANGE})
 
 
-def bases(path: Path, given: Mapping[str, str] | None = None) -> dict[str, str]:
+def bases(path: Path, given: Mapping[str, str] | None = None, folder: Path | None = None) -> dict[str, str]:
     """What the definition ``path`` starts from, each stage: ``base:`` and its ``From`` to the digest of that:
-    the one it is pinned to, that of a file beside it, or "not pinned". :func:`checked` has found it sound.
+    the one it is pinned to, that of a file in ``folder``, or "not pinned". :func:`checked` has found it
+    sound.
     """
     found: dict[str, str] = {}
     for stage in deffile.stages(_lines(_read(path), path, given or {})):
@@ -147,7 +150,7 @@ def bases(path: Path, given: Mapping[str, str] | None = None) -> dict[str, str]:
         if not value or agent == "scratch":
             continue
         image, _, pinned = stage.image.partition("@")
-        file = path.parent / (origin.beside(agent, value)[0] if agent in origin.BESIDE else value)
+        file = (folder or path.parent) / (origin.beside(agent, value)[0] if agent in origin.BESIDE else value)
         whole = file.is_file() or (file / archive.INDEX).is_file()
         if not pinned and agent in origin.BESIDE and whole:
             pinned = f"sha256:{archive.digest(file)}"
@@ -169,7 +172,10 @@ def check(lines: Sequence[str], folder: Path) -> list[Problem]:
     """What is wrong in the definition ``lines``; ``folder`` is where its files are."""
     found: list[Problem] = []
     stages = deffile.stages(lines)
+    idle = deffile.without_commands(lines, ON_THE_HOST)
     for number, line, part, key, value in deffile.scanned(lines):
+        if number in idle:
+            continue
         if key.startswith("%"):
             found += _section(number, line)
             if part == deffile.FROM_A_STAGE:
@@ -269,12 +275,16 @@ def located(
     lines: Sequence[str], folder: Path, own: str, moved: Mapping[str, str] | None = None
 ) -> list[str]:
     """``lines`` with the host files that they name relative to ``folder`` below ``own``, and each with the
-    place where it goes: without one, Apptainer would take that where it sees the file.
+    place where it goes: without one, Apptainer would take that where it sees the file. What would run on
+    this machine and has no commands is left out.
     """
     made: list[str] = []
     places = {number: value for number, _, value in _local(lines)}
+    idle = deffile.without_commands(lines, ON_THE_HOST)
     for number, line, part, key, _ in deffile.scanned(lines):
-        if number in places:
+        if number in idle:
+            made.append("")
+        elif number in places:
             value = places[number]
             made.append(f"From: {(moved or {}).get(value, f'{own}/{value}')}")
         elif part in _OF_HOST_FILES and not key and (source := _source(line)):

@@ -116,12 +116,12 @@ def definition(chosen: Container, work: Path, toolbox: SeesPaths, report: Say) -
         if plain != at / own or image:
             binds[plain] = f"{_ARCHIVE}/{number}.tar"
             moved[name] = toolbox.at(plain, binds)
-    text = container_definition.checked(file, toolbox.at(at, binds), given, moved)
+    text = container_definition.checked(file, toolbox.at(at, binds), given, moved, at)
     return Source(
         text,
         {**binds, **network(), **_cache()},
         _cache_variable(toolbox),
-        versions=container_definition.bases(file, given),
+        versions=container_definition.bases(file, given, at),
         file=file,
         hint="nothing half built stays; a definition is built anew from its start",
     )

@@ -4,11 +4,14 @@ and the values that it fills in are those that are filled in here.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from pathlib import Path
 
 import pytest
 
+from hpcstate.container import architecture, archive
 from hpcstate.container import definition as container_definition
 from hpcstate.container import template as container_template
 from hpcstate.container.toolbox import Toolbox
@@ -71,6 +74,7 @@ TAKEN = {
     + HEADER
     + "%files from one\n    /etc/st /etc/made\n",
     "a name with a number sign": HEADER + "%files\n    x#y /etc/made\n",
+    "a setup without commands": HEADER + "%setup\n    # none\n\n" + MADE,
     "an app": HEADER + "%appinstall a/b c\n    echo 1 >in\n%appfiles foo\n    x#y\n".replace("#y", "y"),
 }
 """What Apptainer builds: so does hpcstate, to the same /etc/made."""
@@ -223,3 +227,53 @@ def test_a_value_that_is_not_there_is_an_error_for_both(folder: Path, tools: Too
     assert refused(folder, text)
     code, _, said = build(tools, folder, text)
     assert code != 0 and "none" in said
+
+
+def layout(at: Path, tree: Path) -> Path:
+    """A folder in the layout of OCI with two images, `x` and `y`, of the files of the tar ``tree``."""
+    at.joinpath("blobs/sha256").mkdir(parents=True)
+
+    def blob(content: bytes, kind: str) -> dict[str, object]:
+        digest = hashlib.sha256(content).hexdigest()
+        (at / "blobs/sha256" / digest).write_bytes(content)
+        media = f"application/vnd.oci.image.{kind}"
+        return {"mediaType": media, "digest": f"sha256:{digest}", "size": len(content)}
+
+    files = blob(tree.read_bytes(), "layer.v1.tar")
+    entries = []
+    for name in "xy":
+        config = {
+            "architecture": architecture.own(),
+            "os": "linux",
+            "config": {"Env": [f"NAME={name}"]},
+            "rootfs": {"type": "layers", "diff_ids": [files["digest"]]},
+        }
+        told = blob(json.dumps(config).encode(), "config.v1+json")
+        manifest = {"schemaVersion": 2, "config": told, "layers": [files]}
+        entry = blob(json.dumps(manifest).encode(), "manifest.v1+json")
+        entries.append({**entry, "annotations": {"org.opencontainers.image.ref.name": name}})
+    (at / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": entries}))
+    (at / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    return at
+
+
+def test_images_that_apptainer_cannot_read_are_made_readable(
+    folder: Path, tree: Path, tools: Toolbox, tmp_path: Path
+) -> None:
+    images = layout(folder / "images", tree)
+    made = archive.readable(images, "y", tmp_path)
+    run(["tar", "-czf", folder / "images.tar.gz", "-C", images, "oci-layout", "index.json", "blobs"])
+    aside = folder / "aside"
+    aside.mkdir()
+    unpacked = archive.readable(folder / "images.tar.gz", "y", aside)
+    digest = archive.digest_of(images, "y")
+    for start in (
+        f"oci-archive\nFrom: {made.name}",
+        f"oci-archive\nFrom: aside/{unpacked.name}",
+        f"oci\nFrom: images@{digest}",
+    ):
+        code, _, said = build(tools, folder, f"Bootstrap: {start}\n")
+        assert code == 0, said
+        assert 'NAME:-"y"' in (folder / "made/.singularity.d/env/10-docker2singularity.sh").read_text()
+    for start in ("oci-archive\nFrom: images.tar.gz", "oci\nFrom: images", "oci\nFrom: images:y"):
+        assert build(tools, folder, f"Bootstrap: {start}\n")[0], "Apptainer reads it: is it still a case?"

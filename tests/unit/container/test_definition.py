@@ -281,6 +281,16 @@ def test_a_local_base_is_found_wherever_its_line_stands(folder: Path) -> None:
     assert definition.located(text.splitlines(), folder, "/own")[0] == "From: /own/base.sif"
 
 
+def test_a_setup_without_commands_is_left_out(folder: Path) -> None:
+    text = LOCAL + "%setup -c x\n\n  # nothing\n%post\n true\n%pre\n"
+    assert problems(folder, text) == []
+    made = definition.located(text.splitlines(), folder, "/own")
+    assert made[2:] == ["", "", "", "%post", " true", ""]
+    definition.demand_harmless("\n".join(made), "it")
+    for more in ("%setup\n # a \\\n touch /x\n", "%setup\n\n%setup\n touch /x\n", " %setup\n"):
+        assert [place for _, place, _ in problems(folder, LOCAL + more)] == ["%setup"]
+
+
 def test_arguments_come_before_the_defaults(folder: Path) -> None:
     (folder / "container.def").write_text(
         "Bootstrap: docker\nFrom: debian:{{ tag }}\n%arguments\n tag=12\n%post\n echo {{ word }}\n"

@@ -103,6 +103,18 @@ def test_a_definition_finds_its_folder(folder: Path, tmp_path: Path) -> None:
     assert found.binds[folder] == "/container"
 
 
+def test_files_are_those_of_the_container_wherever_its_definition_lies(folder: Path, tmp_path: Path) -> None:
+    (folder / "defs").mkdir()
+    (folder / "base.sqfs").write_bytes(b"hsqs")
+    (folder / "defs/gpu.def").write_text(
+        "Bootstrap: localimage\nFrom: base.sqfs\n%files\n  base.sqfs /opt/\n"
+    )
+    found = source(replace(declared("definition"), file="defs/gpu.def"), tmp_path)
+    assert "From: /container/base.sqfs\n" in found.definition
+    assert "  /container/base.sqfs /opt/\n" in found.definition
+    assert found.versions["base:base.sqfs"].startswith("sha256:")
+
+
 def test_one_image_of_an_archive_or_a_folder_is_found_by_its_name(folder: Path, tmp_path: Path) -> None:
     from tests.unit.container.test_archive import DOCKER, OCI, REFERENCE, written
 
