@@ -9,7 +9,9 @@ import json
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 LIMIT = 8
 """Seconds for each call of nvidia-smi: more means that a GPU or the driver hangs, an error itself."""
@@ -41,22 +43,35 @@ def on_the_bus(root: str = "") -> int:
 def errors(node: str, ask: Callable[[str], str]) -> Iterator[tuple[str, str]]:
     """The findings of the severity ``error``: what is wrong, and the address of the GPU, empty for the node.
 
-    ``ask`` runs a shell command on the node as root, and returns what it prints.
+    ``ask`` runs a shell command on the node as root, and returns what it prints. What a newer driver says in
+    words that are not understood hides no error that another source tells. Raises HpcstateError for it where
+    nothing else is wrong.
     """
     if not on_the_bus() and not Path("/proc/driver/nvidia/version").exists():
         return
+    from hpcstate.errors import HpcstateError
     from hpcstate.gpu.findings import GpuHost, findings
     from hpcstate.probe import gpu, nvidia_smi, nvidia_topology, xid
 
+    strange: list[HpcstateError] = []
+
+    def read(parse: Callable[[str], T], command: str) -> T:
+        try:
+            return parse(ask(command))
+        except HpcstateError as error:
+            strange.append(error)
+            return parse("")
+
     host = GpuHost(
         gpus=gpu.parse(ask(gpu.command())),
-        smi=nvidia_smi.parse(ask(nvidia_smi.command(limit=LIMIT))),
-        topology=nvidia_topology.parse(ask(nvidia_topology.command(limit=LIMIT))),
-        log=xid.parse(ask(xid.command())),
+        smi=read(nvidia_smi.parse, nvidia_smi.command(limit=LIMIT)),
+        topology=read(nvidia_topology.parse, nvidia_topology.command(limit=LIMIT)),
+        log=read(xid.parse, xid.command()),
     )
-    for finding in findings(node, host):
-        if finding.severity == "error":
-            yield finding.what, finding.address
+    wrong = [finding for finding in findings(node, host) if finding.severity == "error"]
+    yield from ((finding.what, finding.address) for finding in wrong)
+    if strange and not wrong:
+        raise strange[0]
 
 
 def state() -> list[dict[str, Any]]:

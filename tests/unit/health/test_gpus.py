@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from hpcstate.errors import HpcstateError
 from hpcstate.gpu.findings import findings, read_host
 from hpcstate.health import gpus
 from hpcstate.probe import gpu, nvidia_smi, nvidia_topology, xid
@@ -40,6 +41,23 @@ def test_the_errors_of_a_node_are_the_findings(monkeypatch: pytest.MonkeyPatch) 
     assert "the kernel module is not loaded" in mine[0][0]
     # Each call of nvidia-smi ends long before slurmd ends the whole.
     assert sum(f"limit={gpus.LIMIT}" in command for command in asked) == 2
+
+
+def test_words_that_are_not_understood_hide_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An Xid in a form of a driver to come, beside a GPU that nvidia-smi cannot open."""
+    lost = "Unable to determine the device handle for GPU0: 0000:01:00.0: GPU is lost."
+    said = {
+        gpu.command(): "driver NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  595.45.04  R\n"
+        "bus 0000:01:00.0\ngpu 0000:01:00.0|0x2330|0|0-7|NVIDIA H100|No\nnode c3 0 /dev/nvidia0\n",
+        xid.command(): "== journal\n1.0 n kernel: NVRM: Xid (PCI:0000:01:00): abc, words\n",
+        nvidia_smi.command(limit=gpus.LIMIT): f"== query\n{lost}\n== end 15\n",
+    }
+    monkeypatch.setattr(gpus, "on_the_bus", lambda: 1)
+    ((what, address),) = gpus.errors("a", lambda command: said.get(command, ""))
+    assert ("GPU is lost" in what, address) == (True, "0000:01:00.0")
+    said[nvidia_smi.command(limit=gpus.LIMIT)] = ""
+    with pytest.raises(HpcstateError, match="an Xid in an unknown form"):
+        list(gpus.errors("a", lambda command: said.get(command, "")))
 
 
 SMI = {
