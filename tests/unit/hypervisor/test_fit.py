@@ -12,8 +12,9 @@ import pytest
 from hpcstate import paths, schema
 from hpcstate.errors import HpcstateError, Problem
 from hpcstate.hypervisor import fit as validate
-from hpcstate.hypervisor.fit import HostHardware, HostState, Route, read_head
+from hpcstate.hypervisor.fit import HostHardware, HostState, read_head
 from hpcstate.hypervisor.fit_host import HostAccess, virtiofsd_missing
+from hpcstate.hypervisor.routes import ROUTES, Route, parse_routes
 from hpcstate.passthrough.verdict import PciHost
 from hpcstate.probe.cpus import HostCell
 from hpcstate.probe.hugepages import Hugepages
@@ -293,12 +294,12 @@ def test_routes_are_read_from_iproute2() -> None:
         {"dst": "198.51.100.7", "gateway": "192.0.2.9", "dev": "eth0"},
         {"type": "blackhole", "dst": "10.0.0.0/8", "flags": []},
     ]
-    assert validate.parse_routes(json.dumps(output)) == (
+    assert parse_routes(json.dumps(output)) == (
         Route(IPv4Network("192.0.2.0/24"), "eth0"),
         Route(IPv4Network("198.51.100.7/32"), "eth0", "192.0.2.9"),
         Route(IPv4Network("10.0.0.0/8"), "", kind="blackhole"),
     )
-    assert validate.parse_routes("") == ()
+    assert parse_routes("") == ()
 
 
 GIB = 2**30
@@ -369,19 +370,19 @@ def test_routes_of_all_tables_are_read_and_addresses_of_the_host_are_none() -> N
         {"type": "broadcast", "dst": "192.168.150.255", "dev": "virbr0", "table": "local"},
         {"type": "multicast", "dst": "224.0.0.0/4", "dev": "eth0", "table": "local"},
     ]
-    assert validate.parse_routes(json.dumps(output)) == (
+    assert parse_routes(json.dumps(output)) == (
         Route(IPv4Network("0.0.0.0/0"), "wg0", table="51820"),
         Route(IPv4Network("192.168.0.0/16"), "wg0", table="51820"),
         Route(IPv4Network("0.0.0.0/1"), "tun0", "10.8.0.1"),
         Route(IPv4Network("10.0.0.0/8"), "lo", table="220", kind="unreachable"),
     )
-    assert validate.ROUTES[-3:] == ("show", "table", "all")
+    assert ROUTES[-3:] == ("show", "table", "all")
 
 
 @pytest.mark.parametrize("output", ["{", '{"dst": 1}', '[{"dev": "eth0"}]', '[{"dst": "unknown"}]'])
 def test_output_that_is_no_list_of_routes(output: str) -> None:
     with pytest.raises(HpcstateError):
-        validate.parse_routes(output)
+        parse_routes(output)
 
 
 def test_memory_is_read_from_proc() -> None:

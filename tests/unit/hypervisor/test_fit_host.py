@@ -19,7 +19,7 @@ from hpcstate.host import packages as host_packages
 from hpcstate.hypervisor import fit as validate
 from hpcstate.hypervisor import fit_host as validate_host
 from hpcstate.hypervisor.connection import NetworkOfBridge, connect
-from hpcstate.hypervisor.fit import HostState, Route
+from hpcstate.hypervisor.fit import HostState
 from hpcstate.hypervisor.fit_host import (
     Bridges,
     HostAccess,
@@ -28,6 +28,7 @@ from hpcstate.hypervisor.fit_host import (
     reserve_mb,
     unreadable_for_qemu,
 )
+from hpcstate.hypervisor.routes import Route
 from hpcstate.hypervisor.lookup import subnets_of
 from hpcstate.hypervisor.mark import Stranger
 from hpcstate.hypervisor.xml import cluster_uuid
