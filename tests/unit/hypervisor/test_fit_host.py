@@ -28,9 +28,9 @@ from hpcstate.hypervisor.fit_host import (
     reserve_mb,
     unreadable_for_qemu,
 )
-from hpcstate.hypervisor.routes import Route
 from hpcstate.hypervisor.lookup import subnets_of
 from hpcstate.hypervisor.mark import Stranger
+from hpcstate.hypervisor.routes import Route
 from hpcstate.hypervisor.xml import cluster_uuid
 from hpcstate.model import Cluster
 from hpcstate.passthrough.vfio import hugepages_needed
