@@ -25,6 +25,7 @@ TOOLS = (
         "awk",
         "basename",
         "cat",
+        "date",
         "find",
         "grep",
         "od",
@@ -314,6 +315,19 @@ def test_a_silent_slurmctld_is_asked_no_more_than_a_ping(tools: Path, tmp_path: 
     assert (tmp_path / "asked").read_text() == "ping\nping\n"
 
 
+@pytest.mark.parametrize(("age_s", "read"), [(0, ["slurm.conf"]), (3600, [])])
+def test_what_a_daemon_may_have_read(tools: Path, tmp_path: Path, age_s: int, read: list[str]) -> None:
+    """A file that was changed now is read by a process that starts now, and by none of an hour ago."""
+    stand_in(tools, "systemctl", 'case "$*" in *slurmctld*) echo 42 ;; *) echo 0 ;; esac')
+    stand_in(tools, "ps", f'[ "$*" = "-o etimes= -p 42" ] && echo "  {age_s}"')
+    folder = tmp_path / AWKWARD
+    folder.mkdir(exist_ok=True)
+    (folder / "slurm.conf").write_text("ClusterName=a\n")
+    (folder / "notes.txt").write_text("x")
+    found = slurm.parse_read(run(slurm.read_command(str(folder)), tools, tmp_path))
+    assert found == {"slurmctld": read, "slurmd": []}
+
+
 def test_daemons_are_asked_of_dpkg_and_systemd(tools: Path, tmp_path: Path) -> None:
     stand_in(tools, "dpkg-query", "echo slurmd installed 24.11.5-4; echo 'no packages found' >&2; exit 1")
     stand_in(tools, "systemctl", "printf 'Id=slurmd.service\\nActiveState=active\\nUnitFileState=enabled\\n'")
@@ -329,6 +343,7 @@ def test_daemons_are_asked_of_dpkg_and_systemd(tools: Path, tmp_path: Path) -> N
         slurm.jobs_command("a"),
         slurm.running_config_command(),
         slurm.daemons_command(),
+        slurm.read_command("a"),
     ],
 )
 def test_whatever_can_hang_has_a_time_limit(command: str) -> None:
