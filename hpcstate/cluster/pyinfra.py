@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,12 +156,16 @@ def _run(
             # The turn lasts until pyinfra has ended, too, should this process be killed.
             pass_fds=() if dry else turn.held(),
         ) as process,
+        # A plan of nodes that were never deployed is longer than a pipe holds (pipe(7): 64 KiB), and its log
+        # ends only when it is written.
+        ThreadPoolExecutor(1) as reader,
     ):
         assert process.stdout is not None
         assert process.stderr is not None
+        answer = reader.submit(process.stdout.read)
         try:
             lines = _follow(process.stderr, sink, say, begun)
-            output = process.stdout.read()
+            output = answer.result()
         except BaseException:
             _end(process)
             raise

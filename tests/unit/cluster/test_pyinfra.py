@@ -87,6 +87,13 @@ def test_a_plan_never_applies(pyinfra: Path, description: Description) -> None:
     assert report.failed_hosts == ()
 
 
+def test_a_plan_longer_than_a_pipe_holds_is_read(pyinfra: Path, description: Description) -> None:
+    row = {"name": "Slurm/daemon", "hosts_with_change": ["n"] * 40_000, "hosts_with_conditional_change": []}
+    act(pyinfra, {"plan": [row]}, log="--> Gathering facts")
+
+    assert len(deploy.plan(description, print).operations[0].changed) == 40_000
+
+
 def test_a_plan_of_some_nodes_asks_those_only(pyinfra: Path, description: Description) -> None:
     act(pyinfra, {**RESULTS, "results": None})
     deploy.plan(description, lambda _: None, only=["a", "b"], without=["x", "y"])
