@@ -7,6 +7,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor.connection import LibvirtHost
@@ -38,9 +39,10 @@ def wait_for_ssh(
     say: Say,
     booting: Sequence[str] = (),
     then: Callable[[Live], None] = lambda _: None,
+    beside: Callable[[Live], None] = lambda _: None,
 ) -> None:
     """Wait until every node lets our key in; a line for each that does, and one every ten seconds. ``then``
-    is done on the same connections.
+    is done on the same connections, ``beside`` too, while the nodes are waited for.
 
     A node whose emulator crashed is powered on once more: QEMU 10 under TCG can stop at an assertion while
     the guest maps its devices (``iotlb_to_section``): seen once, on a busy host, in some 200 boots. One of
@@ -51,7 +53,8 @@ def wait_for_ssh(
     again: set[str] = set()
     strange: dict[str, float] = {}
     waiting = {node.name: node for node in nodes}
-    with Live(cluster) as live:
+    with Live(cluster) as live, ThreadPoolExecutor(1) as pool:
+        other = pool.submit(beside, live)
         while waiting:
             # At the same time: each first connection to a slow guest takes a second.
             silent = at_once(
@@ -80,6 +83,7 @@ def wait_for_ssh(
                 time.sleep(_POLL)
                 _revive(cluster, list(waiting.values()), host, again, say)
         then(live)
+        other.result()
 
 
 def _silence(address: str) -> str:

@@ -150,15 +150,17 @@ def start(
         # Behind everything that may refuse: with another file's addresses nobody would get in any more.
         write_known_hosts(cluster)
         drained: list[str] = []
-
-        def then(live: Live) -> None:
-            """On the same connections, for opening one takes a second."""
-            if powered_on or put_back:
-                reach.demand(cluster, nodes, reach.asks(live), say, local=host.local)
-            else:
-                drained.extend(_drains_of_ours(live))
-
-        wait_for_ssh(cluster, nodes, host, say, booting=powered_on, then=then)
+        if powered_on or put_back:
+            wait_for_ssh(
+                cluster,
+                nodes,
+                host,
+                say,
+                booting=powered_on,
+                then=lambda live: reach.demand(cluster, nodes, reach.asks(live), say, local=host.local),
+            )
+        else:
+            wait_for_ssh(cluster, nodes, host, say, beside=lambda live: drained.extend(_drains_of_ours(live)))
         different = tuple(differences(host, cluster))
     running = tuple(node.name for node in nodes if node.name not in powered_on)
     return Started(tuple(powered_on), running, different, tuple(drained))

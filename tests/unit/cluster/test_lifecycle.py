@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -127,6 +128,24 @@ def test_each_node_that_answers_is_said(cluster: Cluster, monkeypatch: pytest.Mo
     said: list[str] = []
     boot.wait_for_ssh(cluster, cluster.nodes[:2], Hypervisor(), said.append, ["compute-01"])  # type: ignore[arg-type]
     assert said == ["controller: answers on SSH", "compute-01: answers on SSH after 0 s"]
+
+
+def test_what_goes_on_beside_has_ended_when_the_nodes_answer(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ensure_secrets(cluster)
+    answers = threading.Event()
+    monkeypatch.setattr(boot, "_silence", lambda _address: "" if answers.is_set() else "silent")
+    monkeypatch.setattr(boot, "_not_let_in", lambda *_: "")
+    monkeypatch.setattr(boot, "_POLL", 0.0)
+    done: list[object] = []
+
+    def beside(live: object) -> None:
+        answers.set()  # before any node has answered
+        done.append(live)
+
+    boot.wait_for_ssh(cluster, cluster.nodes[:2], Hypervisor(), print, beside=beside)  # type: ignore[arg-type]
+    assert len(done) == 1
 
 
 _STALL = """\
