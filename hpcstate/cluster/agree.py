@@ -112,8 +112,6 @@ def announce(
     lines = concerns(plan, choice)
     if not lines or choice.yes:
         return
-    for line in lines:
-        say(line)
     if ask is None:
         raise HpcstateError(
             "this needs somebody's agreement, and there is no terminal to ask at; nothing was touched\n"
@@ -121,5 +119,7 @@ def announce(
             where=str(file),
             hint=f"./hpc up {file} --yes agrees; `hpcstate plan {file}` shows all of it",
         )
+    for line in lines:
+        say(line)
     if not ask("Go on?"):
         raise HpcstateError("nobody agreed; nothing was touched", where=str(file), hint="--yes does not ask")

@@ -28,6 +28,17 @@ def left(
     }
 
 
+def refused(slurm: Mapping[str, SlurmNode]) -> dict[str, str]:
+    """Each node of ``slurm`` that has less than slurm.conf says (INVALID_REG, scontrol(1)), with a line about
+    it: such a node gets no job."""
+    return {
+        name: f"{name} gets no jobs: it has less than slurm.conf says ({node['reason'] or 'INVALID_REG'}); "
+        "`./hpc up` makes the two agree"
+        for name, node in slurm.items()
+        if "INVALID_REG" in node["states"]
+    }
+
+
 def _line(name: str, node: SlurmNode, controller: str) -> str:
     since = ""
     if node["reason_since"]:

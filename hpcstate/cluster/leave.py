@@ -36,13 +36,23 @@ DRAIN_SECONDS = 3600.0
 _POLL = 5.0
 _TELL = 60.0
 _END_SECONDS = 120.0
+"""How long jobs that were ended may take: Slurm kills after KillWait (30 s), then the epilog runs."""
 _STOP = Path(__file__).with_name("slurmctld_stop.sh")
 _STOP_SECONDS = 300.0
 """systemd gives each of three daemons 90 s (DefaultTimeoutStopSec)."""
 
-"""How long jobs that were ended may take: Slurm kills after KillWait (30 s), then the epilog runs."""
-
 _SLURM_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class StopCommands:
+    """The commands, for a person, that wait for the jobs on the nodes that are to go, and that do not."""
+
+    waits: str = "hpcstate stop FILE --drain"
+    forces: str = "hpcstate stop FILE --force"
+
+
+STOPPING = StopCommands()
 
 
 @dataclass(frozen=True)
@@ -151,6 +161,7 @@ def left(
     timeout_s: float = DRAIN_SECONDS,
     is_off: Callable[[str], bool] = lambda _: True,
     paused: Collection[str] = (),
+    way: StopCommands = STOPPING,
 ) -> Iterator[None]:
     """``nodes`` are without jobs and take no new ones while the block runs, which switches them off; then
     Slurm has them as DOWN, from where they come back by themselves when they boot (ReturnToService=2).
@@ -160,8 +171,6 @@ def left(
     ``jobs`` is ``refuse``, or when they do not end within ``timeout_s`` seconds; then the nodes stay drained.
     """
     known = _ask(live)
-    some = len(nodes) < len(live.cluster.nodes)
-    which = "".join(f" --node {node.name}" for node in nodes) if some else ""
     drained = [
         node.name for node in nodes if node.name in known and "DRAIN" not in known[node.name]["states"]
     ]
@@ -173,15 +182,13 @@ def left(
             raise HpcstateError(
                 f"{holding}\nnothing was stopped{_drained_before(known, nodes)}",
                 where=live.cluster.name,
-                hint=f"`hpcstate stop FILE{which} --drain` waits for them; `--force` requeues batch jobs and "
-                "ends the others",
+                hint=f"`{way.waits}` waits for them; `{way.forces}` requeues batch jobs and ends the others",
             )
         if holding and jobs == "drain" and not known:
             raise HpcstateError(
                 f"{holding}\nslurmctld does not answer: the nodes cannot be drained, and nothing was stopped",
                 where=live.cluster.name,
-                hint=f"is the controller on? `hpcstate start FILE`; `hpcstate stop FILE{which} --force` "
-                "stops all the same",
+                hint=f"is the controller on? `hpcstate start FILE`; `{way.forces}` stops all the same",
             )
         still = Holding()
         if holding.jobs and jobs == "force":
@@ -190,16 +197,15 @@ def left(
                 say(f"after {_END_SECONDS:.0f} s {'; '.join(str(still).splitlines())}: stopping all the same")
         elif jobs == "drain" and holding:
             still = _wait(live, nodes, say, timeout_s, paused)
-    except BaseException:
-        _lift(live, drained, say)
+    except BaseException as error:
+        _lift(live, drained, say, quietly=isinstance(error, HpcstateError))
         raise
     if jobs == "drain" and still:
         raise HpcstateError(
             f"{still}\nafter {timeout_s:.0f} s; these nodes stay drained, and nothing was stopped",
             where=live.cluster.name,
-            hint=f"`hpcstate stop FILE{which} --drain` goes on waiting; `--force` requeues or ends the "
-            f"jobs; to take jobs again: scontrol update nodename={','.join(node.name for node in nodes)} "
-            "state=resume",
+            hint=f"`{way.waits}` goes on waiting; `{way.forces}` requeues or ends the jobs; to take jobs "
+            f"again: scontrol update nodename={','.join(node.name for node in nodes)} state=resume",
         )
     ours = [*drained, *(name for name, node in known.items() if node["reason"].startswith(REASON))]
     try:
@@ -245,14 +251,17 @@ def _update(live: Live, names: Sequence[str], state: str, reason: str = "") -> N
     live.run(live.cluster.controller.name, command, user="root", timeout=_SLURM_SECONDS)
 
 
-def _lift(live: Live, names: Sequence[str], say: Callable[[str], None]) -> None:
+def _lift(live: Live, names: Sequence[str], say: Callable[[str], None], *, quietly: bool = False) -> None:
+    """Let jobs start on the nodes ``names`` again; ``quietly`` where an error that follows says that nothing
+    was done."""
     if not names:
         return
     try:
         # RESUME leaves the reason of a node whose jobs still run, and an empty one changes nothing (seen with
         # Slurm 24.11.5): this is what sinfo says of a node without one.
         _update(live, names, "resume", NO_REASON)
-        say(f"jobs start on {', '.join(names)} again")
+        if not quietly:
+            say(f"jobs start on {', '.join(names)} again")
     except HpcstateError as error:
         say(f"Slurm did not lift the drain of {', '.join(names)} ({error.message.splitlines()[0]})")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hpcstate.cluster import drains, reach
 from hpcstate.cluster.boot import wait_for_ssh
-from hpcstate.cluster.leave import DRAIN_SECONDS, Jobs, left, settle
+from hpcstate.cluster.leave import DRAIN_SECONDS, Jobs, StopCommands, left, settle
 from hpcstate.errors import HpcstateError
 from hpcstate.files import alone
 from hpcstate.hypervisor import autostart as boots_with_host
@@ -167,8 +167,8 @@ def start(
 
 
 def _drains_of_ours(live: Live) -> list[str]:
-    """What a stop or a removal that was killed has left, a line a node; none where slurmctld does not answer
-    or was never there."""
+    """What a stop or a removal that was killed has left, and nodes that Slurm refuses as they are, a line
+    each; none where slurmctld does not answer or was never there."""
     if live.cluster.kind != "hpc":
         return []
     name = live.cluster.controller.name
@@ -176,7 +176,7 @@ def _drains_of_ours(live: Live) -> list[str]:
         known = parse_nodes(live.run(name, nodes_command(), user="root", check=False).stdout)
     except HpcstateError:
         return []
-    return list(drains.left(known, name, others=False).values())
+    return [*drains.left(known, name, others=False).values(), *drains.refused(known).values()]
 
 
 def _at_boot(cluster: Cluster, nodes: Sequence[Node], autostart: bool | None) -> dict[str, bool]:
@@ -308,7 +308,9 @@ def stop(
         chosen = select(cluster, only) if only else cluster.nodes
         on = [node for node in reversed(chosen) if host.state(cluster, node) not in _OFF]
         workers = [node for node in on if node is not cluster.controller]
-        with _emptied(cluster, workers, host, jobs, say, timeout_s):
+        which = "".join(f" --node {name}" for name in only)
+        way = StopCommands(f"hpcstate stop FILE{which} --drain", f"hpcstate stop FILE{which} --force")
+        with _emptied(cluster, workers, host, jobs, say, timeout_s, way):
             _shut_down(cluster, workers, host, say)
         _shut_down(cluster, [node for node in on if node is cluster.controller], host, say)
     return [node.name for node in on]
@@ -322,6 +324,7 @@ def _emptied(
     jobs: Jobs,
     say: Say,
     timeout_s: float,
+    way: StopCommands,
     *,
     unknown: bool = False,
 ) -> Iterator[None]:
@@ -338,7 +341,7 @@ def _emptied(
     def is_off(name: str) -> bool:
         return name in by_name and host.state(cluster, by_name[name]) in _OFF
 
-    with Live(cluster) as live, left(live, asked, jobs, say, timeout_s, is_off, paused):
+    with Live(cluster) as live, left(live, asked, jobs, say, timeout_s, is_off, paused, way):
         yield
 
 
@@ -397,7 +400,8 @@ def remove_nodes(
         # Enough of a node for what knows it by its name only.
         nodes = [replace(cluster.nodes[-1], name=name, place=name) for name in going]
         on = [node for node in nodes if host.state(cluster, node) not in _OFF]
-        with _emptied(cluster, on, host, "drain", say, timeout_s, unknown=True):
+        way = StopCommands("hpcstate start FILE --remove", "scancel JOB")
+        with _emptied(cluster, on, host, "drain", say, timeout_s, way, unknown=True):
             _shut_down(cluster, on, host, say)
         for node in nodes:
             # Looked at again: waiting for jobs takes long, and somebody may have come to use its disk

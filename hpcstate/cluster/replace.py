@@ -46,7 +46,8 @@ class Due:
     as they are ``unfinished``; then those that still ``wait``. ``theirs`` has those that somebody drained,
     with the reason: they are left alone. ``controller`` says that its image is another one, too, and that
     it keeps it because nobody asked for more. ``reserved`` has the other nodes that Slurm keeps for somebody,
-    as a roll does that was killed before its first step on a node, or after the last one.
+    as a roll does that was killed before its first step on a node, or after the last one. ``silent`` says
+    that slurmctld did not answer: whom it keeps from jobs is not known.
     """
 
     unfinished: tuple[str, ...]
@@ -54,6 +55,7 @@ class Due:
     theirs: Mapping[str, str]
     controller: bool = False
     reserved: tuple[str, ...] = ()
+    silent: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.unfinished or self.wait)
@@ -84,12 +86,14 @@ class Due:
             way = f" (`hpcstate roll start {file}`)" if not at_work else ""
             lines.append(f"{', '.join(self.wait)}: another image{way}")
         lines += self.left_lines(cluster)
+        if self.silent:
+            lines.append("slurmctld does not answer: which nodes are drained or reserved is not known")
         ours = [reservation_of(name) for name in self.unfinished]
         for name, nodes in (reservations or {}).items():
             if not at_work and name not in ours:
                 lines.append(_no_roll(cluster, file, name, nodes))
         # The node that a roll is at work on may not be told from the others yet; its reservation is there.
-        if self or reservations or len(lines) > bool(at_work):
+        if self or reservations or len(lines) > bool(at_work) + self.silent:
             return lines
         return [*lines, "every node has the image of now"]
 
@@ -170,8 +174,8 @@ def due(
     head = cluster.controller.name
     keeps = head in other | differ and head not in unfinished
     if keeps and (controller_too or head in only):
-        return Due(tuple(unfinished), (head, *waiting), theirs, reserved=reserved)
-    return Due(tuple(unfinished), tuple(waiting), theirs, keeps, reserved)
+        return Due(tuple(unfinished), (head, *waiting), theirs, reserved=reserved, silent=not slurm)
+    return Due(tuple(unfinished), tuple(waiting), theirs, keeps, reserved, not slurm)
 
 
 def _logins(cluster: Cluster) -> tuple[Node, ...]:

@@ -121,7 +121,7 @@ def _status(args: argparse.Namespace) -> int:
     else:
         for line in work.lines(cluster, str(args.file), at_work, reservations):
             print(line)
-    return 1 if work or at_work else 0
+    return 1 if work or work.silent else 0
 
 
 def _abort(args: argparse.Namespace) -> int:

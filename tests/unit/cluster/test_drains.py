@@ -68,3 +68,29 @@ def test_a_drain(known: SlurmNode, expected: list[str], monkeypatch: pytest.Monk
     assert list(drains.left({"compute-01": known}, "controller", others=False)) == [
         "compute-01" for _ in expected if ours
     ]
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        (node("IDLE"), []),
+        (node("DOWN", "Not responding"), []),
+        (
+            node("IDLE+DRAIN+INVALID_REG", "Low RealMemory (reported:1470 < 100.00% of configured:1751)"),
+            [
+                "compute-01 gets no jobs: it has less than slurm.conf says (Low RealMemory (reported:1470 < "
+                "100.00% of configured:1751)); `./hpc up` makes the two agree"
+            ],
+        ),
+        (
+            node("IDLE+INVALID_REG"),
+            [
+                "compute-01 gets no jobs: it has less than slurm.conf says (INVALID_REG); "
+                "`./hpc up` makes the two agree"
+            ],
+        ),
+    ],
+    ids=["well", "away", "with slurmctld's reason", "without one"],
+)
+def test_a_node_that_slurm_refuses_as_it_is(known: SlurmNode, expected: list[str]) -> None:
+    assert list(drains.refused({"compute-01": known}).values()) == expected

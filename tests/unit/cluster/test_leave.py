@@ -100,8 +100,20 @@ def test_jobs_are_in_the_way_and_nothing_is_left_behind() -> None:
     slurm = Slurm({"compute-02": [7, 12]})
     with pytest.raises(HpcstateError, match="jobs 7, 12 run on compute-02\nnothing was stopped") as caught:
         leave(slurm, "refuse")
-    assert "--drain" in caught.value.hint and "--force" in caught.value.hint
+    assert "`hpcstate stop FILE --drain` waits for them; `hpcstate stop FILE --force`" in caught.value.hint
     assert slurm.told == [update(BOTH, "drain", REASON), *lifted(BOTH)]
+
+
+def test_a_refusal_says_its_cause_only() -> None:
+    said: list[str] = []
+    way = slurm_leave.StopCommands("hpcstate start FILE --remove", "scancel JOB")
+    with (
+        pytest.raises(HpcstateError) as caught,
+        left(FakeLive(Slurm({"compute-02": [7]})), WORKERS, "refuse", said.append, way=way),
+    ):
+        pass
+    assert said == []
+    assert caught.value.hint.startswith("`hpcstate start FILE --remove` waits for them; `scancel JOB`")
 
 
 def test_jobs_are_waited_for() -> None:

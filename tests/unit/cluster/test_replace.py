@@ -390,6 +390,15 @@ def test_a_roll_at_work_is_said_first() -> None:
     assert Due((), (), {}).lines(TWO, file, who) == [f"at work: {who}", "every node has the image of now"]
 
 
+def test_a_slurmctld_that_is_silent_is_said() -> None:
+    nobody = due(TWO, [], [], {})
+    assert nobody.lines(TWO, "gpu.yaml") == [
+        "slurmctld does not answer: which nodes are drained or reserved is not known",
+        "every node has the image of now",
+    ]
+    assert not due(TWO, [], [], slurm(compute_01="IDLE")).silent
+
+
 def test_a_reservation_that_no_roll_needs_is_named() -> None:
     held = {"hpcstate-roll-compute-01": "compute-01", "hpcstate-roll-lunch": ""}
     first, second = Due((), (), {}).lines(TWO, "gpu.yaml", "", held)
