@@ -3,7 +3,7 @@ when, and the next step. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from hpcstate.health.decide import ACTIVE, PREFIX, check_of
@@ -26,6 +26,23 @@ def left(
         for name, node in slurm.items()
         if "DRAIN" in node["states"] and (ours if node["reason"].startswith(REASON_PREFIX) else others)
     }
+
+
+def strange(slurm: Mapping[str, SlurmNode], names: Collection[str]) -> list[str]:
+    """A line about each drained node of ``slurm`` that is none of ``names``, those that the file has."""
+    lines = []
+    for name, node in slurm.items():
+        if name not in names and "DRAIN" in node["states"]:
+            ours = node["reason"].startswith(REASON_PREFIX)
+            way = (
+                ": `hpcstate start FILE --remove` goes on with its removal; with the node in the file again "
+                "`./hpc up FILE` lifts that"
+            )
+            lines.append(
+                f"{name}, which the file does not have, is drained ({node['reason'] or 'no reason given'})"
+                + (way if ours else "")
+            )
+    return lines
 
 
 def refused(slurm: Mapping[str, SlurmNode]) -> dict[str, str]:

@@ -217,6 +217,19 @@ def left(
     _down(live, [node.name for node in nodes if node.name in ours], say)
 
 
+def take_jobs_again(cluster: Cluster, names: Sequence[str], say: Callable[[str], None]) -> list[str]:
+    """Lift the drains of ours on ``names``, which are on again; returns those that had one."""
+    with Live(cluster) as live:
+        known = _ask(live)
+        drained = [
+            name
+            for name in names
+            if name in known and "DRAIN" in known[name]["states"] and known[name]["reason"].startswith(REASON)
+        ]
+        _lift(live, drained, say)
+    return drained
+
+
 def _ask(live: Live) -> dict[str, SlurmNode]:
     """The nodes as slurmctld has them; none when it is silent, or Slurm is not there yet."""
     try:

@@ -19,7 +19,7 @@ from typing import Any
 
 from hpcstate import programs
 from hpcstate.cluster import active, controller, disks, lifecycle
-from hpcstate.cluster.leave import DRAIN_SECONDS
+from hpcstate.cluster.leave import DRAIN_SECONDS, take_jobs_again
 from hpcstate.cluster.roll import AWAY, back_after, slurm_nodes, wait_for_slurm
 from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor.machine import MachineDifference
@@ -309,7 +309,7 @@ def abort(cluster: Cluster, file: Path, say: Say) -> list[str]:
     if begun:
         say(f"{', '.join(begun)}: a roll had begun, and there is no new disk yet; its reservation is gone")
         lifecycle.start(cluster, file, say, begun)
-        say(f"`./hpc up {file}` lifts a drain that it left")
+        take_jobs_again(cluster, begun, say)
     return list(unfinished)
 
 

@@ -57,7 +57,9 @@ class NodeStatus:
 class ClusterStatus:
     """A cluster. ``slurm_error`` says why Slurm could not be asked, empty when it answered; ``strangers``
     name what has names of the cluster in libvirt and is somebody else's; ``differences`` are what libvirt has
-    otherwise than the file says; ``data_volume`` is that of the controller, empty without one.
+    otherwise than the file says; ``data_volume`` is that of the controller, empty without one;
+    ``drained_others`` is a line for each node that is drained and that the file does not have; ``autostart``
+    is what the file says of that.
     """
 
     cluster: str
@@ -67,6 +69,8 @@ class ClusterStatus:
     strangers: tuple[str, ...] = ()
     differences: tuple[MachineDifference, ...] = ()
     data_volume: str = ""
+    drained_others: tuple[str, ...] = ()
+    autostart: bool = False
 
     @property
     def healthy(self) -> bool:
@@ -114,7 +118,11 @@ def observe(cluster: Cluster) -> ClusterStatus:
         )
         for node in cluster.nodes
     )
-    return ClusterStatus(cluster.name, cluster.kind, nodes, error, strangers, different, data)
+    others = tuple(drains.strange(slurm, {node.name for node in cluster.nodes}))
+    return ClusterStatus(
+        *(cluster.name, cluster.kind, nodes, error, strangers, different, data, others),
+        autostart=bool(cluster.autostart),
+    )
 
 
 def _as_it_is(node: Node, different: Sequence[MachineDifference]) -> Node:
@@ -214,6 +222,7 @@ def as_text(status: ClusterStatus) -> str:
     text = f"{status.cluster} ({status.kind})\n"
     text += table(("NODE", "ADDRESS", "DOMAIN", "SLURM", "CPUS", "MEMORY", "GPUS", "RUNS", "REASON"), rows)
     text += "".join(f"\n{node.drain}" for node in status.nodes if node.drain)
+    text += "".join(f"\n{line}" for line in status.drained_others)
     if status.slurm_error:
         text += f"\nSlurm does not answer: {status.slurm_error}"
     if status.data_volume and all(node.domain == "absent" for node in status.nodes):
@@ -230,7 +239,12 @@ def as_text(status: ClusterStatus) -> str:
     if ours := [each for each in status.differences if each.impact not in (*REFUSED, *BY_COMMAND)]:
         text += "\nnot as the file says; `hpcstate plan` says the rest, `./hpc up` changes it:"
         text += "".join(f"\n  {difference}" for difference in summed(ours))
-    if others := [each for each in status.differences if each.impact in BY_COMMAND]:
+    # Which node is another one is not settled before the refused ones are: what is to be removed is neither.
+    if others := [
+        each
+        for each in status.differences
+        if each.impact in BY_COMMAND and not (refused and each.impact == "remove")
+    ]:
         text += "\nnot as the file says, and `./hpc up` leaves it to the command that is named:"
         text += "".join(f"\n  {difference}" for difference in summed(others))
     if refused:
@@ -247,8 +261,9 @@ def as_text(status: ClusterStatus) -> str:
         text += f"\nnot this cluster's own: {stranger}"
     off = [node.name for node in status.nodes if node.domain == "stopped"]
     if off and not status.strangers:
-        text += (
-            f"\noff: {', '.join(off)}. `hpcstate start FILE` starts nodes; when the host boots they start by "
-            "themselves with `autostart: true` in the cluster file"
+        text += f"\noff: {', '.join(off)}. `hpcstate start FILE` starts nodes" + (
+            ""
+            if status.autostart
+            else "; when the host boots they start by themselves with `autostart: true` in the cluster file"
         )
     return text

@@ -128,7 +128,6 @@ def _abort(args: argparse.Namespace) -> int:
     from hpcstate.cluster import replace
 
     names = replace.abort(_cluster(args), args.file, _say)
-    _say(
-        f"{', '.join(names)}: the old disks again" if names else "no node has a new disk that has not passed"
-    )
+    if not names:
+        _say("no node has a new disk that has not passed")
     return 0

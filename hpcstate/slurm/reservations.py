@@ -67,7 +67,7 @@ def difference(wanted: Sequence[Reservation], found: ReservationsState) -> Reser
         for name, there in found["found"].items()
         if there["mark"] is None and name not in names and not name.startswith(OWN_PREFIX)
     ]
-    if by_hand and wanted:
+    if by_hand:
         work.named.append(f"reservations made by hand: {', '.join(by_hand)}")
     steps = (*work.deleted, *work.updated, *work.created)
     return ReservationsDifference(steps, tuple(work.changes), tuple(work.named), tuple(work.held))

@@ -94,3 +94,17 @@ def test_a_drain(known: SlurmNode, expected: list[str], monkeypatch: pytest.Monk
 )
 def test_a_node_that_slurm_refuses_as_it_is(known: SlurmNode, expected: list[str]) -> None:
     assert list(drains.refused({"compute-01": known}).values()) == expected
+
+
+def test_a_drained_node_that_the_file_does_not_have() -> None:
+    slurm = {
+        "compute-01": node("IDLE+DRAIN", "hpcstate: stop"),
+        "compute-03": node("IDLE+DRAIN", "hpcstate: stop"),
+        "old-01": node("IDLE+DRAIN", "fan"),
+        "old-02": node("IDLE"),
+    }
+    ours, theirs = drains.strange(slurm, {"compute-01"})
+    assert ours.startswith(
+        "compute-03, which the file does not have, is drained (hpcstate: stop): `hpcstate start"
+    )
+    assert theirs == "old-01, which the file does not have, is drained (fan)"

@@ -359,3 +359,19 @@ def test_a_slurmctld_whose_state_stays_stops_by_itself(
     told: list[str] = []
     settle(TWO, told.append)
     assert told == ([said] if said else [])
+
+
+@pytest.mark.parametrize(("reason", "resumed"), [("hpcstate: stop", ["compute-01"]), ("fan", [])])
+def test_jobs_start_again_on_what_a_killed_roll_drained(
+    reason: str, resumed: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hpcstate.paths.BUILD", tmp_path)
+    key = ClusterPaths.of(TWO.name).ssh_key
+    key.parent.mkdir(parents=True)
+    key.touch()
+    slurm = Slurm({}, drained="compute-01")
+    slurm.reason = reason
+    monkeypatch.setattr(slurm_leave, "Live", lambda _: FakeLive(slurm))
+    names = [node.name for node in WORKERS]
+    assert slurm_leave.take_jobs_again(TWO, names, lambda _: None) == resumed
+    assert slurm.told == [line for name in resumed for line in lifted(name)]
