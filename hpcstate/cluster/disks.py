@@ -9,7 +9,7 @@ from hpcstate.cluster.lifecycle import connected, select
 from hpcstate.files import alone
 from hpcstate.hypervisor import xml as objects
 from hpcstate.hypervisor.connection import connect
-from hpcstate.hypervisor.daemon import SYSTEM_URI, answers
+from hpcstate.hypervisor.daemon import has_nothing_of
 from hpcstate.hypervisor.mark import new_mark
 from hpcstate.hypervisor.removal import unused_bases
 from hpcstate.model import Cluster
@@ -20,7 +20,7 @@ from hpcstate.terminal import Say
 def unfinished(cluster: Cluster) -> tuple[str, ...]:
     """The nodes with a new disk that has not passed yet: the old one is kept. Where it is gone, the new one
     had passed, and whoever confirmed it was killed."""
-    if cluster.uri == SYSTEM_URI and not answers():
+    if has_nothing_of(cluster):
         return ()
     with connect(cluster.uri) as host:
         return tuple(

@@ -18,7 +18,7 @@ from hpcstate.hypervisor import autostart as boots_with_host
 from hpcstate.hypervisor import backup_timer, firewall, ports
 from hpcstate.hypervisor import xml as objects
 from hpcstate.hypervisor.connection import LibvirtHost, connect
-from hpcstate.hypervisor.daemon import SYSTEM_URI, answers, ensure_daemon
+from hpcstate.hypervisor.daemon import SYSTEM_URI, answers, ensure_daemon, has_nothing_of
 from hpcstate.hypervisor.machine import MachineDifference, shrinks
 from hpcstate.hypervisor.mark import new_mark, refusal
 from hpcstate.hypervisor.observed import (
@@ -300,7 +300,7 @@ def stop(
     ``jobs`` says what becomes of jobs on them. Paused nodes are resumed to be shut down. Raises HpcstateError
     when jobs are in the way, and when all that is there is somebody else's.
     """
-    if cluster.uri == SYSTEM_URI and not answers():
+    if has_nothing_of(cluster):
         return []  # none is started only to find nothing
     with connected(cluster, say) as host:
         if not host.domains(cluster) and (strangers := host.strangers(cluster)):
@@ -481,7 +481,7 @@ def destroy(
 
 def different(cluster: Cluster) -> list[MachineDifference]:
     """Where what libvirt has of ``cluster`` is not what its file says now."""
-    if cluster.uri == SYSTEM_URI and not answers():
+    if has_nothing_of(cluster):
         return []  # what runs nowhere is made anew as it starts
     with connect(cluster.uri) as host:
         return differences(host, cluster)

@@ -28,7 +28,7 @@ from hpcstate.digest import file_digest
 from hpcstate.errors import HpcstateError, ProblemsError, format_problem
 from hpcstate.hypervisor import fit
 from hpcstate.hypervisor.connection import connect
-from hpcstate.hypervisor.daemon import SYSTEM_URI, answers
+from hpcstate.hypervisor.daemon import has_nothing_of
 from hpcstate.hypervisor.mark import refusal
 from hpcstate.hypervisor.observed import differences
 from hpcstate.image import declared, packer
@@ -238,7 +238,7 @@ def machines(cluster: Cluster, file: Path) -> Machines:
     HpcstateError when it does not answer.
     """
     wanted = [node for node in cluster.nodes if node.auto_start]
-    if cluster.uri == SYSTEM_URI and not answers():
+    if has_nothing_of(cluster):
         # The libvirtd that `up` starts here knows at most what was there before.
         return Machines(False, {node.name: "absent" for node in wanted})
     with connect(cluster.uri) as host:

@@ -15,10 +15,13 @@ from hpcstate.errors import HpcstateError
 from hpcstate.files import write_atomically
 from hpcstate.host import tools
 from hpcstate.host.packages import kvm_works
+from hpcstate.model import Cluster
+from hpcstate.paths import ClusterPaths
 from hpcstate.run import run
 
 SYSTEM_URI = "qemu:///system"
 SOCKET = Path("/run/libvirt/libvirt-sock")
+DEFINED = Path("/etc/libvirt/qemu")
 KVM = Path("/dev/kvm")
 _NO_KVM = "hpcstate-no-kvm"
 
@@ -70,9 +73,12 @@ def end_daemon(say: Callable[[str], None], domains: Sequence[str] = ()) -> None:
 
 
 def _start() -> None:
-    started: dict[str, int] = {}
+    # One of the two may have been ended alone.
+    started = {name: pid for name, pid in _recorded().items() if _is_running(name, pid)}
     SOCKET.parent.mkdir(parents=True, exist_ok=True)
     for name in _DAEMONS:
+        if name in started:
+            continue
         # Beside the socket, not in /run: in a lab on a machine with a libvirtd of its own they would collide.
         pid_file = SOCKET.with_name(f"hpcstate-{name}.pid")
         pid_file.unlink(missing_ok=True)
@@ -143,6 +149,31 @@ def answers() -> bool:
             return True
         except OSError:
             return False
+    return True
+
+
+def has_nothing_of(cluster: Cluster) -> bool:
+    """Whether no libvirtd runs on this machine, where ``cluster`` belongs, and the last one left none of its
+    machines behind: as long as it is away, these are told by its own files (``/etc/libvirt/qemu/NAME.xml`` of
+    one that is defined, ``/run/libvirt/qemu/NAME.pid`` of one that runs). Where this user may not look, one
+    may be there.
+    """
+    if cluster.uri != SYSTEM_URI or answers():
+        return False
+    names = [cluster.domain_name(node) for node in cluster.nodes]
+    files = [DEFINED / f"{name}.xml" for name in names]
+    files += [SOCKET.with_name("qemu") / f"{name}.pid" for name in names]
+    try:
+        return not any(map(_is_there, files))
+    except PermissionError:
+        return not ClusterPaths.of(cluster.name).ssh_key.exists()
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
     return True
 
 

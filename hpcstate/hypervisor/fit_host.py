@@ -252,11 +252,13 @@ def _rivals(cluster: Cluster, access: HostAccess) -> Iterator[Problem]:
     networks = access.bridges.networks or {}
     network = networks.get(cluster.network.bridge)
     own_dns = not cluster.network.is_of_the_site
-    if (
-        own_dns
-        and (network is None or not network.is_active)
-        and (said := dns_in_the_way(cluster, access.dns))
-    ):
+    # A libvirtd that is off has left its networks on: who listens at the gateway may be this one's own.
+    servers = [
+        each
+        for each in access.dns
+        if access.bridges.networks is not None or each.address != str(cluster.network.gateway)
+    ]
+    if own_dns and (network is None or not network.is_active) and (said := dns_in_the_way(cluster, servers)):
         yield problem_at(f".clusters.{cluster.kind}.network", *said)
     if access.hypervisors and cluster.acceleration.enable_kvm:
         yield problem_at(

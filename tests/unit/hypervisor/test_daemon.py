@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hpcstate.hypervisor import daemon
+from hpcstate.paths import ClusterPaths
+from tests.unit.fake_live import TWO
 
 
 @pytest.fixture
@@ -43,3 +46,36 @@ def test_one_that_works_or_is_not_there_is_left_alone(kvm: Path, monkeypatch: py
     kvm.touch()
     monkeypatch.setattr(daemon, "kvm_works", lambda: True)
     assert daemon._without_broken_kvm() == []
+
+
+def test_what_a_libvirtd_that_is_off_left_behind(
+    kvm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon, "DEFINED", tmp_path / "defined")
+    (tmp_path / "defined").mkdir()
+    (tmp_path / "qemu").mkdir()
+    assert daemon.has_nothing_of(TWO)
+    assert not daemon.has_nothing_of(replace(TWO, uri="qemu+ssh://other/system"))
+    (tmp_path / "qemu/test-compute-03.pid").touch()  # another cluster's
+    assert daemon.has_nothing_of(TWO)
+    runs = tmp_path / "qemu/test-compute-01.pid"
+    runs.touch()
+    assert not daemon.has_nothing_of(TWO)
+    runs.unlink()
+    (tmp_path / "defined/test-controller.xml").touch()
+    assert not daemon.has_nothing_of(TWO)
+
+
+def test_where_nobody_may_look_a_started_cluster_may_be_there(
+    kvm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_: Path) -> bool:
+        raise PermissionError
+
+    monkeypatch.setattr(daemon, "_is_there", refused)
+    monkeypatch.setattr("hpcstate.paths.BUILD", tmp_path)
+    assert daemon.has_nothing_of(TWO)
+    key = ClusterPaths.of(TWO.name).ssh_key
+    key.parent.mkdir(parents=True)
+    key.touch()
+    assert not daemon.has_nothing_of(TWO)

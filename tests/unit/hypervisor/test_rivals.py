@@ -89,6 +89,14 @@ def test_a_network_that_is_on_has_its_port() -> None:
     assert findings(HostAccess(dns=dns, bridges=bridges)) == []
 
 
+def test_a_network_whose_libvirtd_is_off_may_be_on() -> None:
+    own = (DnsServer("tcp", GATEWAY, "dnsmasq", 534), DnsServer("udp", GATEWAY, "dnsmasq", 534))
+    assert findings(HostAccess(dns=own)) == []
+    asked = Bridges(frozenset(), frozenset(), {})
+    ((severity, message),) = findings(HostAccess(dns=own, bridges=asked))
+    assert (severity, "dnsmasq (process 534) has port 53" in message) == ("error", True)
+
+
 def test_machines_of_other_hypervisors_are_seen(tmp_path: Path) -> None:
     for pid, name in ((4, "VBoxHeadless"), (5, "VBoxHeadless"), (6, "vmware-vmx"), (7, "bash")):
         (tmp_path / str(pid)).mkdir()

@@ -250,8 +250,7 @@ def test_those_of_others_are_named_and_left() -> None:
     assert same_name.steps == ()
     assert same_name.named[0].startswith("the reservation r was made by hand, and stays as it is")
     assert same_name.named[1] == "reservations made by hand: x"
-    # A file that says nothing of reservations says nothing of those of others.
-    assert difference([], found).named == ()
+    assert difference([], found).named == ("reservations made by hand: r, x",)
 
 
 def test_what_is_over_is_not_made_again() -> None:
