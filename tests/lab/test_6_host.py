@@ -82,6 +82,23 @@ def test_the_cluster_comes_back_with_its_host(live: Live, autostarted: Path, clu
     assert hpcstate("plan", str(autostarted)).returncode == 0
 
 
+def test_a_libvirtd_that_was_ended_under_the_cluster_is_started_again(
+    deployed: None, cluster_file: Path
+) -> None:
+    before = json.loads(RECORD.read_text())
+    os.kill(before["libvirtd"], signal.SIGTERM)
+    deadline = time.monotonic() + 60
+    while SOCKET.exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    planned = hpcstate("plan", str(cluster_file))
+    assert planned.returncode == 2
+    assert "create" not in planned.stdout, "the cluster is there"
+    started = hpcstate("start", str(cluster_file))
+    assert started.returncode == 0
+    assert "running already" in started.stdout
+    assert json.loads(RECORD.read_text())["virtlogd"] == before["virtlogd"]
+
+
 def test_a_host_key_that_was_changed_on_the_node(deployed: None, cluster_file: Path) -> None:
     file, name = str(cluster_file), "compute-01"
     change = "rm /etc/ssh/ssh_host_*; ssh-keygen -qA; systemctl restart ssh"
