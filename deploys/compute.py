@@ -21,4 +21,5 @@ if not is_build() and "compute" in host.groups:
         declared=declared_gres(this.node),
         timeout_s=this.drain_seconds,
         force=this.force,
+        controller=this.cluster.controller.name,
     )

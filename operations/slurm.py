@@ -26,7 +26,7 @@ from hpcstate.slurm.impact import Impact, Level, owed
 from operations import gres
 from operations.util import difference
 from operations.util.arguments import operation
-from operations.util.commands import stop_host, write_file
+from operations.util.commands import has_failed, stop_host, write_file
 from operations.util.difference import FileWritten
 from operations.util.drain import (
     DRAIN_SECONDS,
@@ -112,17 +112,39 @@ def controller_daemon(files: Mapping[str, str], *, force: bool = False) -> Comma
     if not pending and daemon["active"] and daemon["enabled"]:
         host.noop("slurmctld runs with the configuration of the cluster")
         return
-    if daemon["active"] and not force and (holders := _holders(pending.impact)):
-        held = ", ".join(f"{node} (jobs {listed(jobs)})" for node, jobs in holders.items())
-        yield stop_host(
-            f"this change must not be made under running jobs: {pending.impact.why()}.\n"
-            f"Jobs still hold {held}. Wait for them and deploy again; the nodes are drained by "
-            "deploys/full_stack.py. Nothing of Slurm was changed on this node."
-        )
+    if daemon["active"] and not force and (said := _under_jobs(pending)):
+        yield stop_host(said)
         return
     level = pending.impact.slurmctld if daemon["active"] else None
     yield from _stage(pending.files)
     yield _change("slurmctld", files, pending, daemon, _act(level, "reconfigure"), wait_s=CONTROLLER_SECONDS)
+
+
+@operation()
+def demand_vacant(files: Mapping[str, str], *, force: bool = False) -> Commands:
+    """Stops the controller where ``controller_daemon`` with the same arguments would refuse to change
+    slurmctld under jobs: before GPUs and slurmd of the nodes that could be vacated are changed."""
+    active = host.get_fact(SlurmDaemons)["slurmctld"]["active"]
+    if active and not force and (said := _under_jobs(_pending(files, "slurmctld"))):
+        yield stop_host(said)
+        return
+    host.noop("no job stands in the way of a change of slurmctld")
+
+
+@operation()
+def keep(
+    node: str, files: Mapping[str, str], declared: DeclaredGres = NO_GPUS, *, controller: str
+) -> Commands:
+    """Where the host ``controller`` was stopped, what ``compute_daemon`` with the same arguments would change
+    on ``node`` stays as it is, and this host is stopped: a slurmd of ours that was stopped for the change
+    runs again, and takes jobs.
+
+    A node with other GRES than slurmctld has read would be INVALID (node_mgr.c, validate_node_specs).
+    """
+    if not has_failed(controller) or not _pending(_expected(node, files, declared), "slurmd"):
+        host.noop(f"{node} goes on")
+        return
+    yield from _stay(node, controller)
 
 
 @operation()
@@ -144,8 +166,10 @@ def vacate(
     """
     pending = _pending(_expected(node, files, declared), "slurmd")
     slurmd = host.get_fact(SlurmDaemons)["slurmd"]
+    # One that starts as its node boots would be there with the old GRES a moment later.
+    comes = slurmd["active"] or slurmd["enabled"]
     split = [] if declared.simulated or not declared else mig.different(declared, host.get_fact(GpuDevices))
-    if not slurmd["active"] or (pending.impact.slurmd(node) < Level.RESTART and not split):
+    if not comes or (pending.impact.slurmd(node) < Level.RESTART and not split):
         host.noop(f"{node} need not be drained")
         return
     why = f"MIG instances of {', '.join(split)}" if split else pending.impact.why(node)
@@ -164,6 +188,7 @@ def compute_daemon(
     timeout_s: float = DRAIN_SECONDS,
     registration_s: int = REGISTRATION_SECONDS,
     force: bool = False,
+    controller: str = "",
 ) -> Commands:
     """slurmd of ``node`` runs with ``files`` and a gres.conf of the GPUs it really has, starts at boot, and
     is registered with slurmctld.
@@ -172,7 +197,8 @@ def compute_daemon(
     slurmd must be restarted, the node is drained and its jobs are waited for at most ``timeout_s`` seconds
     (not with ``force``); a drain of ours is lifted at the end, that of somebody else stays. When slurmd does
     not start, or slurmctld does not accept what it registers with, the old files come back, and the node
-    stays drained with the reason. A node that slurmctld has as INVALID_REG registers again.
+    stays drained with the reason. A node that slurmctld has as INVALID_REG registers again. Where the host
+    ``controller`` failed in this run, nothing is changed: slurmctld has other files than ``files``.
     """
     assignment = gres.observed(node, declared)
     if assignment.problem:
@@ -184,6 +210,9 @@ def compute_daemon(
     daemon = daemons["slurmd"]
     if not daemon["installed"]:
         yield stop_host("slurmd is not installed: the image of this node lacks it")
+        return
+    if pending and controller and has_failed(controller):
+        yield from _stay(node, controller)
         return
     _show(pending.files, pending.current)
     yield from _turn_off("slurmctld", daemons["slurmctld"])
@@ -208,7 +237,12 @@ def compute_daemon(
         node=node,
         gpus=declared.count,
     )
-    yield from resume_ours(node, host.get_fact(SlurmNodes).get(node), f"{node} was not drained by hpcstate")
+    yield from resume_ours(
+        node,
+        host.get_fact(SlurmNodes).get(node),
+        f"{node} was not drained by hpcstate",
+        grew="gres.conf" in pending.files,
+    )
 
 
 @operation()
@@ -255,6 +289,32 @@ def resume(node: str) -> Commands:
     """``node`` takes jobs again if the drain is ours; a drain that somebody else set is never lifted."""
     known = host.get_fact(SlurmNodes).get(node)
     yield from resume_ours(node, known, f"{node} is not drained by hpcstate")
+
+
+def _stay(node: str, controller: str) -> Commands:
+    """slurmd as it was before ``vacate``, and the end of the run for this host."""
+    slurmd = host.get_fact(SlurmDaemons)["slurmd"]
+    if slurmd["enabled"]:
+        if not slurmd["active"]:
+            yield StringCommand("systemctl start slurmd")
+        known = host.get_fact(SlurmNodes).get(node)
+        if known is not None and is_drained(known):
+            yield from resume_ours(node, known, f"{node} was not drained by hpcstate")
+    yield stop_host(
+        f"slurmctld was not changed, for {controller} was stopped: GPUs and Slurm of {node} stay as they were"
+    )
+
+
+def _under_jobs(pending: Pending) -> str:
+    """Why ``pending`` must not be done to slurmctld now; empty where no job stands in the way."""
+    if not (holders := _holders(pending.impact)):
+        return ""
+    held = ", ".join(f"{node} (jobs {listed(jobs)})" for node, jobs in holders.items())
+    return (
+        f"this change must not be made under running jobs: {pending.impact.why()}.\n"
+        f"Jobs still hold {held}. Wait for them and deploy again; the nodes are drained by "
+        "deploys/full_stack.py. Nothing of Slurm was changed on this node."
+    )
 
 
 def _expected(node: str, files: Mapping[str, str], declared: DeclaredGres) -> Mapping[str, str]:

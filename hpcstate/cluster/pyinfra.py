@@ -19,7 +19,7 @@ from typing import Any
 from hpcstate.cluster import turn
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Description
-from hpcstate.node.drift import NAMED
+from hpcstate.node.drift import NAMED, STOPS
 from hpcstate.node.file_change import FileChange
 from hpcstate.node.known_hosts import complete_known_hosts
 from hpcstate.paths import ROOT, ClusterPaths, shown
@@ -218,7 +218,7 @@ def _follow(stream: Iterable[str], sink: Any, say: Callable[[str], None], begun:
         lines.append(line)
         match = _STARTING.search(line)
         now = time.monotonic()
-        if WAITING in line:
+        if WAITING in line or STOPS in line:
             say(line.strip())
         elif match and now - shown > _PROGRESS:
             shown = now

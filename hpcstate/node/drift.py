@@ -23,6 +23,9 @@ from hpcstate.node.work_files import MODULES, SHARED
 from hpcstate.probe.in_force import HostInForce, UnitState
 from hpcstate.slurm.conf import CONF_DIRECTORY, JOB_TMP, configuration
 
+STOPS = "stops here: "
+"""What a host says first that is stopped: found by it in the log of a deploy."""
+
 NAMED = "left as it is: "
 """What a line of a deploy begins with that names a drift; hpcstate.cluster.pyinfra finds it by that."""
 

@@ -7,9 +7,10 @@ from typing import Any
 from pyinfra import logger
 from pyinfra.api.command import FunctionCommand, StringCommand
 from pyinfra.api.host import Host
+from pyinfra.context import state
 
 from hpcstate import programs
-from hpcstate.node.drift import NAMED
+from hpcstate.node.drift import NAMED, STOPS
 
 
 def stop_host(message: str) -> FunctionCommand:
@@ -21,11 +22,16 @@ def stop_host(message: str) -> FunctionCommand:
     return FunctionCommand(fail, (message,), {})
 
 
+def has_failed(name: str) -> bool:
+    """Whether the host called ``name`` was stopped in this run, or never reached."""
+    return any(host.name == name for host in state.failed_hosts)
+
+
 def fail(state: Any, host: Any, message: str) -> bool:
     """Says ``message`` in the name of the host and fails. ``state`` and ``host`` are passed by pyinfra."""
     del state
-    for line in message.splitlines():
-        host.log_styled(line, fg="red", log_func=logger.error)
+    for number, line in enumerate(message.splitlines()):
+        host.log_styled(line if number else f"{STOPS}{line}", fg="red", log_func=logger.error)
     return False
 
 

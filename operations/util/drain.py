@@ -76,12 +76,18 @@ def our_reason(reason: str) -> str:
     return text if len(text) <= _REASON_LENGTH else text[: _REASON_LENGTH - 1] + "…"
 
 
-def resume_ours(node: str, known: SlurmNode | None, otherwise: str) -> Iterable[PyinfraCommand]:
+def resume_ours(
+    node: str, known: SlurmNode | None, otherwise: str, *, grew: bool = False
+) -> Iterable[PyinfraCommand]:
     """Lifts our drain of ``node``, and one of Slurm's own that is outdated; says ``otherwise`` when there is
-    none."""
+    none. ``grew`` says that slurmd ran with another gres.conf until now: what it had less of is there."""
     if known is None or not is_drained(known):
         host.noop(otherwise)
-    elif not known["reason"].startswith(REASON_PREFIX) and not is_outdated(known):
+    elif (
+        not known["reason"].startswith(REASON_PREFIX)
+        and not is_outdated(known)
+        and not (grew and not is_invalid(known) and _is_less_gres(known["reason"]))
+    ):
         lift = f"scontrol update nodename={node} state=resume"
         why = f"as {known['reason_user']} wants it: {known['reason']}"
         host.noop(f"{node} stays drained, {why}. When that is over: {lift}")
@@ -105,6 +111,11 @@ def is_outdated(node: SlurmNode) -> bool:
         return int(found["memory"]) != node["memory_mb"]
     counts = re.findall(rf"(?:^|,){re.escape(found['gres'])}:(?:[^:,(]+:)?(\d+)", node["gres"])
     return int(found["count"]) != sum(map(int, counts))
+
+
+def _is_less_gres(reason: str) -> bool:
+    found = _LESS.match(reason)
+    return found is not None and bool(found["gres"])
 
 
 def is_invalid(node: SlurmNode | None) -> bool:

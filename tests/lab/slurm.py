@@ -10,6 +10,7 @@ from pyinfra import local
 from operations import barrier
 
 local.include("deploys/vacate.py")
+local.include("deploys/vacated.py")
 local.include("deploys/gpu.py")
 barrier.wait(name="All nodes are ready for slurmctld", what="its GPUs")
 local.include("deploys/controller.py")

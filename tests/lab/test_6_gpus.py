@@ -60,6 +60,30 @@ def test_two_gpus_become_four_and_two_again_while_a_job_runs_elsewhere(
     live.run("controller", f"scancel {job}", user="hpc")
 
 
+def test_gpus_that_cannot_go_under_a_job_stay_everywhere(live: Live, restored_file: Path) -> None:
+    """slurmctld is not told, and so neither is the node that is free: it takes jobs as before."""
+    two = restored_file.read_text()
+    assert "          count: 2" in two
+    job = start_job(live, "compute-02", "sleep 1200")
+    restored_file.write_text(two.replace("          count: 2", "          count: 1"))
+    done = pyinfra(restored_file, "--json", "-y", "--data", "slurm_drain_seconds=5", deploy=SLURM)
+    failed = json.loads(done.stdout)["results"]["failed_hosts"]
+    assert sorted(failed) == ["compute-01", "compute-02", "controller"], done.stderr[-3000:]
+    assert f"jobs {job} still hold compute-02" in done.stderr
+    assert "GPUs and Slurm of compute-01 stay as they were" in done.stderr
+    assert (
+        live.run("compute-01", "ls /dev/nvidia1 && systemctl is-active slurmd").stdout.split()[-1] == "active"
+    )
+    demand_idle(live, "compute-01")
+    live.run("controller", "srun -w compute-01 --gres=gpu:2 --mem=50 true", user="hpc", timeout=60)
+    shown = live.run("controller", f"scontrol show job {job}").stdout
+    assert "JobState=RUNNING" in shown and "Restarts=0" in shown, shown
+    restored_file.write_text(two)
+    assert pyinfra(restored_file, "-y", deploy=SLURM).returncode == 0
+    assert "DRAIN" not in live.run("controller", "scontrol show node compute-02").stdout
+    live.run("controller", f"scancel {job}", user="hpc")
+
+
 def test_fewer_gpus_than_declared_stop_that_node_only(
     live: Live, cluster: Cluster, cluster_file: Path
 ) -> None:

@@ -117,6 +117,7 @@ class FakeState:
     cwd = None
     print_output = False
     print_input = False
+    failed_hosts: Sequence[Any] = ()
     config = SimpleNamespace(DIFF=False, DEFAULT_TEMP_DIR="/tmp")
 
 
@@ -152,11 +153,14 @@ def run(
     *args: Any,
     facts: Mapping[str, Any] | None = None,
     shell: Shell | None = None,
+    failed_hosts: Sequence[str] = (),
     **kwargs: Any,
 ) -> Outcome:
-    """Run the inner generator of ``operation`` to its end against ``facts``; exceptions pass through."""
+    """Run the inner generator of ``operation`` to its end against ``facts``, where ``failed_hosts`` were
+    stopped before; exceptions pass through."""
     outcome = Outcome(FakeHost(facts or {}, shell))
-    with _context(outcome.host):
+    with _context(outcome.host) as state:
+        state.failed_hosts = tuple(SimpleNamespace(name=name) for name in failed_hosts)
         for command in operation._inner(*args, **kwargs):  # type: ignore[attr-defined]
             raw = StringCommand(command.strip()) if isinstance(command, str) else command
             if not isinstance(raw, PyinfraCommand):

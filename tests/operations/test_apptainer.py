@@ -111,7 +111,7 @@ def test_a_package_that_cannot_be_fetched_fails_the_host_with_the_reason(
     monkeypatch.setattr(tools, "deb_file", refuse)
     outcome = install("")
     outcome.execute_functions()
-    assert outcome.host.said == ["tools.toml: debs.apptainer: could not be fetched"]
+    assert outcome.host.said == ["stops here: tools.toml: debs.apptainer: could not be fetched"]
 
 
 def numbers(subuid: Any, subgid: Any, users: dict[str, int] | None = None) -> Outcome:

@@ -144,7 +144,7 @@ def test_the_host_fails_with_the_reason(why: str, succeeds: bool) -> None:
     state = SimpleNamespace(active_hosts=[SimpleNamespace(name=name) for name in ("controller", NODE)])
     assert operation._receive(state, host, NODE, deliver) is succeeds
     assert asked == [(NODE, [NODE, "controller"])]
-    assert host.said == ([] if succeeds else ["containers: no space"])
+    assert host.said == ([] if succeeds else ["stops here: containers: no space"])
 
 
 @pytest.fixture

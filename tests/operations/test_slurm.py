@@ -346,6 +346,68 @@ def test_real_gpus_that_are_missing_vacate_nothing() -> None:
     assert run(slurm.vacate, NODE, FILES, declared, facts=host).commands == []
 
 
+def test_a_slurmd_that_comes_with_the_boot_is_stopped_too() -> None:
+    before = {**ON_NODE, "gres.conf": ""}
+    booting = facts(before, slurmd=daemon(active=False), node={"states": ["DOWN"], "reason": ""})
+    assert kinds(vacate(booting))[-1] == "systemctl stop slurmd"
+
+
+# where slurmctld may not change
+
+
+def keep(host: Mapping[str, Any], *failed: str) -> Outcome:
+    return run(slurm.keep, NODE, FILES, DECLARED, facts=host, controller="controller", failed_hosts=failed)
+
+
+VACATED = {**ON_NODE, "gres.conf": ""}
+
+
+def test_slurmctld_that_may_not_change_stops_its_host_before_anything_is_changed() -> None:
+    before = changed(FILES, "Gres=gpu:simulated:1", "Gres=gpu:simulated:2")
+    asked = facts(before, slurmctld=daemon(), jobs=[7])
+    outcome = run(slurm.demand_vacant, FILES, facts=asked)
+    assert kinds(outcome) == ["fail"] and "Jobs still hold compute-01 (jobs 7)" in said(outcome)
+    assert run(slurm.demand_vacant, FILES, facts=asked, force=True).commands == []
+    assert run(slurm.demand_vacant, FILES, facts=facts(before, slurmctld=daemon())).commands == []
+    assert run(slurm.demand_vacant, FILES, facts=facts({}, {}, slurmctld=OFF)).commands == []
+
+
+def test_a_vacated_node_runs_on_as_it_was_where_the_controller_was_stopped() -> None:
+    outcome = keep(facts(VACATED, slurmd=daemon(active=False), node=OURS), "controller")
+    assert kinds(outcome) == ["systemctl start slurmd", RESUME, "fail"]
+    assert "GPUs and Slurm of compute-01 stay as they were" in said(outcome)
+    foreign = keep(facts(VACATED, slurmd=daemon(active=False), node=FOREIGN), "controller")
+    assert kinds(foreign) == ["systemctl start slurmd", "fail"]
+
+
+def test_a_node_goes_on_where_nothing_depends_on_the_controller() -> None:
+    for outcome in (
+        keep(facts(VACATED, slurmd=daemon(active=False), node=OURS), "compute-02"),
+        keep(facts(ON_NODE, slurmd=daemon()), "controller"),
+    ):
+        assert (outcome.commands, outcome.noops) == ([], ["compute-01 goes on"])
+
+
+def test_slurmd_gets_no_files_that_slurmctld_did_not_take() -> None:
+    def changed_after(host: Mapping[str, Any]) -> Outcome:
+        return compute(host, controller="controller", failed_hosts=["controller"])
+
+    assert kinds(changed_after(facts(VACATED, slurmd=daemon()))) == ["fail"]
+    vacated = changed_after(facts(VACATED, slurmd=daemon(active=False), node=OURS))
+    assert kinds(vacated) == ["systemctl start slurmd", RESUME, "fail"]
+    new = changed_after(facts({}, {}, slurmd=OFF))
+    assert kinds(new) == ["fail"], "one that never ran is not started"
+    assert changed_after(facts(ON_NODE, slurmd=daemon())).commands == []
+
+
+def test_what_a_node_had_less_of_is_there_when_its_gres_conf_grew() -> None:
+    low_gres = low("gres/gpu count reported lower than configured (1 < 2)", gres="gpu:simulated:2(S:0)")
+    grown = compute(facts(VACATED, slurmd=daemon(), node=low_gres))
+    assert kinds(grown)[-1] == RESUME
+    same = compute(facts(ON_NODE, slurmd=daemon(), node=low_gres))
+    assert same.commands == [], "nothing of ours explains it"
+
+
 # drain, resume and waiting
 
 ITS_OWN = "compute-01 stays drained, as slurm wants it: "
@@ -430,7 +492,7 @@ def test_jobs_are_waited_for(clock: list[float]) -> None:
 def test_waiting_ends_and_says_what_to_do(clock: list[float]) -> None:
     freed, outcome = waiting([7], 12)
     assert (freed, sum(clock)) == (False, 12)
-    assert outcome.host.said[0] == "jobs 7 still hold compute-01 after 12 s."
+    assert outcome.host.said[0] == "stops here: jobs 7 still hold compute-01 after 12 s."
 
 
 def test_no_patience_is_no_pause(clock: list[float]) -> None:
