@@ -68,6 +68,8 @@ def _line(name: str, node: SlurmNode, controller: str) -> str:
             f"{name} is drained by its health check{since} ({node['reason']}): the same check lifts that, "
             f"{passes} (docs/health.md)"
         )
+    if "INVALID_REG" in node["states"] and (said := refused({name: node})):
+        return said[name]
     known = node["reason_user"] and not node["reason"].endswith(_SLURMS)
     by = f" by {node['reason_user']}" if known else ""
     return (

@@ -92,12 +92,14 @@ class Machines:
 class SlurmSeen:
     """What changes for Slurm's daemons, and the jobs that hold nodes; None where nobody could tell.
     ``drains`` are those of others, which stay, a line each; ``theirs`` has the nodes, with their reasons.
+    ``ours`` has the nodes that an earlier run of ours drained, with its reasons: `up` lifts that.
     """
 
     impact: Impact = field(default_factory=Impact)
     jobs: tuple[RunningJob, ...] | None = ()
     drains: tuple[str, ...] = ()
     theirs: Mapping[str, str] = field(default_factory=dict)
+    ours: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,12 @@ def plan_of(description: Description, seen: Observed) -> Plan:
         found = [] if machines is None else _machines(cluster, machines)
         if machines is not None:
             obstacles += map(str, _in_the_way(cluster, machines, slurm))
+        found = [_with_lost(cluster, step, slurm.jobs or ()) for step in found]
         found += _slurm(cluster, slurm.impact)
+        found += [
+            Step("slurm", f"drain of {name}", "lift", reason, "jobs start there again")
+            for name, reason in slurm.ours.items()
+        ]
         if slurm.jobs is None:
             unseen += [name for step in found if step.by == UP for name in step.drains]
         steps += [_with_jobs(step, slurm.jobs or ()) for step in found]
@@ -323,6 +330,20 @@ def _nodes(seen: Observed) -> list[Step]:
         names = [each.name for each in seen.artifacts if each.container and each.state == "missing"]
         steps += [Step("nodes", name, "deliver to the nodes", "it is not built yet") for name in names]
     return steps
+
+
+def _with_lost(cluster: Cluster, step: Step, jobs: Iterable[RunningJob]) -> Step:
+    """``step``, which may power a node on, with the jobs that slurmctld still has on it."""
+    if step.part != "machines" or step.does != "start":
+        return step
+    names = {cluster.domain_name(node): node.name for node in cluster.nodes}
+    lost = [job for job in jobs if names.get(step.what) in job.nodes]
+    if not lost:
+        return step
+    which = ", ".join(f"{job.number} of {job.user}" for job in lost)
+    return replace(
+        step, why=f"{step.why}; Slurm has not missed its jobs yet, and requeues or ends them: {which}"
+    )
 
 
 def _with_jobs(step: Step, jobs: Iterable[RunningJob]) -> Step:

@@ -285,11 +285,13 @@ def slurm_of(live: Live, unknown: list[str]) -> SlurmSeen:
     jobs: tuple[RunningJob, ...] | None = None
     lines: tuple[str, ...] = ()
     theirs: dict[str, str] = {}
+    ours: dict[str, str] = {}
     try:
         jobs = running_jobs.parse(answer)
         known = parse_nodes(nodes)
         theirs = of_others(known)
         lines = tuple(drains.left(known, controller, ours=False).values())
+        ours = {name: known[name]["reason"] for name in drains.left(known, controller, others=False)}
     except HpcstateError as error:
         unknown.append(f"Slurm of {live.cluster.name}: {error}")
-    return SlurmSeen(changes, jobs, lines, theirs)
+    return SlurmSeen(changes, jobs, lines, theirs, ours)

@@ -15,7 +15,13 @@ from hpcstate.cluster import active, lifecycle
 from hpcstate.cluster.leave import DRAIN_SECONDS
 from hpcstate.errors import HpcstateError
 from hpcstate.health.decide import PREFIX
-from hpcstate.hypervisor.machine import MachineDifference, shrinks
+from hpcstate.hypervisor.machine import (
+    CONTRARY_WAY,
+    MachineDifference,
+    contrary,
+    contrary_line,
+    shrinks,
+)
 from hpcstate.hypervisor.observed import refuse_addresses, refuse_other_identity
 from hpcstate.model import Cluster
 from hpcstate.node.ssh import Live
@@ -50,16 +56,15 @@ def order(cluster: Cluster, differences: Sequence[MachineDifference]) -> Order:
     refuse_addresses(cluster, differences)
     if never := [each for each in differences if each.impact == "never"]:
         raise HpcstateError("; ".join(map(str, never)), where=cluster.name)
+    both = contrary(differences)
     before: list[str] = []
     after: list[str] = []
     for node in sorted(cluster.nodes, key=lambda node: node is cluster.controller):
         own = [each for each in differences if each.what == node.name and each.impact == "power-cycle"]
-        smaller = [each for each in own if shrinks(each)]
-        if smaller and any(each.name in ("memory", "CPUs") and not shrinks(each) for each in own):
+        smaller = any(map(shrinks, own))
+        if node.name in both:
             raise HpcstateError(
-                f"{node.name} would grow and shrink at once: {'; '.join(map(str, own))}",
-                where=node.place,
-                hint="change one of the two, run `up`, then the other",
+                contrary_line(node.name, both[node.name]), where=node.place, hint=CONTRARY_WAY
             )
         if own:
             (after if smaller and node is not cluster.controller else before).append(node.name)

@@ -12,7 +12,15 @@ from hpcstate.cluster.leave import NO_REASON
 from hpcstate.errors import HpcstateError
 from hpcstate.hostlist import compress
 from hpcstate.hypervisor.connection import connect
-from hpcstate.hypervisor.machine import BY_COMMAND, REFUSED, MachineDifference, summed
+from hpcstate.hypervisor.machine import (
+    BY_COMMAND,
+    CONTRARY_WAY,
+    REFUSED,
+    MachineDifference,
+    contrary,
+    contrary_line,
+    summed,
+)
 from hpcstate.hypervisor.mark import listed
 from hpcstate.hypervisor.observed import data_volume, differences
 from hpcstate.model import Cluster, Node
@@ -25,6 +33,7 @@ from hpcstate.terminal import table
 
 _SLURM_TIMEOUT = 15.0
 _WORKING = {"IDLE", "MIXED", "ALLOCATED"}
+_RESERVED = {"RESERVED", "MAINTENANCE"}
 _UNUSABLE = {"DOWN", "DRAIN", "FAIL", "INVALID", "INVALID_REG", "NOT_RESPONDING", "POWERED_DOWN"}
 """States and flags of sinfo(1), NODE STATE CODES."""
 
@@ -223,6 +232,12 @@ def as_text(status: ClusterStatus) -> str:
     text += table(("NODE", "ADDRESS", "DOMAIN", "SLURM", "CPUS", "MEMORY", "GPUS", "RUNS", "REASON"), rows)
     text += "".join(f"\n{node.drain}" for node in status.nodes if node.drain)
     text += "".join(f"\n{line}" for line in status.drained_others)
+    kept = [node.name for node in status.nodes if _RESERVED & set(node.slurm.split("+"))]
+    if kept:
+        text += (
+            f"\n{', '.join(kept)}: reserved in Slurm, by a roll (`hpcstate roll status FILE`) or by somebody "
+            "(`scontrol show reservation`)"
+        )
     if status.slurm_error:
         text += f"\nSlurm does not answer: {status.slurm_error}"
     if status.data_volume and all(node.domain == "absent" for node in status.nodes):
@@ -236,7 +251,9 @@ def as_text(status: ClusterStatus) -> str:
             "answer (SlurmdTimeout)"
         )
     refused = [each for each in status.differences if each.impact in REFUSED]
-    if ours := [each for each in status.differences if each.impact not in (*REFUSED, *BY_COMMAND)]:
+    both = contrary(status.differences)
+    mended = [each for each in status.differences if each.what not in both or each.impact != "power-cycle"]
+    if ours := [each for each in mended if each.impact not in (*REFUSED, *BY_COMMAND)]:
         text += "\nnot as the file says; `hpcstate plan` says the rest, `./hpc up` changes it:"
         text += "".join(f"\n  {difference}" for difference in summed(ours))
     # Which node is another one is not settled before the refused ones are: what is to be removed is neither.
@@ -252,6 +269,8 @@ def as_text(status: ClusterStatus) -> str:
             "\nnot as the file says, and `./hpc up` refuses to change anything before this is out of the way:"
         )
         text += "".join(f"\n  {difference}" for difference in summed(refused))
+    for name, own in both.items():
+        text += f"\n{contrary_line(name, own)}; `./hpc up` refuses that: {CONTRARY_WAY}"
     if lines := _runs_lines(status.nodes):
         text += "\nSlurm has noted that nodes run something else than they would now:"
         text += "".join(f"\n  {line}" for line in lines)

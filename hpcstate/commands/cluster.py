@@ -130,7 +130,7 @@ def _start(args: argparse.Namespace) -> int:
 
     from hpcstate.cluster import lifecycle
     from hpcstate.hypervisor import fit
-    from hpcstate.hypervisor.machine import summed
+    from hpcstate.hypervisor.machine import CONTRARY_WAY, contrary, contrary_line, summed
     from hpcstate.schema import load
 
     if args.force and not args.remove:
@@ -150,9 +150,13 @@ def _start(args: argparse.Namespace) -> int:
             _say(f"running already: {', '.join(done.running)}; nothing to do")
             for line in done.drains:
                 _say(line)
-        for line in summed(done.differences):
+        both = contrary(done.differences)
+        for name, own in both.items():
+            _say(f"{contrary_line(name, own)}; `./hpc up` refuses that: {CONTRARY_WAY}")
+        rest = [each for each in done.differences if each.what not in both or each.impact != "power-cycle"]
+        for line in summed(rest):
             _say(line)
-        if any(difference.impact == "power-cycle" for difference in done.differences):
+        if any(difference.impact == "power-cycle" for difference in rest):
             _say(
                 f"`./hpc up {args.file}` takes these nodes off and on, one by one, when their jobs have ended"
             )
@@ -179,6 +183,8 @@ def _remove_nodes(cluster: Cluster, args: argparse.Namespace) -> bool:
         print("nothing removed (--force does not ask)")
         return False
     lifecycle.remove_nodes(cluster, args.file, _say)
+    if cluster.kind == "hpc":
+        _say(f"Slurm has {', '.join(names)} until the next deploy: ./hpc up {args.file}")
     return True
 
 

@@ -454,6 +454,29 @@ def summed(differences: Iterable[MachineDifference]) -> list[str]:
     return [str(replace(each, what=", ".join(what))) for each, what in groups.items()]
 
 
+def contrary(differences: Iterable[MachineDifference]) -> dict[str, list[MachineDifference]]:
+    """The nodes of which one size grows while another shrinks, with what differs of them: there is no order
+    in which Slurm would not promise too much."""
+    every: dict[str, list[MachineDifference]] = {}
+    for each in differences:
+        if each.impact == "power-cycle":
+            every.setdefault(each.what, []).append(each)
+    return {
+        name: own
+        for name, own in every.items()
+        if any(map(shrinks, own))
+        and any(each.name in ("memory", "CPUs") and not shrinks(each) for each in own)
+    }
+
+
+def contrary_line(name: str, own: Iterable[MachineDifference]) -> str:
+    """What ``own`` differences of the node ``name`` are refused for."""
+    return f"{name} would grow and shrink at once: {'; '.join(map(str, own))}"
+
+
+CONTRARY_WAY = "change one of the two, run `up`, then the other"
+
+
 def shrinks(difference: MachineDifference) -> bool:
     """Whether Slurm has to promise less before the change: the memory or the CPUs of a node become fewer, or
     a device of the host is taken from it."""

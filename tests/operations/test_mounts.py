@@ -136,7 +136,7 @@ def test_what_the_program_left_is_named_and_no_failure() -> None:
     assert done.host.said == ["left as it is: /data does not answer: timed out"]
     commands._named.clear()
     done.host.said.clear()
-    done.execute_functions({text: {"fails": ["stops here: nfs-common is not in the image"]}})
+    done.execute_functions({text: {"fails": ["nfs-common is not in the image"]}})
     assert done.host.said == ["stops here: nfs-common is not in the image"]
 
 

@@ -96,6 +96,15 @@ def test_a_node_that_slurm_refuses_as_it_is(known: SlurmNode, expected: list[str
     assert list(drains.refused({"compute-01": known}).values()) == expected
 
 
+def test_a_resume_is_no_way_out_for_a_node_that_slurm_refuses() -> None:
+    known = node("IDLE+DRAIN+INVALID_REG", "gres/gpu count reported lower than configured (1 < 2)", "slurm")
+    (line,) = drains.left({"compute-01": known}, "controller").values()
+    assert "state=resume" not in line and "`./hpc up` makes the two agree" in line
+    ours = node("IDLE+DRAIN+INVALID_REG", "hpcstate: x")
+    (line,) = drains.left({"compute-01": ours}, "controller").values()
+    assert line.endswith("the next `./hpc up` lifts that")
+
+
 def test_a_drained_node_that_the_file_does_not_have() -> None:
     slurm = {
         "compute-01": node("IDLE+DRAIN", "hpcstate: stop"),

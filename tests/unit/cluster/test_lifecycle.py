@@ -526,3 +526,16 @@ def test_a_drain_that_a_killed_stop_left_is_found_and_no_others() -> None:
     assert lines and all("drained by hpcstate" in line for line in lines)
     assert lifecycle._drains_of_ours(FakeLive(lambda *_: HpcstateError("silent"))) == []
     assert lifecycle._drains_of_ours(FakeLive(lambda *_: "absent\n")) == []
+
+
+def test_status_names_what_up_refuses_and_what_is_reserved() -> None:
+    both = (
+        MachineDifference("compute-01", "memory", "1536 MiB", "2048 MiB", "power-cycle"),
+        MachineDifference("compute-01", "CPUs", "2", "1", "power-cycle"),
+    )
+    nodes = (node("compute-01", "compute", slurm="IDLE+RESERVED"),)
+    text = status.as_text(ClusterStatus("gpu", "hpc", nodes, "", differences=both))
+    assert "compute-01 would grow and shrink at once: " in text
+    assert "`./hpc up` refuses that: change one of the two" in text
+    assert "`./hpc up` changes it" not in text
+    assert "compute-01: reserved in Slurm" in text

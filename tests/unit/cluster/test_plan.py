@@ -116,6 +116,22 @@ def test_of_a_cluster_that_is_half_there_the_rest_is_planned_too(description: De
     assert made.code == 1
 
 
+def test_jobs_on_a_node_that_went_off_are_named_at_its_start(description: Description) -> None:
+    made = plan_of(description, seen(states={**RUNNING, "compute-01": "stopped"}))
+    (start,) = [step for step in made.steps if step.does == "start"]
+    assert start.why.endswith("Slurm has not missed its jobs yet, and requeues or ends them: 7 of alice")
+    assert made.jobs == (), "nobody waits for them"
+
+
+def test_a_drain_of_ours_is_lifted(description: Description) -> None:
+    name = description.clusters[0].name
+    world = seen()
+    slurm = replace(world.slurm[name], ours={"compute-02": "hpcstate: stop"})
+    made = plan_of(description, replace(world, slurm={name: slurm}))
+    assert made.code == 1
+    assert "drain of compute-02: lift (jobs start there again); hpcstate: stop" in as_text(made)
+
+
 def test_a_container_that_is_not_built_is_delivered_later(description: Description) -> None:
     artifact = Artifact("mpi.sif", "missing", container=True)
     made = plan_of(description, seen(artifacts=(artifact,), operations=()))
