@@ -26,7 +26,8 @@ MANAGED = (
     Managed(
         "monitoring",
         "with `monitoring` on: Prometheus and Alertmanager on the controller, exporters on all nodes, their "
-        "settings, certificates and passwords, and that they run; with it off nothing of them",
+        "settings, certificates and passwords, and that they run; dashboards, Grafana and DCGM with their "
+        "repositories where the file has them; with it off nothing of them",
         f"{places.FOLDER}, drop-ins of their units, {places.TEXTFILES}, {places.DATA}",
         "digests, modes, systemctl, SHOW GRANTS",
         "mended",

@@ -123,10 +123,9 @@ class MonitoringKeys(Keys, title="monitoring"):
     )
     dashboards = ValueKey(
         "Grafana's dashboards lie on the controller in `/usr/local/share/hpcstate/dashboards`, for a Grafana "
-        "of your own",
+        "of your own; with `grafana` they do in any case",
         leaf.boolean,
         MonitoringSettings.dashboards,
-        default_text="`true` with `grafana`, else `false`",
     )
     grafana = SectionKey(
         "Grafana of its repository on the controller, port 3000, with these dashboards", GrafanaKeys

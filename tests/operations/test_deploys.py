@@ -177,6 +177,22 @@ def test_a_cluster_that_is_watched_has_its_units_before_its_packages(tmp_path: P
     ]
 
 
+def test_a_repository_that_is_not_debians_is_there_before_its_package(tmp_path: Path) -> None:
+    key = paths.ROOT / "tests" / "unit" / "monitoring" / "recorded" / "key.asc"
+    source = f"{{repository: 'https://apt.grafana.com stable main', key_file: {key}, version: 12.3.1}}"
+    file = tmp_path / "watched.yaml"
+    good = (paths.ROOT / "inventories" / "gpu.yaml").read_text()
+    file.write_text(
+        f"{good}    monitoring:\n      enabled: true\n      gpus: true\n      grafana: {source}\n"
+    )
+    planned = plan(tmp_path, INVENTORY.format(file=str(file)), "deploys/monitoring.py")
+    assert planned[:3] == [
+        ("How systemd runs what watches", ALL),
+        ("Repositories of what watches", {"controller"}),
+        ("Packages of what watches", ALL),
+    ]
+
+
 def test_only_nodes_that_are_given_a_gpu_are_asked_for_their_bus(tmp_path: Path) -> None:
     planned = plan(tmp_path, inventory_of("passthrough"), "deploys/full_stack.py")
     assert planned[10:12] == [("nvidia.py | NVIDIA's driver", set()), FULL_STACK[10]]

@@ -110,10 +110,12 @@ def faults(value: Any, schema: Mapping[str, Any], whole: Mapping[str, Any], at: 
     """What ``value`` breaks of ``schema``: the words of JSON Schema (draft 7) that Grafana's uses."""
     known = {"$ref", "type", "properties", "required", "items", "anyOf", "allOf", "enum", "const"}
     known |= {
+        *("oneOf", "minLength", "format"),
         "deprecated",
         "x-deprecation-message",
         "additionalProperties",
         "exclusiveMaximum",
+        "exclusiveMinimum",
         "minimum",
         "maximum",
         "definitions",
@@ -128,6 +130,13 @@ def faults(value: Any, schema: Mapping[str, Any], whole: Mapping[str, Any], at: 
         yield from faults(value, each, whole, at)
     if "anyOf" in schema and all(list(faults(value, each, whole, at)) for each in schema["anyOf"]):
         yield f"{at}: none of {len(schema['anyOf'])} kinds"
+    if (
+        "oneOf" in schema
+        and [not list(faults(value, each, whole, at)) for each in schema["oneOf"]].count(True) != 1
+    ):
+        yield f"{at}: not one of {len(schema['oneOf'])} kinds"
+    if len(value) < schema.get("minLength", 0) if isinstance(value, str) else False:
+        yield f"{at}: {value!r} is too short"
     if "enum" in schema and value not in schema["enum"]:
         yield f"{at}: {value!r} is none of {schema['enum']}"
     if "const" in schema and value != schema["const"]:
@@ -137,6 +146,7 @@ def faults(value: Any, schema: Mapping[str, Any], whole: Mapping[str, Any], at: 
         "array": list,
         "string": str,
         "boolean": bool,
+        "null": type(None),
         "integer": int,
         "number": (int, float),
     }
