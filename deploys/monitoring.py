@@ -84,4 +84,13 @@ if not is_build() and target().cluster.kind == "hpc":
         files=unused.files,
         folders=unused.folders,
         units=unused.units,
+        database=places.DATABASE not in there,
     )
+    for watcher, left in files.not_wanted_foreign(this.cluster, this.node).items():
+        monitoring.off(
+            name=f"No {watcher.packages[0]} that the file has not",
+            files=left.files,
+            folders=left.folders,
+            units=left.units,
+            database=False,
+        )

@@ -125,6 +125,8 @@ def unit_files(cluster: Cluster, node: Node) -> Mapping[str, str]:
             user=_user(cluster, watcher),
             environment=_environment(cluster, watcher),
             gpus=watcher is places.GPUS,
+            # Its package lets it write to /var/dcgm-exporter.log, which nothing rotates.
+            journal=watcher is places.DCGM,
             description=_DESCRIPTIONS.get(watcher, ""),
         )
         for watcher in watchers(cluster, node)
@@ -303,6 +305,10 @@ def sources(cluster: Cluster, node: Node, apt_get: str) -> tuple[MonitoringFile,
                 then=then,
             ),
         ]
+        if watcher is places.DCGM:
+            # Whoever can connect to its port could change the GPUs; dcgm-exporter has an engine of its own.
+            text = render("monitoring/host-engine.conf.j2")
+            found.append(MonitoringFile(places.HOST_ENGINE, text, then="systemctl daemon-reload"))
     return tuple(found)
 
 
@@ -529,18 +535,36 @@ class Unused:
     units: tuple[str, ...]
 
 
+def not_wanted_foreign(cluster: Cluster, node: Node) -> Mapping[Watcher, Unused]:
+    """What is not Debian's and was on ``node`` by another file. By our own files alone: a Grafana of the
+    site's stays as it is, with what is in it."""
+    there = watchers(cluster, node)
+    folders = {places.GRAFANA: (places.PROVISIONING, GRAFANA_DATA)}
+    more = {
+        places.DCGM: (places.DCGM_FIELDS, places.HOST_ENGINE),
+        places.GRAFANA: (places.GRAFANA_PASSWORD,),
+    }
+    return {
+        watcher: Unused(
+            (drop_in(watcher), *places.source_paths(watcher), *more[watcher]),
+            folders.get(watcher, ()),
+            (f"{watcher.unit}.service",),
+        )
+        for watcher in places.FOREIGN
+        if watcher not in there
+    }
+
+
 def not_wanted(cluster: Cluster, node: Node) -> Unused:
     """What watched ``node`` by another file: all of it where the file has it off; what another role has, and
-    what is for a database or a mail that the file has no more."""
+    what is for a database or a mail that the file has no more. Without what is not Debian's."""
     there = watchers(cluster, node)
-    gone = [watcher for watcher in places.ALL if watcher not in there]
+    gone = [each for each in places.ALL if each not in there and each not in places.FOREIGN]
     own: dict[Watcher, tuple[str, ...]] = {
         places.SERVER: (places.PROMETHEUS, places.SCRAPE_PASSWORD, places.WEB_PEOPLE),
         places.ALERTS: (places.ALERTMANAGER,),
         places.PROCESS: (places.PROCESSES,),
         places.DATABASE: (places.MYSQLD,),
-        places.DCGM: (places.DCGM_FIELDS, *places.source_paths(places.DCGM)),
-        places.GRAFANA: (places.GRAFANA_PASSWORD, *places.source_paths(places.GRAFANA)),
         **{watcher: (_module(module),) for watcher, module in _MODULES.items()},
         places.NODE: (
             places.STATIC,
@@ -560,7 +584,6 @@ def not_wanted(cluster: Cluster, node: Node) -> Unused:
         found.append(f"{places.RULES}/gpus.yml")
     folders = [
         *((places.DASHBOARDS,) if not kept else ()),
-        *((places.PROVISIONING, GRAFANA_DATA) if places.GRAFANA in gone else ()),
         *((places.DATA, places.RULES) if places.SERVER in gone else ()),
         *((places.ALERTS_DATA,) if places.ALERTS in gone else ()),
         *((places.FOLDER,) if places.NODE in gone else ()),

@@ -32,6 +32,9 @@ MYSQLD = f"{FOLDER}/mysqld.cnf"
 DCGM_FIELDS = f"{FOLDER}/dcgm.csv"
 """What dcgm-exporter asks DCGM for."""
 
+HOST_ENGINE = "/etc/systemd/system/nvidia-dcgm.service.d/hpcstate.conf"
+"""Our drop-in for DCGM's daemon, which dcgm-exporter's unit wants and does not need."""
+
 GRAFANA_PASSWORD = f"{FOLDER}/grafana.password"
 PROVISIONING = f"{FOLDER}/grafana"
 """Grafana's folder of data sources and dashboards (its docs: provisioning)."""

@@ -131,8 +131,8 @@ def test_simulated_gpus_are_told_and_marked(live: Live, watched: Path) -> None:
 
 
 def test_each_panel_has_data(live: Live, watched: Path) -> None:
-    """Of the dashboards as they lie on the controller, by its Prometheus. Never run yet. A real GPU's need one,
-    and the last backup's needs a backup."""
+    """Of the dashboards as they lie on the controller, by its Prometheus. Never run yet. A real GPU's need
+    one, and the last backup's needs a backup."""
     cluster = schema.load(watched).clusters[0]
     folder = places.DASHBOARDS
     names = live.run("controller", f"ls {folder}").stdout.split()
@@ -143,7 +143,8 @@ def test_each_panel_has_data(live: Live, watched: Path) -> None:
             board = json.loads(now.run("controller", f"cat {folder}/{name}").stdout)
             for panel in (each for each in board["panels"] if each["type"] != "row"):
                 for target in panel["targets"]:
-                    query = target["expr"].replace("$__rate_interval", "1m").replace("$node", ".*")
+                    query = target["expr"].replace("$__rate_interval", "1m")
+                    query = query.replace("$node", ".*")
                     if not ask(now, query):
                         empty.append(f"{name}: {panel['title']}: {query}")
     # Nothing fires, nobody is drained, nobody has a job, where all is well.

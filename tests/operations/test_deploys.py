@@ -80,6 +80,8 @@ FULL_STACK = [
     ("reservations.py | Reservations", set()),
     ("monitoring.py | Packages of what watches", set()),
     ("monitoring.py | Nothing watches that the file has not", set()),
+    ("monitoring.py | No datacenter-gpu-manager-exporter that the file has not", set()),
+    ("monitoring.py | No grafana that the file has not", set()),
     ("named.py | What is left as it is", set()),
     ("named.py | What Apptainer lacks", set()),
 ]
@@ -174,6 +176,8 @@ def test_a_cluster_that_is_watched_has_its_units_before_its_packages(tmp_path: P
         ("What watches this node", ALL),
         ("What watches runs", ALL),
         ("Nothing watches that the file has not", set()),
+        ("No datacenter-gpu-manager-exporter that the file has not", set()),
+        ("No grafana that the file has not", set()),
     ]
 
 

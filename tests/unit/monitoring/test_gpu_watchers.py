@@ -85,6 +85,9 @@ def test_dcgm_exporter_answers_the_controller_alone_by_tls(tmp_path: Path) -> No
     node = of.workers[0]
     unit = files.unit_files(of, node)[files.drop_in(places.DCGM)]
     assert f"--address={node.address}:9400" in unit
+    assert "StandardOutput=journal\n" in unit
+    # DCGM's own daemon would let every user of the node change the GPUs.
+    assert places.HOST_ENGINE in {file.path for file in files.sources(of, node, APT_GET)}
     assert f"Environment=DCGM_EXPORTER_WEB_CONFIG_FILE={places.WEB}\n" in unit
     firewall = base_files.cluster_files(of, node)[base_files.FIREWALL]
     assert "9343, 9400 } drop" in firewall
@@ -141,16 +144,30 @@ def test_grafanas_password_is_made_where_it_is_asked_for(
 @pytest.mark.parametrize("text", ["", ON, GPUS])
 def test_what_the_file_has_no_more_goes(tmp_path: Path, text: str) -> None:
     of = watched(tmp_path, text)
-    gone = files.not_wanted(of, of.controller)
-    for watcher in places.FOREIGN:
-        assert set(places.source_paths(watcher)) <= set(gone.files)
-        assert f"{watcher.unit}.service" in gone.units
-    assert {places.PROVISIONING, places.DASHBOARDS, files.GRAFANA_DATA} <= set(gone.folders)
-    full = watched(tmp_path, GPUS + DCGM + WITH_GRAFANA)
-    kept = files.not_wanted(full, full.controller)
-    own = {file.path for file in files.files(full, full.controller, credentials(full))}
-    assert not own & set(kept.files)
-    assert not {places.PROVISIONING, places.DASHBOARDS, places.RULES} & set(kept.folders)
+    assert places.DASHBOARDS in files.not_wanted(of, of.controller).folders
+    foreign = files.not_wanted_foreign(of, of.controller)
+    assert set(foreign) == set(places.FOREIGN)
+    assert foreign[places.GRAFANA].folders == (places.PROVISIONING, files.GRAFANA_DATA)
+    for watcher, gone in foreign.items():
+        assert {files.drop_in(watcher), *places.source_paths(watcher)} <= set(gone.files)
+    full = with_real(watched(tmp_path, GPUS + DCGM + WITH_GRAFANA))
+    for node in full.nodes:
+        own = {file.path for file in files.files(full, node, credentials(full))}
+        own |= {file.path for file in files.sources(full, node, APT_GET)} | set(files.unit_files(full, node))
+        going = [files.not_wanted(full, node), *files.not_wanted_foreign(full, node).values()]
+        assert not own & {path for each in going for path in each.files}
+        if node is full.controller:
+            assert not {places.PROVISIONING, places.DASHBOARDS} & {p for each in going for p in each.folders}
+
+
+def test_a_grafana_of_the_sites_own_is_left_alone(tmp_path: Path) -> None:
+    """With dashboards, or with all of it off: nothing of ours tells that it is ours."""
+    for text in ("", f"{ON}      dashboards: true\n"):
+        of = watched(tmp_path, text)
+        unused = files.not_wanted(of, of.controller)
+        assert not [name for name in (*unused.units, *unused.folders) if "grafana" in name]
+        tells = files.not_wanted_foreign(of, of.controller)[places.GRAFANA].files
+        assert all("hpcstate" in path for path in tells)
 
 
 # The repositories, by apt itself --------------------------------------------------------------------------
