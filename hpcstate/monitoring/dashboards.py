@@ -35,6 +35,7 @@ from grafana_foundation_sdk.models.common import (
 )
 from grafana_foundation_sdk.models.dashboard import (
     DashboardCursorSync,
+    DashboardLinkType,
     DataTransformerConfig,
     Threshold,
     ThresholdsMode,
@@ -210,7 +211,7 @@ def _board(
         )
         .link(
             dashboard.DashboardLink("hpcstate")
-            .type("dashboards")
+            .type(DashboardLinkType.DASHBOARDS)
             .tags(["hpcstate"])
             .as_dropdown(True)
             .keep_time(True)
