@@ -48,7 +48,7 @@ class MonitoringSettings:
 
     ``gpus``: nodes tell of their GPUs, by DCGM of NVIDIA's repository ``dcgm`` where there is one.
     ``dashboards``: Grafana's dashboards lie on the controller, for Grafana of its repository ``grafana``, or
-    for one of the site's own.
+    for one of the site's own. ``page``: Prometheus has a page of the cluster.
     """
 
     on: bool = False
@@ -61,5 +61,6 @@ class MonitoringSettings:
     receivers: tuple[AlertReceiver, ...] = ()
     gpus: bool = False
     dashboards: bool = False
+    page: bool = False
     dcgm: PackageSource | None = None
     grafana: PackageSource | None = None

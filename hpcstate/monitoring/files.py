@@ -214,6 +214,8 @@ def _command(cluster: Cluster, node: Node, watcher: Watcher) -> tuple[str, ...]:
             f"--web.listen-address={people}",
             f"--web.external-url=https://{people}/",
             f"--web.config.file={places.WEB_PEOPLE}",
+            # Else it has Debian's examples there.
+            *((f"--web.console.templates={places.CONSOLES}",) if settings.page else ()),
         )
     if watcher is places.DCGM:
         return ("/usr/bin/dcgm-exporter", f"--collectors={places.DCGM_FIELDS}", f"--address={at}")
@@ -346,6 +348,9 @@ def files(cluster: Cluster, node: Node, known: Credentials) -> tuple[MonitoringF
     if places.SERVER in there:
         found += _server_files(cluster, known)
         found += [MonitoringFile(path, text) for path, text in dashboards(cluster).items()]
+        if cluster.monitoring.page:
+            page = (TEMPLATES / "monitoring" / "cluster.html").read_text(encoding="utf-8")
+            found.append(MonitoringFile(places.PAGE, page))
     if places.GRAFANA in there:
         found += _grafana_files(cluster, known)
     return tuple(found)
@@ -580,6 +585,8 @@ def not_wanted(cluster: Cluster, node: Node) -> Unused:
         found.append(places.MAIL_PASSWORD)
     kept = dashboards(cluster) if places.SERVER in there else {}
     found += [path for name in DASHBOARD_NAMES if (path := _dashboard(name)) not in kept]
+    if not cluster.monitoring.page:
+        found.append(places.PAGE)
     if not cluster.monitoring.gpus and places.SERVER in there:
         found.append(f"{places.RULES}/gpus.yml")
     folders = [

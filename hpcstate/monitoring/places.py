@@ -35,6 +35,11 @@ DCGM_FIELDS = f"{FOLDER}/dcgm.csv"
 HOST_ENGINE = "/etc/systemd/system/nvidia-dcgm.service.d/hpcstate.conf"
 """Our drop-in for DCGM's daemon, which dcgm-exporter's unit wants and does not need."""
 
+CONSOLES = f"{FOLDER}/consoles"
+"""Prometheus' folder of pages, which it serves below /consoles/."""
+
+PAGE = f"{CONSOLES}/cluster.html"
+
 GRAFANA_PASSWORD = f"{FOLDER}/grafana.password"
 PROVISIONING = f"{FOLDER}/grafana"
 """Grafana's folder of data sources and dashboards (its docs: provisioning)."""

@@ -48,6 +48,7 @@ def read_monitoring(
         receivers=tuple(_receivers(section, mail)),
         gpus=_gpus(section),
         dashboards=section.value(MonitoringKeys.dashboards) or MonitoringKeys.grafana in section,
+        page=section.value(MonitoringKeys.page),
         dcgm=_source(section, MonitoringKeys.dcgm),
         grafana=_source(section, MonitoringKeys.grafana),
     )

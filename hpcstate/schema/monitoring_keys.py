@@ -121,6 +121,11 @@ class MonitoringKeys(Keys, title="monitoring"):
         "DCGM and dcgm-exporter of NVIDIA's repository on nodes with a real GPU, in the place of nvidia-smi",
         DcgmKeys,
     )
+    page = ValueKey(
+        "a page of the cluster at `https://CONTROLLER:9090/consoles/cluster.html`, with Prometheus' login",
+        leaf.boolean,
+        MonitoringSettings.page,
+    )
     dashboards = ValueKey(
         "Grafana's dashboards lie on the controller in `/usr/local/share/hpcstate/dashboards`, for a Grafana "
         "of your own; with `grafana` they do in any case",

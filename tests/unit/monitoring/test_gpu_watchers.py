@@ -339,3 +339,13 @@ def test_another_version_of_the_file_is_installed(tmp_path: Path) -> None:
 def test_a_repository_that_cannot_be_is_refused(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(HpcstateError, match=said):
         watched(tmp_path, text)
+
+
+def test_the_page_is_there_where_the_file_asks(tmp_path: Path) -> None:
+    for text, there in ((ON, False), (f"{ON}      page: true\n", True)):
+        of = watched(tmp_path, text)
+        paths_of = {file.path for file in files.files(of, of.controller, credentials(of))}
+        assert (places.PAGE in paths_of) == there
+        assert (places.PAGE in files.not_wanted(of, of.controller).files) == (not there)
+        unit = files.unit_files(of, of.controller)[files.drop_in(places.SERVER)]
+        assert (f"--web.console.templates={places.CONSOLES}" in unit) == there
