@@ -110,9 +110,9 @@ def test_the_page_shows_what_prometheus_says(watching: Watching, tmp_path: Path)
     told |= {query: watching.ask({"expr": query}) for query in ranges}
     shown = run_page(tmp_path, told)
     assert shown["error"] == ""
-    assert "NodeDrained" in shown["alerts"]
+    assert "NodeDrained|compute-02|warning" in shown["alerts"]
     assert "compute-01|yes|idle" in shown["nodes"] and "simulated" in shown["nodes"]
-    assert "drain" in shown["nodes"]
+    assert "compute-02|yes|drained idle|" in shown["nodes"]
     assert "bob|2|" in shown["users"]
     assert "gpu|2|" in shown["queue"]
     assert len(shown["lines"]) == len(of_page("ranges")) and all(all(each) for each in shown["lines"])
