@@ -26,6 +26,8 @@ RECORD = "/etc/hpcstate/packages-monitoring"
 def _then(file: files.MonitoringFile) -> str:
     """What has to follow a new content. Units that do not run yet are started later; one whose new file is
     refused goes on with the old one."""
+    if file.then:
+        return file.then
     if file.restarts:
         return f"systemctl try-restart {' '.join(file.restarts)}"
     if not file.reloads:
@@ -46,6 +48,11 @@ if not is_build() and target().cluster.kind == "hpc":
                 for each in there
             ],
         )
+        if foreign := files.sources(this.cluster, this.node, packages.APT_GET):
+            text_files.put(
+                name="Repositories of what watches",
+                files=[TextFile(each.path, each.content, then=_then(each)) for each in foreign],
+            )
     packages.added(
         name="Packages of what watches", wanted=places.packages(this.cluster, this.node), record=RECORD
     )
@@ -77,4 +84,13 @@ if not is_build() and target().cluster.kind == "hpc":
         files=unused.files,
         folders=unused.folders,
         units=unused.units,
+        database=places.DATABASE not in there,
     )
+    for watcher, left in files.not_wanted_foreign(this.cluster, this.node).items():
+        monitoring.off(
+            name=f"No {watcher.packages[0]} that the file has not",
+            files=left.files,
+            folders=left.folders,
+            units=left.units,
+            database=False,
+        )

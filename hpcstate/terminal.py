@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from itertools import zip_longest
 from typing import TextIO
 
+from hpcstate.errors import HpcstateError
+
 Say = Callable[[str], None]
 """Is told what is going on, a line each."""
 
@@ -65,6 +67,34 @@ class Board:
             self._stream.write(f"{text}\n")
             self._stream.flush()
             self._lines = {}
+
+
+def watch(
+    draw: Callable[[], str],
+    seconds: float,
+    stream: TextIO | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> int:
+    """Shows what ``draw`` gives every ``seconds``, in its own place on a terminal, until Ctrl-C; 0 then. What
+    cannot be told is said, and tried again: a cluster that starts is not there yet."""
+    out = stream or sys.stdout
+    try:
+        while True:
+            try:
+                text = draw()
+            except HpcstateError as error:
+                text = str(error)
+            head = f"{time.strftime('%H:%M:%S')}, every {seconds:g} s, Ctrl-C ends it"
+            if out.isatty():
+                # Home, then each line to its end, then what is left of the last time (ECMA-48: CUP, EL, ED).
+                lines = "\x1b[K\n".join((head, "", *text.splitlines()))
+                out.write(f"\x1b[H{lines}\x1b[K\n\x1b[J")
+            else:
+                out.write(f"{head}\n{text}\n\n")
+            out.flush()
+            sleep(max(1.0, seconds))
+    except KeyboardInterrupt:
+        return 0
 
 
 def agreed(question: str) -> bool:

@@ -26,7 +26,8 @@ MANAGED = (
     Managed(
         "monitoring",
         "with `monitoring` on: Prometheus and Alertmanager on the controller, exporters on all nodes, their "
-        "settings, certificates and passwords, and that they run; with it off nothing of them",
+        "settings, certificates and passwords, and that they run; dashboards, Grafana and DCGM with their "
+        "repositories where the file has them; with it off nothing of them",
         f"{places.FOLDER}, drop-ins of their units, {places.TEXTFILES}, {places.DATA}",
         "digests, modes, systemctl, SHOW GRANTS",
         "mended",
@@ -48,10 +49,10 @@ def database_user() -> Generator[PyinfraCommand, None, None]:
 
 @operation()
 def off(
-    files: Sequence[str], folders: Sequence[str], units: Sequence[str]
+    files: Sequence[str], folders: Sequence[str], units: Sequence[str], database: bool = True
 ) -> Generator[PyinfraCommand, None, None]:
     """``units`` run no more, nor at the next boot; none of ``files`` is there, and where one was, ``folders``
-    go too, and the exporter's user of MariaDB."""
+    go too, and, with ``database``, the exporter's user of MariaDB."""
     present = host.get_fact(TextFiles, paths=tuple(files))
     if not present:
         host.noop("nothing watches this host")
@@ -61,7 +62,7 @@ def off(
         programs.command(
             Path(__file__).with_name("monitoring_off.sh"),
             arguments=files,
-            drop=f"DROP USER IF EXISTS `{USER}`@`localhost`",
+            drop=f"DROP USER IF EXISTS `{USER}`@`localhost`" if database else "",
             units=" ".join(units),
             folders=" ".join(folders),
         )

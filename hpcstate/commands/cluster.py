@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from hpcstate.model import Cluster
 
 
+WATCH_SECONDS = 10
+"""Between two looks of ``status --watch``: each asks libvirt, and Slurm by SSH."""
+
+
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the subcommands of a cluster's life."""
     plan = subparsers.add_parser(
@@ -71,7 +75,16 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     stop.set_defaults(run=in_turn(_stop))
     status = subparsers.add_parser("status", help="what libvirt and Slurm say of every node")
     add_cluster_arguments(status)
-    status.add_argument("--json", action="store_true", help="for programs")
+    shown = status.add_mutually_exclusive_group()
+    shown.add_argument("--json", action="store_true", help="for programs")
+    shown.add_argument(
+        "--watch",
+        type=seconds,
+        nargs="?",
+        const=WATCH_SECONDS,
+        metavar="SECONDS",
+        help=f"again and again, until Ctrl-C (every {WATCH_SECONDS} seconds)",
+    )
     status.set_defaults(run=_status)
     destroy = subparsers.add_parser("destroy", help="remove what hpcstate made for the cluster, nothing else")
     add_cluster_arguments(destroy)
@@ -206,7 +219,14 @@ def _stop(args: argparse.Namespace) -> int:
 def _status(args: argparse.Namespace) -> int:
     from hpcstate.cluster import status
     from hpcstate.paths import named
+    from hpcstate.terminal import watch
 
+    def text() -> str:
+        found = [status.observe(cluster) for cluster in chosen_clusters(args)]
+        return "\n\n".join(named(status.as_text(report), args.file) for report in found)
+
+    if args.watch is not None:
+        return watch(text, args.watch)
     reports = [status.observe(cluster) for cluster in chosen_clusters(args)]
     if args.json:
         print(json.dumps([report.to_dict() for report in reports], indent=1))

@@ -24,6 +24,19 @@ class AlertReceiver:
 
 
 @dataclass(frozen=True)
+class PackageSource:
+    """A repository of Debian packages that is not Debian's: its ``url``, ``suite`` (``/`` for a flat one) and
+    ``components``, as sources.list(5) has them, the ``key`` that signs it (OpenPGP, in ASCII armour), and the
+    ``version`` of the package that is wanted of it."""
+
+    url: str
+    suite: str
+    components: tuple[str, ...]
+    key: str
+    version: str
+
+
+@dataclass(frozen=True)
 class MonitoringSettings:
     """``on``: metrics are collected, kept on the controller and judged by alert rules. It is off until a file
     asks for it.
@@ -32,6 +45,10 @@ class MonitoringSettings:
     ``interval_s`` seconds. ``listen`` is where Prometheus and Alertmanager listen on the controller, None for
     its address in the cluster; whoever is in one of ``allow_from`` reaches them there, and the hypervisor.
     ``users`` log in there, each with a generated password.
+
+    ``gpus``: nodes tell of their GPUs, by DCGM of NVIDIA's repository ``dcgm`` where there is one.
+    ``dashboards``: Grafana's dashboards lie on the controller, for Grafana of its repository ``grafana``, or
+    for one of the site's own. ``page``: Prometheus has a page of the cluster.
     """
 
     on: bool = False
@@ -42,3 +59,8 @@ class MonitoringSettings:
     allow_from: tuple[IPv4Network, ...] = ()
     users: tuple[str, ...] = ("admin",)
     receivers: tuple[AlertReceiver, ...] = ()
+    gpus: bool = False
+    dashboards: bool = False
+    page: bool = False
+    dcgm: PackageSource | None = None
+    grafana: PackageSource | None = None

@@ -16,6 +16,7 @@ from hpcstate.model.backup import Every
 from hpcstate.monitoring import places
 from hpcstate.monitoring.places import Watcher, watchers
 from hpcstate.monitoring.secrets import Credentials
+from hpcstate.paths import TEMPLATES
 from hpcstate.render import of_site, render
 
 UNITS_WATCHED = (
@@ -39,6 +40,10 @@ MEMORY_MB: Mapping[Watcher, int] = {
     places.JOBS: 96,
     places.DATABASE: 64,
     places.ALERTS: 128,
+    # nvidia-smi and journalctl run within.
+    places.GPUS: 256,
+    places.DCGM: 1024,
+    places.GRAFANA: 1024,
 }
 """What each may take before the kernel ends it: a leak must not become the node's. They are ended first where
 memory is short (OOMScoreAdjust)."""
@@ -46,9 +51,14 @@ memory is short (OOMScoreAdjust)."""
 _DESCRIPTIONS: Mapping[Watcher, str] = {
     places.SLURM: "Metrics of Slurm for Prometheus",
     places.JOBS: "Metrics of the jobs on this node for Prometheus",
+    places.GPUS: "Metrics of the GPUs of this node for Prometheus",
 }
 
-_MODULES: Mapping[Watcher, str] = {places.SLURM: "slurm_exporter", places.JOBS: "job_exporter"}
+_MODULES: Mapping[Watcher, str] = {
+    places.SLURM: "slurm_exporter",
+    places.JOBS: "job_exporter",
+    places.GPUS: "gpu_exporter",
+}
 """The module of hpcstate.monitoring that each of OURS is."""
 
 JOB_NAMES: Mapping[Watcher, str] = {
@@ -59,11 +69,17 @@ JOB_NAMES: Mapping[Watcher, str] = {
     places.DATABASE: "mysqld",
     places.SLURM: "slurm",
     places.JOBS: "cgroup",
+    places.GPUS: "gpu",
+    places.DCGM: "dcgm",
 }
-"""What Prometheus calls each: the label ``job`` of its metrics."""
+"""What Prometheus calls each that it asks: the label ``job`` of its metrics. Grafana's own would be for
+everybody who reaches its port."""
 
 _PERIODS_S: Mapping[Every, int] = {"hourly": 3600, "daily": 86400, "weekly": 7 * 86400}
 """A backup is too old, when it is older than two of them, and an hour."""
+
+GRAFANA_DATA = "/var/lib/grafana"
+"""The database of Grafana's package; dashboards that people made lie in it."""
 
 SERVER_SHARE = 4
 """Prometheus may take a quarter of the controller's memory."""
@@ -73,7 +89,8 @@ SERVER_SHARE = 4
 class MonitoringFile:
     """A file on a node: ``secret`` ones are for root and the group of the exporters. ``restarts`` are the
     units that have to be restarted where it changes, ``reloads`` those that read it again.
-    ``judge`` are words that judge it on the node first."""
+    ``judge`` are words that judge it on the node first; ``then`` is a command of another kind that
+    follows."""
 
     path: str
     content: str
@@ -82,6 +99,7 @@ class MonitoringFile:
     restarts: tuple[str, ...] = ()
     reloads: tuple[str, ...] = ()
     judge: str = ""
+    then: str = ""
 
 
 def drop_in(watcher: Watcher) -> str:
@@ -105,6 +123,10 @@ def unit_files(cluster: Cluster, node: Node) -> Mapping[str, str]:
             mounts="/srv/hpcstate" if watcher in (places.SERVER, places.ALERTS) else "",
             slurm=watcher is places.SLURM,
             user=_user(cluster, watcher),
+            environment=_environment(cluster, watcher),
+            gpus=watcher is places.GPUS,
+            # Its package lets it write to /var/dcgm-exporter.log, which nothing rotates.
+            journal=watcher is places.DCGM,
             description=_DESCRIPTIONS.get(watcher, ""),
         )
         for watcher in watchers(cluster, node)
@@ -192,7 +214,14 @@ def _command(cluster: Cluster, node: Node, watcher: Watcher) -> tuple[str, ...]:
             f"--web.listen-address={people}",
             f"--web.external-url=https://{people}/",
             f"--web.config.file={places.WEB_PEOPLE}",
+            # Else it has Debian's examples there.
+            *((f"--web.console.templates={places.CONSOLES}",) if settings.page else ()),
         )
+    if watcher is places.DCGM:
+        return ("/usr/bin/dcgm-exporter", f"--collectors={places.DCGM_FIELDS}", f"--address={at}")
+    if watcher is places.GRAFANA:
+        # As its package has it: the environment says the rest.
+        return ()
     host, port = at.split(":")
     return (
         "/usr/bin/python3",
@@ -200,6 +229,7 @@ def _command(cluster: Cluster, node: Node, watcher: Watcher) -> tuple[str, ...]:
         "-I",
         places.EXPORTERS,
         _MODULES[watcher],
+        *((_of_gpus(cluster, node),) if watcher is places.GPUS else ()),
         f"--address={host}",
         f"--port={port}",
         f"--certificate={places.CERTIFICATE}",
@@ -208,6 +238,80 @@ def _command(cluster: Cluster, node: Node, watcher: Watcher) -> tuple[str, ...]:
         # A scrape may come a little early.
         f"--interval={settings.interval_s - 1}",
     )
+
+
+def _of_gpus(cluster: Cluster, node: Node) -> str:
+    """What our exporter tells of (hpcstate.monitoring.gpu_exporter)."""
+    if not places.real_gpus(node):
+        return "simulated"
+    return "xids" if cluster.monitoring.dcgm else "all"
+
+
+def _environment(cluster: Cluster, watcher: Watcher) -> Mapping[str, str]:
+    """What a program is told by its environment; no value has a blank or a quote."""
+    if watcher is places.DCGM:
+        return {"DCGM_EXPORTER_WEB_CONFIG_FILE": places.WEB}
+    if watcher is not places.GRAFANA:
+        return {}
+    at, port = places.listen(cluster), places.GRAFANA.port
+    return {
+        "GF_SERVER_PROTOCOL": "https",
+        "GF_SERVER_HTTP_ADDR": at,
+        "GF_SERVER_HTTP_PORT": str(port),
+        "GF_SERVER_ROOT_URL": f"https://{at}:{port}/",
+        "GF_SERVER_CERT_FILE": places.CERTIFICATE,
+        "GF_SERVER_CERT_KEY": places.KEY,
+        "GF_PATHS_PROVISIONING": places.PROVISIONING,
+        # It counts when Grafana makes its database, at its first start.
+        "GF_SECURITY_ADMIN_PASSWORD__FILE": places.GRAFANA_PASSWORD,
+        "GF_SECURITY_COOKIE_SECURE": "true",
+        "GF_SECURITY_DISABLE_GRAVATAR": "true",
+        "GF_AUTH_ANONYMOUS_ENABLED": "false",
+        "GF_USERS_ALLOW_SIGN_UP": "false",
+        "GF_SNAPSHOTS_EXTERNAL_ENABLED": "false",
+        "GF_ANALYTICS_REPORTING_ENABLED": "false",
+        "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
+        "GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES": "false",
+        "GF_PLUGINS_PREINSTALL_DISABLED": "true",
+        "GF_METRICS_ENABLED": "false",
+    }
+
+
+@of_site
+def sources(cluster: Cluster, node: Node, apt_get: str) -> tuple[MonitoringFile, ...]:
+    """The files by which apt knows the repositories of ``node`` that are not Debian's. ``apt_get`` are the
+    words that start apt-get."""
+    found: list[MonitoringFile] = []
+    for watcher in places.watchers(cluster, node):
+        if (source := places.repository(cluster, watcher)) is None:
+            continue
+        path, key, preferences = places.source_paths(watcher)
+        package = watcher.packages[0]
+        # One that is not there yet is none that could be upgraded: that is done later.
+        then = (
+            f"{apt_get} update >&2 && "
+            f"{apt_get} install --only-upgrade --allow-downgrades {package}={source.version} >&2"
+        )
+        found += [
+            MonitoringFile(key, source.key, then=then),
+            MonitoringFile(path, render("monitoring/foreign.sources.j2", source=source, key=key), then=then),
+            MonitoringFile(
+                preferences,
+                render(
+                    "monitoring/preferences.j2",
+                    package=package,
+                    version=source.version,
+                    host=source.url.partition("://")[2].partition("/")[0].partition(":")[0],
+                    along="datacenter-gpu-manager-4-*" if watcher is places.DCGM else "",
+                ),
+                then=then,
+            ),
+        ]
+        if watcher is places.DCGM:
+            # Whoever can connect to its port could change the GPUs; dcgm-exporter has an engine of its own.
+            text = render("monitoring/host-engine.conf.j2")
+            found.append(MonitoringFile(places.HOST_ENGINE, text, then="systemctl daemon-reload"))
+    return tuple(found)
 
 
 @of_site
@@ -237,9 +341,61 @@ def files(cluster: Cluster, node: Node, known: Credentials) -> tuple[MonitoringF
                 places.MYSQLD, render("monitoring/mysqld.cnf.j2"), restarts=(places.DATABASE.unit,)
             )
         )
+    if places.DCGM in there:
+        found.append(
+            MonitoringFile(places.DCGM_FIELDS, render("monitoring/dcgm.csv.j2"), restarts=(places.DCGM.unit,))
+        )
     if places.SERVER in there:
         found += _server_files(cluster, known)
+        found += [MonitoringFile(path, text) for path, text in dashboards(cluster).items()]
+        if cluster.monitoring.page:
+            page = (TEMPLATES / "monitoring" / "cluster.html").read_text(encoding="utf-8")
+            found.append(MonitoringFile(places.PAGE, page))
+    if places.GRAFANA in there:
+        found += _grafana_files(cluster, known)
     return tuple(found)
+
+
+DASHBOARD_NAMES = ("overview", "nodes", "slurm", "gpu", "job", "storage")
+
+
+def dashboards(cluster: Cluster) -> Mapping[str, str]:
+    """Path to content of Grafana's dashboards: files, made by hpcstate.monitoring.dashboards with
+    Grafana's SDK. That of GPUs is for a cluster that tells of them."""
+    if not cluster.monitoring.dashboards:
+        return {}
+    wanted = [name for name in DASHBOARD_NAMES if name != "gpu" or cluster.monitoring.gpus]
+    folder = TEMPLATES / "monitoring" / "dashboards"
+    return {_dashboard(name): (folder / f"{name}.json").read_text(encoding="utf-8") for name in wanted}
+
+
+def _dashboard(name: str) -> str:
+    return f"{places.DASHBOARDS}/hpcstate-{name}.json"
+
+
+def _grafana_files(cluster: Cluster, known: Credentials) -> list[MonitoringFile]:
+    unit = (places.GRAFANA.unit,)
+    return [
+        MonitoringFile(places.GRAFANA_PASSWORD, f"{known.grafana_password}\n", secret=True),
+        MonitoringFile(
+            f"{places.PROVISIONING}/datasources/hpcstate.yml",
+            render(
+                "monitoring/grafana-datasource.yml.j2",
+                server=f"{places.listen(cluster)}:{places.SERVER.port}",
+                controller=cluster.controller.name,
+                user=places.SCRAPER,
+                password=places.SCRAPE_PASSWORD,
+                authority=places.AUTHORITY,
+                interval_s=cluster.monitoring.interval_s,
+            ),
+            restarts=unit,
+        ),
+        MonitoringFile(
+            f"{places.PROVISIONING}/dashboards/hpcstate.yml",
+            render("monitoring/grafana-dashboards.yml.j2", folder=places.DASHBOARDS, cluster=cluster.name),
+            restarts=unit,
+        ),
+    ]
 
 
 def _server_files(cluster: Cluster, known: Credentials) -> list[MonitoringFile]:
@@ -288,13 +444,18 @@ def _module(name: str) -> str:
     return f"{places.EXPORTERS}/hpcstate/monitoring/{name}.py"
 
 
+def asked(cluster: Cluster, node: Node) -> tuple[Watcher, ...]:
+    """Those on ``node`` that Prometheus asks."""
+    return tuple(watcher for watcher in watchers(cluster, node) if watcher in JOB_NAMES)
+
+
 @of_site
 def prometheus(cluster: Cluster) -> str:
     """prometheus.yml: whom it asks, by the nodes of the model."""
     jobs: dict[str, list[dict[str, str]]] = {}
     for node in cluster.nodes:
-        for watcher in watchers(cluster, node):
-            at_listen = watcher in (places.SERVER, places.ALERTS)
+        for watcher in asked(cluster, node):
+            at_listen = watcher in places.PEOPLES
             host = places.listen(cluster) if at_listen else node.name if watcher.outside else "127.0.0.1"
             target = {"at": f"{host}:{watcher.port}", "node": node.name, "role": node.role}
             jobs.setdefault(JOB_NAMES[watcher], []).append(target)
@@ -306,7 +467,8 @@ def prometheus(cluster: Cluster) -> str:
         alertmanager=f"{places.listen(cluster)}:{places.ALERTS.port}",
         controller=cluster.controller.name,
         scraper=places.SCRAPER,
-        by_certificate=("slurm", "cgroup"),
+        by_certificate=tuple(JOB_NAMES[watcher] for watcher in places.OURS),
+        of_gpus=("gpu", "dcgm"),
         of_controller=("prometheus", "alertmanager", "mysqld", "slurm"),
     )
 
@@ -318,12 +480,18 @@ def rules(cluster: Cluster) -> Mapping[str, str]:
         "interval_s": cluster.monitoring.interval_s,
         "window_s": max(120, 4 * cluster.monitoring.interval_s),
         "accounting": cluster.accounting.on,
+        "gpus": cluster.monitoring.gpus,
         "backup_s": 2 * _PERIODS_S[cluster.backup.every] + 3600 if cluster.backup else 0,
     }
     return {
         f"{places.RULES}/alerts.yml": render("monitoring/alerts.yml.j2", **words),
         f"{places.RULES}/vpenso.yml": render("monitoring/vpenso.yml.j2", **words),
         f"{places.RULES}/jobs.yml": render("monitoring/jobs.yml.j2", **words),
+        **(
+            {f"{places.RULES}/gpus.yml": render("monitoring/gpus.yml.j2", **words)}
+            if cluster.monitoring.gpus
+            else {}
+        ),
     }
 
 
@@ -341,13 +509,14 @@ def alertmanager(cluster: Cluster) -> str:
 
 def static_metrics(cluster: Cluster, node: Node, not_after: int) -> str:
     """What the deploy knows of a node and no program finds out: for node exporter's textfile collector."""
-    simulated = node.simulated_gpus.count if node.simulated_gpus else 0
+    simulated, real = places.simulated_gpus(node), places.real_gpus(node)
     declared = len(node.gres_types)
     name = json.dumps(places.CERTIFICATE)
     values = (
         ("certificate_not_after_timestamp_seconds", f"{{file={name}}}", "when it ends", not_after),
         ("gpus_declared", "", "GPUs that the cluster file gives to this node", declared),
         ("gpus_simulated", "", "those of them that are simulated", simulated),
+        ("gpus_real", "", "GPUs that the cluster file passes through to this node", real),
     )
     lines = []
     for metric, labels, meaning, value in values:
@@ -371,11 +540,31 @@ class Unused:
     units: tuple[str, ...]
 
 
+def not_wanted_foreign(cluster: Cluster, node: Node) -> Mapping[Watcher, Unused]:
+    """What is not Debian's and was on ``node`` by another file. By our own files alone: a Grafana of the
+    site's stays as it is, with what is in it."""
+    there = watchers(cluster, node)
+    folders = {places.GRAFANA: (places.PROVISIONING, GRAFANA_DATA)}
+    more = {
+        places.DCGM: (places.DCGM_FIELDS, places.HOST_ENGINE),
+        places.GRAFANA: (places.GRAFANA_PASSWORD,),
+    }
+    return {
+        watcher: Unused(
+            (drop_in(watcher), *places.source_paths(watcher), *more[watcher]),
+            folders.get(watcher, ()),
+            (f"{watcher.unit}.service",),
+        )
+        for watcher in places.FOREIGN
+        if watcher not in there
+    }
+
+
 def not_wanted(cluster: Cluster, node: Node) -> Unused:
     """What watched ``node`` by another file: all of it where the file has it off; what another role has, and
-    what is for a database or a mail that the file has no more."""
+    what is for a database or a mail that the file has no more. Without what is not Debian's."""
     there = watchers(cluster, node)
-    gone = [watcher for watcher in places.ALL if watcher not in there]
+    gone = [each for each in places.ALL if each not in there and each not in places.FOREIGN]
     own: dict[Watcher, tuple[str, ...]] = {
         places.SERVER: (places.PROMETHEUS, places.SCRAPE_PASSWORD, places.WEB_PEOPLE),
         places.ALERTS: (places.ALERTMANAGER,),
@@ -394,7 +583,14 @@ def not_wanted(cluster: Cluster, node: Node) -> Unused:
     found = [path for watcher in gone for path in (drop_in(watcher), *own[watcher])]
     if not (cluster.mail and cluster.mail.password_file and there):
         found.append(places.MAIL_PASSWORD)
+    kept = dashboards(cluster) if places.SERVER in there else {}
+    found += [path for name in DASHBOARD_NAMES if (path := _dashboard(name)) not in kept]
+    if not cluster.monitoring.page:
+        found.append(places.PAGE)
+    if not cluster.monitoring.gpus and places.SERVER in there:
+        found.append(f"{places.RULES}/gpus.yml")
     folders = [
+        *((places.DASHBOARDS,) if not kept else ()),
         *((places.DATA, places.RULES) if places.SERVER in gone else ()),
         *((places.ALERTS_DATA,) if places.ALERTS in gone else ()),
         *((places.FOLDER,) if places.NODE in gone else ()),

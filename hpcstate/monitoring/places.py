@@ -1,6 +1,7 @@
 """Where the programs that watch a cluster are: their units, packages, ports and files. Pure.
 
-All are Debian's but for what tells of Slurm and of its jobs. Prometheus and Alertmanager run on the
+All are Debian's but for what tells of Slurm, of its jobs and of GPUs, and for those whose repository stands
+in the file. Prometheus and Alertmanager run on the
 controller; whoever is in ``allow_from`` reaches them. What they ask runs on every node and answers the
 controller alone: the firewall says so, and each answers by TLS, to who knows a password or shows a
 certificate of the cluster's.
@@ -12,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hpcstate.model import Cluster, Node
+from hpcstate.model.monitoring import PackageSource
 
 FOLDER = "/etc/hpcstate/monitoring"
 RULES = f"{FOLDER}/rules"
@@ -27,6 +29,23 @@ PROMETHEUS = f"{FOLDER}/prometheus.yml"
 ALERTMANAGER = f"{FOLDER}/alertmanager.yml"
 PROCESSES = f"{FOLDER}/processes.yml"
 MYSQLD = f"{FOLDER}/mysqld.cnf"
+DCGM_FIELDS = f"{FOLDER}/dcgm.csv"
+"""What dcgm-exporter asks DCGM for."""
+
+HOST_ENGINE = "/etc/systemd/system/nvidia-dcgm.service.d/hpcstate.conf"
+"""Our drop-in for DCGM's daemon, which dcgm-exporter's unit wants and does not need."""
+
+CONSOLES = f"{FOLDER}/consoles"
+"""Prometheus' folder of pages, which it serves below /consoles/."""
+
+PAGE = f"{CONSOLES}/cluster.html"
+
+GRAFANA_PASSWORD = f"{FOLDER}/grafana.password"
+PROVISIONING = f"{FOLDER}/grafana"
+"""Grafana's folder of data sources and dashboards (its docs: provisioning)."""
+
+DASHBOARDS = "/usr/local/share/hpcstate/dashboards"
+"""Grafana's dashboards, a file of JSON each."""
 SCRAPE_PASSWORD = f"{FOLDER}/scrape.password"
 MAIL_PASSWORD = f"{FOLDER}/mail.password"
 
@@ -78,10 +97,22 @@ DATABASE = Watcher("prometheus-mysqld-exporter", ("prometheus-mysqld-exporter",)
 SLURM = Watcher("hpcstate-slurm-exporter", ("python3-prometheus-client",), 9341, outside=False)
 
 JOBS = Watcher("hpcstate-job-exporter", ("python3-prometheus-client",), 9342)
+GPUS = Watcher("hpcstate-gpu-exporter", ("python3-prometheus-client",), 9343)
+DCGM = Watcher("nvidia-dcgm-exporter", ("datacenter-gpu-manager-exporter",), 9400)
+"""NVIDIA's, of its repository: the package depends on DCGM's library, which runs within it."""
 
-ALL = (SERVER, ALERTS, NODE, PROCESS, DATABASE, SLURM, JOBS)
-OURS = (SLURM, JOBS)
+GRAFANA = Watcher("grafana-server", ("grafana",), 3000)
+"""Grafana's own package, of its repository."""
+
+ALL = (SERVER, ALERTS, NODE, PROCESS, DATABASE, SLURM, JOBS, GPUS, DCGM, GRAFANA)
+OURS = (SLURM, JOBS, GPUS)
 """Those whose units and programs are ours."""
+
+PEOPLES = (SERVER, ALERTS, GRAFANA)
+"""Those that people look at."""
+
+FOREIGN = (DCGM, GRAFANA)
+"""Those whose packages are no Debian's: their repository stands in the file."""
 
 COLLECTORS_ON = ("prometheus-node-exporter-apt.timer",)
 COLLECTORS_OFF = tuple(
@@ -100,9 +131,44 @@ def watchers(cluster: Cluster, node: Node) -> tuple[Watcher, ...]:
         NODE,
         PROCESS,
         *((JOBS,) if node.role == "compute" else ()),
+        *_of_gpus(cluster, node),
         *((SLURM,) if controls else ()),
         *((DATABASE,) if controls and cluster.accounting.on else ()),
         *((ALERTS, SERVER) if controls else ()),
+        *((GRAFANA,) if controls and cluster.monitoring.grafana else ()),
+    )
+
+
+def _of_gpus(cluster: Cluster, node: Node) -> tuple[Watcher, ...]:
+    """What tells of the node's GPUs, where the file asks for it and the node has some."""
+    if not cluster.monitoring.gpus or not (real_gpus(node) or simulated_gpus(node)):
+        return ()
+    return (GPUS, DCGM) if real_gpus(node) and cluster.monitoring.dcgm else (GPUS,)
+
+
+def real_gpus(node: Node) -> int:
+    """How many GPUs the file passes through to ``node``; one that is split by MIG is one."""
+    return sum(device.device_type == "gpu" for device in node.passthrough)
+
+
+def simulated_gpus(node: Node) -> int:
+    """How many GPUs of ``node`` are plain files."""
+    return node.simulated_gpus.count if node.simulated_gpus else 0
+
+
+def repository(cluster: Cluster, watcher: Watcher) -> PackageSource | None:
+    """Where the packages of ``watcher`` come from; None for Debian's."""
+    return {DCGM: cluster.monitoring.dcgm, GRAFANA: cluster.monitoring.grafana}.get(watcher)
+
+
+def source_paths(watcher: Watcher) -> tuple[str, str, str]:
+    """The files by which apt knows the repository of one of FOREIGN: its source, its key, which of its
+    packages may come from there."""
+    name = f"hpcstate-{watcher.packages[0]}"
+    return (
+        f"/etc/apt/sources.list.d/{name}.sources",
+        f"/etc/apt/keyrings/{name}.asc",
+        f"/etc/apt/preferences.d/{name}",
     )
 
 
@@ -119,8 +185,8 @@ def listen(cluster: Cluster) -> str:
 def guarded(cluster: Cluster, node: Node) -> Mapping[tuple[int, ...], tuple[str, ...]]:
     """Ports of ``node`` that only some may reach, and from where."""
     there = watchers(cluster, node)
-    people = tuple(watcher.port for watcher in (SERVER, ALERTS) if watcher in there)
-    asked = tuple(watcher.port for watcher in there if watcher.outside and watcher not in (SERVER, ALERTS))
+    people = tuple(watcher.port for watcher in PEOPLES if watcher in there)
+    asked = tuple(watcher.port for watcher in there if watcher.outside and watcher not in PEOPLES)
     allowed = (str(cluster.network.gateway), *map(str, cluster.monitoring.allow_from))
     return {
         **({asked: (str(cluster.controller.address),)} if asked else {}),

@@ -50,12 +50,13 @@ class Certificate:
 @dataclass(frozen=True)
 class Credentials:
     """Hashes of passwords by name (people's and SCRAPER's), SCRAPER's password, the authority's certificate,
-    and that of each node by its name."""
+    and that of each node by its name; that of Grafana's ``admin``, empty without it."""
 
     hashes: Mapping[str, str]
     scrape_password: str
     authority: str
     nodes: Mapping[str, Certificate]
+    grafana_password: str = ""
 
 
 def ensure(cluster: Cluster) -> Credentials:
@@ -68,7 +69,9 @@ def ensure(cluster: Cluster) -> Credentials:
         hashes = {name: _hash(folder / f"{name}.bcrypt", text) for name, text in passwords.items()}
         authority = _authority(folder, cluster.name)
         nodes = {node.name: _of_node(folder, node) for node in cluster.nodes}
-    return Credentials(hashes, passwords[SCRAPER], authority, nodes)
+        # No name of a person has a dot.
+        grafana = _password(folder / "grafana.admin") if cluster.monitoring.grafana else ""
+    return Credentials(hashes, passwords[SCRAPER], authority, nodes, grafana)
 
 
 def _password(path: Path) -> str:

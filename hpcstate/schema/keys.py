@@ -26,7 +26,7 @@ from hpcstate.schema.gpu_keys import DeviceKeys, GresKeys, PciePassthroughKeys, 
 from hpcstate.schema.health_keys import HealthKeys, OwnCheckKeys
 from hpcstate.schema.libvirt_uri import libvirt_uri
 from hpcstate.schema.mail_keys import MailKeys
-from hpcstate.schema.monitoring_keys import MonitoringKeys, ReceiverKeys
+from hpcstate.schema.monitoring_keys import DcgmKeys, GrafanaKeys, MonitoringKeys, ReceiverKeys
 from hpcstate.schema.mount_keys import MountKeys, NodeMountKeys, folder, scratch
 from hpcstate.schema.node_keys import ControllerKeys, LoginKeys, WorkerGroupKeys, WorkerKeys
 from hpcstate.schema.partition_keys import PartitionKeys
@@ -465,6 +465,8 @@ SECTIONS: tuple[type[Keys], ...] = (
     OwnCheckKeys,
     MonitoringKeys,
     ReceiverKeys,
+    DcgmKeys,
+    GrafanaKeys,
     UserKeys,
     GroupKeys,
     DirectoryKeys,

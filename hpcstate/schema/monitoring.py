@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from ipaddress import IPv4Address
+from pathlib import Path
 
 from hpcstate.model import MailSettings, MonitoringSettings
-from hpcstate.model.monitoring import AlertReceiver
+from hpcstate.model.monitoring import AlertReceiver, PackageSource
+from hpcstate.schema.declare import SectionKey
 from hpcstate.schema.keys import HpcKeys
-from hpcstate.schema.monitoring_keys import MonitoringKeys, ReceiverKeys
+from hpcstate.schema.monitoring_keys import DcgmKeys, MonitoringKeys, ReceiverKeys
 from hpcstate.schema.section import Section
 
 SCRAPER = "scrape"
@@ -43,7 +46,55 @@ def read_monitoring(
         allow_from=tuple(section.values(MonitoringKeys.allow_from)),
         users=tuple(users),
         receivers=tuple(_receivers(section, mail)),
+        gpus=_gpus(section),
+        dashboards=section.value(MonitoringKeys.dashboards) or MonitoringKeys.grafana in section,
+        page=section.value(MonitoringKeys.page),
+        dcgm=_source(section, MonitoringKeys.dcgm),
+        grafana=_source(section, MonitoringKeys.grafana),
     )
+
+
+def _gpus(section: Section) -> bool:
+    wanted = section.value(MonitoringKeys.gpus)
+    if MonitoringKeys.dcgm in section and not wanted:
+        section.report.error(
+            section.at(MonitoringKeys.dcgm), "nothing tells of GPUs", "write gpus: true beside it"
+        )
+    return wanted
+
+
+def _source(section: Section, key: SectionKey) -> PackageSource | None:
+    """The repository below ``key``; None where there is none, or its key cannot be used, which is
+    reported."""
+    if key not in section:
+        return None
+    found = section.section(key)
+    words = found.value(DcgmKeys.repository).split(" ")
+    path, version = found.value(DcgmKeys.key_file), found.value(DcgmKeys.version)
+    armour = _armour(found, path) if path else ""
+    if len(words) < 2 or not armour or not version:
+        return None
+    return PackageSource(words[0], words[1], tuple(words[2:]), armour, version)
+
+
+def _armour(section: Section, path: str) -> str:
+    """The text of the key in ``path``; empty, and reported, where it is none that apt reads."""
+    place = section.at(DcgmKeys.key_file)
+    try:
+        text = Path(path).read_text(encoding="ascii")
+    except OSError as error:
+        section.report.error(place, f"{path}: {error.strerror}", "download the repository's key to there")
+        return ""
+    except UnicodeDecodeError:
+        text = ""
+    if not re.search(r"-----BEGIN PGP PUBLIC KEY BLOCK-----.*-----END PGP PUBLIC KEY BLOCK-----", text, re.S):
+        section.report.error(
+            place,
+            f"{path} is no public key of OpenPGP in ASCII armour",
+            "gpg --enarmor makes one of a binary key (apt-secure(8), .asc)",
+        )
+        return ""
+    return text if text.endswith("\n") else text + "\n"
 
 
 def _receivers(section: Section, mail: MailSettings | None) -> Iterator[AlertReceiver]:

@@ -19,15 +19,18 @@ import pytest
 from hpcstate import schema
 from hpcstate.check.runner import load_suites, run_checks
 from hpcstate.model import Cluster, Description
-from hpcstate.monitoring import places
+from hpcstate.monitoring import files, places
 from hpcstate.node.ssh import Live
 from tests.lab.conftest import outcomes, pyinfra, results
 from tests.lab.mirror import DEBS, GATEWAY, mirror
+from tests.suites.monitoring.test_monitoring import ask
 
 HOOK = 8098
 ON = f"""    monitoring:
       enabled: true
       interval_s: 10
+      gpus: true
+      dashboards: true
       receivers:
         - webhook: http://{GATEWAY}:{HOOK}/alerts
 """
@@ -111,9 +114,47 @@ def test_a_stopped_slurmd_is_told_and_so_is_its_end(
     wait(lambda: ("resolved", *alert) in told, f"it does not clear: {told}")
 
 
+def test_simulated_gpus_are_told_and_marked(live: Live, watched: Path) -> None:
+    """Never run yet."""
+    cluster = schema.load(watched).clusters[0]
+    expected = {
+        (node.name, str(gpu)) for node in cluster.workers for gpu in range(places.simulated_gpus(node))
+    }
+    assert expected
+
+    def told() -> bool:
+        with Live(cluster) as now:
+            rows = ask(now, 'DCGM_FI_DEV_GPU_UTIL{simulated="true"}')
+        return {(row.labels["instance"], row.labels["gpu"]) for row in rows} == expected
+
+    wait(told, "simulated GPUs are not told")
+
+
+def test_each_panel_has_data(live: Live, watched: Path) -> None:
+    """Of the dashboards as they lie on the controller, by its Prometheus. Never run yet. A real GPU's need
+    one, and the last backup's needs a backup."""
+    cluster = schema.load(watched).clusters[0]
+    folder = places.DASHBOARDS
+    names = live.run("controller", f"ls {folder}").stdout.split()
+    assert len(names) == len(files.DASHBOARD_NAMES)
+    empty = []
+    with Live(cluster) as now:
+        for name in (each for each in names if "gpu" not in each and "job" not in each):
+            board = json.loads(now.run("controller", f"cat {folder}/{name}").stdout)
+            for panel in (each for each in board["panels"] if each["type"] != "row"):
+                for target in panel["targets"]:
+                    query = target["expr"].replace("$__rate_interval", "1m")
+                    query = query.replace("$node", ".*")
+                    if not ask(now, query):
+                        empty.append(f"{name}: {panel['title']}: {query}")
+    # Nothing fires, nobody is drained, nobody has a job, where all is well.
+    allowed = ("ALERTS", "drained_since", "> 0", "backup_taken")
+    assert [each for each in empty if not any(word in each for word in allowed)] == []
+
+
 def test_what_watches_is_small(live: Live, watched: Path) -> None:
     """Issue 20: under 150 MiB on a compute node, when idle. PSS, in KiB."""
-    units = " ".join(each.unit for each in (places.NODE, places.PROCESS, places.JOBS))
+    units = " ".join(each.unit for each in (places.NODE, places.PROCESS, places.JOBS, places.GPUS))
     ask = (
         f"for unit in {units}; do cat /proc/$(systemctl show --value -p MainPID $unit)/smaps_rollup; done "
         "| awk '/^Pss:/ {sum += $2} END {print sum}'"
@@ -126,7 +167,8 @@ def test_off_leaves_no_trace(live: Live, description: Description, watched: Path
     watched.write_text(text.replace(ON, ""))
     try:
         assert pyinfra(watched, "-y").returncode == 0
-        paths = " ".join((places.FOLDER, places.EXPORTERS, places.DATA, places.ALERTS_DATA))
+        folders = (places.FOLDER, places.EXPORTERS, places.DATA, places.ALERTS_DATA, places.DASHBOARDS)
+        paths = " ".join(folders)
         ports = "|".join(str(each.port) for each in places.ALL)
         for name in ("controller", "compute-01", "compute-02"):
             found = live.run(name, f"ls -d {paths} 2>/dev/null", user="root", check=False).stdout

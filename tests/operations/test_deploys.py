@@ -84,6 +84,8 @@ FULL_STACK = [
     ("reservations.py | Reservations", set()),
     ("monitoring.py | Packages of what watches", set()),
     ("monitoring.py | Nothing watches that the file has not", set()),
+    ("monitoring.py | No datacenter-gpu-manager-exporter that the file has not", set()),
+    ("monitoring.py | No grafana that the file has not", set()),
     ("named.py | What is left as it is", set()),
     ("named.py | What Apptainer lacks", set()),
 ]
@@ -178,6 +180,24 @@ def test_a_cluster_that_is_watched_has_its_units_before_its_packages(tmp_path: P
         ("What watches this node", ALL),
         ("What watches runs", ALL),
         ("Nothing watches that the file has not", set()),
+        ("No datacenter-gpu-manager-exporter that the file has not", set()),
+        ("No grafana that the file has not", set()),
+    ]
+
+
+def test_a_repository_that_is_not_debians_is_there_before_its_package(tmp_path: Path) -> None:
+    key = paths.ROOT / "tests" / "unit" / "monitoring" / "recorded" / "key.asc"
+    source = f"{{repository: 'https://apt.grafana.com stable main', key_file: {key}, version: 12.3.1}}"
+    file = tmp_path / "watched.yaml"
+    good = (paths.ROOT / "inventories" / "gpu.yaml").read_text()
+    file.write_text(
+        f"{good}    monitoring:\n      enabled: true\n      gpus: true\n      grafana: {source}\n"
+    )
+    planned = plan(tmp_path, INVENTORY.format(file=str(file)), "deploys/monitoring.py")
+    assert planned[:3] == [
+        ("How systemd runs what watches", ALL),
+        ("Repositories of what watches", {"controller"}),
+        ("Packages of what watches", ALL),
     ]
 
 

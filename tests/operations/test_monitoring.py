@@ -59,6 +59,18 @@ def test_what_is_left_of_another_file_goes() -> None:
     assert "units=prometheus.service" in command and f"folders={places.DATA}" in command
 
 
+def test_the_user_of_the_database_stays_where_its_exporter_does() -> None:
+    state = {"sha256": "0", "mode": "644", "owner": "root:root", "pending": False}
+    done = run(
+        monitoring.off,
+        *([places.MAIL_PASSWORD], [], []),
+        database=False,
+        facts={"facts.text_files.TextFiles": {"*": {places.MAIL_PASSWORD: state}}},
+    )
+    (command,) = map(str, done.commands)
+    assert command.startswith("drop='' ")
+
+
 @pytest.mark.parametrize("database", [True, False])
 def test_the_units_go_first_and_the_files_last(tmp_path: Path, database: bool) -> None:
     """With a systemctl that knows one of two units."""

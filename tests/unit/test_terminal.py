@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 
 from hpcstate import terminal
-from hpcstate.terminal import folded, plural, table
+from hpcstate.errors import HpcstateError
+from hpcstate.terminal import folded, plural, table, watch
 
 ROWS = [
     ("controller", "192.168.150.10", "running", "a reason that somebody gave, and that is longer than most"),
@@ -56,3 +59,39 @@ def test_a_line_folds_behind_its_head(columns: int) -> None:
     assert max(map(len, lines)) <= columns
     assert lines[0].startswith("up      word")
     assert all(line.startswith("        word") for line in lines[1:])
+
+
+class _Stream(io.StringIO):
+    def __init__(self, terminal: bool) -> None:
+        super().__init__()
+        self._is = terminal
+
+    def isatty(self) -> bool:
+        return self._is
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_what_is_watched_is_drawn_until_somebody_ends_it(terminal: bool) -> None:
+    """What cannot be told once is said, and told the next time."""
+    texts: list[str | HpcstateError] = ["two nodes\nboth up", HpcstateError("no libvirt"), "one node"]
+    slept: list[float] = []
+
+    def draw() -> str:
+        found = texts[len(slept)]
+        if isinstance(found, HpcstateError):
+            raise found
+        return found
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == len(texts):
+            raise KeyboardInterrupt
+
+    stream = _Stream(terminal)
+    assert watch(draw, 5, stream, sleep) == 0
+    assert slept == [5, 5, 5]
+    said = stream.getvalue()
+    assert said.index("both up") < said.index("no libvirt") < said.index("one node")
+    assert said.count("\x1b[H") == (3 if terminal else 0)
+    # Lines of the last time that were longer, or more, do not stay.
+    assert not terminal or said.endswith("one node\x1b[K\n\x1b[J")

@@ -64,9 +64,7 @@ def test_answers(live: Live, cluster: Cluster, record_property: RecordProperty) 
     """Prometheus gets an answer from each exporter of each node"""
     _skip_without(cluster)
     expected = {
-        (files.JOB_NAMES[watcher], node.name)
-        for node in live.nodes
-        for watcher in places.watchers(cluster, node)
+        (files.JOB_NAMES[watcher], node.name) for node in live.nodes for watcher in files.asked(cluster, node)
     }
     began = live.run(cluster.controller.name, "date +%s").stdout.strip()
     limit = time.monotonic() + 2 * cluster.monitoring.interval_s + 20

@@ -46,7 +46,7 @@ def test_a_file_that_says_nothing_of_it_has_nothing_of_it(tmp_path: Path) -> Non
         gone = files.not_wanted(of, node)
         assert set(gone.folders) == {
             *(places.DATA, places.RULES, places.ALERTS_DATA, places.FOLDER),
-            places.EXPORTERS,
+            *(places.EXPORTERS, places.DASHBOARDS),
         }
         assert "9100" not in base_files.cluster_files(of, node)[base_files.FIREWALL]
 

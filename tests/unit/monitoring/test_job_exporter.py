@@ -162,7 +162,7 @@ def test_a_program_starts_from_what_a_node_gets_and_nothing_else(
     tmp_path: Path, watcher: places.Watcher
 ) -> None:
     """By a Python that knows nothing of this tree: it comes as far as its own words, which it lacks."""
-    of = watched(tmp_path)
+    of = watched(tmp_path, "    monitoring: {enabled: true, gpus: true}\n")
     python = shutil.which("python3", path="/usr/bin") or sys.executable
     for file in files.programs([watcher]):
         path = tmp_path / file.path.lstrip("/")
@@ -173,8 +173,9 @@ def test_a_program_starts_from_what_a_node_gets_and_nothing_else(
     words = unit.partition("ExecStart=")[2].partition("\n[")[0].replace("\\\n", " ").split()
     assert words[:2] == ["/usr/bin/python3", "-I"] and words[2] == places.EXPORTERS
     folder = tmp_path / places.EXPORTERS.lstrip("/")
+    own = [word for word in words[3:] if not word.startswith("--")]
     done = subprocess.run(
-        [python, "-I", str(folder), words[3]], capture_output=True, text=True, check=False, timeout=60
+        [python, "-I", str(folder), *own], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 2
     assert "--certificate" in done.stderr and "ModuleNotFoundError" not in done.stderr

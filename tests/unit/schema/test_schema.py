@@ -21,6 +21,7 @@ from hpcstate.schema.section import Section
 from hpcstate.slurm import conf as slurm_conf
 
 EARLIER = Path(__file__).parent / "earlier"
+KEY = Path(__file__).parent.parent / "monitoring" / "recorded" / "key.asc"
 INVENTORIES = paths.ROOT / "inventories"
 DERIVED = ("ClusterName", "SlurmctldHost", "NodeName", "PartitionName", "NodeSet", "Include")
 
@@ -415,7 +416,9 @@ def test_every_key_that_is_accepted_is_read(monkeypatch: pytest.MonkeyPatch) -> 
         "      reservations: [{name: r, start: now, duration: UNLIMITED, users: [alice], node_count: 1}]}\n"
         "    backup: {every: daily, path: /mnt/x}\n    mail: {relay: smtp, sender: a@b}\n"
         "    directory: {ldap: {uri: ['ldaps://x'], base: dc=x}}\n"
-        "    monitoring: {receivers: [{webhook: 'https://chat.example.org/1'}]}\n"
+        "    monitoring: {receivers: [{webhook: 'https://chat.example.org/1'}], gpus: true,\n"
+        f"      dcgm: {{repository: 'https://x /', key_file: {KEY}, version: '1'}},\n"
+        f"      grafana: {{repository: 'https://x stable main', key_file: {KEY}, version: '1'}}}}\n"
         f"    health: {{own_checks: [{{name: fan, program: {paths.ROOT / 'hpc'}}}]}}\n",
     )
     for section in keys.SECTIONS:
