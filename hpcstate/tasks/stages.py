@@ -12,6 +12,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from hpcstate.errors import HpcstateError
+from hpcstate.host.tools import fetch_deb
 from hpcstate.paths import BUILD, ROOT
 from hpcstate.run import CLEAR_UP_SECONDS, run, run_visibly, run_with_lines
 
@@ -20,7 +21,8 @@ from hpcstate.run import CLEAR_UP_SECONDS, run, run_visibly, run_with_lines
 class Stage:
     """One stage: Python modules run in turn with these words, or, with ``tests``, pytest on these folders.
 
-    ``needs`` names the doit tasks that must be done before, ``within`` the command that the whole runs in.
+    ``needs`` names the doit tasks that must be done before, ``within`` the command that the whole runs in,
+    ``debs`` the packages of tools.toml that are fetched first.
     When all stages are run, one that is ``alone`` begins after those before it. ``deploys`` is for the one
     whose cluster gets containers. Of one that is ``measured`` it is seen which lines of the project run in
     its own process.
@@ -31,6 +33,7 @@ class Stage:
     tests: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     within: tuple[str, ...] = ()
+    debs: tuple[str, ...] = ()
     alone: bool = False
     deploys: bool = False
     measured: bool = False
@@ -67,7 +70,12 @@ STAGES = (
         needs=("build_images",),
         within=("tests/lab/enter.sh", str(BUILD / "images-host")),
     ),
-    Stage("unit", tests=("tests/unit", "tests/facts", "tests/operations", "tests/render"), measured=True),
+    Stage(
+        "unit",
+        tests=("tests/unit", "tests/facts", "tests/operations", "tests/render"),
+        debs=("prometheus", "promtool", "prometheus-alertmanager"),
+        measured=True,
+    ),
     Stage("graph", tests=("tests/graph",)),
     Stage("containers", tests=("tests/containers",), needs=CONTAINERS),
     Stage(
@@ -135,6 +143,8 @@ def run_stage(stage: Stage, reports: Path = BUILD / "test") -> Outcome:
         report = reports / f"{stage.name}.xml"
         report.parent.mkdir(parents=True, exist_ok=True)
         report.unlink(missing_ok=True)
+        for name in stage.debs:
+            fetch_deb(name)
         # Measuring takes half as much processor time again: a run that has a limit goes without it.
         measured = ("-m", "coverage", "run") if stage.measured and limit() is None else ()
         words = [*stage.within, sys.executable, *measured, "-m", "pytest", *stage.tests]

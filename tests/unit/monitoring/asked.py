@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import subprocess
 import time
 import urllib.error
@@ -22,6 +20,8 @@ import pytest
 from hpcstate.model import Cluster
 from hpcstate.monitoring import files, gpu_exporter, job_exporter, slurm_exporter
 from hpcstate.monitoring.exporter import Sample
+from hpcstate.paths import TEMPLATES
+from tests.unit.monitoring.judges import program_of
 from tests.unit.monitoring.test_job_exporter import FILES, grow
 from tests.unit.monitoring.watched import cluster as watched
 
@@ -33,7 +33,7 @@ ON = """    monitoring: {enabled: true, gpus: true, dashboards: true}
     backup: {every: daily, path: /srv/backups}
 """
 
-PROMETHEUS = os.environ.get("HPCSTATE_PROMETHEUS") or shutil.which("prometheus")
+PROMETHEUS = program_of("prometheus")
 
 PROMETHEUS_OWN = {
     "up",
@@ -153,9 +153,7 @@ def known_names(of: Cluster, folder: Path) -> set[str]:
     for text in files.rules(of).values():
         found |= set(re.findall(r"record: (\S+)", text))
     # What dcgm-exporter is asked for.
-    return found | set(
-        re.findall(r"\bDCGM_\w+", (files.TEMPLATES / "monitoring" / "dcgm.csv.j2").read_text())
-    )
+    return found | set(re.findall(r"\bDCGM_\w+", (TEMPLATES / "monitoring" / "dcgm.csv.j2").read_text()))
 
 
 class Watching:
@@ -178,6 +176,13 @@ class Watching:
                 return list(json.load(said)["data"]["result"])
         except urllib.error.HTTPError as error:
             pytest.fail(f"{words['query']}: {error.read().decode()}")
+
+    def wait_for(self, target: Mapping[str, Any]) -> list[Any]:
+        """The same; on a busy machine a scrape may be late, and what has no data has none a minute later."""
+        deadline = time.monotonic() + 60
+        while not (found := self.ask(target)) and time.monotonic() < deadline:
+            time.sleep(1)
+        return found
 
     def ready(self) -> bool:
         try:
@@ -249,7 +254,7 @@ def watching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watching]:
                 f"--config.file={folder / 'prometheus.yml'}",
                 f"--storage.tsdb.path={folder / 'data'}",
                 f"--web.listen-address=127.0.0.1:{port}",
-                f"--web.console.templates={files.TEMPLATES / 'monitoring'}",
+                f"--web.console.templates={TEMPLATES / 'monitoring'}",
             ],
             stdout=log,
             stderr=log,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from hpcstate.monitoring import files, job_exporter
+from tests.unit.monitoring.judges import program_of
 from tests.unit.monitoring.watched import ON
 from tests.unit.monitoring.watched import cluster as watched
 
-PROMTOOL = shutil.which("promtool")
+PROMTOOL = program_of("promtool")
 UNIT = "node_systemd_unit_state"
 BLANK = "9223372036854775794"
 """What DCGM says where it has no value (dcgm_structs.h, DCGM_INT64_BLANK and above)."""

@@ -104,7 +104,7 @@ def faults(value: Any, schema: Mapping[str, Any], whole: Mapping[str, Any], at: 
         yield f"{at}: {value!r} is none of {schema['enum']}"
     if "const" in schema and value != schema["const"]:
         yield f"{at}: {value!r} is not {schema['const']!r}"
-    kinds = {
+    kinds: dict[str, type | tuple[type, ...]] = {
         "object": dict,
         "array": list,
         "string": str,
@@ -228,7 +228,7 @@ def test_a_query_with_a_bracket_too_few_is_none() -> None:
 
 @pytest.mark.parametrize("target", ALL)
 def test_a_panel_has_data(watching: Watching, target: dict[str, Any]) -> None:
-    assert watching.ask(target), expression(target)
+    assert watching.wait_for(target), expression(target)
 
 
 def test_what_dcgm_does_not_know_is_no_value(watching: Watching) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from hpcstate.model import Cluster
 from hpcstate.monitoring import files, places, secrets
 from hpcstate.monitoring.secrets import Credentials
 from hpcstate.node import base_files
+from tests.unit.monitoring.judges import program_of
 from tests.unit.monitoring.watched import cluster as watched
 from tests.unit.monitoring.watched import credentials
 
@@ -139,7 +139,7 @@ def test_jobs_that_others_must_not_see_are_asked_for_by_slurm_itself(tmp_path: P
     assert "User=slurm\n" in files.unit_files(hidden, hidden.controller)[files.drop_in(places.SLURM)]
 
 
-TOOLS = {name: (path,) for name in ("promtool", "amtool") if (path := shutil.which(name))}
+TOOLS = {name: (path,) for name in ("promtool", "amtool") if (path := program_of(name))}
 needs_tools = pytest.mark.skipif(len(TOOLS) < 2, reason="promtool and amtool are not installed here")
 
 

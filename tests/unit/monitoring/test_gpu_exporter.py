@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate.monitoring import files, gpu_exporter
+from hpcstate.monitoring import gpu_exporter
 from hpcstate.monitoring.exporter import Sample
 from hpcstate.monitoring.gpu_exporter import Asked, bus_id, gpus, simulated
+from hpcstate.paths import TEMPLATES
 
 RECORDED = Path(__file__).parent / "recorded"
 LOST = "Unable to determine the device handle for GPU 0000:0B:00.0: Unknown Error"
@@ -127,7 +128,7 @@ def test_each_reason_for_lower_clocks_is_its_bit_of_nvml() -> None:
 
 
 def test_the_fields_that_dcgm_is_asked_for_are_those_that_we_tell_of() -> None:
-    template = (files.TEMPLATES / "monitoring" / "dcgm.csv.j2").read_text()
+    template = (TEMPLATES / "monitoring" / "dcgm.csv.j2").read_text()
     rows = [line.split(",") for line in template.splitlines() if not line.startswith("#")]
     assert all(len(row) >= 3 and row[1].strip() in ("gauge", "counter") for row in rows)
     dcgm = {row[0] for row in rows}

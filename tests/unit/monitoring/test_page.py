@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from hpcstate.monitoring import files
+from hpcstate.paths import TEMPLATES
 from tests.unit.monitoring.asked import ON, Watching, known_names, names_of, watching
 from tests.unit.monitoring.watched import cluster as watched
 
 __all__ = ["watching"]
 
-PAGE = files.TEMPLATES / "monitoring" / "cluster.html"
+PAGE = TEMPLATES / "monitoring" / "cluster.html"
 
 
 def of_page(name: str) -> Any:
@@ -70,7 +70,7 @@ globalThis.fetch = async url => {
 
 @pytest.mark.parametrize("query", OF_PAGE)
 def test_each_query_of_the_page_has_data(watching: Watching, query: str) -> None:
-    assert watching.ask({"expr": query, "instant": True}), query
+    assert watching.wait_for({"expr": query, "instant": True}), query
 
 
 def test_prometheus_serves_the_page_as_it_is(watching: Watching) -> None:
