@@ -174,7 +174,8 @@ def _run(
         # In the foreground Ctrl-C reaches it as well, and may end it before it ends us.
         raise KeyboardInterrupt
     if payload is None:
-        cause = next((line.strip() for line in lines if _CAUSE.search(line)), "it gave no answer")
+        causes = [line for line in lines if STOPS in line] or filter(_CAUSE.search, lines)
+        cause = next((line.strip() for line in causes), "it gave no answer")
         raise HpcstateError(
             f"{cause}\npyinfra exited with {process.returncode}:\n{tail(chr(10).join(lines), 25)}",
             where=deploy_file,

@@ -67,8 +67,7 @@ def test_gpus_that_cannot_go_under_a_job_stay_everywhere(live: Live, restored_fi
     job = start_job(live, "compute-02", "sleep 1200")
     restored_file.write_text(two.replace("          count: 2", "          count: 1"))
     done = pyinfra(restored_file, "--json", "-y", "--data", "slurm_drain_seconds=5", deploy=SLURM)
-    failed = json.loads(done.stdout)["results"]["failed_hosts"]
-    assert sorted(failed) == ["compute-01", "compute-02", "controller"], done.stderr[-3000:]
+    assert done.returncode != 0 and not done.stdout.strip(), "pyinfra says nothing where no host is left"
     assert f"jobs {job} still hold compute-02" in done.stderr
     assert "GPUs and Slurm of compute-01 stay as they were" in done.stderr
     assert (

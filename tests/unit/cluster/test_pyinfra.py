@@ -209,6 +209,22 @@ def test_a_pyinfra_that_cannot_run_is_a_message(pyinfra: Path, description: Desc
     assert "deploy.log" in caught.value.hint
 
 
+def test_where_every_host_stopped_the_first_one_says_why(pyinfra: Path, description: Description) -> None:
+    log = (
+        "[b] waiting for jobs 6 on b, 0 s of 5 s\n[b] stops here: jobs 6 still hold b after 5 s.\n"
+        "[b] Error: executed 1 commands\n--> pyinfra error: No hosts remaining!"
+    )
+    act(pyinfra, "", log, code=1)
+    said: list[str] = []
+    with pytest.raises(HpcstateError) as caught:
+        deploy.deploy(description, said.append)
+    assert caught.value.message.splitlines()[0] == "[b] stops here: jobs 6 still hold b after 5 s."
+    assert said == [
+        "[b] waiting for jobs 6 on b, 0 s of 5 s",
+        "[b] stops here: jobs 6 still hold b after 5 s.",
+    ]
+
+
 def test_nothing_to_change_is_said(pyinfra: Path, description: Description) -> None:
     rows = [{"name": "files", "success": [], "no_change": ["a"], "error": []}]
     act(pyinfra, {"plan": [], "results": {"operations": rows, "failed_hosts": []}})
