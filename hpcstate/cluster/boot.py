@@ -106,7 +106,10 @@ def _not_let_in(live: Live, node: Node, strange: dict[str, float], booting: Coll
     doing so, and at once for one that ran before, NotLetInError too: waiting longer changes nothing.
     """
     try:
-        live.run(node.name, "true", timeout=30)
+        if node.name in booting:
+            live.run(node.name, "true", timeout=30)
+        else:
+            live.connect(node.name)  # a session costs a slow node half a second more, and tells no more
     except OtherHostKeyError:
         since = strange.setdefault(node.name, time.monotonic())
         if node.name not in booting or time.monotonic() - since >= STRANGE_SECONDS:

@@ -181,7 +181,7 @@ class Live:
         Raises UnreachableError when the node does not answer, TimedOutError when the script ran past its time
         and, with ``check``, HpcstateError when it ends with another code than 0.
         """
-        self._connect(node)
+        self.connect(node)
         answer = self._answer(node, script, user, timeout)
         if answer.code == SSH_FAILED:
             raise self._unreachable(node, answer.stderr)
@@ -269,7 +269,7 @@ class Live:
     def receive(self, node: str, script: str, *, timeout: float) -> Iterator[IO[bytes]]:
         """The bytes that the shell ``script`` prints on ``node``, run as root, as they come; a block reads
         all of them. Raises UnreachableError, and HpcstateError when the script fails, with its last lines."""
-        self._connect(node)
+        self.connect(node)
         words = [*self._ssh(node), self._target(node), remote_command("root", timeout)]
         try:
             with out_of(
@@ -285,7 +285,7 @@ class Live:
 
         Raises UnreachableError, and HpcstateError when the script fails, with its last lines.
         """
-        self._connect(node)
+        self.connect(node)
         shell = f"sudo -n timeout -k 5 {timeout:.0f} sh -c {shlex.quote(f'cd /{chr(10)}{script}')}"
         words = [*self._ssh(node), self._target(node), shell]
         try:
@@ -325,7 +325,7 @@ class Live:
         """For a program that brings its own words to ssh, as rsync does with ``-e``: the command line of ssh,
         which shares the open connection to ``node``, and the target. Raises UnreachableError.
         """
-        self._connect(node)
+        self.connect(node)
         return shlex.join(self._ssh(node)), self._target(node)
 
     def answers(self, name: str) -> bool:
@@ -345,8 +345,9 @@ class Live:
             raise HpcstateError("Live is used outside its with block", where=name)
         return ssh_command(self._paths, self._sockets / f"{self.cluster.nodes.index(self.node(name))}")
 
-    def _connect(self, name: str) -> None:
-        """Open the connection to ``name`` unless it is open; one thread at a time, or there would be two."""
+    def connect(self, name: str) -> None:
+        """Open the connection to ``name`` unless it is open; raises UnreachableError where none is had.
+        One thread at a time, or there would be two."""
         self.node(name)
         self.demand(name)
         with self._locks[name]:

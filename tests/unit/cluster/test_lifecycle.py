@@ -384,6 +384,9 @@ class Stranger:
     def run(self, node: str, _script: str, *, timeout: float) -> None:
         raise self.error
 
+    def connect(self, node: str) -> None:
+        raise self.error
+
 
 def test_a_start_that_is_refused_leaves_known_hosts(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch

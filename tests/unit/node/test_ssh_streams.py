@@ -23,7 +23,7 @@ def live(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Live:
     (tmp_path / "bin" / "sudo").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
     found = Live(TWO)
-    monkeypatch.setattr(found, "_connect", lambda name: None)
+    monkeypatch.setattr(found, "connect", lambda name: None)
     monkeypatch.setattr(found, "_ssh", lambda name: ["sh", "-c", 'eval "$2"', "ssh"])
     return found
 
