@@ -280,7 +280,10 @@ def _lift(live: Live, names: Sequence[str], say: Callable[[str], None], *, quiet
 
 
 def _down(live: Live, names: Sequence[str], say: Callable[[str], None]) -> None:
-    """DOWN, then without the drain: at no moment would such a node take a job."""
+    """DOWN, then without the drain: at no moment would such a node take a job. One that Slurm no longer has
+    needs nothing."""
+    if names and (known := _ask(live)):
+        names = [name for name in names if name in known]
     if not names:
         return
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -377,10 +377,16 @@ def _because(why: str) -> str:
 
 
 def remove_nodes(
-    cluster: Cluster, file: Path, say: Say, *, timeout_s: float = DRAIN_SECONDS, snapshots: bool = False
+    cluster: Cluster,
+    file: Path,
+    say: Say,
+    *,
+    timeout_s: float = DRAIN_SECONDS,
+    snapshots: bool = False,
+    out_of_slurm: Callable[[Sequence[str]], None] = lambda _: None,
 ) -> list[str]:
-    """Remove the nodes that the file no longer has: their jobs are awaited, then they go off, and their
-    domains and disks with them. Slurm has them as DOWN until the next deploy. Returns what was removed.
+    """Remove the nodes that the file no longer has: their jobs are awaited, they are taken ``out_of_slurm``,
+    they go off, and their domains and disks with them. Returns what was removed.
 
     Raises HpcstateError when the jobs do not end within ``timeout_s`` seconds, and, before anything is
     touched, when a node would become another one or get another's address, and when one has snapshots (unless
@@ -402,6 +408,7 @@ def remove_nodes(
         on = [node for node in nodes if host.state(cluster, node) not in _OFF]
         way = StopCommands("hpcstate start FILE --remove", "scancel JOB")
         with _emptied(cluster, on, host, "drain", say, timeout_s, way, unknown=True):
+            out_of_slurm([node.name for node in nodes])
             _shut_down(cluster, on, host, say)
         for node in nodes:
             # Looked at again: waiting for jobs takes long, and somebody may have come to use its disk

@@ -84,11 +84,26 @@ def _deploy(file: Path, say: Say, choice: DeployChoice) -> DeployReport:
 
 
 def deploy_now(file: Path, say: Say, choice: DeployChoice = AS_USUAL) -> tuple[str, ...]:
-    """Run deploys/full_stack.py in the middle of a roll; the names of the nodes that failed."""
+    """Run deploys/full_stack.py in the middle of a roll or a removal; the names of the nodes that failed."""
     report = _deploy(file, say, choice)
     for message in report.messages:
         say(message)
     return report.failed_hosts
+
+
+def out_of_slurm(cluster: Cluster, file: Path, names: Sequence[str], say: Say) -> None:
+    """Take nodes that ``file`` no longer has out of Slurm, by a deploy, before their machines go. Nothing
+    where slurmctld does not answer or does not know them. Raises HpcstateError where it still has one."""
+    if not set(names) & slurm_nodes(cluster).keys():
+        return
+    say(f"{', '.join(names)}: out of Slurm first, by a deploy")
+    deploy_now(file, say)
+    if still := [name for name in names if name in slurm_nodes(cluster)]:
+        raise HpcstateError(
+            f"Slurm still has {', '.join(still)}; no machine was removed",
+            where=cluster.name,
+            hint=f"`./hpc up {file}` says what is in the deploy's way; then `hpcstate start {file} --remove`",
+        )
 
 
 def _replace_disks(cluster: Cluster, file: Path, choice: DeployChoice) -> None:

@@ -178,7 +178,7 @@ def _start(args: argparse.Namespace) -> int:
 
 def _remove_nodes(cluster: Cluster, args: argparse.Namespace) -> bool:
     """Remove what the file no longer has, once that is agreed to. Whether the rest may go on."""
-    from hpcstate.cluster import lifecycle
+    from hpcstate.cluster import lifecycle, up
     from hpcstate.cluster.leave import awaited
     from hpcstate.hypervisor.observed import refuse_other_identity
 
@@ -195,9 +195,12 @@ def _remove_nodes(cluster: Cluster, args: argparse.Namespace) -> bool:
     if not args.force and not agreed(f"Remove {', '.join(names)}, with everything on {disks}?"):
         print("nothing removed (--force does not ask)")
         return False
-    lifecycle.remove_nodes(cluster, args.file, _say)
-    if cluster.kind == "hpc":
-        _say(f"Slurm has {', '.join(names)} until the next deploy: ./hpc up {args.file}")
+    lifecycle.remove_nodes(
+        cluster,
+        args.file,
+        _say,
+        out_of_slurm=lambda going: up.out_of_slurm(cluster, args.file, going, _say),
+    )
     return True
 
 

@@ -110,6 +110,7 @@ def test_the_first_node_is_taken_out_under_a_job_of_the_second(live: Live, file:
     removed = hpcstate("start", str(file), "--remove", "--force")
     assert removed.returncode == 0
     assert "removed domain lab-compute-01" in removed.stdout
+    assert gres(live) == {"compute-02": "gpu:simulated:2/1"}, "out of Slurm, then gone"
     assert up(file).returncode == 0
     assert gres(live) == {"compute-02": "gpu:simulated:2/1"}
     assert state(live, job) == "RUNNING"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hpcstate.check.proof import Proof, configuration_digest, write_proof
 from hpcstate.check.suite import CheckResult
 from hpcstate.cluster import up
 from hpcstate.cluster.up import proof_text
+from hpcstate.errors import HpcstateError
 from hpcstate.paths import ClusterPaths
 
 
@@ -92,3 +94,30 @@ def test_only_what_did_not_pass_is_told_as_it_comes(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out == ""
     up._tell(Path("x.yaml"), result("nodes.clocks", "failed"))
     assert "FAILED" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "deploys", "refused"),
+    [
+        (("compute-01", "compute-03"), ("compute-01",), 1, False),
+        (("compute-01", "compute-03"), ("compute-01", "compute-03"), 1, True),
+        (("compute-01",), ("compute-01",), 0, False),
+        ((), (), 0, False),
+    ],
+    ids=["it goes", "the deploy did not take it out", "Slurm does not know it", "slurmctld is silent"],
+)
+def test_a_node_is_out_of_slurm_before_its_machine_goes(
+    monkeypatch: pytest.MonkeyPatch,
+    before: tuple[str, ...],
+    after: tuple[str, ...],
+    deploys: int,
+    refused: bool,
+) -> None:
+    file = paths.ROOT / "inventories" / "gpu.yaml"
+    (cluster,) = up._description(file).clusters
+    done: list[str] = []
+    monkeypatch.setattr(up, "slurm_nodes", lambda _: dict.fromkeys(after if done else before))
+    monkeypatch.setattr(up, "deploy_now", lambda *_: done.append("deploy"))
+    with pytest.raises(HpcstateError, match="Slurm still has compute-03") if refused else nullcontext():
+        up.out_of_slurm(cluster, file, ["compute-03"], lambda _: None)
+    assert len(done) == deploys
