@@ -27,6 +27,11 @@ _MAX_NODES = 64 * 1024
 _FOLDERS = {"StateSaveLocation": "/var/spool", "SlurmdSpoolDir": "/var/spool/slurmd"}
 """With the defaults of slurm.conf(5)."""
 
+_FAIR_TREE_OFF = re.compile("DEPTH_OBLIVIOUS|NO_FAIR_TREE", re.IGNORECASE)
+"""Words of PriorityFlags with which a slurmctld without a slurmdbd ends with SIGSEGV: it has no root
+association (priority_multifactor.c, _decay_thread).
+"""
+
 OF_A_DATABASE = ("PriorityWeightAge", "PriorityWeightFairshare")
 """Weights that a slurmctld without a slurmdbd refuses with an error (priority_multifactor.c, init)."""
 
@@ -51,12 +56,15 @@ class Configuration:
 def configuration_of_files(texts: Mapping[Kind, str], read_include: ReadInclude) -> Configuration:
     """A user's own files as one configuration: ``texts`` by kind, the same gres.conf for every node.
 
-    What slurm.conf includes by a plain name is taken along where ``read_include`` gives it.
+    What they include is taken along where ``read_include`` gives it, by the name in the Include line.
     """
     files = {f"{kind}.conf": text for kind, text in texts.items() if kind not in ("gres", "slurmdbd")}
     read = list(statements(texts.get("slurm", ""), "slurm", read_include))
-    for statement in read:
-        if statement.included == "read" and "/" not in statement.file:
+    others = (
+        statements(texts[kind], kind, read_include) for kind in texts if kind not in ("slurm", "slurmdbd")
+    )
+    for statement in (*read, *(statement for other in others for statement in other)):
+        if statement.included == "read":
             files[statement.file] = read_include(statement.file) or ""
     nodes = [name for record in Whole.of(read).named("NodeName") for name in _expand(record.name)]
     return Configuration(files, dict.fromkeys(nodes, texts["gres"]) if "gres" in texts else {})
@@ -80,6 +88,11 @@ def case_of(configuration: Configuration, root: Path) -> Case:
         # slurmctld would wait for a slurmdbd that is not there.
         slurmctld |= {"AccountingStorageType": "accounting_storage/none", "AccountingStorageTRES": "cpu"}
         slurmctld |= {key: "0" for key in OF_A_DATABASE if _raw(whole, key)}
+        flags = _raw(whole, "PriorityFlags")
+        if _FAIR_TREE_OFF.search(flags):
+            # The rest of them is judged; FAIR_TREE is the default.
+            rest = [word for word in flags.split(",") if not _FAIR_TREE_OFF.search(word)]
+            slurmctld |= {"PriorityFlags": ",".join(rest) or "FAIR_TREE"}
     if user in ("root", "0"):
         # The daemons drop root's groups, which an ordinary user's namespace forbids.
         user = "slurm"
@@ -93,7 +106,7 @@ def case_of(configuration: Configuration, root: Path) -> Case:
         gres=dict(configuration.gres),
         overrides={"slurmctld": slurmctld, "slurmd": slurmctld | _without_cgroups(whole)},
         controller=controller,
-        addresses=[address if _is_address(address) else _ADDRESS],
+        addresses=[address if _is_of_a_host(address) else _ADDRESS],
         hosts={name: address for name, address in hosts.items() if not _is_address(name)},
         devices=sorted({file for text in gres.values() for file in _devices(text)}),
         folders=sorted({*_folders(whole), *_job_folders(configuration.files)}),
@@ -165,6 +178,14 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _is_of_a_host(text: str) -> bool:
+    """Whether an interface can have the address ``text`` beside those of the loopback."""
+    if not _is_address(text):
+        return False
+    address = ip_address(text)
+    return not (address.is_loopback or address.is_unspecified or address.is_multicast)
 
 
 def _devices(gres: Sequence[Statement]) -> Iterator[str]:

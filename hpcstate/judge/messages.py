@@ -62,7 +62,7 @@ _CERTAIN = re.compile(
 _OF_THE_HARDWARE = re.compile(r"\A(?:Low (?:RealMemory|TmpDisk|socket|CPUs)|gres/\w+ core)")
 """Reasons that come from the machine the judge runs on."""
 _TWICE = re.compile(r"(?P<key>\w+) 1 specified more than once")
-_OVERRIDDEN = ("AccountingStorageType", "AccountingStorageTRES", "SlurmUser", *OF_A_DATABASE)
+_OVERRIDDEN = ("AccountingStorageType", "AccountingStorageTRES", "SlurmUser", "PriorityFlags", *OF_A_DATABASE)
 """Keys that slurmctld may have been told again (case.py); a slurmd of a node has been told more."""
 
 
@@ -116,6 +116,16 @@ def lines(output: str) -> list[Line]:
     return found
 
 
+def undecided(hearing: Hearing) -> str:
+    """The last words of a slurmctld (or of a munged before it) that neither came up in time nor said why,
+    empty where it was heard: a machine with much other work, not the files.
+    """
+    for said in hearing.said:
+        if said.program == "slurmctld":
+            return _last_words(said) if said.code is None and _end(said, hearing) == "silent" else ""
+    return _last_words(hearing.said[-1]) if hearing.said else "nothing was said"
+
+
 def _said_problems(
     said: Said, texts: Mapping[str, str], hearing: Hearing
 ) -> Iterator[tuple[str, str, Problem]]:
@@ -146,7 +156,8 @@ def _end(said: Said, hearing: Hearing) -> Literal["as it should", "stopped", "si
     """How a daemon ended: ``stopped`` by what it read, or ``silent``: it never got so far, nor said why."""
     texts = [line.text for line in lines(said.output) if line.level == "fatal" or _SUMMARY.search(line.text)]
     if said.program == "slurmctld":
-        if RUNNING in said.output and said.code == 0:
+        if RUNNING in said.output and said.code in (0, None):
+            # None: it was still at its end, with thousands of nodes.
             return "as it should"
         silent = said.code is None and not texts and not WAITING.search(said.output)
         return "silent" if silent else "stopped"

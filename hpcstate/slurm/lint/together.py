@@ -116,6 +116,12 @@ def _missing(slurm: Whole, present: Callable[[str], bool]) -> Iterator[Problem]:
             if name == "topology.conf" and present("topology.yaml"):
                 hint = "topology.yaml is new in Slurm 25.05: write topology.conf"
             yield slurm.problem(key, f"needs {name}, which is not there: {what}", hint)
+    keys = ("slurm.key", "slurm.jwks")
+    own_auth = re.fullmatch("(auth/)?slurm", slurm.value("AuthType"))
+    if own_auth and not any(map(present, keys)) and not re.search("jwks=|/", slurm.value("AuthInfo")):
+        # src/plugins/auth/slurm/internal.c, init_internal. A warning: a secret lies on the nodes alone.
+        message = "auth/slurm needs slurm.key beside slurm.conf on each node: without it the daemons stop"
+        yield slurm.problem("AuthType", message, "make one with 1024 random bytes, mode 0600", "warning")
     if present("topology.yaml") and slurm.value("TopologyPlugin") not in ("topology/tree", "topology/block"):
         message = "topology.yaml is new in Slurm 25.05: 24.11 does not read it"
         yield slurm.problem("TopologyPlugin", message, "write topology.conf", "warning")
