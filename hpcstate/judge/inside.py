@@ -128,12 +128,14 @@ _SLURMD_PORT = 20000
 
 @dataclass(frozen=True)
 class Case:
-    """What is to be judged. ``files`` are those of /etc/slurm by name, the same on every node, or of an absolute
-    name; ``gres`` the gres.conf of each node; ``overrides`` of slurm.conf are appended for the daemons named
-    (``slurmctld``, ``slurmd``). ``controller`` is the name this machine takes, ``addresses`` are put on its
-    loopback. ``hosts`` is /etc/hosts, name to address. ``devices`` are the device files of gres.conf,
-    ``folders`` those that the configuration names, ``user`` is SlurmUser. The nodes in ``autodetect`` do not
-    register: what they would report depends on their hardware.
+    """What is to be judged.
+
+    ``files`` are those of /etc/slurm by name, or of an absolute one, the same on every node; ``gres`` the
+    gres.conf of each node; ``overrides`` of slurm.conf are appended for the daemons named (``slurmctld``,
+    ``slurmd``). ``controller`` is the name this machine takes, ``addresses`` are put on its loopback.
+    ``hosts`` is /etc/hosts, name to address. ``devices`` are the device files of gres.conf, ``folders`` those
+    that the configuration names, ``user`` is SlurmUser. The nodes in ``autodetect`` do not register: what
+    they would report depends on their hardware.
     """
 
     root: str

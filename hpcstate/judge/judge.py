@@ -3,8 +3,8 @@
 The linter (hpcstate.slurm.lint) knows what was read in Slurm's source; the daemons know. slurmctld starts
 with the files, a slurmd for each kind of node registers with it, all in namespaces that reach nothing and
 leave nothing (hpcstate.judge.inside). What this cannot see: control groups, the hardware and memory of real
-nodes, devices that slurmd would find by itself (AutoDetect), and slurmdbd with what needs it (the weights of age
-and fair share, NO_FAIR_TREE and DEPTH_OBLIVIOUS of PriorityFlags).
+nodes, devices that slurmd would find by itself (AutoDetect), and slurmdbd with what needs it (the weights
+of age and fair share, NO_FAIR_TREE and DEPTH_OBLIVIOUS of PriorityFlags).
 """
 
 from __future__ import annotations

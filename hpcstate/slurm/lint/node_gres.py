@@ -59,7 +59,9 @@ def problems(slurm: Whole, gres: Whole) -> list[Found]:
         return []
     found: list[Found] = []
     for node in _nodes(slurm, gres):
-        found += _node_problems(node)
+        # slurmd stops at a list of files that is none (gres.py), and the node reports nothing.
+        if not any(hostlist.refusal(file) for device in node.devices for file in device.files or ()):
+            found += _node_problems(node)
     known = {name for record in slurm.named("NodeName") for name in names(record.name) or ()}
     all_known = all(names(record.name) is not None for record in slurm.named("NodeName"))
     types = {name.lower() for name in slurm.values["grestypes"][0].split(",")}
@@ -328,8 +330,8 @@ def _shared_problems(node: _Node, name: str, merged: Mapping[str, Sequence[_Devi
 
 
 def _same_file(node: _Node) -> Iterator[Found]:
-    """src/plugins/gres/common/gres_common.c, gres_node_config_load: "duplicate device file name". The files of
-    MultipleFiles, such as those of two MIG devices of one GPU, are not compared (src/interfaces/gres.c).
+    """src/plugins/gres/common/gres_common.c, gres_node_config_load: "duplicate device file name". The files
+    of MultipleFiles, as of two MIG devices of one GPU, are not compared (src/interfaces/gres.c).
     """
     seen: set[tuple[str, str]] = set()
     for device in node.devices:

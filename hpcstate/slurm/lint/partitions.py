@@ -24,7 +24,6 @@ def problems(whole: Whole) -> Iterator[Problem]:
         if record.name in known:
             # src/common/read_config.c, _validate_conf_nodeset_vs_nodenames
             yield record.problem("NodeSet", "is the name of a node too: the daemons stop", "rename the set")
-    yield from _no_default(whole)
     seen: set[str] = set()
     for record in whole.named("PartitionName"):
         if record.name in seen:
@@ -36,19 +35,6 @@ def problems(whole: Whole) -> Iterator[Problem]:
         yield from tres.weight_problems(whole, record, "TRESBillingWeights")
         if whole.complete and all_known:
             yield from _unknown_nodes(record, known, sets)
-
-
-def _no_default(whole: Whole) -> Iterator[Problem]:
-    """src/slurmctld/read_config.c, _build_bitmaps_pre_select: "default partition not set"."""
-    partitions = whole.named("PartitionName")
-    yes = ("yes", "up", "true", "1")
-    if (
-        whole.complete
-        and partitions
-        and not any(r.attributes.get("default", "").lower() in yes for r in partitions)
-    ):
-        message = "no partition is the default: a job that names none is refused, slurmctld logs an error"
-        yield partitions[0].problem("Default", message, "write Default=YES on one of them", "warning")
 
 
 def _partition_problems(record: Record) -> Iterator[Problem]:

@@ -70,7 +70,9 @@ QUIET = {
 
 @cache
 def linted(name: str) -> tuple[Problem, ...]:
-    return tuple(problem for some in lint_files(CASES[name]).values() for problem in some)
+    found = (problem for some in lint_files(CASES[name]).values() for problem in some)
+    # What the daemons log of it is not of the case (daemon_cases.py), nor is this.
+    return tuple(problem for problem in found if "no partition is the default" not in problem.message)
 
 
 def is_error(name: str) -> bool:
