@@ -38,6 +38,9 @@ _PROGRAMS = ("job_submit.lua", "burst_buffer.lua", "jobcomp.lua", "cli_filter.lu
 """Scripts that the daemons read beside slurm.conf."""
 _TEMPLATE = re.compile(r"^[^#\n]*(\{\{.*?\}\}|\{%.*?%\}|<%.*?%>)", re.MULTILINE)
 """Of Jinja, Go and ERB. In oci.conf it may be an argument of the runtime (docker inspect --format)."""
+_PLACEHOLDER = re.compile(r"^[^#\n]*=\s*\"?(\{\w+\}|@\w+@|\$\{?\w+)", re.MULTILINE)
+"""In a file that is called a template by its name; else it may be what somebody forgot to fill in."""
+_TEMPLATES = (".j2", ".jinja", ".jinja2", ".erb", ".epp", ".tmpl", ".tpl", ".template", ".in")
 _ALIKE = 3
 """More problems than this that differ by their line alone are printed as one."""
 _DECLINED = {
@@ -220,7 +223,8 @@ def _read_file(file: Path, kind: Kind | None = None) -> Linted:
         )
     try:
         text = _read(file)
-        if _TEMPLATE.search(text) and (kind != "oci" or file.name.lower() != "oci.conf"):
+        by_name = file.suffix.lower() in _TEMPLATES
+        if (_TEMPLATE.search(text) and (kind != "oci" or by_name)) or (by_name and _PLACEHOLDER.search(text)):
             message = "this is a template: Slurm reads what is made of it"
             hint = "lint the file that the template is rendered to"
             return Linted(file, kind, error=HpcstateError(message, where=str(file), hint=hint))

@@ -345,6 +345,9 @@ def test_many_problems_that_are_alike_are_told_once_and_errors_first(
         ("slurm.conf.j2", "ClusterName={{ name }}\n{% for n in nodes %}\nNodeName={{ n }}\n{% endfor %}\n"),
         ("slurm.conf", "ClusterName={{ .Values.name }}\n"),
         ("gres.conf.erb", "Name=gpu File=<%= @file %>\n"),
+        ("slurm.conf.template", "ClusterName={name}\nSlurmctldHost={host}\n"),
+        ("slurm.conf.in", "ClusterName=@name@\n"),
+        ("oci.conf.j2", "RunTimeRun={{ run }}\n"),
     ],
 )
 def test_a_template_is_one_message(
@@ -362,6 +365,7 @@ def test_a_template_is_one_message(
     [
         ("slurm.conf.j2", "# {{ ansible_managed }}\n" + WHOLE),
         ("slurm.conf", WHOLE + "# SlurmctldHost={{ host }}\n"),
+        ("slurm.conf.in", WHOLE + "# SlurmctldHost=@host@\n"),
         ("oci.conf", 'RunTimeQuery="docker inspect --format={{.State}} %j"\nRunTimeRun="crun"\n'),
     ],
 )
