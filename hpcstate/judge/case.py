@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from itertools import islice, product
@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from hpcstate.judge.inside import Case
 from hpcstate.slurm.keys import Kind
+from hpcstate.slurm.lint.tres import STATIC, configured
 from hpcstate.slurm.read import ReadInclude, Record, Statement, Whole, names, statements
 
 _ADDRESS = "192.0.2.1"
@@ -84,10 +85,13 @@ def case_of(configuration: Configuration, root: Path) -> Case:
         for node, text in configuration.gres.items()
     }
     slurmctld: dict[str, str] = {}
+    files = dict(configuration.files)
     if "slurmdbd" in whole.value("AccountingStorageType"):
         # slurmctld would wait for a slurmdbd that is not there.
         slurmctld |= {"AccountingStorageType": "accounting_storage/none", "AccountingStorageTRES": "cpu"}
         slurmctld |= {key: "0" for key in OF_A_DATABASE if _raw(whole, key)}
+        tracked = configured(whole) - STATIC
+        files = {name: _without_weights(text, tracked) for name, text in files.items()}
         flags = _raw(whole, "PriorityFlags")
         if _FAIR_TREE_OFF.search(flags):
             # The rest of them is judged; FAIR_TREE is the default.
@@ -97,7 +101,6 @@ def case_of(configuration: Configuration, root: Path) -> Case:
         # The daemons drop root's groups, which an ordinary user's namespace forbids.
         user = "slurm"
         slurmctld |= {"SlurmUser": user}
-    files = dict(configuration.files)
     if "lua" in _raw(whole, "JobSubmitPlugins").replace("job_submit/", "").split(","):
         files.setdefault("job_submit.lua", _ANY_JOB)
     return Case(
@@ -113,6 +116,26 @@ def case_of(configuration: Configuration, root: Path) -> Case:
         user=user,
         autodetect=sorted(node for node, text in gres.items() if _autodetects(node, text)),
     )
+
+
+_WEIGHTS = re.compile(
+    r"\b(?P<key>TRESBillingWeights|TRESWeights|PriorityWeightTRES)\s*=\s*"
+    r'(?:"(?P<quoted>[^"\n]*)"|(?P<plain>[^\s"]+))',
+    re.IGNORECASE,
+)
+
+
+def _without_weights(text: str, tracked: Set[str]) -> str:
+    """``text`` without the weights of what AccountingStorageTRES tracks: without a slurmdbd nothing but Slurm's
+    own TRES is known, and slurmctld stops at a weight of another (slurm_get_tres_weight_array). Lines stay.
+    """
+
+    def rest(found: re.Match[str]) -> str:
+        weights = (found["plain"] if found["quoted"] is None else found["quoted"]).split(",")
+        kept = [weight for weight in weights if weight.partition("=")[0].strip().lower() not in tracked]
+        return found[0] if len(kept) == len(weights) else f'{found["key"]}="{",".join(kept) or "CPU=1"}"'
+
+    return _WEIGHTS.sub(rest, text)
 
 
 def _without_cgroups(whole: Whole) -> dict[str, str]:

@@ -49,6 +49,8 @@ _NOT_OF_THE_FILES = tuple(
         r"High latency for 1000 calls to gettimeofday|Unable to initialize cgroup plugin",
     )
 )
+_NOT_WITH_A_DATABASE = re.compile("We have no QOS on the system")
+"""What a slurmctld says that was told to do without its slurmdbd (case.py)."""
 _NO_CONTROL_GROUPS = re.compile(
     r"cgroup filesystem not mounted in /sys/fs/cgroup|Could not parse '/sys/fs/cgroup' root mount|"
     r"The cgroup mountpoint does not align|\S+ is not a valid cgroup2? mountpoint"
@@ -131,6 +133,8 @@ def _said_problems(
 ) -> Iterator[tuple[str, str, Problem]]:
     """The problems of one daemon: the file, the daemon's words, the problem."""
     spoken = [line for line in lines(said.output) if not _of_override(line, said)]
+    if any(_NOT_WITH_A_DATABASE.search(line.text) for line in spoken) and _has_database(texts):
+        spoken = [line for line in spoken if not _NOT_WITH_A_DATABASE.search(line.text)]
     end = _end(said, hearing)
     summary = next((line for line in spoken if _SUMMARY.search(line.text)), None)
     details = [line for line in spoken if line is not summary] or (spoken if end == "stopped" else [])
@@ -150,6 +154,12 @@ def _said_problems(
 def _of_override(line: Line, said: Said) -> bool:
     twice = _TWICE.match(line.text)
     return twice is not None and (bool(said.node) or twice["key"] in _OVERRIDDEN)
+
+
+def _has_database(texts: Mapping[str, str]) -> bool:
+    read = statements(texts.get("slurm.conf", ""), "slurm", texts.get)
+    pairs = (pair for statement in read for pair in statement.pairs)
+    return any(p.key.lower() == "accountingstoragetype" and "slurmdbd" in p.value.lower() for p in pairs)
 
 
 def _end(said: Said, hearing: Hearing) -> Literal["as it should", "stopped", "silent"]:

@@ -233,7 +233,7 @@ def _plugins(whole: Whole) -> Iterator[Problem]:
         yield whole.problem("AccountingStorageEnforce", message, "set up slurmdbd, or remove it", "warning")
     flags_of_priority = whole.value("PriorityFlags")
     fair_tree_off = next((word for word in FAIR_TREE_OFF if word.lower() in flags_of_priority), "")
-    if _is_multifactor(whole) and fair_tree_off and whole.value("AccountingStorageType") in _NO_ACCOUNTING:
+    if _is_multifactor(whole) and fair_tree_off and not database:
         # src/plugins/priority/multifactor/priority_multifactor.c, _decay_thread: there is no root association
         message = f"{fair_tree_off} needs a slurmdbd: without one slurmctld ends with SIGSEGV"
         yield whole.problem("PriorityFlags", message, f"set up slurmdbd, or remove {fair_tree_off}")
@@ -247,7 +247,6 @@ def _plugins(whole: Whole) -> Iterator[Problem]:
 
 FAIR_TREE_OFF = ("DEPTH_OBLIVIOUS", "NO_FAIR_TREE")
 """Words of PriorityFlags that end the default, Fair Tree (src/common/read_config.c)."""
-_NO_ACCOUNTING = ("", "none", "accounting_storage/none")
 
 
 def _connections(whole: Whole) -> Iterator[Problem]:
@@ -290,9 +289,10 @@ def _old_names(whole: Whole) -> Iterator[Problem]:
 def _authentication(whole: Whole) -> Iterator[Problem]:
     value = whole.values["authinfo"][0] if "authinfo" in whole.values else ""
     munge = whole.value("AuthType") in ("", "munge", "auth/munge")
-    if value and munge and "=" not in value and not value.startswith("/"):
-        # src/common/slurm_protocol_api.c, slurm_auth_opts_to_socket
-        message = f'"{value}" is taken for the path of munged\'s socket: {_STOP}'
+    # src/common/slurm_protocol_api.c, slurm_auth_opts_to_socket
+    socket = value if "=" not in value else option(value, "socket") or ""
+    if socket and munge and not socket.startswith("/"):
+        message = f'"{socket}" is taken for the path of munged\'s socket: {_STOP}'
         yield whole.problem("AuthInfo", message, "write socket=/path, ttl=60 or the like, or leave it out")
     expire = option(value, "cred_expire")
     if expire is not None and integer(expire) < _LEAST_EXPIRE:

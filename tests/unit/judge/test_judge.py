@@ -391,3 +391,38 @@ def test_lint_with_an_image_takes_along_what_lies_beside_slurm_conf(
     cli.main(["lint", "--image", "hpc-base", slurm])
     assert set(asked[0].files) == {"slurm.conf", "topology.conf", "/etc/slurm/nodes.conf", "job_submit.lua"}
     assert "x1" in asked[0].gres
+
+
+def test_weights_of_what_a_slurmdbd_tracks_are_not_judged() -> None:
+    text = (
+        "ClusterName=c\nSlurmctldHost=h\nAccountingStorageTRES=gres/gpu,gres/gpu:a\n"
+        "PriorityWeightTRES=CPU=1,GRES/gpu=10\nNodeName=n1 TRESWeights=gres/gpu:a=2 # all\n"
+        'PartitionName=p TRESBillingWeights="CPU=1.0,Mem=0.25G,GRES/gpu=2" Nodes=n1\n'
+        "PartitionName=q TRESBillingWeights=GRES/fpga=2 Nodes=n1\n"
+    )
+    database = "AccountingStorageType=accounting_storage/slurmdbd\n"
+    case = case_of(Configuration({"slurm.conf": text + database}), Path("root.tar"))
+    assert case.files["slurm.conf"].splitlines()[3:7] == [
+        'PriorityWeightTRES="CPU=1"',
+        'NodeName=n1 TRESWeights="CPU=1" # all',
+        'PartitionName=p TRESBillingWeights="CPU=1.0,Mem=0.25G" Nodes=n1',
+        "PartitionName=q TRESBillingWeights=GRES/fpga=2 Nodes=n1",
+    ]
+    assert case_of(Configuration({"slurm.conf": text}), Path("root.tar")).files["slurm.conf"] == text
+
+
+@pytest.mark.parametrize(("database", "told"), [("", 1), ("accounting_storage/slurmdbd", 0)])
+def test_what_a_slurmctld_says_for_want_of_its_slurmdbd_is_not_told(database: str, told: int) -> None:
+    said = Said(
+        "slurmctld",
+        "",
+        0,
+        "slurmctld: error: We have no QOS on the system Ignoring invalid Allow/DenyQOS value(s) x\n"
+        "slurmctld: Running as primary controller",
+    )
+    text = "Include more.conf\nPartitionName=p Nodes=ALL AllowQos=x\n"
+    files = {
+        "slurm.conf": text,
+        "more.conf": f"AccountingStorageType={database or 'accounting_storage/none'}\n",
+    }
+    assert len(judge_words.problems(Hearing([said]), files, {}).get("slurm.conf", ())) == told
