@@ -126,8 +126,9 @@ _WEIGHTS = re.compile(
 
 
 def _without_weights(text: str, tracked: Set[str]) -> str:
-    """``text`` without the weights of what AccountingStorageTRES tracks: without a slurmdbd nothing but Slurm's
-    own TRES is known, and slurmctld stops at a weight of another (slurm_get_tres_weight_array). Lines stay.
+    """``text`` without the weights of what AccountingStorageTRES tracks: without a slurmdbd nothing but
+    Slurm's own TRES is known, and slurmctld stops at a weight of another (slurm_get_tres_weight_array).
+    The lines keep their numbers.
     """
 
     def rest(found: re.Match[str]) -> str:
