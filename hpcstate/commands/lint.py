@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hpcstate import hostlist
 from hpcstate.cli import COULD_NOT_RUN, FINDINGS, OK
 from hpcstate.errors import HpcstateError, Problem, format_problem
 
@@ -31,6 +34,15 @@ _BESIDE = (
     "mpi.conf",
     "oci.conf",
 )
+_PROGRAMS = ("job_submit.lua", "burst_buffer.lua", "jobcomp.lua", "cli_filter.lua")
+"""Scripts that the daemons read beside slurm.conf."""
+_TEMPLATE = re.compile(r"^[^#\n]*(\{\{.*?\}\}|\{%.*?%\}|<%.*?%>)", re.MULTILINE)
+"""Of Jinja, Go and ERB. In oci.conf it may be an argument of the runtime (docker inspect --format)."""
+_PLACEHOLDER = re.compile(r"^[^#\n]*=\s*\"?(\{\w+\}|@\w+@|\$\{?\w+)", re.MULTILINE)
+"""In a file that is called a template by its name; else it may be what somebody forgot to fill in."""
+_TEMPLATES = (".j2", ".jinja", ".jinja2", ".erb", ".epp", ".tmpl", ".tpl", ".template", ".in")
+_ALIKE = 3
+"""More problems than this that differ by their line alone are printed as one."""
 _DECLINED = {
     "topology.yaml": "it is new in Slurm 25.05, and 24.11 reads topology.conf",
     "namespace.yaml": "it is new in Slurm 25.11, and 24.11 reads job_container.conf",
@@ -66,7 +78,7 @@ def register(subparsers: Any) -> None:
         description="Check Slurm's configuration files for what Slurm 24.11 stops at (errors), and what it "
         "ignores or only logs (warnings). With a slurm.conf, the files beside it are read as well "
         "(gres.conf, cgroup.conf, topology.conf and others), for what one says of the other; so are files "
-        "that are included by a plain name. "
+        "that they include and that lie there. "
         "With --image, Slurm's daemons read the files as well. "
         "Exit codes: 0 no errors, 1 errors (with --strict: or warnings), 2 a file could not be read.",
     )
@@ -81,6 +93,11 @@ def register(subparsers: Any) -> None:
         help="let slurmctld and slurmd of a built image (hpc-base, or a .qcow2) read the files together; "
         "needs a slurm.conf among them",
     )
+    parser.add_argument(
+        "--fragment",
+        action="store_true",
+        help="the files are parts that another one includes: what that one may have is not missed",
+    )
     parser.add_argument("--strict", action="store_true", help="warnings make the exit code 1 too")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
@@ -88,9 +105,14 @@ def register(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Lint every file, print what was found, and tell by the exit code."""
-    results = lint_all(args.files, args.kind)
+    results = lint_all(args.files, args.kind, args.fragment)
     if args.image:
-        results = judged(results, args.image)
+        from hpcstate.judge.judge import JudgeUnavailableError
+
+        try:
+            results = judged(results, args.image)
+        except JudgeUnavailableError as error:
+            results.append(Linted(Path(args.image), None, error=error))
     failing = {"error", "warning"} if args.strict else {"error"}
     severities = {problem.severity for result in results for problem in result.problems}
     code = FINDINGS if severities & failing else OK
@@ -103,22 +125,40 @@ def run(args: argparse.Namespace) -> int:
         if result.error:
             print(f"hpcstate: {result.error}", file=sys.stderr)
             continue
-        for problem in result.problems:
+        for problem in _folded(result.problems):
             print(format_problem(str(result.file), problem))
         print(f"{result.file}: {_summary(result.problems)}")
     return code
 
 
-def lint_all(files: Sequence[Path], kind: Kind | None = None) -> list[Linted]:
+def _folded(problems: Sequence[Problem]) -> list[Problem]:
+    """Errors before warnings; of more than _ALIKE that differ by line and record alone, the first speaks."""
+    alike: dict[tuple[str, str, str, str], list[Problem]] = {}
+    for problem in sorted(problems, key=lambda problem: problem.is_warning):
+        key = problem.place.rpartition(" ")[2].partition("=")[0]
+        alike.setdefault((problem.severity, key, problem.message, problem.hint), []).append(problem)
+    found: list[Problem] = []
+    for first, *rest in alike.values():
+        if len(rest) < _ALIKE:
+            found += [first, *rest]
+            continue
+        lines = hostlist.ranges({problem.line for problem in rest} - {first.line})
+        where = f", on lines {lines}" if lines else ""
+        found.append(replace(first, message=f"{first.message} ({len(rest)} more like it{where})"))
+    return found
+
+
+def lint_all(files: Sequence[Path], kind: Kind | None = None, fragment: bool = False) -> list[Linted]:
     """What comes of each file, in their order, then of those beside a slurm.conf that have problems.
 
-    A slurm.conf is read with the files beside it, and with those named that are of another kind.
+    A slurm.conf is read with the files beside it, and with those named that are of another kind; a
+    ``fragment`` is not, nor are files of a ``kind`` that is said.
     """
     from hpcstate.slurm.lint.together import lint_files
 
     results = [_read_file(file, kind) for file in files]
-    if kind:
-        return [_alone(linted) for linted in results]
+    if kind or fragment:
+        return [_alone(linted, fragment) for linted in results]
     fine = [linted for linted in results if not linted.error]
     alone = {linted.file: _alone(linted) for linted in fine}
     more: list[Linted] = []
@@ -156,12 +196,12 @@ def _is_beside(folder: Path, named: Sequence[str]) -> Callable[[str], bool]:
     return lambda name: name in named or (folder / name).exists()
 
 
-def _alone(linted: Linted) -> Linted:
+def _alone(linted: Linted, fragment: bool = False) -> Linted:
     from hpcstate.slurm.lint.conf import lint
 
     if linted.error or linted.kind is None:
         return linted
-    problems = lint(linted.text, linted.kind, lambda name: _included(linted.file, name))
+    problems = lint(linted.text, linted.kind, lambda name: _included(linted.file, name), fragment)
     return replace(linted, problems=problems)
 
 
@@ -182,7 +222,13 @@ def _read_file(file: Path, kind: Kind | None = None) -> Linted:
             file, None, error=HpcstateError("which file of Slurm is this?", where=str(file), hint=hint)
         )
     try:
-        return Linted(file, kind, text=_read(file))
+        text = _read(file)
+        by_name = file.suffix.lower() in _TEMPLATES
+        if (_TEMPLATE.search(text) and (kind != "oci" or by_name)) or (by_name and _PLACEHOLDER.search(text)):
+            message = "this is a template: Slurm reads what is made of it"
+            hint = "lint the file that the template is rendered to"
+            return Linted(file, kind, error=HpcstateError(message, where=str(file), hint=hint))
+        return Linted(file, kind, text=text)
     except OSError as error:
         message = error.strerror or str(error)
         return Linted(
@@ -203,12 +249,19 @@ def judged(results: list[Linted], image: str) -> list[Linted]:
         raise HpcstateError(
             "the daemons read nothing without a slurm.conf", hint="name it with the other files"
         )
-    folder = by_kind["slurm"].file
-    texts = {kind: _read(linted.file) for kind, linted in by_kind.items()}
-    files = configuration_of_files(texts, lambda name: _included(folder, name))
+    slurm = by_kind["slurm"].file
+    for name in _BESIDE:
+        if kind_of_name(name) not in by_kind and (slurm.parent / name).is_file():
+            linted = _read_file(slurm.parent / name)
+            if linted.kind and not linted.error:
+                by_kind[linted.kind] = linted
+    texts = {kind: linted.text or _read(linted.file) for kind, linted in by_kind.items()}
+    files = configuration_of_files(texts, lambda name: _included(slurm, name))
+    scripts = {name: _read(slurm.parent / name) for name in _PROGRAMS if (slurm.parent / name).is_file()}
+    files = replace(files, files={**files.files, **scripts})
     said: dict[Path, set[Problem]] = {}
     for name, problems in judge.judge(files, judge.image_named(image)).problems.items():
-        file = by_kind[kind].file if (kind := kind_of_name(name)) in by_kind else folder.parent / name
+        file = by_kind[kind].file if (kind := kind_of_name(name)) in by_kind else slurm.parent / name
         said.setdefault(file, set()).update(problems)
     known = [
         replace(linted, problems=(*linted.problems, *sorted(said.pop(linted.file, set()))))
@@ -226,16 +279,21 @@ def kind_of_name(name: str) -> Kind | None:
 
 def _included(file: Path, name: str) -> str | None:
     """The text of what ``file`` includes. Slurm looks beside the file; another place on this machine may not
-    be what the node has. Raises FileNotFoundError where a plain name is not there.
+    be what the node has, so of an absolute path its end is looked for here: ``conf.d/nodes.conf``, then
+    ``nodes.conf`` for /etc/slurm/conf.d/nodes.conf. Raises FileNotFoundError where a plain name is not there.
     """
-    path = Path(name) if Path(name).is_absolute() else file.parent / name
-    if "/" not in name and not path.exists():
+    if "/" not in name and not (file.parent / name).exists():
         raise FileNotFoundError(name)
-    beside = path.parent.resolve() == file.parent.resolve()
-    try:
-        return _read(path) if beside and path.is_file() else None
-    except OSError:
-        return None
+    parts = Path(os.path.normpath(name)).parts
+    ends = [parts] if parts[0] != "/" else [parts[at:] for at in range(1, len(parts))]
+    for end in ends:
+        path = file.parent.joinpath(*end)
+        if end[0] != ".." and path.is_file():
+            try:
+                return _read(path)
+            except OSError:
+                return None
+    return None
 
 
 def as_json(result: Linted) -> dict[str, Any]:

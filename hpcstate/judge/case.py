@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from itertools import islice, product
@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from hpcstate.judge.inside import Case
 from hpcstate.slurm.keys import Kind
+from hpcstate.slurm.lint.tres import STATIC, configured
 from hpcstate.slurm.read import ReadInclude, Record, Statement, Whole, names, statements
 
 _ADDRESS = "192.0.2.1"
@@ -26,6 +27,11 @@ _MAX_NODES = 64 * 1024
 
 _FOLDERS = {"StateSaveLocation": "/var/spool", "SlurmdSpoolDir": "/var/spool/slurmd"}
 """With the defaults of slurm.conf(5)."""
+
+_FAIR_TREE_OFF = re.compile("DEPTH_OBLIVIOUS|NO_FAIR_TREE", re.IGNORECASE)
+"""Words of PriorityFlags with which a slurmctld without a slurmdbd ends with SIGSEGV: it has no root
+association (priority_multifactor.c, _decay_thread).
+"""
 
 OF_A_DATABASE = ("PriorityWeightAge", "PriorityWeightFairshare")
 """Weights that a slurmctld without a slurmdbd refuses with an error (priority_multifactor.c, init)."""
@@ -51,12 +57,15 @@ class Configuration:
 def configuration_of_files(texts: Mapping[Kind, str], read_include: ReadInclude) -> Configuration:
     """A user's own files as one configuration: ``texts`` by kind, the same gres.conf for every node.
 
-    What slurm.conf includes by a plain name is taken along where ``read_include`` gives it.
+    What they include is taken along where ``read_include`` gives it, by the name in the Include line.
     """
     files = {f"{kind}.conf": text for kind, text in texts.items() if kind not in ("gres", "slurmdbd")}
     read = list(statements(texts.get("slurm", ""), "slurm", read_include))
-    for statement in read:
-        if statement.included == "read" and "/" not in statement.file:
+    others = (
+        statements(texts[kind], kind, read_include) for kind in texts if kind not in ("slurm", "slurmdbd")
+    )
+    for statement in (*read, *(statement for other in others for statement in other)):
+        if statement.included == "read":
             files[statement.file] = read_include(statement.file) or ""
     nodes = [name for record in Whole.of(read).named("NodeName") for name in _expand(record.name)]
     return Configuration(files, dict.fromkeys(nodes, texts["gres"]) if "gres" in texts else {})
@@ -76,15 +85,22 @@ def case_of(configuration: Configuration, root: Path) -> Case:
         for node, text in configuration.gres.items()
     }
     slurmctld: dict[str, str] = {}
+    files = dict(configuration.files)
     if "slurmdbd" in whole.value("AccountingStorageType"):
         # slurmctld would wait for a slurmdbd that is not there.
         slurmctld |= {"AccountingStorageType": "accounting_storage/none", "AccountingStorageTRES": "cpu"}
         slurmctld |= {key: "0" for key in OF_A_DATABASE if _raw(whole, key)}
+        tracked = configured(whole) - STATIC
+        files = {name: _without_weights(text, tracked) for name, text in files.items()}
+        flags = _raw(whole, "PriorityFlags")
+        if _FAIR_TREE_OFF.search(flags):
+            # The rest of them is judged; FAIR_TREE is the default.
+            rest = [word for word in flags.split(",") if not _FAIR_TREE_OFF.search(word)]
+            slurmctld |= {"PriorityFlags": ",".join(rest) or "FAIR_TREE"}
     if user in ("root", "0"):
         # The daemons drop root's groups, which an ordinary user's namespace forbids.
         user = "slurm"
         slurmctld |= {"SlurmUser": user}
-    files = dict(configuration.files)
     if "lua" in _raw(whole, "JobSubmitPlugins").replace("job_submit/", "").split(","):
         files.setdefault("job_submit.lua", _ANY_JOB)
     return Case(
@@ -93,13 +109,34 @@ def case_of(configuration: Configuration, root: Path) -> Case:
         gres=dict(configuration.gres),
         overrides={"slurmctld": slurmctld, "slurmd": slurmctld | _without_cgroups(whole)},
         controller=controller,
-        addresses=[address if _is_address(address) else _ADDRESS],
+        addresses=[address if _is_of_a_host(address) else _ADDRESS],
         hosts={name: address for name, address in hosts.items() if not _is_address(name)},
         devices=sorted({file for text in gres.values() for file in _devices(text)}),
         folders=sorted({*_folders(whole), *_job_folders(configuration.files)}),
         user=user,
         autodetect=sorted(node for node, text in gres.items() if _autodetects(node, text)),
     )
+
+
+_WEIGHTS = re.compile(
+    r"\b(?P<key>TRESBillingWeights|TRESWeights|PriorityWeightTRES)\s*=\s*"
+    r'(?:"(?P<quoted>[^"\n]*)"|(?P<plain>[^\s"]+))',
+    re.IGNORECASE,
+)
+
+
+def _without_weights(text: str, tracked: Set[str]) -> str:
+    """``text`` without the weights of what AccountingStorageTRES tracks: without a slurmdbd nothing but
+    Slurm's own TRES is known, and slurmctld stops at a weight of another (slurm_get_tres_weight_array).
+    The lines keep their numbers.
+    """
+
+    def rest(found: re.Match[str]) -> str:
+        weights = (found["plain"] if found["quoted"] is None else found["quoted"]).split(",")
+        kept = [weight for weight in weights if weight.partition("=")[0].strip().lower() not in tracked]
+        return found[0] if len(kept) == len(weights) else f'{found["key"]}="{",".join(kept) or "CPU=1"}"'
+
+    return _WEIGHTS.sub(rest, text)
 
 
 def _without_cgroups(whole: Whole) -> dict[str, str]:
@@ -165,6 +202,14 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _is_of_a_host(text: str) -> bool:
+    """Whether an interface can have the address ``text`` beside those of the loopback."""
+    if not _is_address(text):
+        return False
+    address = ip_address(text)
+    return not (address.is_loopback or address.is_unspecified or address.is_multicast)
 
 
 def _devices(gres: Sequence[Statement]) -> Iterator[str]:

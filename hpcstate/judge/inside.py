@@ -116,6 +116,8 @@ def call(*words: str, check: bool = True) -> int:
 
 _DEVICES = ("null", "zero", "random", "urandom")
 _REGISTER_SECONDS = 10.0
+_SLURMCTLD_SECONDS = 30.0
+"""10,000 nodes on a machine with other work took more than ten."""
 _END_SECONDS = 1.0
 RUNNING = "Running as primary controller"
 WAITING = re.compile("Waiting for gres.conf file|retrying in 1sec up to 60sec")
@@ -126,12 +128,14 @@ _SLURMD_PORT = 20000
 
 @dataclass(frozen=True)
 class Case:
-    """What is to be judged. ``files`` are those of /etc/slurm by name, the same on every node; ``gres`` the
+    """What is to be judged.
+
+    ``files`` are those of /etc/slurm by name, or of an absolute one, the same on every node; ``gres`` the
     gres.conf of each node; ``overrides`` of slurm.conf are appended for the daemons named (``slurmctld``,
     ``slurmd``). ``controller`` is the name this machine takes, ``addresses`` are put on its loopback.
-    ``hosts`` is /etc/hosts, name to address. ``devices`` are the device files of gres.conf,
-    ``folders`` those that the configuration names, ``user`` is SlurmUser. The nodes in ``autodetect`` do not
-    register: what they would report depends on their hardware.
+    ``hosts`` is /etc/hosts, name to address. ``devices`` are the device files of gres.conf, ``folders`` those
+    that the configuration names, ``user`` is SlurmUser. The nodes in ``autodetect`` do not register: what
+    they would report depends on their hardware.
     """
 
     root: str
@@ -191,7 +195,9 @@ def hear(case: Case) -> Hearing:
             return hearing
         words = ["/usr/sbin/slurmctld", "-D", "-c", "-v"]
         with Program(words, case.user, SLURM_CONF=_conf("slurmctld")) as slurmctld:
-            until(lambda: slurmctld.ended or _DECIDED.search(slurmctld.output()) is not None, START_SECONDS)
+            until(
+                lambda: slurmctld.ended or _DECIDED.search(slurmctld.output()) is not None, _SLURMCTLD_SECONDS
+            )
             runs = RUNNING in slurmctld.output() and not slurmctld.ended
             if not runs:
                 until(lambda: slurmctld.ended, _END_SECONDS)
@@ -259,9 +265,9 @@ def _write_conf(name: str, files: dict[str, str], overrides: dict[str, str]) -> 
     folder.mkdir(parents=True, exist_ok=True)
     lines = "".join(f"\n{key}={value}" for key, value in overrides.items())
     for file_name, text in files.items():
-        _below(f"/etc/slurm/{name}/{file_name}").write_text(
-            text + (lines + "\n" if file_name == "slurm.conf" and lines else "")
-        )
+        at = _below(file_name if file_name.startswith("/") else f"/etc/slurm/{name}/{file_name}")
+        at.parent.mkdir(parents=True, exist_ok=True)
+        at.write_text(text + (lines + "\n" if file_name == "slurm.conf" and lines else ""))
 
 
 def _scontrol(case: Case, *words: str) -> str:

@@ -3,7 +3,8 @@
 The linter (hpcstate.slurm.lint) knows what was read in Slurm's source; the daemons know. slurmctld starts
 with the files, a slurmd for each kind of node registers with it, all in namespaces that reach nothing and
 leave nothing (hpcstate.judge.inside). What this cannot see: control groups, the hardware and memory of real
-nodes, devices that slurmd would find by itself (AutoDetect), and slurmdbd.
+nodes, devices that slurmd would find by itself (AutoDetect), and slurmdbd with what needs it (the weights
+of age and fair share, NO_FAIR_TREE and DEPTH_OBLIVIOUS of PriorityFlags).
 """
 
 from __future__ import annotations
@@ -156,7 +157,8 @@ def judge(files: Configuration, image: Path) -> Judgement:
     """Let the daemons of ``image`` (a built qcow2) read ``files`` and say what they say.
 
     Takes about a second; the first time for an image some seconds more, for its throwaway root.
-    Raises JudgeUnavailableError when there is no such image, or this machine cannot run them.
+    Raises JudgeUnavailableError when there is no such image, this machine cannot run them, or slurmctld was
+    not up in time.
     """
     key = image_key(image)
     if not key:
@@ -164,7 +166,11 @@ def judge(files: Configuration, image: Path) -> Judgement:
         raise JudgeUnavailableError(message, hint="`./hpc build_images` builds the images of packer/")
     root = judge_root.recipe(image, key)
     root.provide(Store.default())
-    found = messages.problems(hear(case_of(files, root.path)), files.files, files.gres)
+    hearing = hear(case_of(files, root.path))
+    if last_words := messages.undecided(hearing):
+        hint = "this machine may have too much other work: try it again"
+        raise JudgeUnavailableError(f"the daemons could not be heard: {last_words}", hint=hint)
+    found = messages.problems(hearing, files.files, files.gres)
     return Judgement(judgement_key(files, key), {name: tuple(some) for name, some in sorted(found.items())})
 
 

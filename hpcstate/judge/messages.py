@@ -49,6 +49,8 @@ _NOT_OF_THE_FILES = tuple(
         r"High latency for 1000 calls to gettimeofday|Unable to initialize cgroup plugin",
     )
 )
+_NOT_WITH_A_DATABASE = re.compile("We have no QOS on the system")
+"""What a slurmctld says that was told to do without its slurmdbd (case.py)."""
 _NO_CONTROL_GROUPS = re.compile(
     r"cgroup filesystem not mounted in /sys/fs/cgroup|Could not parse '/sys/fs/cgroup' root mount|"
     r"The cgroup mountpoint does not align|\S+ is not a valid cgroup2? mountpoint"
@@ -62,7 +64,7 @@ _CERTAIN = re.compile(
 _OF_THE_HARDWARE = re.compile(r"\A(?:Low (?:RealMemory|TmpDisk|socket|CPUs)|gres/\w+ core)")
 """Reasons that come from the machine the judge runs on."""
 _TWICE = re.compile(r"(?P<key>\w+) 1 specified more than once")
-_OVERRIDDEN = ("AccountingStorageType", "AccountingStorageTRES", "SlurmUser", *OF_A_DATABASE)
+_OVERRIDDEN = ("AccountingStorageType", "AccountingStorageTRES", "SlurmUser", "PriorityFlags", *OF_A_DATABASE)
 """Keys that slurmctld may have been told again (case.py); a slurmd of a node has been told more."""
 
 
@@ -116,11 +118,23 @@ def lines(output: str) -> list[Line]:
     return found
 
 
+def undecided(hearing: Hearing) -> str:
+    """The last words of a slurmctld (or of a munged before it) that neither came up in time nor said why,
+    empty where it was heard: a machine with much other work, not the files.
+    """
+    for said in hearing.said:
+        if said.program == "slurmctld":
+            return _last_words(said) if said.code is None and _end(said, hearing) == "silent" else ""
+    return _last_words(hearing.said[-1]) if hearing.said else "nothing was said"
+
+
 def _said_problems(
     said: Said, texts: Mapping[str, str], hearing: Hearing
 ) -> Iterator[tuple[str, str, Problem]]:
     """The problems of one daemon: the file, the daemon's words, the problem."""
     spoken = [line for line in lines(said.output) if not _of_override(line, said)]
+    if any(_NOT_WITH_A_DATABASE.search(line.text) for line in spoken) and _has_database(texts):
+        spoken = [line for line in spoken if not _NOT_WITH_A_DATABASE.search(line.text)]
     end = _end(said, hearing)
     summary = next((line for line in spoken if _SUMMARY.search(line.text)), None)
     details = [line for line in spoken if line is not summary] or (spoken if end == "stopped" else [])
@@ -142,11 +156,18 @@ def _of_override(line: Line, said: Said) -> bool:
     return twice is not None and (bool(said.node) or twice["key"] in _OVERRIDDEN)
 
 
+def _has_database(texts: Mapping[str, str]) -> bool:
+    read = statements(texts.get("slurm.conf", ""), "slurm", texts.get)
+    pairs = (pair for statement in read for pair in statement.pairs)
+    return any(p.key.lower() == "accountingstoragetype" and "slurmdbd" in p.value.lower() for p in pairs)
+
+
 def _end(said: Said, hearing: Hearing) -> Literal["as it should", "stopped", "silent"]:
     """How a daemon ended: ``stopped`` by what it read, or ``silent``: it never got so far, nor said why."""
     texts = [line.text for line in lines(said.output) if line.level == "fatal" or _SUMMARY.search(line.text)]
     if said.program == "slurmctld":
-        if RUNNING in said.output and said.code == 0:
+        if RUNNING in said.output and said.code in (0, None):
+            # None: it was still at its end, with thousands of nodes.
             return "as it should"
         silent = said.code is None and not texts and not WAITING.search(said.output)
         return "silent" if silent else "stopped"

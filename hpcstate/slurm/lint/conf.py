@@ -41,11 +41,14 @@ def kind_of(file_name: str) -> Kind | None:
     return next((kind for kind in KINDS if stem and kind == stem[1]), None)
 
 
-def lint(text: str, kind: Kind, read_include: ReadInclude = lambda name: None) -> tuple[Problem, ...]:
+def lint(
+    text: str, kind: Kind, read_include: ReadInclude = lambda name: None, fragment: bool = False
+) -> tuple[Problem, ...]:
     """All problems of ``text``, a configuration file of ``kind``, in the order of its lines.
 
     ``read_include`` gives the text of an included file by the name in the Include line, None when it cannot
-    be read; a problem in one has the line of the Include and a place that names the file and its line.
+    be read; a problem in one has the line of the Include and a place that names the file and its line. Of a
+    ``fragment``, which another file includes, what that one may have is not missed.
     """
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
@@ -56,7 +59,7 @@ def lint(text: str, kind: Kind, read_include: ReadInclude = lambda name: None) -
     own_plugins = any(pair.key.lower() == "plugindir" for statement in read for pair in statement.pairs)
     found = [problem for statement in read for problem in _statement_problems(kind, statement, own_plugins)]
     found += _repeated(kind, read)
-    found += whole.problems(kind, read)
+    found += whole.problems(kind, read, fragment)
     if kind == "oci":
         # No daemon reads it: slurmstepd does, when a step with a container starts.
         found = [replace(problem, severity="warning") for problem in found]
@@ -68,7 +71,9 @@ def _statement_problems(kind: Kind, statement: Statement, own_plugins: bool) -> 
         yield from _include_problems(statement)
     for pair in statement.pairs:
         yield from _pair_problems(kind, statement, pair, own_plugins)
-    if statement.rest:
+    later = statement.pairs and ("", statement.pairs[0].key.lower()) in keys(kind).new
+    # Not of a line of a later release, which may have more keys than one: its first is told.
+    if statement.rest and not later:
         problem = _syntax_problem(statement)
         # An Include without a name is passed over.
         harmless = kind in LENIENT or statement.rest.lower() == "include"
@@ -163,7 +168,7 @@ def _pair_problems(kind: Kind, statement: Statement, pair: Pair, own_plugins: bo
         yield from _type_problems(line, where, key, pair.value)
         rule = known.rules.get((statement.begins, lower))
         if rule:
-            later = {word for of, word in known.new_words if of == lower}
+            later = {word for of, word in known.new_words if of == lower and not statement.begins}
             yield from _rule_problems(line, where, rule, pair.value, later)
         if not statement.begins and lower in known.families:
             yield from _plugin_problems(line, where, known.families[lower], pair.value, own_plugins)
@@ -188,6 +193,8 @@ def _unknown(kind: Kind, statement: Statement, pair: Pair) -> Problem:
     where = statement.place(pair.key)
     since = known.new.get((statement.begins, lower))
     if since:
+        # A plugin may be newer than the key that names it.
+        since = max(since, known.new_words.get((lower, pair.value.lower()), since))
         message = f"is new in Slurm {since}, and 24.11 does not know it: the daemon stops"
         hint = f"remove it, or run Slurm {since}"
         if lower == "namespacetype":
@@ -208,6 +215,9 @@ def _hint_for_unknown(kind: Kind, begins: str, here: Iterable[str], lower: str) 
         return "remove it: it is the last line that slurmd -C prints, and no key"
     if lower == "include":
         return "write Include and the name of the file, without ="
+    for (other, key), since in known.new.items():
+        if key == lower and other:
+            return f"it is a key of {other} lines in Slurm {since}"
     names = {key: known.lines[begins][key].name for key in here}
     if not begins:
         names |= dict(known.records)

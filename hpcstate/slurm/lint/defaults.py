@@ -135,7 +135,7 @@ def _preemption(whole: Whole) -> Iterator[Problem]:
     hint = "PreemptType and PreemptMode go together"
     if preempts and off:
         yield whole.problem("PreemptMode", f"is OFF, and PreemptType is set: {_STOP}", hint)
-    elif not preempts and not off:
+    elif not preempts and (not off or "within" in words):
         yield whole.problem("PreemptMode", f"is set, and PreemptType is not: {_STOP}", hint)
 
 

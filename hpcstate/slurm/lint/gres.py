@@ -45,8 +45,15 @@ def _device_problems(record: Record) -> Iterator[Problem]:
         message = "the line has no Name: slurmd logs an error and ignores it"
         yield record.problem("Name", message, "write NodeName=node Name=gpu File=/dev/...", "warning")
     for key in ("File", "Files", "MultipleFiles"):
-        if why := refusal(attributes.get(key.lower(), "")):
-            yield record.problem(key, f"{why}: slurmd stops", "write /dev/nvidia[0-3]")
+        value = attributes.get(key.lower(), "")
+        if why := refusal(value):
+            yield record.problem(key, f"{why}: slurmd stops", f"write {_counting_up(value)}")
+            continue
+        relative = next((file for file in names(value) or () if not file.startswith(("/", "dev/"))), "")
+        if relative and relative.lower() != "(null)":
+            # _validate_file, _wait_for_file
+            message = f"{relative} is no absolute path: slurmd waits 20 seconds for it, and stops"
+            yield record.problem(key, message, f"write /dev/{relative}")
     several = attributes.get("multiplefiles", "")
     plain = attributes.get("file", attributes.get("files", ""))
     if several and plain:
@@ -59,6 +66,16 @@ def _device_problems(record: Record) -> Iterator[Problem]:
         yield record.problem("File", message, "leave File out; (null) is how Slurm prints that there is none")
     yield from _link_problems(record)
     yield from _flag_problems(record)
+
+
+def _counting_up(value: str) -> str:
+    """``value`` with the ranges that count down turned round; an example where more is wrong with it."""
+    turned = re.sub(
+        r"\b([0-9]{1,9})-([0-9]{1,9})\b",
+        lambda found: "-".join(sorted(found.groups(), key=int)),
+        value,
+    )
+    return "/dev/nvidia[0-3]" if refusal(turned) else turned
 
 
 def _link_problems(record: Record) -> Iterator[Problem]:

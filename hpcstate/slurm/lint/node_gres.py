@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
+from hpcstate import hostlist
 from hpcstate.errors import Problem
 from hpcstate.slurm.read import Record, Whole, names, number
 
@@ -38,15 +39,18 @@ class _Device:
 
 @dataclass(frozen=True)
 class _Node:
-    """One node, which stands for all with the same lines. ``wanted`` is its Gres=: name to type to count."""
+    """One node, which stands for all with the same lines. ``wanted`` is its Gres=: name to type to count.
+
+    ``names`` are all of them as a host list, empty where gres.conf tells no nodes apart.
+    """
 
     record: Record
+    names: str
     wanted: Mapping[str, Mapping[str | None, int]]
     devices: Sequence[_Device]
     sockets: int
     cores: int
     detects: bool
-    count_only: frozenset[str] = field(default_factory=frozenset)
 
 
 def problems(slurm: Whole, gres: Whole) -> list[Found]:
@@ -55,7 +59,9 @@ def problems(slurm: Whole, gres: Whole) -> list[Found]:
         return []
     found: list[Found] = []
     for node in _nodes(slurm, gres):
-        found += _node_problems(node)
+        # slurmd stops at a list of files that is none (gres.py), and the node reports nothing.
+        if not any(hostlist.refusal(file) for device in node.devices for file in device.files or ()):
+            found += _node_problems(node)
     known = {name for record in slurm.named("NodeName") for name in names(record.name) or ()}
     all_known = all(names(record.name) is not None for record in slurm.named("NodeName"))
     types = {name.lower() for name in slurm.values["grestypes"][0].split(",")}
@@ -87,7 +93,8 @@ def _node_names(record: Record) -> Sequence[str] | None:
 def _nodes(slurm: Whole, gres: Whole) -> Iterator[_Node]:
     """One node of each kind."""
     records = [(record, _node_names(record)) for record in _records(gres)]
-    seen: set[tuple[object, ...]] = set()
+    apart = any(record.statement.begins == "NodeName" for record, _ in records)
+    kinds: dict[tuple[int, ...], tuple[Record, list[Record], list[str]]] = {}
     types = slurm.values["grestypes"][0].split(",")
     for line in slurm.named("NodeName"):
         for node in names(line.name) or ():
@@ -96,23 +103,16 @@ def _nodes(slurm: Whole, gres: Whole) -> Iterator[_Node]:
                 for record, nodes in records
                 if record.statement.begins == "Name" or node in (nodes or ())
             ]
-            kind = (id(line), *map(id, own))
-            if kind in seen:
-                continue
-            seen.add(kind)
-            detects = slurm_detects(gres, own)
-            yield _Node(
-                line,
-                _wanted(line.attributes.get("gres", ""), types),
-                [device for record in own if (device := _device(record))],
-                *_cores(line),
-                detects,
-                frozenset(
-                    _gres_name(record).lower()
-                    for record in own
-                    if "countonly" in record.attributes.get("flags", "").lower()
-                ),
-            )
+            kinds.setdefault((id(line), *map(id, own)), (line, own, []))[2].append(node)
+    for line, own, alike in kinds.values():
+        yield _Node(
+            line,
+            hostlist.compress(alike) if apart else "",
+            _wanted(line.attributes.get("gres", ""), types),
+            [device for record in own if (device := _device(record))],
+            *_cores(line),
+            slurm_detects(gres, own),
+        )
 
 
 def slurm_detects(gres: Whole, own: Sequence[Record]) -> bool:
@@ -233,7 +233,7 @@ def _missing(node: _Node, merged: Mapping[str, Sequence[_Device]]) -> Iterator[F
     """A GPU without a file is dropped (add_gres_to_list, "Ignoring file-less GPU"), and then the node has
     less than slurm.conf says (_node_config_validate).
     """
-    if "gpu" not in merged or "gpu" in node.count_only:
+    if "gpu" not in merged:
         return
     wanted = sum(node.wanted["gpu"].values())
     usable = [device for device in merged["gpu"] if device.files is not None]
@@ -255,7 +255,7 @@ def _why_less(node: _Node, lines: Sequence[_Device]) -> str:
     if odd:
         return f"gres.conf has Name={odd.name}; names are told apart by case"
     if not lines:
-        return "gres.conf has no line for it: write Name=gpu File=/dev/nvidia[0-1], or AutoDetect=nvidia"
+        return f"gres.conf has no line for it: write {_gpu_lines(node)}, or AutoDetect=nvidia"
     if all(device.files is None for device in lines):
         return "a GPU needs File= in gres.conf"
     types = {type_ for type_ in node.wanted["gpu"] if type_ is not None}
@@ -266,6 +266,17 @@ def _why_less(node: _Node, lines: Sequence[_Device]) -> str:
         wanted, offered = (", ".join(sorted(some)) for some in (types, given))
         return f"the types are {wanted} in slurm.conf and {offered} in gres.conf"
     return "correct the count, or add the devices to gres.conf"
+
+
+def _gpu_lines(node: _Node) -> str:
+    """The lines of gres.conf that the gpu of ``node`` would have, numbered as NVIDIA's driver does."""
+    lines, first = [], 0
+    for type_, count in node.wanted["gpu"].items():
+        which = f"{first}" if count < 2 else f"[{first}-{first + count - 1}]"
+        words = (f"NodeName={node.names}" if node.names else "", "Name=gpu", f"Type={type_}" if type_ else "")
+        lines.append(" ".join(word for word in (*words, f"File=/dev/nvidia{which}") if word))
+        first += count
+    return " and ".join(lines)
 
 
 def _spelled(node: _Node, type_: str) -> str:
@@ -293,28 +304,38 @@ def _shared_problems(node: _Node, name: str, merged: Mapping[str, Sequence[_Devi
     if not files:
         message = f"{name} needs gpu with File=, and the node has none: slurmd stops"
         if record:
-            yield "gres", record.problem("Name", message, "write Name=gpu File=/dev/nvidia[0-1] as well")
+            line_of_gpu = _gpu_lines(node) if node.wanted.get("gpu") else "Name=gpu File=/dev/nvidia[0-1]"
+            yield "gres", record.problem("Name", message, f"write {line_of_gpu} as well")
         else:
             yield "slurm", line.problem("Gres", message, "write Name=gpu File=... in gres.conf")
         return
     if bare:
         return
-    usable = sum(
-        device.count // len(device.files or "1") * len([file for file in device.files or () if file in files])
-        for device in shared
-    )
-    if usable < wanted:
-        odd = next(file for device in shared for file in device.files or () if file not in files)
-        if record:
-            message = f"{odd} is no File of a gpu line: it is dropped, and {_INVALID}"
-            yield "gres", record.problem("File", message, "name the files of the gpu lines")
+    usable, taken = 0, set[str]()
+    dropped: tuple[Record | None, str] = (None, "")
+    for device in shared:
+        for file in device.files or ():
+            if file in files and file not in taken:
+                usable += device.count // len(device.files or "1")
+                taken.add(file)
+            elif not dropped[1]:
+                dropped = (device.record or record, file)
+    where, odd = dropped
+    if usable < wanted and where and odd in files:
+        message = f"{odd} is on a line of {name} before: this one is dropped, and {_INVALID}"
+        yield "gres", where.problem("File", message, "write one line for each file, with all of its Count")
+    elif usable < wanted and where:
+        message = f"{odd} is no File of a gpu line: it is dropped, and {_INVALID}"
+        yield "gres", where.problem("File", message, "name the files of the gpu lines")
 
 
 def _same_file(node: _Node) -> Iterator[Found]:
-    """src/plugins/gres/common/gres_common.c, gres_node_config_load: "duplicate device file name"."""
+    """src/plugins/gres/common/gres_common.c, gres_node_config_load: "duplicate device file name". The files
+    of MultipleFiles, as of two MIG devices of one GPU, are not compared (src/interfaces/gres.c).
+    """
     seen: set[tuple[str, str]] = set()
     for device in node.devices:
-        if device.name in _SHARED or device.name not in node.wanted:
+        if device.name in _SHARED or device.name not in node.wanted or device.together:
             continue
         for file in device.files or ():
             if (device.name, file) in seen and device.record:

@@ -46,11 +46,11 @@ def problems(whole: Whole) -> Iterator[Problem]:
     partitions = [r for r in whole.named("PartitionName") if r.attributes.get("suspendtime")]
     times = [record.attributes["suspendtime"].lower() for record in partitions]
     for record, value in zip(partitions, times, strict=True):
-        if value not in _NEVER and not re.fullmatch("[0-9]+s?", value):
+        if value not in _NEVER and not re.fullmatch("[0-9]+s?|-[0-9].*", value):
             yield record.problem("SuspendTime", *_misread(value, "INFINITE"), severity="warning")
     value = whole.value("SuspendTime")
     never = value in ("", "none", *_NEVER)
-    if not never and not re.fullmatch("[0-9]+s?", value):
+    if not never and not re.fullmatch("[0-9]+s?|-[0-9].*", value):
         yield whole.problem("SuspendTime", *_misread(value, "NONE"), severity="warning")
     if never and all(value in _NEVER for value in times):
         return

@@ -10,8 +10,10 @@ from collections.abc import Iterator
 
 from hpcstate.errors import Problem
 from hpcstate.hostlist import refusal
+from hpcstate.slurm.keys import keys
 from hpcstate.slurm.lint import power
 from hpcstate.slurm.lint.defaults import UNITS, integer, option, parts
+from hpcstate.slurm.lint.nodes import known_nodes
 from hpcstate.slurm.lint.tres import weight_problems
 from hpcstate.slurm.read import Record, Whole, names, number
 
@@ -178,14 +180,18 @@ def _plugins(whole: Whole) -> Iterator[Problem]:
         # src/plugins/topology/3d_torus/hilbert_slurm.c, nodes_to_hilbert_curve; seen with Debian's slurmctld
         message = f"3d_torus needs a Slurm that is built with three dimensions: {_STOP}"
         yield whole.problem("TopologyPlugin", message, "write topology/tree or topology/block")
-    connections = option(whole.value("SlurmctldParameters"), "conmgr_max_connections")
-    if connections is not None and integer(connections) < 1:
-        # src/conmgr/conmgr.c, conmgr_set_params
-        message = f"conmgr_max_connections={connections} allows none: {_STOP}"
-        yield whole.problem("SlurmctldParameters", message, "leave it out")
-    keys = whole.value("AuthAltParameters")
+    yield from _connections(whole)
+    yield from _old_names(whole)
+    yield from _authentication(whole)
+    known, all_known = known_nodes(whole)
+    most = whole.value("MaxNodeCount")
+    if all_known and number(most, len(known)) < len(known):
+        # src/common/node_conf.c, create_node_record
+        message = f"is {most}, and {len(known)} nodes are configured: {_STOP}"
+        yield whole.problem("MaxNodeCount", message, f"write {len(known)} or more, or leave it out")
+    parameters = whole.value("AuthAltParameters")
     for key in ("AuthType", "AuthAltTypes"):
-        if "auth/jwt" in whole.value(key) and "jwt_key=" not in keys and "jwks=" not in keys:
+        if "auth/jwt" in whole.value(key) and "jwt_key=" not in parameters and "jwks=" not in parameters:
             # src/plugins/auth/jwt/auth_jwt.c, _init_hs256
             message = (
                 f"auth/jwt has no key, and looks for StateSaveLocation/jwt_hs256.key: without it, {_STOP}"
@@ -225,12 +231,79 @@ def _plugins(whole: Whole) -> Iterator[Problem]:
             "has no effect without AccountingStorageType=accounting_storage/slurmdbd; an error is logged"
         )
         yield whole.problem("AccountingStorageEnforce", message, "set up slurmdbd, or remove it", "warning")
+    flags_of_priority = whole.value("PriorityFlags")
+    fair_tree_off = next((word for word in FAIR_TREE_OFF if word.lower() in flags_of_priority), "")
+    if _is_multifactor(whole) and fair_tree_off and not database:
+        # src/plugins/priority/multifactor/priority_multifactor.c, _decay_thread: there is no root association
+        message = f"{fair_tree_off} needs a slurmdbd: without one slurmctld ends with SIGSEGV"
+        yield whole.problem("PriorityFlags", message, f"set up slurmdbd, or remove {fair_tree_off}")
     if _is_multifactor(whole) and not database:
         # src/plugins/priority/multifactor/priority_multifactor.c, init
         for key in ("PriorityWeightAge", "PriorityWeightFairshare"):
             if number(whole.value(key), 0):
                 message = "needs a slurmdbd: slurmctld logs an error and ignores it"
                 yield whole.problem(key, message, "set up slurmdbd, or remove it", "warning")
+
+
+FAIR_TREE_OFF = ("DEPTH_OBLIVIOUS", "NO_FAIR_TREE")
+"""Words of PriorityFlags that end the default, Fair Tree (src/common/read_config.c)."""
+
+
+def _connections(whole: Whole) -> Iterator[Problem]:
+    """src/conmgr/conmgr.c, conmgr_set_params; src/conmgr/workers.c, workers_init."""
+    for key, daemon in (("SlurmctldParameters", "slurmctld"), ("SlurmdParameters", "slurmd")):
+        words = [word.partition("=") for word in whole.value(key).split(",")]
+        for name, _, value in words:
+            if name == "conmgr_max_connections" and integer(value) < 1:
+                message = f"{name}={value} allows none: {daemon} stops"
+                yield whole.problem(key, message, "leave it out")
+        threads = next((value for name, _, value in reversed(words) if name == "conmgr_threads"), "")
+        # What is below zero is read as 0, the default.
+        if integer(threads) > 0 and not _MIN_THREADS <= integer(threads) <= _MAX_THREADS:
+            message = f"conmgr_threads={threads} is not within {_MIN_THREADS} and {_MAX_THREADS}"
+            yield whole.problem(key, f"{message}: {daemon} stops", "leave it out: the default is 10")
+
+
+_MIN_THREADS, _MAX_THREADS = 2, 1024
+"""src/conmgr/conmgr.h, CONMGR_THREAD_COUNT_MIN and CONMGR_THREAD_COUNT_MAX."""
+
+
+def _old_names(whole: Whole) -> Iterator[Problem]:
+    """Old keys of plugins, read where the new one is absent (src/common/read_config.c)."""
+    own = "plugindir" in whole.values
+    for old, key, before, after in (
+        ("CryptoType", "CredType", "crypto", "cred"),
+        ("AcctGatherInfinibandType", "AcctGatherInterconnectType", "infiniband", "interconnect"),
+    ):
+        family = keys("slurm").families[key.lower()]
+        value = whole.value(old)
+        read = value.replace(before, after)
+        name = read.removeprefix(f"{family.name}/")
+        there = name in family.names and family.elsewhere.get(name) is None
+        if value and not whole.value(key) and not there and (after == "cred" or "none" not in value):
+            message = f"is read as {key}={read}, a plugin that Slurm 24.11 of Debian does not have"
+            hint = f"remove it, or write {key}= with a plugin that there is"
+            yield whole.problem(old, f"{message}: {_STOP}", hint, "warning" if own else "error")
+
+
+def _authentication(whole: Whole) -> Iterator[Problem]:
+    value = whole.values["authinfo"][0] if "authinfo" in whole.values else ""
+    munge = whole.value("AuthType") in ("", "munge", "auth/munge")
+    # src/common/slurm_protocol_api.c, slurm_auth_opts_to_socket
+    socket = value if "=" not in value else option(value, "socket") or ""
+    if socket and munge and not socket.startswith("/"):
+        message = f'"{socket}" is taken for the path of munged\'s socket: {_STOP}'
+        yield whole.problem("AuthInfo", message, "write socket=/path, ttl=60 or the like, or leave it out")
+    expire = option(value, "cred_expire")
+    if expire is not None and integer(expire) < _LEAST_EXPIRE:
+        # src/interfaces/cred.c, cred_g_init
+        message = (
+            f"cred_expire={expire} is less than {_LEAST_EXPIRE} seconds: Slurm logs an error and takes 120"
+        )
+        yield whole.problem("AuthInfo", message, "write cred_expire=120, or leave it out", "warning")
+
+
+_LEAST_EXPIRE = 5
 
 
 def _reserved_sockets(whole: Whole) -> Iterator[Problem]:

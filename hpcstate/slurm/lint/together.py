@@ -61,6 +61,7 @@ def lint_files(
             found[named[kind]].append(problem)
         present = beside or {PurePath(name).name for name in texts}.__contains__
         found[named["slurm"]] += _missing(wholes["slurm"], present)
+        found[named["slurm"]] += _no_default(wholes["slurm"])
         for kind, name in named.items():
             found[name] = _unless_unread(kind, found[name], wholes["slurm"])
     return {name: tuple(sorted(set(some))) for name, some in found.items()}
@@ -116,9 +117,26 @@ def _missing(slurm: Whole, present: Callable[[str], bool]) -> Iterator[Problem]:
             if name == "topology.conf" and present("topology.yaml"):
                 hint = "topology.yaml is new in Slurm 25.05: write topology.conf"
             yield slurm.problem(key, f"needs {name}, which is not there: {what}", hint)
+    keys = ("slurm.key", "slurm.jwks")
+    own_auth = re.fullmatch("(auth/)?slurm", slurm.value("AuthType"))
+    if own_auth and not any(map(present, keys)) and not re.search("jwks=|/", slurm.value("AuthInfo")):
+        # src/plugins/auth/slurm/internal.c, init_internal. A warning: a secret lies on the nodes alone.
+        message = "auth/slurm needs slurm.key beside slurm.conf on each node: without it the daemons stop"
+        yield slurm.problem("AuthType", message, "make one with 1024 random bytes, mode 0600", "warning")
     if present("topology.yaml") and slurm.value("TopologyPlugin") not in ("topology/tree", "topology/block"):
         message = "topology.yaml is new in Slurm 25.05: 24.11 does not read it"
         yield slurm.problem("TopologyPlugin", message, "write topology.conf", "warning")
+
+
+def _no_default(slurm: Whole) -> Iterator[Problem]:
+    """src/slurmctld/read_config.c, _build_bitmaps_pre_select: "default partition not set". Not a rule of
+    slurm.conf alone: nothing is wrong with such a file, and clusters have it on purpose.
+    """
+    partitions = slurm.named("PartitionName")
+    defaults = (record.attributes.get("default", "").lower() for record in partitions)
+    if slurm.complete and partitions and not {"yes", "up", "true", "1"} & set(defaults):
+        message = "no partition is the default: a job that names none is refused, slurmctld logs an error"
+        yield partitions[0].problem("Default", message, "write Default=YES on one of them", "warning")
 
 
 def _unless_unread(kind: Kind, found: list[Problem], slurm: Whole) -> list[Problem]:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from hpcstate.errors import Problem
+from hpcstate.hostlist import refusal
 from hpcstate.slurm.keys import Kind
 from hpcstate.slurm.lint import (
     defaults,
@@ -25,9 +27,10 @@ from hpcstate.slurm.lint import (
 from hpcstate.slurm.read import Statement, Whole, number
 
 
-def problems(kind: Kind, statements: Sequence[Statement]) -> list[Problem]:
-    """The problems of a whole file of ``kind``."""
+def problems(kind: Kind, statements: Sequence[Statement], fragment: bool = False) -> list[Problem]:
+    """The problems of a whole file of ``kind``; of a ``fragment`` nothing is missing for certain."""
     whole = Whole.of(statements)
+    whole = replace(whole, complete=whole.complete and not fragment)
     rules: dict[Kind, Sequence[Callable[[Whole], Iterator[Problem]]]] = {
         "slurm": (
             _controller,
@@ -52,9 +55,10 @@ def problems(kind: Kind, statements: Sequence[Statement]) -> list[Problem]:
 
 def _controller(whole: Whole) -> Iterator[Problem]:
     """ClusterName and the controllers (_validate_and_set_defaults, _load_slurmctld_host)."""
-    if whole.complete and not whole.value("ClusterName"):
-        yield whole.problem("ClusterName", "is missing: the daemons stop", "write ClusterName=name")
     hosts = whole.named("SlurmctldHost")
+    if whole.complete and not whole.value("ClusterName"):
+        part = "" if hosts else "; a part that slurm.conf includes is linted with --fragment"
+        yield whole.problem("ClusterName", "is missing: the daemons stop", f"write ClusterName=name{part}")
     if whole.complete and not hosts and not whole.value("ControlMachine"):
         hint = "write SlurmctldHost=name(address)"
         yield whole.problem("SlurmctldHost", "is missing: the daemons stop", hint)
@@ -82,6 +86,10 @@ def _cgroup(whole: Whole) -> Iterator[Problem]:
 
 def _job_container(whole: Whole) -> Iterator[Problem]:
     """src/plugins/job_container/tmpfs/read_jcconf.c, _read_slurm_jc_conf."""
+    for record in whole.named("NodeName"):
+        if why := refusal(record.name):
+            message = f"{why}: slurmd logs an error, and the line is of no node"
+            yield record.problem("NodeName", message, "write it as compute-[01-04,07]", "warning")
     for begins in ("BasePath", "NodeName"):
         for record in whole.named(begins):
             base = record.name if begins == "BasePath" else record.attributes.get("basepath", "")

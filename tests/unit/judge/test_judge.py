@@ -296,3 +296,133 @@ def test_what_stands_for_a_controller_and_a_database() -> None:
 def test_the_script_that_is_asked_about_jobs_is_judged_too() -> None:
     cluster = schema.load(paths.ROOT / "inventories" / "minimal.yaml").clusters[0]
     assert "slurm_job_submit" in judge.configuration_of(cluster).files["job_submit.lua"]
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (Said("slurmctld", "", None, "slurmctld: debug: waiting"), "slurmctld did not come up in time"),
+        (Said("munged", "", None, ""), "munged did not come up in time"),
+        (Said("munged", "", 1, "munged: Error: no"), "munged ended with exit code 1"),
+        # Thousands of nodes: it runs, and takes longer to end than it is waited for.
+        (Said("slurmctld", "", None, "slurmctld: Running as primary controller"), ""),
+        (Said("slurmctld", "", 0, "slurmctld: Running as primary controller"), ""),
+        (Said("slurmctld", "", None, "slurmctld: fatal: no"), ""),
+        (Said("slurmctld", "", -11, "slurmctld: Running as primary controller"), ""),
+    ],
+)
+def test_a_slurmctld_that_was_not_heard_is_no_finding(
+    said: Said,
+    words: str,
+    tmp_path: Path,
+    cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert words in judge_words.undecided(Hearing([said]))
+    assert bool(judge_words.undecided(Hearing([said]))) == bool(words)
+    build_image()
+    monkeypatch.setattr(judge, "hear", lambda case: Hearing([said]))
+    monkeypatch.setattr("hpcstate.judge.root.make", lambda image, to: to.write_bytes(b"tar") and {})
+    (slurm,) = own_files(tmp_path, slurm=SLURM)
+    failed = "fatal" in said.output or said.code == -11
+    code = cli.COULD_NOT_RUN if words else cli.FINDINGS if failed else cli.OK
+    assert cli.main(["lint", "--image", "hpc-base", slurm]) == code
+    heard = capsys.readouterr()
+    # What the linter itself knows is told all the same.
+    assert f"{slurm}: " in heard.out
+    assert ("could not be heard" in heard.err) == bool(words)
+
+
+@pytest.mark.parametrize(
+    ("address", "given"),
+    [
+        ("10.0.0.1", "10.0.0.1"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("127.0.0.1", "192.0.2.1"),
+        ("127.0.1.1", "192.0.2.1"),
+        ("::1", "192.0.2.1"),
+        ("0.0.0.0", "192.0.2.1"),
+        ("ctl.example.org", "192.0.2.1"),
+    ],
+)
+def test_the_machine_of_the_judge_has_an_address_beside_the_loopback(address: str, given: str) -> None:
+    text = f"ClusterName=c\nSlurmctldHost=h({address})\n"
+    assert case_of(Configuration({"slurm.conf": text}), Path("root.tar")).addresses == [given]
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ("NO_FAIR_TREE", "FAIR_TREE"),
+        ("MAX_TRES,depth_oblivious", "MAX_TRES"),
+        ("MAX_TRES", None),
+    ],
+)
+def test_what_needs_a_slurmdbd_is_not_asked_of_one_without(flags: str, told: str | None) -> None:
+    text = f"ClusterName=c\nSlurmctldHost=h\nPriorityFlags={flags}\n"
+    database = "AccountingStorageType=accounting_storage/slurmdbd\n"
+    case = case_of(Configuration({"slurm.conf": text + database}), Path("root.tar"))
+    assert case.overrides["slurmctld"].get("PriorityFlags") == told
+    alone = case_of(Configuration({"slurm.conf": text}), Path("root.tar"))
+    assert "PriorityFlags" not in alone.overrides["slurmctld"]
+
+
+def test_lint_with_an_image_takes_along_what_lies_beside_slurm_conf(
+    tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_image()
+    asked: list[Configuration] = []
+
+    def answer(files: Configuration, image: Path) -> Judgement:
+        asked.append(files)
+        return Judgement("k", {})
+
+    monkeypatch.setattr(judge, "judge", answer)
+    text = SLURM + "TopologyPlugin=topology/tree\nGresTypes=gpu\nInclude /etc/slurm/nodes.conf\n"
+    slurm, *_ = own_files(
+        tmp_path,
+        slurm=text,
+        nodes="NodeName=x1 Gres=gpu:1\n",
+        topology="SwitchName=s Nodes=x1\n",
+        gres="Name=gpu File=/dev/nvidia0\n",
+    )
+    (tmp_path / "job_submit.lua").write_text("-- own\n")
+    cli.main(["lint", "--image", "hpc-base", slurm])
+    assert set(asked[0].files) == {"slurm.conf", "topology.conf", "/etc/slurm/nodes.conf", "job_submit.lua"}
+    assert "x1" in asked[0].gres
+
+
+def test_weights_of_what_a_slurmdbd_tracks_are_not_judged() -> None:
+    text = (
+        "ClusterName=c\nSlurmctldHost=h\nAccountingStorageTRES=gres/gpu,gres/gpu:a\n"
+        "PriorityWeightTRES=CPU=1,GRES/gpu=10\nNodeName=n1 TRESWeights=gres/gpu:a=2 # all\n"
+        'PartitionName=p TRESBillingWeights="CPU=1.0,Mem=0.25G,GRES/gpu=2" Nodes=n1\n'
+        "PartitionName=q TRESBillingWeights=GRES/fpga=2 Nodes=n1\n"
+    )
+    database = "AccountingStorageType=accounting_storage/slurmdbd\n"
+    case = case_of(Configuration({"slurm.conf": text + database}), Path("root.tar"))
+    assert case.files["slurm.conf"].splitlines()[3:7] == [
+        'PriorityWeightTRES="CPU=1"',
+        'NodeName=n1 TRESWeights="CPU=1" # all',
+        'PartitionName=p TRESBillingWeights="CPU=1.0,Mem=0.25G" Nodes=n1',
+        "PartitionName=q TRESBillingWeights=GRES/fpga=2 Nodes=n1",
+    ]
+    assert case_of(Configuration({"slurm.conf": text}), Path("root.tar")).files["slurm.conf"] == text
+
+
+@pytest.mark.parametrize(("database", "told"), [("", 1), ("accounting_storage/slurmdbd", 0)])
+def test_what_a_slurmctld_says_for_want_of_its_slurmdbd_is_not_told(database: str, told: int) -> None:
+    said = Said(
+        "slurmctld",
+        "",
+        0,
+        "slurmctld: error: We have no QOS on the system Ignoring invalid Allow/DenyQOS value(s) x\n"
+        "slurmctld: Running as primary controller",
+    )
+    text = "Include more.conf\nPartitionName=p Nodes=ALL AllowQos=x\n"
+    files = {
+        "slurm.conf": text,
+        "more.conf": f"AccountingStorageType={database or 'accounting_storage/none'}\n",
+    }
+    assert len(judge_words.problems(Hearing([said]), files, {}).get("slurm.conf", ())) == told

@@ -23,7 +23,7 @@ from hpcstate.digest import key_of
 from hpcstate.judge import judge, messages
 from hpcstate.judge import root as judge_root
 from hpcstate.judge.case import Configuration, case_of, configuration_of_files
-from hpcstate.judge.inside import Hearing
+from hpcstate.judge.inside import RUNNING, Hearing
 from hpcstate.slurm.keys import Kind
 
 FOLDER = Path(__file__).parent / "daemons"
@@ -116,7 +116,9 @@ def outcome(hearing: Hearing, of: str = "") -> Outcome:
         lines = [line for line in messages.lines(said.output) if not _NOT_OF_THE_CASE.search(line.text)]
         words += [f"{line.level}: {line.text}" for line in lines]
         ended = [f"{line.level}: {line.text}" for line in lines if line.level == "fatal"]
-        stopped = bool(ended) or (said.program == "slurmctld" and said.code != 0)
+        # A slurmctld that runs may take longer to end than it is waited for.
+        runs = said.code == 0 or (said.code is None and RUNNING in said.output)
+        stopped = bool(ended) or (said.program == "slurmctld" and not runs)
         if said.program != "slurmctld":
             # A slurmd of a throwaway root ends for want of control groups.
             stopped = bool(ended) or (bool(said.code) and "/sys/fs/cgroup" not in said.output)

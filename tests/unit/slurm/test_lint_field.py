@@ -176,6 +176,91 @@ FIELD: list[tuple[str, Mapping[str, str], list[Row]]] = [
         },
         [("warning", "PartitionName=p PreemptMode", "of the whole cluster")],
     ),
+    (
+        "a node without a line, beside one that has it",
+        {
+            "slurm.conf": HEAD + PARTITION + "GresTypes=gpu\nNodeName=n[1-2] CPUs=4 Gres=gpu:rtxa5000:1\n",
+            "gres.conf": "NodeName=n1 Name=gpu Type=rtxa5000 File=/dev/nvidia0\n",
+        },
+        [("error", "NodeName=n[1-2] Gres", "write NodeName=n2 Name=gpu Type=rtxa5000 File=/dev/nvidia0, or")],
+    ),
+    (
+        "two types without a line",
+        {"slurm.conf": GPUS + f"{NODE} Gres=gpu:a:2,gpu:b:1\n", "gres.conf": ""},
+        [
+            (
+                "error",
+                "NodeName=n1 Gres",
+                "write Name=gpu Type=a File=/dev/nvidia[0-1] and Name=gpu Type=b File=/dev/nvidia2, or",
+            )
+        ],
+    ),
+    (
+        "a range that counts down",
+        {"slurm.conf": GPUS + f"{NODE} Gres=gpu:2\n", "gres.conf": "Name=gpu File=/dev/nvidia[1-0]\n"},
+        [("error", "Name=gpu File", "write /dev/nvidia[0-1]")],
+    ),
+    (
+        "shards on one file twice",
+        {
+            "slurm.conf": GPUS + f"{NODE} Gres=gpu:2,shard:16\n",
+            "gres.conf": "Name=gpu File=/dev/nvidia[0-1]\n" + "Name=shard Count=8 File=/dev/nvidia0\n" * 2,
+        },
+        [("error", "Name=shard File", "/dev/nvidia0 is on a line of shard before")],
+    ),
+    (
+        "no partition is the default",
+        {"slurm.conf": HEAD + NODES + "PartitionName=p Nodes=ALL\n"},
+        [("warning", "PartitionName=p Default", "write Default=YES")],
+    ),
+    (
+        "the key of auth/slurm",
+        {"slurm.conf": WHOLE + "AuthType=auth/slurm\n"},
+        [("warning", "AuthType", "needs slurm.key")],
+    ),
+    (
+        "a relative program of the health check",
+        {"slurm.conf": WHOLE + "HealthCheckProgram=nhc\n"},
+        [("warning", "HealthCheckProgram", "no absolute path")],
+    ),
+    (
+        "keys of former releases",
+        {
+            "slurm.conf": WHOLE + "SlurmdPlugstack=x\nNodeFeaturesPlugins=node_features/helpers\n",
+            "cgroup.conf": "CgroupSubsystems=x\n",
+            "helpers.conf": "NodeRebootWeight=5\n",
+        },
+        [
+            ("error", "SlurmdPlugstack", "until 17.02"),
+            ("error", "CgroupSubsystems", "until 17.02"),
+            ("error", "NodeRebootWeight", "until 22.05"),
+        ],
+    ),
+    (
+        "keys and plugins of later releases",
+        {
+            "slurm.conf": HEAD
+            + "NodeName=n1 CPUs=4 Topology=t:s1\nPartitionName=p Nodes=ALL Default=YES Exclusive=NODE\n"
+            "HealthCheckTimeout=5\nHttpParserType=http_parser/llhttp_parser\nProgram=/x\n"
+            "PowerAction=off Program=/x Location=controller\nTopologyPlugin=topology/torus3d\n",
+            "cgroup.conf": "CgroupJobIdPaths=yes\n",
+        },
+        [
+            ("error", "NodeName=n1 Topology", "new in Slurm 25.05"),
+            ("error", "PartitionName=p Exclusive", "new in Slurm 26.05"),
+            ("error", "HealthCheckTimeout", "new in Slurm 26.05"),
+            ("error", "HttpParserType", "new in Slurm 26.05"),
+            ("error", "Program", "a key of PowerAction lines in Slurm 26.05"),
+            ("error", "PowerAction", "new in Slurm 26.05"),
+            ("error", "TopologyPlugin", "new in Slurm 26.05"),
+            ("error", "CgroupJobIdPaths", "new in Slurm 26.05"),
+        ],
+    ),
+    (
+        "a later key in its first release",
+        {"slurm.conf": WHOLE + "HttpParserType=http_parser/libhttp_parser\n"},
+        [("error", "HttpParserType", "new in Slurm 25.11")],
+    ),
 ]
 
 
@@ -234,3 +319,89 @@ def test_problems_of_a_file_that_slurm_does_not_read_are_warnings() -> None:
     found = lint_files({"slurm.conf": WHOLE, "topology.conf": "SwitchName=a Foo=1\n"})["topology.conf"]
     assert {problem.severity for problem in found} == {"warning"}
     assert "TopologyPlugin" in found[0].hint
+
+
+def test_many_problems_that_are_alike_are_told_once_and_errors_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nodes = "".join(f"NodeName=n{number} Procs=4\n" for number in range(1, 6))
+    (tmp_path / "slurm.conf").write_text(HEAD + nodes + "PartitionName=p Nodes=x Default=YES\n")
+    assert cli.main(["lint", str(tmp_path / "slurm.conf")]) == cli.FINDINGS
+    said = capsys.readouterr().out
+    assert said.count("Procs: an old name") == 1
+    assert (
+        "NodeName=n1 Procs: an old name, read only where CPUs is absent (4 more like it, on lines 9-12)"
+        in said
+    )
+    assert said.index(": error: ") < said.index(": warning: ")
+    assert "1 error, 5 warnings" in said
+    cli.main(["lint", "--json", str(tmp_path / "slurm.conf")])
+    assert capsys.readouterr().out.count("an old name") == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("slurm.conf.j2", "ClusterName={{ name }}\n{% for n in nodes %}\nNodeName={{ n }}\n{% endfor %}\n"),
+        ("slurm.conf", "ClusterName={{ .Values.name }}\n"),
+        ("gres.conf.erb", "Name=gpu File=<%= @file %>\n"),
+        ("slurm.conf.template", "ClusterName={name}\nSlurmctldHost={host}\n"),
+        ("slurm.conf.in", "ClusterName=@name@\n"),
+        ("oci.conf.j2", "RunTimeRun={{ run }}\n"),
+    ],
+)
+def test_a_template_is_one_message(
+    tmp_path: Path, name: str, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_text(text)
+    assert cli.main(["lint", str(tmp_path / name)]) == cli.COULD_NOT_RUN
+    said = capsys.readouterr()
+    assert "this is a template" in said.err
+    assert not said.out
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("slurm.conf.j2", "# {{ ansible_managed }}\n" + WHOLE),
+        ("slurm.conf", WHOLE + "# SlurmctldHost={{ host }}\n"),
+        ("slurm.conf.in", WHOLE + "# SlurmctldHost=@host@\n"),
+        ("oci.conf", 'RunTimeQuery="docker inspect --format={{.State}} %j"\nRunTimeRun="crun"\n'),
+    ],
+)
+def test_what_only_looks_like_a_template_is_linted(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    assert cli.main(["lint", str(tmp_path / name)]) == cli.OK
+
+
+def test_of_a_fragment_nothing_is_missed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    part = tmp_path / "partition.conf"
+    part.write_text("PartitionName=p Nodes=n[1-2] Default=YES\n")
+    words = ["lint", "--kind", "slurm", str(part)]
+    assert cli.main(words) == cli.FINDINGS
+    assert "--fragment" in capsys.readouterr().out
+    assert cli.main([*words, "--fragment"]) == cli.OK
+    part.write_text("PartitionName=p Nodes=n[2-1] MaxTime=x\nFoo=1\n")
+    assert cli.main([*words, "--fragment"]) == cli.FINDINGS
+    assert "Foo: not a key of slurm.conf" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("include", "at"),
+    [
+        ("/etc/slurm/partition.conf", "partition.conf"),
+        ("/etc/slurm/conf.d/partition.conf", "conf.d/partition.conf"),
+        ("conf.d/partition.conf", "conf.d/partition.conf"),
+    ],
+)
+def test_an_included_file_that_lies_here_is_read(
+    tmp_path: Path, include: str, at: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / at).write_text("PartitionName=p Nodes=n9 Default=YES\n")
+    (tmp_path / "slurm.conf").write_text(HEAD + NODES + f"Include {include}\n")
+    assert cli.main(["lint", str(tmp_path / "slurm.conf")]) == cli.FINDINGS
+    assert f"{include}:1 PartitionName=p Nodes: n9 is in no NodeName line" in capsys.readouterr().out
+    (tmp_path / at).unlink()
+    assert cli.main(["lint", str(tmp_path / "slurm.conf")]) == cli.OK
+    assert "cannot be read here" in capsys.readouterr().out
