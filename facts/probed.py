@@ -2,76 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
 import sys
-from collections.abc import Mapping, Sequence
-from functools import wraps
 from typing import Any, TypeVar
 
 import pyinfra
-from pyinfra.api.exceptions import FactError, FactTypeError
+from pyinfra.api.exceptions import FactError
 from pyinfra.api.facts import FactBase
 
+from facts.arguments import refusing
 from hpcstate.errors import HpcstateError
 
 T = TypeVar("T")
-
-
-_LISTS = ("Sequence[", "Collection[", "Iterable[", "list[", "tuple[", "set[", "frozenset[")
-_UNKNOWN = "_unknown"
-_MISSING = object()
-
-
-def text_for_a_list(
-    signature: inspect.Signature, args: Sequence[object], kwargs: Mapping[str, object]
-) -> str:
-    """Which argument of a call is a text where ``signature`` has a list, and what is meant; empty where none
-    is, and where the call does not fit at all, which Python tells better."""
-    try:
-        given = signature.bind_partial(*args, **kwargs).arguments
-    except TypeError:
-        return ""
-    for name, value in given.items():
-        if not _is_list(signature.parameters[name]):
-            continue
-        if isinstance(value, str | bytes):
-            return f"{name} takes a list, not the text {value!r}; for one: {name}=[{value!r}]"
-        if isinstance(value, int | float):
-            return f"{name} takes a list, not {value!r}; for one: {name}=[{value!r}]"
-        texts = "[str" in str(signature.parameters[name].annotation)
-        if texts and isinstance(value, list | tuple) and not all(isinstance(each, str) for each in value):
-            return f"{name} takes a list of texts, not {list(value)!r}"
-    return ""
-
-
-def does_not_fit(signature: inspect.Signature, given: Mapping[str, object]) -> str:
-    """What is wrong with the names in ``given``, arguments of a call, by its ``signature``: one that is not
-    there, with the one that was meant, or one that is needed and not given. Empty where they fit."""
-    known = signature.parameters
-    takes = f"it takes {', '.join(known)}" if known else "it takes no arguments"
-    for name in given:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            return f"there is no argument {name!r}; {f'did you mean {near[0]}?' if near else takes}"
-    missing = [name for name, each in known.items() if each.default is each.empty and name not in given]
-    examples = [f'{name}=["…"]' if _is_list(known[name]) else f"{name}=…" for name in missing]
-    return f"{' and '.join(missing)} must be given: {' '.join(examples)}" if missing else ""
-
-
-def _is_list(parameter: inspect.Parameter) -> bool:
-    return str(parameter.annotation).startswith(_LISTS)
-
-
-def _lenient(signature: inspect.Signature) -> inspect.Signature:
-    """``signature`` for a call by any names: pyinfra binds arguments by it (api/facts.py,
-    _handle_fact_kwargs), and shows what does not fit with a traceback."""
-    parameters = [
-        each.replace(default=_MISSING) if each.default is each.empty else each
-        for each in signature.parameters.values()
-    ]
-    others = inspect.Parameter(_UNKNOWN, inspect.Parameter.VAR_KEYWORD)
-    return signature.replace(parameters=[*parameters, others])
 
 
 class ProbedFact(FactBase[T]):
@@ -89,27 +30,7 @@ class ProbedFact(FactBase[T]):
         plain = cls.__dict__.get("command")
         if not isinstance(plain, staticmethod):
             return
-        command = plain.__func__
-        signature = inspect.signature(command)
-        name = f"{cls.__module__}.{cls.__name__}"
-
-        @wraps(command)
-        def checked(*args: Any, **bound: Any) -> Any:
-            given = {key: value for key, value in bound.items() if value is not _MISSING}
-            given |= given.pop(_UNKNOWN, {})
-            by_place = dict(zip(signature.parameters, args, strict=False))
-            wrong = text_for_a_list(signature, args, given) or does_not_fit(signature, {**by_place, **given})
-            if wrong:
-                raise _error(FactTypeError, f"{name}: {wrong}")
-            try:
-                return command(*args, **given)
-            except (AttributeError, TypeError, ValueError, HpcstateError) as error:
-                said = ", ".join(f"{key}={value!r}" for key, value in {**by_place, **given}.items())
-                raise _error(FactTypeError, f"{name}: {said}: {error}") from error
-
-        # pyinfra asks getfullargspec, which looks through no wrapper.
-        checked.__signature__ = _lenient(signature)  # type: ignore[attr-defined]
-        cls.command = staticmethod(checked)
+        cls.command = staticmethod(refusing(plain.__func__, f"{cls.__module__}.{cls.__name__}", _error))
 
     @staticmethod
     def parse(text: str) -> T:

@@ -14,7 +14,7 @@ from pyinfra.api.arguments_typed import PyinfraOperation
 from pyinfra.api.exceptions import OperationTypeError
 from pyinfra.api.operation import operation as pyinfras_operation
 
-from facts.probed import does_not_fit, text_for_a_list
+from facts.arguments import does_not_fit, text_for_a_list
 
 P = ParamSpec("P")
 
