@@ -126,8 +126,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], indent: str = " 
     ]
     for gap, floors in ((_GAP, words), (1, words), (1, [_COLUMN] * len(widths))):
         room = None if limit is None else limit - len(indent) - gap * (len(widths) - 1)
+        whole = list(widths)
         if room is None or _narrowed(widths, floors, room):
             break
+    else:
+        # It is too wide in any case: cut names would be no help.
+        widths = whole
     return "\n".join(line for cells in lines for line in _row(cells, widths, indent, gap))
 
 
