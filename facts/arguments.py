@@ -15,7 +15,9 @@ from pyinfra.api.exceptions import FactTypeError
 from hpcstate.errors import HpcstateError
 
 _LISTS = ("Sequence[", "Collection[", "Iterable[", "list[", "tuple[", "set[", "frozenset[")
-_UNKNOWN = "_unknown"
+_UNKNOWN = "host"
+"""The place of names that are no argument: pyinfra leaves it out where it tells what a fact was asked with
+(api/util.py, get_kwargs_str). No fact has an argument of this name."""
 _MISSING = object()
 
 
@@ -80,7 +82,8 @@ def refusing(
     @wraps(command)
     def checked(*args: Any, **bound: Any) -> Any:
         given = {key: value for key, value in bound.items() if value is not _MISSING}
-        given |= given.pop(_UNKNOWN, {})
+        if isinstance(given.get(_UNKNOWN), dict):
+            given |= given.pop(_UNKNOWN)
         by_name = {**dict(zip(signature.parameters, args, strict=False)), **given}
         if wrong := text_for_a_list(signature, args, given) or does_not_fit(signature, by_name):
             raise error(FactTypeError, f"{name}: {wrong}")

@@ -69,6 +69,7 @@ def test_a_fact_tells_arguments_that_do_not_fit(name: str, fact: Any) -> None:
     """Bound as pyinfra binds them, which shows what it cannot bind with a traceback."""
     command = fact().command
     own = inspect.signature(inspect.unwrap(command)).parameters
+    assert "host" not in own
     with pytest.raises(FactTypeError, match=f"^{name}: there is no argument 'no_such'; it takes "):
         command(**inspect.getcallargs(command, no_such=1))
     for parameter in own:
@@ -84,6 +85,7 @@ def test_a_fact_tells_arguments_that_do_not_fit(name: str, fact: Any) -> None:
     ("argument", "value", "said"),
     [
         ("pahts", ["/etc"], "there is no argument 'pahts'; did you mean paths?"),
+        ("host", "x", "there is no argument 'host'; it takes paths"),
         ("paths", 5, "paths takes a list, not 5; for one: paths=[5]"),
         ("paths", [5], "paths takes a list of texts, not [5]"),
     ],
