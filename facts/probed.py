@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
-from collections.abc import Mapping, Sequence
-from functools import wraps
 from typing import Any, TypeVar
 
 import pyinfra
-from pyinfra.api.exceptions import FactError, FactTypeError
+from pyinfra.api.exceptions import FactError
 from pyinfra.api.facts import FactBase
 
+from facts.arguments import refusing
 from hpcstate.errors import HpcstateError
 
 T = TypeVar("T")
-
-
-_LISTS = ("Sequence[", "Collection[", "Iterable[", "list[", "tuple[", "set[", "frozenset[")
-
-
-def text_for_a_list(
-    signature: inspect.Signature, args: Sequence[object], kwargs: Mapping[str, object]
-) -> str:
-    """Which argument of a call is a text where ``signature`` has a list, and what is meant; empty where none
-    is, and where the call does not fit at all, which Python tells better."""
-    try:
-        given = signature.bind_partial(*args, **kwargs).arguments
-    except TypeError:
-        return ""
-    for name, value in given.items():
-        if isinstance(value, str | bytes) and str(signature.parameters[name].annotation).startswith(_LISTS):
-            return f"{name} takes a list, not the text {value!r}; for one: {name}=[{value!r}]"
-    return ""
 
 
 class ProbedFact(FactBase[T]):
@@ -44,23 +24,13 @@ class ProbedFact(FactBase[T]):
     abstract = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Refuses a text where the command takes a list, as operations of ours do."""
+        """Tells arguments that do not fit the command in a line: names, and a text where it takes a list, as
+        operations of ours do."""
         super().__init_subclass__(**kwargs)
         plain = cls.__dict__.get("command")
         if not isinstance(plain, staticmethod):
             return
-        command = plain.__func__
-        signature = inspect.signature(command)
-
-        @wraps(command)
-        def checked(*args: Any, **given: Any) -> Any:
-            if wrong := text_for_a_list(signature, args, given):
-                raise _error(FactTypeError, f"{cls.__module__}.{cls.__name__}: {wrong}")
-            return command(*args, **given)
-
-        # pyinfra asks getfullargspec, which looks through no wrapper.
-        checked.__signature__ = signature  # type: ignore[attr-defined]
-        cls.command = staticmethod(checked)
+        cls.command = staticmethod(refusing(plain.__func__, f"{cls.__module__}.{cls.__name__}", _error))
 
     @staticmethod
     def parse(text: str) -> T:

@@ -48,6 +48,12 @@ class Parser(argparse.ArgumentParser):
             if near:
                 of = message[: found.start()] if message.startswith("argument -") else ""
                 message = f"{of}there is no {word!r}; did you mean {near[0]}?"
+        elif message.startswith("unrecognized arguments: "):
+            for word in message.split()[2:]:
+                name = word.rstrip(";").partition("=")[0]
+                near = difflib.get_close_matches(name, self._option_string_actions, n=1)
+                if name.startswith("--") and near:
+                    message += f"; did you mean {near[0]}?"
         super().error(message)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:

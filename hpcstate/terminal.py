@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
 import shutil
 import sys
 import textwrap
@@ -29,8 +31,11 @@ piece of work are always shown."""
 
 
 _NARROWEST = 40
+_GAP = 2
 _COLUMN = 12
-"""Characters that a terminal has at least, and a column keeps where it folds."""
+_WORDS = 8
+"""Characters that a terminal has at least, that stand between columns, and that a column keeps where it folds
+within words, and between them."""
 
 
 class Board:
@@ -112,8 +117,9 @@ def plural(number: int, noun: str) -> str:
 
 def width() -> int | None:
     """How many characters a line on standard output may have; None where it is no terminal: who reads it with
-    a program wants whole lines."""
-    if not sys.stdout.isatty():
+    a program wants whole lines. COLUMNS counts everywhere, as for ps(1): watch(1) sets it, and shells keep
+    theirs to themselves."""
+    if not sys.stdout.isatty() and not os.environ.get("COLUMNS", "").isdecimal():
         return None
     return max(shutil.get_terminal_size().columns, _NARROWEST)
 
@@ -128,29 +134,58 @@ def folded(line: str, indent: int) -> list[str]:
     return [(head if number == 0 else " " * indent) + part for number, part in enumerate(lines)]
 
 
+def fitted(text: str) -> str:
+    """The lines of ``text`` folded, each behind its own indentation and ``->``; not those of a table."""
+    lines = []
+    for line in text.split("\n"):
+        mark = re.match(r"\s*(-> )?", line)
+        lines += folded(line, mark.end() if mark else 0)
+    return "\n".join(lines)
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], indent: str = "  ") -> str:
     """``rows`` under ``header`` in columns as wide as their widest cell, a line each; on a terminal that is
     narrower, the widest columns fold."""
     lines = [header, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     limit = width()
-    while limit is not None and len(indent) + sum(widths) + 2 * len(widths) - 2 > limit:
-        widest = max(range(len(widths)), key=widths.__getitem__)
-        if widths[widest] <= _COLUMN:
+    # Between words first, then with narrower gaps; names and addresses are cut where nothing else helps.
+    words = [
+        max((len(word) for line in lines for word in line[column].split()), default=0)
+        for column in range(len(widths))
+    ]
+    for gap, floors in ((_GAP, words), (1, words), (1, [_COLUMN] * len(widths))):
+        room = None if limit is None else limit - len(indent) - gap * (len(widths) - 1)
+        whole = list(widths)
+        if room is None or _narrowed(widths, floors, room):
             break
-        widths[widest] -= 1
-    return "\n".join(line for cells in lines for line in _row(cells, widths, indent))
+    else:
+        # It is too wide in any case: cut names would be no help.
+        widths = whole
+    return "\n".join(line for cells in lines for line in _row(cells, widths, indent, gap))
 
 
-def _row(cells: Sequence[str], widths: Sequence[int], indent: str) -> list[str]:
+def _narrowed(widths: list[int], floors: Sequence[int], room: int) -> bool:
+    """Take from the widest of ``widths``, none below its floor nor _WORDS, until they fit into ``room``;
+    whether they do."""
+    while sum(widths) > room:
+        spare = [at for at, width in enumerate(widths) if width > max(_WORDS, floors[at])]
+        if not spare:
+            return False
+        widths[max(spare, key=widths.__getitem__)] -= 1
+    return True
+
+
+def _row(cells: Sequence[str], widths: Sequence[int], indent: str, gap: int) -> list[str]:
     parts = [
         [cell]
         if len(cell) <= width
         else textwrap.wrap(cell, width, break_on_hyphens=False, break_long_words=True) or [""]
         for cell, width in zip(cells, widths, strict=True)
     ]
+    between = " " * gap
     return [
-        (indent + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))).rstrip()
+        (indent + between.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))).rstrip()
         for line in zip_longest(*parts, fillvalue="")
     ]
 

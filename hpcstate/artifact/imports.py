@@ -30,6 +30,7 @@ LEFT_OUT = {
     "hpcstate.artifact.store": "keeps bytes, which are compared with their digest",
     "hpcstate.artifact.cache": "removes what was not used for longest",
     "hpcstate.artifact.imports": "finds the code",
+    "hpcstate.container.dockerfile_needs": "says what an engine lacks, and changes nothing of a build",
     "hpcstate.host": "finds programs, packages and mirrors: what is fetched has its digest in the keys",
     "hpcstate.node": "writes files of nodes: those that an image has are in its key as text, and seal.sh"
     " removes the way into the machine that Packer boots",
@@ -41,6 +42,7 @@ DEPLOYED = ("deploys", "operations", "facts", "hpcstate.probe", "hpcstate.progra
 """Where the code of a deploy lies. What else it asks of hpcstate is in the image's key as rendered text."""
 
 SHOWS_ONLY = {
+    "facts.arguments": "refuses arguments: then nothing is asked",
     "operations.util.arguments": "refuses arguments: then nothing is changed",
     "operations.util.difference": "shows what a change makes of a file, and changes nothing",
 }

@@ -29,7 +29,7 @@ from hpcstate.node.runs import RunsDifference
 from hpcstate.node.ssh import Live, NotLetInError, OtherHostKeyError
 from hpcstate.probe.slurm import SlurmNode, nodes_command, parse_nodes
 from hpcstate.slurm.change import REASON_PREFIX
-from hpcstate.terminal import table
+from hpcstate.terminal import fitted, table
 
 _SLURM_TIMEOUT = 15.0
 _WORKING = {"IDLE", "MIXED", "ALLOCATED"}
@@ -230,23 +230,23 @@ def as_text(status: ClusterStatus) -> str:
         )
     text = f"{status.cluster} ({status.kind})\n"
     text += table(("NODE", "ADDRESS", "DOMAIN", "SLURM", "CPUS", "MEMORY", "GPUS", "RUNS", "REASON"), rows)
-    text += "".join(f"\n{node.drain}" for node in status.nodes if node.drain)
-    text += "".join(f"\n{line}" for line in status.drained_others)
+    below = "".join(f"\n{node.drain}" for node in status.nodes if node.drain)
+    below += "".join(f"\n{line}" for line in status.drained_others)
     kept = [node.name for node in status.nodes if _RESERVED & set(node.slurm.split("+"))]
     if kept:
-        text += (
+        below += (
             f"\n{', '.join(kept)}: reserved in Slurm, by a roll (`hpcstate roll status FILE`) or by somebody "
             "(`scontrol show reservation`)"
         )
     if status.slurm_error:
-        text += f"\nSlurm does not answer: {status.slurm_error}"
+        below += f"\nSlurm does not answer: {status.slurm_error}"
     if status.data_volume and all(node.domain == "absent" for node in status.nodes):
-        text += f"\nthe controller's data volume is there: {status.data_volume}; `start` takes it up again"
+        below += f"\nthe controller's data volume is there: {status.data_volume}; `start` takes it up again"
     for node in status.nodes:
         if node.why:
-            text += f"\n{node.name} is {node.domain}: {node.why}"
+            below += f"\n{node.name} is {node.domain}: {node.why}"
     if unheard := [node.name for node in status.nodes if node.domain != "running" and _usable(node.slurm)]:
-        text += (
+        below += (
             f"\nSlurm has not missed {', '.join(unheard)} yet: what it says of nodes is as old as their last "
             "answer (SlurmdTimeout)"
         )
@@ -254,35 +254,35 @@ def as_text(status: ClusterStatus) -> str:
     both = contrary(status.differences)
     mended = [each for each in status.differences if each.what not in both or each.impact != "power-cycle"]
     if ours := [each for each in mended if each.impact not in (*REFUSED, *BY_COMMAND)]:
-        text += "\nnot as the file says; `hpcstate plan` says the rest, `./hpc up` changes it:"
-        text += "".join(f"\n  {difference}" for difference in summed(ours))
+        below += "\nnot as the file says; `hpcstate plan` says the rest, `./hpc up` changes it:"
+        below += "".join(f"\n  {difference}" for difference in summed(ours))
     # Which node is another one is not settled before the refused ones are: what is to be removed is neither.
     if others := [
         each
         for each in status.differences
         if each.impact in BY_COMMAND and not (refused and each.impact == "remove")
     ]:
-        text += "\nnot as the file says, and `./hpc up` leaves it to the command that is named:"
-        text += "".join(f"\n  {difference}" for difference in summed(others))
+        below += "\nnot as the file says, and `./hpc up` leaves it to the command that is named:"
+        below += "".join(f"\n  {difference}" for difference in summed(others))
     if refused:
-        text += (
+        below += (
             "\nnot as the file says, and `./hpc up` refuses to change anything before this is out of the way:"
         )
-        text += "".join(f"\n  {difference}" for difference in summed(refused))
+        below += "".join(f"\n  {difference}" for difference in summed(refused))
     for name, own in both.items():
-        text += f"\n{contrary_line(name, own)}; `./hpc up` refuses that: {CONTRARY_WAY}"
+        below += f"\n{contrary_line(name, own)}; `./hpc up` refuses that: {CONTRARY_WAY}"
     if lines := _runs_lines(status.nodes):
-        text += "\nSlurm has noted that nodes run something else than they would now:"
-        text += "".join(f"\n  {line}" for line in lines)
+        below += "\nSlurm has noted that nodes run something else than they would now:"
+        below += "".join(f"\n  {line}" for line in lines)
     if unnoted := [node.name for node in status.nodes if node.runs_other and not node.runs]:
-        text += f"\nSlurm has no note of what runs on {compress(unnoted)}: `./hpc up FILE` makes one"
+        below += f"\nSlurm has no note of what runs on {compress(unnoted)}: `./hpc up FILE` makes one"
     for stranger in status.strangers:
-        text += f"\nnot this cluster's own: {stranger}"
+        below += f"\nnot this cluster's own: {stranger}"
     off = [node.name for node in status.nodes if node.domain == "stopped"]
     if off and not status.strangers:
-        text += f"\noff: {', '.join(off)}. `hpcstate start FILE` starts nodes" + (
+        below += f"\noff: {', '.join(off)}. `hpcstate start FILE` starts nodes" + (
             ""
             if status.autostart
             else "; when the host boots they start by themselves with `autostart: true` in the cluster file"
         )
-    return text
+    return text + fitted(below)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpcstate import paths
 from hpcstate.cli import OK
-from hpcstate.terminal import plural, table
+from hpcstate.terminal import fitted, plural, table
 
 if TYPE_CHECKING:
     from hpcstate.artifact.cache import CachedObject
@@ -68,9 +68,8 @@ def run_status(args: argparse.Namespace) -> int:
         ]
         print(table(("object", "size", "last used", "named by"), lines))
     state = f"{'over' if content.size > limit else 'within'} its limit of {cache.shown(limit)} ({LIMIT})"
-    print(
-        f"{paths.shown(store.root)}: {plural(len(objects), 'object')}, {cache.shown(content.size)}, {state}"
-    )
+    size = cache.shown(content.size)
+    print(fitted(f"{paths.shown(store.root)}: {plural(len(objects), 'object')}, {size}, {state}"))
     for path in content.foreign:
         print(f"  not of the store, let alone: {paths.shown(path)}")
     return OK

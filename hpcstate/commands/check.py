@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hpcstate.cli import OK
 from hpcstate.commands.arguments import add_cluster_file
 from hpcstate.errors import HpcstateError
-from hpcstate.terminal import plural
+from hpcstate.terminal import folded, plural
 
 if TYPE_CHECKING:
     from hpcstate.check.suite import Check, CheckResult, Suites
@@ -223,8 +223,8 @@ def list_text(suites: Suites, checks: Sequence[Check]) -> str:
     """``checks`` as a person reads them."""
     lines = []
     for check in listed(suites, checks):
-        lines.append(f"{check['name']}: {check['title']}")
-        lines += [f"    red when {fault}" for fault in check["faults"]]
+        lines += folded(f"{check['name']}: {check['title']}", 0)
+        lines += [part for fault in check["faults"] for part in folded(f"    red when {fault}", 4)]
         if not check["faults"]:
             lines.append("    never seen red: no fault is written for it")
     return "\n".join(lines)

@@ -1,7 +1,8 @@
 """``hpcstate completion``, generated from the parser: subcommands, options, their choices, and files.
 
-The scripts are static: completing starts no Python. Each walks the words before the cursor to find the
-subcommand (its path, ``inventory show``), then offers that command's words.
+The scripts are static: completing starts no Python, but for the nodes of a cluster file that was given. Each
+walks the words before the cursor to find the subcommand (its path, ``inventory show``), then offers that
+command's words.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import ast
 import hashlib
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -51,12 +53,14 @@ class Word:
 
 @dataclass(frozen=True)
 class Option:
-    """One spelling of an option. ``choices`` are the values it takes, empty when any will do."""
+    """One spelling of an option. ``choices`` are the values it takes, empty when any will do; ``names`` what
+    they are names of, one of NAMES."""
 
     name: str
     help: str
     takes_value: bool
     choices: tuple[str, ...]
+    names: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,13 +71,31 @@ class Command:
     words: tuple[Word, ...]
     options: tuple[Option, ...]
     takes_file: bool
+    names: str = ""
+
+
+NAMES = ("containers", "images", "nodes")
+"""What a shell finds names of when they are asked for: folders of the project, the nodes of a file."""
+
+FAMILIES = {"build_images": "images", "seed": "images", "build_containers": "containers"}
+"""Tasks of which there is one for each of NAMES."""
+
+_NODES = ("--node", "--nodes")
+
+
+def _names(path: str, metavar: object) -> str:
+    """What a positional argument of the command ``path`` names."""
+    if metavar == "NODE":
+        return "nodes"
+    of_container = path.startswith("container ") and str(metavar).partition("|")[0] == "NAME"
+    return "containers" if of_container else ""
 
 
 def commands(parser: argparse.ArgumentParser, path: str = "") -> Iterator[Command]:
     """The command of ``parser``, then its subcommands. argparse has no public way to ask for them."""
     words: list[Word] = []
     options: list[Option] = []
-    takes_file = False
+    takes_file, names = False, ""
     below: list[Command] = []
     for action in parser._actions:
         text = action.help or ""
@@ -84,11 +106,14 @@ def commands(parser: argparse.ArgumentParser, path: str = "") -> Iterator[Comman
                 below.extend(commands(subparser, f"{path} {name}".strip()))
         elif action.option_strings:
             choices = tuple(str(choice) for choice in action.choices or ())
-            options.extend(Option(name, text, action.nargs != 0, choices) for name in action.option_strings)
+            for name in action.option_strings:
+                kind = "nodes" if name in _NODES else ""
+                options.append(Option(name, text, action.nargs != 0, choices, kind))
         else:
+            names = names or _names(path, action.metavar)
             takes_file = takes_file or action.metavar == FILE_METAVAR
             words.extend(Word(str(choice), text) for choice in action.choices or ())
-    yield Command(path, tuple(words), tuple(options), takes_file)
+    yield Command(path, tuple(words), tuple(options), takes_file, names)
     yield from below
 
 
@@ -131,6 +156,13 @@ def front_door(known: Sequence[Command]) -> list[Command]:
     return [Command("", tuple(words.values()), (help_,), takes_file=False), up, *doit, *below]
 
 
+def of_doit() -> list[Command]:
+    """What doit takes in the project's folder: its commands, the tasks, and the variables of the tasks."""
+    words = [Word(name, text) for name, text in tasks().items()]
+    top = Command("", (*words, *(Word(name, f"doit {name}") for name in OF_DOIT)), (), takes_file=False)
+    return [top, *(Command(name, tuple(words), (), takes_file=False) for name in OF_DOIT)]
+
+
 def script(shell: str, parser: argparse.ArgumentParser) -> str:
     """The completion script of ``parser`` for ``shell``, one of SHELLS, and of the front door ./hpc.
 
@@ -138,14 +170,25 @@ def script(shell: str, parser: argparse.ArgumentParser) -> str:
     """
     name, known = f"completion/{shell}.j2", list(commands(parser))
     programs = {"hpcstate": known, "hpc": front_door(known)}
-    made_of = (paths.TEMPLATES / name).read_bytes() + repr(programs).encode()
+    if shell == "bash":
+        programs["doit"] = of_doit()
+    made_of = (paths.TEMPLATES / name).read_bytes() + repr((programs, str(paths.ROOT))).encode()
     kept = paths.BUILD / "completion" / f"{shell}-{hashlib.sha256(made_of).hexdigest()[:16]}"
     with suppress(OSError):
         return kept.read_text(encoding="utf-8")
     from hpcstate.render import render
 
     text = "".join(
-        render(name, program=program, commands=its, quoted=fish_quoted) for program, its in programs.items()
+        render(
+            name,
+            program=program,
+            commands=its,
+            quoted=fish_quoted,
+            plain_root=str(paths.ROOT),
+            root=shlex.quote(str(paths.ROOT)),
+            families=FAMILIES,
+        )
+        for program, its in programs.items()
     )
     with suppress(OSError):
         for old in kept.parent.glob(f"{shell}-*"):

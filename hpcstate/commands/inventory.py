@@ -24,6 +24,7 @@ def register(subparsers: Any) -> None:
     shown = commands.add_parser("show", help="the hosts, groups and GRES lines that pyinfra gets")
     add_cluster_file(shown)
     shown.add_argument("--json", action="store_true", help="print JSON")
+    shown.add_argument("--names", action="store_true", help="print the names of all nodes, a line each")
     shown.set_defaults(run=show)
     devices = commands.add_parser(
         "pcie", help="the GPUs of this host: IOMMU groups, drivers, and whether each can be passed through"
@@ -45,6 +46,9 @@ def show(args: argparse.Namespace) -> int:
     from hpcstate.schema import load
 
     description = load(args.file)
+    if args.names:
+        print("\n".join(node.name for cluster in description.clusters for node in cluster.nodes))
+        return OK
     groups = inventory.groups(description)
     clusters = [_cluster_data(cluster, groups) for cluster in description.clusters]
     if args.json:

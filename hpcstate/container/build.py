@@ -88,6 +88,11 @@ def make(container: Container, target: Path, store: Store, report: Say = print) 
     Raises HpcstateError with the failing step and its last lines, when the result is over its size limit, and
     when one of its tests fails.
     """
+    if not (tools := tools_root.recipe()).current and not tools.stored(store):
+        report(
+            f"first the tools root, once for all containers: Apptainer in Debian {tools_root.RELEASE}, by"
+            " mmdebstrap, a minute or two (one that is interrupted begins anew)"
+        )
     work, toolbox = target.parent, tools_root.toolbox(store)
     if container.route == "declared":
         source = _declared(container, work, toolbox, store)

@@ -124,6 +124,26 @@ def unset(text: str, values: Mapping[str, str]) -> list[str]:
     return [name for name in names if name not in values]
 
 
+def operations(text: str, escape: str = "\\") -> Iterator[str]:
+    """What ``text`` does with its variables, in order: ``:-`` of ``${NAME:-x}``, ``#`` of ``${NAME#x}``.
+    Nothing in single quotes, nor what is escaped."""
+    at, quote = 0, ""
+    while at < len(text):
+        character = text[at]
+        if character == escape and quote != "'":
+            at += 1
+        elif character in "'\"" and quote in ("", character):
+            quote = "" if quote else character
+        elif character == "$" and quote != "'" and text.startswith("{", at + 1):
+            name, end = _NAME.match(text, at + 2), _closing(text, at + 1)
+            operation = _OPERATION.match(text, name.end()) if name else None
+            if operation and operation.end() <= end:
+                yield operation[1]
+                yield from operations(text[operation.end() : end], escape)
+                at = end
+        at += 1
+
+
 def _closing(text: str, at: int) -> int:
     """Where the brace at ``at`` ends; below 0 where it does not."""
     depth = 0

@@ -19,6 +19,7 @@ from typing import Literal
 from hpcstate import paths
 from hpcstate.artifact.debian import EPOCH
 from hpcstate.container import credentials, progress
+from hpcstate.container.dockerfile_needs import BUILDKIT
 from hpcstate.container.order import BuildOrder
 from hpcstate.container.toolbox import OF_THE_HOST, entered, is_root
 from hpcstate.errors import HpcstateError, from_os
@@ -43,6 +44,11 @@ _WIDEST = 300
 
 _SHORTEST_SECRET = 6
 """Characters; to look for less would blot out words of the output."""
+
+_UNKNOWN = re.compile(
+    r"only supports the|flag provided but not defined|nsupported modifier|Missing ':'|[Uu]nknown instruction"
+)
+"""What buildah and imagebuilder say of a form that they do not know."""
 
 _NO_SPACE = re.compile(r"no space left on device|ENOSPC", re.IGNORECASE)
 
@@ -265,9 +271,10 @@ def _run_build(engine: Engine, tag: str, order: BuildOrder, report: Callable[[st
         output = hidden(done.stdout)
         at = failing_step(output)
         failure = _failure(f"{at} failed" if at else f"{engine.name} build failed", output, order.file)
-        raise HpcstateError(
-            failure.message, where=failure.where, hint="; ".join([*order.remarks, failure.hint])
-        )
+        hints = [*order.remarks, failure.hint]
+        if not order.remarks and engine.name == "buildah" and _UNKNOWN.search(output):
+            hints.insert(0, f"{engine.name} {engine.version} does not know it; {BUILDKIT} may")
+        raise HpcstateError(failure.message, where=failure.where, hint="; ".join(hints))
 
 
 def _hidden(order: BuildOrder) -> Callable[[str], str]:

@@ -28,6 +28,17 @@ _LOADERS = ("usr/lib64/ld-linux-*.so.2", "usr/lib/ld-linux-*.so.1", "lib64/ld-li
 _MACHINES = {"62": "amd64", "183": "arm64", "21": "ppc64le", "243": "riscv64", "3": "386", "40": "arm"}
 """e_machine of elf(5), and the architecture."""
 
+_NOT_EXECUTABLE = 126
+_FIND = """found=$(command -v "$1") || found=$1
+case $found in
+*/*) [ -f "$found" ] || exit 127
+     [ -x "$found" ] || exit 126 ;;
+*) command -v "$1" >/dev/null || exit 127 ;;
+esac
+echo "$found"
+"""
+"""Looks for a program as execvp(3) does: `command -v` of dash names a file that nobody may execute, too."""
+
 _INSIDE = {
     # Tests run as root of a user namespace that ends with them; Open MPI asks for this to be said.
     "APPTAINERENV_OMPI_ALLOW_RUN_AS_ROOT": "1",
@@ -169,10 +180,15 @@ def _entry_point(container: Container, target: Path, toolbox: Toolbox) -> str:
     if not container.entry_point:
         return "a shell"
     program = container.entry_point[0]
-    done = _execute(toolbox, target, {}, ["sh", "-c", 'command -v "$1"', "sh", program], 60)
-    if done[0]:
+    code, output = _execute(toolbox, target, {}, ["sh", "-c", _FIND, "sh", program], 60)
+    if code == _NOT_EXECUTABLE:
+        raise HpcstateError(
+            f"the entry point {program!r} is a file that cannot be executed",
+            hint="`chmod +x` it in the build; a file of the build's context: `COPY --chmod=755`",
+        )
+    if code:
         raise HpcstateError(f"the entry point {program!r} is no program of the container")
-    return done[1].strip()
+    return output.strip()
 
 
 def _declared(container: Container, test: ContainerTest, target: Path, toolbox: Toolbox) -> str:

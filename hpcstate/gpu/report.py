@@ -14,7 +14,7 @@ from hpcstate.probe.nvidia_smi_xml import NvidiaGpu
 from hpcstate.probe.nvidia_topology import GpuTopology
 from hpcstate.run import at_once
 from hpcstate.slurm import gres
-from hpcstate.terminal import table
+from hpcstate.terminal import fitted, table
 
 _SECONDS = 90
 """How long one command on a node may take; nvidia-smi alone may take nvidia_smi.LIMIT twice."""
@@ -115,9 +115,9 @@ def as_text(reports: Sequence[NodeReport]) -> str:
             for finding in node_report.findings
             if finding.severity == severity
         ):
-            parts.append(f"\n{severity}: {finding.where}: {finding.what}")
+            parts.append(fitted(f"\n{severity}: {finding.where}: {finding.what}"))
             if finding.step:
-                parts.append(f"  -> {finding.step}")
+                parts.append(fitted(f"  -> {finding.step}"))
     return "\n".join(parts)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from hpcstate.passthrough import kinds
 from hpcstate.passthrough import verdict as pcie
 from hpcstate.passthrough.verdict import PciHost, Verdict
-from hpcstate.terminal import table
+from hpcstate.terminal import fitted, table
 
 _HEADER = ("address", "device", "IOMMU group", "driver", "goes with", "verdict")
 
@@ -30,11 +30,11 @@ def as_text(host: PciHost, *, everything: bool) -> str:
         if verdict.reasons:
             alike.setdefault((verdict.state, verdict.reasons, verdict.steps), []).append(verdict.address)
     for note in dict.fromkeys(note for verdict in found for note in verdict.notes):
-        parts.append(f"\n{note}")
+        parts.append(fitted(f"\n{note}"))
     for (state, reasons, steps), addresses in alike.items():
-        parts.append(f"\n{', '.join(addresses)} {state.value}:")
-        parts += [f"  {reason}" for reason in reasons]
-        parts += [f"  -> {step}" for step in steps]
+        parts.append(fitted(f"\n{', '.join(addresses)} {state.value}:"))
+        parts += [fitted(f"  {reason}") for reason in reasons]
+        parts += [fitted(f"  -> {step}") for step in steps]
     return "\n".join(parts)
 
 

@@ -8,6 +8,7 @@ import difflib
 import io
 import json
 import pprint
+import re
 import sqlite3
 import sys
 from collections import defaultdict
@@ -17,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from doit.cmd_base import check_tasks_exist, opt_depfile, subtasks_iter, tasks_and_deps_iter
+from doit.cmd_clean import Clean as DoitsClean
 from doit.cmd_dumpdb import DumpDB as DoitsDumpDB
 from doit.cmd_forget import Forget as DoitsForget
 from doit.cmd_info import Info as DoitsInfo
 from doit.cmd_list import List as DoitsList
 from doit.cmd_run import Run as DoitsRun
+from doit.cmdparse import CmdParseError
 from doit.exceptions import InvalidCommand
 
 from hpcstate import paths
@@ -31,23 +34,67 @@ from hpcstate.tasks.artifacts import Current
 from hpcstate.terminal import folded
 
 
-class RunCommand(DoitsRun):  # type: ignore[misc]
-    """A word that is no task is told with the one that was meant."""
+class _Meant:
+    """A word that is no task, and an option that is none, are told with the one that was meant."""
 
-    name = "run"
-
-    def execute(self, params: Any, args: list[str]) -> int | None:
+    def parse_execute(self, in_args: list[str]) -> int | None:
+        """As doit's. Raises what that raises: doit tells it in a line."""
         try:
-            code: int | None = super().execute(params, args)
+            code: int | None = super().parse_execute(in_args)  # type: ignore[misc]
         except InvalidCommand as error:
-            names = [task.name for task in getattr(self, "task_list", ())]
-            for near in difflib.get_close_matches(error.not_found or "", names, n=1):
-                print(f"doit: did you mean {near}?", file=sys.stderr)
+            quoted = _NO_TASK.search(str(error))
+            word = error.not_found or (quoted[1] if quoted else "")
+            _mean(word, [task.name for task in getattr(self, "task_list", ())])
             raise
+        except CmdParseError as error:
+            found = _NO_OPTION.search(str(error))
+            if found is None:
+                raise
+            options: Any = vars(self)["_cmdparser"].options
+            _mean(found[1], [f"--{option.long}" for option in options if option.long])
+            raise CmdParseError(f"there is no option {found[1]}") from None
         return code
 
 
-class Forget(DoitsForget):  # type: ignore[misc]
+_NO_TASK = re.compile(r"""["']?([^"'\s]+)["']? is not a task""")
+_NO_OPTION = re.compile(r"option (-\S+) not recognized")
+"""What doit says of a word, and getopt of an option; doit adds all of its options, and what was typed."""
+
+
+def _mean(word: str, known: list[str]) -> None:
+    for near in difflib.get_close_matches(word, known, n=1):
+        print(f"doit: did you mean {near}?", file=sys.stderr)
+
+
+class RunCommand(_Meant, DoitsRun):  # type: ignore[misc]
+    """Runs tasks."""
+
+    name = "run"
+
+
+class Clean(_Meant, DoitsClean):  # type: ignore[misc]
+    """Names what is removed, not the function that does it."""
+
+    name = "clean"
+
+    def clean_tasks(self, tasks: Any, dryrun: bool, cleanforget: bool) -> None:
+        whole: Any = vars(self)["outstream"]
+        for task in {task.name: task for task in tasks}.values():
+            made = (task.meta or {}).get("made of")
+            if made is None:
+                task.clean(whole, dryrun)
+            else:
+                path = made.recipe().path
+                if path.exists():
+                    verb = "would remove" if dryrun else "removes"
+                    whole.write(f"{task.name}: {verb} {paths.shown(path)}\n")
+                task.clean(io.StringIO(), dryrun)
+            if cleanforget and not dryrun:
+                self.dep_manager.remove(task.name)
+        self.dep_manager.close()
+
+
+class Forget(_Meant, DoitsForget):  # type: ignore[misc]
     """What is forgotten is made anew in the next run: doit's notes say nothing of artifacts here, their own
     descriptions do (artifact/recipe.py)."""
 
@@ -75,7 +122,7 @@ class Forget(DoitsForget):  # type: ignore[misc]
                 print(f"doit: {error}", file=sys.stderr)
 
 
-class Info(DoitsInfo):  # type: ignore[misc]
+class Info(_Meant, DoitsInfo):  # type: ignore[misc]
     """A condition says why it is not met, an artifact what it is made of; a task that is not there is told in
     a line."""
 
@@ -100,7 +147,7 @@ class Info(DoitsInfo):  # type: ignore[misc]
         return "\n".join(filter(None, [*told, plain]))
 
 
-class List(DoitsList):  # type: ignore[misc]
+class List(_Meant, DoitsList):  # type: ignore[misc]
     """Files in order; on a terminal, lines no longer than it is wide."""
 
     name = "list"

@@ -52,6 +52,7 @@ def settings() -> dict[str, Any]:
     """
     given = doit_cmd._CMDLINE_VARS or {}
     _refuse_unknown(given)
+    _refuse_empty(given)
     if given.get("rebuild"):
         _demand_artifacts(given["rebuild"])
     os.umask(PLAIN_UMASK)
@@ -103,6 +104,14 @@ def _refuse_unknown(given: Mapping[str, str]) -> None:
         print(f"doit: there is no variable {name!r}", file=sys.stderr)
         print(f"  hint: {meant}known are: {', '.join(VARIABLES.values())}", file=sys.stderr)
     raise SystemExit(COULD_NOT_RUN)
+
+
+def _refuse_empty(given: Mapping[str, str]) -> None:
+    for name in ("cluster", "plan"):
+        if given.get(name) == "":
+            print(f"doit: {name}= has no value", file=sys.stderr)
+            print(f"  hint: {name} is {VARIABLES[name]}", file=sys.stderr)
+            raise SystemExit(COULD_NOT_RUN)
 
 
 def _demand_artifacts(text: str) -> None:

@@ -55,7 +55,9 @@ def operation_rows() -> list[str]:
 
 
 def _row(path: str, call: Callable[..., Any], doc: str | None) -> str:
-    arguments = ", ".join(f"`{_argument(each)}`" for each in inspect.signature(call).parameters.values())
+    # Not as pyinfra sees it: facts.probed binds arguments by a signature that takes any.
+    parameters = inspect.signature(inspect.unwrap(call)).parameters.values()
+    arguments = ", ".join(f"`{_argument(each)}`" for each in parameters)
     sentence = re.split(r"(?<=[.;])\s", " ".join((doc or "").split()), maxsplit=1)[0]
     return f"| `{path}` | {arguments} | {sentence.rstrip(';.').replace('``', '`')} |"
 

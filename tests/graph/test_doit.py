@@ -208,3 +208,32 @@ def test_a_word_that_is_no_task_is_told_with_the_one_that_was_meant(doit: Doit) 
     assert "did you mean build_images:tiny?" in said
     assert 'Invalid parameter: "build_image:tiny"' in said
     assert "did you mean" not in doit("quite_another")[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["forget", "build_image:tiny"], "did you mean build_images:tiny?"),
+        (["clean", "build_image:tiny"], "did you mean build_images:tiny?"),
+        (["info", "build_image:tiny"], "did you mean build_images:tiny?"),
+        (["list", "--al"], "build_images"),
+        (["list", "--statsu"], "did you mean --status?"),
+        (["build_images", "--contineu"], "did you mean --continue?"),
+        (["clean", "--no-such-option"], "ERROR: there is no option --no-such-option"),
+    ],
+)
+def test_other_commands_tell_what_was_meant_too(doit: Doit, words: list[str], said: str) -> None:
+    _, told = doit(*words)
+    assert said in told
+    assert "parsing options" not in told and "Traceback" not in told
+
+
+def test_clean_names_what_it_removes(doit: Doit, project: Project) -> None:
+    doit("build_images")
+    _, said = doit("clean", "-n", "build_images")
+    assert f"build_images:tiny: would remove {project.image}" in said
+    assert project.image.exists()
+    _, said = doit("clean", "build_images")
+    assert said == f"build_images:tiny: removes {project.image}\n"
+    assert not project.image.exists()
+    assert doit("clean", "build_images")[1] == ""

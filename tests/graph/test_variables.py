@@ -36,6 +36,14 @@ def test_an_unknown_variable_is_an_error(tmp_path: Path, task: str) -> None:
     assert not (tmp_path / "build").exists()
 
 
+@pytest.mark.parametrize("name", ["cluster", "plan"])
+def test_a_variable_without_a_value_is_an_error(tmp_path: Path, name: str) -> None:
+    done = doit(tmp_path, "render", f"{name}=")
+    assert done.returncode == 2
+    assert f"doit: {name}= has no value" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_the_front_door_says_so_too(tmp_path: Path) -> None:
     done = doit(tmp_path, "render", "klaster=inventories/gpu.yaml", "x=1", door=True)
     assert done.returncode == 2

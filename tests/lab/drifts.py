@@ -195,7 +195,7 @@ BREAKS: Mapping[str, Break] = {
     ),
     "slurm.reservations": Break(
         "controller",
-        "scontrol update reservationname=maintenance users=alice flags-=maint",
+        "scontrol update reservationname=maintenance flags-=maint",
         "scontrol --oneliner show reservation maintenance | grep -q 'Flags=MAINT.* Users=root '",
     ),
     "accounting.database": Break(

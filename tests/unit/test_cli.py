@@ -233,6 +233,8 @@ def test_a_time_to_wait_is_one(seconds: str, capsys: pytest.CaptureFixture[str])
         (["start", GPU, "compute-01", "nope"], "no node is called 'nope'"),
         (["stop", GPU, "compute-01"], "a node is chosen by --node: --node compute-01"),
         (["stop", GPU, "--fast"], "hpcstate stop: error: unrecognized arguments: --fast"),
+        (["stop", GPU, "--clustr=hpc"], "arguments: --clustr=hpc; did you mean --cluster?"),
+        (["lint", "--strikt", "x"], "unrecognized arguments: --strikt; did you mean --strict?"),
         (["status", GPU, "nope"], "hpcstate status: error: unrecognized arguments: nope"),
         (["stop", "/nonexistent.yaml", "nope"], "no such file"),
     ],

@@ -8,7 +8,7 @@ import pytest
 
 from hpcstate import terminal
 from hpcstate.errors import HpcstateError
-from hpcstate.terminal import folded, plural, table, watch
+from hpcstate.terminal import fitted, folded, plural, table, watch
 
 ROWS = [
     ("controller", "192.168.150.10", "running", "a reason that somebody gave, and that is longer than most"),
@@ -43,6 +43,7 @@ def test_a_table_that_fits_is_as_everywhere(columns: int, monkeypatch: pytest.Mo
     narrow = [row[:3] for row in ROWS]
     shown = table(HEADER[:3], narrow)
     monkeypatch.setattr("sys.stdout.isatty", lambda: False, raising=False)
+    monkeypatch.delenv("COLUMNS")
     assert table(HEADER[:3], narrow) == shown
     assert len(table(HEADER, ROWS).splitlines()) == 3, "a program reads whole lines"
 
@@ -52,6 +53,31 @@ def test_columns_keep_a_width_to_be_read_at(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("COLUMNS", "10")
     lines = table(HEADER, ROWS).splitlines()
     assert max(map(len, lines)) <= 4 * terminal._COLUMN + 8
+
+
+def test_what_sets_columns_is_heard_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: False, raising=False)
+    monkeypatch.setenv("COLUMNS", "60")
+    assert max(map(len, table(HEADER, ROWS).splitlines())) <= 60
+    monkeypatch.setenv("COLUMNS", "wide")
+    assert len(table(HEADER, ROWS).splitlines()) == 3
+
+
+def test_many_narrow_columns_fold_between_words_and_cut_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    header = ("NODE", "ADDRESS", "DOMAIN", "SLURM", "CPUS", "MEMORY", "GPUS", "RUNS", "REASON")
+    row = ("compute-01", "192.168.150.11", "running", "idle", "2", "2 GiB", "2 simulated", "1.0 or later", "")
+    shown = table(header, [row])
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "192.168.150.11" in shown and "compute-01" in shown
+
+
+def test_lines_fold_behind_their_indentation(columns: int) -> None:
+    lines = fitted("\nnode:\n  -> " + "step " * 30).splitlines()
+    assert max(map(len, lines)) <= columns
+    assert lines[:2] == ["", "node:"] and lines[2].startswith("  -> step")
+    assert all(line.startswith("     step") for line in lines[3:])
 
 
 def test_a_line_folds_behind_its_head(columns: int) -> None:

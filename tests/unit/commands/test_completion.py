@@ -9,6 +9,7 @@ import re
 import select
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -34,18 +35,24 @@ def parser() -> argparse.ArgumentParser:
         commands.add_parser("inventory", add_help=False).add_subparsers().add_parser("show", add_help=False)
     )
     show.add_argument("shell", choices=("bash", "zsh"))
+    build = (
+        commands.add_parser("container", add_help=False).add_subparsers().add_parser("build", add_help=False)
+    )
+    build.add_argument("names", metavar="NAME", nargs="+")
     return top
 
 
 def test_the_parser_as_a_shell_sees_it() -> None:
-    top, start, inventory, show = completion.commands(parser())
+    top, start, inventory, show, _, build = completion.commands(parser())
     assert [command.path for command in (top, start, inventory, show)] == [
         "",
         "start",
         "inventory",
         "inventory show",
     ]
-    assert [word.name for word in top.words] == ["start", "inventory"]
+    assert [word.name for word in top.words] == ["start", "inventory", "container"]
+    assert (build.names, start.names) == ("containers", "")
+    assert [option.names for option in start.options] == ["", "nodes", "", ""]
     assert start.takes_file
     assert [(option.name, option.takes_value, option.choices) for option in start.options] == [
         ("--cluster", True, ("hpc", "cloud", "all")),
@@ -74,7 +81,9 @@ def test_the_scripts_are_in_the_language_of_their_shell(shell: str, tmp_path: Pa
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ([""], "start inventory"),
+        ([""], "start inventory container"),
+        (["container", "build", "mpi"], "mpi-minimal"),
+        (["container", "build", "mpi-minimal", "pytorch-cpu"], "pytorch-cpu-mpi"),
         (["inv"], "inventory"),
         (["inventory", "show", ""], "bash zsh"),
         (["start", "--"], "--cluster --node --force"),
@@ -109,6 +118,10 @@ def test_bash_completes(words: list[str], expected: str, tmp_path: Path) -> None
         (["up", "--"], "--yes --plan --drain-seconds --force --reboot --help"),
         (["up", "--yes", "g"], "gpu.yaml"),
         (["info", "build_c"], "build_containers"),
+        (["build_images", ":", "hpc-b"], "hpc-base"),
+        (["build_containers", ":", "mpi"], "mpi-minimal"),
+        (["build_images", "rebuild", "=", "mpi"], "mpi-minimal"),
+        (["render", "cluster", "=", "g"], "gpu.yaml"),
     ],
 )
 def test_bash_completes_the_front_door(words: list[str], expected: str, tmp_path: Path) -> None:
@@ -116,6 +129,51 @@ def test_bash_completes_the_front_door(words: list[str], expected: str, tmp_path
     (tmp_path / "script").write_text(completion.script("bash", parser()))
     command = """source ./script
         COMP_WORDS=(./hpc "$@") COMP_CWORD=$#; _hpc; echo "${COMPREPLY[*]}"; complete -p hpc >/dev/null"""
+    done = subprocess.run(
+        ["bash", "-c", command, "bash", *words], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "expected", "at_home"),
+    [
+        (["forg"], "forget", True),
+        (["build_i"], "build_images", True),
+        (["clean", "build_images", ":", "hpc-b"], "hpc-base", True),
+        (["build_i"], "", False),
+    ],
+)
+def test_bash_completes_doit_in_the_projects_folder(
+    words: list[str], expected: str, at_home: bool, tmp_path: Path
+) -> None:
+    """Elsewhere it is another project's."""
+    (tmp_path / "script").write_text(completion.script("bash", parser()))
+    command = f"""source {tmp_path}/script
+        COMP_WORDS=(doit "$@") COMP_CWORD=$#; _doit; echo "${{COMPREPLY[*]}}" """
+    where = paths.ROOT if at_home else tmp_path
+    done = subprocess.run(
+        ["bash", "-c", command, "bash", *words], cwd=where, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["start", "gpu.yaml", "--node", "compute-"], "compute-01 compute-02"),
+        (["start", "gpu.yaml", "--node", "con"], "controller"),
+        (["start", "none.yaml", "--node", "g"], "gpu.yaml"),
+    ],
+)
+def test_bash_completes_the_nodes_of_the_file(words: list[str], expected: str, tmp_path: Path) -> None:
+    (tmp_path / "gpu.yaml").write_text((paths.ROOT / "inventories/gpu.yaml").read_text())
+    (tmp_path / "script").write_text(completion.script("bash", parser()))
+    program = tmp_path / "hpcstate"
+    program.write_text(f'#!/bin/sh\nPYTHONPATH={paths.ROOT} exec {sys.executable} -m hpcstate "$@"\n')
+    program.chmod(0o755)
+    command = """source ./script
+        COMP_WORDS=(./hpcstate "$@") COMP_CWORD=$#; _hpcstate; echo "${COMPREPLY[*]}" """
     done = subprocess.run(
         ["bash", "-c", command, "bash", *words], cwd=tmp_path, capture_output=True, text=True, check=True
     )
@@ -142,6 +200,7 @@ def test_the_front_door_is_completed_as_it_is() -> None:
         ("hpcstate start --cluster c", ["cloud"]),
         ("hpcstate start g", ["gpu.yaml", "gpu.py"]),
         ("hpcstate inventory show z", ["zsh"]),
+        ("hpcstate container build mpi", ["mpi-minimal"]),
     ],
 )
 def test_fish_completes(line: str, expected: list[str], tmp_path: Path) -> None:
@@ -179,6 +238,7 @@ hpcstate() { print -r -- "RAN:$*." }
         ("hpcstate inventory show z", "inventory show zsh"),
         ("hpcstate start g", "start gpu.yaml"),
         ("hpcstate start --n", "start --node"),
+        ("hpcstate container build mpi-m", "container build mpi-minimal"),
     ],
 )
 def test_zsh_completes(line: str, expected: str, tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import stat
+import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -45,6 +47,17 @@ STARTED = (0, "GREETING=it's me\0PATH=/bin\0", "WARNING: passwd file doesn't exi
 """What `env -0` in it says: exit code and both outputs."""
 
 
+@dataclass
+class ToolsRoot:
+    """What a build asks of the recipe of the tools root."""
+
+    current: bool
+    in_store: bool = False
+
+    def stored(self, _: Store) -> bool:
+        return self.in_store
+
+
 @pytest.fixture
 def toolbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeToolbox:
     """A container ``one`` whose layer is there, and an Apptainer that does as it should."""
@@ -61,6 +74,7 @@ def toolbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeToolbox:
     found = FakeToolbox(run=lambda words: (0, "Hello, world"))
     monkeypatch.setattr(tools_root, "toolbox", lambda store: found)
     monkeypatch.setattr(tools_root, "key", lambda: "tools")
+    monkeypatch.setattr(tools_root, "recipe", lambda: ToolsRoot(current=True))
     monkeypatch.setattr(container_build, "layers", lambda loaded, store: ([Path("a.tar")], {"hello": "2.10"}))
     monkeypatch.setattr(container_build, "unpack", unpack)
     monkeypatch.setattr("hpcstate.container.trial.has_gpu", lambda: False)
@@ -84,6 +98,47 @@ def build(tmp_path: Path, said: list[str] | None = None) -> Manifest:
 def nothing_left(tmp_path: Path) -> bool:
     folder = paths.container("one").parent
     return not (list(folder.glob("*.sif*")) or list(folder.glob(".work*")) or (tmp_path / "store").exists())
+
+
+@pytest.mark.parametrize(
+    ("tools", "named"),
+    [(ToolsRoot(current=False), True), (ToolsRoot(current=False, in_store=True), False)],
+)
+def test_the_tools_root_is_named_where_it_is_made_first(
+    tmp_path: Path, toolbox: FakeToolbox, monkeypatch: pytest.MonkeyPatch, tools: ToolsRoot, named: bool
+) -> None:
+    monkeypatch.setattr(tools_root, "recipe", lambda: tools)
+    said: list[str] = []
+    build(tmp_path, said)
+    assert said[0].startswith("first the tools root") == named
+
+
+@pytest.mark.parametrize(
+    ("mode", "program", "code"),
+    [
+        (0o755, "./program", 0),
+        (0o644, "./program", 126),
+        (0o755, "./other", 127),
+        (0o755, "sh", 0),
+        (0o755, "echo", 0),
+        (0o755, "no-such-program", 127),
+    ],
+)
+def test_an_entry_point_is_looked_for_as_it_would_be_started(
+    tmp_path: Path, mode: int, program: str, code: int
+) -> None:
+    """By the shell of Debian, whose `command -v` names files of any mode."""
+    (tmp_path / "program").write_text("a text\n")
+    (tmp_path / "program").chmod(mode)
+    words = ["dash", "-c", trial._FIND, "sh", program]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (code, "")
+
+
+def test_an_entry_point_that_nobody_may_execute_ends_a_build(tmp_path: Path, toolbox: FakeToolbox) -> None:
+    toolbox.run = lambda words: (126, "") if trial._FIND in words else (0, "Hello, world")
+    with pytest.raises(HpcstateError, match="the entry point 'hello' is a file that cannot be executed"):
+        build(tmp_path)
 
 
 def test_what_is_built_is_signed_tried_and_reported(tmp_path: Path, toolbox: FakeToolbox) -> None:

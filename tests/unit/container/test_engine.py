@@ -213,6 +213,26 @@ def test_what_container_yaml_gives_reaches_the_engine(machine: Machine, tmp_path
     assert failed.value.hint.startswith("line 1: old; ")
 
 
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ("RUN only supports the --mount flag", "buildah 1.28.2 does not know it; Docker with BuildKit"),
+        ("flag provided but not defined: -x", "buildah 1.28.2 does not know it; Docker with BuildKit"),
+        ("exit status 1", "mend this step"),
+    ],
+)
+def test_a_refusal_that_was_not_foreseen_says_who_may_have_it(
+    machine: Machine, tmp_path: Path, said: str, hint: str
+) -> None:
+    """The words are those of buildah 1.28.2."""
+    refused = f'*" build --tag "*) printf "STEP 1/1: RUN x\\nError: {said}\\n"; exit 1;;'
+    machine.program("buildah", f"{refused}\n{BUILDAH}")
+    wanted = BuildOrder(tmp_path, tmp_path / "Dockerfile")
+    with pytest.raises(HpcstateError) as failed:
+        engine.build(engine.find(), "demo", "1", wanted, machine.said.append)
+    assert failed.value.hint.startswith(hint)
+
+
 def test_proxies_reach_docker_by_name_only(
     machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
