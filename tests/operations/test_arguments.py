@@ -90,7 +90,7 @@ def test_a_fact_tells_arguments_that_do_not_fit(name: str, fact: Any) -> None:
         ("paths", [5], "paths takes a list of texts, not [5]"),
     ],
 )
-def test_what_is_told_of_an_argument(argument: str, value: object, said: str) -> None:
+def test_what_is_told_of_an_argument(argument: str, value: Any, said: str) -> None:
     command = TextFiles().command
     with pytest.raises(FactTypeError) as told:
         command(**inspect.getcallargs(command, **{argument: value}))
