@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from hpcstate import programs
 from hpcstate.container import architecture, environment, sif, signing
 from hpcstate.container.declared import folder
 from hpcstate.container.inspect import inspect
@@ -29,15 +30,7 @@ _MACHINES = {"62": "amd64", "183": "arm64", "21": "ppc64le", "243": "riscv64", "
 """e_machine of elf(5), and the architecture."""
 
 _NOT_EXECUTABLE = 126
-_FIND = """found=$(command -v "$1") || found=$1
-case $found in
-*/*) [ -f "$found" ] || exit 127
-     [ -x "$found" ] || exit 126 ;;
-*) command -v "$1" >/dev/null || exit 127 ;;
-esac
-echo "$found"
-"""
-"""Looks for a program as execvp(3) does: `command -v` of dash names a file that nobody may execute, too."""
+_ENTRY_POINT = Path(__file__).with_name("entry_point.sh")
 
 _INSIDE = {
     # Tests run as root of a user namespace that ends with them; Open MPI asks for this to be said.
@@ -180,7 +173,9 @@ def _entry_point(container: Container, target: Path, toolbox: Toolbox) -> str:
     if not container.entry_point:
         return "a shell"
     program = container.entry_point[0]
-    code, output = _execute(toolbox, target, {}, ["sh", "-c", _FIND, "sh", program], 60)
+    code, output = _execute(
+        toolbox, target, {}, ["sh", "-c", programs.command(_ENTRY_POINT, arguments=[program])], 60
+    )
     if code == _NOT_EXECUTABLE:
         raise HpcstateError(
             f"the entry point {program!r} is a file that cannot be executed",

@@ -98,15 +98,7 @@ def make(venv: Path, root: Path, wait_for_compiler: Callable[[], None]) -> None:
     # With its folder on Python's path, and before the one that somebody stands in: who writes deploys of his
     # own has a folder `deploys`, too (setuptools, "Development Mode", "Legacy Behavior").
     _pip(venv, ["--no-build-isolation", "--config-settings", "editable_mode=compat", "--editable", str(root)])
-    for packages in venv.glob("lib/python3*/site-packages"):
-        (packages / INTERRUPTS).write_text(_EARLY, encoding="utf-8")
     write_stamp(venv, now)
-
-
-INTERRUPTS = "hpcstate-interrupts.pth"
-_EARLY = 'import sys; exec("try:\\n import hpcstate\\nexcept ImportError:\\n pass")\n'
-"""A line that Python runs as it starts (site, "A path configuration file"), after that with the folder of the
-project: doit and pyinfra are interrupted in a line, too, while they import themselves."""
 
 
 def write_stamp(venv: Path, stamp: Stamp) -> None:

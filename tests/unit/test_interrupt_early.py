@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate.host import environment
 from hpcstate.paths import ROOT
 
 INTERRUPTER = """
@@ -55,30 +54,3 @@ def test_it_is_told_in_a_line(tmp_path: Path, at: str, words: list[str]) -> None
     assert done.returncode in (130, -signal.SIGINT), done.stderr
     assert "interrupted" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-@pytest.mark.parametrize(("name", "told"), [("doit", True), ("pyinfra", True), ("somebody-elses", False)])
-def test_doit_and_pyinfra_know_it_from_the_start(tmp_path: Path, name: str, told: bool) -> None:
-    """By the line that the environment has for Python; a program that is not ours keeps its traceback."""
-    (tmp_path / environment.INTERRUPTS).write_text(environment._EARLY)
-    program = tmp_path / name
-    program.write_text(f"import site; site.addsitedir({str(tmp_path)!r}); raise KeyboardInterrupt\n")
-    done = subprocess.run(
-        [sys.executable, program],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == -signal.SIGINT
-    assert (done.stderr == "interrupted\n") == told
-    assert ("Traceback" in done.stderr) != told
-
-
-def test_the_line_harms_nothing_where_the_project_is_not(tmp_path: Path) -> None:
-    (tmp_path / environment.INTERRUPTS).write_text(environment._EARLY)
-    code = f"import site; site.addsitedir({str(tmp_path)!r})"
-    done = subprocess.run(
-        [sys.executable, "-S", "-I", "-c", code], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from hpcstate import paths
+from hpcstate import paths, programs
 from hpcstate.artifact.debian import EPOCH
 from hpcstate.artifact.store import Manifest, Store
 from hpcstate.container import build as container_build
@@ -130,13 +130,13 @@ def test_an_entry_point_is_looked_for_as_it_would_be_started(
     """By the shell of Debian, whose `command -v` names files of any mode."""
     (tmp_path / "program").write_text("a text\n")
     (tmp_path / "program").chmod(mode)
-    words = ["dash", "-c", trial._FIND, "sh", program]
+    words = ["dash", "-c", programs.command(trial._ENTRY_POINT, arguments=[program])]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (code, "")
 
 
 def test_an_entry_point_that_nobody_may_execute_ends_a_build(tmp_path: Path, toolbox: FakeToolbox) -> None:
-    toolbox.run = lambda words: (126, "") if trial._FIND in words else (0, "Hello, world")
+    toolbox.run = lambda words: (126, "") if "command -v" in words[-1] else (0, "Hello, world")
     with pytest.raises(HpcstateError, match="the entry point 'hello' is a file that cannot be executed"):
         build(tmp_path)
 

@@ -112,15 +112,6 @@ def test_a_change_of_the_lock_makes_it_anew(project: Path, steps: list[str]) -> 
     assert not (project / ".venv/left_over").exists()
 
 
-def test_it_has_the_line_for_early_interrupts(project: Path, steps: list[str]) -> None:
-    packages = project / ".venv/lib/python3.11/site-packages"
-    make(project, steps)
-    packages.mkdir(parents=True)
-    (project / "pyproject.toml").write_text("[project]\nname = 'x'\n", encoding="utf-8")
-    make(project, steps)
-    assert "import hpcstate" in (packages / environment.INTERRUPTS).read_text()
-
-
 def test_of_the_tries_to_reach_the_index_the_last_is_told() -> None:
     """As pip 23.0 (Debian 12) prints them without a network."""
     tries = [
