@@ -227,6 +227,8 @@ def take_jobs_again(cluster: Cluster, names: Sequence[str], say: Callable[[str],
             if name in known and "DRAIN" in known[name]["states"] and known[name]["reason"].startswith(REASON)
         ]
         _lift(live, drained, say)
+    if not known:
+        say("slurmctld does not answer: the next `./hpc up` lifts a drain that is left")
     return drained
 
 

@@ -375,3 +375,7 @@ def test_jobs_start_again_on_what_a_killed_roll_drained(
     names = [node.name for node in WORKERS]
     assert slurm_leave.take_jobs_again(TWO, names, lambda _: None) == resumed
     assert slurm.told == [line for name in resumed for line in lifted(name)]
+    slurm.silent = True
+    said: list[str] = []
+    assert slurm_leave.take_jobs_again(TWO, names, said.append) == []
+    assert said == ["slurmctld does not answer: the next `./hpc up` lifts a drain that is left"]
