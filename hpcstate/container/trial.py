@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from hpcstate import programs
 from hpcstate.container import architecture, environment, sif, signing
 from hpcstate.container.declared import folder
 from hpcstate.container.inspect import inspect
@@ -173,9 +172,7 @@ def _entry_point(container: Container, target: Path, toolbox: Toolbox) -> str:
     if not container.entry_point:
         return "a shell"
     program = container.entry_point[0]
-    code, output = _execute(
-        toolbox, target, {}, ["sh", "-c", programs.command(_ENTRY_POINT, arguments=[program])], 60
-    )
+    code, output = _execute(toolbox, target, {}, ["sh", "-c", _ENTRY_POINT.read_text(), "sh", program], 60)
     if code == _NOT_EXECUTABLE:
         raise HpcstateError(
             f"the entry point {program!r} is a file that cannot be executed",
