@@ -23,7 +23,7 @@ from hpcstate.monitoring import files, places
 from hpcstate.node.ssh import Live
 from tests.lab.conftest import outcomes, pyinfra, results
 from tests.lab.mirror import DEBS, GATEWAY, mirror
-from tests.suites.monitoring.test_monitoring import ask
+from tests.suites.prometheus import ask
 
 HOOK = 8098
 ON = f"""    monitoring:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
@@ -19,45 +17,18 @@ from hpcstate.monitoring import files, places
 from hpcstate.node.base_files import FIREWALL
 from hpcstate.node.ssh import JOB_USER, Live
 from tests.suites.breaking import last_worker, stopped
+from tests.suites.prometheus import ask
 
-ASK, KNOCK = Path(__file__).with_name("ask.sh"), Path(__file__).with_name("knock.sh")
+KNOCK = Path(__file__).with_name("knock.sh")
 SLOWEST = 30
 """Jobs of checks end after two minutes: with a longer interval a job is gone before it is told."""
 
 POLL_SECONDS = 3
 
 
-class Series(NamedTuple):
-    """One series of an answer, with its labels and its value."""
-
-    labels: dict[str, str]
-    value: float
-
-
 def _skip_without(cluster: Cluster) -> None:
     if not cluster.monitoring.on:
         pytest.skip("the cluster file has no monitoring: {enabled: true}")
-
-
-def ask(live: Live, query: str) -> list[Series]:
-    """What Prometheus says to ``query``. Raises CheckFailed where it says nothing."""
-    cluster = live.cluster
-    script = programs.command(
-        ASK,
-        arguments=(query,),
-        name=cluster.controller.name,
-        at=f"{places.listen(cluster)}:{places.SERVER.port}",
-        folder=places.FOLDER,
-        user=places.SCRAPER,
-    )
-    said = live.run(cluster.controller.name, script, user="root", check=False)
-    try:
-        found = json.loads(said.stdout)["data"]["result"]
-    except (ValueError, KeyError, TypeError):
-        words = said.stderr.strip() or said.stdout.strip() or f"exit code {said.code}"
-        hint = f"journalctl -u prometheus on the controller; {DEPLOY_AGAIN}"
-        raise CheckFailed("an answer of Prometheus", words, hint) from None
-    return [Series(each["metric"], float(each["value"][1])) for each in found]
 
 
 def test_answers(live: Live, cluster: Cluster, record_property: RecordProperty) -> None:

@@ -113,7 +113,7 @@ def test_the_password_is_no_word_of_a_command(tmp_path: Path) -> None:
     curl.chmod(0o755)
     env = {"PATH": f"{tmp_path}:{os.defpath}", "name": "controller", "at": "127.0.0.1:9090"}
     done = subprocess.run(
-        ["dash", SUITE / "ask.sh", 'up{job="a b"}'],
+        ["dash", SUITE.parent / "prometheus_ask.sh", 'up{job="a b"}'],
         env={**env, "folder": str(tmp_path), "user": "scrape"},
         capture_output=True,
         text=True,
