@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor.connection import LibvirtHost
@@ -40,9 +41,11 @@ def wait_for_ssh(
     booting: Sequence[str] = (),
     then: Callable[[Live], None] = lambda _: None,
     beside: Callable[[Live], None] = lambda _: None,
+    greeted: Live | None = None,
 ) -> None:
     """Wait until every node lets our key in; a line for each that does, and one every ten seconds. ``then``
-    is done on the same connections, ``beside`` too, while the nodes are waited for.
+    is done on the same connections, ``beside`` too, while the nodes are waited for. ``greeted`` are
+    connections that somebody has begun already.
 
     A node whose emulator crashed is powered on once more: QEMU 10 under TCG can stop at an assertion while
     the guest maps its devices (``iotlb_to_section``): seen once, on a busy host, in some 200 boots. One of
@@ -53,16 +56,20 @@ def wait_for_ssh(
     again: set[str] = set()
     strange: dict[str, float] = {}
     waiting = {node.name: node for node in nodes}
-    with Live(cluster) as live, ThreadPoolExecutor(1) as pool:
+    first = set(waiting) if greeted else set()
+    with nullcontext(greeted) if greeted else Live(cluster) as live, ThreadPoolExecutor(1) as pool:
         other = pool.submit(beside, live)
         while waiting:
-            # At the same time: each first connection to a slow guest takes a second.
+            # At the same time: each first connection to a slow guest takes a second. Not to ask first whether
+            # it is there spares one that has booted a whole connection.
             silent = at_once(
                 lambda name: (
-                    _silence(str(waiting[name].address)) or _not_let_in(live, waiting[name], strange, booting)
+                    ("" if name in first else _silence(str(waiting[name].address)))
+                    or _not_let_in(live, waiting[name], strange, booting)
                 ),
                 waiting,
             )
+            first.clear()
             now = time.monotonic()
             for name in (name for name, why in silent.items() if not why):
                 took = f" after {now - begun:.0f} s" if name in booting else ""

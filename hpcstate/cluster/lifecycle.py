@@ -9,15 +9,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hpcstate.cluster import drains, reach
+from hpcstate.cluster import cidata, reach
 from hpcstate.cluster.boot import wait_for_ssh
+from hpcstate.cluster.greet import drains_of_ours
 from hpcstate.cluster.leave import DRAIN_SECONDS, Jobs, StopCommands, left, settle
 from hpcstate.errors import HpcstateError
 from hpcstate.files import alone
 from hpcstate.hypervisor import autostart as boots_with_host
 from hpcstate.hypervisor import backup_timer, firewall, ports
 from hpcstate.hypervisor import xml as objects
-from hpcstate.hypervisor.connection import LibvirtHost, connect
+from hpcstate.hypervisor.connection import OFF, LibvirtHost, connect
 from hpcstate.hypervisor.daemon import SYSTEM_URI, answers, ensure_daemon, has_nothing_of
 from hpcstate.hypervisor.machine import MachineDifference, shrinks
 from hpcstate.hypervisor.mark import new_mark, refusal
@@ -45,12 +46,8 @@ from hpcstate.node.ssh import Live
 from hpcstate.passthrough.claims import claimed, read_claims, write_claims
 from hpcstate.paths import ClusterPaths, shown
 from hpcstate.probe import pci
-from hpcstate.probe.slurm import nodes_command, parse_nodes
 from hpcstate.run import local
 from hpcstate.terminal import Say
-
-_OFF = ("absent", "stopped", "crashed", "saved")
-"""States in which nothing of a node is in memory; a paused one still is."""
 
 STOP_TIMEOUT = 120.0
 _POLL = 1.0
@@ -80,10 +77,13 @@ def start(
     only: Sequence[str] = (),
     *,
     autostart: bool | None = None,
+    greeted: Live | None = None,
 ) -> Started:
     """Bring the nodes (those of ``only``, else all with auto_start) of the cluster in ``file`` up until they
     answer on SSH. Libvirt is told whether to start them as the hypervisor boots, where the file or
     ``autostart`` says so.
+
+    ``greeted`` are connections to nodes that ran before (hpcstate.cluster.greet).
 
     Nodes that are powered on get what the file says now: memory, CPUs, devices, a larger disk. Running ones
     stay as they are, and what differs is in the result.
@@ -107,7 +107,7 @@ def start(
         if marked := host.take(cluster, mark, unmarked_only=True):
             say(f"marked as this cluster's own: {', '.join(marked)}")
         powered_on = [node.name for node in nodes if host.state(cluster, node) != "running"]
-        _renew_cidata(cluster, nodes, host, say)
+        cidata.renew(cluster, nodes, host, say)
         if powered_on:
             why = "no working KVM here" if cluster.acceleration.enable_kvm else "enable_kvm is false"
             how = "KVM" if facts.kvm else f"software emulation (TCG: {why})"
@@ -160,23 +160,17 @@ def start(
                 then=lambda live: reach.demand(cluster, nodes, reach.asks(live), say, local=host.local),
             )
         else:
-            wait_for_ssh(cluster, nodes, host, say, beside=lambda live: drained.extend(_drains_of_ours(live)))
+            wait_for_ssh(
+                cluster,
+                nodes,
+                host,
+                say,
+                beside=lambda live: drained.extend(drains_of_ours(live)),
+                greeted=greeted,
+            )
         different = tuple(differences(host, cluster))
     running = tuple(node.name for node in nodes if node.name not in powered_on)
     return Started(tuple(powered_on), running, different, tuple(drained))
-
-
-def _drains_of_ours(live: Live) -> list[str]:
-    """What a stop or a removal that was killed has left, and nodes that Slurm refuses as they are, a line
-    each; none where slurmctld does not answer or was never there."""
-    if live.cluster.kind != "hpc":
-        return []
-    name = live.cluster.controller.name
-    try:
-        known = parse_nodes(live.run(name, nodes_command(), user="root", check=False).stdout)
-    except HpcstateError:
-        return []
-    return [*drains.left(known, name, others=False).values(), *drains.refused(known).values()]
 
 
 def _at_boot(cluster: Cluster, nodes: Sequence[Node], autostart: bool | None) -> dict[str, bool]:
@@ -201,54 +195,6 @@ def _claim_devices(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost) -
     at = ClusterPaths.of(cluster.name).claims
     found = pci.parse(local(pci.command()))
     write_claims(at, claimed(nodes, found, read_claims(at)))
-
-
-def _renew_cidata(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, say: Say) -> None:
-    """Nodes made with other keys than those below build/, which were lost, get these as they boot.
-
-    Raises HpcstateError when such a node runs: it would never let us in, and is not ours to restart unasked.
-    """
-    strange = [node for node in nodes if host.volumes.has_other_keys(cluster, node)]
-    saved = [node for node in strange if host.state(cluster, node) == "saved"]
-    if saved:
-        raise HpcstateError(
-            f"saved with other keys than those in {ClusterPaths.of(cluster.name).secrets}: "
-            f"{', '.join(node.name for node in saved)}",
-            where=cluster.name,
-            hint="they would go on from their memory, without a boot that gives them these keys: put that "
-            f"folder back; or `virsh managedsave-remove {cluster.domain_name(saved[0])}` drops the memory",
-        )
-    running = [node.name for node in strange if host.state(cluster, node) not in _OFF]
-    if running:
-        raise HpcstateError(
-            f"running with other keys than those in {ClusterPaths.of(cluster.name).secrets}: "
-            f"{', '.join(running)}",
-            where=cluster.name,
-            hint="put that folder back; or `hpcstate stop FILE` and `start`: new keys are taken, disks stay",
-        )
-    for node in strange:
-        say(f"{node.name} was made with other keys: it gets the new ones as it boots")
-        host.volumes.remove_cidata(cluster, node)
-    _renew_addresses(cluster, [node for node in nodes if node not in strange], host, say)
-
-
-def _renew_addresses(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, say: Say) -> None:
-    """Nodes whose CD gives them another address in a site's network than the file get a new one as they boot.
-
-    Raises HpcstateError when such a node runs, or is saved: it keeps the address that it has.
-    """
-    moved = [node for node in nodes if host.volumes.has_other_address(cluster, node)]
-    states = {node.name: host.state(cluster, node) for node in moved}
-    awake = [name for name, state in states.items() if state not in _OFF or state == "saved"]
-    if awake:
-        raise HpcstateError(
-            f"nodes that run would get other addresses: {', '.join(awake)}",
-            where=f".clusters.{cluster.kind}.network",
-            hint="put the addresses back in the file, `hpcstate stop FILE`, change them, then `start`",
-        )
-    for node in moved:
-        say(f"{node.name} gets the address {node.address} as it boots")
-        host.volumes.remove_cidata(cluster, node)
 
 
 @contextmanager
@@ -306,7 +252,7 @@ def stop(
         if not host.domains(cluster) and (strangers := host.strangers(cluster)):
             raise refusal(cluster, file, strangers)
         chosen = select(cluster, only) if only else cluster.nodes
-        on = [node for node in reversed(chosen) if host.state(cluster, node) not in _OFF]
+        on = [node for node in reversed(chosen) if host.state(cluster, node) not in OFF]
         workers = [node for node in on if node is not cluster.controller]
         which = "".join(f" --node {name}" for name in only)
         way = StopCommands(f"hpcstate stop FILE{which} --drain", f"hpcstate stop FILE{which} --force")
@@ -339,7 +285,7 @@ def _emptied(
     by_name = {node.name: node for node in asked}
 
     def is_off(name: str) -> bool:
-        return name in by_name and host.state(cluster, by_name[name]) in _OFF
+        return name in by_name and host.state(cluster, by_name[name]) in OFF
 
     with Live(cluster) as live, left(live, asked, jobs, say, timeout_s, is_off, paused, way):
         yield
@@ -361,7 +307,7 @@ def _shut_down(cluster: Cluster, nodes: Sequence[Node], host: LibvirtHost, say: 
         # One that is paused again at once (its disk is still full) would wait for nothing.
         waiting = [node for node in waiting if host.state(cluster, node) in ("running", "stopping")]
     for node in nodes:
-        if (state := host.state(cluster, node)) not in _OFF:
+        if (state := host.state(cluster, node)) not in OFF:
             why = (
                 f"is {state}{_because(host.why(cluster, node))}"
                 if state != "running"
@@ -405,7 +351,7 @@ def remove_nodes(
                 refuse_snapshots(removal)
         # Enough of a node for what knows it by its name only.
         nodes = [replace(cluster.nodes[-1], name=name, place=name) for name in going]
-        on = [node for node in nodes if host.state(cluster, node) not in _OFF]
+        on = [node for node in nodes if host.state(cluster, node) not in OFF]
         way = StopCommands("hpcstate start FILE --remove", "scancel JOB")
         with _emptied(cluster, on, host, "drain", say, timeout_s, way, unknown=True):
             out_of_slurm([node.name for node in nodes])
@@ -463,7 +409,7 @@ def destroy(
         if not snapshots:
             refuse_snapshots(going)
         head = cluster.controller
-        if objects.data_volume(head) in going.staying and host.state(cluster, head) not in ("absent", *_OFF):
+        if objects.data_volume(head) in going.staying and host.state(cluster, head) not in ("absent", *OFF):
             say(f"{head.name} shuts down first: what stays of it has all of Slurm's state then")
             settle(cluster, say)
             _shut_down(cluster, [head], host, say)

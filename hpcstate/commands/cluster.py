@@ -20,6 +20,7 @@ from hpcstate.commands.arguments import (
 from hpcstate.errors import HpcstateError
 
 if TYPE_CHECKING:
+    from hpcstate.cluster.lifecycle import Started
     from hpcstate.model import Cluster
 
 
@@ -142,38 +143,50 @@ def _start(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from hpcstate.cluster import lifecycle
+    from hpcstate.cluster.greet import greet
     from hpcstate.hypervisor import fit
-    from hpcstate.hypervisor.machine import CONTRARY_WAY, contrary, contrary_line, summed
     from hpcstate.schema import load
 
     if args.force and not args.remove:
         raise HpcstateError("--force is for --remove", hint="give --remove, or leave it out")
     clusters = chosen_clusters(args)
-    fit.demand(replace(load(args.file), clusters=clusters), _say, only=args.node)
-    for cluster in clusters:
-        begun = time.monotonic()
-        print(f"{cluster.name}:", flush=True)
-        if args.remove and not _remove_nodes(cluster, args):
-            return 1
-        done = lifecycle.start(cluster, args.file, _say, args.node, autostart=args.autostart)
-        if done.changed:
-            took = f"{time.monotonic() - begun:.0f} s"
-            _say(f"{', '.join(done.powered_on)}: answering on SSH after {took}")
-        else:
-            _say(f"running already: {', '.join(done.running)}; nothing to do")
-            for line in done.drains:
-                _say(line)
-        both = contrary(done.differences)
-        for name, own in both.items():
-            _say(f"{contrary_line(name, own)}; `./hpc up` refuses that: {CONTRARY_WAY}")
-        rest = [each for each in done.differences if each.what not in both or each.impact != "power-cycle"]
-        for line in summed(rest):
-            _say(line)
-        if any(difference.impact == "power-cycle" for difference in rest):
-            _say(
-                f"`./hpc up {args.file}` takes these nodes off and on, one by one, when their jobs have ended"
+    with greet([(cluster, lifecycle.select(cluster, args.node)) for cluster in clusters]) as greeted:
+        fit.demand(replace(load(args.file), clusters=clusters), _say, only=args.node)
+        for cluster in clusters:
+            begun = time.monotonic()
+            print(f"{cluster.name}:", flush=True)
+            if args.remove and not _remove_nodes(cluster, args):
+                return 1
+            done = lifecycle.start(
+                cluster,
+                args.file,
+                _say,
+                args.node,
+                autostart=args.autostart,
+                greeted=greeted.get(cluster.name),
             )
+            _say_started(done, args.file, time.monotonic() - begun)
     return 0
+
+
+def _say_started(done: Started, file: Path, seconds: float) -> None:
+    """What a start of one cluster did, and what differs still."""
+    from hpcstate.hypervisor.machine import CONTRARY_WAY, contrary, contrary_line, summed
+
+    if done.changed:
+        _say(f"{', '.join(done.powered_on)}: answering on SSH after {seconds:.0f} s")
+    else:
+        _say(f"running already: {', '.join(done.running)}; nothing to do")
+        for line in done.drains:
+            _say(line)
+    both = contrary(done.differences)
+    for name, own in both.items():
+        _say(f"{contrary_line(name, own)}; `./hpc up` refuses that: {CONTRARY_WAY}")
+    rest = [each for each in done.differences if each.what not in both or each.impact != "power-cycle"]
+    for line in summed(rest):
+        _say(line)
+    if any(difference.impact == "power-cycle" for difference in rest):
+        _say(f"`./hpc up {file}` takes these nodes off and on, one by one, when their jobs have ended")
 
 
 def _remove_nodes(cluster: Cluster, args: argparse.Namespace) -> bool:

@@ -43,6 +43,8 @@ STATES = {
     libvirt.VIR_DOMAIN_PMSUSPENDED: "suspended",
 }
 
+OFF = ("absent", "stopped", "crashed", "saved")
+"""States in which nothing of a node is in memory; a paused one still is."""
 
 _REASONS = {
     (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR): "a disk of it had an error",

@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Literal, Self
@@ -132,6 +132,7 @@ class Live:
         self._open: set[str] = set()
         self._dead: dict[str, UnreachableError] = {}
         self._idle: dict[tuple[str, str], list[Shell]] = {}
+        self._begun: list[threading.Thread] = []
 
     @property
     def workers(self) -> tuple[Node, ...]:
@@ -150,6 +151,9 @@ class Live:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for thread in self._begun:
+            thread.join()
+        self._begun.clear()
         for shell in [shell for idle in self._idle.values() for shell in idle]:
             shell.close()
         self._idle.clear()
@@ -364,6 +368,18 @@ class Live:
             if opened.code != 0:
                 raise self._unreachable(name, opened.stderr)
             self._open.add(name)
+
+    def connect_soon(self, names: Iterable[str]) -> None:
+        """Begin to open the connections to ``names``: :meth:`connect` waits for them and says what failed."""
+
+        def begin(name: str) -> None:
+            with suppress(HpcstateError):
+                self.connect(name)
+
+        for name in names:
+            thread = threading.Thread(target=begin, args=(name,), daemon=True)
+            self._begun.append(thread)
+            thread.start()
 
     def _unreachable(self, name: str, stderr: str) -> UnreachableError:
         lines = [line for line in stderr.strip().splitlines() if line]

@@ -84,6 +84,26 @@ def test_the_connection_is_opened_once_and_closed_at_the_end(log: Path) -> None:
     assert " -O exit " in lines[-1]
 
 
+def test_connections_that_are_begun_early_are_opened_once_and_closed(log: Path) -> None:
+    with Live(TWO) as live:
+        live.connect_soon(["controller", "compute-01"])
+        live.run("controller", "true")
+    lines = log.read_text().splitlines()
+    opened = [line.split()[-1] for line in lines if " -N " in line]
+    closed = [line.split()[-1] for line in lines if " -O exit " in line]
+    assert sorted(opened) == ["admin@192.168.150.10", "admin@192.168.150.11"]
+    assert sorted(closed) == sorted(opened)
+
+
+def test_a_dead_node_is_told_when_it_is_asked_not_when_it_is_begun(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEAD", str(TWO.controller.address))
+    live.connect_soon(["controller"])
+    with pytest.raises(UnreachableError, match="does not answer on SSH"):
+        live.connect("controller")
+
+
 def test_scripts_share_a_shell_of_admin_and_one_of_root(live: Live, log: Path) -> None:
     for _ in range(3):
         live.run("controller", "true")

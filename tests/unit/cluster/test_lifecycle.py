@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 
 from hpcstate import paths, schema
-from hpcstate.cluster import boot, lifecycle, status
+from hpcstate.cluster import boot, cidata, greet, lifecycle, status
 from hpcstate.cluster.status import ClusterStatus, NodeStatus
 from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor import daemon as libvirt_daemon
@@ -148,6 +148,74 @@ def test_what_goes_on_beside_has_ended_when_the_nodes_answer(
     assert len(done) == 1
 
 
+class _Connections:
+    """Of a Live: which nodes were begun with, and what their connection came to."""
+
+    def __init__(self, silent: Sequence[str] = ()) -> None:
+        self.silent = {*silent}
+        self.begun: list[str] = []
+        self.asked: list[str] = []
+
+    def connect_soon(self, names: Sequence[str]) -> None:
+        self.begun += names
+
+    def connect(self, name: str) -> None:
+        self.asked.append(name)
+        if name in self.silent:
+            self.silent.remove(name)
+            raise UnreachableError(name, "silent", hint="")
+
+
+def test_connections_that_were_begun_are_used_and_a_silent_node_is_waited_for(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = _Connections(["compute-01"])
+    greetings: list[str] = []
+    said: list[str] = []
+    monkeypatch.setattr(boot, "_POLL", 0.0)
+
+    def silence(address: str) -> str:
+        greetings.append(address)
+        return ""
+
+    monkeypatch.setattr(boot, "_silence", silence)
+    boot.wait_for_ssh(cluster, cluster.nodes[:2], Hypervisor(), said.append, greeted=live)  # type: ignore[arg-type]
+    assert sorted(live.asked) == ["compute-01", "compute-01", "controller"]
+    assert greetings == [str(cluster.nodes[1].address)], "only one that did not answer is asked what it is"
+    assert said == ["controller: answers on SSH", "compute-01: answers on SSH"]
+
+
+@pytest.mark.parametrize(
+    ("daemon", "keys", "state", "greeted"),
+    [
+        (True, True, "running", True),
+        (False, True, "running", False),
+        (True, False, "running", False),
+        (True, True, "stopped", False),
+    ],
+)
+def test_a_cluster_is_greeted_that_runs_whole_with_our_keys(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, daemon: bool, keys: bool, state: str, greeted: bool
+) -> None:
+    if keys:
+        ensure_secrets(cluster)
+        write_known_hosts(cluster)
+    made: list[_Connections] = []
+
+    def live(_: Cluster) -> nullcontext[_Connections]:
+        made.append(_Connections())
+        return nullcontext(made[-1])
+
+    host = SimpleNamespace(state=lambda _, node: state if node is cluster.nodes[1] else "running")
+    monkeypatch.setattr(greet, "answers", lambda: daemon)
+    monkeypatch.setattr(greet, "connect", lambda _: nullcontext(host))
+    monkeypatch.setattr(greet, "Live", live)
+    with greet.greet([(replace(cluster, uri=libvirt_daemon.SYSTEM_URI), cluster.nodes[:2])]) as found:
+        assert bool(found) == bool(made) == greeted
+        if greeted:
+            assert [*made[0].begun] == ["controller", "compute-01"]
+
+
 _STALL = """\
 [   84.2] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:
 [   84.2] rcu: rcu_preempt kthread starved for 5250 jiffies! g1141 f0x0 RCU_GP_WAIT_FQS(5) ->state=0x402
@@ -180,7 +248,7 @@ def test_a_kernel_that_stalls_as_it_boots_is_reset_once(
 def test_nodes_with_other_keys_get_the_new_ones_when_they_are_off(cluster: Cluster) -> None:
     host = Hypervisor("stopped", other_keys=["compute-01"])
     said: list[str] = []
-    lifecycle._renew_cidata(cluster, cluster.nodes, host, said.append)  # type: ignore[arg-type]
+    cidata.renew(cluster, cluster.nodes, host, said.append)  # type: ignore[arg-type]
     assert host.removed == ["compute-01"]
     assert len(said) == 1
 
@@ -189,7 +257,7 @@ def test_nodes_with_other_keys_get_the_new_ones_when_they_are_off(cluster: Clust
 def test_running_nodes_with_other_keys_are_named_at_once(cluster: Cluster, state: str) -> None:
     host = Hypervisor(state, other_keys=["compute-01"])
     with pytest.raises(HpcstateError, match=r"running with other keys.*: compute-01") as caught:
-        lifecycle._renew_cidata(cluster, cluster.nodes, host, print)  # type: ignore[arg-type]
+        cidata.renew(cluster, cluster.nodes, host, print)  # type: ignore[arg-type]
     assert "hpcstate stop" in caught.value.hint
     assert host.removed == []
 
@@ -197,7 +265,7 @@ def test_running_nodes_with_other_keys_are_named_at_once(cluster: Cluster, state
 def test_a_saved_node_would_not_boot_and_gets_no_keys(cluster: Cluster) -> None:
     host = Hypervisor("saved", other_keys=["compute-01"])
     with pytest.raises(HpcstateError, match=r"saved with other keys.*: compute-01") as caught:
-        lifecycle._renew_cidata(cluster, cluster.nodes, host, print)  # type: ignore[arg-type]
+        cidata.renew(cluster, cluster.nodes, host, print)  # type: ignore[arg-type]
     assert "virsh managedsave-remove gpu-compute-01" in caught.value.hint
     assert host.removed == []
 
@@ -207,11 +275,11 @@ def test_nodes_of_a_site_get_another_address_when_they_boot(cluster: Cluster, st
     host = Hypervisor(state)
     host.other_addresses = ["compute-01"]
     if state == "stopped":
-        lifecycle._renew_cidata(cluster, cluster.nodes, host, print)  # type: ignore[arg-type]
+        cidata.renew(cluster, cluster.nodes, host, print)  # type: ignore[arg-type]
         assert host.removed == ["compute-01"]
         return
     with pytest.raises(HpcstateError, match="would get other addresses: compute-01"):
-        lifecycle._renew_cidata(cluster, cluster.nodes, host, print)  # type: ignore[arg-type]
+        cidata.renew(cluster, cluster.nodes, host, print)  # type: ignore[arg-type]
     assert host.removed == []
 
 
@@ -523,12 +591,12 @@ def test_the_logs_outlive_the_cluster(cluster: Cluster, monkeypatch: pytest.Monk
 
 def test_a_drain_that_a_killed_stop_left_is_found_and_no_others() -> None:
     recorded = (paths.ROOT / "tests/facts/slurm.SlurmNodes/quoting_reasons.txt").read_text()
-    assert lifecycle._drains_of_ours(FakeLive(lambda *_: recorded)) == []
+    assert greet.drains_of_ours(FakeLive(lambda *_: recorded)) == []
     ours = re.sub(r'"reason": ".*"', '"reason": "hpcstate: stop"', recorded)
-    lines = lifecycle._drains_of_ours(FakeLive(lambda *_: ours))
+    lines = greet.drains_of_ours(FakeLive(lambda *_: ours))
     assert lines and all("drained by hpcstate" in line for line in lines)
-    assert lifecycle._drains_of_ours(FakeLive(lambda *_: HpcstateError("silent"))) == []
-    assert lifecycle._drains_of_ours(FakeLive(lambda *_: "absent\n")) == []
+    assert greet.drains_of_ours(FakeLive(lambda *_: HpcstateError("silent"))) == []
+    assert greet.drains_of_ours(FakeLive(lambda *_: "absent\n")) == []
 
 
 def test_status_names_what_up_refuses_and_what_is_reserved() -> None:
