@@ -12,7 +12,7 @@ from hpcstate.errors import HpcstateError
 from hpcstate.terminal import agreed as agreed
 
 if TYPE_CHECKING:
-    from hpcstate.model import Cluster
+    from hpcstate.model import Cluster, Description
 
 KINDS = ("hpc", "cloud", "all")
 
@@ -33,13 +33,25 @@ def add_cluster_arguments(parser: argparse.ArgumentParser, *, makes_cluster: boo
     )
 
 
+def described(args: argparse.Namespace) -> Description:
+    """What the cluster file of ``args`` says, parsed once as long as its text is the same: the log, the turn
+    and the command itself want it. Raises ProblemsError for a wrong file.
+    """
+    from hpcstate.schema import parse
+    from hpcstate.schema.document import read_text
+
+    text = read_text(args.file)
+    if getattr(args, "text", None) != text:
+        args.description, args.text = parse(text, args.file), text
+    found: Description = args.description
+    return found
+
+
 def chosen_clusters(args: argparse.Namespace) -> tuple[Cluster, ...]:
     """The clusters that ``args`` name. Raises ProblemsError for a wrong file, HpcstateError when the file has
     no cluster of that kind.
     """
-    from hpcstate.schema import load
-
-    description = load(args.file)
+    description = described(args)
     chosen = tuple(cluster for cluster in description.clusters if args.cluster in ("all", cluster.kind))
     if not chosen:
         have = ", ".join(cluster.kind for cluster in description.clusters)
@@ -68,10 +80,8 @@ def refuse_bare_nodes(args: argparse.Namespace, words: Sequence[str]) -> None:
 
 def _cluster_names(args: argparse.Namespace) -> list[str]:
     """The clusters that ``args`` are about; none where the file is wrong, which the command itself says."""
-    from hpcstate.schema import load
-
     try:
-        found = load(args.file).clusters
+        found = described(args).clusters
     except HpcstateError:
         return []
     kind = getattr(args, "cluster", "all")

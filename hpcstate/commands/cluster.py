@@ -14,6 +14,7 @@ from hpcstate.commands.arguments import (
     add_cluster_file,
     agreed,
     chosen_clusters,
+    described,
     in_turn,
     seconds,
 )
@@ -122,11 +123,10 @@ def _say(text: str) -> None:
 def _plan(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
-    from hpcstate import schema
     from hpcstate.cluster import plan, plan_look, plan_text
     from hpcstate.paths import named
 
-    description = schema.load(args.file)
+    description = described(args)
     busy = plan_look.at_work(description)
     seen = plan_look.look(description, lambda text: print(f"  {text}", file=sys.stderr))
     seen = replace(seen, unknown=(*busy, *seen.unknown))
@@ -145,13 +145,12 @@ def _start(args: argparse.Namespace) -> int:
     from hpcstate.cluster import lifecycle
     from hpcstate.cluster.greet import greet
     from hpcstate.hypervisor import fit
-    from hpcstate.schema import load
 
     if args.force and not args.remove:
         raise HpcstateError("--force is for --remove", hint="give --remove, or leave it out")
     clusters = chosen_clusters(args)
     with greet([(cluster, lifecycle.select(cluster, args.node)) for cluster in clusters]) as greeted:
-        fit.demand(replace(load(args.file), clusters=clusters), _say, only=args.node)
+        fit.demand(replace(described(args), clusters=clusters), _say, only=args.node)
         for cluster in clusters:
             begun = time.monotonic()
             print(f"{cluster.name}:", flush=True)

@@ -127,10 +127,14 @@ while read -r _ _ number _ at rest; do
     *) disk mount "$at" "$sysfs/dev/block/$number" ;;
     esac
     # XFS can have its log and its real-time data on disks of their own (xfs(5)).
-    # shellcheck disable=SC2020 # each of the two becomes a line end
-    for d in $(printf '%s\n' "$options" | tr ', ' '\n\n' | sed -n 's/^\(logdev\|rtdev\)=//p'); do
-      named mount "$at" "$d"
-    done
+    case $options in
+    *logdev=* | *rtdev=*)
+      # shellcheck disable=SC2020 # each of the two becomes a line end
+      for d in $(printf '%s\n' "$options" | tr ', ' '\n\n' | sed -n 's/^\(logdev\|rtdev\)=//p'); do
+        named mount "$at" "$d"
+      done
+      ;;
+    esac
     ;;
   esac
 done <"$mounts" | {
