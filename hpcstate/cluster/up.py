@@ -35,7 +35,19 @@ def say(text: str) -> None:
 
 @cache
 def _description(file: Path) -> Description:
+    """What ``file`` said when this run began."""
     return schema.load(file)
+
+
+def _refuse_edited(file: Path) -> None:
+    """Raises HpcstateError where ``file`` is another one than this run began with: a deploy reads it itself,
+    and would tell Slurm of machines that the start before it has not made."""
+    if schema.load(file).clusters != _description(file).clusters:
+        raise HpcstateError(
+            "the cluster file was changed while this run went on; what it said before is done up to here",
+            where=str(file),
+            hint=f"`./hpc up {file}` does what it says now",
+        )
 
 
 def start(file: Path) -> None:
@@ -75,6 +87,7 @@ def deploy(file: Path, choice: DeployChoice = AS_USUAL) -> None:
 
 def _deploy(file: Path, say: Say, choice: DeployChoice) -> DeployReport:
     """The deploy itself, said; what was proven before a change is not proven after it."""
+    _refuse_edited(file)
     report = run_deploy(_description(file), say, choice=choice)
     say(deploy_text(report))
     if report.changed or report.failed_hosts:

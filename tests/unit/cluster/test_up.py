@@ -12,6 +12,7 @@ from hpcstate import paths
 from hpcstate.check.proof import Proof, configuration_digest, write_proof
 from hpcstate.check.suite import CheckResult
 from hpcstate.cluster import up
+from hpcstate.cluster.pyinfra import DeployReport
 from hpcstate.cluster.up import proof_text
 from hpcstate.errors import HpcstateError
 from hpcstate.paths import ClusterPaths
@@ -121,3 +122,24 @@ def test_a_node_is_out_of_slurm_before_its_machine_goes(
     with pytest.raises(HpcstateError, match="Slurm still has compute-03") if refused else nullcontext():
         up.out_of_slurm(cluster, file, ["compute-03"], lambda _: None)
     assert len(done) == deploys
+
+
+def test_a_file_that_is_edited_while_it_is_carried_out_is_deployed_by_the_next_run_only(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "gpu.yaml"
+    file.write_text((paths.ROOT / "inventories" / "gpu.yaml").read_text())
+    deployed: list[str] = []
+
+    def deploy(*_: object, **__: object) -> DeployReport:
+        deployed.append("once")
+        return DeployReport((), (), 1.0)
+
+    monkeypatch.setattr(up, "run_deploy", deploy)
+    up.deploy_now(file, print)
+    file.write_text(f"# a comment\n{file.read_text()}")
+    up.deploy_now(file, print)
+    file.write_text(file.read_text().replace("count: 2", "count: 3"))
+    with pytest.raises(HpcstateError, match="changed while this run went on"):
+        up.deploy_now(file, print)
+    assert deployed == ["once", "once"]
