@@ -11,7 +11,7 @@ from hpcstate.model import Cluster
 from hpcstate.node import mail
 from hpcstate.slurm import accounting as accounts
 from hpcstate.slurm.conf import slurm_user
-from operations import accounting, slurm, text_files
+from operations import accounting, partitions, slurm, text_files
 from operations.text_files import TextFile
 
 config.SUDO = True
@@ -37,6 +37,11 @@ if not is_build() and "controller" in host.groups:
         )
     slurm.controller_daemon(
         name="slurmctld and its configuration", files=slurm_files(this.cluster), force=this.force
+    )
+    partitions.named(
+        name="Partitions as slurm.conf says",
+        files=slurm_files(this.cluster),
+        controller=this.cluster.controller.name,
     )
     if not accounts.files(this.cluster):
         accounting.off(name="No slurmdbd and no database", cluster=this.cluster.name)

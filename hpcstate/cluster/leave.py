@@ -16,6 +16,7 @@ from typing import Literal
 
 from hpcstate import programs
 from hpcstate.errors import HpcstateError
+from hpcstate.health.decide import PREFIX as HEALTH_PREFIX
 from hpcstate.model import Cluster, Node
 from hpcstate.node.ssh import Live, NotLetInError, OtherHostKeyError
 from hpcstate.paths import ClusterPaths
@@ -197,6 +198,14 @@ def left(
                 say(f"after {_END_SECONDS:.0f} s {'; '.join(str(still).splitlines())}: stopping all the same")
         elif jobs == "drain" and holding:
             still = _wait(live, nodes, say, timeout_s, paused)
+            if theirs := _taken_over(live, drained):
+                raise HpcstateError(
+                    f"while jobs were awaited somebody drained {theirs}\nnothing was stopped",
+                    where=live.cluster.name,
+                    hint="they may be at it. When that is over, on "
+                    f"{live.cluster.controller.name}: sudo scontrol update nodename=NODE state=resume; then "
+                    "the same command again",
+                )
     except BaseException as error:
         _lift(live, drained, say, quietly=isinstance(error, HpcstateError))
         raise
@@ -207,7 +216,7 @@ def left(
             hint=f"`{way.waits}` goes on waiting; `{way.forces}` requeues or ends the jobs; to take jobs "
             f"again: scontrol update nodename={','.join(node.name for node in nodes)} state=resume",
         )
-    ours = [*drained, *(name for name, node in known.items() if node["reason"].startswith(REASON))]
+    ours = [*drained, *(name for name, node in known.items() if _is_ours(node))]
     try:
         yield
     except BaseException:
@@ -224,7 +233,7 @@ def take_jobs_again(cluster: Cluster, names: Sequence[str], say: Callable[[str],
         drained = [
             name
             for name in names
-            if name in known and "DRAIN" in known[name]["states"] and known[name]["reason"].startswith(REASON)
+            if name in known and "DRAIN" in known[name]["states"] and _is_ours(known[name])
         ]
         _lift(live, drained, say)
     if not known:
@@ -243,14 +252,30 @@ def _ask(live: Live) -> dict[str, SlurmNode]:
         return {}
 
 
+def _is_ours(node: SlurmNode) -> bool:
+    """Whether nobody has put another reason in the place of ours since we drained ``node``, or lifted it."""
+    return node["reason"].startswith(REASON)
+
+
+def _taken_over(live: Live, names: Sequence[str]) -> str:
+    """Those of ``names``, which we drained, that somebody has drained meanwhile, with the reason; empty where
+    there is none."""
+    known = _ask(live)
+    return "; ".join(
+        f"{name} ({known[name]['reason'] or 'no reason given'})"
+        for name in names
+        if name in known
+        and "DRAIN" in known[name]["states"]
+        and not known[name]["reason"].startswith((REASON_PREFIX, HEALTH_PREFIX))
+    )
+
+
 def _drained_before(known: Mapping[str, SlurmNode], nodes: Sequence[Node]) -> str:
     """What an earlier `stop --drain` left, which ran out of time, or a `start --remove` that was killed."""
     names = [
         node.name
         for node in nodes
-        if node.name in known
-        and "DRAIN" in known[node.name]["states"]
-        and known[node.name]["reason"].startswith(REASON)
+        if node.name in known and "DRAIN" in known[node.name]["states"] and _is_ours(known[node.name])
     ]
     if not names:
         return ""
@@ -267,8 +292,10 @@ def _update(live: Live, names: Sequence[str], state: str, reason: str = "") -> N
 
 
 def _lift(live: Live, names: Sequence[str], say: Callable[[str], None], *, quietly: bool = False) -> None:
-    """Let jobs start on the nodes ``names`` again; ``quietly`` where an error that follows says that nothing
-    was done."""
+    """Let jobs start on the nodes ``names`` again, but for those that somebody has drained since; ``quietly``
+    where an error that follows says that nothing was done."""
+    if names and (known := _ask(live)):
+        names = [name for name in names if name in known and _is_ours(known[name])]
     if not names:
         return
     try:
@@ -283,9 +310,9 @@ def _lift(live: Live, names: Sequence[str], say: Callable[[str], None], *, quiet
 
 def _down(live: Live, names: Sequence[str], say: Callable[[str], None]) -> None:
     """DOWN, then without the drain: at no moment would such a node take a job. One that Slurm no longer has
-    needs nothing."""
+    needs nothing, and one that somebody has drained since keeps that."""
     if names and (known := _ask(live)):
-        names = [name for name in names if name in known]
+        names = [name for name in names if name in known and _is_ours(known[name])]
     if not names:
         return
     try:

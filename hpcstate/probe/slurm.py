@@ -64,7 +64,7 @@ class SlurmDaemon(TypedDict):
     enabled: bool
 
 
-def _when_slurmctld_answers(command: str) -> str:
+def when_slurmctld_answers(command: str) -> str:
     """``command`` behind a ping; prints nothing where Slurm is absent or slurmctld silent."""
     return (
         'case "$(timeout 10 scontrol ping 2>/dev/null)" in '
@@ -76,7 +76,7 @@ def _when_slurmctld_answers(command: str) -> str:
 def nodes_command() -> str:
     """All the nodes, as JSON; nothing where Slurm is absent or slurmctld silent. For root, who reads
     slurm.conf whatever its mode is."""
-    return _when_slurmctld_answers("scontrol show nodes --json")
+    return when_slurmctld_answers("scontrol show nodes --json")
 
 
 def parse_nodes(text: str) -> dict[str, SlurmNode]:
@@ -186,7 +186,7 @@ def parse_files(text: str) -> dict[str, str]:
 
 def running_config_command() -> str:
     """The configuration slurmctld runs with; nothing where Slurm is absent or slurmctld silent."""
-    return _when_slurmctld_answers("scontrol show config")
+    return when_slurmctld_answers("scontrol show config")
 
 
 def parse_running_config(text: str) -> dict[str, str]:

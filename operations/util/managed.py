@@ -27,6 +27,7 @@ from operations import (
     node_runs,
     nvidia,
     packages,
+    partitions,
     quotas,
     registry,
     reservations,
@@ -65,6 +66,7 @@ ROWS: tuple[Managed, ...] = (
     *packages.MANAGED,
     *timers.MANAGED,
     *reservations.MANAGED,
+    *partitions.MANAGED,
     *monitoring.MANAGED,
 )
 """In the order of the page."""

@@ -71,6 +71,7 @@ MODULES = (
     "associations",
     "timers",
     "quotas",
+    "partitions",
     "reservations",
 )
 

@@ -198,6 +198,13 @@ BREAKS: Mapping[str, Break] = {
         "scontrol update reservationname=maintenance flags-=maint",
         "scontrol --oneliner show reservation maintenance | grep -q 'Flags=MAINT.* Users=root '",
     ),
+    "slurm.partitions": Break(
+        "controller",
+        "scontrol update partitionname=debug maxtime=5 state=down",
+        "scontrol --oneliner show partition debug | grep -q 'State=UP '",
+        "partition debug has State=DOWN, MaxTime=00:05:00",
+        "scontrol update partitionname=debug maxtime=1:00:00 state=up",
+    ),
     "accounting.database": Break(
         "controller",
         "mariadb -e \"REVOKE ALL PRIVILEGES ON slurm_acct_db.* FROM 'slurm'@'localhost'\"",

@@ -66,6 +66,7 @@ FULL_STACK = [
     ("users.py | Users and groups", set()),
     ("accounting.py | slurmdbd and its database", {"controller"}),
     ("controller.py | slurmctld and its configuration", {"controller"}),
+    ("controller.py | Partitions as slurm.conf says", set()),
     ("controller.py | No relay of mails that the file has not", set()),
     ("slurmctld is ready for the nodes", set()),
     ("homes.py | Units of the homes", NODES),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,9 +27,11 @@ class Slurm:
     def __init__(self, jobs: dict[str, list[int]], *, ends_after: int = 10**6, drained: str = "") -> None:
         self.jobs, self.ends_after, self.looks, self.told = jobs, ends_after, 0, list[str]()
         self.states = {node.name: ["IDLE", "DRAIN"] if node.name == drained else ["IDLE"] for node in WORKERS}
+        self.reasons = dict.fromkeys(self.states, "fan" if drained else "")
         self.silent = False
-        self.reason = ""
         self.dead = ""
+        self.theirs = ""
+        """A node that somebody drains while its jobs are awaited."""
 
     def __call__(self, node: str, script: str) -> Result | HpcstateError | str:
         if node == self.dead:
@@ -37,9 +40,19 @@ class Slurm:
             return "" if self.silent else json.dumps({"nodes": [self._node(name) for name in self.states]})
         if "squeue" in script:
             self.looks += 1
+            if self.theirs:
+                self.states[self.theirs], self.reasons[self.theirs] = ["IDLE", "DRAIN"], "fan broken"
             jobs = self.jobs.get(node, []) if self.looks <= self.ends_after else []
             return "\n".join([f"slurmctld {node}", *map(str, jobs)])
         self.told.append(script)
+        if found := re.fullmatch(
+            r"scontrol update nodename=(\S+) state=(drain|down|resume) reason=(.*)", script
+        ):
+            for name in found[1].split(","):
+                self.states[name] = {"drain": ["IDLE", "DRAIN"], "down": ["DOWN", "DRAIN"]}.get(
+                    found[2], ["IDLE"]
+                )
+                self.reasons[name] = found[3].strip("'")
         if "requeue" in script:
             self.ends_after = 0
         return ""
@@ -48,7 +61,7 @@ class Slurm:
         return {
             "name": name,
             "state": self.states[name],
-            "reason": self.reason,
+            "reason": self.reasons[name],
             "reason_set_by_user": "",
             "gres": "",
             "gres_used": "",
@@ -153,7 +166,7 @@ def test_nodes_that_nobody_could_drain_are_not_waited_for() -> None:
 
 def test_what_an_earlier_stop_drained_is_named() -> None:
     slurm = Slurm({"compute-01": [7]}, drained="compute-01")
-    slurm.reason = "hpcstate: stop"
+    slurm.reasons["compute-01"] = "hpcstate: stop"
     with pytest.raises(
         HpcstateError, match="an earlier stop or removal still drains compute-01: scontrol update"
     ):
@@ -257,6 +270,35 @@ def test_a_drain_of_somebody_stays() -> None:
     leave(slurm, "refuse")
     assert not any("compute-01" in line for line in slurm.told)
     assert update("compute-02", "undrain") in slurm.told
+
+
+@pytest.mark.parametrize("jobs", ["drain", "force"])
+def test_a_drain_of_somebody_who_comes_while_jobs_are_awaited_stays(jobs: slurm_leave.Jobs) -> None:
+    slurm = Slurm({"compute-02": [7]}, ends_after=6)
+    slurm.theirs = "compute-02"
+    if jobs == "drain":
+        with pytest.raises(HpcstateError, match=r"somebody drained compute-02 \(fan broken\)\nnothing was"):
+            leave(slurm, jobs)
+        assert "off" not in slurm.told
+        assert slurm.told[-1:] == lifted("compute-01"), "what nobody else wants takes jobs again"
+    else:
+        leave(slurm, jobs)
+        assert slurm.told[-2:] == [update("compute-01", "down", REASON), update("compute-01", "undrain")]
+    assert slurm.reasons["compute-02"] == "fan broken"
+
+
+def test_waiting_that_is_interrupted_lifts_no_drain_of_somebody(monkeypatch: pytest.MonkeyPatch) -> None:
+    slurm = Slurm({"compute-02": [7]})
+    slurm.theirs = "compute-02"
+
+    def interrupted(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hpcstate.cluster.leave.time.sleep", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        leave(slurm, "drain")
+    assert slurm.told[-1:] == lifted("compute-01")
+    assert slurm.reasons["compute-02"] == "fan broken"
 
 
 def test_a_silent_slurmctld_is_no_reason_to_go_on_where_a_node_has_jobs() -> None:
@@ -370,7 +412,7 @@ def test_jobs_start_again_on_what_a_killed_roll_drained(
     key.parent.mkdir(parents=True)
     key.touch()
     slurm = Slurm({}, drained="compute-01")
-    slurm.reason = reason
+    slurm.reasons["compute-01"] = reason
     monkeypatch.setattr(slurm_leave, "Live", lambda _: FakeLive(slurm))
     names = [node.name for node in WORKERS]
     assert slurm_leave.take_jobs_again(TWO, names, lambda _: None) == resumed
