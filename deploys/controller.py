@@ -38,13 +38,13 @@ if not is_build() and "controller" in host.groups:
     slurm.controller_daemon(
         name="slurmctld and its configuration", files=slurm_files(this.cluster), force=this.force
     )
+    if not accounts.files(this.cluster):
+        accounting.off(name="No slurmdbd and no database", cluster=this.cluster.name)
     partitions.named(
         name="Partitions as slurm.conf says",
         files=slurm_files(this.cluster),
         controller=this.cluster.controller.name,
     )
-    if not accounts.files(this.cluster):
-        accounting.off(name="No slurmdbd and no database", cluster=this.cluster.name)
     # Behind slurmctld, which runs it no more.
     unused = [path for path in mail.FILES if path not in sends and path != mail.PASSWORD]
     if not this.cluster.mail or not this.cluster.mail.password_file:

@@ -10,6 +10,7 @@ from pyinfra.context import host
 from facts.partitions import SlurmPartitions
 from facts.slurm import SlurmFiles
 from hpcstate.node.managed import Managed
+from hpcstate.probe.partitions import Partitions
 from hpcstate.slurm.conf import CONF_DIRECTORY
 from hpcstate.slurm.partitions_now import strange
 from operations.util.arguments import operation
@@ -34,10 +35,9 @@ def named(files: Mapping[str, str], controller: str) -> Generator[PyinfraCommand
     """
     conf = files["slurm.conf"]
     current = host.get_fact(SlurmFiles, directory=CONF_DIRECTORY)
-    lines = (
-        [] if current.get("slurm.conf") != conf else strange(conf, host.get_fact(SlurmPartitions), controller)
-    )
-    for line in lines:
-        name_once(host, line)
+    if current.get("slurm.conf") == conf:
+        found: Partitions = host.get_fact(SlurmPartitions)
+        for line in strange(conf, found, controller):
+            name_once(host, line)
     host.noop("partitions are compared with slurm.conf")
     yield from ()

@@ -37,6 +37,9 @@ _WAITING = frozenset({"PENDING", "CONFIGURING"})
 _NODES_AWAY = ("ReqNodeNotAvail", "Nodes required for job are DOWN")
 """How the reasons of a job begin whose nodes are down or drained (job_state_reason_string of 24.11)."""
 
+_PARTITION_CLOSED = ("PartitionDown", "PartitionInactive")
+"""The reasons of a job whose partition was closed: it waits until somebody opens that."""
+
 _ACTIVE = _WAITING | {"RUNNING", "COMPLETING", "SUSPENDED", "STAGE_OUT"}
 
 
@@ -70,7 +73,7 @@ class JobState:
     @property
     def without_nodes(self) -> bool:
         """Whether the job waits for nodes that take no jobs."""
-        return self.waiting and self.reason.startswith(_NODES_AWAY)
+        return self.waiting and self.reason.startswith((*_NODES_AWAY, *_PARTITION_CLOSED))
 
 
 class Jobs:
@@ -148,8 +151,10 @@ class Jobs:
             time.sleep(POLL_SECONDS)
         hint = "`squeue` and `scontrol show job` on the controller say more"
         if any(state.waiting for state in states.values()):
-            skip_if_busy(self._live)
-            hint = _away_first(self._live) or hint
+            closed = _closed(self._live)
+            if not closed:
+                skip_if_busy(self._live)
+            hint = closed or _away_first(self._live) or hint
         seen = "; ".join(f"{label}: {describe(state)}" for label, state in states.items())
         raise CheckFailed(expected, seen, hint)
 
@@ -226,13 +231,32 @@ def srun(live: Live, arguments: Sequence[str], command: Sequence[str], *, second
     hint = "`sinfo -N -l` on the controller and /var/log/slurm/slurmd.log on the nodes say more"
     # Whether it was somebody else's jobs that stood in the way, or nodes that take none.
     if any("Unable to allocate resources" in line for line in said):
-        skip_if_busy(live)
-        hint = _away_first(live) or hint
+        closed = _closed(live)
+        if not closed:
+            skip_if_busy(live)
+        hint = closed or _away_first(live) or hint
     raise CheckFailed(
         f"`{shlex.join(['srun', *arguments, *command[:1]])}` succeeds",
         f"it {ended}: {' / '.join(line.strip() for line in said) or 'nothing was printed'}",
         hint,
     )
+
+
+def _closed(live: Live) -> str:
+    """The hint where somebody closed a partition that the file has as UP: no job starts there, and no other
+    job is in the way. Empty where all are open."""
+    slurm = live.cluster.slurm
+    open_ones = {each.name for each in slurm.partitions if each.state == "UP"} if slurm else set()
+    answer = live.run(
+        live.cluster.controller.name, "sinfo --all --noheader --format='%R %a'", user="root", check=False
+    )
+    rows = [line.split() for line in dict.fromkeys(answer.stdout.splitlines())]
+    closed = {row[0]: row[1] for row in rows if len(row) == 2 and row[0] in open_ones and row[1] != "up"}
+    if not closed:
+        return ""
+    said = ", ".join(f"partition {name} is {state}" for name, state in closed.items())
+    back = "; ".join(f"sudo scontrol update partitionname={name} state=up" for name in closed)
+    return f"{said}: somebody closed it by scontrol; on the controller: {back}"
 
 
 def _away_first(live: Live) -> str:

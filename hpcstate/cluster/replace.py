@@ -156,14 +156,7 @@ def due(
     other = set(only) or differ
     rest = (*cluster.workers, *_logins(cluster))
     names = [node.name for node in rest if node.name in other and node.name not in unfinished]
-    theirs = {
-        name: slurm[name]["reason"] or "no reason given"
-        for name in names
-        if name in slurm
-        and "DRAIN" in slurm[name]["states"]
-        and not slurm[name]["reason"].startswith(REASON_PREFIX)
-        and not _UNHEALTHY & set(slurm[name]["states"])
-    }
+    theirs = _drained(names, slurm)
     waiting = [name for name in names if name not in theirs]
     ill = unhealthy(slurm)
     doors = [node.name for node in _logins(cluster)]
@@ -176,6 +169,18 @@ def due(
     if keeps and (controller_too or head in only):
         return Due(tuple(unfinished), (head, *waiting), theirs, reserved=reserved, silent=not slurm)
     return Due(tuple(unfinished), tuple(waiting), theirs, keeps, reserved, not slurm)
+
+
+def _drained(names: Sequence[str], slurm: Mapping[str, SlurmNode]) -> dict[str, str]:
+    """Those of ``names`` that somebody drained, with the reason; not one that is not well anyway."""
+    return {
+        name: slurm[name]["reason"] or "no reason given"
+        for name in names
+        if name in slurm
+        and "DRAIN" in slurm[name]["states"]
+        and not slurm[name]["reason"].startswith(REASON_PREFIX)
+        and not _UNHEALTHY & set(slurm[name]["states"])
+    }
 
 
 def _logins(cluster: Cluster) -> tuple[Node, ...]:
@@ -270,7 +275,14 @@ def replace(
         done += unfinished
     total = len(cluster.workers)
     while waiting:
-        ill = unhealthy(slurm_nodes(cluster))
+        known = slurm_nodes(cluster)
+        theirs = _drained(waiting, known)
+        for name, why in theirs.items():
+            say(f"{name} keeps its image: somebody drained it meanwhile ({why})")
+        waiting = [name for name in waiting if name not in theirs]
+        if not waiting:
+            break
+        ill = unhealthy(known)
         passed = [name for name in done if name not in (head, *doors)]
         try:
             batch = next_batch(waiting, total, cluster.roll, ill, first=not passed)

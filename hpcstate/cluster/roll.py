@@ -78,6 +78,8 @@ def roll(cluster: Cluster, file: Path, names: Sequence[str], say: Say) -> None:
     """
     refuse_drained(cluster, names)
     for number, name in enumerate(names, start=1):
+        if number > 1:  # the jobs of the one before may have taken hours
+            refuse_drained(cluster, [name])
         begun = time.monotonic()
         say(f"{name}: off and on, {number} of {len(names)}")
         lifecycle.stop(cluster, file, say, [name], jobs="drain", timeout_s=DRAIN_SECONDS)

@@ -24,15 +24,24 @@ class Cluster:
 
     reason: str
     sinfo: str
-    cluster = SimpleNamespace(controller=SimpleNamespace(name="controller"))
+    partitions: str = "gpu up\ndebug up\n"
+    squeue: str = ""
+    cluster = SimpleNamespace(
+        controller=SimpleNamespace(name="controller"),
+        slurm=SimpleNamespace(
+            partitions=[SimpleNamespace(name="gpu", state="UP"), SimpleNamespace(name="debug", state="DOWN")]
+        ),
+    )
 
     def run(self, _node: str, script: str, **_: Any) -> Result:
+        if "%R %a" in script:
+            return Result((), 0, self.partitions, "")
         if "sinfo" in script:
             return Result((), 0, self.sinfo, "")
         if "--states=all" in script:
             name = script.split("--name=")[1].split(" ")[0]
             return Result((), 0, f"{name}|7|PENDING|{self.reason}\n", "")
-        return Result((), 0, "", "")
+        return Result((), 0, self.squeue if "squeue" in script else "", "")
 
 
 @pytest.fixture
@@ -72,3 +81,14 @@ def test_where_all_nodes_take_jobs_the_queue_says_more(clock: list[float]) -> No
         started.wait(lambda states: not states["one"].waiting, "it starts", seconds=3)
     assert clock[0] < 4
     assert "squeue" in caught.value.hint
+
+
+def test_a_partition_that_somebody_closed_is_the_fault_whoever_else_waits(clock: list[float]) -> None:
+    live: Any = Cluster("PartitionDown", "", "gpu down\ngpu down\ndebug down\n", squeue="x|9|eva|PENDING\n")
+    with pytest.raises(CheckFailed) as caught, jobs.Jobs(live, {"one": jobs.Job((), ("true",))}) as started:
+        started.wait(lambda states: not states["one"].waiting, "it starts")
+    assert clock[0] < jobs.AWAY_SECONDS + 1
+    assert caught.value.hint == (
+        "partition gpu is down: somebody closed it by scontrol; on the controller: sudo scontrol update "
+        "partitionname=gpu state=up"
+    )

@@ -217,6 +217,21 @@ def test_the_canary_then_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "compute-01: new disks from the image of now, 1 of 2" in world.said
 
 
+def test_one_that_somebody_drains_meanwhile_keeps_its_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch)
+    states = {"compute_01": "IDLE", "compute_02": "IDLE"}
+
+    def deploy() -> Sequence[str]:
+        states["compute_02"] = "IDLE+DRAIN fan"
+        return world.deploy()
+
+    monkeypatch.setattr(replace, "slurm_nodes", lambda _: slurm(**states))
+    work = Due((), ("compute-01", "compute-02"), {})
+    assert replace.replace(TWO, FILE, work, deploy, world.said.append) == ["compute-01"]
+    assert world.done == [*one("compute-01"), "drop"]
+    assert "compute-02 keeps its image: somebody drained it meanwhile (fan)" in world.said
+
+
 def test_login_nodes_one_by_one_behind_them(monkeypatch: pytest.MonkeyPatch) -> None:
     doors = (a_node("login-01", 9, "login", gpus=0), a_node("login-02", 8, "login", gpus=0))
     world = World(monkeypatch)

@@ -84,6 +84,24 @@ def test_one_node_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+def test_a_node_that_somebody_drains_while_the_one_before_is_at_it_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[str] = []
+
+    def start(*arguments: Any) -> None:
+        done.append(f"start {arguments[3]}")
+        slurm(monkeypatch, compute_02=(["IDLE", "DRAIN"], "fan"))
+
+    monkeypatch.setattr(lifecycle, "stop", lambda *arguments, **_: done.append(f"stop {arguments[3]}"))
+    monkeypatch.setattr(lifecycle, "start", start)
+    monkeypatch.setattr(roll, "wait_for_slurm", lambda *_: None)
+    slurm(monkeypatch)
+    with pytest.raises(HpcstateError, match=r"somebody drained them: compute-02 \(fan\)"):
+        roll.roll(TWO, Path("gpu.yaml"), ["compute-01", "compute-02"], lambda _: None)
+    assert done == ["stop ['compute-01']", "start ['compute-01']"]
+
+
 def slurm(monkeypatch: pytest.MonkeyPatch, **states: tuple[list[str], str]) -> None:
     """slurmctld has these nodes: states and reason, by name with underscores."""
     nodes = {
