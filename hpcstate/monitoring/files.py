@@ -332,7 +332,10 @@ def files(cluster: Cluster, node: Node, known: Credentials) -> tuple[MonitoringF
         MonitoringFile(
             places.PROCESSES, render("monitoring/processes.yml.j2"), restarts=(places.PROCESS.unit,)
         ),
-        MonitoringFile(places.STATIC, static_metrics(cluster, node, own.not_after)),
+        MonitoringFile(
+            places.STATIC,
+            static_metrics(cluster, node, own.not_after, known.ends if node is cluster.controller else None),
+        ),
     ]
     found += programs(there)
     if places.DATABASE in there:
@@ -481,6 +484,7 @@ def rules(cluster: Cluster) -> Mapping[str, str]:
         "window_s": max(120, 4 * cluster.monitoring.interval_s),
         "accounting": cluster.accounting.on,
         "gpus": cluster.monitoring.gpus,
+        "containers": cluster.containers.deploy,
         "backup_s": 2 * _PERIODS_S[cluster.backup.every] + 3600 if cluster.backup else 0,
     }
     return {
@@ -507,21 +511,30 @@ def alertmanager(cluster: Cluster) -> str:
     )
 
 
-def static_metrics(cluster: Cluster, node: Node, not_after: int) -> str:
-    """What the deploy knows of a node and no program finds out: for node exporter's textfile collector."""
+def static_metrics(
+    cluster: Cluster, node: Node, not_after: int, others: Mapping[str, int] | None = None
+) -> str:
+    """What the deploy knows of a node and no program finds out: for node exporter's textfile collector. Its
+    certificate ends ``not_after``, ``others`` (by their files) when it says: in seconds since 1970."""
     simulated, real = places.simulated_gpus(node), places.real_gpus(node)
     declared = len(node.gres_types)
-    name = json.dumps(places.CERTIFICATE)
+    ends = {places.CERTIFICATE: not_after, **(others or {})}
     values = (
-        ("certificate_not_after_timestamp_seconds", f"{{file={name}}}", "when it ends", not_after),
+        *(
+            ("certificate_not_after_timestamp_seconds", f"{{file={json.dumps(file)}}}", "when it ends", end)
+            for file, end in ends.items()
+        ),
         ("gpus_declared", "", "GPUs that the cluster file gives to this node", declared),
         ("gpus_simulated", "", "those of them that are simulated", simulated),
         ("gpus_real", "", "GPUs that the cluster file passes through to this node", real),
     )
-    lines = []
+    lines: list[str] = []
     for metric, labels, meaning, value in values:
         full = f"hpcstate_{metric}"
-        lines += [f"# HELP {full} {meaning}", f"# TYPE {full} gauge", f"{full}{labels} {value}"]
+        # The format takes one line of each kind for a name.
+        if (kind := f"# TYPE {full} gauge") not in lines:
+            lines += [f"# HELP {full} {meaning}", kind]
+        lines.append(f"{full}{labels} {value}")
     return "\n".join(lines) + "\n"
 
 

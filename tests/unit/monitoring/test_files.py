@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from hpcstate import paths
 from hpcstate.errors import HpcstateError
 from hpcstate.judge import watching
-from hpcstate.model import Cluster
+from hpcstate.model import Cluster, LdapDirectory
 from hpcstate.monitoring import files, places, secrets
 from hpcstate.monitoring.secrets import Credentials
 from hpcstate.node import base_files
@@ -137,6 +139,65 @@ def test_jobs_that_others_must_not_see_are_asked_for_by_slurm_itself(tmp_path: P
         tmp_path, on, {"slurm_config:\n": "slurm_config:\n      parameters: {PrivateData: jobs}\n"}
     )
     assert "User=slurm\n" in files.unit_files(hidden, hidden.controller)[files.drop_in(places.SLURM)]
+
+
+def certificate(folder: Path, days: int) -> str:
+    """One that ends in so many days, as a site would make it."""
+    name = folder / "site.crt"
+    words = ["-subj", "/CN=site", "-keyout", folder / "site.key", "-out", name]
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+    ]
+    subprocess.run([*command, "-days", str(days), *words], check=True, capture_output=True, timeout=60)
+    return name.read_text()
+
+
+def test_what_else_ends_is_told_by_the_controller_alone(of: Cluster, real: Credentials) -> None:
+    (authority,) = real.ends
+    assert authority == places.AUTHORITY
+    assert real.ends[authority] - time.time() > 3600 * 86400
+    for node in of.nodes:
+        (told,) = [file for file in files.files(of, node, real) if file.path == places.STATIC]
+        assert (f'"{places.AUTHORITY}"' in told.content) == (node is of.controller)
+        assert told.content.count("# TYPE hpcstate_certificate_not_after_timestamp_seconds gauge\n") == 1
+
+
+def test_the_first_certificate_of_a_bundle_that_ends_counts(tmp_path: Path) -> None:
+    soon, late = certificate(tmp_path, 9), certificate(tmp_path, 99)
+    found = secrets.first_end(f"Subject: a comment\n{late}\nanother\n{soon}")
+    assert found is not None and 8.9 < (found - time.time()) / 86400 < 9.1
+    assert secrets.first_end("nothing") is None
+    assert secrets.first_end("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n") is None
+
+
+def test_one_that_has_ended_counts_where_no_other_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = {"a": 5.0, "b": time.time() + 90, "c": 7.0}
+    texts = {name: f"-----BEGIN CERTIFICATE-----{name}-----END CERTIFICATE-----" for name in ends}
+    monkeypatch.setattr(secrets, "_not_after", lambda text: ends[text[27]])
+    assert secrets.first_end(texts["a"] + texts["b"]) == ends["b"]
+    assert secrets.first_end(texts["a"] + texts["c"]) == 7.0
+
+
+def test_the_directory_s_certificate_is_among_them(
+    of: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
+    ca = tmp_path / "ldap.pem"
+    ca.write_text(certificate(tmp_path, 9))
+    directory = LdapDirectory(uri=("ldaps://ldap.example.org",), base="dc=example,dc=org", ca_file=ca)
+    known = secrets.ensure(replace(of, directory=directory))
+    assert known.ends.keys() == {places.AUTHORITY, str(ca)}
+    ca.unlink()
+    assert secrets.ensure(replace(of, directory=directory)).ends.keys() == {places.AUTHORITY}
 
 
 TOOLS = {name: (path,) for name in ("promtool", "amtool") if (path := program_of(name))}
