@@ -11,7 +11,7 @@ from __future__ import annotations
 from pyinfra.context import config
 
 from deploys.util.context import is_build, target
-from deploys.util.monitoring_files import known
+from deploys.util.monitoring_files import charts, known
 from deploys.util.relay import relay_password
 from hpcstate.monitoring import files, places
 from operations import monitoring, packages, services, text_files
@@ -57,7 +57,8 @@ if not is_build() and target().cluster.kind == "hpc":
         name="Packages of what watches", wanted=places.packages(this.cluster, this.node), record=RECORD
     )
     if there:
-        found = files.files(this.cluster, this.node, known(this.cluster))
+        library = charts(this.cluster) if places.SERVER in there else None
+        found = files.files(this.cluster, this.node, known(this.cluster), library)
         if places.DATABASE in there:
             monitoring.database_user(name="MariaDB lets its exporter in")
         texts = [

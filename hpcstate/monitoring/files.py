@@ -14,6 +14,7 @@ from pathlib import Path
 from hpcstate.model import Cluster, Node
 from hpcstate.model.backup import Every
 from hpcstate.monitoring import places
+from hpcstate.monitoring.page import ChartLibrary, page
 from hpcstate.monitoring.places import Watcher, watchers
 from hpcstate.monitoring.secrets import Credentials
 from hpcstate.paths import TEMPLATES
@@ -315,8 +316,10 @@ def sources(cluster: Cluster, node: Node, apt_get: str) -> tuple[MonitoringFile,
 
 
 @of_site
-def files(cluster: Cluster, node: Node, known: Credentials) -> tuple[MonitoringFile, ...]:
-    """The files of ``node``, but for those that systemd reads."""
+def files(
+    cluster: Cluster, node: Node, known: Credentials, charts: ChartLibrary | None = None
+) -> tuple[MonitoringFile, ...]:
+    """The files of ``node``, but for those that systemd reads. ``charts`` is for the cluster's page."""
     there = watchers(cluster, node)
     if not there:
         return ()
@@ -352,8 +355,7 @@ def files(cluster: Cluster, node: Node, known: Credentials) -> tuple[MonitoringF
         found += _server_files(cluster, known)
         found += [MonitoringFile(path, text) for path, text in dashboards(cluster).items()]
         if cluster.monitoring.page:
-            page = (TEMPLATES / "monitoring" / "cluster.html").read_text(encoding="utf-8")
-            found.append(MonitoringFile(places.PAGE, page))
+            found.append(MonitoringFile(places.PAGE, page(cluster, charts)))
     if places.GRAFANA in there:
         found += _grafana_files(cluster, known)
     return tuple(found)

@@ -20,8 +20,9 @@ import pytest
 from hpcstate.model import Cluster
 from hpcstate.monitoring import files, gpu_exporter, job_exporter, slurm_exporter
 from hpcstate.monitoring.exporter import Sample
+from hpcstate.monitoring.page import page
 from hpcstate.paths import TEMPLATES
-from tests.unit.monitoring.judges import program_of
+from tests.unit.monitoring.judges import chart_library, program_of
 from tests.unit.monitoring.test_job_exporter import FILES, grow
 from tests.unit.monitoring.watched import cluster as watched
 
@@ -157,10 +158,10 @@ def known_names(of: Cluster, folder: Path) -> set[str]:
 
 
 class Watching:
-    """A Prometheus that watches what is recorded."""
+    """A Prometheus that watches what is recorded. ``consoles`` is its folder of pages."""
 
-    def __init__(self, at: str) -> None:
-        self.at = at
+    def __init__(self, at: str, consoles: Path) -> None:
+        self.at, self.consoles = at, consoles
 
     def ask(self, target: Mapping[str, Any]) -> list[Any]:
         """The series of a panel's query. Fails with Prometheus' words where it is none."""
@@ -246,6 +247,9 @@ def watching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watching]:
     (folder / "rules").mkdir()
     for path, rules in files.rules(of).items():
         (folder / "rules" / Path(path).name).write_text(re.sub(r"interval: \d+s", "interval: 1s", rules))
+    consoles = folder / "consoles"
+    consoles.mkdir()
+    (consoles / "cluster.html").write_text(page(of, chart_library()))
     command = PROMETHEUS.split()
     with (folder / "log").open("w") as log:
         program = subprocess.Popen(
@@ -254,13 +258,13 @@ def watching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watching]:
                 f"--config.file={folder / 'prometheus.yml'}",
                 f"--storage.tsdb.path={folder / 'data'}",
                 f"--web.listen-address=127.0.0.1:{port}",
-                f"--web.console.templates={TEMPLATES / 'monitoring'}",
+                f"--web.console.templates={consoles}",
             ],
             stdout=log,
             stderr=log,
         )
     try:
-        watcher = Watching(f"http://127.0.0.1:{port}")
+        watcher = Watching(f"http://127.0.0.1:{port}", consoles)
         limit = time.monotonic() + 90
         while not watcher.ready():
             assert program.poll() is None and time.monotonic() < limit, (folder / "log").read_text()[-3000:]
