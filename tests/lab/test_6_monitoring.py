@@ -20,7 +20,7 @@ from hpcstate import schema
 from hpcstate.check.runner import load_suites, run_checks
 from hpcstate.check.suite import Fault
 from hpcstate.model import Cluster, Description
-from hpcstate.monitoring import files, places
+from hpcstate.monitoring import foreign, places
 from hpcstate.node.ssh import Live
 from tests.lab.conftest import outcomes, pyinfra, results
 from tests.lab.mirror import DEBS, GATEWAY, mirror
@@ -154,7 +154,7 @@ def test_each_panel_has_data(live: Live, watched: Path) -> None:
     cluster = schema.load(watched).clusters[0]
     folder = places.DASHBOARDS
     names = live.run("controller", f"ls {folder}").stdout.split()
-    assert len(names) == len(files.DASHBOARD_NAMES)
+    assert len(names) == len(foreign.DASHBOARD_NAMES)
     empty = []
     with Live(cluster) as now:
         for name in (each for each in names if "gpu" not in each and "job" not in each):

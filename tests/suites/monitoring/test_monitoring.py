@@ -16,7 +16,7 @@ from hpcstate.check.jobs import Job, on
 from hpcstate.check.plugin import StartJobs
 from hpcstate.check.suite import DEPLOY_AGAIN, CheckFailed, RecordProperty, fault
 from hpcstate.model import Cluster
-from hpcstate.monitoring import files, places
+from hpcstate.monitoring import places, server
 from hpcstate.node.base_files import FIREWALL
 from hpcstate.node.ssh import JOB_USER, Live
 from tests.suites.breaking import last_gpu_node, last_worker, moved, stopped
@@ -65,7 +65,9 @@ def test_answers(live: Live, cluster: Cluster, record_property: RecordProperty) 
     """Prometheus gets an answer from each exporter of each node"""
     _skip_without(cluster)
     expected = {
-        (files.JOB_NAMES[watcher], node.name) for node in live.nodes for watcher in files.asked(cluster, node)
+        (server.JOB_NAMES[watcher], node.name)
+        for node in live.nodes
+        for watcher in server.asked(cluster, node)
     }
     began = live.run(cluster.controller.name, "date +%s").stdout.strip()
     limit = time.monotonic() + 2 * cluster.monitoring.interval_s + 20

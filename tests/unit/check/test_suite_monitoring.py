@@ -14,7 +14,7 @@ import pytest
 
 from hpcstate.check.runner import load_suites, run_check
 from hpcstate.model.monitoring import MonitoringSettings
-from hpcstate.monitoring import files, places
+from hpcstate.monitoring import places, server
 from hpcstate.run import Result
 from tests.unit.fake_live import TWO, FakeLive, failing
 
@@ -34,7 +34,7 @@ def up(*without: str, dead: str = "") -> str:
         }
         for node in CLUSTER.nodes
         for watcher in places.watchers(CLUSTER, node)
-        if (name := files.JOB_NAMES[watcher]) not in without
+        if (name := server.JOB_NAMES[watcher]) not in without
     ]
     return json.dumps({"status": "success", "data": {"result": rows}})
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from hpcstate.model import Cluster
-from hpcstate.monitoring import files, gpu_exporter, job_exporter, slurm_exporter
+from hpcstate.monitoring import gpu_exporter, job_exporter, known_metrics, server, slurm_exporter
 from hpcstate.monitoring.exporter import Sample
 from hpcstate.monitoring.page import page
 from hpcstate.paths import TEMPLATES
@@ -105,9 +105,9 @@ def told(of: Cluster, folder: Path) -> dict[tuple[str, str, str], str]:
         ),
     }
     for each in of.nodes:
-        own = files.static_metrics(of, each, 1_900_000_000)
+        own = known_metrics.static_metrics(of, each, 1_900_000_000)
         if each is of.controller:
-            own += files.backup_metrics(1_790_000_000)
+            own += known_metrics.backup_metrics(1_790_000_000)
         found["node", each.name, each.role] = node + own
     return found
 
@@ -151,7 +151,7 @@ def known_names(of: Cluster, folder: Path) -> set[str]:
     found = set(PROMETHEUS_OWN)
     for text in told(of, folder).values():
         found |= set(re.findall(r"(?m)^([A-Za-z_]\w*)[{ ]", text))
-    for text in files.rules(of).values():
+    for text in server.rules(of).values():
         found |= set(re.findall(r"record: (\S+)", text))
     # What dcgm-exporter is asked for.
     return found | set(re.findall(r"\bDCGM_\w+", (TEMPLATES / "monitoring" / "dcgm.csv.j2").read_text()))
@@ -237,15 +237,15 @@ def watching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watching]:
         def log_message(self, *words: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Exporters)
-    Thread(target=server.serve_forever, daemon=True).start()
+    exporters = ThreadingHTTPServer(("127.0.0.1", 0), Exporters)
+    Thread(target=exporters.serve_forever, daemon=True).start()
     with ThreadingHTTPServer(("127.0.0.1", 0), Exporters) as free:
         port = free.server_address[1]
-    own = f"127.0.0.1:{server.server_address[1]}"
+    own = f"127.0.0.1:{exporters.server_address[1]}"
     text = configuration(found, own, f"127.0.0.1:{port}")
     (folder / "prometheus.yml").write_text(text)
     (folder / "rules").mkdir()
-    for path, rules in files.rules(of).items():
+    for path, rules in server.rules(of).items():
         (folder / "rules" / Path(path).name).write_text(re.sub(r"interval: \d+s", "interval: 1s", rules))
     consoles = folder / "consoles"
     consoles.mkdir()
@@ -273,4 +273,4 @@ def watching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watching]:
     finally:
         program.terminate()
         program.wait(20)
-        server.shutdown()
+        exporters.shutdown()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate.monitoring import files, job_exporter
+from hpcstate.monitoring import job_exporter, server, units
 from tests.unit.monitoring.asked import ON as DASHBOARDS_ON
 from tests.unit.monitoring.asked import known_names, names_of
 from tests.unit.monitoring.judges import program_of
@@ -355,7 +355,7 @@ CONTAINERS = "    containers: {deploy: [mpi-minimal]}\n"
 
 def rendered(folder: Path) -> dict[str, str]:
     text = ON.replace("enabled: true\n", "enabled: true\n      gpus: true\n") + CONTAINERS
-    return {Path(path).name: text for path, text in files.rules(watched(folder, text)).items()}
+    return {Path(path).name: text for path, text in server.rules(watched(folder, text)).items()}
 
 
 def severities(text: str) -> dict[str, str]:
@@ -365,7 +365,7 @@ def severities(text: str) -> dict[str, str]:
 
 def test_a_cluster_that_is_not_backed_up_by_itself_has_no_alert_of_it(tmp_path: Path) -> None:
     of = watched(tmp_path, "    monitoring: {enabled: true}\n")
-    assert not [text for text in files.rules(of).values() if "Backup" in text]
+    assert not [text for text in server.rules(of).values() if "Backup" in text]
 
 
 def test_every_alert_has_a_case_that_fires_and_says_what_to_do(tmp_path: Path) -> None:
@@ -387,7 +387,7 @@ def test_every_metric_of_an_alert_is_told_by_a_program(tmp_path: Path) -> None:
 def test_every_unit_of_an_alert_is_one_that_is_told_of(tmp_path: Path) -> None:
     asked = set(re.findall(r'name="(\w+)\.service"', rendered(tmp_path)["alerts.yml"]))
     assert asked == {"munge", "slurmd", "slurmctld", "slurmdbd", "mariadb"}
-    assert asked <= set(files.UNITS_WATCHED)
+    assert asked <= set(units.UNITS_WATCHED)
 
 
 def expressions(text: str) -> list[str]:

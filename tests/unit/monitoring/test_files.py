@@ -14,7 +14,7 @@ from hpcstate import paths
 from hpcstate.errors import HpcstateError
 from hpcstate.judge import watching
 from hpcstate.model import Cluster, LdapDirectory
-from hpcstate.monitoring import files, places, secrets
+from hpcstate.monitoring import files, places, secrets, units, unused
 from hpcstate.monitoring.secrets import Credentials
 from hpcstate.node import base_files
 from tests.unit.monitoring.judges import program_of
@@ -43,9 +43,9 @@ def test_a_file_that_says_nothing_of_it_has_nothing_of_it(tmp_path: Path) -> Non
     of = watched(tmp_path, "")
     for node in of.nodes:
         assert places.packages(of, node) == ()
-        assert files.unit_files(of, node) == {}
+        assert units.unit_files(of, node) == {}
         assert files.files(of, node, credentials(of)) == ()
-        gone = files.not_wanted(of, node)
+        gone = unused.not_wanted(of, node)
         assert set(gone.folders) == {
             *(places.DATA, places.RULES, places.ALERTS_DATA, places.FOLDER),
             *(places.EXPORTERS, places.DASHBOARDS),
@@ -62,7 +62,7 @@ def test_what_runs_by_an_old_unit_file_starts_anew(tmp_path: Path, runs: bool) -
     systemctl.write_text(f'#!/bin/sh\necho "$*" >>{log}\n{answer}\n')
     systemctl.chmod(0o755)
     env = {"PATH": f"{tmp_path}:{os.defpath}"}
-    subprocess.run(["dash", "-c", files.count_unit(places.SERVER)], env=env, check=True, timeout=30)
+    subprocess.run(["dash", "-c", units.count_unit(places.SERVER)], env=env, check=True, timeout=30)
     assert log.read_text().splitlines() == [
         "daemon-reload",
         "--quiet is-active prometheus.service",
@@ -72,20 +72,20 @@ def test_what_runs_by_an_old_unit_file_starts_anew(tmp_path: Path, runs: bool) -
 
 def test_every_watcher_has_its_unit_file(of: Cluster) -> None:
     for node in of.nodes:
-        paths_of = {files.drop_in(watcher) for watcher in places.watchers(of, node)}
-        assert set(files.unit_files(of, node)) == paths_of
+        paths_of = {units.drop_in(watcher) for watcher in places.watchers(of, node)}
+        assert set(units.unit_files(of, node)) == paths_of
 
 
 def test_nothing_of_it_listens_everywhere(of: Cluster) -> None:
     for node in of.nodes:
-        units = files.unit_files(of, node)
-        assert len(units) == len(places.watchers(of, node))
-        for path, unit in units.items():
+        found = units.unit_files(of, node)
+        assert len(found) == len(places.watchers(of, node))
+        for path, unit in found.items():
             own = [word for word in unit.split() if "listen-address=" in word and word[-1:].isdigit()]
             own += [word for word in unit.splitlines() if "--address" in word]
             assert own, path
             assert all(str(node.address) in word or "127.0.0.1" in word for word in own), path
-    alerts = files.unit_files(of, of.controller)[files.drop_in(places.ALERTS)]
+    alerts = units.unit_files(of, of.controller)[units.drop_in(places.ALERTS)]
     assert "--cluster.listen-address=\n" in alerts
 
 
@@ -128,17 +128,17 @@ def test_a_controller_without_accounting_asks_no_database(tmp_path: Path) -> Non
     of = watched(tmp_path, "    monitoring: {enabled: true}\n    accounting: {enabled: false}\n")
     assert places.DATABASE not in places.watchers(of, of.controller)
     assert "SlurmdbdDown" not in text(of, f"{places.RULES}/alerts.yml")
-    assert places.MYSQLD in files.not_wanted(of, of.controller).files
+    assert places.MYSQLD in unused.not_wanted(of, of.controller).files
 
 
 def test_jobs_that_others_must_not_see_are_asked_for_by_slurm_itself(tmp_path: Path) -> None:
     on = "    monitoring: {enabled: true}\n"
     of = watched(tmp_path, on)
-    assert "User=prometheus\n" in files.unit_files(of, of.controller)[files.drop_in(places.SLURM)]
+    assert "User=prometheus\n" in units.unit_files(of, of.controller)[units.drop_in(places.SLURM)]
     hidden = watched(
         tmp_path, on, {"slurm_config:\n": "slurm_config:\n      parameters: {PrivateData: jobs}\n"}
     )
-    assert "User=slurm\n" in files.unit_files(hidden, hidden.controller)[files.drop_in(places.SLURM)]
+    assert "User=slurm\n" in units.unit_files(hidden, hidden.controller)[units.drop_in(places.SLURM)]
 
 
 def certificate(folder: Path, days: int) -> str:
