@@ -80,7 +80,8 @@ WITH_GPUS = replace(CLUSTER, monitoring=MonitoringSettings(on=True, gpus=True))
 def gpus(*told: tuple[str, str], simulated: bool = True) -> str:
     """What Prometheus says of GPUs: node and number."""
     mark = {"simulated": "true"} if simulated else {}
-    rows = [{"metric": {"instance": node, "gpu": gpu, **mark}, "value": [1, "0"]} for node, gpu in told]
+    labels = [{"instance": node, "gpu": gpu, **mark} for node, gpu in told]
+    rows = [{"metric": each, "value": [1, "0"]} for each in labels]
     return json.dumps({"status": "success", "data": {"result": rows}})
 
 

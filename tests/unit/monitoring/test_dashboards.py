@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from hpcstate.monitoring import dashboards, foreign, server
+from hpcstate.monitoring.panels import WIDTH
 from tests.unit.monitoring.asked import ON, RECORDED, Watching, expression, known_names, names_of, watching
 from tests.unit.monitoring.watched import cluster as watched
 
@@ -164,7 +165,7 @@ def test_panels_have_a_place_of_their_own(name: str) -> None:
     taken: dict[tuple[int, int], str] = {}
     for panel in board["panels"]:
         place = panel["gridPos"]
-        assert place["x"] + place["w"] <= dashboards.WIDTH
+        assert place["x"] + place["w"] <= WIDTH
         for x in range(place["x"], place["x"] + place["w"]):
             for y in range(place["y"], place["y"] + place["h"]):
                 assert taken.setdefault((x, y), panel["title"]) == panel["title"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import time
 from dataclasses import replace
@@ -76,6 +77,15 @@ def test_every_watcher_has_its_unit_file(of: Cluster) -> None:
         assert set(units.unit_files(of, node)) == paths_of
 
 
+def test_programs_of_go_keep_little_and_prometheus_alone_may_use_two_threads(of: Cluster) -> None:
+    """docs/monitoring.md, Cost."""
+    found = {path.split("/")[4]: unit for path, unit in units.unit_files(of, of.controller).items()}
+    threads = {name: re.findall(r"GOMAXPROCS=(\d)", unit) for name, unit in found.items() if ".d" in name}
+    assert threads.pop("prometheus.service.d") == ["2"]
+    assert set(map(tuple, threads.values())) == {("1",)} and len(threads) == 4
+    assert all("Environment=GOGC=50\n" in found[name] for name in threads)
+
+
 def test_nothing_of_it_listens_everywhere(of: Cluster) -> None:
     for node in of.nodes:
         found = units.unit_files(of, node)
@@ -144,7 +154,7 @@ def test_jobs_that_others_must_not_see_are_asked_for_by_slurm_itself(tmp_path: P
 def certificate(folder: Path, days: int) -> str:
     """One that ends in so many days, as a site would make it."""
     name = folder / "site.crt"
-    words = ["-subj", "/CN=site", "-keyout", folder / "site.key", "-out", name]
+    words = ["-subj", "/CN=site", "-keyout", str(folder / "site.key"), "-out", str(name)]
     command = [
         "openssl",
         "req",
