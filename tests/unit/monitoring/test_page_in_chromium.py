@@ -35,7 +35,7 @@ frame.onload = () => {
   const look = setInterval(() => {
     if (!seen.getElementById("when").textContent) return;
     clearInterval(look);
-    seen.querySelectorAll(".ranges button")[1].click();
+    seen.querySelectorAll(".ranges button")[0].click();
     setTimeout(() => {
       const canvas = [...seen.querySelectorAll("canvas")];
       const drawn = canvas.map(each =>
@@ -57,8 +57,8 @@ frame.onload = () => {
 
 @pytest.fixture(autouse=True)
 def told_for_long_enough(watching: Watching) -> None:
-    """The charts end with a quarter of a minute that is over."""
-    assert watching.wait_for({"expr": "gpu:utilization offset 20s", "instant": True})
+    """The charts have a point each quarter of a minute; on a busy machine a scrape is missed."""
+    assert watching.wait_for({"expr": "gpu:utilization offset 50s", "instant": True})
 
 
 def seen(
@@ -90,7 +90,7 @@ def test_it_is_whole_at_this_width(watching: Watching, tmp_path: Path, width: in
     # Only tables may be wider than the window, within their own frame.
     assert found["window"] == width >= found["page"] and found["wide"] == 0
     assert (found["canvases"], found["empty"]) == (6, 0), found["charts"]
-    assert found["nodes"] == 1 + 3 and found["chosen"] == "6 h"
+    assert found["nodes"] == 1 + 3 and found["chosen"] == "1 h"
     light = sum(map(int, re.findall(r"\d+", found["ground"])[:3])) > 3 * 128
     assert light is not dark
 
