@@ -11,9 +11,10 @@ from __future__ import annotations
 from pyinfra.context import config
 
 from deploys.util.context import is_build, target
-from deploys.util.monitoring_files import known
+from deploys.util.monitoring_files import charts, known
 from deploys.util.relay import relay_password
-from hpcstate.monitoring import files, places
+from hpcstate.monitoring import files, foreign, places, units, unused
+from hpcstate.monitoring.node_file import MonitoringFile
 from operations import monitoring, packages, services, text_files
 from operations.text_files import TextFile
 
@@ -23,7 +24,7 @@ RECORD = "/etc/hpcstate/packages-monitoring"
 """The packages that were installed for it: they go with it."""
 
 
-def _then(file: files.MonitoringFile) -> str:
+def _then(file: MonitoringFile) -> str:
     """What has to follow a new content. Units that do not run yet are started later; one whose new file is
     refused goes on with the old one."""
     if file.then:
@@ -39,25 +40,26 @@ def _then(file: files.MonitoringFile) -> str:
 if not is_build() and target().cluster.kind == "hpc":
     this = target()
     there = places.watchers(this.cluster, this.node)
-    units = files.unit_files(this.cluster, this.node)
+    of_systemd = units.unit_files(this.cluster, this.node)
     if there:
         text_files.put(
             name="How systemd runs what watches",
             files=[
-                TextFile(files.drop_in(each), units[files.drop_in(each)], then=files.count_unit(each))
+                TextFile(units.drop_in(each), of_systemd[units.drop_in(each)], then=units.count_unit(each))
                 for each in there
             ],
         )
-        if foreign := files.sources(this.cluster, this.node, packages.APT_GET):
+        if sources := foreign.sources(this.cluster, this.node, packages.APT_GET):
             text_files.put(
                 name="Repositories of what watches",
-                files=[TextFile(each.path, each.content, then=_then(each)) for each in foreign],
+                files=[TextFile(each.path, each.content, then=_then(each)) for each in sources],
             )
     packages.added(
         name="Packages of what watches", wanted=places.packages(this.cluster, this.node), record=RECORD
     )
     if there:
-        found = files.files(this.cluster, this.node, known(this.cluster))
+        library = charts(this.cluster) if places.SERVER in there else None
+        found = files.files(this.cluster, this.node, known(this.cluster), library)
         if places.DATABASE in there:
             monitoring.database_user(name="MariaDB lets its exporter in")
         texts = [
@@ -78,15 +80,15 @@ if not is_build() and target().cluster.kind == "hpc":
             on=(*(f"{watcher.unit}.service" for watcher in there), *places.COLLECTORS_ON),
             off=places.COLLECTORS_OFF,
         )
-    unused = files.not_wanted(this.cluster, this.node)
+    left = unused.not_wanted(this.cluster, this.node)
     monitoring.off(
         name="Nothing watches that the file has not",
-        files=unused.files,
-        folders=unused.folders,
-        units=unused.units,
+        files=left.files,
+        folders=left.folders,
+        units=left.units,
         database=places.DATABASE not in there,
     )
-    for watcher, left in files.not_wanted_foreign(this.cluster, this.node).items():
+    for watcher, left in unused.not_wanted_foreign(this.cluster, this.node).items():
         monitoring.off(
             name=f"No {watcher.packages[0]} that the file has not",
             files=left.files,

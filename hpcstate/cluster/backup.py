@@ -23,8 +23,7 @@ from hpcstate.cluster.backup_archive import FORMAT, BackupManifest, Lock, Writer
 from hpcstate.cluster.backup_decide import SlurmRecord, parse
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster
-from hpcstate.monitoring import files as monitoring_files
-from hpcstate.monitoring import places
+from hpcstate.monitoring import known_metrics, places
 from hpcstate.node.data_volume import HOME, TOP
 from hpcstate.node.ssh import Live
 from hpcstate.paths import ClusterPaths, shown
@@ -143,7 +142,7 @@ def tell(cluster: Cluster, live: Live, taken_s: int) -> None:
     is a backup all the same where that cannot be told."""
     if places.watchers(cluster, cluster.controller):
         with suppress(HpcstateError):
-            text = monitoring_files.backup_metrics(taken_s)
+            text = known_metrics.backup_metrics(taken_s)
             live.put(cluster.controller.name, places.BACKUP, text, mode=0o644)
 
 

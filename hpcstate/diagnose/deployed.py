@@ -17,8 +17,17 @@ PARTS = (
     *(
         f"diagnose/{name}"
         for name in (
-            *("__init__.py", "collect.py", "decide.py", "events.py", "lines.py", "output_paths.py"),
-            *("python.py", "ranks.py", "record.py", "rules.py", "rules.toml", "sources.py", "text.py"),
+            *("__init__.py", "collect.py", "decide.py", "events.py", "evidence.py", "lines.py"),
+            *(
+                "output_paths.py",
+                "python.py",
+                "ranks.py",
+                "record.py",
+                "rules.py",
+                "rules.toml",
+                "sources.py",
+                "text.py",
+            ),
         )
     ),
     *("gpu/__init__.py", "gpu/xids.py", "gpu/xids.toml"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from hpcstate.diagnose.decide import Diagnosis, Evidence
+from hpcstate.diagnose.decide import Diagnosis
+from hpcstate.diagnose.evidence import Evidence
 
 _SURE = {
     "certain": "certain",

@@ -13,14 +13,14 @@ import re
 import secrets
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from hpcstate.errors import HpcstateError
 from hpcstate.files import alone, write_atomically
 from hpcstate.model import Cluster, Node
-from hpcstate.monitoring.places import SCRAPER
+from hpcstate.monitoring.places import AUTHORITY, SCRAPER
 from hpcstate.paths import ClusterPaths
 from hpcstate.run import run, tail
 
@@ -34,6 +34,7 @@ RENEW_DAYS = 90
 
 _DAY = 86_400
 _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+_PEM = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n?", re.S)
 _ALPHABET = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 """The digits of a bcrypt salt (crypt(5))."""
 
@@ -50,13 +51,16 @@ class Certificate:
 @dataclass(frozen=True)
 class Credentials:
     """Hashes of passwords by name (people's and SCRAPER's), SCRAPER's password, the authority's certificate,
-    and that of each node by its name; that of Grafana's ``admin``, empty without it."""
+    and that of each node by its name; that of Grafana's ``admin``, empty without it. ``ends`` is when other
+    certificates end that nodes trust, by their files, in seconds since 1970: the authority's own, and that of
+    the directory, which is the site's."""
 
     hashes: Mapping[str, str]
     scrape_password: str
     authority: str
     nodes: Mapping[str, Certificate]
     grafana_password: str = ""
+    ends: Mapping[str, int] = field(default_factory=dict)
 
 
 def ensure(cluster: Cluster) -> Credentials:
@@ -71,7 +75,28 @@ def ensure(cluster: Cluster) -> Credentials:
         nodes = {node.name: _of_node(folder, node) for node in cluster.nodes}
         # No name of a person has a dot.
         grafana = _password(folder / "grafana.admin") if cluster.monitoring.grafana else ""
-    return Credentials(hashes, passwords[SCRAPER], authority, nodes, grafana)
+    ends = {AUTHORITY: first_end(authority)}
+    if cluster.directory and cluster.directory.ca_file:
+        ends[str(cluster.directory.ca_file)] = first_end(_text(cluster.directory.ca_file))
+    known = {file: end for file, end in ends.items() if end is not None}
+    return Credentials(hashes, passwords[SCRAPER], authority, nodes, grafana, known)
+
+
+def first_end(text: str) -> int | None:
+    """When the first of the certificates in ``text`` ends, in seconds since 1970. One that has ended already
+    counts where no other is left: a bundle keeps the old one beside the new. None without a certificate."""
+    found = [_not_after(block) for block in _PEM.findall(text)]
+    ends = [end for end in found if end is not None]
+    left = [end for end in ends if end > datetime.now(UTC).timestamp()]
+    return min(left) if left else max(ends, default=None)
+
+
+def _text(path: Path) -> str:
+    """What is in a file of the site's; nothing where it cannot be read, which another step says."""
+    try:
+        return path.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
 
 
 def _password(path: Path) -> str:
@@ -175,9 +200,22 @@ def _ends(certificate: Path, names: tuple[tuple[str, str], ...]) -> int | None:
     (options of openssl-x509(1) and their values), or ends within RENEW_DAYS."""
     words = [word for pair in names for word in pair]
     done = run(["openssl", "x509", "-in", certificate, "-noout", "-enddate", *words], check=False)
-    found = re.search(r"notAfter=(.+)", done.stdout)
-    if done.code != 0 or found is None or done.stdout.count("does match certificate") != len(names):
+    end = _end_in(done.stdout)
+    if done.code != 0 or end is None or done.stdout.count("does match certificate") != len(names):
+        return None
+    return end if end - datetime.now(UTC).timestamp() > RENEW_DAYS * _DAY else None
+
+
+def _not_after(certificate: str) -> int | None:
+    """When ``certificate``, in PEM, ends; None for what openssl does not read."""
+    done = run(["openssl", "x509", "-noout", "-enddate"], stdin=certificate, check=False)
+    return _end_in(done.stdout) if done.code == 0 else None
+
+
+def _end_in(said: str) -> int | None:
+    """The time of ``notAfter=Nov 28 16:47:27 2028 GMT``, in seconds since 1970."""
+    found = re.search(r"notAfter=(.+)", said)
+    if found is None:
         return None
     when = datetime.strptime(found[1].strip(), "%b %d %H:%M:%S %Y %Z").replace(tzinfo=UTC)
-    left = when - datetime.now(UTC)
-    return int(when.timestamp()) if left.total_seconds() > RENEW_DAYS * _DAY else None
+    return int(when.timestamp())

@@ -12,6 +12,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from hpcstate.errors import HpcstateError
+from hpcstate.host import npm
 from hpcstate.host.tools import fetch_deb
 from hpcstate.paths import BUILD, ROOT
 from hpcstate.run import CLEAR_UP_SECONDS, run, run_visibly, run_with_lines
@@ -22,7 +23,8 @@ class Stage:
     """One stage: Python modules run in turn with these words, or, with ``tests``, pytest on these folders.
 
     ``needs`` names the doit tasks that must be done before, ``within`` the command that the whole runs in,
-    ``debs`` the packages of tools.toml that are fetched first.
+    ``debs`` the packages of tools.toml that are fetched first, ``npm`` those of npm: where its registry is
+    out of reach, what needs them says skipped.
     When all stages are run, one that is ``alone`` begins after those before it. ``deploys`` is for the one
     whose cluster gets containers. Of one that is ``measured`` it is seen which lines of the project run in
     its own process.
@@ -34,6 +36,7 @@ class Stage:
     needs: tuple[str, ...] = ()
     within: tuple[str, ...] = ()
     debs: tuple[str, ...] = ()
+    npm: tuple[str, ...] = ()
     alone: bool = False
     deploys: bool = False
     measured: bool = False
@@ -74,6 +77,7 @@ STAGES = (
         "unit",
         tests=("tests/unit", "tests/facts", "tests/operations", "tests/render"),
         debs=("prometheus", "promtool", "prometheus-alertmanager"),
+        npm=("uplot",),
         measured=True,
     ),
     Stage("graph", tests=("tests/graph",)),
@@ -145,6 +149,11 @@ def run_stage(stage: Stage, reports: Path = BUILD / "test") -> Outcome:
         report.unlink(missing_ok=True)
         for name in stage.debs:
             fetch_deb(name)
+        for name in stage.npm:
+            try:
+                npm.texts(npm.load()[name], ())
+            except HpcstateError as error:
+                print(error, file=sys.stderr)
         # Measuring takes half as much processor time again: a run that has a limit goes without it.
         measured = ("-m", "coverage", "run") if stage.measured and limit() is None else ()
         words = [*stage.within, sys.executable, *measured, "-m", "pytest", *stage.tests]

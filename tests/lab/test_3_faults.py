@@ -57,6 +57,7 @@ NOT_IN_THE_LAB = (
     "users.ports",
     "monitoring.answers",
     "monitoring.jobs",
+    "monitoring.gpus",
     "monitoring.closed",
 )
 """What these look at is not in the lab's file: a mail server, the systemd of a workstation, a watch over the

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,10 +14,10 @@ from hpcstate.check.jobs import Job, on
 from hpcstate.check.plugin import StartJobs
 from hpcstate.check.suite import DEPLOY_AGAIN, CheckFailed, RecordProperty, fault
 from hpcstate.model import Cluster
-from hpcstate.monitoring import files, places
+from hpcstate.monitoring import places, server
 from hpcstate.node.base_files import FIREWALL
 from hpcstate.node.ssh import JOB_USER, Live
-from tests.suites.breaking import last_worker, stopped
+from tests.suites.breaking import last_gpu_node, last_worker, moved, stopped
 from tests.suites.prometheus import ask
 
 KNOCK = Path(__file__).with_name("knock.sh")
@@ -35,7 +36,9 @@ def test_answers(live: Live, cluster: Cluster, record_property: RecordProperty) 
     """Prometheus gets an answer from each exporter of each node"""
     _skip_without(cluster)
     expected = {
-        (files.JOB_NAMES[watcher], node.name) for node in live.nodes for watcher in files.asked(cluster, node)
+        (server.JOB_NAMES[watcher], node.name)
+        for node in live.nodes
+        for watcher in server.asked(cluster, node)
     }
     began = live.run(cluster.controller.name, "date +%s").stdout.strip()
     limit = time.monotonic() + 2 * cluster.monitoring.interval_s + 20
@@ -106,6 +109,75 @@ def no_jobs(live: Live) -> Iterator[None]:
 def no_owner(live: Live) -> Iterator[None]:
     _skip_without(live.cluster)
     with stopped(live, live.cluster.controller.name, places.SLURM.unit):
+        yield
+
+
+GPUS_TOLD = ("DCGM_FI_DEV_GPU_TEMP", 'DCGM_FI_DEV_GPU_UTIL{simulated="true"}')
+"""What each GPU tells of itself: a real one, split or not, and one that is a plain file."""
+
+
+@pytest.mark.needs(gpus=1)
+def test_gpus(live: Live, cluster: Cluster, record_property: RecordProperty) -> None:
+    """Every GPU of every node tells of itself, and those that are simulated are marked"""
+    _skip_without(cluster)
+    if not cluster.monitoring.gpus:
+        pytest.skip("the cluster file has no monitoring: {gpus: true}")
+    expected = {
+        (node.name, simulated): count
+        for node in live.workers
+        for simulated, count in ((False, places.real_gpus(node)), (True, places.simulated_gpus(node)))
+        if count
+    }
+    began = live.run(cluster.controller.name, "date +%s").stdout.strip()
+    query = " or ".join(f"({name} and timestamp({name}) > {began})" for name in GPUS_TOLD)
+    limit = time.monotonic() + 2 * cluster.monitoring.interval_s + 20
+    while True:
+        # A GPU that MIG splits tells by each of its instances.
+        each = {
+            (row.labels["instance"], row.labels.get("simulated") == "true", row.labels["gpu"])
+            for row in ask(live, query)
+        }
+        told = Counter((node, simulated) for node, simulated, _ in each)
+        if told == expected or time.monotonic() > limit:
+            break
+        time.sleep(POLL_SECONDS)
+    wrong = [
+        f"{node}: {told[node, simulated]} of {expected.get((node, simulated), 0)}"
+        f"{' simulated' if simulated else ''}"
+        for node, simulated in sorted(expected.keys() | told.keys())
+        if told[node, simulated] != expected.get((node, simulated), 0)
+    ]
+    if wrong:
+        raise CheckFailed(
+            f"{sum(expected.values())} GPUs tell of themselves",
+            ", ".join(wrong),
+            f"journalctl -u {places.GPUS.unit} there, -u {places.DCGM.unit} where DCGM runs; {DEPLOY_AGAIN}",
+        )
+    nodes = len({node for node, _ in expected})
+    record_property("observed", f"{sum(expected.values())} GPUs of {nodes} nodes")
+
+
+def _skip_without_gpus(live: Live) -> None:
+    if not (live.cluster.monitoring.on and live.cluster.monitoring.gpus):
+        pytest.skip("the cluster file has no monitoring: {enabled: true, gpus: true}")
+
+
+@fault("the exporter of GPUs is stopped on a node", "monitoring.gpus", needs_gpus=1)
+def no_gpus(live: Live) -> Iterator[None]:
+    _skip_without_gpus(live)
+    node = last_gpu_node(live)
+    # Where DCGM tells, ours tells of the kernel's log alone.
+    there = places.watchers(live.cluster, node)
+    unit = (places.DCGM if places.DCGM in there else places.GPUS).unit
+    with stopped(live, node.name, unit):
+        yield
+
+
+@fault("a GPU of a node is gone", "monitoring.gpus", needs_gpus=1)
+def no_gpu(live: Live) -> Iterator[None]:
+    _skip_without_gpus(live)
+    # nvidia-smi does not see a real one either without its file.
+    with moved(live, last_gpu_node(live).name, "/dev/nvidia0"):
         yield
 
 

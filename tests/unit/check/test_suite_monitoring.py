@@ -14,12 +14,13 @@ import pytest
 
 from hpcstate.check.runner import load_suites, run_check
 from hpcstate.model.monitoring import MonitoringSettings
-from hpcstate.monitoring import files, places
+from hpcstate.monitoring import places, server
 from hpcstate.run import Result
 from tests.unit.fake_live import TWO, FakeLive, failing
 
 SUITE = Path("tests/suites/monitoring")
 (ANSWERS,) = load_suites().select(name="monitoring.answers")
+(GPUS,) = load_suites().select(name="monitoring.gpus")
 (CLOSED,) = load_suites().select(name="monitoring.closed")
 CLUSTER = replace(TWO, monitoring=MonitoringSettings(on=True))
 
@@ -33,7 +34,7 @@ def up(*without: str, dead: str = "") -> str:
         }
         for node in CLUSTER.nodes
         for watcher in places.watchers(CLUSTER, node)
-        if (name := files.JOB_NAMES[watcher]) not in without
+        if (name := server.JOB_NAMES[watcher]) not in without
     ]
     return json.dumps({"status": "success", "data": {"result": rows}})
 
@@ -71,6 +72,64 @@ def test_every_exporter_answers(answer: str | Result, outcome: str, said: str) -
     )
     assert found.outcome == outcome
     assert said in str(found)
+
+
+WITH_GPUS = replace(CLUSTER, monitoring=MonitoringSettings(on=True, gpus=True))
+
+
+def gpus(*told: tuple[str, str], simulated: bool = True) -> str:
+    """What Prometheus says of GPUs: node and number."""
+    mark = {"simulated": "true"} if simulated else {}
+    labels = [{"instance": node, "gpu": gpu, **mark} for node, gpu in told]
+    rows = [{"metric": each, "value": [1, "0"]} for each in labels]
+    return json.dumps({"status": "success", "data": {"result": rows}})
+
+
+EVERY = [(node.name, gpu) for node in CLUSTER.workers for gpu in "01"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome", "said"),
+    [
+        (gpus(*EVERY), "passed", ""),
+        # Twice by MIG is one.
+        (gpus(*EVERY, EVERY[0]), "passed", ""),
+        (gpus(*EVERY[1:]), "failed", "compute-01: 1 of 2 simulated"),
+        (gpus(*EVERY[:2]), "failed", "compute-02: 0 of 2 simulated"),
+        (gpus(*EVERY, ("compute-02", "2")), "failed", "compute-02: 3 of 2 simulated"),
+        (gpus(*EVERY, simulated=False), "failed", "compute-01: 2 of 0"),
+    ],
+)
+def test_every_gpu_tells_of_itself(answer: str, outcome: str, said: str) -> None:
+    live = FakeLive(lambda node, script: "100\n" if script.startswith("date") else answer, WITH_GPUS)
+    found = run_check(GPUS, live)
+    assert (found.outcome, said in str(found)) == (outcome, True), found
+
+
+def test_gpus_that_nobody_asks_for_are_not_looked_at() -> None:
+    assert run_check(GPUS, FakeLive(lambda node, script: "", CLUSTER)).outcome == "skipped"
+
+
+@pytest.mark.parametrize(
+    ("description", "broken", "mended"),
+    [
+        (
+            "the exporter of GPUs is stopped on a node",
+            "systemctl stop hpcstate-gpu-exporter",
+            "systemctl start hpcstate-gpu-exporter",
+        ),
+        ("a GPU of a node is gone", "mv /dev/nvidia0", ".hpcstate-kept /dev/nvidia0"),
+    ],
+)
+def test_a_fault_of_gpus_is_made_and_undone(description: str, broken: str, mended: str) -> None:
+    (made,) = [each for each in load_suites().faults if each.description == description]
+    idle = (Path("tests/facts/slurm.SlurmNodes/normal_idle.txt")).read_text()
+    live = FakeLive(lambda node, script: idle if "scontrol" in script else "1\n", WITH_GPUS)
+    with made.injected(live):
+        (node, user, script), *_ = live.scripts
+        assert (node, user) == ("compute-02", "root") and broken in script
+        assert not any(mended in each for _, _, each in live.scripts)
+    assert any(mended in each for _, _, each in live.scripts)
 
 
 @pytest.mark.parametrize("bad", ["", "compute-01"])

@@ -18,10 +18,11 @@ from typing import Any
 import pytest
 
 from hpcstate.model import Cluster
-from hpcstate.monitoring import files, gpu_exporter, job_exporter, slurm_exporter
+from hpcstate.monitoring import gpu_exporter, job_exporter, known_metrics, server, slurm_exporter
 from hpcstate.monitoring.exporter import Sample
+from hpcstate.monitoring.page import page
 from hpcstate.paths import TEMPLATES
-from tests.unit.monitoring.judges import program_of
+from tests.unit.monitoring.judges import chart_library, program_of
 from tests.unit.monitoring.test_job_exporter import FILES, grow
 from tests.unit.monitoring.watched import cluster as watched
 
@@ -104,9 +105,9 @@ def told(of: Cluster, folder: Path) -> dict[tuple[str, str, str], str]:
         ),
     }
     for each in of.nodes:
-        own = files.static_metrics(of, each, 1_900_000_000)
+        own = known_metrics.static_metrics(of, each, 1_900_000_000)
         if each is of.controller:
-            own += files.backup_metrics(1_790_000_000)
+            own += known_metrics.backup_metrics(1_790_000_000)
         found["node", each.name, each.role] = node + own
     return found
 
@@ -150,17 +151,17 @@ def known_names(of: Cluster, folder: Path) -> set[str]:
     found = set(PROMETHEUS_OWN)
     for text in told(of, folder).values():
         found |= set(re.findall(r"(?m)^([A-Za-z_]\w*)[{ ]", text))
-    for text in files.rules(of).values():
+    for text in server.rules(of).values():
         found |= set(re.findall(r"record: (\S+)", text))
     # What dcgm-exporter is asked for.
     return found | set(re.findall(r"\bDCGM_\w+", (TEMPLATES / "monitoring" / "dcgm.csv.j2").read_text()))
 
 
 class Watching:
-    """A Prometheus that watches what is recorded."""
+    """A Prometheus that watches what is recorded. ``consoles`` is its folder of pages."""
 
-    def __init__(self, at: str) -> None:
-        self.at = at
+    def __init__(self, at: str, consoles: Path) -> None:
+        self.at, self.consoles = at, consoles
 
     def ask(self, target: Mapping[str, Any]) -> list[Any]:
         """The series of a panel's query. Fails with Prometheus' words where it is none."""
@@ -236,16 +237,19 @@ def watching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watching]:
         def log_message(self, *words: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Exporters)
-    Thread(target=server.serve_forever, daemon=True).start()
+    exporters = ThreadingHTTPServer(("127.0.0.1", 0), Exporters)
+    Thread(target=exporters.serve_forever, daemon=True).start()
     with ThreadingHTTPServer(("127.0.0.1", 0), Exporters) as free:
         port = free.server_address[1]
-    own = f"127.0.0.1:{server.server_address[1]}"
+    own = f"127.0.0.1:{exporters.server_address[1]}"
     text = configuration(found, own, f"127.0.0.1:{port}")
     (folder / "prometheus.yml").write_text(text)
     (folder / "rules").mkdir()
-    for path, rules in files.rules(of).items():
+    for path, rules in server.rules(of).items():
         (folder / "rules" / Path(path).name).write_text(re.sub(r"interval: \d+s", "interval: 1s", rules))
+    consoles = folder / "consoles"
+    consoles.mkdir()
+    (consoles / "cluster.html").write_text(page(of, chart_library()))
     command = PROMETHEUS.split()
     with (folder / "log").open("w") as log:
         program = subprocess.Popen(
@@ -254,13 +258,13 @@ def watching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watching]:
                 f"--config.file={folder / 'prometheus.yml'}",
                 f"--storage.tsdb.path={folder / 'data'}",
                 f"--web.listen-address=127.0.0.1:{port}",
-                f"--web.console.templates={TEMPLATES / 'monitoring'}",
+                f"--web.console.templates={consoles}",
             ],
             stdout=log,
             stderr=log,
         )
     try:
-        watcher = Watching(f"http://127.0.0.1:{port}")
+        watcher = Watching(f"http://127.0.0.1:{port}", consoles)
         limit = time.monotonic() + 90
         while not watcher.ready():
             assert program.poll() is None and time.monotonic() < limit, (folder / "log").read_text()[-3000:]
@@ -269,4 +273,4 @@ def watching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watching]:
     finally:
         program.terminate()
         program.wait(20)
-        server.shutdown()
+        exporters.shutdown()

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate.monitoring import files, job_exporter
+from hpcstate.monitoring import job_exporter, server, units
+from tests.unit.monitoring.asked import ON as DASHBOARDS_ON
+from tests.unit.monitoring.asked import known_names, names_of
 from tests.unit.monitoring.judges import program_of
 from tests.unit.monitoring.watched import ON
 from tests.unit.monitoring.watched import cluster as watched
@@ -32,10 +34,29 @@ class Case:
     fires: list[dict[str, str]] = field(default_factory=list)
 
 
+OF_NODE_EXPORTER = {
+    "node_scrape_collector_success",
+    "node_textfile_scrape_error",
+    "node_filesystem_files",
+    "mysql_up",
+}
+"""Told by 1.9.0 of node exporter and 0.17.2 of mysqld exporter, tried; not in what is recorded."""
+
 DRAINED = "hpcstate_slurm_node_drained_since_timestamp_seconds"
 NODE = {"instance": "n1", "job": "node", "role": "compute"}
 DISK = '{mountpoint="/",fstype="ext4",instance="n1"}'
+DISK_LABELS = {"mountpoint": "/", "fstype": "ext4", "instance": "n1"}
 XID = {"gpu": "0", "instance": "n1"}
+LOWER = "gres/gpu count reported lower than configured (1 < 2)"
+"""slurmctld's reason (24.11, lab; src/interfaces/gres.c)."""
+
+
+def inodes(free: str, every: str) -> dict[str, str]:
+    return {
+        f"node_filesystem_files_free{DISK}": free,
+        f"node_filesystem_files{DISK}": every,
+        f"node_filesystem_readonly{DISK}": "0x20",
+    }
 
 
 def unit(name: str, role: str) -> str:
@@ -137,6 +158,54 @@ CASES = [
         "1m",
         {'hpcstate_certificate_not_after_timestamp_seconds{instance="n1",file="f"}': "2700000x9"},
     ),
+    # The authority's own certificate, and the directory's, which only the controller tells of.
+    Case(
+        "CertificateEnds",
+        "1m",
+        {
+            'hpcstate_certificate_not_after_timestamp_seconds{instance="n1",file="ca"}': "2500000x9",
+            'hpcstate_certificate_not_after_timestamp_seconds{instance="n1",file="f"}': "9900000x9",
+        },
+        [{"instance": "n1", "file": "ca"}],
+    ),
+    Case(
+        "CollectorFails",
+        "11m",
+        {'node_scrape_collector_success{collector="systemd",instance="n1"}': "0x20"},
+        [{"collector": "systemd", "instance": "n1"}],
+    ),
+    Case(
+        "CollectorFails",
+        "11m",
+        {'node_textfile_scrape_error{instance="n1"}': "1x20"},
+        [{"instance": "n1"}],
+    ),
+    # Of a virtual machine's hardware many tell nothing.
+    Case("CollectorFails", "11m", {'node_scrape_collector_success{collector="nvme",instance="n1"}': "0x20"}),
+    Case("CollectorFails", "11m", {'node_scrape_collector_success{collector="time",instance="n1"}': "1x20"}),
+    Case("FilesFilling", "11m", inodes("2x20", "100x20"), [DISK_LABELS]),
+    Case("FilesFilling", "11m", inodes("20x20", "100x20")),
+    # btrfs has no such number.
+    Case("FilesFilling", "11m", inodes("0x20", "0x20")),
+    Case(
+        "ContainerMissing",
+        "61m",
+        {
+            'hpcstate_slurm_node_runs{node="n1",key="container.mpi-minimal",runs="a"}': "1x99",
+            'hpcstate_slurm_node_runs{node="n2",key="image",runs="b"}': "1x99",
+        },
+        [{"node": "n2", "container": "mpi-minimal"}],
+    ),
+    # One that nobody has looked at says nothing; one that only some nodes have was given to some.
+    Case(
+        "ContainerMissing",
+        "61m",
+        {
+            'hpcstate_slurm_node_runs{node="n1",key="container.mpi-minimal",runs="a"}': "1x99",
+            'hpcstate_slurm_node_runs{node="n1",key="container.tool",runs="c"}': "1x99",
+            'hpcstate_slurm_node_state{node="n2",state="idle"}': "1x99",
+        },
+    ),
     Case(
         "NodeDrained",
         "13h",
@@ -226,6 +295,22 @@ CASES = [
             'hpcstate_gpus_declared{instance="n1",job="node"}': "2x20",
         },
     ),
+    # What slurmctld does when a node registers with fewer; the count that it shows stays (24.11).
+    Case(
+        "GpuMissing",
+        "6m",
+        {
+            'slurm_node_gpus{node="n1",instance="controller",job="slurm"}': "2x20",
+            'hpcstate_gpus_declared{instance="n1",job="node"}': "2x20",
+            f'{DRAINED}{{node="n1",user="slurm",reason="{LOWER}",instance="controller"}}': "0x20",
+        },
+        [{"instance": "n1", "node": "n1", "user": "slurm", "reason": LOWER}],
+    ),
+    Case(
+        "GpuMissing",
+        "6m",
+        {f'{DRAINED}{{node="n1",user="bob",reason="new GPUs",instance="controller"}}': "0x20"},
+    ),
     # The gauge keeps its last number: an old one is none.
     Case("GpuXid", "20m", {'DCGM_FI_DEV_XID_ERRORS{gpu="0",instance="n1"}': "79x30"}),
     Case("GpuXid", "20m", {'DCGM_FI_DEV_XID_ERRORS{gpu="0",instance="n1"}': "0x15 79x15"}, [XID]),
@@ -265,9 +350,12 @@ CASES = [
 ]
 
 
+CONTAINERS = "    containers: {deploy: [mpi-minimal]}\n"
+
+
 def rendered(folder: Path) -> dict[str, str]:
-    text = ON.replace("enabled: true\n", "enabled: true\n      gpus: true\n")
-    return {Path(path).name: text for path, text in files.rules(watched(folder, text)).items()}
+    text = ON.replace("enabled: true\n", "enabled: true\n      gpus: true\n") + CONTAINERS
+    return {Path(path).name: text for path, text in server.rules(watched(folder, text)).items()}
 
 
 def severities(text: str) -> dict[str, str]:
@@ -277,7 +365,7 @@ def severities(text: str) -> dict[str, str]:
 
 def test_a_cluster_that_is_not_backed_up_by_itself_has_no_alert_of_it(tmp_path: Path) -> None:
     of = watched(tmp_path, "    monitoring: {enabled: true}\n")
-    assert not [text for text in files.rules(of).values() if "Backup" in text]
+    assert not [text for text in server.rules(of).values() if "Backup" in text]
 
 
 def test_every_alert_has_a_case_that_fires_and_says_what_to_do(tmp_path: Path) -> None:
@@ -285,6 +373,27 @@ def test_every_alert_has_a_case_that_fires_and_says_what_to_do(tmp_path: Path) -
     alerts = re.findall(r"- alert: (\w+)", text)
     assert {case.alert for case in CASES if case.fires} == set(alerts)
     assert text.count("          next: ") == text.count("          summary: ") == len(alerts)
+
+
+def test_every_metric_of_an_alert_is_told_by_a_program(tmp_path: Path) -> None:
+    """A rule on a metric that nobody has is a false promise."""
+    text = rendered(tmp_path)["alerts.yml"]
+    asked = {name for expr in expressions(text) for name in names_of(expr)}
+    assert len(asked) > 30
+    known = known_names(watched(tmp_path, DASHBOARDS_ON), tmp_path) | OF_NODE_EXPORTER
+    assert asked - known == set()
+
+
+def test_every_unit_of_an_alert_is_one_that_is_told_of(tmp_path: Path) -> None:
+    asked = set(re.findall(r'name="(\w+)\.service"', rendered(tmp_path)["alerts.yml"]))
+    assert asked == {"munge", "slurmd", "slurmctld", "slurmdbd", "mariadb"}
+    assert asked <= set(units.UNITS_WATCHED)
+
+
+def expressions(text: str) -> list[str]:
+    """The expressions of rules."""
+    found = re.findall(r"(?m)^        expr: (?:>-\n((?:          .*\n)+)|(.*)\n)", text)
+    return [" ".join((several or one).split()) for several, one in found]
 
 
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed here")

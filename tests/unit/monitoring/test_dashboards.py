@@ -20,14 +20,15 @@ from typing import Any
 
 import pytest
 
-from hpcstate.monitoring import dashboards, files
+from hpcstate.monitoring import dashboards, foreign, server
+from hpcstate.monitoring.panels import WIDTH
 from tests.unit.monitoring.asked import ON, RECORDED, Watching, expression, known_names, names_of, watching
 from tests.unit.monitoring.watched import cluster as watched
 
 __all__ = ["watching"]
 
 BOARDS = {
-    name: json.loads((dashboards.FOLDER / f"{name}.json").read_text()) for name in files.DASHBOARD_NAMES
+    name: json.loads((dashboards.FOLDER / f"{name}.json").read_text()) for name in foreign.DASHBOARD_NAMES
 }
 
 
@@ -47,13 +48,13 @@ ALL = [
 ]
 
 
-@pytest.mark.parametrize("name", files.DASHBOARD_NAMES)
+@pytest.mark.parametrize("name", foreign.DASHBOARD_NAMES)
 def test_the_files_are_what_the_code_makes(name: str) -> None:
     """Else: python -m hpcstate.monitoring.dashboards"""
     assert (dashboards.FOLDER / f"{name}.json").read_text() == dashboards.text(name)
     assert (
         set(dashboards.BOARDS)
-        == set(files.DASHBOARD_NAMES)
+        == set(foreign.DASHBOARD_NAMES)
         == {path.stem for path in dashboards.FOLDER.glob("*")}
     )
 
@@ -164,7 +165,7 @@ def test_panels_have_a_place_of_their_own(name: str) -> None:
     taken: dict[tuple[int, int], str] = {}
     for panel in board["panels"]:
         place = panel["gridPos"]
-        assert place["x"] + place["w"] <= dashboards.WIDTH
+        assert place["x"] + place["w"] <= WIDTH
         for x in range(place["x"], place["x"] + place["w"]):
             for y in range(place["y"], place["y"] + place["h"]):
                 assert taken.setdefault((x, y), panel["title"]) == panel["title"]
@@ -172,7 +173,7 @@ def test_panels_have_a_place_of_their_own(name: str) -> None:
 
 def test_a_cluster_gets_those_that_it_has_something_for(tmp_path: Path) -> None:
     def names(text: str) -> set[str]:
-        return {Path(path).stem for path in files.dashboards(watched(tmp_path, text))}
+        return {Path(path).stem for path in foreign.dashboards(watched(tmp_path, text))}
 
     assert names("    monitoring: {enabled: true}\n") == set()
     without = names("    monitoring: {enabled: true, dashboards: true}\n")
@@ -197,7 +198,7 @@ def test_each_variable_and_each_recording_rule_asks_for_what_is_told(tmp_path: P
             if variable["type"] == "query":
                 found = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"])
                 assert found is not None and names_of(found[1]) <= known
-    rules = files.rules(of)["/etc/hpcstate/monitoring/rules/gpus.yml"]
+    rules = server.rules(of)["/etc/hpcstate/monitoring/rules/gpus.yml"]
     lines = [line.strip() for line in rules.splitlines() if not line.strip().startswith("#")]
     asked = re.findall(r"expr: (?:>- )?(.*?)(?= - record|$)", " ".join(lines))
     # The older name of a field that we do not ask for.

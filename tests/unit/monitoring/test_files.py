@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +14,8 @@ import pytest
 from hpcstate import paths
 from hpcstate.errors import HpcstateError
 from hpcstate.judge import watching
-from hpcstate.model import Cluster
-from hpcstate.monitoring import files, places, secrets
+from hpcstate.model import Cluster, LdapDirectory
+from hpcstate.monitoring import files, places, secrets, units, unused
 from hpcstate.monitoring.secrets import Credentials
 from hpcstate.node import base_files
 from tests.unit.monitoring.judges import program_of
@@ -41,9 +44,9 @@ def test_a_file_that_says_nothing_of_it_has_nothing_of_it(tmp_path: Path) -> Non
     of = watched(tmp_path, "")
     for node in of.nodes:
         assert places.packages(of, node) == ()
-        assert files.unit_files(of, node) == {}
+        assert units.unit_files(of, node) == {}
         assert files.files(of, node, credentials(of)) == ()
-        gone = files.not_wanted(of, node)
+        gone = unused.not_wanted(of, node)
         assert set(gone.folders) == {
             *(places.DATA, places.RULES, places.ALERTS_DATA, places.FOLDER),
             *(places.EXPORTERS, places.DASHBOARDS),
@@ -60,7 +63,7 @@ def test_what_runs_by_an_old_unit_file_starts_anew(tmp_path: Path, runs: bool) -
     systemctl.write_text(f'#!/bin/sh\necho "$*" >>{log}\n{answer}\n')
     systemctl.chmod(0o755)
     env = {"PATH": f"{tmp_path}:{os.defpath}"}
-    subprocess.run(["dash", "-c", files.count_unit(places.SERVER)], env=env, check=True, timeout=30)
+    subprocess.run(["dash", "-c", units.count_unit(places.SERVER)], env=env, check=True, timeout=30)
     assert log.read_text().splitlines() == [
         "daemon-reload",
         "--quiet is-active prometheus.service",
@@ -70,20 +73,29 @@ def test_what_runs_by_an_old_unit_file_starts_anew(tmp_path: Path, runs: bool) -
 
 def test_every_watcher_has_its_unit_file(of: Cluster) -> None:
     for node in of.nodes:
-        paths_of = {files.drop_in(watcher) for watcher in places.watchers(of, node)}
-        assert set(files.unit_files(of, node)) == paths_of
+        paths_of = {units.drop_in(watcher) for watcher in places.watchers(of, node)}
+        assert set(units.unit_files(of, node)) == paths_of
+
+
+def test_programs_of_go_keep_little_and_prometheus_alone_may_use_two_threads(of: Cluster) -> None:
+    """docs/monitoring.md, Cost."""
+    found = {path.split("/")[4]: unit for path, unit in units.unit_files(of, of.controller).items()}
+    threads = {name: re.findall(r"GOMAXPROCS=(\d)", unit) for name, unit in found.items() if ".d" in name}
+    assert threads.pop("prometheus.service.d") == ["2"]
+    assert set(map(tuple, threads.values())) == {("1",)} and len(threads) == 4
+    assert all("Environment=GOGC=50\n" in found[name] for name in threads)
 
 
 def test_nothing_of_it_listens_everywhere(of: Cluster) -> None:
     for node in of.nodes:
-        units = files.unit_files(of, node)
-        assert len(units) == len(places.watchers(of, node))
-        for path, unit in units.items():
+        found = units.unit_files(of, node)
+        assert len(found) == len(places.watchers(of, node))
+        for path, unit in found.items():
             own = [word for word in unit.split() if "listen-address=" in word and word[-1:].isdigit()]
             own += [word for word in unit.splitlines() if "--address" in word]
             assert own, path
             assert all(str(node.address) in word or "127.0.0.1" in word for word in own), path
-    alerts = files.unit_files(of, of.controller)[files.drop_in(places.ALERTS)]
+    alerts = units.unit_files(of, of.controller)[units.drop_in(places.ALERTS)]
     assert "--cluster.listen-address=\n" in alerts
 
 
@@ -126,17 +138,76 @@ def test_a_controller_without_accounting_asks_no_database(tmp_path: Path) -> Non
     of = watched(tmp_path, "    monitoring: {enabled: true}\n    accounting: {enabled: false}\n")
     assert places.DATABASE not in places.watchers(of, of.controller)
     assert "SlurmdbdDown" not in text(of, f"{places.RULES}/alerts.yml")
-    assert places.MYSQLD in files.not_wanted(of, of.controller).files
+    assert places.MYSQLD in unused.not_wanted(of, of.controller).files
 
 
 def test_jobs_that_others_must_not_see_are_asked_for_by_slurm_itself(tmp_path: Path) -> None:
     on = "    monitoring: {enabled: true}\n"
     of = watched(tmp_path, on)
-    assert "User=prometheus\n" in files.unit_files(of, of.controller)[files.drop_in(places.SLURM)]
+    assert "User=prometheus\n" in units.unit_files(of, of.controller)[units.drop_in(places.SLURM)]
     hidden = watched(
         tmp_path, on, {"slurm_config:\n": "slurm_config:\n      parameters: {PrivateData: jobs}\n"}
     )
-    assert "User=slurm\n" in files.unit_files(hidden, hidden.controller)[files.drop_in(places.SLURM)]
+    assert "User=slurm\n" in units.unit_files(hidden, hidden.controller)[units.drop_in(places.SLURM)]
+
+
+def certificate(folder: Path, days: int) -> str:
+    """One that ends in so many days, as a site would make it."""
+    name = folder / "site.crt"
+    words = ["-subj", "/CN=site", "-keyout", str(folder / "site.key"), "-out", str(name)]
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+    ]
+    subprocess.run([*command, "-days", str(days), *words], check=True, capture_output=True, timeout=60)
+    return name.read_text()
+
+
+def test_what_else_ends_is_told_by_the_controller_alone(of: Cluster, real: Credentials) -> None:
+    (authority,) = real.ends
+    assert authority == places.AUTHORITY
+    assert real.ends[authority] - time.time() > 3600 * 86400
+    for node in of.nodes:
+        (told,) = [file for file in files.files(of, node, real) if file.path == places.STATIC]
+        assert (f'"{places.AUTHORITY}"' in told.content) == (node is of.controller)
+        assert told.content.count("# TYPE hpcstate_certificate_not_after_timestamp_seconds gauge\n") == 1
+
+
+def test_the_first_certificate_of_a_bundle_that_ends_counts(tmp_path: Path) -> None:
+    soon, late = certificate(tmp_path, 9), certificate(tmp_path, 99)
+    found = secrets.first_end(f"Subject: a comment\n{late}\nanother\n{soon}")
+    assert found is not None and 8.9 < (found - time.time()) / 86400 < 9.1
+    assert secrets.first_end("nothing") is None
+    assert secrets.first_end("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n") is None
+
+
+def test_one_that_has_ended_counts_where_no_other_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = {"a": 5.0, "b": time.time() + 90, "c": 7.0}
+    texts = {name: f"-----BEGIN CERTIFICATE-----{name}-----END CERTIFICATE-----" for name in ends}
+    monkeypatch.setattr(secrets, "_not_after", lambda text: ends[text[27]])
+    assert secrets.first_end(texts["a"] + texts["b"]) == ends["b"]
+    assert secrets.first_end(texts["a"] + texts["c"]) == 7.0
+
+
+def test_the_directory_s_certificate_is_among_them(
+    of: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
+    ca = tmp_path / "ldap.pem"
+    ca.write_text(certificate(tmp_path, 9))
+    directory = LdapDirectory(uri=("ldaps://ldap.example.org",), base="dc=example,dc=org", ca_file=ca)
+    known = secrets.ensure(replace(of, directory=directory))
+    assert known.ends.keys() == {places.AUTHORITY, str(ca)}
+    ca.unlink()
+    assert secrets.ensure(replace(of, directory=directory)).ends.keys() == {places.AUTHORITY}
 
 
 TOOLS = {name: (path,) for name in ("promtool", "amtool") if (path := program_of(name))}

@@ -15,7 +15,7 @@ import pytest
 from hpcstate import paths, schema
 from hpcstate.errors import HpcstateError
 from hpcstate.model import Cluster, PassthroughDevice
-from hpcstate.monitoring import files, places, secrets
+from hpcstate.monitoring import files, foreign, known_metrics, places, secrets, server, units, unused
 from hpcstate.node import base_files
 from tests.unit.monitoring.watched import cluster as watched
 from tests.unit.monitoring.watched import credentials
@@ -63,7 +63,7 @@ def test_nodes_with_gpus_tell_of_them_where_the_file_asks(
     of = watched(tmp_path, text)
     of = with_real(of) if real else of
     assert of_gpus(of) == dict(zip([node.name for node in of.nodes], expected, strict=True))
-    assert ("gpus.yml" in "".join(files.rules(of))) == (text != ON)
+    assert ("gpus.yml" in "".join(server.rules(of))) == (text != ON)
 
 
 @pytest.mark.parametrize(
@@ -72,26 +72,26 @@ def test_nodes_with_gpus_tell_of_them_where_the_file_asks(
 )
 def test_our_exporter_is_told_what_of(tmp_path: Path, text: str, node: int, kind: str) -> None:
     of = with_real(watched(tmp_path, text))
-    unit = files.unit_files(of, of.workers[node])[files.drop_in(places.GPUS)]
+    unit = units.unit_files(of, of.workers[node])[units.drop_in(places.GPUS)]
     assert f"gpu_exporter \\\n  {kind} \\\n" in unit
     # It opens the GPUs, and reads the kernel's log.
     assert "PrivateDevices=no\n" in unit and "SupplementaryGroups=systemd-journal\n" in unit
-    others = files.unit_files(of, of.workers[node])[files.drop_in(places.JOBS)]
+    others = units.unit_files(of, of.workers[node])[units.drop_in(places.JOBS)]
     assert "PrivateDevices=yes\n" in others and "MemoryDenyWriteExecute=yes\n" in others
 
 
 def test_dcgm_exporter_answers_the_controller_alone_by_tls(tmp_path: Path) -> None:
     of = with_real(watched(tmp_path, GPUS + DCGM))
     node = of.workers[0]
-    unit = files.unit_files(of, node)[files.drop_in(places.DCGM)]
+    unit = units.unit_files(of, node)[units.drop_in(places.DCGM)]
     assert f"--address={node.address}:9400" in unit
     assert "StandardOutput=journal\n" in unit
     # DCGM's own daemon would let every user of the node change the GPUs.
-    assert places.HOST_ENGINE in {file.path for file in files.sources(of, node, APT_GET)}
+    assert places.HOST_ENGINE in {file.path for file in foreign.sources(of, node, APT_GET)}
     assert f"Environment=DCGM_EXPORTER_WEB_CONFIG_FILE={places.WEB}\n" in unit
     firewall = base_files.cluster_files(of, node)[base_files.FIREWALL]
     assert "9343, 9400 } drop" in firewall
-    prometheus = files.prometheus(of)
+    prometheus = server.prometheus(of)
     assert f'targets: ["{node.name}:9400"]' in prometheus and "job_name: dcgm" in prometheus
     assert prometheus.count("regex: Hostname|hostname") == 2
     texts = {file.path: file.content for file in files.files(of, node, credentials(of))}
@@ -101,14 +101,14 @@ def test_dcgm_exporter_answers_the_controller_alone_by_tls(tmp_path: Path) -> No
 def test_a_gpu_that_mig_splits_is_one(tmp_path: Path) -> None:
     of = with_real(watched(tmp_path, GPUS))
     split = replace(of.workers[0], passthrough=(replace(DEVICE, mig=("3g.20gb", "3g.20gb")),))
-    text = files.static_metrics(of, split, 0)
+    text = known_metrics.static_metrics(of, split, 0)
     assert "hpcstate_gpus_declared 2\n" in text and "hpcstate_gpus_real 1\n" in text
 
 
 def test_grafana_is_on_the_controller_alone_with_a_login_and_tls(tmp_path: Path) -> None:
     of = watched(tmp_path, ON + WITH_GRAFANA)
     assert [node.role for node in of.nodes if places.GRAFANA in places.watchers(of, node)] == ["controller"]
-    unit = files.unit_files(of, of.controller)[files.drop_in(places.GRAFANA)]
+    unit = units.unit_files(of, of.controller)[units.drop_in(places.GRAFANA)]
     settings = dict(
         line.removeprefix("Environment=").split("=", 1) for line in unit.splitlines() if "=GF_" in line
     )
@@ -124,9 +124,9 @@ def test_grafana_is_on_the_controller_alone_with_a_login_and_tls(tmp_path: Path)
     (source,) = [file.content for file in found if file.path.endswith("datasources/hpcstate.yml")]
     assert f"$__file{{{places.SCRAPE_PASSWORD}}}" in source and "a password" not in source
     boards = {file.path for file in found if file.path.startswith(places.DASHBOARDS)}
-    assert len(boards) == len(files.DASHBOARD_NAMES) - 1
+    assert len(boards) == len(foreign.DASHBOARD_NAMES) - 1
     assert "9090, 9093, 3000 } ip saddr" in base_files.cluster_files(of, of.controller)[base_files.FIREWALL]
-    assert "grafana" not in files.prometheus(of)
+    assert "grafana" not in server.prometheus(of)
 
 
 def test_grafanas_password_is_made_where_it_is_asked_for(
@@ -144,17 +144,19 @@ def test_grafanas_password_is_made_where_it_is_asked_for(
 @pytest.mark.parametrize("text", ["", ON, GPUS])
 def test_what_the_file_has_no_more_goes(tmp_path: Path, text: str) -> None:
     of = watched(tmp_path, text)
-    assert places.DASHBOARDS in files.not_wanted(of, of.controller).folders
-    foreign = files.not_wanted_foreign(of, of.controller)
-    assert set(foreign) == set(places.FOREIGN)
-    assert foreign[places.GRAFANA].folders == (places.PROVISIONING, files.GRAFANA_DATA)
-    for watcher, gone in foreign.items():
-        assert {files.drop_in(watcher), *places.source_paths(watcher)} <= set(gone.files)
+    assert places.DASHBOARDS in unused.not_wanted(of, of.controller).folders
+    going_too = unused.not_wanted_foreign(of, of.controller)
+    assert set(going_too) == set(places.FOREIGN)
+    assert going_too[places.GRAFANA].folders == (places.PROVISIONING, foreign.GRAFANA_DATA)
+    for watcher, gone in going_too.items():
+        assert {units.drop_in(watcher), *places.source_paths(watcher)} <= set(gone.files)
     full = with_real(watched(tmp_path, GPUS + DCGM + WITH_GRAFANA))
     for node in full.nodes:
         own = {file.path for file in files.files(full, node, credentials(full))}
-        own |= {file.path for file in files.sources(full, node, APT_GET)} | set(files.unit_files(full, node))
-        going = [files.not_wanted(full, node), *files.not_wanted_foreign(full, node).values()]
+        own |= {file.path for file in foreign.sources(full, node, APT_GET)} | set(
+            units.unit_files(full, node)
+        )
+        going = [unused.not_wanted(full, node), *unused.not_wanted_foreign(full, node).values()]
         assert not own & {path for each in going for path in each.files}
         if node is full.controller:
             assert not {places.PROVISIONING, places.DASHBOARDS} & {p for each in going for p in each.folders}
@@ -164,9 +166,9 @@ def test_a_grafana_of_the_sites_own_is_left_alone(tmp_path: Path) -> None:
     """With dashboards, or with all of it off: nothing of ours tells that it is ours."""
     for text in ("", f"{ON}      dashboards: true\n"):
         of = watched(tmp_path, text)
-        unused = files.not_wanted(of, of.controller)
-        assert not [name for name in (*unused.units, *unused.folders) if "grafana" in name]
-        tells = files.not_wanted_foreign(of, of.controller)[places.GRAFANA].files
+        gone = unused.not_wanted(of, of.controller)
+        assert not [name for name in (*gone.units, *gone.folders) if "grafana" in name]
+        tells = unused.not_wanted_foreign(of, of.controller)[places.GRAFANA].files
         assert all("hpcstate" in path for path in tells)
 
 
@@ -274,7 +276,7 @@ def test_apt_takes_the_version_of_the_file_and_nothing_else_from_there(
     ):
         (root / folder).mkdir(parents=True)
     (root / "state/status").touch()
-    for file in files.sources(of, node, APT_GET):
+    for file in foreign.sources(of, node, APT_GET):
         path = root / file.path.lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
         # The repository of this test is not signed.
@@ -312,7 +314,7 @@ def test_apt_takes_the_version_of_the_file_and_nothing_else_from_there(
 
 def test_another_version_of_the_file_is_installed(tmp_path: Path) -> None:
     of = watched(tmp_path, ON + WITH_GRAFANA)
-    found = files.sources(of, of.controller, APT_GET)
+    found = foreign.sources(of, of.controller, APT_GET)
     assert {file.then for file in found} == {
         f"{APT_GET} update >&2 && {APT_GET} install --only-upgrade --allow-downgrades grafana=12.3.1 >&2"
     }
@@ -321,7 +323,7 @@ def test_another_version_of_the_file_is_installed(tmp_path: Path) -> None:
         "URIs: https://apt.grafana.com\nSuites: stable\nComponents: main\nSigned-By: /etc/apt/keyrings/"
         in source
     )
-    assert files.sources(of, of.workers[0], APT_GET) == ()
+    assert foreign.sources(of, of.workers[0], APT_GET) == ()
 
 
 @pytest.mark.parametrize(
@@ -346,6 +348,6 @@ def test_the_page_is_there_where_the_file_asks(tmp_path: Path) -> None:
         of = watched(tmp_path, text)
         paths_of = {file.path for file in files.files(of, of.controller, credentials(of))}
         assert (places.PAGE in paths_of) == there
-        assert (places.PAGE in files.not_wanted(of, of.controller).files) == (not there)
-        unit = files.unit_files(of, of.controller)[files.drop_in(places.SERVER)]
+        assert (places.PAGE in unused.not_wanted(of, of.controller).files) == (not there)
+        unit = units.unit_files(of, of.controller)[units.drop_in(places.SERVER)]
         assert (f"--web.console.templates={places.CONSOLES}" in unit) == there

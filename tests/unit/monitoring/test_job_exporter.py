@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcstate.monitoring import files, places
+from hpcstate.monitoring import files, places, units
 from hpcstate.monitoring.job_exporter import ask
 from tests.unit.monitoring.watched import cluster as watched
 
@@ -151,7 +151,7 @@ def test_only_nodes_that_run_jobs_tell_of_them(tmp_path: Path) -> None:
         assert (places.JOBS in places.watchers(of, node)) == (node.role == "compute")
         shown = {"--address=127.0.0.1", f"--address={node.address}"}
         for watcher in places.OURS:
-            text = files.unit_files(of, node).get(files.drop_in(watcher), "")
+            text = units.unit_files(of, node).get(units.drop_in(watcher), "")
             at = shown & set(text.split())
             assert len(at) == (watcher in places.watchers(of, node))
             assert not at or (f"--address={node.address}" in at) == watcher.outside
@@ -169,7 +169,7 @@ def test_a_program_starts_from_what_a_node_gets_and_nothing_else(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(re.sub(r"(?m)^    from prometheus_client.*\n", "", file.content))
     node = of.controller if watcher is places.SLURM else of.workers[0]
-    unit = files.unit_files(of, node)[files.drop_in(watcher)]
+    unit = units.unit_files(of, node)[units.drop_in(watcher)]
     words = unit.partition("ExecStart=")[2].partition("\n[")[0].replace("\\\n", " ").split()
     assert words[:2] == ["/usr/bin/python3", "-I"] and words[2] == places.EXPORTERS
     folder = tmp_path / places.EXPORTERS.lstrip("/")
