@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from hpcstate.errors import Problem
 from hpcstate.hostlist import refusal
+from hpcstate.slurm.keys import keys
 from hpcstate.slurm.read import Record, Whole, names, number
 
 _LEAST_LINK = -2
@@ -109,8 +110,11 @@ def _flag_problems(record: Record) -> Iterator[Problem]:
     lower = [flag.lower() for flag in flags]
     if "no_gpu_env" in lower and _ENVIRONMENT & set(lower):
         yield record.problem("Flags", "no_gpu_env excludes the other ..._env flags: slurmd stops")
+    known = {flag.lower() for flag in _FLAGS} | keys("gres").new_words_of(
+        record.statement.begins, "flags"
+    ).keys()
     for flag in flags:
-        if flag.lower() not in {known.lower() for known in _FLAGS}:
+        if flag.lower() not in known:
             message = f'"{flag}" is not known: slurmd ignores it'
             yield record.problem("Flags", message, f"the flags are {', '.join(_FLAGS)}", "warning")
 

@@ -257,6 +257,29 @@ FIELD: list[tuple[str, Mapping[str, str], list[Row]]] = [
         ],
     ),
     (
+        "words of later releases",
+        {
+            "slurm.conf": GPUS + f"{NODE} Gres=gpu:1\n"
+            "AuthAltParameters=use_jwt_client_ids\nDebugFlags=thread,AuditTLS\nJobCompParams=send_comment\n"
+            "SlurmctldParameters=health_check_report\nPriorityFlags=MAX_TRES_GRES\n"
+            "AcctGatherProfileType=acct_gather_profile/influxdb\n",
+            "gres.conf": "AutoDetect=full\nName=gpu File=/dev/nvidia0 Flags=env_uuid\n",
+            "acct_gather.conf": "ProfileInfluxDBHost=h:8086\nProfileInfluxDBDatabase=d\n"
+            "ProfileInfluxDBDefault=ALL\nProfileInfluxDBRTPolicy=autogen\nProfileInfluxDBFrequency=30\n",
+        },
+        [
+            ("warning", "AuthAltParameters", "new in Slurm 26.05"),
+            ("error", "DebugFlags", '"thread" is new in Slurm 26.05, and 24.11 does not know it'),
+            ("error", "DebugFlags", '"AuditTLS" is new in Slurm 25.05, and 24.11 does not know it'),
+            ("warning", "JobCompParams", "new in Slurm 26.05"),
+            ("warning", "SlurmctldParameters", "new in Slurm 26.05"),
+            ("warning", "PriorityFlags", "new in Slurm 25.05"),
+            ("warning", "AutoDetect", "new in Slurm 26.05"),
+            ("warning", "Name=gpu Flags", "new in Slurm 26.05"),
+            ("error", "ProfileInfluxDBFrequency", "new in Slurm 26.05"),
+        ],
+    ),
+    (
         "a later key in its first release",
         {"slurm.conf": WHOLE + "HttpParserType=http_parser/libhttp_parser\n"},
         [("error", "HttpParserType", "new in Slurm 25.11")],
