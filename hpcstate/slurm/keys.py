@@ -113,7 +113,8 @@ class KnownKeys:
     ``lines`` has the keys of each kind of line; "" is for lines of one plain key, the others are named by the
     key that begins them. ``verdicts`` and ``rules`` are by kind of line and key, ``families`` and ``gone`` by
     plain key. ``new`` has the release that first knows a key, by kind of line and key, and ``new_words`` that
-    of each word in the list of a key. All of them are in lower case.
+    of each word in the list of a key. ``printed`` has what a command prints and is no key, with the hint
+    for it. All of them are in lower case.
     """
 
     lines: Mapping[str, Mapping[str, Key]]
@@ -123,6 +124,7 @@ class KnownKeys:
     gone: Mapping[str, Gone]
     new: Mapping[tuple[str, str], str]
     new_words: Mapping[tuple[str, str], Mapping[str, str]]
+    printed: Mapping[tuple[str, str], str]
 
     @property
     def records(self) -> Mapping[str, str]:
@@ -172,7 +174,11 @@ def keys(kind: Kind) -> KnownKeys:
         words = {word.lower(): row["since"] for word in row.get("words", ())}
         if words:
             new_words.setdefault((row.get("begins", ""), row["words_of"].lower()), {}).update(words)
-    return KnownKeys(lines, verdicts, rules, families, gone, new, new_words)
+    printed = {
+        (row["begins"], name.lower()): f"{row['by']} prints it, and it is no key: {row['hint']}"
+        for row, name in _rows(data["printed"], kind)
+    }
+    return KnownKeys(lines, verdicts, rules, families, gone, new, new_words, printed)
 
 
 @cache

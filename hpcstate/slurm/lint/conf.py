@@ -216,6 +216,8 @@ def _hint_for_unknown(kind: Kind, begins: str, here: Iterable[str], lower: str) 
         return "remove it: it is the last line that slurmd -C prints, and no key"
     if lower == "include":
         return "write Include and the name of the file, without ="
+    if (begins, lower) in known.printed:
+        return known.printed[begins, lower]
     for (other, key), since in known.new.items():
         if key == lower and other:
             return f"it is a key of {other} lines in Slurm {since}"

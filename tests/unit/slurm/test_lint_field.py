@@ -257,6 +257,28 @@ FIELD: list[tuple[str, Mapping[str, str], list[Row]]] = [
         ],
     ),
     (
+        "what scontrol prints, pasted",
+        {
+            "slurm.conf": HEAD + "NodeName=n1 CPUTot=4 AvailableFeatures=a OS=Linux RealMemory=1000\n"
+            "PartitionName=p Nodes=ALL TotalNodes=1 JobDefaults=DefMemPerGPU=20480\n"
+        },
+        [
+            ("error", "NodeName=n1 CPUTot", "write CPUs="),
+            ("error", "NodeName=n1 AvailableFeatures", "write Features="),
+            ("error", "NodeName=n1 OS", "scontrol show node prints it"),
+            ("error", "PartitionName=p TotalNodes", "scontrol show partition prints it"),
+            ("error", "PartitionName=p JobDefaults", "DefMemPerGPU=29440"),
+        ],
+    ),
+    (
+        "a Count with a suffix",
+        {
+            "slurm.conf": GPUS + f"{NODE} Gres=gpu:4\n",
+            "gres.conf": "Name=gpu File=/dev/nvidia[0-3] Count=4K\n",
+        },
+        [("error", "Name=gpu Count", "is 4K, and File names 4")],
+    ),
+    (
         "words of later releases",
         {
             "slurm.conf": GPUS + f"{NODE} Gres=gpu:1\n"
