@@ -18,7 +18,7 @@ from typing import Literal
 
 from hpcstate import paths
 from hpcstate.artifact.debian import EPOCH
-from hpcstate.container import credentials, progress
+from hpcstate.container import credentials, progress, refusal
 from hpcstate.container.dockerfile_needs import BUILDKIT
 from hpcstate.container.order import BuildOrder
 from hpcstate.container.toolbox import OF_THE_HOST, entered, is_root
@@ -306,9 +306,11 @@ def _digest(engine: Engine, base: str, report: Callable[[str], None]) -> str:
         with _credentials(engine, base) as options:
             done = engine.run("pull", "--quiet", *options, base, check=False)
         if done.code:
+            said = done.stderr or done.stdout
             raise HpcstateError(
-                f"FROM {base} failed:\n{tail(done.stderr or done.stdout, 8)}",
-                hint="is the registry reachable, and does it have that image? what was fetched is kept",
+                f"FROM {base} failed:\n{tail(said, 8)}",
+                hint=refusal.next_step(said, [credentials.registry_of(base)])
+                or "is the registry reachable, and does it have that image? what was fetched is kept",
             )
         known = engine.run(*question)
     # Docker may have it of several registries, by other digests.
