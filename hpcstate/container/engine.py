@@ -133,7 +133,10 @@ def buildah() -> Engine:
         kept = f"{driver}-subordinate" if sealed else driver
         engine = Engine("buildah", version, sealed=sealed)
         root, volatile = (engine.at(STORAGE / name) for name in (kept, f"{kept}-run"))
-        options = ("--root", str(root), "--runroot", str(volatile), "--storage-driver", driver)
+        # Else it is in /var/cache, where nobody but the machine's root may lock it: every name without a
+        # registry (FROM debian:13) would fail.
+        aliases = ("--short-name-alias-conf", str(engine.at(STORAGE / "short-names.conf")))
+        options = (*aliases, "--root", str(root), "--runroot", str(volatile), "--storage-driver", driver)
         environment = {
             "BUILDAH_ISOLATION": "chroot",
             "CONTAINERS_REGISTRIES_CONF": str(engine.at(registries)),

@@ -205,6 +205,14 @@ def test_arguments_and_a_target_choose_other_images() -> None:
     assert dockerfile.images(read, {"OTHER": "x"}).used == ("c",)
 
 
+def test_defaults_that_name_a_stage() -> None:
+    text = (
+        "ARG V=gpu TAG=1\nARG W=x\nFROM a:$TAG AS base-gpu-x\nARG W=y\nFROM base-${V}-$W AS b\nARG V\n"
+        "FROM c:${TAG}\nARG TAG=2\n"
+    )
+    assert dockerfile.stage_defaults(dockerfile.parse(text)) == ({"V": "gpu", "W": "x"}, [(4, "W")])
+
+
 REMARKS = [
     ("FROM a\nRUN <<E\ntrue\nE", "buildah 1.28.2", ["line 2", "here-document", "buildah 1.35"]),
     ("FROM a\nRUN <<E\ntrue\nE", "buildah 1.39.3", []),
