@@ -169,9 +169,7 @@ def script(shell: str, parser: argparse.ArgumentParser) -> str:
     It is kept: a shell asks for it as it starts, and importing Jinja takes as long as all the rest.
     """
     name, known = f"completion/{shell}.j2", list(commands(parser))
-    programs = {"hpcstate": known, "hpc": front_door(known)}
-    if shell == "bash":
-        programs["doit"] = of_doit()
+    programs = {"hpcstate": known, "hpc": front_door(known), "doit": of_doit()}
     made_of = (paths.TEMPLATES / name).read_bytes() + repr((programs, str(paths.ROOT))).encode()
     kept = paths.BUILD / "completion" / f"{shell}-{hashlib.sha256(made_of).hexdigest()[:16]}"
     with suppress(OSError):

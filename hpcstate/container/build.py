@@ -16,7 +16,17 @@ from hpcstate.artifact.debian import EPOCH
 from hpcstate.artifact.imports import code_of
 from hpcstate.artifact.recipe import Recipe
 from hpcstate.artifact.store import Store
-from hpcstate.container import archive, environment, progress, routes, scriptlet, sif, signing, trial
+from hpcstate.container import (
+    archive,
+    environment,
+    progress,
+    refusal,
+    routes,
+    scriptlet,
+    sif,
+    signing,
+    trial,
+)
 from hpcstate.container import credentials as container_credentials
 from hpcstate.container import definition as container_definition
 from hpcstate.container import toolbox as tools_root
@@ -218,8 +228,8 @@ def _apptainer_build(
         hint = source.hint or "nothing half built stays; the next run goes on from the last good layer"
         if "no space left on device" in done.stderr.lower():
             hint = "free some space: a build needs room for the whole tree, and for the .sif"
-        elif fetched and re.search(r"authentication required|unauthorized|access.+denied", done.stderr):
-            hint = f"is its name right? if it is private: docker login {' or '.join(sorted(fetched))}"
+        elif fetched and not scriptlet.ended(done.stderr):
+            hint = refusal.next_step(done.stderr, fetched) or hint
         said = f"apptainer build exited with {done.code}:\n{tail(done.stderr)}"
         where = ""
         section = scriptlet.ended(done.stderr)

@@ -174,6 +174,34 @@ def first_arguments(instructions: Sequence[Instruction]) -> set[str]:
     return found
 
 
+def stage_defaults(instructions: Sequence[Instruction]) -> tuple[dict[str, str], list[tuple[int, str]]]:
+    """The defaults of arguments by which a FROM names a stage (``FROM base-${VARIANT}``); and the lines and
+    names of those that a stage gives another default of its own.
+    """
+    outer: dict[str, str] = {}
+    named: set[str] = set()
+    used: dict[str, str] = {}
+    other: list[tuple[int, str]] = []
+    started = False
+    for instruction in instructions:
+        if instruction.keyword == "FROM":
+            started = True
+            parts = [word for word in words(instruction.words) if not word.startswith("--")] or [""]
+            if _named(_Stage(""), parts[0], instruction.line, outer).lower() in named:
+                used |= {name: outer[name] for name in _VARIABLE.findall(parts[0]) if name in outer}
+            if len(parts) > 2:
+                named.add(parts[2].lower())
+        elif instruction.keyword == "ARG" and not started:
+            outer |= _argument(instruction.words, {}, outer, {})
+        elif instruction.keyword == "ARG":
+            found = _argument(instruction.words, {}, {}, {})
+            other += [(instruction.line, name) for name, value in found.items() if value != outer.get(name)]
+    return used, [(line, name) for line, name in other if name in used]
+
+
+_VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)")
+
+
 def _stages(
     instructions: Sequence[Instruction], arguments: Mapping[str, str], platform: Mapping[str, str]
 ) -> list[_Stage]:

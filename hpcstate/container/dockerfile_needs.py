@@ -45,6 +45,9 @@ _EXPANDED = frozenset(
 
 _DOCUMENTS = (1, 35)
 PLATFORM_IN_FROM = (1, 37)
+DEFAULT_IN_FROM = (1, 29)
+"""buildah before takes a stage that only a default names for one that nothing uses, and leaves it out
+(imagebuildah/executor.go, Build: the arguments before the first FROM are not looked at)."""
 _SEEN = (1, 28)
 """The newest buildah that was seen to lack what _of_old_buildah tells."""
 _PLATFORM = re.compile(r"\$\{?((?:TARGET|BUILD)(?:PLATFORM|OS|ARCH|VARIANT))\b")

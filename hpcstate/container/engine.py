@@ -18,7 +18,7 @@ from typing import Literal
 
 from hpcstate import paths
 from hpcstate.artifact.debian import EPOCH
-from hpcstate.container import credentials, progress
+from hpcstate.container import credentials, progress, refusal
 from hpcstate.container.dockerfile_needs import BUILDKIT
 from hpcstate.container.order import BuildOrder
 from hpcstate.container.toolbox import OF_THE_HOST, entered, is_root
@@ -133,7 +133,10 @@ def buildah() -> Engine:
         kept = f"{driver}-subordinate" if sealed else driver
         engine = Engine("buildah", version, sealed=sealed)
         root, volatile = (engine.at(STORAGE / name) for name in (kept, f"{kept}-run"))
-        options = ("--root", str(root), "--runroot", str(volatile), "--storage-driver", driver)
+        # Else it is in /var/cache, where nobody but the machine's root may lock it: every name without a
+        # registry (FROM debian:13) would fail.
+        aliases = ("--short-name-alias-conf", str(engine.at(STORAGE / "short-names.conf")))
+        options = (*aliases, "--root", str(root), "--runroot", str(volatile), "--storage-driver", driver)
         environment = {
             "BUILDAH_ISOLATION": "chroot",
             "CONTAINERS_REGISTRIES_CONF": str(engine.at(registries)),
@@ -306,9 +309,11 @@ def _digest(engine: Engine, base: str, report: Callable[[str], None]) -> str:
         with _credentials(engine, base) as options:
             done = engine.run("pull", "--quiet", *options, base, check=False)
         if done.code:
+            said = done.stderr or done.stdout
             raise HpcstateError(
-                f"FROM {base} failed:\n{tail(done.stderr or done.stdout, 8)}",
-                hint="is the registry reachable, and does it have that image? what was fetched is kept",
+                f"FROM {base} failed:\n{tail(said, 8)}",
+                hint=refusal.next_step(said, [credentials.registry_of(base)])
+                or "is the registry reachable, and does it have that image? what was fetched is kept",
             )
         known = engine.run(*question)
     # Docker may have it of several registries, by other digests.

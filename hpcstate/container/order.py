@@ -54,8 +54,20 @@ def order(
         # Where a file declares them before its first FROM, the engine takes them as arguments.
         known = dockerfile.first_arguments(instructions)
         given = {name: value for name, value in platform.items() if name in known} | given
+    remarks: list[str] = []
+    if engine == "buildah" and dockerfile_needs.release(version) < dockerfile_needs.DEFAULT_IN_FROM:
+        # As arguments of the build, it has them when it looks which stages are needed.
+        defaults, other = dockerfile.stage_defaults(instructions)
+        remarks += [
+            f"line {line}: ARG {name} has another default than before the first FROM, where it names a stage:"
+            f" buildah {version} does not find that; name the stage itself, or give this one another name"
+            for line, name in other
+            if name not in given
+        ]
+        taken = {name for _, name in other}
+        given = {name: value for name, value in defaults.items() if name not in taken} | given
     images = dockerfile.images(instructions, given, chosen.target, platform if modern else {})
-    remarks = dockerfile_needs.lines(instructions, images, engine, version, buildkit=buildkit)
+    remarks += dockerfile_needs.lines(instructions, images, engine, version, buildkit=buildkit)
     if secrets and engine == "docker" and not buildkit:
         remarks.append(f"`secrets`: docker {version} needs BuildKit for them: install docker-buildx")
     return BuildOrder(at, file, images, given, chosen.target, secrets or {}, tuple(remarks))

@@ -39,10 +39,22 @@ _OfGpu = Iterator[tuple[Severity, str, str]]
 def of_gpu(gpu: NvidiaGpu) -> _OfGpu:
     """Severity, what is wrong, and the next step; ``{index}`` in a step stands for nvidia-smi's index."""
     yield from _broken(gpu)
+    if gpu["name"].endswith(_INTEGRATED):
+        yield (
+            "note",
+            "it is a part of a Jetson's processor, on no bus: nvidia-smi tells nothing of it",
+            _JETSON,
+        )
     yield from _memory(gpu)
     yield from links.of_fabric(gpu["fabric"])
     yield from _modes(gpu)
     yield from _held(gpu)
+
+
+_INTEGRATED = "(nvgpu)"
+_JETSON = (
+    "tegrastats shows its load and heat; it is no device that a guest could get, and has no /dev/nvidiaN"
+)
 
 
 def _broken(gpu: NvidiaGpu) -> _OfGpu:
@@ -213,7 +225,7 @@ def findings(node: str, host: GpuHost) -> tuple[Finding, ...]:
         where = f"{node}, {host.label(address)}" if address else node
         found.append(Finding(severity, node, address, where, what, step))
 
-    for rule in (_driver, _missing, _failures, _gpus, links.of_topology, _xids, _switches):
+    for rule in (_driver, _missing, _failures, _gpus, links.of_topology, links.of_width, _xids, _switches):
         for severity, address, what, step in rule(host):
             add(severity, address, what, step)
     return tuple(sorted(found, key=lambda finding: _SEVERITIES.index(finding.severity)))

@@ -59,6 +59,24 @@ def of_fabric(fabric: Fabric) -> Iterator[tuple[Severity, str, str]]:
         yield "error", f"the NVLink fabric is configured wrongly: {wrong}", _FABRIC_STEP
 
 
+_WIDTH_STEP = (
+    "lspci -vv -s {address} shows LnkCap and LnkSta; power the host off and reseat the card, its riser and "
+    "cables; or its slot has no more lanes: the board's manual says"
+)
+
+
+def of_width(host: _Host) -> Iterator[tuple[Severity, str, str, str]]:
+    """The GPUs whose PCIe link is narrower than that of others of their model: nothing fails, all is slower
+    (NVIDIA/NVSentinel#890). What all have alike is how the machine was built.
+    """
+    widths = {gpu["address"]: (gpu["name"], gpu["link_width"] or 0) for gpu in host.smi["gpus"]}
+    for address, (name, width) in widths.items():
+        most = max(other for model, other in widths.values() if model == name)
+        if 0 < width < most:
+            what = f"its PCIe link has {width} lanes, and that of others of its model here {most}"
+            yield "warning", address, what, _WIDTH_STEP.format(address=address)
+
+
 class _Host(Protocol):
     @property
     def smi(self) -> NvidiaSmi: ...

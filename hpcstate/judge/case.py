@@ -41,6 +41,9 @@ function slurm_job_modify() return slurm.SUCCESS end
 """
 """The script of job_submit/lua where none is given: slurmctld stops without one (job_submit_lua.c, init)."""
 
+_OWN_AUTH = re.compile("((auth|cred)/)?slurm")
+"""Slurm's own credentials (src/interfaces/auth.c and cred.c), which need a key beside slurm.conf."""
+
 _FILE_KEYS = ("SlurmctldPidFile", "SlurmdPidFile", "SlurmctldLogFile", "SlurmdLogFile", "SlurmSchedLogFile")
 
 
@@ -115,6 +118,7 @@ def case_of(configuration: Configuration, root: Path) -> Case:
         folders=sorted({*_folders(whole), *_job_folders(configuration.files)}),
         user=user,
         autodetect=sorted(node for node, text in gres.items() if _autodetects(node, text)),
+        own_auth=any(_OWN_AUTH.fullmatch(whole.value(key)) for key in ("AuthType", "CredType")),
     )
 
 

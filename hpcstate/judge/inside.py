@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 ROOT = Path("/mnt")
@@ -124,6 +124,8 @@ WAITING = re.compile("Waiting for gres.conf file|retrying in 1sec up to 60sec")
 """What a daemon says while it waits for a file that will not come."""
 _DECIDED = re.compile(rf"{RUNNING}|: fatal: |{WAITING.pattern}")
 _SLURMD_PORT = 20000
+_AUTH_KEY = "slurm.key"
+"""Beside slurm.conf, closed to others (src/plugins/auth/slurm/internal.c, init_internal)."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,8 @@ class Case:
     ``slurmd``). ``controller`` is the name this machine takes, ``addresses`` are put on its loopback.
     ``hosts`` is /etc/hosts, name to address. ``devices`` are the device files of gres.conf, ``folders`` those
     that the configuration names, ``user`` is SlurmUser. The nodes in ``autodetect`` do not register: what
-    they would report depends on their hardware.
+    they would report depends on their hardware. With ``own_auth`` the daemons find a key of auth/slurm, made
+    for this hearing alone.
     """
 
     root: str
@@ -149,6 +152,7 @@ class Case:
     folders: list[str]
     user: str
     autodetect: list[str]
+    own_auth: bool = False
 
 
 @dataclass(frozen=True)
@@ -185,6 +189,8 @@ def main() -> int:
 
 def hear(case: Case) -> Hearing:
     """Build the root, run the daemons, and keep what they say."""
+    if case.own_auth:
+        case = replace(case, files=case.files | {_AUTH_KEY: secrets.token_hex(512)})
     _build_root(case)
     hearing = Hearing()
     with Program(["/usr/sbin/munged", "--foreground"], case.user) as munged:
@@ -267,6 +273,7 @@ def _write_conf(name: str, files: dict[str, str], overrides: dict[str, str]) -> 
     for file_name, text in files.items():
         at = _below(file_name if file_name.startswith("/") else f"/etc/slurm/{name}/{file_name}")
         at.parent.mkdir(parents=True, exist_ok=True)
+        at.touch(mode=0o600 if file_name == _AUTH_KEY else 0o666)
         at.write_text(text + (lines + "\n" if file_name == "slurm.conf" and lines else ""))
 
 

@@ -60,8 +60,9 @@ class NvidiaGpu(TypedDict):
     drivers up to 550 tell only the second and the last, as gpu_reset_status. ``repair_pending`` are parts
     that a reset repairs (``channel``, ``tpc``; newer than 575). ``licence`` is the status of a virtual GPU's
     (``Unlicensed (Restricted)``), empty for a real one; ``slowed_by`` is why the hardware slows it down now
-    (``power_brake``, ``thermal``, or ``hardware`` where that is not told apart). ``unreadable`` are the
-    elements in whose place NVML put an error, with that error.
+    (``power_brake``, ``thermal``, or ``hardware`` where that is not told apart). ``link_width`` are the lanes
+    of its PCIe link, None while it rests: nvidia-smi(1) says that they "may be reduced when the GPU is not
+    in use". ``unreadable`` are the elements in whose place NVML put an error, with that error.
     """
 
     index: int
@@ -89,6 +90,7 @@ class NvidiaGpu(TypedDict):
     fabric: Fabric
     licence: str
     slowed_by: list[str]
+    link_width: int | None
     unreadable: dict[str, str]
 
 
@@ -139,6 +141,7 @@ def gpu_of(index: int, gpu: ElementTree.Element, names: MigNames) -> NvidiaGpu:
         fabric=_fabric(gpu),
         licence=_licence(gpu),
         slowed_by=_slowed_by(gpu),
+        link_width=_link_width(gpu),
         unreadable={
             element.tag: text
             for element in gpu.iter()
@@ -193,6 +196,11 @@ def _slowed_by(gpu: ElementTree.Element) -> list[str]:
 
     told = [reason for reason in ("power_brake", "thermal") if active(f"hw_{reason}_slowdown")]
     return told or (["hardware"] if active("hw_slowdown") else [])
+
+
+def _link_width(gpu: ElementTree.Element) -> int | None:
+    at_work = re.fullmatch("P[0-3]", text_of(gpu, "performance_state"))
+    return _number(gpu, "pci/pci_gpu_link_info/link_widths/current_link_width") if at_work else None
 
 
 def _recovery_action(gpu: ElementTree.Element) -> str:

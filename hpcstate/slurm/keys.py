@@ -89,13 +89,15 @@ class Gone:
 
 @dataclass(frozen=True)
 class Family:
-    """The plugins of one kind. ``prefix``: a value without the family's name is not found.
+    """The plugins of one kind. ``prefix``: a value without the family's name is not found; ``also`` are other
+    names of the family that are taken for it.
 
     ``elsewhere``: those that Debian has in a package of their own (its name) or does not have (empty).
     ``new``: those of later releases, with the first that has them.
     """
 
     name: str
+    also: tuple[str, ...]
     prefix: bool
     names: frozenset[str]
     removed: frozenset[str]
@@ -111,7 +113,8 @@ class KnownKeys:
     ``lines`` has the keys of each kind of line; "" is for lines of one plain key, the others are named by the
     key that begins them. ``verdicts`` and ``rules`` are by kind of line and key, ``families`` and ``gone`` by
     plain key. ``new`` has the release that first knows a key, by kind of line and key, and ``new_words`` that
-    of a word in the list of a key, by key and word. All of them are in lower case.
+    of each word in the list of a key. ``printed`` has what a command prints and is no key, with the hint
+    for it. All of them are in lower case.
     """
 
     lines: Mapping[str, Mapping[str, Key]]
@@ -120,12 +123,17 @@ class KnownKeys:
     families: Mapping[str, Family]
     gone: Mapping[str, Gone]
     new: Mapping[tuple[str, str], str]
-    new_words: Mapping[tuple[str, str], str]
+    new_words: Mapping[tuple[str, str], Mapping[str, str]]
+    printed: Mapping[tuple[str, str], str]
 
     @property
     def records(self) -> Mapping[str, str]:
         """The keys that begin a line of several pairs: lower case to Slurm's spelling."""
         return {begins.lower(): begins for begins in self.lines if begins}
+
+    def new_words_of(self, begins: str, lower: str) -> Mapping[str, str]:
+        """The words of a key of one kind of line that later releases know, with the first that does."""
+        return self.new_words.get((begins, lower), {})
 
 
 @cache
@@ -145,6 +153,7 @@ def keys(kind: Kind) -> KnownKeys:
     families = {
         row["key"].lower(): Family(
             row["family"],
+            tuple(row.get("also", ())),
             row["prefix"],
             frozenset(row["names"]),
             frozenset(row.get("removed", ())),
@@ -160,12 +169,16 @@ def keys(kind: Kind) -> KnownKeys:
     new = {
         (row.get("begins", ""), name.lower()): row["since"] for row in later for name in row.get("keys", ())
     }
-    new_words = {
-        (row["words_of"].lower(), word.lower()): row["since"]
-        for row in later
-        for word in row.get("words", ())
+    new_words: dict[tuple[str, str], dict[str, str]] = {}
+    for row in later:
+        words = {word.lower(): row["since"] for word in row.get("words", ())}
+        if words:
+            new_words.setdefault((row.get("begins", ""), row["words_of"].lower()), {}).update(words)
+    printed = {
+        (row["begins"], name.lower()): f"{row['by']} prints it, and it is no key: {row['hint']}"
+        for row, name in _rows(data["printed"], kind)
     }
-    return KnownKeys(lines, verdicts, rules, families, gone, new, new_words)
+    return KnownKeys(lines, verdicts, rules, families, gone, new, new_words, printed)
 
 
 @cache

@@ -38,6 +38,12 @@ BUILT = {
         "",
         "amd64",
     ),
+    "a stage by a default": (
+        f"ARG SRC=cpu\n{TREE}FROM tree AS cpu-base\nFROM nosuch.invalid/x:1 AS gpu-base\n"
+        "FROM ${SRC}-base\nARG SRC\nENV SRC=$SRC\nCMD echo $SRC\n",
+        "",
+        "cpu",
+    ),
     "a here-string": (f'{TREE}RUN echo "cat <<< hello"\nFROM tree\nCMD echo ok\n', "", "ok"),
     "a link out of the folder": (f"{TREE}COPY . /app/\nCMD test -L /app/link && echo ok\n", "", "ok"),
     "arguments, a target, a secret": (
@@ -178,6 +184,22 @@ def test_a_definition_with_files_apps_values_and_an_entry_point_of_container_yam
     line = ["--silent", "run", "--userns", *workplace.tools.contained, "--no-home", "--app", "idl"]
     done = workplace.tools.apptainer([*line, workplace.tools.at(file, binds)], binds=binds)
     assert done.stdout.strip() == "payload"
+
+
+def test_a_base_without_a_registry_in_its_name(workplace: Workplace, tree: Path) -> None:
+    """`FROM debian:13`: buildah looks such a name up in a file that it locks."""
+    declared = workplace.declare({"Dockerfile": "FROM short:1\nCMD echo short\n"}, (tree,))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(container_engine, "STORAGE", workplace.at / "run" / "buildah")
+        engine = container_engine.buildah()
+        file = workplace.own / "Containerfile"
+        file.write_text("FROM scratch\nADD tree.tar /\n")
+        words: list[str | Path] = ["build", "--tag", "short:1", "--file", engine.at(file)]
+        run(engine.words(*words, engine.at(workplace.own), see=[workplace.own]), env=engine.variables())
+        file.unlink()
+    made = workplace.build(declared, "run")
+    assert "base:short:1" in made.versions
+    assert workplace.says(verb="run") == "short"
 
 
 def test_each_image_is_in_the_sidecar_and_the_base_is_that_of_the_last_stage(

@@ -47,6 +47,7 @@ def a_gpu(index: int = 0, address: str = FIRST, **changes: Any) -> NvidiaGpu:
         fabric={"state": "", "status": "", "health": {}},
         licence="",
         slowed_by=[],
+        link_width=16,
         unreadable={},
     )
     return {**gpu, **changes}  # type: ignore[typeddict-item]  # the keys are those of a test

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 import unicodedata
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from hpcstate.errors import Problem
@@ -168,20 +168,21 @@ def _pair_problems(kind: Kind, statement: Statement, pair: Pair, own_plugins: bo
         yield from _type_problems(line, where, key, pair.value)
         rule = known.rules.get((statement.begins, lower))
         if rule:
-            later = {word for of, word in known.new_words if of == lower and not statement.begins}
+            later = known.new_words_of(statement.begins, lower)
             yield from _rule_problems(line, where, rule, pair.value, later)
         if not statement.begins and lower in known.families:
             yield from _plugin_problems(line, where, known.families[lower], pair.value, own_plugins)
-        if not statement.begins:
-            yield from _new_words(kind, line, where, lower, pair.value)
+        yield from _new_words(line, where, pair.value, known.new_words_of(statement.begins, lower), rule)
 
 
-def _new_words(kind: Kind, line: int, where: str, lower: str, value: str) -> Iterator[Problem]:
-    """Words of later releases, which 24.11 ignores without a word, or has a problem of their own for."""
-    known = keys(kind)
+def _new_words(
+    line: int, where: str, value: str, later: Mapping[str, str], rule: ValueRule | None
+) -> Iterator[Problem]:
+    """Words of later releases, which 24.11 ignores without a word, or with a line in its log."""
     for word in value.split(","):
-        since = known.new_words.get((lower, word.partition("=")[0].strip().lower()))
-        if since:
+        since = later.get(word.partition("=")[0].strip().lower())
+        stops = rule is not None and rule.severity == "error" and not rule.fits(word)
+        if since and not stops:
             message = f"{_quoted(word)} is new in Slurm {since}: 24.11 does not know it"
             yield Problem(line, where, message, f"remove it, or run Slurm {since}", "warning")
 
@@ -194,7 +195,7 @@ def _unknown(kind: Kind, statement: Statement, pair: Pair) -> Problem:
     since = known.new.get((statement.begins, lower))
     if since:
         # A plugin may be newer than the key that names it.
-        since = max(since, known.new_words.get((lower, pair.value.lower()), since))
+        since = max(since, known.new_words_of("", lower).get(pair.value.lower(), since))
         message = f"is new in Slurm {since}, and 24.11 does not know it: the daemon stops"
         hint = f"remove it, or run Slurm {since}"
         if lower == "namespacetype":
@@ -215,6 +216,8 @@ def _hint_for_unknown(kind: Kind, begins: str, here: Iterable[str], lower: str) 
         return "remove it: it is the last line that slurmd -C prints, and no key"
     if lower == "include":
         return "write Include and the name of the file, without ="
+    if (begins, lower) in known.printed:
+        return known.printed[begins, lower]
     for (other, key), since in known.new.items():
         if key == lower and other:
             return f"it is a key of {other} lines in Slurm {since}"
@@ -277,10 +280,15 @@ def _integer_problems(line: int, where: str, type_: str, value: str) -> Iterator
 
 
 def _rule_problems(
-    line: int, where: str, rule: ValueRule, value: str, later: Container[str]
+    line: int, where: str, rule: ValueRule, value: str, later: Mapping[str, str]
 ) -> Iterator[Problem]:
     for part in [part for part in value.split(",") if part] if rule.is_list else [value]:
-        if rule.fits(part) or (rule.severity == "warning" and part.lower() in later):
+        since = later.get(part.lower())
+        if rule.fits(part) or (rule.severity == "warning" and since):
+            continue
+        if since:
+            message = f"{_quoted(part)} is new in Slurm {since}, and 24.11 does not know it: the daemon stops"
+            yield Problem(line, where, message, f"remove it, or run Slurm {since}")
             continue
         says = rule.says or (
             f"is none of {', '.join(rule.one_of)}" if len(rule.one_of) < 12 else "is not known"
@@ -308,7 +316,7 @@ def _plugin_problems(
     for part in [part for part in value.split(",") if part]:
         prefix, slash, name = part.rpartition("/")
         bare = name == "none" or not family.prefix
-        if name in family.names and (prefix == family.name or (bare and not slash)):
+        if name in family.names and (prefix in (family.name, *family.also) or (bare and not slash)):
             package = family.elsewhere.get(name)
             if package is not None:
                 have = f"is in Debian's package {package}" if package else "is in no package of Debian 13"

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from hpcstate.errors import Problem
 from hpcstate.hostlist import refusal
-from hpcstate.slurm.read import Record, Whole, names, number
+from hpcstate.slurm.keys import keys
+from hpcstate.slurm.read import Record, Whole, names
 
 _LEAST_LINK = -2
 _SHARED = frozenset(("mps", "shard"))
@@ -16,6 +17,7 @@ _FLAGS = (
     "explicit", "no_gpu_env",
 )  # fmt: skip
 _COUNT = re.compile(r"[0-9]+([kmgtp](ib|b)?)?", re.IGNORECASE)
+_SUFFIX = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
 
 
 def problems(whole: Whole) -> Iterator[Problem]:
@@ -91,16 +93,22 @@ def _link_problems(record: Record) -> Iterator[Problem]:
 
 
 def _count_problems(record: Record, files: Sequence[str] | None) -> Iterator[Problem]:
-    count = record.attributes.get("count")
-    if count is None:
+    value = record.attributes.get("count")
+    if value is None:
         return
-    if not _COUNT.fullmatch(count):
+    if not _COUNT.fullmatch(value):
         yield record.problem("Count", "is not a number: slurmd stops", "write a number, K, M, G behind it")
         return
     shared = _gres_name(record).lower() in _SHARED
-    if files and not shared and number(count, len(files)) != len(files):
-        message = f"is {count}, and File names {len(files)}: slurmd stops"
+    if files and not shared and number_of(value) not in (None, len(files)):
+        message = f"is {value}, and File names {len(files)}: slurmd stops"
         yield record.problem("Count", message, "leave Count out: Slurm counts the files")
+
+
+def number_of(text: str) -> int | None:
+    """The number of a Count (src/interfaces/gres.c, _parse_gres_config); None where it is none."""
+    found = re.fullmatch("([0-9]{1,18})([kmgtp]?)(?:i?b)?", text.lower())
+    return int(found[1]) * _SUFFIX[found[2]] if found else None
 
 
 def _flag_problems(record: Record) -> Iterator[Problem]:
@@ -109,8 +117,11 @@ def _flag_problems(record: Record) -> Iterator[Problem]:
     lower = [flag.lower() for flag in flags]
     if "no_gpu_env" in lower and _ENVIRONMENT & set(lower):
         yield record.problem("Flags", "no_gpu_env excludes the other ..._env flags: slurmd stops")
+    known = {flag.lower() for flag in _FLAGS} | keys("gres").new_words_of(
+        record.statement.begins, "flags"
+    ).keys()
     for flag in flags:
-        if flag.lower() not in {known.lower() for known in _FLAGS}:
+        if flag.lower() not in known:
             message = f'"{flag}" is not known: slurmd ignores it'
             yield record.problem("Flags", message, f"the flags are {', '.join(_FLAGS)}", "warning")
 

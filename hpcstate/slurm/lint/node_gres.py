@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 
 from hpcstate import hostlist
 from hpcstate.errors import Problem
+from hpcstate.slurm.lint.gres import number_of
 from hpcstate.slurm.read import Record, Whole, names, number
 
 Found = tuple[str, Problem]
 """The kind of the file that a problem is in, and the problem."""
 
 _SHARED = ("mps", "shard")
-_SUFFIX = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
 _INVALID = "slurmctld would set the node INVALID_REG and drain it"
 _MAX_CORES = 2**16
 
@@ -136,18 +136,13 @@ def _wanted(value: str, types: Sequence[str]) -> dict[str, dict[str | None, int]
         if name not in types:
             continue
         fields = [text for text in fields if text != "no_consume"]
-        count = _count(fields[-1]) if fields else 1
+        count = number_of(fields[-1]) if fields else 1
         if fields and count is not None:
             fields.pop()
         of_type = wanted.setdefault(name, {})
         type_ = (fields[0] or None) if fields else None
         of_type[type_] = of_type.get(type_, 0) + (1 if count is None else count)
     return wanted
-
-
-def _count(text: str) -> int | None:
-    found = re.fullmatch("([0-9]{1,18})([kmgtp]?)(?:i?b)?", text.lower())
-    return int(found[1]) * _SUFFIX[found[2]] if found else None
 
 
 def _device(record: Record) -> _Device | None:
@@ -159,7 +154,7 @@ def _device(record: Record) -> _Device | None:
     value = several if plain is None else plain
     files = tuple(names(value) or (value,)) if value is not None else None
     counted = 1 if files is None or (plain is None) else len(files)
-    count = _count(attributes["count"]) if "count" in attributes else counted
+    count = number_of(attributes["count"]) if "count" in attributes else counted
     cores = attributes.get("cores", attributes.get("cpus", ""))
     return _Device(
         record, name, attributes.get("type"), counted if count is None else count, files, plain is None, cores

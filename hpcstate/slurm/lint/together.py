@@ -118,11 +118,12 @@ def _missing(slurm: Whole, present: Callable[[str], bool]) -> Iterator[Problem]:
                 hint = "topology.yaml is new in Slurm 25.05: write topology.conf"
             yield slurm.problem(key, f"needs {name}, which is not there: {what}", hint)
     keys = ("slurm.key", "slurm.jwks")
-    own_auth = re.fullmatch("(auth/)?slurm", slurm.value("AuthType"))
-    if own_auth and not any(map(present, keys)) and not re.search("jwks=|/", slurm.value("AuthInfo")):
+    own = (key for key in ("AuthType", "CredType") if re.fullmatch("((auth|cred)/)?slurm", slurm.value(key)))
+    needs = next(own, "")
+    if needs and not any(map(present, keys)):
         # src/plugins/auth/slurm/internal.c, init_internal. A warning: a secret lies on the nodes alone.
         message = "auth/slurm needs slurm.key beside slurm.conf on each node: without it the daemons stop"
-        yield slurm.problem("AuthType", message, "make one with 1024 random bytes, mode 0600", "warning")
+        yield slurm.problem(needs, message, "make one with 1024 random bytes, mode 0600", "warning")
     if present("topology.yaml") and slurm.value("TopologyPlugin") not in ("topology/tree", "topology/block"):
         message = "topology.yaml is new in Slurm 25.05: 24.11 does not read it"
         yield slurm.problem("TopologyPlugin", message, "write topology.conf", "warning")

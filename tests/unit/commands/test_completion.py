@@ -196,6 +196,9 @@ def test_the_front_door_is_completed_as_it_is() -> None:
     ("line", "expected"),
     [
         ("./hpc forg", ["forget"]),
+        ("./hpc build_images:hpc-b", ["build_images:hpc-base"]),
+        ("./hpc rebuild=mpi", ["rebuild=mpi-minimal"]),
+        ("doit build_im", []),
         ("hpcstate s", ["start"]),
         ("hpcstate start --cluster c", ["cloud"]),
         ("hpcstate start g", ["gpu.yaml", "gpu.py"]),
@@ -219,12 +222,34 @@ def test_fish_completes(line: str, expected: list[str], tmp_path: Path) -> None:
     assert [found.split("\t")[0] for found in done.stdout.splitlines()] == expected
 
 
+def test_fish_completes_doit_in_the_projects_folder(tmp_path: Path) -> None:
+    demand("fish")
+    (tmp_path / "script").write_text(completion.script("fish", parser()))
+    done = subprocess.run(
+        [
+            "fish",
+            "--no-config",
+            "-c",
+            f"source {tmp_path}/script; complete -C 'doit build_im'; complete -C 'doit info build_co'; "
+            "complete -C 'doit clean build_images:hpc-b'",
+        ],
+        cwd=paths.ROOT,
+        env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = [line.split("\t")[0] for line in done.stdout.splitlines()]
+    assert found == ["build_images", "build_containers", "build_images:hpc-base"]
+
+
 ZSHRC = """\
 PS1=READY
 unsetopt BEEP PROMPT_SP
 autoload -Uz compinit && compinit -u -D
 source ./script
 hpcstate() { print -r -- "RAN:$*." }
+doit() { print -r -- "RAN:$*." }
 """
 
 
@@ -247,6 +272,23 @@ def test_zsh_completes(line: str, expected: str, tmp_path: Path) -> None:
     (tmp_path / ".zshrc").write_text(ZSHRC)
     for name in ("gpu.yaml", "gpu.py", "other.txt"):
         (tmp_path / name).touch()
+    assert typed(f"{line}\t\n", tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("doit build_im", "build_images"),
+        ("doit info build_co", "info build_containers"),
+        ("doit clean build_images:hpc-b", "clean build_images:hpc-base"),
+        ("doit rebuild=mpi-m", "rebuild=mpi-minimal"),
+    ],
+)
+def test_zsh_completes_doit_in_the_projects_folder(line: str, expected: str, tmp_path: Path) -> None:
+    demand("zsh")
+    (tmp_path / "script").write_text(completion.script("zsh", parser()))
+    settings = ZSHRC.replace("./script", f"{tmp_path}/script") + f"cd {paths.ROOT}\n"
+    (tmp_path / ".zshrc").write_text(settings)
     assert typed(f"{line}\t\n", tmp_path) == expected
 
 

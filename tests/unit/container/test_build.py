@@ -136,7 +136,9 @@ def test_an_entry_point_is_looked_for_as_it_would_be_started(
 
 
 def test_an_entry_point_that_nobody_may_execute_ends_a_build(tmp_path: Path, toolbox: FakeToolbox) -> None:
-    toolbox.run = lambda words: (126, "") if "command -v" in words[-1] else (0, "Hello, world")
+    toolbox.run = lambda words: (
+        (126, "") if any("command -v" in str(word) for word in words) else (0, "Hello, world")
+    )
     with pytest.raises(HpcstateError, match="the entry point 'hello' is a file that cannot be executed"):
         build(tmp_path)
 

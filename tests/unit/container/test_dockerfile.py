@@ -187,6 +187,30 @@ JUDGED = {
     "empty-first-lines": ("\n\n# c\n\nARG T=1\n\n# d\nFROM localhost/a:$T\n", "localhost/a:1"),
     "tab-arg": ("ARG\tT=1\nFROM\tlocalhost/a:$T\tAS\tx\n", "localhost/a:1"),
     "trailing-backslash-end": ("FROM localhost/a:1\nLABEL a=b \\\n", "localhost/a:1"),
+    "two-defaults-in-a-name": (
+        "ARG BASE_IMAGE\nARG ARCH\nFROM ${BASE_IMAGE:-ghcr.io/o/base:2021-06-27_17}-${ARCH:-linux-amd64}\n",
+        "ghcr.io/o/base:2021-06-27_17-linux-amd64",
+    ),
+    "arg-between-stages-is-of-a-stage": (
+        "FROM golang:1 AS builder\nLABEL a=b\nARG BASE_IMAGE=other:1\n"
+        "FROM ${BASE_IMAGE:-reg.example/d:nonroot}\nCOPY --from=builder /bin/sh /x\n",
+        "golang:1 reg.example/d:nonroot",
+    ),
+    "no-arg-at-all": ("FROM ${BASE_IMAGE:-quay.io/c/c:stream9}\nLABEL a=b\n", "quay.io/c/c:stream9"),
+    "scratch-context": (
+        "ARG BASE_IMAGE=ghcr.io/u/dx:stable\nFROM scratch AS ctx\nCOPY f /\nFROM $BASE_IMAGE\n"
+        "RUN --mount=type=bind,from=ctx,source=/,target=/ctx \\\n  --mount=type=tmpfs,dst=/tmp \\\n  true\n",
+        "ghcr.io/u/dx:stable",
+    ),
+    "copy-from-an-image-with-a-tag": (
+        "FROM scratch AS ctx\nCOPY f /\nFROM ghcr.io/h/a:latest\n"
+        "COPY --from=ghcr.io/u/brew:latest /bin/sh /sh\n",
+        "ghcr.io/h/a:latest ghcr.io/u/brew:latest",
+    ),
+    "all-lower": (
+        "arg BASE_IMAGE=creatio-base:8.0-v1\nfrom ${BASE_IMAGE}\nlabel a=b\n",
+        "creatio-base:8.0-v1",
+    ),
     "scratch-arg": ("ARG BASE=scratch\nFROM ${BASE}\nCOPY f /f\n", ""),
 }
 """After the files of others; buildah 1.28.2 built each, and these are the images that it started from."""
@@ -203,6 +227,14 @@ def test_arguments_and_a_target_choose_other_images() -> None:
     assert dockerfile.images(read, {"T": "9"}, "two").used == ("a:9", "b")
     assert dockerfile.images(read, {}, "0").base == "a:1"
     assert dockerfile.images(read, {"OTHER": "x"}).used == ("c",)
+
+
+def test_defaults_that_name_a_stage() -> None:
+    text = (
+        "ARG V=gpu TAG=1\nARG W=x\nFROM a:$TAG AS base-gpu-x\nARG W=y\nFROM base-${V}-$W AS b\nARG V\n"
+        "FROM c:${TAG}\nARG TAG=2\n"
+    )
+    assert dockerfile.stage_defaults(dockerfile.parse(text)) == ({"V": "gpu", "W": "x"}, [(4, "W")])
 
 
 REMARKS = [

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from xml.etree import ElementTree
+
 import pytest
 
 from hpcstate.gpu.findings import GpuHost, findings, unusable
 from hpcstate.gpu.xids import judged
 from hpcstate.probe import xid
 from hpcstate.probe.mig import mig_instances
-from hpcstate.probe.nvidia_smi_xml import NvidiaGpu
+from hpcstate.probe.nvidia_smi_xml import NvidiaGpu, gpu_of
 from hpcstate.probe.nvidia_topology import GpuTopology, NvidiaTopology
 from tests.unit.gpu_hosts import FIRST, SECOND, a_gpu, a_host, an_smi, some_gpus
 
@@ -361,3 +363,50 @@ def test_what_the_module_said_in_public_reports(name: str) -> None:
     message, severity = FIELD_LINES[name]
     found = findings("n1", a_host(log=logged(f"NVRM: {message}")))
     assert [each.severity for each in found] == ([severity] if severity else [])
+
+
+@pytest.mark.parametrize(
+    ("widths", "named", "narrow"),
+    [
+        # NVIDIA/NVSentinel#890: a card that came back with half of its lanes
+        ({0: 16, 1: 8, 2: 16}, {}, [1]),
+        # x8 for all is how the board is made; a card at rest tells nothing
+        ({0: 8, 1: 8}, {}, []),
+        ({0: 16, 1: None}, {}, []),
+        ({0: 16, 1: 8}, {1: "NVIDIA T4"}, []),
+    ],
+)
+def test_a_pcie_link_narrower_than_others_of_its_model(
+    widths: dict[int, int | None], named: dict[int, str], narrow: list[int]
+) -> None:
+    gpus = [
+        a_gpu(index, f"0000:{16 + index:02x}:00.0", link_width=width, name=named.get(index, "NVIDIA H100"))
+        for index, width in widths.items()
+    ]
+    found = findings("n1", a_host(some_gpus(devices=[], bus=[]), an_smi(*gpus)))
+    assert [finding.address for finding in found] == [f"0000:{16 + index:02x}:00.0" for index in narrow]
+    assert all(finding.severity == "warning" and "lanes" in finding.what for finding in found)
+    assert not unusable("n1", a_host(some_gpus(devices=[], bus=[]), an_smi(*gpus)))
+
+
+def test_the_lanes_of_a_gpu_at_rest_are_not_told() -> None:
+    """nvidia-smi(1): generation and width "may be reduced when the GPU is not in use"."""
+    gpu = (
+        "<gpu id='00000000:01:00.0'><performance_state>{}</performance_state><pci><pci_gpu_link_info>"
+        "<link_widths><max_link_width>16x</max_link_width><current_link_width>8x</current_link_width>"
+        "</link_widths></pci_gpu_link_info></pci></gpu>"
+    )
+    told = {state: gpu_of(0, ElementTree.fromstring(gpu.format(state)), {})["link_width"] for state in STATES}
+    assert told == {"P0": 8, "P2": 8, "P8": None, "N/A": None}
+
+
+STATES = ("P0", "P2", "P8", "N/A")
+
+
+def test_a_jetson_has_a_gpu_that_nobody_can_look_into() -> None:
+    """JetPack 6: `nvidia-smi -q` calls it Orin (nvgpu) at 00000000:00:00.0, and there is none on a bus."""
+    blank = dict.fromkeys(("persistence_mode", "compute_mode", "ecc_mode", "ecc_mode_pending"), "")
+    gpu = a_gpu(0, "0000:00:00.0", name="Orin (nvgpu)", memory_mib=None, link_width=None, **blank)
+    smi = an_smi(gpu, driver_version="540.4.0", library_version="540.4.0")
+    (found,) = findings("n1", a_host(some_gpus(driver="540.4.0", devices=[], bus=[]), smi))
+    assert (found.severity, "a part of a Jetson's processor" in found.what) == ("note", True)

@@ -22,7 +22,6 @@ BEYOND = {
     "helpers-user": "which users there are",
     "plugin-jobcomp-mysql": "whether a database answers",
     "plugin-jobcomp-script-missing": "which programs there are",
-    "u-auth-slurm": "whether the key, a secret, is on the nodes",
     "plugstack": "plugstack.conf is not linted",
     "s-restricted-shared": "the gres.conf of the node, which is not given",
     "node-gres-count-word": "the gres.conf of the node, which is not given",

@@ -257,6 +257,51 @@ FIELD: list[tuple[str, Mapping[str, str], list[Row]]] = [
         ],
     ),
     (
+        "what scontrol prints, pasted",
+        {
+            "slurm.conf": HEAD + "NodeName=n1 CPUTot=4 AvailableFeatures=a OS=Linux RealMemory=1000\n"
+            "PartitionName=p Nodes=ALL TotalNodes=1 JobDefaults=DefMemPerGPU=20480\n"
+        },
+        [
+            ("error", "NodeName=n1 CPUTot", "write CPUs="),
+            ("error", "NodeName=n1 AvailableFeatures", "write Features="),
+            ("error", "NodeName=n1 OS", "scontrol show node prints it"),
+            ("error", "PartitionName=p TotalNodes", "scontrol show partition prints it"),
+            ("error", "PartitionName=p JobDefaults", "DefMemPerGPU=29440"),
+        ],
+    ),
+    (
+        "a Count with a suffix",
+        {
+            "slurm.conf": GPUS + f"{NODE} Gres=gpu:4\n",
+            "gres.conf": "Name=gpu File=/dev/nvidia[0-3] Count=4K\n",
+        },
+        [("error", "Name=gpu Count", "is 4K, and File names 4")],
+    ),
+    (
+        "words of later releases",
+        {
+            "slurm.conf": GPUS + f"{NODE} Gres=gpu:1\n"
+            "AuthAltParameters=use_jwt_client_ids\nDebugFlags=thread,AuditTLS\nJobCompParams=send_comment\n"
+            "SlurmctldParameters=health_check_report\nPriorityFlags=MAX_TRES_GRES\n"
+            "AcctGatherProfileType=acct_gather_profile/influxdb\n",
+            "gres.conf": "AutoDetect=full\nName=gpu File=/dev/nvidia0 Flags=env_uuid\n",
+            "acct_gather.conf": "ProfileInfluxDBHost=h:8086\nProfileInfluxDBDatabase=d\n"
+            "ProfileInfluxDBDefault=ALL\nProfileInfluxDBRTPolicy=autogen\nProfileInfluxDBFrequency=30\n",
+        },
+        [
+            ("warning", "AuthAltParameters", "new in Slurm 26.05"),
+            ("error", "DebugFlags", '"thread" is new in Slurm 26.05, and 24.11 does not know it'),
+            ("error", "DebugFlags", '"AuditTLS" is new in Slurm 25.05, and 24.11 does not know it'),
+            ("warning", "JobCompParams", "new in Slurm 26.05"),
+            ("warning", "SlurmctldParameters", "new in Slurm 26.05"),
+            ("warning", "PriorityFlags", "new in Slurm 25.05"),
+            ("warning", "AutoDetect", "new in Slurm 26.05"),
+            ("warning", "Name=gpu Flags", "new in Slurm 26.05"),
+            ("error", "ProfileInfluxDBFrequency", "new in Slurm 26.05"),
+        ],
+    ),
+    (
         "a later key in its first release",
         {"slurm.conf": WHOLE + "HttpParserType=http_parser/libhttp_parser\n"},
         [("error", "HttpParserType", "new in Slurm 25.11")],
