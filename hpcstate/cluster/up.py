@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace as replaced
 from functools import cache, partial
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hpcstate.check.prove import prove, result_text
 from hpcstate.check.runner import load_suites
 from hpcstate.check.suite import CheckResult
 from hpcstate.check.target import boots_of, slurm_cluster
-from hpcstate.cluster import drains, lifecycle, replace, status
+from hpcstate.cluster import drains, lifecycle, replace, status, unit_causes
 from hpcstate.cluster.pyinfra import AS_USUAL, DeployChoice, DeployReport
 from hpcstate.cluster.pyinfra import deploy as run_deploy
 from hpcstate.cluster.replace import Due
@@ -89,6 +90,7 @@ def _deploy(file: Path, say: Say, choice: DeployChoice) -> DeployReport:
     """The deploy itself, said; what was proven before a change is not proven after it."""
     _refuse_edited(file)
     report = run_deploy(_description(file), say, choice=choice)
+    report = replaced(report, messages=unit_causes.of_nodes(report.messages, _description(file)))
     say(deploy_text(report))
     if report.changed or report.failed_hosts:
         for cluster in _description(file).clusters:
