@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Iterable
 from pathlib import Path
 
@@ -12,10 +13,10 @@ from facts.users import Users
 from hpcstate import programs
 from hpcstate.node.base_files import KEYS
 from hpcstate.node.managed import Managed
-from hpcstate.node.users import RECORD, SUDOERS, Step, WantedUsers, obstacles, steps
+from hpcstate.node.users import RECORD, SUDOERS, Step, WantedUsers, ended, obstacles, steps
 from operations.util import difference
 from operations.util.arguments import operation
-from operations.util.commands import stop_host
+from operations.util.commands import name_once, stop_host
 
 PROGRAM = Path(__file__).with_name("users.sh")
 
@@ -28,9 +29,17 @@ MANAGED = (
         "getent, digests of the files",
         "mended",
     ),
+    Managed(
+        "users.ended",
+        "an account of the cluster file's users that somebody let end",
+        "/etc/shadow",
+        "the day when it ends, by getent",
+        "named",
+    ),
 )
 
 _SEPARATOR = "\x1f"
+_DAY = 86400
 
 
 @operation()
@@ -43,6 +52,8 @@ def state(wanted: WantedUsers) -> Generator[PyinfraCommand, None, None]:
     if why := obstacles(wanted, found):
         yield stop_host("\n".join(why))
         return
+    for line in ended(wanted, found, int(time.time()) // _DAY):
+        name_once(host, line)
     todo = steps(wanted, found)
     if not todo:
         host.noop(f"{len(wanted.users)} users and {len(wanted.groups)} groups are as they should be")

@@ -126,8 +126,9 @@ def _not_let_in(live: Live, node: Node, strange: dict[str, float], booting: Coll
         if node.name not in booting:
             raise
         return "sshd does not let our key in yet"
-    except UnreachableError:
-        return "sshd does not let us in yet"
+    except UnreachableError as error:
+        # Its last words tell an /etc/nologin from a slow boot.
+        return f"sshd does not let us in yet ({error.message.splitlines()[0]})"
     return ""
 
 

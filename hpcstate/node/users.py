@@ -124,6 +124,17 @@ def _users_in_the_way(wanted: WantedUsers, found: UsersState) -> Iterator[str]:
                 )
 
 
+def ended(wanted: WantedUsers, found: UsersState, today: int) -> list[str]:
+    """A line for each user of the file whose account somebody let end (``chage --expiredate``): sshd lets
+    nobody in then. ``today`` is a day as shadow(5) counts them, from 1970."""
+    return [
+        f"the account of {user.name} has ended, by hand: nobody logs in there. `chage --expiredate -1 "
+        f"{user.name}` opens it again; to lock it for good, take {user.name} out of the cluster file"
+        for user in wanted.users
+        if (day := found["ends"].get(user.name, "")).isdecimal() and day != LOCKED and int(day) <= today
+    ]
+
+
 def _reserved(user: User, found: UsersState) -> Iterator[str]:
     """Another account of ours that had this number, and was deleted by hand."""
     for name, noted in found["noted_users"].items():

@@ -124,6 +124,13 @@ BREAKS: Mapping[str, Break] = {
         "&& id -nG alice | grep -qw physics && [ -e /etc/sudoers.d/hpcstate-users ] "
         "&& ! grep -q ' lab$' /etc/ssh/authorized_keys.d/alice",
     ),
+    "users.ended": Break(
+        "compute-01",
+        "chage --expiredate 0 bob",
+        "getent shadow bob | grep -q ':::$'",
+        "the account of bob has ended",
+        "chage --expiredate -1 bob",
+    ),
     "munge.key": Break(
         "compute-01", "chmod 644 /etc/munge/munge.key", '[ "$(stat -c %a /etc/munge/munge.key)" = 400 ]'
     ),

@@ -15,7 +15,7 @@ import pytest
 from hpcstate import programs
 from hpcstate.model import Group, User
 from hpcstate.node.file_change import HIDDEN
-from hpcstate.node.users import WantedUsers, keys_text, sudoers_text
+from hpcstate.node.users import WantedUsers, ended, keys_text, sudoers_text
 from operations import users
 from operations.util import difference
 from tests.operations.harness import FakeState, Outcome, run
@@ -121,6 +121,15 @@ def test_only_the_node_that_has_the_homes_makes_them() -> None:
     away = replace(WANTED, homes=False)
     assert "home" not in [action for action, *_ in done(away, {**BARE, "homes": {}})]
     assert (away.question["homes"], WANTED.question["homes"]) == ("", "/home")
+
+
+@pytest.mark.parametrize(
+    ("day", "named"), [("", False), ("0", True), ("20000", True), ("20001", False), ("1", False)]
+)
+def test_an_account_that_somebody_let_end_is_named_and_left(day: str, named: bool) -> None:
+    (line,) = ended(WANTED, found(ends={"alice": day}), 20000) or [""]  # type: ignore[arg-type]
+    assert ("the account of alice has ended" in line) is named
+    assert not named or done(WANTED, found(ends={"alice": day})) == []
 
 
 @pytest.mark.parametrize(
