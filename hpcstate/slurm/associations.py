@@ -487,7 +487,10 @@ def _by_others(wanted: Wanted, found: AssociationsState) -> Iterator[str]:
     for name, values in found["things"].items():
         ours = {*wanted.things.get(name, ()), *record.get(name, Made(made=False, set=[]))["set"], *_STAY}
         words = [word for word in values if word not in ours]
-        if words and (name in wanted.things or name in record):
+        if name in _BUILT_IN and name not in wanted.things:
+            # slurmdbd gives them shares, texts and rank itself; a limit of theirs holds for everybody.
+            words = [word for word in words if word.startswith(("Grp", "Max", "Min"))]
+        if words and (name in wanted.things or name in record or name in _BUILT_IN):
             limits.append(f"{', '.join(words)} of {_named(name)}")
     if limits:
         yield f"set by hand in slurmdbd: {_some(limits)}"

@@ -269,3 +269,19 @@ def test_no_priority_is_that_of_zero(priority: str) -> None:
     if priority == "0":
         del found["things"]["qos high"]["Priority"]
     assert steps(wants, found) == []
+
+
+def test_limits_by_hand_of_what_slurm_made_itself_are_named() -> None:
+    wants = want(ML)
+    found = state(wants)
+    for name, values in (
+        ("qos normal", {"MaxJobsPerUser": "0", "Description": "Normal QOS default"}),
+        ("association root", {"GrpJobs": "0", "Fairshare": "1"}),
+    ):
+        found["things"][name] = {**found["things"].get(name, {}), **values}
+    done = difference(wants, found)
+    assert done.steps == ()
+    assert sorted(done.named[0].partition(": ")[2].split("; ")) == [
+        "GrpJobs of the account root",
+        "MaxJobsPerUser of the QOS normal",
+    ]
