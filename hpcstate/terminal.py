@@ -225,3 +225,22 @@ def stage(name: str, what: str) -> Iterator[None]:
 def _tick(name: str, started: float, done: threading.Event) -> None:
     while not done.wait(_TICK):
         print(f"    {name}: {time.monotonic() - started:.0f} s ...", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def ticking(say: Say, what: str, every_s: float = 10.0) -> Iterator[None]:
+    """``say`` tells how long ``what`` goes on by now, each ``every_s`` seconds, while the block runs."""
+    started = time.monotonic()
+    done = threading.Event()
+
+    def tick() -> None:
+        while not done.wait(every_s):
+            say(f"{what} ({time.monotonic() - started:.0f} s)")
+
+    ticker = threading.Thread(target=tick, daemon=True)
+    ticker.start()
+    try:
+        yield
+    finally:
+        done.set()
+        ticker.join()

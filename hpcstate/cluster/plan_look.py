@@ -131,8 +131,15 @@ def _with_nodes(description: Description, observed: Observed, say: Say) -> Obser
     lost = [name for name in running if name not in before or before[name] != after.get(name)]
     operations = tuple(_without(each, lost) for each in report.operations)
     observed = replace(observed, operations=operations, named=report.named)
-    if lost:
-        line = f"nodes: {', '.join(lost)} went off or booted while it was looked at"
+    silent = [name for name in lost if name not in before and name not in after]
+    moved = [name for name in lost if name not in silent]
+    if silent:
+        line = (
+            f"nodes: {', '.join(silent)} runs, and does not let us in by SSH: `hpcstate start FILE` tells why"
+        )
+        observed = replace(observed, unknown=(*observed.unknown, line))
+    if moved:
+        line = f"nodes: {', '.join(moved)} went off or booted while it was looked at"
         observed = replace(observed, unknown=(*observed.unknown, line))
     try:
         files = [

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from hpcstate.paths import ROOT, ClusterPaths, shown
 from hpcstate.registry.delivery import WITHOUT
 from hpcstate.run import CLEAR_UP_SECONDS, tail
 from hpcstate.slurm.change import WAITING
+from hpcstate.terminal import ticking
 
 FULL_STACK = "deploys/full_stack.py"
 _GENERIC_INVENTORY = ROOT / "inventories" / "chosen.py"
@@ -159,6 +160,8 @@ def _run(
         # A plan of nodes that were never deployed is longer than a pipe holds (pipe(7): 64 KiB), and its log
         # ends only when it is written.
         ThreadPoolExecutor(1) as reader,
+        # pyinfra names the operations that it executes; while it asks facts it says nothing.
+        ticking(say, "comparing the nodes with what they should have", _PROGRESS) if dry else nullcontext(),
     ):
         assert process.stdout is not None
         assert process.stderr is not None

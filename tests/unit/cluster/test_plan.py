@@ -363,6 +363,19 @@ def test_pyinfra_is_asked_about_the_nodes_that_run(
     assert plan_look.look(description, print).operations is None
 
 
+def test_a_node_that_runs_and_lets_nobody_in_is_said(
+    description: Description, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(monkeypatch, RUNNING)
+    world.operations = (Operation("a | Install squashfuse", ("compute-02",), (), ()),)
+    monkeypatch.setattr(plan_look, "_boots", lambda _: {"controller": "one", "compute-01": "one"})
+    observed = plan_look.look(description, print)
+    assert observed.unknown == (
+        "nodes: compute-02 runs, and does not let us in by SSH: `hpcstate start FILE` tells why",
+    )
+    assert observed.operations == (Operation("a | Install squashfuse", (), (), ()),)
+
+
 def test_what_a_node_seems_to_lack_that_booted_meanwhile_is_not_believed(
     description: Description, monkeypatch: pytest.MonkeyPatch
 ) -> None:

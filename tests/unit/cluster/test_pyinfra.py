@@ -94,6 +94,17 @@ def test_a_plan_longer_than_a_pipe_holds_is_read(pyinfra: Path, description: Des
     assert len(deploy.plan(description, print).operations[0].changed) == 40_000
 
 
+def test_a_plan_says_that_it_goes_on(
+    pyinfra: Path, description: Description, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deploy, "_PROGRESS", 0.05)
+    act(pyinfra, {"plan": []})
+    pyinfra.write_text(pyinfra.read_text().replace("cat <<", "sleep 0.5\ncat <<", 1))
+    said: list[str] = []
+    deploy.plan(description, said.append)
+    assert said and all(line.startswith("comparing the nodes with what they should have (") for line in said)
+
+
 def test_a_plan_of_some_nodes_asks_those_only(pyinfra: Path, description: Description) -> None:
     act(pyinfra, {**RESULTS, "results": None})
     deploy.plan(description, lambda _: None, only=["a", "b"], without=["x", "y"])
