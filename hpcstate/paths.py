@@ -94,6 +94,11 @@ class ClusterPaths:
         return self.root / "logs"
 
     @property
+    def draining(self) -> Path:
+        """The nodes that are drained to go off, a line each, as long as a drain of that may be left."""
+        return self.root / "draining"
+
+    @property
     def ssh_key(self) -> Path:
         """The private key that opens the nodes."""
         return self.secrets / "ssh_key"

@@ -7,48 +7,44 @@ from contextlib import ExitStack, contextmanager
 
 from hpcstate.cluster import drains
 from hpcstate.errors import HpcstateError
-from hpcstate.hypervisor.connection import connect
-from hpcstate.hypervisor.daemon import SYSTEM_URI, answers
-from hpcstate.model import Cluster, Node
+from hpcstate.hypervisor.daemon import emulators_run
+from hpcstate.model import Cluster
 from hpcstate.node.ssh import Live
 from hpcstate.paths import ClusterPaths
 from hpcstate.probe.slurm import nodes_command, parse_nodes
 
 
 @contextmanager
-def greet(of: Sequence[tuple[Cluster, Sequence[Node]]]) -> Iterator[dict[str, Live]]:
-    """Connections, by the names of clusters, to ``of`` (a cluster and nodes of it) where all of them run.
-    They are opened while the block goes on: a slow node takes longer than all that a start looks at.
+def greet(clusters: Sequence[Cluster], only: Sequence[str] = ()) -> Iterator[dict[str, Live]]:
+    """Connections, by the names of ``clusters``, to their nodes (those of ``only``, else all with auto_start)
+    where all of them run. They are opened while the block goes on: a slow node takes longer than all that a
+    start looks at, so this comes before it, and asks libvirt nothing.
     """
     with ExitStack() as stack:
         greeted: dict[str, Live] = {}
-        for cluster, nodes in of:
-            if cluster.uri == SYSTEM_URI and answers() and _run_here(cluster, nodes):
+        for cluster in clusters:
+            at = ClusterPaths.of(cluster.name)
+            nodes = [node for node in cluster.nodes if (node.name in only if only else node.auto_start)]
+            if at.ssh_key.exists() and at.known_hosts.exists() and emulators_run(cluster, nodes):
                 live = greeted[cluster.name] = stack.enter_context(Live(cluster))
                 live.connect_soon(node.name for node in nodes)
         yield greeted
 
 
-def _run_here(cluster: Cluster, nodes: Sequence[Node]) -> bool:
-    """Whether ``nodes`` run with keys that are here; False where libvirt says nothing."""
-    at = ClusterPaths.of(cluster.name)
-    if not (at.ssh_key.exists() and at.known_hosts.exists()):
-        return False
-    try:
-        with connect(cluster.uri) as host:
-            return all(host.state(cluster, node) == "running" for node in nodes)
-    except HpcstateError:
-        return False
-
-
-def drains_of_ours(live: Live) -> list[str]:
+def drains_of_ours(live: Live, *, asked: bool = False) -> list[str]:
     """What a stop or a removal that was killed has left, and nodes that Slurm refuses as they are, a line
-    each; none where slurmctld does not answer or was never there."""
-    if live.cluster.kind != "hpc":
+    each; none where slurmctld does not answer or was never there. It is asked where such a stop has left its
+    note, or with ``asked``: on a slow node that takes longer than all the rest of a start.
+    """
+    note = ClusterPaths.of(live.cluster.name).draining
+    if live.cluster.kind != "hpc" or not (asked or note.exists()):
         return []
     name = live.cluster.controller.name
     try:
         known = parse_nodes(live.run(name, nodes_command(), user="root", check=False).stdout)
     except HpcstateError:
         return []
-    return [*drains.left(known, name, others=False).values(), *drains.refused(known).values()]
+    left = drains.left(known, name, others=False)
+    if known and not left:
+        note.unlink(missing_ok=True)
+    return [*left.values(), *drains.refused(known).values()]

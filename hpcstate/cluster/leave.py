@@ -175,7 +175,10 @@ def left(
     drained = [
         node.name for node in nodes if node.name in known and "DRAIN" not in known[node.name]["states"]
     ]
+    note = ClusterPaths.of(live.cluster.name).draining
     if drained:
+        if note.parent.is_dir():
+            note.write_text("".join(f"{name}\n" for name in drained))
         _update(live, drained, "drain", REASON)
     try:
         holding = jobs_on(live, nodes, paused)
@@ -207,7 +210,8 @@ def left(
                     "the same command again",
                 )
     except BaseException as error:
-        _lift(live, drained, say, quietly=isinstance(error, HpcstateError))
+        if _lift(live, drained, say, quietly=isinstance(error, HpcstateError)):
+            note.unlink(missing_ok=True)
         raise
     if jobs == "drain" and still:
         raise HpcstateError(
@@ -220,10 +224,12 @@ def left(
     try:
         yield
     except BaseException:
-        _down(live, [node.name for node in nodes if node.name in ours and is_off(node.name)], say)
-        _lift(live, [name for name in drained if not is_off(name)], say)
+        down = _down(live, [node.name for node in nodes if node.name in ours and is_off(node.name)], say)
+        if _lift(live, [name for name in drained if not is_off(name)], say) and down:
+            note.unlink(missing_ok=True)
         raise
-    _down(live, [node.name for node in nodes if node.name in ours], say)
+    if _down(live, [node.name for node in nodes if node.name in ours], say):
+        note.unlink(missing_ok=True)
 
 
 def take_jobs_again(cluster: Cluster, names: Sequence[str], say: Callable[[str], None]) -> list[str]:
@@ -291,13 +297,13 @@ def _update(live: Live, names: Sequence[str], state: str, reason: str = "") -> N
     live.run(live.cluster.controller.name, command, user="root", timeout=_SLURM_SECONDS)
 
 
-def _lift(live: Live, names: Sequence[str], say: Callable[[str], None], *, quietly: bool = False) -> None:
+def _lift(live: Live, names: Sequence[str], say: Callable[[str], None], *, quietly: bool = False) -> bool:
     """Let jobs start on the nodes ``names`` again, but for those that somebody has drained since; ``quietly``
-    where an error that follows says that nothing was done."""
+    where an error that follows says that nothing was done. Whether no drain of ours is left there."""
     if names and (known := _ask(live)):
         names = [name for name in names if name in known and _is_ours(known[name])]
     if not names:
-        return
+        return True
     try:
         # RESUME leaves the reason of a node whose jobs still run, and an empty one changes nothing (seen with
         # Slurm 24.11.5): this is what sinfo says of a node without one.
@@ -306,21 +312,25 @@ def _lift(live: Live, names: Sequence[str], say: Callable[[str], None], *, quiet
             say(f"jobs start on {', '.join(names)} again")
     except HpcstateError as error:
         say(f"Slurm did not lift the drain of {', '.join(names)} ({error.message.splitlines()[0]})")
+        return False
+    return True
 
 
-def _down(live: Live, names: Sequence[str], say: Callable[[str], None]) -> None:
+def _down(live: Live, names: Sequence[str], say: Callable[[str], None]) -> bool:
     """DOWN, then without the drain: at no moment would such a node take a job. One that Slurm no longer has
-    needs nothing, and one that somebody has drained since keeps that."""
+    needs nothing, and one that somebody has drained since keeps that. Whether no drain of ours is left."""
     if names and (known := _ask(live)):
         names = [name for name in names if name in known and _is_ours(known[name])]
     if not names:
-        return
+        return True
     try:
         _update(live, names, "down", REASON)
         _update(live, names, "undrain")
     except HpcstateError as error:
         why = error.message.splitlines()[0]
         say(f"Slurm did not take {', '.join(names)} as down ({why}): they stay drained")
+        return False
+    return True
 
 
 def _end(live: Live, holding: Holding, say: Callable[[str], None]) -> None:

@@ -165,7 +165,7 @@ def start(
                 nodes,
                 host,
                 say,
-                beside=lambda live: drained.extend(drains_of_ours(live)),
+                beside=lambda live: drained.extend(drains_of_ours(live, asked=bool(before))),
                 greeted=greeted,
             )
         different = tuple(differences(host, cluster))

@@ -142,14 +142,17 @@ def _plan(args: argparse.Namespace) -> int:
 def _start(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
-    from hpcstate.cluster import lifecycle
     from hpcstate.cluster.greet import greet
-    from hpcstate.hypervisor import fit
 
     if args.force and not args.remove:
         raise HpcstateError("--force is for --remove", hint="give --remove, or leave it out")
     clusters = chosen_clusters(args)
-    with greet([(cluster, lifecycle.select(cluster, args.node)) for cluster in clusters]) as greeted:
+    # A removal may wait for jobs for hours: what was greeted before says nothing then.
+    with greet(() if args.remove else clusters, args.node) as greeted:
+        # What takes a third of a second to import, while slow nodes answer.
+        from hpcstate.cluster import lifecycle
+        from hpcstate.hypervisor import fit
+
         fit.demand(replace(described(args), clusters=clusters), _say, only=args.node)
         for cluster in clusters:
             begun = time.monotonic()

@@ -15,7 +15,7 @@ from hpcstate.errors import HpcstateError
 from hpcstate.files import write_atomically
 from hpcstate.host import tools
 from hpcstate.host.packages import kvm_works
-from hpcstate.model import Cluster
+from hpcstate.model import Cluster, Node
 from hpcstate.paths import ClusterPaths
 from hpcstate.run import run
 
@@ -167,6 +167,18 @@ def has_nothing_of(cluster: Cluster) -> bool:
         return not any(map(_is_there, files))
     except PermissionError:
         return not ClusterPaths.of(cluster.name).ssh_key.exists()
+
+
+def emulators_run(cluster: Cluster, nodes: Sequence[Node]) -> bool:
+    """Whether all of ``nodes`` seem to run on this machine, by the files of libvirt, which removes them as a
+    machine ends. False where this user may not look."""
+    if cluster.uri != SYSTEM_URI or not answers():
+        return False
+    try:
+        names = [cluster.domain_name(node) for node in nodes]
+        return all(_is_there(SOCKET.with_name("qemu") / f"{name}.pid") for name in names)
+    except PermissionError:
+        return False
 
 
 def _is_there(path: Path) -> bool:

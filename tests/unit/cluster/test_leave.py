@@ -73,9 +73,13 @@ class Slurm:
 
 
 @pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def note(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """Where a stop notes whom it drains. Nobody waits."""
     monkeypatch.setattr(slurm_leave, "_POLL", 0.0)
-    yield
+    monkeypatch.setattr("hpcstate.paths.BUILD", tmp_path)
+    found = ClusterPaths.of(TWO.name).draining
+    found.parent.mkdir()
+    yield found
 
 
 def lifted(names: str) -> list[str]:
@@ -107,6 +111,18 @@ def test_idle_nodes_are_drained_switched_off_and_down() -> None:
         update(BOTH, "down", REASON),
         update(BOTH, "undrain"),
     ]
+
+
+def test_whom_a_stop_drains_is_noted_until_no_drain_of_that_is_left(note: Path) -> None:
+    with left(FakeLive(Slurm({})), WORKERS, "refuse", print):
+        assert note.read_text() == "compute-01\ncompute-02\n"
+    assert not note.exists()
+    with pytest.raises(HpcstateError, match="nothing was stopped"):
+        leave(Slurm({"compute-02": [7]}), "refuse")
+    assert not note.exists()
+    with pytest.raises(HpcstateError, match="these nodes stay drained"):
+        leave(Slurm({"compute-02": [7]}), "drain", timeout_s=0)
+    assert note.exists(), "a drain is left"
 
 
 def test_jobs_are_in_the_way_and_nothing_is_left_behind() -> None:

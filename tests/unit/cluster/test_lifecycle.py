@@ -186,16 +186,22 @@ def test_connections_that_were_begun_are_used_and_a_silent_node_is_waited_for(
 
 
 @pytest.mark.parametrize(
-    ("daemon", "keys", "state", "greeted"),
+    ("daemon", "keys", "running", "greeted"),
     [
-        (True, True, "running", True),
-        (False, True, "running", False),
-        (True, False, "running", False),
-        (True, True, "stopped", False),
+        (True, True, 2, True),
+        (False, True, 2, False),
+        (True, False, 2, False),
+        (True, True, 1, False),
     ],
 )
 def test_a_cluster_is_greeted_that_runs_whole_with_our_keys(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, daemon: bool, keys: bool, state: str, greeted: bool
+    cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    daemon: bool,
+    keys: bool,
+    running: int,
+    greeted: bool,
 ) -> None:
     if keys:
         ensure_secrets(cluster)
@@ -206,11 +212,14 @@ def test_a_cluster_is_greeted_that_runs_whole_with_our_keys(
         made.append(_Connections())
         return nullcontext(made[-1])
 
-    host = SimpleNamespace(state=lambda _, node: state if node is cluster.nodes[1] else "running")
-    monkeypatch.setattr(greet, "answers", lambda: daemon)
-    monkeypatch.setattr(greet, "connect", lambda _: nullcontext(host))
+    ours = replace(cluster, uri=libvirt_daemon.SYSTEM_URI, nodes=cluster.nodes[:2])
+    (tmp_path / "qemu").mkdir()
+    for node in ours.nodes[:running]:
+        (tmp_path / "qemu" / f"{ours.domain_name(node)}.pid").touch()
+    monkeypatch.setattr(libvirt_daemon, "SOCKET", tmp_path / "libvirt-sock")
+    monkeypatch.setattr(libvirt_daemon, "answers", lambda: daemon)
     monkeypatch.setattr(greet, "Live", live)
-    with greet.greet([(replace(cluster, uri=libvirt_daemon.SYSTEM_URI), cluster.nodes[:2])]) as found:
+    with greet.greet([ours]) as found:
         assert bool(found) == bool(made) == greeted
         if greeted:
             assert [*made[0].begun] == ["controller", "compute-01"]
@@ -589,14 +598,34 @@ def test_the_logs_outlive_the_cluster(cluster: Cluster, monkeypatch: pytest.Monk
     assert log.read_text() == "this run"
 
 
+def test_slurmctld_is_asked_only_where_a_stop_left_its_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    recorded = (paths.ROOT / "tests/facts/slurm.SlurmNodes/normal_idle.txt").read_text()
+    asked: list[str] = []
+
+    def answer(node: str, _script: str) -> str:
+        asked.append(node)
+        return recorded
+
+    live = FakeLive(answer)
+    note = ClusterPaths.of(live.cluster.name).draining
+    assert greet.drains_of_ours(live) == [] and asked == []
+    note.parent.mkdir()
+    note.write_text("compute-01\n")
+    assert not any("drained" in line for line in greet.drains_of_ours(live)) and asked == ["controller"]
+    assert not note.exists(), "somebody has lifted it"
+
+
 def test_a_drain_that_a_killed_stop_left_is_found_and_no_others() -> None:
     recorded = (paths.ROOT / "tests/facts/slurm.SlurmNodes/quoting_reasons.txt").read_text()
-    assert greet.drains_of_ours(FakeLive(lambda *_: recorded)) == []
+    assert greet.drains_of_ours(FakeLive(lambda *_: recorded), asked=True) == []
     ours = re.sub(r'"reason": ".*"', '"reason": "hpcstate: stop"', recorded)
-    lines = greet.drains_of_ours(FakeLive(lambda *_: ours))
+    lines = greet.drains_of_ours(FakeLive(lambda *_: ours), asked=True)
     assert lines and all("drained by hpcstate" in line for line in lines)
-    assert greet.drains_of_ours(FakeLive(lambda *_: HpcstateError("silent"))) == []
-    assert greet.drains_of_ours(FakeLive(lambda *_: "absent\n")) == []
+    assert greet.drains_of_ours(FakeLive(lambda *_: HpcstateError("silent")), asked=True) == []
+    assert greet.drains_of_ours(FakeLive(lambda *_: "absent\n"), asked=True) == []
 
 
 def test_status_names_what_up_refuses_and_what_is_reserved() -> None:
