@@ -40,8 +40,9 @@ def wait_until_free(state: Any, host: Any, node: str, timeout_s: float) -> bool:
                 state,
                 host,
                 f"jobs {listed(jobs)} still hold {node} after {timeout_s:.0f} s.\n"
-                f"The node stays drained; its Slurm was not changed. Deploy again when they have ended, or "
-                "longer: --data slurm_drain_seconds=<seconds>; or end them: scontrol requeue, scancel.",
+                "The node stays drained; its Slurm was not changed. The same command again when they have "
+                "ended, or one that waits longer: `./hpc up FILE --drain-seconds N`, pyinfra's `--data "
+                "slurm_drain_seconds=N`; or end them: scontrol requeue, scancel.",
             )
         if told < 0 or waited - told >= 60:
             host.log(f"{WAITING} {listed(jobs)} on {node}, {waited:.0f} s of {timeout_s:.0f} s")
