@@ -1,5 +1,5 @@
 """The page of the cluster in real headless Chromium, as Prometheus serves it: as wide as a phone and as a
-desk's screen, light and dark. HPCSTATE_CHROMIUM names the program; without one this is skipped.
+desk's screen, light and dark. HPCSTATE_CHROMIUM names another program than that of Debian (tools.toml).
 """
 
 from __future__ import annotations
