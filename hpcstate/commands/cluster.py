@@ -153,7 +153,8 @@ def _start(args: argparse.Namespace) -> int:
         from hpcstate.cluster import lifecycle
         from hpcstate.hypervisor import fit
 
-        fit.demand(replace(described(args), clusters=clusters), _say, only=args.node)
+        if len(greeted) < len(clusters):  # something is to be powered on
+            fit.demand(replace(described(args), clusters=clusters), _say, only=args.node)
         for cluster in clusters:
             begun = time.monotonic()
             print(f"{cluster.name}:", flush=True)

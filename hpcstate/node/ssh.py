@@ -157,9 +157,12 @@ class Live:
         for shell in [shell for idle in self._idle.values() for shell in idle]:
             shell.close()
         self._idle.clear()
-        for name in sorted(self._open):
+
+        def close(name: str) -> None:
             words = [*self._ssh(name), "-O", "exit", self._target(name)]
             run(words, check=False, timeout=5, shown=f"{name}: ssh ends")
+
+        at_once(close, sorted(self._open))
         self._open.clear()
         if self._sockets is not None:
             shutil.rmtree(self._sockets, ignore_errors=True)
