@@ -9,6 +9,7 @@ from hpcstate.cluster import drains
 from hpcstate.errors import HpcstateError
 from hpcstate.hypervisor.daemon import emulators_run
 from hpcstate.model import Cluster
+from hpcstate.node.known_hosts import knows
 from hpcstate.node.ssh import Live
 from hpcstate.paths import ClusterPaths
 from hpcstate.probe.slurm import nodes_command, parse_nodes
@@ -23,12 +24,21 @@ def greet(clusters: Sequence[Cluster], only: Sequence[str] = ()) -> Iterator[dic
     with ExitStack() as stack:
         greeted: dict[str, Live] = {}
         for cluster in clusters:
-            at = ClusterPaths.of(cluster.name)
             nodes = [node for node in cluster.nodes if (node.name in only if only else node.auto_start)]
-            if at.ssh_key.exists() and at.known_hosts.exists() and emulators_run(cluster, nodes):
+            if _is_known(cluster) and emulators_run(cluster, nodes):
                 live = greeted[cluster.name] = stack.enter_context(Live(cluster))
                 live.connect_soon(node.name for node in nodes)
         yield greeted
+
+
+def _is_known(cluster: Cluster) -> bool:
+    """Whether there is a key for ``cluster``, and a host key for each address that its file has now: with
+    those of another file, which a start refuses, nobody would get in any more."""
+    at = ClusterPaths.of(cluster.name)
+    if not (at.ssh_key.exists() and at.known_hosts.exists()):
+        return False
+    known = at.known_hosts.read_text(errors="replace")
+    return all(knows(known, str(node.address)) for node in cluster.nodes)
 
 
 def drains_of_ours(live: Live, *, asked: bool = False) -> list[str]:

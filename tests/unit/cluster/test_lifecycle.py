@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from ipaddress import IPv4Address
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -223,6 +224,10 @@ def test_a_cluster_is_greeted_that_runs_whole_with_our_keys(
         assert bool(found) == bool(made) == greeted
         if greeted:
             assert [*made[0].begun] == ["controller", "compute-01"]
+    head, *rest = ours.nodes
+    moved = replace(ours, nodes=(replace(head, address=IPv4Address("192.168.253.10")), *rest))
+    with greet.greet([moved]) as found:
+        assert found == {}, "a file with other addresses is refused, and changes no known_hosts"
 
 
 _STALL = """\
