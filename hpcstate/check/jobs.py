@@ -15,6 +15,7 @@ import pytest
 
 from hpcstate import programs
 from hpcstate.check.suite import CheckFailed
+from hpcstate.errors import HpcstateError
 from hpcstate.model import Node
 from hpcstate.node.ssh import Live, TimedOutError
 from hpcstate.probe.slurm import STATES_HOLDING_RESOURCES
@@ -31,6 +32,7 @@ AWAY_SECONDS = 5
 """How long a job may wait for nodes that take none: one that comes back is there by then."""
 
 _PROGRAMS = Path(__file__).with_name("jobs.sh")
+_LEFT = Path(__file__).with_name("left.sh")
 _NAME = "hpcstate-check-"
 _FILE = "=== output of "
 _WAITING = frozenset({"PENDING", "CONFIGURING"})
@@ -199,6 +201,16 @@ class Jobs:
 
     def _controller(self, script: str, *, check: bool = True) -> str:
         return self._live.run(self._live.cluster.controller.name, script, user="hpc", check=check).stdout
+
+
+def cancel_left(live: Live) -> list[str]:
+    """Cancel what killed runs of the checks have left waiting, for ever where a partition is closed; the
+    numbers of the jobs. None where Slurm does not answer."""
+    script = programs.command(_LEFT, prefix=_NAME)
+    try:
+        return live.run(live.cluster.controller.name, script, user="hpc", check=False).stdout.split()
+    except HpcstateError:
+        return []
 
 
 def new_name() -> str:

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from hpcstate import programs
+from hpcstate.check.jobs import cancel_left
 from hpcstate.check.proof import Proof, configuration_digest, result_lines
 from hpcstate.check.runner import run_checks
 from hpcstate.check.suite import Check, CheckResult, Suites
@@ -48,6 +49,8 @@ def prove(
     words += [plural(logins, "login node")] if logins else []
     say(f"Checking cluster {cluster.name}: {', '.join(words[:-1])} and {words[-1]}")
     with reached(cluster, say) as live:
+        if cluster.kind == "hpc" and (jobs := cancel_left(live)):
+            say(f"cancelled what a killed run of the checks had left waiting: job {', '.join(jobs)}")
         versions, boots = versions_of(live), boots_of(live)
         results = run_checks(
             checks,

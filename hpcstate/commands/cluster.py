@@ -251,7 +251,7 @@ def _status(args: argparse.Namespace) -> int:
         print(json.dumps([report.to_dict() for report in reports], indent=1))
     else:
         print("\n\n".join(named(status.as_text(report), args.file) for report in reports))
-    return 0 if all(report.healthy for report in reports) else 1
+    return 0 if all(report.healthy and not report.differences for report in reports) else 1
 
 
 def _destroy(args: argparse.Namespace) -> int:

@@ -136,5 +136,7 @@ def _refusal(cluster: Cluster, node: Node, user: str, stderr: str, file: Path) -
         hint = f"does it run (`hpcstate status {shown(file)}`), and is its network on {hypervisor} routed to?"
     else:
         hint = f"does it run? `hpcstate status {shown(file)}`; `hpcstate start {shown(file)}` starts it"
-    why = lines[-1] if lines else "the connection ended"
+    why = lines[-1] if lines else "the connection ended without a word"
+    if not lines:
+        hint += "; sshd ends each connection so while the node has an /etc/nologin"
     return UnreachableError(node.name, f"{user}@{node.address} opens no shell: {why}", hint=hint)

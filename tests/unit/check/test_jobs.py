@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -92,3 +96,33 @@ def test_a_partition_that_somebody_closed_is_the_fault_whoever_else_waits(clock:
         "partition gpu is down: somebody closed it by scontrol; on the controller: sudo scontrol update "
         "partitionname=gpu state=up"
     )
+
+
+def test_what_a_killed_run_has_left_waiting_is_cancelled_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, old = (
+        (datetime.now() - timedelta(minutes=minutes)).strftime("%Y-%m-%dT%H:%M:%S") for minutes in (1, 11)
+    )
+    queue = [
+        f"7 {old} hpcstate-check-1a2b-holder",
+        f"8 {now} hpcstate-check-3c4d-one",
+        f"9 {old} my hpcstate-check-job",
+    ]
+    text = chr(10).join(queue)
+    for name, program in (("squeue", f"cat <<'E'\n{text}\nE"), ("scancel", f'echo "$@" >>{tmp_path}/said')):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{program}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    class Live:
+        cluster = SimpleNamespace(controller=SimpleNamespace(name="controller"))
+
+        def run(self, node: str, script: str, **_: Any) -> Result:
+            assert node == "controller"
+            done = subprocess.run(["dash", "-c", script], capture_output=True, text=True, check=False)
+            return Result((), done.returncode, done.stdout, done.stderr)
+
+    live: Any = Live()
+    assert jobs.cancel_left(live) == ["7"]
+    assert (tmp_path / "said").read_text() == "--quiet 7\n"

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import pytest
 
 from hpcstate import paths, schema
+from hpcstate.cli import main
 from hpcstate.cluster import boot, cidata, greet, lifecycle, status
 from hpcstate.cluster.status import ClusterStatus, NodeStatus
 from hpcstate.errors import HpcstateError
@@ -644,3 +645,15 @@ def test_status_names_what_up_refuses_and_what_is_reserved() -> None:
     assert "`./hpc up` refuses that: change one of the two" in text
     assert "`./hpc up` changes it" not in text
     assert "compute-01: reserved in Slurm" in text
+
+
+@pytest.mark.parametrize(("differs", "code"), [(False, 0), (True, 1)])
+def test_status_ends_with_1_where_something_is_not_as_the_file_says(
+    differs: bool, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = (MachineDifference("compute-01", "memory", "1536 MiB", "2048 MiB", "power-cycle"),)
+    nodes = (node("compute-01", "compute", slurm="IDLE"),)
+    found = ClusterStatus("gpu", "hpc", nodes, "", differences=rows if differs else ())
+    monkeypatch.setattr(status, "observe", lambda _: found)
+    assert main(["status", str(paths.ROOT / "inventories" / "gpu.yaml")]) == code
+    assert ("not as the file says" in capsys.readouterr().out) is differs
