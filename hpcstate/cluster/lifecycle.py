@@ -78,12 +78,14 @@ def start(
     *,
     autostart: bool | None = None,
     greeted: Live | None = None,
+    demand: Callable[[], None] = lambda: None,
 ) -> Started:
     """Bring the nodes (those of ``only``, else all with auto_start) of the cluster in ``file`` up until they
     answer on SSH. Libvirt is told whether to start them as the hypervisor boots, where the file or
     ``autostart`` says so.
 
-    ``greeted`` are connections to nodes that ran before (hpcstate.cluster.greet).
+    ``greeted`` are connections to nodes that ran before (hpcstate.cluster.greet). ``demand`` raises
+    HpcstateError where this machine cannot run them: it is asked before anything is powered on.
 
     Nodes that are powered on get what the file says now: memory, CPUs, devices, a larger disk. Running ones
     stay as they are, and what differs is in the result.
@@ -107,6 +109,8 @@ def start(
         if marked := host.take(cluster, mark, unmarked_only=True):
             say(f"marked as this cluster's own: {', '.join(marked)}")
         powered_on = [node.name for node in nodes if host.state(cluster, node) != "running"]
+        if powered_on:
+            demand()
         cidata.renew(cluster, nodes, host, say)
         if powered_on:
             why = "no working KVM here" if cluster.acceleration.enable_kvm else "enable_kvm is false"

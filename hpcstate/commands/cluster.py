@@ -141,6 +141,7 @@ def _plan(args: argparse.Namespace) -> int:
 
 def _start(args: argparse.Namespace) -> int:
     from dataclasses import replace
+    from functools import partial
 
     from hpcstate.cluster.greet import greet
 
@@ -153,8 +154,10 @@ def _start(args: argparse.Namespace) -> int:
         from hpcstate.cluster import lifecycle
         from hpcstate.hypervisor import fit
 
-        if len(greeted) < len(clusters):  # something is to be powered on
-            fit.demand(replace(described(args), clusters=clusters), _say, only=args.node)
+        demand = partial(fit.demand, replace(described(args), clusters=clusters), _say, only=args.node)
+        running = len(greeted) == len(clusters)
+        if not running:
+            demand()
         for cluster in clusters:
             begun = time.monotonic()
             print(f"{cluster.name}:", flush=True)
@@ -167,6 +170,8 @@ def _start(args: argparse.Namespace) -> int:
                 args.node,
                 autostart=args.autostart,
                 greeted=greeted.get(cluster.name),
+                # A node may have ended since it was greeted.
+                demand=demand if running else lambda: None,
             )
             _say_started(done, args.file, time.monotonic() - begun)
     return 0

@@ -7,7 +7,7 @@ import re
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from ipaddress import IPv4Address
@@ -471,6 +471,26 @@ class Stranger:
         raise self.error
 
 
+def _machines(monkeypatch: pytest.MonkeyPatch, state: str, update: Callable[..., list[str]]) -> None:
+    """Machines that are all in ``state``; a start comes as far as the network, which ``update`` brings."""
+    host = SimpleNamespace(
+        strangers=lambda _: [],
+        facts=lambda _: SimpleNamespace(kvm=False),
+        check=lambda _: None,
+        local=True,
+        take=lambda *_, **__: [],
+        state=lambda *_: state,
+        ensure_network=lambda *_: True,
+        volumes=SimpleNamespace(has_other_keys=lambda *_: False, has_other_address=lambda *_: False),
+    )
+    monkeypatch.setattr(lifecycle, "connected", lambda *_: nullcontext(host))
+    monkeypatch.setattr(lifecycle, "differences", lambda *_: [])
+    for name in ("refuse_other_identity", "refuse_held", "refuse_moved"):
+        monkeypatch.setattr(lifecycle, name, lambda *_: None)
+    monkeypatch.setattr(ports, "refuse_taken", lambda _: None)
+    monkeypatch.setattr(lifecycle, "update_network", update)
+
+
 def test_a_start_that_is_refused_leaves_known_hosts(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -482,26 +502,29 @@ def test_a_start_that_is_refused_leaves_known_hosts(
     def refused(*_: object) -> list[str]:
         raise HpcstateError("nodes that run would get other addresses")
 
-    host = SimpleNamespace(
-        strangers=lambda _: [],
-        facts=lambda _: SimpleNamespace(kvm=False),
-        check=lambda _: None,
-        local=True,
-        take=lambda *_, **__: [],
-        state=lambda *_: "running",
-        ensure_network=lambda *_: True,
-        volumes=SimpleNamespace(has_other_keys=lambda *_: False, has_other_address=lambda *_: False),
-    )
-    monkeypatch.setattr(lifecycle, "connected", lambda *_: nullcontext(host))
-    monkeypatch.setattr(lifecycle, "differences", lambda *_: [])
-    for name in ("refuse_other_identity", "refuse_held", "refuse_moved"):
-        monkeypatch.setattr(lifecycle, name, lambda *_: None)
-    monkeypatch.setattr(ports, "refuse_taken", lambda _: None)
-    monkeypatch.setattr(lifecycle, "update_network", refused)
+    _machines(monkeypatch, "running", refused)
     nodes = tuple(replace(node, address=node.address + 256) for node in cluster.nodes)
     with pytest.raises(HpcstateError, match="would get other addresses"):
         lifecycle.start(replace(cluster, nodes=nodes), Path("other.yaml"), print)
     assert known.read_bytes() == before
+
+
+@pytest.mark.parametrize(("state", "asked"), [("running", False), ("stopped", True)])
+def test_what_this_machine_can_run_is_asked_before_a_node_is_powered_on(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, state: str, asked: bool
+) -> None:
+    """Also where connections were begun to nodes that seemed to run."""
+    ensure_secrets(cluster)
+
+    def demand() -> None:
+        raise HpcstateError("too little memory")
+
+    def update(*_: object) -> list[str]:
+        raise HpcstateError("it went on")
+
+    _machines(monkeypatch, state, update)
+    with pytest.raises(HpcstateError, match="too little memory" if asked else "it went on"):
+        lifecycle.start(cluster, Path("gpu.yaml"), print, demand=demand)
 
 
 def test_another_host_key_is_not_waited_for(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
